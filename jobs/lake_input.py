@@ -1,0 +1,164 @@
+"""What a job reads: the rows, and which columns are embedded, kept and written."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyspark.sql import types as t
+
+from pipeline.errors import InputError, OutputError
+from pipeline.location import absolute_uri
+from pipeline.settings import EmbedSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+# What Spark, Arrow and Parquet all hold without loss; other types are refused by name.
+_PLAIN_TYPES = (
+    t.BinaryType,
+    t.BooleanType,
+    t.ByteType,
+    t.DateType,
+    t.DecimalType,
+    t.DoubleType,
+    t.FloatType,
+    t.IntegerType,
+    t.LongType,
+    t.ShortType,
+    t.StringType,
+    t.CharType,
+    t.VarcharType,
+    t.TimestampType,
+    t.TimestampNTZType,
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a run.
+
+    Parameters
+    ----------
+    kept : tuple of str
+        Input columns that are written, in the input's order.
+    embeddings : dict of str to str
+        Text column and the name of its embedding column.
+    schema : pyspark.sql.types.StructType
+        Schema of the output.
+    """
+
+    kept: tuple[str, ...]
+    embeddings: dict[str, str]
+    schema: t.StructType
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """All input columns that the run needs."""
+        return (*self.kept, *(column for column in self.embeddings if column not in self.kept))
+
+
+def read_input(spark: SparkSession, settings: EmbedSettings) -> DataFrame:
+    """Describe the input to Spark; nothing but schemas and footers is read yet.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    settings : EmbedSettings
+
+    Returns
+    -------
+    pyspark.sql.DataFrame
+
+    Raises
+    ------
+    InputError
+        If several tables are named.
+    """
+    if settings.format == "table":
+        if len(settings.input) != 1:
+            raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
+        return spark.read.options(**settings.option).table(settings.input[0])
+    paths = [absolute_uri(path) for path in settings.input]
+    return spark.read.format(settings.format).options(**settings.option).load(paths)
+
+
+def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
+    """Decide what is embedded and what travels along.
+
+    Parameters
+    ----------
+    schema : pyspark.sql.types.StructType
+        Schema of the input.
+    settings : EmbedSettings
+
+    Returns
+    -------
+    Columns
+
+    Raises
+    ------
+    InputError
+        If a column is missing, a text column holds no strings, or a kept column can't be written.
+    OutputError
+        If an embedding column would have the name of another column.
+    """
+    fields = {field.name: field for field in schema.fields}
+    if len({name.lower() for name in fields}) != len(schema.fields):
+        raise InputError("two input columns have one name", expected="names that differ in more than case")
+    for column in dict.fromkeys([*settings.text, *(settings.keep or [])]):
+        if column not in fields:
+            raise _missing_column(column, list(fields))
+    for column in settings.text:
+        if not isinstance(fields[column].dataType, t.StringType | t.CharType | t.VarcharType):
+            raise InputError(
+                f"text column {column!r}",
+                got=fields[column].dataType.simpleString(),
+                expected="string",
+                remedy="cast it to string in a view or table first",
+            )
+    kept = tuple(name for name in fields if settings.keep is None or name in settings.keep)
+    for column in kept:
+        if unfit := _unfit_type(fields[column].dataType):
+            raise InputError(
+                f"column {column!r} can't be written to Parquet",
+                got=f"type {unfit}",
+                remedy="cast it, or leave it out with --keep",
+            )
+    embeddings = {column: settings.embedding_column.format(column=column) for column in settings.text}
+    _refuse_clash(kept, list(embeddings.values()))
+    added = [t.StructField(name, t.ArrayType(t.FloatType()), True) for name in embeddings.values()]
+    return Columns(kept, embeddings, t.StructType([fields[name] for name in kept] + added))
+
+
+def _missing_column(column: str, present: list[str]) -> InputError:
+    near = difflib.get_close_matches(column, present, n=1)
+    return InputError(
+        f"column {column!r} is not in the input",
+        expected=f"one of {', '.join(map(repr, present))}",
+        remedy=f"did you mean {near[0]!r}?" if near else "",
+    )
+
+
+def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
+    """Compare names as Spark does, without case."""
+    seen = {name.lower() for name in kept}
+    for name in embeddings:
+        if name.lower() in seen:
+            raise OutputError(
+                f"embedding column {name!r} clashes with another column",
+                remedy="choose another --embedding-column, or leave the other out with --keep",
+            )
+        seen.add(name.lower())
+
+
+def _unfit_type(kind: t.DataType) -> str | None:
+    """Name the first type inside `kind` that doesn't survive the trip to Parquet and back."""
+    if isinstance(kind, t.ArrayType):
+        return _unfit_type(kind.elementType)
+    if isinstance(kind, t.MapType):
+        return _unfit_type(kind.keyType) or _unfit_type(kind.valueType)
+    if isinstance(kind, t.StructType):
+        return next((name for field in kind.fields if (name := _unfit_type(field.dataType))), None)
+    return None if isinstance(kind, _PLAIN_TYPES) else kind.simpleString()

@@ -1,0 +1,68 @@
+"""Progress of a Spark job: a bar on a terminal, a line now and then in a scheduler's log."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_POLL_S = 0.5
+_LOG_EVERY_S = 30.0
+
+
+@contextmanager
+def show_progress(spark: SparkSession, label: str) -> Iterator[None]:
+    """Show how many tasks of the running stages are done, until the block ends.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+        A Connect session has no status to ask for; nothing is shown there.
+    label : str
+        Word before the numbers.
+    """
+    context = getattr(spark, "_sc", None)
+    if context is None:
+        yield
+        return
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(context.statusTracker(), label, stop), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def _watch(tracker: object, label: str, stop: threading.Event) -> None:
+    started = logged = time.monotonic()
+    # On anything but a terminal tqdm draws nothing and lines are logged instead.
+    with tqdm(desc=label, unit="task", disable=None, leave=False) as bar:
+        while not stop.wait(_POLL_S):
+            done, total = _count_tasks(tracker)
+            bar.total, bar.n = total, done
+            bar.refresh()
+            now = time.monotonic()
+            if bar.disable and total and now - logged >= _LOG_EVERY_S:
+                logged = now
+                print(f"{label}: {done} of {total} tasks after {now - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _count_tasks(tracker: object) -> tuple[int, int]:
+    """Return finished and all tasks of the stages that are running."""
+    done = total = 0
+    for stage in tracker.getActiveStageIds():  # type: ignore[attr-defined]
+        info = tracker.getStageInfo(stage)  # type: ignore[attr-defined]
+        if info is not None:
+            done += info.numCompletedTasks
+            total += info.numTasks
+    return done, total

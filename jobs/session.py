@@ -1,0 +1,127 @@
+"""The SparkSession of a job: where it runs, how loud it is, and what it ships."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.java import ensure_java
+from pipeline.errors import SetupError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_CHECKOUT = str(Path(__file__).resolve().parent.parent)
+
+
+@contextmanager
+def open_session(
+    name: str, *, master: str | None, conf: Mapping[str, str], verbose: bool = False
+) -> Iterator[SparkSession]:
+    """Start, or join, the Spark that a job runs on, and stop it afterwards.
+
+    Parameters
+    ----------
+    name : str
+        Application name.
+    master : str or None
+        Spark master; None takes spark-submit's, or else ``local[*]``.
+    conf : mapping of str to str
+        Spark properties.
+    verbose : bool, default=False
+        Whether Spark's log goes to the screen.
+
+    Yields
+    ------
+    pyspark.sql.SparkSession
+
+    Raises
+    ------
+    SetupError
+        If PySpark or Java is missing, or Spark can't start.
+
+    Notes
+    -----
+    A Spark that is started here writes its log to a file unless `verbose`: Java's stack traces are for
+    whoever looks for them, and every error is reported in one line. On a cluster the code of `pipeline` and
+    `udfs` is shipped, so that executors run exactly what the driver runs.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise SetupError(
+            "PySpark is not installed", remedy="pip install 'lakevec[local]', or use your cluster's spark-submit"
+        ) from None
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    builder = SparkSession.builder.appName(name)
+    for key, value in conf.items():
+        builder = builder.config(key, value)
+    if submitted:
+        if master is not None:
+            builder = builder.master(master)
+        spark = builder.getOrCreate()
+        _quiet_submitted(spark, verbose=verbose)
+    else:
+        ensure_java()
+        builder = builder.master(master or "local[*]")
+        # Local workers must be this interpreter, with this code, whatever python3 is on the PATH.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        builder = builder.config("spark.executorEnv.PYTHONPATH", _CHECKOUT)
+        spark = _start(builder, verbose=verbose)
+    try:
+        _ship_code(spark)
+        yield spark
+    finally:
+        spark.stop()
+
+
+def spark_log() -> str | None:
+    """Return the file that holds Spark's log of this process, if there is one."""
+    return _log_file
+
+
+_log_file: str | None = None
+
+
+def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
+    """Start a JVM; its stderr, and that of its Python workers, goes to a file unless verbose."""
+    global _log_file
+    if verbose:
+        return builder.getOrCreate()
+    handle, _log_file = tempfile.mkstemp(prefix="lakevec-spark-", suffix=".log")
+    screen = os.dup(2)
+    os.dup2(handle, 2)
+    try:
+        return builder.getOrCreate()
+    except Exception as error:  # whatever the launcher finds
+        raise SetupError(
+            "Spark can't start", got=type(error).__name__, remedy=f"its log is {_log_file}; 'lakevec doctor' may help"
+        ) from None
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
+        os.close(handle)
+
+
+def _quiet_submitted(spark: SparkSession, *, verbose: bool) -> None:
+    """Keep stack traces off the screen of spark-submit; the log of a cluster's driver is left alone."""
+    if verbose or not hasattr(spark, "sparkContext"):
+        return
+    settings = spark.sparkContext.getConf()
+    on_screen = settings.get("spark.submit.deployMode", "client") == "client"
+    if on_screen and settings.get("spark.log.level") is None:
+        spark.sparkContext.setLogLevel("OFF")
+
+
+def _ship_code(spark: SparkSession) -> None:
+    """Send our code where executors are other processes than this one's children."""
+    from udfs.shipping import has_spark_context, ship_code
+
+    master = spark.sparkContext.master if has_spark_context(spark) else ""
+    if not (master == "local" or master.startswith("local[")):
+        ship_code(spark)

@@ -1,0 +1,66 @@
+"""Spark's exceptions in our words: one line, the file or column where Spark knows it, never a row's text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, PySparkException, PythonException
+
+from jobs.session import spark_log
+from pipeline import errors
+from pipeline.errors import DataError, InputError, LakevecError
+
+# The last line of a worker's traceback, when the error is one of ours.
+_OURS = re.compile(r"^pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
+_FILE = re.compile(r"(?:file|footer)[^\n]*?((?:\w+:)?/[^\s,;]+)", re.IGNORECASE)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn Spark's exceptions inside the block into lakevec's.
+
+    Raises
+    ------
+    InputError
+        For what Spark finds before it reads rows: paths, formats, columns.
+    DataError
+        For what fails while reading rows.
+    LakevecError
+        The error that a worker raised, by its own class.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        raise _translate(error) from error
+
+
+def _translate(error: PySparkException | Py4JError) -> LakevecError:
+    message = str(error)
+    if ours := _OURS.search(message):
+        kind: type[LakevecError] = getattr(errors, ours[1], DataError)
+        return kind(ours[2])
+    condition = (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__
+    if condition.startswith(("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER")) or "is not a Parquet file" in message:
+        file = _FILE.search(message)
+        return DataError(
+            "an input file can't be read",
+            got=file[1].rstrip(".") if file else condition,
+            expected="a readable file of the --format given",
+            remedy="repair or remove it, then run again",
+        )
+    if isinstance(error, AnalysisException):
+        # Made before any row is read, so it holds names but no text.
+        return InputError("Spark can't plan this input", got=_first_line(message))
+    where = f"; Spark's log is {spark_log()}" if spark_log() else ""
+    kind_of_failure = "a Python worker" if isinstance(error, PythonException) else "Spark"
+    return DataError(
+        f"the run failed in {kind_of_failure}", got=condition, remedy=f"run with --verbose for the whole story{where}"
+    )
+
+
+def _first_line(message: str) -> str:
+    line = re.sub(r"^\[[A-Z0-9_.]+\]\s*", "", message.strip()).split("\n")[0]
+    return re.sub(r"\s*SQLSTATE: \w+\s*$", "", line).rstrip(". ")

@@ -1,0 +1,1 @@
+"""From a Sentence Transformer to an embedding table; the only wing that imports torch."""

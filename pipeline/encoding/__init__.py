@@ -1,0 +1,1 @@
+"""From Arrow strings to vectors."""

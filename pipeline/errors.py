@@ -1,0 +1,81 @@
+"""The one tree of errors that lakevec raises on purpose.
+
+Every message has one shape, *what; got; expected; what to do*, and never holds a user's text.
+
+::
+
+    LakevecError                exit code 1
+    ├── UsageError              exit code 2: nothing was started
+    │   ├── SettingsError       a configuration file or an option
+    │   ├── SetupError          something is not installed
+    │   ├── ModelError          a model folder: missing, damaged, not ours
+    │   ├── TeacherError        a teacher that can't be distilled
+    │   ├── InputError          input paths, format, columns
+    │   └── OutputError         an output that exists or can't be written
+    ├── DataError               what only the data could show, found while running
+    └── CommitError             written files that are not what was promised
+"""
+
+from __future__ import annotations
+
+
+class LakevecError(Exception):
+    """Base of all errors that lakevec raises on purpose.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, and where.
+    got, expected, remedy : str, optional
+        What was found, what would be right, what to do about it.
+
+    Examples
+    --------
+    >>> str(LakevecError("dimensions", got="500", expected="at most 384", remedy="lower it"))
+    'dimensions: got 500; expected at most 384; lower it'
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, got: str = "", expected: str = "", remedy: str = "") -> None:
+        facts = [f"got {got}" if got else "", f"expected {expected}" if expected else "", remedy]
+        details = "; ".join(fact for fact in facts if fact)
+        super().__init__(f"{what}: {details}" if details else what)
+
+
+class UsageError(LakevecError):
+    """The run can't start as asked."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A configuration file or an option is wrong."""
+
+
+class SetupError(UsageError):
+    """Something that this command needs is not installed."""
+
+
+class ModelError(UsageError):
+    """A model folder is missing, damaged or not a lakevec model."""
+
+
+class TeacherError(UsageError):
+    """A teacher can't be loaded or distilled."""
+
+
+class InputError(UsageError):
+    """An input path, format or column is wrong."""
+
+
+class OutputError(UsageError):
+    """An output exists already or can't be written."""
+
+
+class DataError(LakevecError):
+    """The data hold something that can't be embedded."""
+
+
+class CommitError(LakevecError):
+    """What lies in the files is not what the tasks said they wrote."""

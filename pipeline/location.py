@@ -1,0 +1,120 @@
+"""Paths and URIs: which pyarrow filesystem a name belongs to, and its path there.
+
+The only module that decides what ``s3a://`` or ``file:`` means; everything else gets a filesystem and a path.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from pyarrow import ArrowException
+from pyarrow import fs as pafs
+
+from pipeline.errors import UsageError
+
+# Hadoop's names for stores that pyarrow knows under another one.
+_SCHEMES = {"s3a": "s3", "s3n": "s3"}
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place on a filesystem that pyarrow can reach.
+
+    Parameters
+    ----------
+    filesystem : pyarrow.fs.FileSystem
+        Local disk, HDFS, S3, Google Cloud Storage or Azure.
+    path : str
+        Path on that filesystem, without scheme.
+    """
+
+    filesystem: pafs.FileSystem
+    path: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the place is on a filesystem mounted on this machine."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    @property
+    def can_rename_folders(self) -> bool:
+        """Whether a whole folder can be moved in one step; object stores can't."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem | pafs.HadoopFileSystem)
+
+    def __truediv__(self, name: str) -> Location:
+        """Return the place `name` below this one."""
+        return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+
+    def type(self) -> pafs.FileType:
+        """Return whether a file, a folder or nothing is there."""
+        return self.filesystem.get_file_info(self.path).type
+
+    def read_bytes(self) -> bytes:
+        """Return the whole content of the file."""
+        with self.filesystem.open_input_stream(self.path) as stream:
+            content: bytes = stream.read()
+        return content
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write the file, replacing what was there; the folder must exist."""
+        with self.filesystem.open_output_stream(self.path, compression=None) as stream:
+            stream.write(content)
+
+    def list(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
+        """Return what lies in the folder, empty where there is no folder."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
+        found: list[pafs.FileInfo] = self.filesystem.get_file_info(selector)
+        return found
+
+
+def absolute_uri(name: str) -> str:
+    """Return `name` so that it means the same on every machine and in every working directory.
+
+    Parameters
+    ----------
+    name : str
+        A local path, relative or not, or a URI.
+
+    Returns
+    -------
+    str
+        The URI as it was, or the absolute local path.
+    """
+    return name if "://" in name or name.startswith("file:") else os.path.abspath(os.path.expanduser(name))
+
+
+def locate(name: str, *, error: type[UsageError]) -> Location:
+    """Find the filesystem of a path or URI; nothing needs to exist there yet.
+
+    Parameters
+    ----------
+    name : str
+        A local path or any URI that pyarrow's filesystems know; ``s3a://`` is read as ``s3://``.
+    error : type
+        The error to raise, so that it names what the caller was looking for.
+
+    Returns
+    -------
+    Location
+
+    Raises
+    ------
+    UsageError
+        Of the given type, if the scheme is unknown or the filesystem can't be set up.
+    """
+    uri = absolute_uri(name)
+    scheme, separator, rest = uri.partition("://")
+    if separator:
+        uri = f"{_SCHEMES.get(scheme, scheme)}://{rest}"
+    elif uri.startswith("file:"):
+        uri = f"file://{os.path.abspath(uri.removeprefix('file:'))}"
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+    except (ArrowException, OSError) as reason:
+        raise error(
+            f"can't reach {name!r}",
+            got=" ".join(str(reason).split()),
+            expected="a local path or a URI such as s3://, gs://, abfs://, hdfs:// or file:///",
+        ) from None
+    return Location(filesystem, path)

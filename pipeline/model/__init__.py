@@ -1,0 +1,1 @@
+"""The embedding table: the value, its published folder, its card."""

@@ -1,0 +1,296 @@
+"""Publish a table as an immutable folder, and load one back with every hash checked.
+
+The folder is specified in ``docs/artifact.md``. Nothing in it is ever unpickled or executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from pyarrow import fs as pafs
+from safetensors import SafetensorError
+
+from pipeline.errors import ModelError, OutputError
+from pipeline.location import Location, locate
+from pipeline.model.card import make_card
+from pipeline.model.table import StaticTable
+
+MANIFEST_NAME = "lakevec.json"
+FORMAT_NAME = "lakevec-model"
+FORMAT_VERSION = "1.0"
+_TABLE_FILES = ("model.safetensors", "tokenizer.json")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published model as it was found.
+
+    Parameters
+    ----------
+    table : StaticTable
+        What embeds.
+    uri : str
+        Where it was read from.
+    provenance : dict
+        Teacher, recipe and package versions, as recorded when it was published.
+    """
+
+    table: StaticTable
+    uri: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def refuse_existing_model(uri: str) -> Location:
+    """Check, before any long work, that a model can be published at `uri`.
+
+    Parameters
+    ----------
+    uri : str
+        Folder or URI of the model to be.
+
+    Returns
+    -------
+    Location
+
+    Raises
+    ------
+    OutputError
+        If something is there already, or the place can't be reached.
+    """
+    location = locate(uri, error=OutputError)
+    try:
+        taken = location.type() != pafs.FileType.NotFound
+    except OSError as error:
+        raise OutputError(f"can't look at {uri!r}", got=str(error)) from None
+    if taken:
+        raise OutputError(
+            f"model output {uri!r} exists",
+            expected="a new place, since published models never change",
+            remedy="choose another --output or delete the old one yourself",
+        )
+    return location
+
+
+def publish(table: StaticTable, uri: str, *, provenance: dict[str, Any], quality: dict[str, Any]) -> None:
+    """Write the model's folder in one step that other readers see whole or not at all.
+
+    Parameters
+    ----------
+    table : StaticTable
+        The table to publish.
+    uri : str
+        Folder or URI; must not exist.
+    provenance : dict
+        Where the table comes from; recorded as it is.
+    quality : dict
+        Figures measured on the table; recorded and shown in the card.
+
+    Raises
+    ------
+    OutputError
+        If the place is taken or can't be written.
+
+    Notes
+    -----
+    Where folders can be renamed (local disk, HDFS) the folder is written beside and renamed. On object
+    stores ``lakevec.json`` is written last: a folder without it is refused by `load`.
+    """
+    target = refuse_existing_model(uri)
+    files = _table_files(table, provenance)
+    manifest = _manifest(table, files, provenance, quality)
+    files["README.md"] = make_card(manifest).encode()
+    files[MANIFEST_NAME] = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
+    staged = target
+    if target.can_rename_folders:
+        parent, _, name = target.path.rstrip("/").rpartition("/")
+        staged = Location(target.filesystem, f"{parent}/.{name}.{uuid.uuid4().hex}")
+    try:
+        staged.filesystem.create_dir(staged.path, recursive=True)
+        for name, content in files.items():
+            (staged / name).write_bytes(content)
+        if staged is not target:
+            target.filesystem.move(staged.path, target.path)
+    except OSError as error:
+        if staged.type() == pafs.FileType.Directory:
+            staged.filesystem.delete_dir(staged.path)
+        raise OutputError(f"can't publish the model to {uri!r}", got=str(error)) from None
+
+
+def load(uri: str) -> Artifact:
+    """Read a published model and check that it is what was published.
+
+    Parameters
+    ----------
+    uri : str
+        Folder or URI of a model written by `publish`.
+
+    Returns
+    -------
+    Artifact
+
+    Raises
+    ------
+    ModelError
+        If there is no model, its format is unknown, or a file differs from its recorded size, sha256 or
+        the model's fingerprint. The message names the file.
+    """
+    folder = locate(uri, error=ModelError)
+    manifest = _read_manifest(folder, uri)
+    content = {name: _read_checked(folder, name, entry) for name, entry in manifest["files"].items()}
+    try:
+        tensors = safetensors.numpy.load(content["model.safetensors"])
+        table = StaticTable(
+            embeddings=tensors["embeddings"],
+            tokenizer_json=content["tokenizer.json"].decode(),
+            normalize=manifest["normalize"],
+        )
+    except (SafetensorError, KeyError, UnicodeDecodeError) as error:
+        raise ModelError(f"model {uri!r}: tensors or tokenizer can't be read", got=repr(error)) from None
+    if table.fingerprint != manifest["fingerprint"]:
+        raise ModelError(
+            f"model {uri!r}: {MANIFEST_NAME} does not describe this table",
+            got=table.fingerprint,
+            expected=str(manifest["fingerprint"]),
+            remedy="restore the folder from where it was published",
+        )
+    return Artifact(table=table, uri=uri, provenance=manifest.get("provenance", {}))
+
+
+def _table_files(table: StaticTable, provenance: dict[str, Any]) -> dict[str, bytes]:
+    """Return the files that model2vec and Sentence Transformers read."""
+    config = {
+        "model_type": "model2vec",
+        "architectures": ["StaticModel"],
+        "tokenizer_name": provenance.get("teacher", {}).get("name", ""),
+        "hidden_dim": table.dimensions,
+        # model2vec cuts texts at 512 tokens unless told otherwise; lakevec does not cut.
+        "seq_length": 1_000_000,
+        "max_length": None,
+        "normalize": table.normalize,
+        "embedding_dtype": table.embeddings.dtype.name,
+        "apply_pca": table.dimensions,
+        **provenance.get("recipe", {}),
+    }
+    modules = [("0", ".", "StaticEmbedding")] + ([("1", "1_Normalize", "Normalize")] if table.normalize else [])
+    return {
+        "model.safetensors": safetensors.numpy.save({"embeddings": np.ascontiguousarray(table.embeddings)}),
+        "tokenizer.json": table.tokenizer_json.encode(),
+        "config.json": _json_bytes(config),
+        "modules.json": _json_bytes(
+            [
+                {"idx": index, "name": name, "path": path, "type": f"sentence_transformers.models.{kind}"}
+                for index, (name, path, kind) in enumerate(modules)
+            ]
+        ),
+    }
+
+
+def _manifest(
+    table: StaticTable, files: dict[str, bytes], provenance: dict[str, Any], quality: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT_NAME,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": table.fingerprint,
+        "rows": table.rows,
+        "dimensions": table.dimensions,
+        "dtype": table.embeddings.dtype.name,
+        "normalize": table.normalize,
+        "unknown_token_id": table.unknown_token_id,
+        "files": {
+            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in files.items()
+        },
+        "provenance": provenance,
+        "quality": quality,
+    }
+
+
+def _read_manifest(folder: Location, uri: str) -> dict[str, Any]:
+    """Read and check ``lakevec.json``."""
+    try:
+        if folder.type() != pafs.FileType.Directory:
+            raise ModelError(
+                f"model {uri!r} does not exist", expected="the folder of a model published by 'lakevec distill'"
+            )
+        manifest = json.loads((folder / MANIFEST_NAME).read_bytes())
+    except FileNotFoundError:
+        raise ModelError(
+            f"{uri!r} is not a lakevec model",
+            got=f"a folder without {MANIFEST_NAME}",
+            expected="a folder published by 'lakevec distill'",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {uri!r}: {MANIFEST_NAME} can't be read", got=str(error)) from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
+        raise ModelError(f"model {uri!r}: {MANIFEST_NAME}", expected=f"\"format\": \"{FORMAT_NAME}\"")
+    version = str(manifest.get("format_version"))
+    if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
+        raise ModelError(
+            f"model {uri!r} has another format version",
+            got=version,
+            expected=f"{FORMAT_VERSION.split('.')[0]}.x",
+            remedy="use the lakevec that published it, or publish it again",
+        )
+    _check_manifest_fields(manifest, uri)
+    return manifest
+
+
+def _check_manifest_fields(manifest: dict[str, Any], uri: str) -> None:
+    """Check types of what `load` relies on, and that every file name stays inside the folder."""
+    expected_types = {"files": dict, "normalize": bool, "fingerprint": str}
+    for key, kind in expected_types.items():
+        if not isinstance(manifest.get(key), kind):
+            raise ModelError(
+                f"model {uri!r}: {MANIFEST_NAME}: {key!r}",
+                got=type(manifest.get(key)).__name__,
+                expected=kind.__name__,
+            )
+    for name, entry in manifest["files"].items():
+        if not _FILE_NAME.fullmatch(name):
+            raise ModelError(
+                f"model {uri!r}: {MANIFEST_NAME} lists a file outside the folder",
+                got=repr(name),
+                expected="plain file names",
+            )
+        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
+            raise ModelError(f"model {uri!r}: {MANIFEST_NAME}: {name}", expected="its bytes and sha256")
+    for name in _TABLE_FILES:
+        if name not in manifest["files"]:
+            raise ModelError(f"model {uri!r}: {MANIFEST_NAME} does not list {name}")
+
+
+def _read_checked(folder: Location, name: str, entry: dict[str, Any]) -> bytes:
+    """Read one file of the model and compare it with its entry."""
+    file = folder / name
+    remedy = "restore the folder from where it was published"
+    if folder.is_local and Path(file.path).is_symlink():
+        raise ModelError(f"{file.path} is a link", expected="a regular file", remedy=remedy)
+    try:
+        size = folder.filesystem.get_file_info(file.path).size
+        # Compared before reading, so that a planted giant is not read into memory.
+        if size is not None and size != entry["bytes"]:
+            raise ModelError(
+                f"{file.path} is damaged", got=f"{size} bytes", expected=f"{entry['bytes']}", remedy=remedy
+            )
+        content = file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{file.path} can't be read", got=str(error), remedy=remedy) from None
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise ModelError(
+            f"{file.path} is damaged", got="another sha256 than recorded", remedy=remedy
+        )
+    return content
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=4, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,1 @@
+"""What a run leaves behind: Parquet files, their commit, the manifest."""

@@ -1,0 +1,225 @@
+"""The settings of each job: strict models, read from YAML and overridden by the command line.
+
+The models are the only place where a key, its type, default, range and help text stand; the command line
+(`jobs.command_line`), ``conf/*.yaml`` and the tables in ``docs/configuration.md`` follow them. This module
+knows nothing of argparse or Spark.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from pipeline.errors import SettingsError
+
+
+def _as_list(value: object) -> object:
+    """Let a YAML file write one value where a list is meant."""
+    return [value] if isinstance(value, str) else value
+
+
+StringList = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, values are not coerced, instances don't change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the settings for people and ``run.json``: values that look like secrets are masked."""
+        return {key: _mask(key, value) for key, value in self.model_dump().items()}
+
+
+S = TypeVar("S", bound=Settings)
+
+# As spark.redaction.regex, and names that object stores use.
+_SECRET_KEY = re.compile(r"secret|password|passwd|token$|access[._-]?key|account[._-]?key|credential", re.IGNORECASE)
+_USER_INFO = re.compile(r"://[^/@\s]+@")
+
+
+def _mask(key: str, value: Any) -> Any:
+    """Hide values of secret keys, and user and password inside URIs."""
+    if isinstance(value, dict):
+        return {inner: _mask(inner, content) for inner, content in value.items()}
+    if isinstance(value, list):
+        return [_mask(key, content) for content in value]
+    if isinstance(value, str):
+        return "***" if _SECRET_KEY.search(key) else _USER_INFO.sub("://***@", value)
+    return value
+
+
+
+class EmbedSettings(Settings):
+    """What ``lakevec embed`` reads, computes and writes."""
+
+    model: str = Field(description="folder or URI of a published lakevec model")
+    input: StringList = Field(
+        min_length=1, description="paths or URIs to read, or table names with format 'table'"
+    )
+    text: StringList = Field(min_length=1, description="string column to embed; may be given several times")
+    output: str = Field(description="folder or URI for the Parquet files; must not exist yet")
+    format: str = Field(
+        default="parquet",
+        description="any format Spark reads (parquet, csv, json, text, orc, ...), or 'table'",
+    )
+    option: dict[str, str] = Field(
+        default_factory=dict, description="reader option of that format, as KEY=VALUE, such as header=true"
+    )
+    keep: StringList | None = Field(
+        default=None, description="input columns that travel along; by default all of them"
+    )
+    embedding_column: str = Field(
+        default="{column}_embedding", description="name of an embedding column; {column} is its text column"
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="embed only the first N known tokens of a text; by default all"
+    )
+    compression: Literal["zstd", "snappy", "none"] = Field(
+        default="zstd", description="codec of all columns but the embeddings, which hardly compress"
+    )
+    batch_rows: int = Field(default=10_000, ge=1, description="rows that Spark hands to Python at a time")
+    node_dir: str | None = Field(
+        default=None,
+        description="folder on every node for the one copy of the table; by default Spark's or the system's "
+        "folder for temporary files",
+    )
+    master: str | None = Field(
+        default=None,
+        description="Spark master, such as local[2]; by default spark-submit's, or else local[*]",
+    )
+    conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")
+
+    @field_validator("embedding_column")
+    @classmethod
+    def _names_the_column(cls, value: str) -> str:
+        if re.search(r"\{(?!column\})|(?<!\{column)\}", value):
+            raise ValueError("may hold no other braces than {column}")
+        return value
+
+
+class DistillSettings(Settings):
+    """How ``lakevec distill`` turns a Sentence Transformer into a table."""
+
+    teacher: str = Field(description="folder of a Sentence Transformer, or its Hugging Face hub id")
+    output: str = Field(description="folder or URI to publish the model to; must not exist yet")
+    revision: str | None = Field(
+        default=None, description="branch, tag or commit of a hub teacher; the commit is recorded"
+    )
+    name: str | None = Field(
+        default=None, description="teacher's name for the model card; by default its hub id or folder's name"
+    )
+    dimensions: int = Field(default=256, ge=1, description="output width D, by PCA")
+    sif_coefficient: float = Field(
+        default=1e-4, gt=0, lt=1, description="a in the SIF weight a / (a + p), p from Zipf's law over ranks"
+    )
+    normalize: bool = Field(default=True, description="give every text vector length 1")
+    dtype: Literal["float32", "float16"] = Field(default="float32", description="type of the stored table")
+    token_remove_pattern: str | None = Field(
+        default=r"\[unused\d+\]",
+        description="regular expression; tokens that begin with a match are left out",
+    )
+    device: str = Field(
+        default="auto", description="torch device of the teacher; auto is cuda where there is one, else cpu"
+    )
+    batch_size: int = Field(default=256, ge=1, description="tokens per forward pass of the teacher")
+
+    @field_validator("token_remove_pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"must be a regular expression ({error})") from None
+        return value
+
+
+class DemoSettings(Settings):
+    """Where ``lakevec demo`` works."""
+
+    folder: str = Field(default="demo", description="working folder; its lake, model and vectors are kept")
+    teacher: str | None = Field(
+        default=None, description="teacher to distil; by default the embedded all-MiniLM-L6-v2"
+    )
+    master: str = Field(default="local[*]", description="Spark master")
+
+
+def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) -> S:
+    """Build the settings of one job from a YAML file and what the command line says on top.
+
+    Parameters
+    ----------
+    kind : type
+        Subclass of `Settings`.
+    file : str or None
+        Path of a YAML mapping, or None for defaults only.
+    overrides : dict
+        Values given on the command line; they win over the file.
+
+    Returns
+    -------
+    Settings
+        An instance of `kind`.
+
+    Raises
+    ------
+    SettingsError
+        If the file can't be read, a key is unknown or missing, or a value is not allowed.
+    """
+    from_file = _read_yaml(file) if file else {}
+    try:
+        return kind.model_validate({**from_file, **overrides})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = str(problem["loc"][0])
+        source = Path(file).name if file and key in from_file and key not in overrides else "options"
+        raise _settings_error(kind, source, key, dict(problem)) from None
+
+
+def _read_yaml(file: str) -> dict[str, Any]:
+    """Read a YAML mapping; an empty file is an empty mapping."""
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"configuration file {file!r} does not exist", remedy="give --config an existing YAML file"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"configuration file {file!r} is not readable YAML", got=reason) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SettingsError(
+            f"configuration file {file!r}",
+            got=type(content).__name__,
+            expected="a mapping of setting names to values",
+        )
+    return content
+
+
+def _settings_error(
+    kind: type[Settings], source: str, key: str, problem: dict[str, Any]
+) -> SettingsError:
+    """Put pydantic's finding into our one error shape."""
+    if problem["type"] == "extra_forbidden":
+        known = sorted(kind.model_fields)
+        near = difflib.get_close_matches(key, known, n=1)
+        return SettingsError(
+            f"{source}: unknown key {key!r}",
+            expected=f"one of {', '.join(known)}",
+            remedy=f"did you mean {near[0]!r}?" if near else "",
+        )
+    if problem["type"] == "missing":
+        return SettingsError(
+            f"{source}: {key!r} is missing",
+            expected=str(kind.model_fields[key].description),
+            remedy=f"give --{key.replace('_', '-')} or put {key!r} into the configuration file",
+        )
+    message = problem["msg"].removeprefix("Value error, ")
+    return SettingsError(f"{source}: {key!r} is not allowed: {message}", got=repr(problem["input"]))

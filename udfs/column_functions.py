@@ -1,0 +1,128 @@
+"""The embedding as a column function: ``df.select(embed("text"))``, and by name in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyspark
+from pyspark.sql import SparkSession
+from pyspark.sql.functions import pandas_udf
+from pyspark.sql.types import ArrayType, FloatType
+
+from pipeline.errors import SetupError
+from pipeline.model.artifact import load
+from pipeline.model.table import StaticTable
+from udfs.node_table import NodeTable, make_node_table
+from udfs.shipping import ship_files
+from udfs.worker_cache import get_encoder
+
+_VECTOR = ArrayType(FloatType())
+
+
+def make_embed_udf(
+    spark: SparkSession,
+    model: str | StaticTable,
+    *,
+    kind: Literal["auto", "arrow", "pandas"] = "auto",
+    max_tokens: int | None = None,
+    node_dir: str | None = None,
+) -> Callable[..., Any]:
+    """Make a column function that embeds a string column.
+
+    The table is read and checked here, on the driver, and shipped once. A worker opens the node's copy when
+    its first batch comes and keeps it. Null text becomes null, text without a known token the zero vector.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+        Classic or Connect.
+    model : str or StaticTable
+        Folder or URI of a published model, or a table at hand.
+    kind : {"auto", "arrow", "pandas"}, default="auto"
+        Arrow UDF (Spark 4.1 and later), or pandas UDF, which pays for Python strings on the way in; ``auto``
+        takes Arrow where there is one.
+    max_tokens : int, optional
+        Embed only the first `max_tokens` known tokens of a text; None embeds all.
+    node_dir : str, optional
+        Folder on every node for the one copy of the table.
+
+    Returns
+    -------
+    callable
+        Takes a column or its name, returns an ``array<float>`` column of length D.
+
+    Raises
+    ------
+    ModelError
+        If the model is missing, damaged or of an unknown format.
+    SetupError
+        If an Arrow UDF is asked for and this Spark has none.
+
+    Examples
+    --------
+    >>> embed = make_embed_udf(spark, "models/minilm")  # doctest: +SKIP
+    >>> df.select("id", embed("text").alias("vector"))  # doctest: +SKIP
+    """
+    table = load(model).table if isinstance(model, str) else model
+    node_table, files = make_node_table(table, node_dir=node_dir)
+    fetch = ship_files(spark, node_table, files)
+    if kind == "auto":
+        kind = "arrow" if hasattr(pyspark.sql.functions, "arrow_udf") else "pandas"
+    if kind == "pandas":
+        return _make_pandas_udf(node_table, fetch, max_tokens)
+    if not hasattr(pyspark.sql.functions, "arrow_udf"):
+        raise SetupError(
+            "this Spark has no Arrow UDFs",
+            got=pyspark.__version__,
+            expected="4.1 or later",
+            remedy="use kind='pandas'",
+        )
+    return _make_arrow_udf(node_table, fetch, max_tokens)
+
+
+def register(
+    spark: SparkSession, model: str | StaticTable, name: str = "lakevec_embed", **options: Any
+) -> None:
+    """Give the embedding a name in SQL: ``SELECT lakevec_embed(text) FROM ...``.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    model : str or StaticTable
+        As for `make_embed_udf`.
+    name : str, default="lakevec_embed"
+        Name of the function in this session.
+    **options
+        Passed to `make_embed_udf`.
+    """
+    spark.udf.register(name, make_embed_udf(spark, model, **options))
+
+
+def _make_arrow_udf(
+    table: NodeTable, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
+) -> Callable[..., Any]:
+    from pyspark.sql.functions import arrow_udf
+
+    @arrow_udf(_VECTOR)
+    def lakevec_embed(texts: pa.Array) -> pa.Array:
+        return get_encoder(table, fetch, max_tokens=max_tokens).encode(texts).to_arrow()
+
+    embed: Callable[..., Any] = lakevec_embed
+    return embed
+
+
+def _make_pandas_udf(
+    table: NodeTable, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
+) -> Callable[..., Any]:
+    @pandas_udf(_VECTOR)
+    def lakevec_embed(texts: pd.Series) -> pd.Series:
+        strings = pa.array(texts, type=pa.large_string(), from_pandas=True)
+        vectors = get_encoder(table, fetch, max_tokens=max_tokens).encode(strings).to_arrow()
+        # A Series that is backed by Arrow goes back without becoming Python objects.
+        return pd.Series(pd.arrays.ArrowExtensionArray(vectors))
+
+    embed: Callable[..., Any] = lakevec_embed
+    return embed

@@ -1,0 +1,153 @@
+"""One copy of a table per node: shipped once, laid down as a file, mapped by every worker.
+
+A plain broadcast is unpickled by every Python worker into memory of its own. Here the broadcast only carries
+bytes to a node; the first worker there writes them to a folder named by the model's fingerprint, and all
+workers map that file, so that the kernel keeps one copy of its pages for all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.encoding.encoder import Encoder
+from pipeline.errors import DataError
+from pipeline.model.table import StaticTable
+
+_TABLE_FILE = "embeddings.npy"
+_SETTINGS_FILE = "table.json"
+
+
+@dataclass(frozen=True)
+class NodeTable:
+    """A table's name and check sums: all that a task carries.
+
+    Parameters
+    ----------
+    fingerprint : str
+        The model's fingerprint.
+    sha256 : dict of str to str
+        Name and hexadecimal sha256 of each file of the node's copy.
+    node_dir : str or None
+        Folder for copies on every node; None takes the first there is of YARN's ``LOCAL_DIRS`` and the
+        system's folder for temporary files.
+    """
+
+    fingerprint: str
+    sha256: dict[str, str]
+    node_dir: str | None = None
+
+    def open(self, fetch: Callable[[], dict[str, bytes]], *, max_tokens: int | None = None) -> Encoder:
+        """Return an encoder on the node's copy, laying the copy down first where there is none.
+
+        Parameters
+        ----------
+        fetch : callable
+            Returns the files' bytes; called only by the first worker of a node.
+        max_tokens : int, optional
+            Passed to the encoder.
+
+        Returns
+        -------
+        Encoder
+            Its table is a read-only mapping of the file.
+
+        Raises
+        ------
+        DataError
+            If the shipped bytes are not the model's.
+        """
+        folder = self._folder()
+        if not self._is_intact(folder):
+            self._lay_down(folder, fetch())
+        settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
+        table = np.load(folder / _TABLE_FILE, mmap_mode="r", allow_pickle=False)
+        return Encoder(
+            np.asarray(table),
+            settings["tokenizer_json"],
+            normalize=settings["normalize"],
+            unknown_token_id=settings["unknown_token_id"],
+            max_tokens=max_tokens,
+        )
+
+    def _folder(self) -> Path:
+        """Name the copy's folder: private to the user, so that nobody else can plant a table there."""
+        yarn = os.environ.get("LOCAL_DIRS", "").split(",")[0]
+        base = Path(self.node_dir or yarn or tempfile.gettempdir()) / f"lakevec-{os.getuid()}"
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = base.lstat()
+        if owner.st_uid != os.getuid() or not stat.S_ISDIR(owner.st_mode) or owner.st_mode & 0o022:
+            raise DataError(
+                f"node folder {base} can't be trusted",
+                expected="a folder that only this user can write",
+                remedy="remove it, or give another --node-dir",
+            )
+        return base / self.fingerprint.removeprefix("sha256:")
+
+    def _is_intact(self, folder: Path) -> bool:
+        """Check the copy's sums; a cut-off or damaged copy counts as none."""
+        try:
+            return all(_file_digest(folder / name) == digest for name, digest in self.sha256.items())
+        except FileNotFoundError:
+            return False
+
+    def _lay_down(self, folder: Path, files: dict[str, bytes]) -> None:
+        """Write the copy beside and rename it; when two workers race, the first one's copy stays."""
+        found = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        if found != self.sha256:
+            raise DataError(f"model {self.fingerprint} was damaged on its way to the node", remedy="run again")
+        staged = Path(tempfile.mkdtemp(prefix=f"{folder.name[:16]}.", dir=folder.parent))
+        try:
+            for name, content in files.items():
+                (staged / name).write_bytes(content)
+            if folder.exists() and not self._is_intact(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            staged.rename(folder)
+        except OSError:
+            if not self._is_intact(folder):
+                raise
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def make_node_table(table: StaticTable, *, node_dir: str | None = None) -> tuple[NodeTable, dict[str, bytes]]:
+    """Prepare a table for shipping.
+
+    Parameters
+    ----------
+    table : StaticTable
+    node_dir : str, optional
+        See `NodeTable`.
+
+    Returns
+    -------
+    NodeTable
+        What tasks carry.
+    dict of str to bytes
+        The files to ship once.
+    """
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(table.embeddings, dtype=np.float32), allow_pickle=False)
+    settings = {
+        "tokenizer_json": table.tokenizer_json,
+        "normalize": table.normalize,
+        "unknown_token_id": table.unknown_token_id,
+    }
+    files = {_TABLE_FILE: buffer.getvalue(), _SETTINGS_FILE: json.dumps(settings).encode()}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return NodeTable(table.fingerprint, digests, node_dir), files
+
+
+def _file_digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

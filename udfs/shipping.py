@@ -1,0 +1,127 @@
+"""How bytes and code get to executors: a broadcast, or artifacts where a session has no SparkContext."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pipeline
+import udfs
+from pyspark import SparkFiles
+from pyspark.sql import SparkSession
+
+from udfs.node_table import NodeTable
+
+
+class BroadcastFiles:
+    """Files that travel by Spark's broadcast.
+
+    Parameters
+    ----------
+    broadcast : pyspark.Broadcast
+        Its value is read, and then dropped, only by workers that call.
+    """
+
+    def __init__(self, broadcast: Any) -> None:
+        self._broadcast = broadcast
+
+    def __call__(self) -> dict[str, bytes]:
+        """Return the files' bytes."""
+        files: dict[str, bytes] = self._broadcast.value
+        # The worker maps the node's copy from here on; a broadcast would keep the bytes in its memory.
+        del self._broadcast._value
+        return files
+
+
+class ArtifactFiles:
+    """Files that travel as artifacts of a Spark Connect session.
+
+    Parameters
+    ----------
+    names : dict of str to str
+        Name of each file and of the artifact that carries it.
+    """
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+
+    def __call__(self) -> dict[str, bytes]:
+        """Return the files' bytes."""
+        return {name: Path(SparkFiles.get(artifact)).read_bytes() for name, artifact in self._names.items()}
+
+
+def ship_files(spark: SparkSession, table: NodeTable, files: dict[str, bytes]) -> Callable[[], dict[str, bytes]]:
+    """Send a table's files to the cluster once.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+        Classic or Connect.
+    table : NodeTable
+        Names the artifacts of a Connect session.
+    files : dict of str to bytes
+        From `udfs.node_table.make_node_table`.
+
+    Returns
+    -------
+    callable
+        Small; called in a worker it returns `files`.
+    """
+    if has_spark_context(spark):
+        return BroadcastFiles(spark.sparkContext.broadcast(files))
+    names = {name: f"lakevec-{table.sha256[name][:32]}-{name}" for name in files}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder) / names[name]
+            path.write_bytes(content)
+            spark.addArtifacts(str(path), file=True)
+    return ArtifactFiles(names)
+
+
+def ship_code(spark: SparkSession) -> None:
+    """Send `pipeline` and `udfs` to the executors, so that they run what the driver runs.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+        Executors still need the core dependencies (numba, numpy, pyarrow, tokenizers).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "lakevec.zip"
+        archive.write_bytes(zip_code())
+        spark.addArtifacts(str(archive), pyfile=True)
+
+
+def zip_code() -> bytes:
+    """Return a zip of `pipeline` and `udfs` that Python imports from, the same bytes every time."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for package in (pipeline, udfs):
+            name = package.__name__
+            for file in _sources(package):
+                archive.writestr(zipfile.ZipInfo(f"{name}/{file[0]}"), file[1])
+    return buffer.getvalue()
+
+
+def has_spark_context(spark: SparkSession) -> bool:
+    """Tell a classic session from a Spark Connect one."""
+    return not type(spark).__module__.startswith("pyspark.sql.connect")
+
+
+def _sources(package: Any) -> list[tuple[str, bytes]]:
+    """List a package's modules, whether it lies in a folder or was itself imported from a zip."""
+    loader = package.__spec__.loader
+    if hasattr(loader, "archive"):
+        with zipfile.ZipFile(loader.archive) as archive:
+            prefix = f"{package.__name__}/"
+            return [
+                (name.removeprefix(prefix), archive.read(name))
+                for name in sorted(archive.namelist())
+                if name.startswith(prefix) and name.endswith(".py")
+            ]
+    root = Path(package.__file__).parent
+    return [(file.relative_to(root).as_posix(), file.read_bytes()) for file in sorted(root.rglob("*.py"))]

@@ -1,0 +1,47 @@
+"""Encoders that live as long as their Python worker.
+
+Spark keeps Python workers across tasks (``spark.python.worker.reuse``), so the mapping of the table and the
+parsed tokenizer are made once per worker and model. Memory: one tokenizer per model; the table's pages are
+shared by all workers of a node.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+
+from pipeline.encoding.encoder import Encoder
+from udfs.node_table import NodeTable
+
+# A job uses one model; a session that compares models should not grow without end.
+_MOST_MODELS = 4
+_encoders: OrderedDict[tuple[str, int | None], Encoder] = OrderedDict()
+
+
+def get_encoder(
+    table: NodeTable, fetch: Callable[[], dict[str, bytes]], *, max_tokens: int | None = None
+) -> Encoder:
+    """Return this worker's encoder of a model, made at its first use.
+
+    Parameters
+    ----------
+    table : NodeTable
+    fetch : callable
+        Returns the table's files; called only where the node has no copy yet.
+    max_tokens : int, optional
+        Embed only the first `max_tokens` known tokens.
+
+    Returns
+    -------
+    Encoder
+    """
+    # A task slot is one core; the tokenizer's own threads would take the other slots' cores.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    key = (table.fingerprint, max_tokens)
+    if key not in _encoders:
+        _encoders[key] = table.open(fetch, max_tokens=max_tokens)
+        while len(_encoders) > _MOST_MODELS:
+            _encoders.popitem(last=False)
+    _encoders.move_to_end(key)
+    return _encoders[key]
