@@ -93,9 +93,15 @@ def _parse(kind: type[S], words: list[str], name: str, summary: str) -> Call[S]:
     )
     for field_name, field in kind.model_fields.items():
         _add_option(parser, field_name, field)
-    parser.add_argument("--config", default=None, metavar="FILE", help="YAML file of these settings; options win over it")
-    parser.add_argument("--dry-run", action="store_true", default=False, help="say what would be done, and stop")
-    parser.add_argument("--verbose", action="store_true", default=False, help="show Spark's log and full tracebacks")
+    parser.add_argument(
+        "--config", default=None, metavar="FILE", help="YAML file of these settings; options win over it"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", default=False, help="say what would be done, and stop"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", default=False, help="show Spark's log and full tracebacks"
+    )
     parser.add_argument("--version", action="version", version=f"lakevec {__version__}")
     given = vars(parser.parse_args(words))
     config, verbose, dry_run = given.pop("config"), given.pop("verbose"), given.pop("dry_run")
@@ -120,7 +126,9 @@ def _add_option(parser: argparse.ArgumentParser, name: str, field: Any) -> None:
     elif typing.get_origin(base) is typing.Literal:
         parser.add_argument(flag, choices=typing.get_args(base), help=text)
     else:
-        parser.add_argument(flag, type=base, metavar={int: "N", float: "X"}.get(base, name.upper()), help=text)
+        parser.add_argument(
+            flag, type=base, metavar={int: "N", float: "X"}.get(base, name.upper()), help=text
+        )
 
 
 def _base_type(annotation: Any) -> Any:

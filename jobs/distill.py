@@ -67,7 +67,8 @@ def distill(call: Call[DistillSettings]) -> None:
     publish(distilled.table, settings.output, provenance=distilled.provenance, quality=distilled.quality)
     table = distilled.table
     print(
-        f"distilled {table.rows:,} tokens x {table.dimensions} dimensions in {time.monotonic() - started:.1f} s,"
+        f"distilled {table.rows:,} tokens x {table.dimensions} dimensions"
+        f" in {time.monotonic() - started:.1f} s,"
         f" {distilled.quality['explained_variance']:.1%} of the variance kept\n"
         f"published {table.fingerprint} to {settings.output}"
     )

@@ -15,7 +15,6 @@ if not __package__:
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +117,10 @@ class _Run:
                 raise DataError("the input has no rows", remedy="check --input; nothing was written")
             record = self._record(entries)
             record["started"] = started_at.isoformat(timespec="seconds")
-            record["seconds"] = {"startup": round(startup_s, 3), "embed": round(time.monotonic() - started, 3)}
+            record["seconds"] = {
+                "startup": round(startup_s, 3),
+                "embed": round(time.monotonic() - started, 3),
+            }
             self._output.commit(entries, rows_read=rows_read, record=record)
         except BaseException:
             self._output.abandon()
@@ -177,14 +179,18 @@ class _Run:
             "run": self._run_id,
             "lakevec": __version__,
             "spark": self._spark.version,
-            "model": {"uri": self._artifact.uri, "fingerprint": table.fingerprint, "dimensions": table.dimensions},
+            "model": {
+                "uri": self._artifact.uri,
+                "fingerprint": table.fingerprint,
+                "dimensions": table.dimensions,
+            },
             "settings": self._settings.to_record(),
             "output": self._settings.output,
             "rows": sum(entry.rows for entry in entries),
             "files": len(entries),
             "bytes": sum(entry.bytes for entry in entries),
             "columns": {
-                column: {"embedding": self._columns.embeddings[column], **asdict(counts)}
+                column: {"embedding": self._columns.embeddings[column], **counts}
                 for column, counts in sum_counts(entries).items()
             },
         }

@@ -54,7 +54,11 @@ def _watch(tracker: object, label: str, stop: threading.Event) -> None:
             now = time.monotonic()
             if bar.disable and total and now - logged >= _LOG_EVERY_S:
                 logged = now
-                print(f"{label}: {done} of {total} tasks after {now - started:.0f} s", file=sys.stderr, flush=True)
+                print(
+                    f"{label}: {done} of {total} tasks after {now - started:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 def _count_tasks(tracker: object) -> tuple[int, int]:

@@ -23,7 +23,7 @@ _CHECKOUT = str(Path(__file__).resolve().parent.parent)
 def open_session(
     name: str, *, master: str | None, conf: Mapping[str, str], verbose: bool = False
 ) -> Iterator[SparkSession]:
-    """Start, or join, the Spark that a job runs on, and stop it afterwards.
+    """Start the Spark that a job runs on and stop it afterwards, or join one that runs in this process.
 
     Parameters
     ----------
@@ -55,8 +55,14 @@ def open_session(
         from pyspark.sql import SparkSession
     except ImportError:
         raise SetupError(
-            "PySpark is not installed", remedy="pip install 'lakevec[local]', or use your cluster's spark-submit"
+            "PySpark is not installed",
+            remedy="pip install 'lakevec[local]', or use your cluster's spark-submit",
         ) from None
+    if (running := SparkSession.getActiveSession()) is not None:
+        for key, value in conf.items():
+            running.conf.set(key, value)
+        yield running
+        return
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     builder = SparkSession.builder.appName(name)
     for key, value in conf.items():
@@ -91,7 +97,7 @@ _log_file: str | None = None
 def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
     """Start a JVM; its stderr, and that of its Python workers, goes to a file unless verbose."""
     global _log_file
-    if verbose:
+    if verbose or _log_file is not None:  # a JVM that runs already keeps the stderr it was started with
         return builder.getOrCreate()
     handle, _log_file = tempfile.mkstemp(prefix="lakevec-spark-", suffix=".log")
     screen = os.dup(2)
@@ -100,7 +106,9 @@ def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
         return builder.getOrCreate()
     except Exception as error:  # whatever the launcher finds
         raise SetupError(
-            "Spark can't start", got=type(error).__name__, remedy=f"its log is {_log_file}; 'lakevec doctor' may help"
+            "Spark can't start",
+            got=type(error).__name__,
+            remedy=f"its log is {_log_file}; 'lakevec doctor' may help",
         ) from None
     finally:
         os.dup2(screen, 2)
@@ -122,6 +130,6 @@ def _ship_code(spark: SparkSession) -> None:
     """Send our code where executors are other processes than this one's children."""
     from udfs.shipping import has_spark_context, ship_code
 
-    master = spark.sparkContext.master if has_spark_context(spark) else ""
+    master = str(spark.sparkContext.master) if has_spark_context(spark) else ""
     if not (master == "local" or master.startswith("local[")):
         ship_code(spark)

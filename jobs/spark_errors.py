@@ -42,8 +42,13 @@ def _translate(error: PySparkException | Py4JError) -> LakevecError:
     if ours := _OURS.search(message):
         kind: type[LakevecError] = getattr(errors, ours[1], DataError)
         return kind(ours[2])
-    condition = (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__
-    if condition.startswith(("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER")) or "is not a Parquet file" in message:
+    condition = (error.getCondition() if isinstance(error, PySparkException) else None) or type(
+        error
+    ).__name__
+    if (
+        condition.startswith(("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER"))
+        or "is not a Parquet file" in message
+    ):
         file = _FILE.search(message)
         return DataError(
             "an input file can't be read",
@@ -57,7 +62,9 @@ def _translate(error: PySparkException | Py4JError) -> LakevecError:
     where = f"; Spark's log is {spark_log()}" if spark_log() else ""
     kind_of_failure = "a Python worker" if isinstance(error, PythonException) else "Spark"
     return DataError(
-        f"the run failed in {kind_of_failure}", got=condition, remedy=f"run with --verbose for the whole story{where}"
+        f"the run failed in {kind_of_failure}",
+        got=condition,
+        remedy=f"run with --verbose for the whole story{where}",
     )
 
 

@@ -5,8 +5,8 @@ The only module that decides what ``s3a://`` or ``file:`` means; everything else
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
@@ -81,7 +81,7 @@ def absolute_uri(name: str) -> str:
     str
         The URI as it was, or the absolute local path.
     """
-    return name if "://" in name or name.startswith("file:") else os.path.abspath(os.path.expanduser(name))
+    return name if "://" in name or name.startswith("file:") else str(Path(name).expanduser().absolute())
 
 
 def locate(name: str, *, error: type[UsageError]) -> Location:
@@ -108,7 +108,7 @@ def locate(name: str, *, error: type[UsageError]) -> Location:
     if separator:
         uri = f"{_SCHEMES.get(scheme, scheme)}://{rest}"
     elif uri.startswith("file:"):
-        uri = f"file://{os.path.abspath(uri.removeprefix('file:'))}"
+        uri = f"file://{Path(uri.removeprefix('file:')).absolute()}"
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (ArrowException, OSError) as reason:

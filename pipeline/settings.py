@@ -39,7 +39,9 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=Settings)
 
 # As spark.redaction.regex, and names that object stores use.
-_SECRET_KEY = re.compile(r"secret|password|passwd|token$|access[._-]?key|account[._-]?key|credential", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"secret|password|passwd|token$|access[._-]?key|account[._-]?key|credential", re.IGNORECASE
+)
 _USER_INFO = re.compile(r"://[^/@\s]+@")
 
 
@@ -52,7 +54,6 @@ def _mask(key: str, value: Any) -> Any:
     if isinstance(value, str):
         return "***" if _SECRET_KEY.search(key) else _USER_INFO.sub("://***@", value)
     return value
-
 
 
 class EmbedSettings(Settings):
@@ -203,9 +204,7 @@ def _read_yaml(file: str) -> dict[str, Any]:
     return content
 
 
-def _settings_error(
-    kind: type[Settings], source: str, key: str, problem: dict[str, Any]
-) -> SettingsError:
+def _settings_error(kind: type[Settings], source: str, key: str, problem: dict[str, Any]) -> SettingsError:
     """Put pydantic's finding into our one error shape."""
     if problem["type"] == "extra_forbidden":
         known = sorted(kind.model_fields)

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyspark
 from pyspark.sql import SparkSession
-from pyspark.sql.functions import pandas_udf
+from pyspark.sql.pandas import functions as pandas_functions
 from pyspark.sql.types import ArrayType, FloatType
 
 from pipeline.errors import SetupError
@@ -20,6 +20,9 @@ from udfs.shipping import ship_files
 from udfs.worker_cache import get_encoder
 
 _VECTOR = ArrayType(FloatType())
+# Spark's overloads can't tell which of its factories a plain function fits.
+_pandas_udf: Any = pandas_functions.pandas_udf
+_arrow_udf: Any = getattr(pandas_functions, "arrow_udf", None)  # Spark 4.1
 
 
 def make_embed_udf(
@@ -69,18 +72,19 @@ def make_embed_udf(
     table = load(model).table if isinstance(model, str) else model
     node_table, files = make_node_table(table, node_dir=node_dir)
     fetch = ship_files(spark, node_table, files)
-    if kind == "auto":
-        kind = "arrow" if hasattr(pyspark.sql.functions, "arrow_udf") else "pandas"
-    if kind == "pandas":
-        return _make_pandas_udf(node_table, fetch, max_tokens)
-    if not hasattr(pyspark.sql.functions, "arrow_udf"):
+    embed: Callable[..., Any]
+    if kind == "pandas" or (kind == "auto" and _arrow_udf is None):
+        embed = _pandas_udf(_embed_pandas(node_table, fetch, max_tokens), _VECTOR)
+        return embed
+    if _arrow_udf is None:
         raise SetupError(
             "this Spark has no Arrow UDFs",
             got=pyspark.__version__,
             expected="4.1 or later",
             remedy="use kind='pandas'",
         )
-    return _make_arrow_udf(node_table, fetch, max_tokens)
+    embed = _arrow_udf(_embed_arrow(node_table, fetch, max_tokens), _VECTOR)
+    return embed
 
 
 def register(
@@ -101,28 +105,22 @@ def register(
     spark.udf.register(name, make_embed_udf(spark, model, **options))
 
 
-def _make_arrow_udf(
+def _embed_arrow(
     table: NodeTable, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
-) -> Callable[..., Any]:
-    from pyspark.sql.functions import arrow_udf
-
-    @arrow_udf(_VECTOR)
+) -> Callable[[pa.Array], pa.Array]:
     def lakevec_embed(texts: pa.Array) -> pa.Array:
         return get_encoder(table, fetch, max_tokens=max_tokens).encode(texts).to_arrow()
 
-    embed: Callable[..., Any] = lakevec_embed
-    return embed
+    return lakevec_embed
 
 
-def _make_pandas_udf(
+def _embed_pandas(
     table: NodeTable, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
-) -> Callable[..., Any]:
-    @pandas_udf(_VECTOR)
+) -> Callable[[pd.Series], pd.Series]:
     def lakevec_embed(texts: pd.Series) -> pd.Series:
         strings = pa.array(texts, type=pa.large_string(), from_pandas=True)
         vectors = get_encoder(table, fetch, max_tokens=max_tokens).encode(strings).to_arrow()
         # A Series that is backed by Arrow goes back without becoming Python objects.
         return pd.Series(pd.arrays.ArrowExtensionArray(vectors))
 
-    embed: Callable[..., Any] = lakevec_embed
-    return embed
+    return lakevec_embed

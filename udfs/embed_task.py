@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 from pyspark import TaskContext
@@ -73,7 +73,7 @@ class EmbedTask:
                     arrays[embedding_column] = encoded.to_arrow()
                     counts[column] += encoded.counts
                 file.write(pa.RecordBatch.from_pydict(arrays))
-            entry = file.close(counts)
+            entry = file.close({column: asdict(seen) for column, seen in counts.items()})
         if entry is not None:
             yield _entry_batch(entry)
 

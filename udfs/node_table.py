@@ -105,7 +105,9 @@ class NodeTable:
         """Write the copy beside and rename it; when two workers race, the first one's copy stays."""
         found = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         if found != self.sha256:
-            raise DataError(f"model {self.fingerprint} was damaged on its way to the node", remedy="run again")
+            raise DataError(
+                f"model {self.fingerprint} was damaged on its way to the node", remedy="run again"
+            )
         staged = Path(tempfile.mkdtemp(prefix=f"{folder.name[:16]}.", dir=folder.parent))
         try:
             for name, content in files.items():

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pipeline
-import udfs
 from pyspark import SparkFiles
 from pyspark.sql import SparkSession
 
+import pipeline
+import udfs
 from udfs.node_table import NodeTable
 
 
@@ -54,7 +54,9 @@ class ArtifactFiles:
         return {name: Path(SparkFiles.get(artifact)).read_bytes() for name, artifact in self._names.items()}
 
 
-def ship_files(spark: SparkSession, table: NodeTable, files: dict[str, bytes]) -> Callable[[], dict[str, bytes]]:
+def ship_files(
+    spark: SparkSession, table: NodeTable, files: dict[str, bytes]
+) -> Callable[[], dict[str, bytes]]:
     """Send a table's files to the cluster once.
 
     Parameters

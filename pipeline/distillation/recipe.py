@@ -79,7 +79,9 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
     unknown = find_unknown_token_id(vocabulary.tokenizer)
     if unknown is not None:
         rows[unknown] = 0
-    table = StaticTable(np.ascontiguousarray(rows), vocabulary.tokenizer.to_str(), normalize=settings.normalize)
+    table = StaticTable(
+        np.ascontiguousarray(rows), vocabulary.tokenizer.to_str(), normalize=settings.normalize
+    )
     return Distilled(
         table=table,
         provenance={

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from pipeline.errors import SettingsError, TeacherError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
 
@@ -90,7 +91,11 @@ def load_teacher(teacher: str, *, revision: str | None = None, device: str = "au
     tokenizer = _load_tokenizer(root, teacher)
     try:
         model = transformers.AutoModel.from_pretrained(
-            str(root), trust_remote_code=False, use_safetensors=True, local_files_only=True, dtype=torch.float32
+            str(root),
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            dtype=torch.float32,
         )
     # transformers and safetensors raise many kinds of errors for damaged folders
     except Exception as error:
@@ -151,7 +156,9 @@ def _pick_device(device: str) -> torch.device:
         found = torch.device(device)
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"device {device!r} can't be used", got=_one_line(error), expected="cpu or cuda") from None
+        raise SettingsError(
+            f"device {device!r} can't be used", got=_one_line(error), expected="cpu or cuda"
+        ) from None
     return found
 
 
@@ -187,10 +194,13 @@ def _transformer_folder(folder: Path) -> Path:
             entries = json.loads(modules.read_text(encoding="utf-8"))
             paths = [entry["path"] for entry in entries if entry["type"].endswith(".Transformer")]
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise TeacherError(f"{modules} can't be read", expected="a list of modules with path and type") from None
+            raise TeacherError(
+                f"{modules} can't be read", expected="a list of modules with path and type"
+            ) from None
         if not paths:
             raise TeacherError(
-                f"teacher {folder} has no Transformer module", expected="a Sentence Transformer, not a static model"
+                f"teacher {folder} has no Transformer module",
+                expected="a Sentence Transformer, not a static model",
             )
         root = folder / paths[0]
     if not (root / "config.json").is_file():
@@ -202,6 +212,11 @@ def _transformer_folder(folder: Path) -> Path:
 
 def _load_tokenizer(root: Path, teacher: str) -> Any:
     """Load the teacher's tokenizer and refuse one that the `tokenizers` library can't run."""
+    # Where none of these is there, transformers makes up a tokenizer of five special tokens.
+    if not any(file for pattern in _TOKENIZER_FILES for file in root.glob(pattern)):
+        raise TeacherError(
+            f"teacher {teacher!r} has no tokenizer", expected="tokenizer.json, or files to make it from"
+        )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(root), use_fast=True, trust_remote_code=False, local_files_only=True

@@ -72,7 +72,8 @@ def build_vocabulary(tokenizer: Any, model: Any, *, token_remove_pattern: str | 
         removed = [token for token in own.sorted_vocabulary if pattern.match(token)]
         if len(removed) == len(own.sorted_vocabulary):
             raise TeacherError(
-                "the vocabulary is empty", got=f"token_remove_pattern {token_remove_pattern!r}",
+                "the vocabulary is empty",
+                got=f"token_remove_pattern {token_remove_pattern!r}",
                 expected="a pattern that leaves some tokens",
             )
         own = own.remove_tokens_from_vocabulary(removed)

@@ -168,7 +168,9 @@ def _slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.Array]]
     for chunk in chunks:
         if not _holds_strings(chunk.type):
             raise DataError("can't embed this column", got=str(chunk.type), expected="strings")
-        lengths = pc.fill_null(pc.binary_length(chunk.cast(pa.large_string())), 0).to_numpy(zero_copy_only=False)
+        # One type from here on; not every Arrow function takes string_view.
+        chunk = chunk.cast(pa.large_string())
+        lengths = pc.fill_null(pc.binary_length(chunk), 0).to_numpy(zero_copy_only=False)
         ends = np.cumsum(lengths)
         first = 0
         while first < len(chunk):

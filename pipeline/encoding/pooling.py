@@ -1,8 +1,8 @@
 """The ragged mean: token ids and a table in, one vector per text out.
 
 Own code because it is the hot path: on 40,000 sentences of 28 tokens and 256 dimensions, one core, this
-loop pools 570,000 texts a second, torch's ``embedding_bag`` 404,000, SciPy's sparse product 372,000 and NumPy's
-``add.reduceat`` 42,000 (``docs/decisions.md``).
+loop pools 570,000 texts a second, torch's ``embedding_bag`` 404,000, SciPy's sparse product 372,000 and
+NumPy's ``add.reduceat`` 42,000 (``docs/decisions.md``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numba
 import numpy as np
 from numba import types
 
-# Rows are summed in float32 in blocks of this many tokens and the blocks in float64: as fast as plain float32,
-# and a text of millions of tokens keeps its digits.
+# Rows are summed in float32 in blocks of this many tokens and the blocks in float64: as fast as plain
+# float32, and a text of millions of tokens keeps its digits.
 _BLOCK_TOKENS = 256
 
 _SIGNATURE = types.void(

@@ -45,7 +45,9 @@ class TextTokenizer:
         Keep only the first `max_tokens` known tokens of a text; None keeps all.
     """
 
-    def __init__(self, tokenizer_json: str, unknown_token_id: int | None, max_tokens: int | None = None) -> None:
+    def __init__(
+        self, tokenizer_json: str, unknown_token_id: int | None, max_tokens: int | None = None
+    ) -> None:
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         # A tokenizer.json may carry both; a vector must depend on the whole text and on nothing else.
         self._tokenizer.no_truncation()

@@ -180,7 +180,9 @@ def _table_files(table: StaticTable, provenance: dict[str, Any]) -> dict[str, by
         "apply_pca": table.dimensions,
         **provenance.get("recipe", {}),
     }
-    modules = [("0", ".", "StaticEmbedding")] + ([("1", "1_Normalize", "Normalize")] if table.normalize else [])
+    modules = [("0", ".", "StaticEmbedding")] + (
+        [("1", "1_Normalize", "Normalize")] if table.normalize else []
+    )
     return {
         "model.safetensors": safetensors.numpy.save({"embeddings": np.ascontiguousarray(table.embeddings)}),
         "tokenizer.json": table.tokenizer_json.encode(),
@@ -220,7 +222,8 @@ def _read_manifest(folder: Location, uri: str) -> dict[str, Any]:
     try:
         if folder.type() != pafs.FileType.Directory:
             raise ModelError(
-                f"model {uri!r} does not exist", expected="the folder of a model published by 'lakevec distill'"
+                f"model {uri!r} does not exist",
+                expected="the folder of a model published by 'lakevec distill'",
             )
         manifest = json.loads((folder / MANIFEST_NAME).read_bytes())
     except FileNotFoundError:
@@ -232,7 +235,7 @@ def _read_manifest(folder: Location, uri: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"model {uri!r}: {MANIFEST_NAME} can't be read", got=str(error)) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
-        raise ModelError(f"model {uri!r}: {MANIFEST_NAME}", expected=f"\"format\": \"{FORMAT_NAME}\"")
+        raise ModelError(f"model {uri!r}: {MANIFEST_NAME}", expected=f'"format": "{FORMAT_NAME}"')
     version = str(manifest.get("format_version"))
     if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
         raise ModelError(
@@ -286,9 +289,7 @@ def _read_checked(folder: Location, name: str, entry: dict[str, Any]) -> bytes:
     except OSError as error:
         raise ModelError(f"{file.path} can't be read", got=str(error), remedy=remedy) from None
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise ModelError(
-            f"{file.path} is damaged", got="another sha256 than recorded", remedy=remedy
-        )
+        raise ModelError(f"{file.path} is damaged", got="another sha256 than recorded", remedy=remedy)
     return content
 
 

@@ -111,7 +111,7 @@ def _check_embeddings(embeddings: np.ndarray) -> None:
     if embeddings.dtype not in (np.float32, np.float16):
         raise ModelError("embeddings", got=f"dtype {embeddings.dtype}", expected="float32 or float16")
     # max and min carry NaN along, so that one pass over the table finds NaN, infinities and giants.
-    if not (embeddings.max() <= LARGEST_VALUE and embeddings.min() >= -LARGEST_VALUE):
+    if not (float(embeddings.max()) <= LARGEST_VALUE and float(embeddings.min()) >= -LARGEST_VALUE):
         raise ModelError(
             "embeddings hold NaN, infinity or values beyond 1e30",
             expected="finite values",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from pipeline.encoding.encoder import EncodingCounts
+# Per text column, what was seen and how often.
+Counts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,14 @@ class FileEntry:
         Rows in the file.
     bytes : int
         Size of the file.
-    counts : dict of str to EncodingCounts
+    counts : dict of str to dict of str to int
         What was seen in each text column.
     """
 
     name: str
     rows: int
     bytes: int
-    counts: dict[str, EncodingCounts]
+    counts: Counts
 
     def to_json(self) -> str:
         """Return the entry as one line."""
@@ -37,12 +39,10 @@ class FileEntry:
     @classmethod
     def from_json(cls, line: str) -> FileEntry:
         """Read an entry back from `to_json`."""
-        fields = json.loads(line)
-        counts = {column: EncodingCounts(**values) for column, values in fields.pop("counts").items()}
-        return cls(counts=counts, **fields)
+        return cls(**json.loads(line))
 
 
-def sum_counts(entries: Iterable[FileEntry]) -> dict[str, EncodingCounts]:
+def sum_counts(entries: Iterable[FileEntry]) -> Counts:
     """Add up what all files saw, per text column.
 
     Parameters
@@ -51,10 +51,10 @@ def sum_counts(entries: Iterable[FileEntry]) -> dict[str, EncodingCounts]:
 
     Returns
     -------
-    dict of str to EncodingCounts
+    dict of str to dict of str to int
     """
-    total: dict[str, EncodingCounts] = {}
+    total: dict[str, Counter[str]] = {}
     for entry in entries:
         for column, counts in entry.counts.items():
-            total[column] = total.get(column, EncodingCounts()) + counts
-    return total
+            total.setdefault(column, Counter()).update(counts)
+    return {column: dict(counts) for column, counts in total.items()}

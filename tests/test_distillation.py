@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.distill import main
+from pipeline.distillation import weighting
+from pipeline.distillation.recipe import distill
+from pipeline.distillation.reduction import apply_pca
+from pipeline.distillation.teacher import load_teacher
+from pipeline.errors import SettingsError, TeacherError
+from pipeline.model.artifact import load
+from pipeline.settings import DistillSettings
+
+
+@pytest.fixture(scope="module")
+def reference(minilm_folder: Path) -> object:
+    """The same teacher distilled by model2vec."""
+    from model2vec.distill import distill as distill_reference
+
+    return distill_reference(str(minilm_folder), device="cpu", quantize_to="float32")
+
+
+@pytest.fixture
+def small_teacher(minilm_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the teacher that a test may damage."""
+    folder = tmp_path / "teacher"
+    shutil.copytree(minilm_folder, folder)
+    return folder
+
+
+def test_weights_by_rank_are_the_formula() -> None:
+    """Three tokens: 1/rank = 1/2, 1/3, 1/4, which add up to 13/12."""
+    weights = weighting.sif_weights_by_rank(3, coefficient=0.1)
+    shares = [6 / 13, 4 / 13, 3 / 13]
+    np.testing.assert_allclose(weights, [0.1 / (0.1 + share) for share in shares])
+
+
+def test_pca_keeps_the_longest_axis_and_its_sign() -> None:
+    """Points on the line (1, 1, 0), the furthest of them in the negative direction."""
+    rows = np.array([[-5, -5, 0], [1, 1, 0], [2, 2, 0], [2, 2, 0]], dtype=np.float32)
+    reduced = apply_pca(rows, dimensions=1)
+    np.testing.assert_allclose(reduced.rows[:, 0], np.sqrt(2) * np.array([5, -1, -2, -2]), atol=1e-9)
+    assert reduced.explained_variance == pytest.approx(1.0)
+
+
+def test_pca_is_centred_unscaled_and_keeps_distances_at_full_width() -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 12)).astype(np.float32) + 3
+    scores = apply_pca(rows, dimensions=12).rows
+    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(
+        np.linalg.norm(scores[0] - scores[1]), np.linalg.norm(rows[0] - rows[1]), rtol=1e-5
+    )
+
+
+def test_more_dimensions_than_the_teacher_has_are_refused() -> None:
+    with pytest.raises(SettingsError) as caught:
+        apply_pca(np.zeros((60, 12), np.float32), dimensions=13)
+    assert str(caught.value) == (
+        "dimensions: got 13; expected at most 12, for a teacher of width 12 and 60 tokens"
+    )
+
+
+def test_tokens_and_tokenizer_are_those_of_model2vec(
+    minilm_model: str, reference: object, general_texts: list[str]
+) -> None:
+    from tokenizers import Tokenizer
+
+    ours = Tokenizer.from_str(load(minilm_model).table.tokenizer_json)
+    theirs = reference.tokenizer  # type: ignore[attr-defined]
+    theirs.no_truncation()
+    assert ours.get_vocab() == theirs.get_vocab()
+    for our, their in zip(ours.encode_batch(general_texts), theirs.encode_batch(general_texts), strict=True):
+        assert our.ids == their.ids
+
+
+def test_table_is_that_of_model2vec(minilm_model: str, reference: object) -> None:
+    """The unknown token's row is the one rest: it is zero here, so that all readers agree."""
+    table = load(minilm_model).table
+    theirs = reference.embedding  # type: ignore[attr-defined]
+    known = np.arange(table.rows) != table.unknown_token_id
+    signs = np.sign((table.embeddings * theirs).sum(axis=0))
+    assert np.abs(table.embeddings[known] * signs - theirs[known]).max() <= 1e-3
+    assert not table.embeddings[table.unknown_token_id].any()
+
+
+def test_provenance_says_what_made_the_table(minilm_model: str) -> None:
+    manifest = json.loads((Path(minilm_model) / "lakevec.json").read_text())
+    assert manifest["provenance"]["teacher"]["revision"].startswith("sha256:")
+    assert manifest["provenance"]["recipe"]["pca_dimensions"] == 256
+    assert manifest["provenance"]["versions"].keys() >= {"lakevec", "torch", "transformers"}
+    assert 0.9 < manifest["quality"]["explained_variance"] < 1
+
+
+def test_job_publishes_float16_without_normalisation_when_asked(
+    minilm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only digits are kept as tokens, to be quick: the pattern leaves out all that begin otherwise."""
+    output = tmp_path / "model"
+    words = [
+        "--teacher",
+        str(minilm_folder),
+        "--output",
+        str(output),
+        "--dimensions",
+        "8",
+        "--dtype",
+        "float16",
+    ]
+    assert main([*words, "--no-normalize", "--token-remove-pattern", r"(?!\[PAD|\[UNK)\D"]) == 0
+    table = load(str(output)).table
+    assert (table.embeddings.dtype, table.dimensions, table.normalize) == (np.float16, 8, False)
+    assert 100 < table.rows < 2000
+    assert f"published {table.fingerprint} to {output}" in capsys.readouterr().out
+
+
+def test_batch_size_changes_nothing_that_matters(minilm_folder: Path) -> None:
+    pattern = r"(?!\[PAD|\[UNK)\D"
+    settings = DistillSettings(
+        teacher=str(minilm_folder), output="unused", dimensions=8, token_remove_pattern=pattern
+    )
+    one = distill(settings.model_copy(update={"batch_size": 7}), progress=False).table.embeddings
+    other = distill(settings.model_copy(update={"batch_size": 400}), progress=False).table.embeddings
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--teacher", "/nowhere"], "teacher '/nowhere' does not exist: expected a folder or a hub id"),
+        (["--token-remove-pattern", ""], "the vocabulary is empty: got token_remove_pattern ''"),
+        (["--dimensions", "385"], "dimensions: got 385; expected at most 384"),
+        (["--device", "teapot"], "device 'teapot' can't be used"),
+        (["--revision", "main"], "revision: got 'main'; expected none for a teacher in a folder"),
+    ],
+    ids=["missing", "no tokens", "too wide", "no device", "revision of a folder"],
+)
+def test_job_refuses_in_one_line(
+    words: list[str],
+    message: str,
+    minilm_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "model"
+    assert main(["--teacher", str(minilm_folder), "--output", str(output), *words]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"lakevec distill: {message}")
+    assert not output.exists()
+
+
+def test_output_that_exists_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--teacher", "/nowhere", "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"lakevec distill: model output '{tmp_path}' exists")
+
+
+def test_teacher_without_safetensors_is_refused(small_teacher: Path) -> None:
+    (small_teacher / "model.safetensors").rename(small_teacher / "pytorch_model.bin")
+    with pytest.raises(TeacherError, match="has no safetensors weights"):
+        load_teacher(str(small_teacher))
+
+
+def test_teacher_with_damaged_weights_is_refused(small_teacher: Path) -> None:
+    weights = small_teacher / "model.safetensors"
+    weights.write_bytes(b"\xff" * 8 + weights.read_bytes()[8:])
+    with pytest.raises(TeacherError, match="can't be loaded"):
+        load_teacher(str(small_teacher))
+
+
+def test_teacher_without_any_tokenizer_is_refused(small_teacher: Path) -> None:
+    for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"):
+        (small_teacher / name).unlink()
+    with pytest.raises(TeacherError, match=r"has no tokenizer: expected tokenizer\.json, or files"):
+        load_teacher(str(small_teacher))
+
+
+def test_teacher_with_a_slow_tokenizer_is_refused(small_teacher: Path) -> None:
+    """A byte-level tokenizer of transformers that has no `tokenizers` twin."""
+    for name in ("tokenizer.json", "vocab.txt", "special_tokens_map.json"):
+        (small_teacher / name).unlink()
+    (small_teacher / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    with pytest.raises(TeacherError) as caught:
+        load_teacher(str(small_teacher))
+    assert str(caught.value) == (
+        f"teacher '{small_teacher}' has no fast tokenizer: got ByT5Tokenizer; "
+        "expected one that the tokenizers library can run; convert it to tokenizer.json first"
+    )
+
+
+def test_static_model_is_no_teacher(minilm_model: str) -> None:
+    with pytest.raises(TeacherError, match="has no Transformer module"):
+        load_teacher(minilm_model)
+
+
+def test_code_in_a_teacher_folder_is_never_run(small_teacher: Path, tmp_path: Path) -> None:
+    config = json.loads((small_teacher / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}
+    config["model_type"] = "evil"
+    (small_teacher / "config.json").write_text(json.dumps(config))
+    (small_teacher / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(TeacherError):
+        load_teacher(str(small_teacher))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_hub_teacher_records_the_commit_it_was_resolved_to(
+    minilm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub cache as huggingface_hub lays it out, read without a network."""
+    commit = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
+    cache = tmp_path / "models--org--minilm"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    shutil.copytree(minilm_folder, cache / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    teacher = load_teacher("org/minilm")
+    assert (teacher.name, teacher.revision) == ("org/minilm", commit)
+
+
+def test_hub_teacher_that_can_not_be_reached_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(TeacherError, match="neither a folder nor a hub model that can be reached"):
+        load_teacher("org/absent")

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import make_word_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.encoding.encoder import Encoder, EncodingCounts
+from pipeline.encoding.tokenization import TextTokenizer
+from pipeline.errors import DataError
+from pipeline.model.artifact import load
+from pipeline.model.table import StaticTable
+
+
+def make_encoder(table: StaticTable, **options: int) -> Encoder:
+    return Encoder(
+        table.embeddings,
+        table.tokenizer_json,
+        normalize=table.normalize,
+        unknown_token_id=table.unknown_token_id,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def minilm_encoder(minilm_model: str) -> Encoder:
+    return make_encoder(load(minilm_model).table)
+
+
+def test_worked_example_by_hand(tiny_table: StaticTable) -> None:
+    texts = pa.array(["North east", "north north SOUTHWEST east", "nowhere", "", None, "  "])
+    encoded = make_encoder(tiny_table).encode(texts)
+    assert encoded.vectors.tolist() == [[0.5, 0.5], [0.0, 0.25], [0, 0], [0, 0], [0, 0], [0, 0]]
+    assert encoded.is_null.tolist() == [False, False, False, False, True, False]
+    assert encoded.counts == EncodingCounts(
+        rows=6, nulls=1, empties=1, zero_vectors=3, tokens=6, unknown_tokens=1, truncated=0
+    )
+
+
+def test_to_arrow_has_sparks_type_and_null_only_for_null_text(tiny_table: StaticTable) -> None:
+    vectors = make_encoder(tiny_table).encode(pa.array(["east", None, ""])).to_arrow()
+    assert vectors.to_pylist() == [[1.0, 0.0], None, [0.0, 0.0]]
+    assert vectors.type.value_type == pa.float32()
+
+
+def test_max_tokens_takes_exactly_the_first_known_tokens(tiny_table: StaticTable) -> None:
+    texts = pa.array(["nowhere north nowhere east southwest", "north"])
+    encoded = make_encoder(tiny_table, max_tokens=2).encode(texts)
+    assert encoded.vectors.tolist() == [[0.5, 0.5], [0.0, 1.0]]
+    assert (encoded.counts.truncated, encoded.counts.tokens, encoded.counts.unknown_tokens) == (1, 3, 2)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_every_arrow_string_type_gives_the_same_vectors(tiny_table: StaticTable, kind: pa.DataType) -> None:
+    encoded = make_encoder(tiny_table).encode(pa.array(["east", None, "north"], kind))
+    assert encoded.vectors.tolist() == [[1, 0], [0, 0], [0, 1]]
+
+
+def test_sliced_and_chunked_arrays_are_read_at_the_right_place(tiny_table: StaticTable) -> None:
+    texts = pa.array(["north", "east", None, "southwest"])
+    encoder = make_encoder(tiny_table)
+    assert encoder.encode(texts.slice(1, 2)).vectors.tolist() == [[1, 0], [0, 0]]
+    chunked = pa.chunked_array([texts.slice(3, 1), texts.slice(0, 0), texts.slice(0, 2)])
+    assert encoder.encode(chunked).vectors.tolist() == [[-1, -1], [0, 1], [1, 0]]
+
+
+def test_no_texts_give_no_vectors(tiny_table: StaticTable) -> None:
+    assert make_encoder(tiny_table).encode(pa.array([], pa.string())).vectors.shape == (0, 2)
+
+
+def test_invalid_utf8_is_refused_without_quoting_it(tiny_table: StaticTable) -> None:
+    texts = pa.array([b"secret \xff"], pa.binary()).view(pa.string())
+    with pytest.raises(DataError) as caught:
+        make_encoder(tiny_table).encode(texts)
+    assert str(caught.value) == (
+        "a text is not valid UTF-8: expected valid UTF-8 in every row; "
+        "clean the column first, for example with Spark's make_valid_utf8(column)"
+    )
+    assert caught.value.__cause__ is None
+
+
+def test_numbers_are_refused(tiny_table: StaticTable) -> None:
+    with pytest.raises(DataError, match=r"^can't embed this column: got int64; expected strings$"):
+        make_encoder(tiny_table).encode(pa.array([1]))
+
+
+@given(
+    texts=st.lists(st.one_of(st.none(), st.text(max_size=60)), min_size=1, max_size=30),
+    order=st.randoms(use_true_random=False),
+    size=st.integers(1, 30),
+)
+@settings(max_examples=60, deadline=None)
+def test_bits_do_not_depend_on_batch_or_order(
+    minilm_encoder: Encoder, texts: list[str | None], order: object, size: int
+) -> None:
+    whole = minilm_encoder.encode(pa.array(texts, pa.string())).vectors
+    assert np.isfinite(whole).all()
+    shuffled = list(range(len(texts)))
+    order.shuffle(shuffled)  # type: ignore[attr-defined]
+    again = np.empty_like(whole)
+    for start in range(0, len(texts), size):
+        rows = shuffled[start : start + size]
+        again[rows] = minilm_encoder.encode(pa.array([texts[row] for row in rows], pa.string())).vectors
+    assert whole.tobytes() == again.tobytes()
+
+
+def test_slices_of_many_and_of_long_texts_do_not_change_bits(minilm_encoder: Encoder) -> None:
+    texts = ["lake " * (1 + 7919 * index % 400) for index in range(2500)] + ["vector " * 400_000, "lake"]
+    whole = minilm_encoder.encode(pa.array(texts)).vectors
+    for index in (0, 1023, 1024, 2499, 2500, 2501):
+        alone = minilm_encoder.encode(pa.array([texts[index]])).vectors
+        assert whole[index].tobytes() == alone[0].tobytes()
+
+
+def test_agrees_with_model2vec_on_real_texts(minilm_model: str, general_texts: list[str]) -> None:
+    from model2vec import StaticModel
+
+    reference = StaticModel.from_pretrained(minilm_model)
+    ours = make_encoder(load(minilm_model).table).encode(pa.array(general_texts)).vectors
+    assert len(general_texts) == 10_000
+    assert np.abs(ours - reference.encode(general_texts)).max() <= 1e-5
+
+
+def test_agrees_with_model2vec_under_the_same_truncation(tiny_table: StaticTable) -> None:
+    from model2vec import StaticModel
+    from tokenizers import Tokenizer
+
+    reference = StaticModel(
+        tiny_table.embeddings, Tokenizer.from_str(tiny_table.tokenizer_json), normalize=False, max_length=2
+    )
+    # model2vec first cuts at max_length x median token length characters; these texts stay below.
+    texts = ["north east southwest", "east", "east north east"]
+    ours = make_encoder(tiny_table, max_tokens=2).encode(pa.array(texts)).vectors
+    assert np.abs(ours - reference.encode(texts)).max() <= 1e-5
+
+
+def test_tokenizer_own_truncation_and_padding_are_ignored() -> None:
+    tokenizer = make_word_tokenizer(["[UNK]", "a", "b"])
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=8)
+    tokens = TextTokenizer(tokenizer.to_str(), 0).tokenize(["a b a b", "b"])
+    assert (tokens.ids.tolist(), tokens.offsets.tolist()) == ([1, 2, 1, 2, 2], [0, 4, 5])
+
+
+def test_tokenizer_without_an_unknown_token_keeps_every_id() -> None:
+    tokenizer = make_word_tokenizer(["zero", "one"], unknown=None)
+    tokens = TextTokenizer(tokenizer.to_str(), None).tokenize(["zero one zero"])
+    assert (tokens.ids.tolist(), tokens.unknown) == ([0, 1, 0], 0)

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import CommitError, OutputError
+from pipeline.output.commit import OutputFolder
+from pipeline.output.manifest import FileEntry, sum_counts
+from pipeline.output.sink import FileLayout, TaskFile
+
+LAYOUT = FileLayout(embedding_columns=("v e.c",), compression="zstd", metadata={"lakevec.run": "r1"})
+
+
+def batch(rows: int, start: int = 0) -> pa.RecordBatch:
+    vectors = [[float(row), 0.5] for row in range(start, start + rows)]
+    texts = [f"text {row}" for row in range(start, start + rows)]
+    kind = pa.list_(pa.field("element", pa.float32()))
+    return pa.record_batch(
+        {"id.x": texts, "nested": [{"v e": row} for row in texts], "v e.c": pa.array(vectors, kind)}
+    )
+
+
+def write(output: OutputFolder, name: str, rows: int) -> FileEntry:
+    with TaskFile(output.staging, name, LAYOUT) as file:
+        file.write(batch(rows))
+        entry = file.close({"text": {"rows": rows}})
+    assert entry is not None
+    return entry
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "output"
+
+
+@pytest.fixture
+def output(folder: Path) -> OutputFolder:
+    output = OutputFolder(str(folder), "r1")
+    output.refuse_existing()
+    return output
+
+
+def test_file_stores_vectors_plainly_and_the_rest_compressed(output: OutputFolder) -> None:
+    entry = write(output, "a.parquet", 100)
+    file = pq.ParquetFile(Path(output.staging.path) / "a.parquet")
+    columns = {
+        file.metadata.row_group(0).column(index).path_in_schema: file.metadata.row_group(0).column(index)
+        for index in range(3)
+    }
+    vector = columns["v e.c.list.element"]
+    assert vector.compression == "UNCOMPRESSED"
+    assert not vector.is_stats_set
+    assert not any("DICTIONARY" in encoding for encoding in vector.encodings)
+    for name in ("id.x", "nested.v e"):
+        assert columns[name].compression == "ZSTD"
+        assert columns[name].is_stats_set
+    assert file.schema_arrow.metadata[b"lakevec.run"] == b"r1"
+    assert (entry.rows, file.metadata.num_rows) == (100, 100)
+
+
+def test_row_groups_stay_readable(output: OutputFolder) -> None:
+    with TaskFile(output.staging, "a.parquet", LAYOUT) as file:
+        for start in range(0, 70_000, 7_000):
+            file.write(batch(7_000, start))
+        file.close({})
+    metadata = pq.read_metadata(Path(output.staging.path) / "a.parquet")
+    assert metadata.num_rows == 70_000
+    assert max(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)) <= 32_768
+
+
+def test_partition_without_rows_leaves_no_file(output: OutputFolder, folder: Path) -> None:
+    with TaskFile(output.staging, "a.parquet", LAYOUT) as file:
+        file.write(batch(0))
+        assert file.close({}) is None
+    assert not folder.exists()
+
+
+def test_failing_task_removes_its_file(output: OutputFolder) -> None:
+    def fail() -> None:
+        with TaskFile(output.staging, "a.parquet", LAYOUT) as file:
+            file.write(batch(40_000))
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail()
+    assert list(Path(output.staging.path).iterdir()) == []
+
+
+def test_entry_survives_the_trip_as_json() -> None:
+    entry = FileEntry("ü.parquet", 3, 9, {"text": {"rows": 3, "nulls": 1}})
+    assert FileEntry.from_json(entry.to_json()) == entry
+
+
+def test_counts_add_up_per_column() -> None:
+    entries = [
+        FileEntry("a", 1, 1, {"t": {"rows": 1}}),
+        FileEntry("b", 2, 1, {"t": {"rows": 2}, "u": {"rows": 5}}),
+    ]
+    assert sum_counts(entries) == {"t": {"rows": 3}, "u": {"rows": 5}}
+
+
+def test_commit_moves_files_and_leaves_only_what_the_layout_says(output: OutputFolder, folder: Path) -> None:
+    entries = [write(output, "a.parquet", 3), write(output, "b.parquet", 4)]
+    write(output, "orphan-of-a-failed-attempt.parquet", 9)
+    output.commit(entries, rows_read=7, record={"rows": 7})
+    found = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    assert found == ["_SUCCESS", "_lakevec/manifest.json", "_lakevec/run.json", "a.parquet", "b.parquet"]
+    assert pq.read_table(folder).num_rows == 7
+
+
+def test_rows_read_and_written_must_be_equal(output: OutputFolder, folder: Path) -> None:
+    entries = [write(output, "a.parquet", 3)]
+    with pytest.raises(CommitError) as caught:
+        output.commit(entries, rows_read=4, record={})
+    assert str(caught.value) == (
+        f"output '{folder}': rows read and rows written differ: got 3 rows written; expected 4; "
+        "nothing was committed; run again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.unlink(), "expected a file that the driver and all executors see"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "can't be read back"),
+        (lambda file: file.write_bytes(b"PAR1" + file.read_bytes()), "is not what its task wrote"),
+        (lambda file: pq.write_table(pq.read_table(file).slice(1), file), "got 2 rows"),
+    ],
+    ids=["missing", "cut off", "grown", "fewer rows"],
+)
+def test_footers_are_checked_before_anything_is_moved(
+    output: OutputFolder, folder: Path, damage: Any, message: str
+) -> None:
+    entries = [write(output, "good.parquet", 2), write(output, "a.parquet", 3)]
+    damage(Path(output.staging.path) / "a.parquet")
+    with pytest.raises(CommitError, match=message):
+        output.commit(entries, rows_read=5, record={})
+    assert [file.name for file in folder.iterdir()] == ["_lakevec"]
+    output.abandon()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["other.parquet", "_lakevec/manifest.json"])
+def test_commit_refuses_when_somebody_else_wrote_meanwhile(
+    output: OutputFolder, folder: Path, name: str
+) -> None:
+    entries = [write(output, "a.parquet", 3)]
+    (folder / name).write_text("theirs")
+    with pytest.raises(CommitError, match="was written by somebody else meanwhile"):
+        output.commit(entries, rows_read=3, record={})
+    output.abandon()
+    assert [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()] == [name]
+
+
+def test_abandon_takes_back_files_that_were_moved(
+    output: OutputFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [write(output, "a.parquet", 3)]
+
+    def fail(name: str, value: object) -> None:
+        if name == "run.json":
+            raise OSError("disk full")
+
+    monkeypatch.setattr(output, "_write_json", fail)
+    with pytest.raises(OSError, match="disk full"):
+        output.commit(entries, rows_read=3, record={})
+    assert (folder / "a.parquet").exists()
+    output.abandon()
+    assert not folder.exists()
+
+
+def test_abandon_keeps_a_folder_that_was_there_before(folder: Path) -> None:
+    folder.mkdir()
+    output = OutputFolder(str(folder), "r1")
+    output.refuse_existing()
+    write(output, "a.parquet", 3)
+    output.abandon()
+    assert list(folder.iterdir()) == []
+
+
+def test_abandon_before_anything_was_written_is_harmless(output: OutputFolder, folder: Path) -> None:
+    output.abandon()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_output_that_exists_is_refused(folder: Path, kind: str) -> None:
+    place = {"file": folder, "folder": folder / "part-0.parquet"}[kind]
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("theirs")
+    with pytest.raises(OutputError) as caught:
+        OutputFolder(str(folder), "r1").refuse_existing()
+    assert str(caught.value) == (
+        f"output '{folder}' exists: expected a new or empty folder; choose another --output, "
+        "or delete this one if no run is using it"
+    )

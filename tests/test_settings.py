@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from jobs.command_line import Call, run_job
+from pipeline.errors import LakevecError, SettingsError
+from pipeline.settings import DistillSettings, EmbedSettings, Settings, load_settings
+
+REQUIRED = {"model": "m", "input": ["i"], "text": ["t"], "output": "o"}
+
+
+def write(folder: Path, content: str) -> str:
+    file = folder / "embed.yaml"
+    file.write_text(content)
+    return str(file)
+
+
+def test_error_message_has_one_shape() -> None:
+    error = LakevecError("thing", got="a", expected="b", remedy="do c")
+    assert str(error) == "thing: got a; expected b; do c"
+    assert str(LakevecError("thing")) == "thing"
+
+
+def test_unknown_key_names_the_known_ones_and_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(EmbedSettings, write(tmp_path, "batchrows: 3\n"), REQUIRED)
+    assert str(caught.value) == (
+        "embed.yaml: unknown key 'batchrows': expected one of batch_rows, compression, conf, "
+        "embedding_column, format, input, keep, master, max_tokens, model, node_dir, option, output, text; "
+        "did you mean 'batch_rows'?"
+    )
+
+
+def test_missing_setting_says_how_to_give_it() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(EmbedSettings, None, {"model": "m", "input": ["i"], "text": ["t"]})
+    assert str(caught.value) == (
+        "options: 'output' is missing: expected folder or URI for the Parquet files; must not exist yet; "
+        "give --output or put 'output' into the configuration file"
+    )
+
+
+def test_wrong_value_says_what_was_given(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(EmbedSettings, write(tmp_path, "max_tokens: 0\n"), REQUIRED)
+    assert str(caught.value) == (
+        "embed.yaml: 'max_tokens' is not allowed: Input should be greater than or equal to 1: got 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a\n- b\n", "got list; expected a mapping of setting names to values"),
+        ("a: [1\n", "is not readable YAML"),
+        ("1: 2\n", "expected a mapping of setting names to values"),
+    ],
+    ids=["list", "syntax", "number as key"],
+)
+def test_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(SettingsError, match="configuration file") as caught:
+        load_settings(EmbedSettings, write(tmp_path, content), REQUIRED)
+    assert message in str(caught.value)
+
+
+def test_file_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"'nowhere\.yaml' does not exist"):
+        load_settings(EmbedSettings, "nowhere.yaml", REQUIRED)
+
+
+def test_command_line_wins_over_file_and_file_over_default(tmp_path: Path) -> None:
+    file = write(tmp_path, "batch_rows: 5\ncompression: snappy\n")
+    settings = load_settings(EmbedSettings, file, {**REQUIRED, "batch_rows": 7})
+    assert (settings.batch_rows, settings.compression, settings.format) == (7, "snappy", "parquet")
+
+
+def test_one_value_may_stand_for_a_list_in_a_file(tmp_path: Path) -> None:
+    file = write(tmp_path, "input: lake\ntext: body\nkeep: id\n")
+    settings = load_settings(EmbedSettings, file, {"model": "m", "output": "o"})
+    assert (settings.input, settings.text, settings.keep) == (["lake"], ["body"], ["id"])
+
+
+@pytest.mark.parametrize("name", ["{col}_x", "{column", "a}b"])
+def test_embedding_column_with_other_braces_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="may hold no other braces than"):
+        load_settings(EmbedSettings, None, {**REQUIRED, "embedding_column": name})
+
+
+def test_pattern_that_is_no_regular_expression_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'token_remove_pattern' is not allowed: must be a regular"):
+        load_settings(DistillSettings, None, {"teacher": "t", "output": "o", "token_remove_pattern": "("})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "without_default"),
+    [
+        (EmbedSettings, "embed.yaml", {"model", "input", "text", "output"}),
+        (DistillSettings, "distill.yaml", {"teacher", "output"}),
+    ],
+    ids=["embed", "distill"],
+)
+def test_shipped_configuration_shows_every_key_with_its_default(
+    kind: type[Settings], name: str, without_default: set[str]
+) -> None:
+    text = (ROOT / "conf" / name).read_text()
+    content = yaml.safe_load(text)
+    defaults = {
+        key: field.get_default(call_default_factory=True)
+        for key, field in kind.model_fields.items()
+        if key not in without_default
+    }
+    assert content == defaults
+    for key in without_default:
+        assert f"\n# {key}: " in text
+
+
+def run(argv: list[str], seen: list[Call[EmbedSettings]]) -> int:
+    return run_job(EmbedSettings, seen.append, argv, name="embed", summary="test")
+
+
+def test_command_line_reads_every_kind_of_option() -> None:
+    seen: list[Call[EmbedSettings]] = []
+    argv = (
+        "--model m --input a b --input c --text t1 --text t2 --output o --keep id,url --keep day"
+        " --option header=true sep=| --conf spark.x=a=b --max-tokens 9 --compression none --dry-run"
+    )
+    assert run(argv.split(), seen) == 0
+    settings = seen[0].settings
+    assert (settings.input, settings.text) == (["a", "b", "c"], ["t1", "t2"])
+    assert settings.keep == ["id", "url", "day"]
+    assert settings.option == {"header": "true", "sep": "|"}
+    assert settings.conf == {"spark.x": "a=b"}
+    assert (settings.max_tokens, settings.compression) == (9, "none")
+    assert (seen[0].dry_run, seen[0].verbose) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--modle m", "lakevec embed: unrecognized arguments: --modle m: see lakevec embed --help"),
+        ("--max-tokens many", "lakevec embed: argument --max-tokens: invalid int value: 'many'"),
+        ("--option header", "lakevec embed: --option: got 'header'; expected KEY=VALUE"),
+    ],
+    ids=["unknown option", "no number", "no pair"],
+)
+def test_wrong_command_line_is_one_line_and_exit_code_2(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words.split(), []) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_secrets_are_masked_where_settings_are_shown() -> None:
+    settings = EmbedSettings(
+        **{**REQUIRED, "input": ["s3://key:marker@bucket/x"]},
+        option={"password": "marker", "header": "true"},
+        conf={"spark.hadoop.fs.s3a.secret.key": "marker", "spark.hadoop.fs.s3a.access.key": "marker"},
+    )
+    record = settings.to_record()
+    assert "marker" not in str(record)
+    assert record["option"]["header"] == "true"
+    assert record["input"] == ["s3://***@bucket/x"]
