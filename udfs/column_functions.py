@@ -105,6 +105,17 @@ def register(
     spark.udf.register(name, make_embed_udf(spark, model, **options))
 
 
+class _ArrowSeries(pd.Series):
+    """A Series that goes back to Spark as the Arrow array it holds.
+
+    Spark runs ``list(value)`` through ``Series.apply`` on every array that a pandas UDF returns, a Python
+    float per dimension; what is Arrow already needs no conversion.
+    """
+
+    def apply(self, *_args: Any, **_options: Any) -> pd.Series:  # type: ignore[override]
+        return self
+
+
 def _embed_arrow(
     table: NodeTable, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
 ) -> Callable[[pa.Array], pa.Array]:
@@ -120,7 +131,6 @@ def _embed_pandas(
     def lakevec_embed(texts: pd.Series) -> pd.Series:
         strings = pa.array(texts, type=pa.large_string(), from_pandas=True)
         vectors = get_encoder(table, fetch, max_tokens=max_tokens).encode(strings).to_arrow()
-        # A Series that is backed by Arrow goes back without becoming Python objects.
-        return pd.Series(pd.arrays.ArrowExtensionArray(vectors))
+        return _ArrowSeries(pd.arrays.ArrowExtensionArray(vectors))
 
     return lakevec_embed

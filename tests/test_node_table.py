@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.encoding.encoder import Encoder
+from pipeline.errors import DataError
+from pipeline.model.table import StaticTable
+from udfs import worker_cache
+from udfs.node_table import NodeTable, make_node_table
+
+Shipped = tuple[NodeTable, dict[str, bytes]]
+
+
+@pytest.fixture
+def shipped(tiny_table: StaticTable, tmp_path: Path) -> Shipped:
+    return make_node_table(tiny_table, node_dir=str(tmp_path))
+
+
+def refuse() -> dict[str, bytes]:
+    raise AssertionError("fetched although the node has a copy")
+
+
+def embed(encoder: Encoder) -> list[list[float]]:
+    vectors: list[list[float]] = encoder.encode(pa.array(["north east", "southwest"])).vectors.tolist()
+    return vectors
+
+
+def copy_folder(tmp_path: Path) -> Path:
+    [folder] = (tmp_path / f"lakevec-{os.getuid()}").iterdir()
+    return folder
+
+
+def test_second_worker_maps_the_first_ones_copy(shipped: Shipped, tmp_path: Path) -> None:
+    table, files = shipped
+    first, second = table.open(lambda: files), table.open(refuse)
+    assert embed(first) == embed(second) == [[0.5, 0.5], [-1.0, -1.0]]
+    assert copy_folder(tmp_path).name == table.fingerprint.removeprefix("sha256:")
+
+
+def test_workers_share_the_pages_of_one_file(shipped: Shipped, tmp_path: Path) -> None:
+    """The encoder keeps no copy of its own: what it reads is the mapped file."""
+    table, files = shipped
+    encoder = table.open(lambda: files)
+    maps = Path("/proc/self/maps").read_text()
+    assert str(copy_folder(tmp_path) / "embeddings.npy") in maps
+    assert not encoder._table.flags.owndata
+    assert not encoder._table.flags.writeable
+
+
+@pytest.mark.parametrize("name", ["embeddings.npy", "table.json"])
+def test_damaged_copy_is_laid_down_anew(shipped: Shipped, tmp_path: Path, name: str) -> None:
+    table, files = shipped
+    table.open(lambda: files)
+    (copy_folder(tmp_path) / name).write_bytes(b"planted")
+    assert embed(table.open(lambda: files)) == [[0.5, 0.5], [-1.0, -1.0]]
+
+
+def test_copy_that_was_cut_off_is_laid_down_anew(shipped: Shipped, tmp_path: Path) -> None:
+    table, files = shipped
+    table.open(lambda: files)
+    (copy_folder(tmp_path) / "table.json").unlink()
+    assert embed(table.open(lambda: files)) == [[0.5, 0.5], [-1.0, -1.0]]
+
+
+def test_bytes_damaged_on_the_way_are_refused(shipped: Shipped) -> None:
+    table, files = shipped
+    with pytest.raises(DataError, match=r"was damaged on its way to the node: run again"):
+        table.open(lambda: {**files, "table.json": b"{}"})
+
+
+def test_workers_that_race_end_with_one_copy(shipped: Shipped, tmp_path: Path) -> None:
+    table, files = shipped
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: embed(table.open(lambda: files)), range(32)))
+    assert results == [[[0.5, 0.5], [-1.0, -1.0]]] * 32
+    assert sorted(file.name for file in copy_folder(tmp_path).iterdir()) == ["embeddings.npy", "table.json"]
+
+
+def test_folder_that_others_can_write_is_not_trusted(shipped: Shipped, tmp_path: Path) -> None:
+    (tmp_path / f"lakevec-{os.getuid()}").mkdir(mode=0o777)
+    (tmp_path / f"lakevec-{os.getuid()}").chmod(0o777)
+    table, files = shipped
+    with pytest.raises(DataError, match="can't be trusted: expected a folder that only this user can write"):
+        table.open(lambda: files)
+
+
+def test_link_in_place_of_the_folder_is_not_trusted(shipped: Shipped, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"lakevec-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    table, files = shipped
+    with pytest.raises(DataError, match="can't be trusted"):
+        table.open(lambda: files)
+
+
+def test_float16_table_gives_float32_vectors(tiny_table: StaticTable, tmp_path: Path) -> None:
+    half = StaticTable(tiny_table.embeddings.astype(np.float16), tiny_table.tokenizer_json, normalize=False)
+    table, files = make_node_table(half, node_dir=str(tmp_path))
+    assert embed(table.open(lambda: files)) == [[0.5, 0.5], [-1.0, -1.0]]
+
+
+def test_worker_keeps_its_encoder_and_only_so_many(
+    tiny_table: StaticTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_cache, "_encoders", worker_cache._encoders.copy())
+    worker_cache._encoders.clear()
+    made = []
+    for shift in range(6):
+        table = StaticTable(tiny_table.embeddings + shift, tiny_table.tokenizer_json)
+        made.append(make_node_table(table, node_dir=str(tmp_path)))
+    encoders = [worker_cache.get_encoder(table, lambda files=files: files) for table, files in made]
+    assert worker_cache.get_encoder(made[-1][0], refuse) is encoders[-1]
+    assert len(worker_cache._encoders) == 4
+
+
+def test_kernel_works_where_nothing_can_be_cached(tmp_path: Path) -> None:
+    """No folder for compiled code, as on an executor with a read-only file system."""
+    code = (
+        "import numba.core.caching as c; c.CacheImpl._locator_classes = [];"
+        "import numpy as np; from pipeline.encoding.pooling import pool_mean;"
+        "table, ids = np.ones((1, 2), np.float32), np.zeros(1, np.int32);"
+        "print(pool_mean(table, ids, np.array([0, 1]), normalize=False))"
+    )
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[[1. 1.]]"
