@@ -152,7 +152,8 @@ class _Run:
             table=table,
             fetch=ship_files(self._spark, table, files),
             embedding_columns=self._columns.embeddings,
-            columns=self._columns.kept,
+            read=self._columns.read,
+            kept=self._columns.kept,
             staging=self._output.staging,
             run_id=self._run_id,
             layout=self._layout(),
@@ -197,8 +198,11 @@ class _Run:
 
 
 def select(frame: DataFrame, columns: Columns) -> DataFrame:
-    """Take the columns that the run reads; names are quoted, since they may hold dots and spaces."""
-    return frame.select(*(f"`{name.replace('`', '``')}`" for name in columns.read))
+    """Take the columns that the run reads, numbered: mapInArrow trips over dots in names."""
+    from pyspark.sql import functions as f
+
+    quoted = (f"`{name.replace('`', '``')}`" for name in columns.read)
+    return frame.select(*(f.col(name).alias(f"c{number}") for number, name in enumerate(quoted)))
 
 
 def _describe(frame: DataFrame, columns: Columns) -> None:

@@ -15,6 +15,7 @@ from pipeline.errors import DataError, InputError, LakevecError
 
 # The last line of a worker's traceback, when the error is one of ours.
 _OURS = re.compile(r"^pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
+_CONDITION = re.compile(r": \[([A-Z][A-Z0-9_.]+)\]")
 _FILE = re.compile(r"(?:file|footer)[^\n]*?((?:\w+:)?/[^\s,;]+)", re.IGNORECASE)
 
 
@@ -42,9 +43,7 @@ def _translate(error: PySparkException | Py4JError) -> LakevecError:
     if ours := _OURS.search(message):
         kind: type[LakevecError] = getattr(errors, ours[1], DataError)
         return kind(ours[2])
-    condition = (error.getCondition() if isinstance(error, PySparkException) else None) or type(
-        error
-    ).__name__
+    condition = _condition(error, message)
     if (
         condition.startswith(("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER"))
         or "is not a Parquet file" in message
@@ -56,6 +55,8 @@ def _translate(error: PySparkException | Py4JError) -> LakevecError:
             expected="a readable file of the --format given",
             remedy="repair or remove it, then run again",
         )
+    if condition.startswith("DATA_SOURCE_NOT_FOUND"):
+        return InputError("Spark does not know this --format", expected="parquet, csv, json, text, orc, ...")
     if isinstance(error, AnalysisException):
         # Made before any row is read, so it holds names but no text.
         return InputError("Spark can't plan this input", got=_first_line(message))
@@ -66,6 +67,13 @@ def _translate(error: PySparkException | Py4JError) -> LakevecError:
         got=condition,
         remedy=f"run with --verbose for the whole story{where}",
     )
+
+
+def _condition(error: PySparkException | Py4JError, message: str) -> str:
+    """Return Spark's name of the error; some of Java's errors carry it only in their text."""
+    named = error.getCondition() if isinstance(error, PySparkException) else None
+    found = _CONDITION.search(message)
+    return named or (found[1] if found else type(error).__name__)
 
 
 def _first_line(message: str) -> str:

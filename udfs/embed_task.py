@@ -30,7 +30,9 @@ class EmbedTask:
         Returns the table's files where the node has no copy.
     embedding_columns : dict of str to str
         Text column and the name of its embedding column.
-    columns : tuple of str
+    read : tuple of str
+        Names of the input's columns, which come numbered, in order.
+    kept : tuple of str
         Input columns to write, in order.
     staging : Location
         Folder for files of task attempts.
@@ -45,7 +47,8 @@ class EmbedTask:
     table: NodeTable
     fetch: Callable[[], dict[str, bytes]]
     embedding_columns: dict[str, str]
-    columns: tuple[str, ...]
+    read: tuple[str, ...]
+    kept: tuple[str, ...]
     staging: Location
     run_id: str
     layout: FileLayout
@@ -66,8 +69,9 @@ class EmbedTask:
         encoder = get_encoder(self.table, self.fetch, max_tokens=self.max_tokens)
         counts = {column: EncodingCounts() for column in self.embedding_columns}
         with TaskFile(self.staging, self._file_name(), self.layout) as file:
-            for batch in batches:
-                arrays = {column: batch.column(column) for column in self.columns}
+            for numbered in batches:
+                batch = numbered.rename_columns(list(self.read))
+                arrays = {column: batch.column(column) for column in self.kept}
                 for column, embedding_column in self.embedding_columns.items():
                     encoded = encoder.encode(batch.column(column))
                     arrays[embedding_column] = encoded.to_arrow()
