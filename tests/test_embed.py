@@ -116,7 +116,8 @@ def test_every_type_of_a_lake_survives(tiny_model: str, tmp_path: Path, spark: A
             TIMESTAMP_NTZ '2024-02-29 23:59:59.999999' AS ntz, X'00ff' AS bin, array(1, NULL) AS arr,
             map('k', array(DATE '2024-01-01')) AS m, named_struct('a b', 1, 'c', named_struct('d', 'x')) AS s
         UNION ALL
-        SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+            NULL, NULL
     """
     frame = spark.sql(query)
     frame.createOrReplaceTempView("wide")

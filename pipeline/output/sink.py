@@ -112,6 +112,9 @@ class TaskFile:
     def _write_row_group(self) -> None:
         table = pa.Table.from_batches(self._waiting)
         self._waiting = []
+        schema = pa.schema([_nullable(field) for field in table.schema])
+        if schema != table.schema:
+            table = table.cast(schema)
         if self._writer is None:
             self._writer = self._open(table.schema)
         self._writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
@@ -130,6 +133,18 @@ class TaskFile:
             use_dictionary=others,
             write_statistics=others,
         )
+
+
+def _nullable(field: pa.Field) -> pa.Field:
+    """Allow nulls at every level, as Spark does: a null struct has null fields, whatever they declare."""
+    kind = field.type
+    if pa.types.is_struct(kind):
+        kind = pa.struct([_nullable(kind.field(index)) for index in range(kind.num_fields)])
+    elif pa.types.is_map(kind):
+        kind = pa.map_(kind.key_field, _nullable(kind.item_field))
+    elif pa.types.is_list(kind):
+        kind = pa.list_(_nullable(kind.value_field))
+    return pa.field(field.name, kind, nullable=True)
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:
