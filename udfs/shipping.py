@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import io
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -92,9 +94,14 @@ def ship_code(spark: SparkSession) -> None:
     spark : pyspark.sql.SparkSession
         Executors still need the core dependencies (numba, numpy, pyarrow, tokenizers).
     """
-    with tempfile.TemporaryDirectory() as folder:
-        archive = Path(folder) / "lakevec.zip"
-        archive.write_bytes(zip_code())
+    # Executors fetch the file from this one whenever they start, so it stays as long as the driver does.
+    folder = tempfile.mkdtemp(prefix="lakevec-code-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    archive = Path(folder) / "lakevec.zip"
+    archive.write_bytes(zip_code())
+    if has_spark_context(spark):
+        spark.sparkContext.addPyFile(str(archive))
+    else:
         spark.addArtifacts(str(archive), pyfile=True)
 
 
