@@ -1,7 +1,7 @@
 """The settings of each job: strict models, read from YAML and overridden by the command line.
 
 The models are the only place where a key, its type, default, range and help text stand; the command line
-(`jobs.command_line`), ``conf/*.yaml`` and the tables in ``docs/configuration.md`` follow them. This module
+(`jobs.command_line`), ``conf/*.yaml`` and the tables in ``README.md`` follow them. This module
 knows nothing of argparse or Spark.
 """
 
@@ -87,7 +87,7 @@ class EmbedSettings(Settings):
     batch_rows: int = Field(default=10_000, ge=1, description="rows that Spark hands to Python at a time")
     node_dir: str | None = Field(
         default=None,
-        description="folder on every node for the one copy of the table; by default Spark's or the system's "
+        description="folder on every node for the one copy of the table; by default YARN's or the system's "
         "folder for temporary files",
     )
     master: str | None = Field(

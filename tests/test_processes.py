@@ -113,7 +113,8 @@ def test_failure_under_spark_submit_shows_no_stack_trace(minilm_model: str, tmp_
         environment(SPARK_HOME=str(PYSPARK)),
     )
     assert done.returncode == 1
-    assert "lakevec embed: a text is not valid UTF-8" in done.stderr
+    # spark-submit passes both streams of the driver's Python on as its own output
+    assert "lakevec embed: a text is not valid UTF-8" in done.stdout + done.stderr
     assert "\tat " not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr + done.stdout
     assert "marker" not in done.stderr + done.stdout
