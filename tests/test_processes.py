@@ -138,7 +138,7 @@ with open_session("test", master="local-cluster[2,1,1024]", conf={{"spark.ui.ena
             heavy = sorted({{"torch", "transformers"}} & set(sys.modules))
             yield pa.record_batch({{"origin": [udfs.__file__], "heavy": [",".join(heavy)]}})
     rows = spark.range(0, 4, 1, 2).mapInArrow(look, "origin string, heavy string").collect()
-    print("SHIPPED", all("lakevec.zip" in row.origin for row in rows), {{row.heavy for row in rows}})
+    print("SHIPPED", all("/lakevec-" in row.origin for row in rows), {{row.heavy for row in rows}})
 """
     done = run([sys.executable, "-c", code], environment(SPARK_HOME=str(PYSPARK)))
     assert "SHIPPED True {''}" in done.stdout, done.stderr[-3000:]

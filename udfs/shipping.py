@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import io
 import shutil
 import tempfile
@@ -97,8 +98,10 @@ def ship_code(spark: SparkSession) -> None:
     # Executors fetch the file from this one whenever they start, so it stays as long as the driver does.
     folder = tempfile.mkdtemp(prefix="lakevec-code-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    archive = Path(folder) / "lakevec.zip"
-    archive.write_bytes(zip_code())
+    code = zip_code()
+    # Named for its content: a lakevec.zip given with --py-files must not meet another of that name.
+    archive = Path(folder) / f"lakevec-{hashlib.sha256(code).hexdigest()[:12]}.zip"
+    archive.write_bytes(code)
     if has_spark_context(spark):
         spark.sparkContext.addPyFile(str(archive))
     else:
