@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.encoding.encoder import Encoder, EncodingCounts
-from pipeline.encoding.tokenization import TextTokenizer
+from pipeline.encoding.tokenization import make_tokenizer
 from pipeline.errors import DataError
 from pipeline.model.artifact import load
 from pipeline.model.table import StaticTable
@@ -140,11 +140,11 @@ def test_tokenizer_own_truncation_and_padding_are_ignored() -> None:
     tokenizer = make_word_tokenizer(["[UNK]", "a", "b"])
     tokenizer.enable_truncation(2)
     tokenizer.enable_padding(length=8)
-    tokens = TextTokenizer(tokenizer.to_str(), 0).tokenize(["a b a b", "b"])
+    tokens = make_tokenizer(tokenizer.to_str(), 0).tokenize(pa.array(["a b a b", "b"], pa.large_string()))
     assert (tokens.ids.tolist(), tokens.offsets.tolist()) == ([1, 2, 1, 2, 2], [0, 4, 5])
 
 
 def test_tokenizer_without_an_unknown_token_keeps_every_id() -> None:
     tokenizer = make_word_tokenizer(["zero", "one"], unknown=None)
-    tokens = TextTokenizer(tokenizer.to_str(), None).tokenize(["zero one zero"])
+    tokens = make_tokenizer(tokenizer.to_str(), None).tokenize(pa.array(["zero one zero"], pa.large_string()))
     assert (tokens.ids.tolist(), tokens.unknown) == ([0, 1, 0], 0)

@@ -7,35 +7,31 @@ NumPy's ``add.reduceat`` 42,000 (``docs/decisions.md``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
-from numba import types
+
+from pipeline.encoding.compilation import compile_loop, inline_loop
 
 # Rows are summed in float32 in blocks of this many tokens and the blocks in float64: as fast as plain
 # float32, and a text of millions of tokens keeps its digits.
 _BLOCK_TOKENS = 256
 
-_SIGNATURE = types.void(
-    types.Array(types.float32, 2, "C", readonly=True),
-    types.Array(types.int32, 1, "C"),
-    types.Array(types.int64, 1, "C"),
-    types.boolean,
-    types.Array(types.float32, 2, "C"),
-)
+
+@inline_loop
+def _length(vector: np.ndarray) -> float:
+    """Return the Euclidean length; eight sums side by side, since one sum waits for itself."""
+    sums = np.zeros(8, np.float64)
+    whole = len(vector) // 8 * 8
+    for first in range(0, whole, 8):
+        for lane in range(8):
+            sums[lane] += vector[first + lane] * vector[first + lane]
+    for column in range(whole, len(vector)):
+        sums[0] += vector[column] * vector[column]
+    for lane in range(1, 8):
+        sums[0] += sums[lane]
+    return np.sqrt(sums[0])
 
 
-def _compile(function: Callable[..., None]) -> Any:
-    """Compile when imported; keep the machine code on disk where some folder can be written."""
-    try:
-        return numba.njit(_SIGNATURE, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # numba found no folder for its cache
-        return numba.njit(_SIGNATURE, error_model="numpy")(function)
-
-
-@_compile
+@compile_loop
 def _pool_mean(
     table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, normalize: bool, out: np.ndarray
 ) -> None:
@@ -50,24 +46,31 @@ def _pool_mean(
         total[:] = 0.0
         for start in range(first, last, _BLOCK_TOKENS):
             block[:] = 0.0
-            for position in range(start, min(start + _BLOCK_TOKENS, last)):
-                row = ids[position]
+            position, stop = start, min(start + _BLOCK_TOKENS, last)
+            # Four rows a pass, still one after the other: sums are loaded and stored a quarter as often.
+            while position + 4 <= stop:
+                first_row, second_row = table[ids[position]], table[ids[position + 1]]
+                third_row, fourth_row = table[ids[position + 2]], table[ids[position + 3]]
+                for column in range(width):
+                    total_so_far = block[column] + first_row[column] + second_row[column]
+                    block[column] = total_so_far + third_row[column] + fourth_row[column]
+                position += 4
+            for rest in range(position, stop):
+                row = ids[rest]
                 for column in range(width):
                     block[column] += table[row, column]
             for column in range(width):
                 total[column] += block[column]
-        scale = np.float64(last - first)
-        if normalize:
-            square = 0.0
-            for column in range(width):
-                square += total[column] * total[column]
-            scale = np.sqrt(square)
+        scale = _length(total) if normalize else np.float64(last - first)
         # Only a text whose rows cancel out exactly has no length; its vector is the zero vector.
+        factor = 1.0 / scale if scale > 0.0 else 0.0
         for column in range(width):
-            out[text, column] = np.float32(total[column] / scale) if scale > 0.0 else np.float32(0.0)
+            out[text, column] = np.float32(total[column] * factor)
 
 
-def pool_mean(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, *, normalize: bool) -> np.ndarray:
+def pool_mean(
+    table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, *, normalize: bool, out: np.ndarray | None = None
+) -> np.ndarray:
     """Average the table's rows over each text's tokens.
 
     Parameters
@@ -80,6 +83,8 @@ def pool_mean(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, *, normal
         Text n owns ``ids[offsets[n]:offsets[n + 1]]``.
     normalize : bool
         Whether vectors are scaled to length 1.
+    out : float32 ndarray of shape (N, D), optional
+        Receives the result; by default a new array.
 
     Returns
     -------
@@ -100,6 +105,7 @@ def pool_mean(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, *, normal
     array([[0.5 , 0.75],
            [0.  , 0.  ]], dtype=float32)
     """
-    out = np.empty((len(offsets) - 1, table.shape[1]), dtype=np.float32)
+    if out is None:
+        out = np.empty((len(offsets) - 1, table.shape[1]), dtype=np.float32)
     _pool_mean(table, ids, offsets, normalize, out)
     return out

@@ -1,0 +1,225 @@
+"""The chunk memo of one worker: every distinct chunk is tokenized once, and its ids are remembered.
+
+It is bounded: a memo over its bounds starts again from nothing before the next batch. What is remembered
+never changes a result, only how fast it comes. `pipeline.encoding.scanning` finds the chunks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from pipeline.encoding import memo_arrays as layout
+from pipeline.encoding.chunk_ends import make_cut_tables
+from pipeline.encoding.chunking import CutRule
+from pipeline.encoding.memo_arrays import MemoArrays, fill_slots
+from pipeline.encoding.scanning import scan_spaces, scan_words
+from pipeline.encoding.wordpiece import WordPieces, make_word_pieces
+from pipeline.errors import DataError
+
+# A call costs the library 20 µs whatever it holds, so chunks go there in groups; and its own output takes
+# some hundred bytes per token, so not in too many at a time.
+_GROUP_CHUNKS = 512
+_CALL_GROUPS = 32
+
+_FIRST_ENTRIES = 1 << 14
+_NO_PIECES = WordPieces(
+    slots=np.empty(0, np.int32),
+    hashes=np.empty(0, np.uint64),
+    bounds=np.zeros(1, np.int64),
+    letters=np.zeros(1, np.uint8),
+    goes_on=np.empty(0, np.bool_),
+    ids=np.empty(0, np.int32),
+    unknown=-1,
+    most_characters=0,
+    most_bytes=0,
+)
+
+
+class ChunkMemo:
+    """Cut texts into chunks and know each chunk's token ids.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        Without truncation and padding.
+    rule : CutRule
+        Its cut rule.
+    unknown_token_id : int or None
+        Id that is counted and not kept.
+    most_entries : int, default=2**19
+        Chunks to remember.
+    most_key_bytes : int, default=2**24
+        Bytes of their text to remember.
+
+    Notes
+    -----
+    The bounds hold between batches: within one, the memo grows with the batch's own text. At the default
+    bounds it takes 64 bytes an entry, the text and 4 bytes a token: some 60 MB.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        rule: CutRule,
+        unknown_token_id: int | None,
+        *,
+        most_entries: int = 1 << 19,
+        most_key_bytes: int = 1 << 24,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._unknown_token_id = unknown_token_id
+        self._most_entries = most_entries
+        self._most_key_bytes = most_key_bytes
+        self._cut = make_cut_tables(rule)
+        pieces = make_word_pieces(tokenizer.to_str(), unknown_token_id) if rule.name == "bert" else None
+        self._pieces = pieces or _NO_PIECES
+        self._arrays = _make_arrays()
+
+    @property
+    def entries(self) -> int:
+        """How many chunks are remembered."""
+        return int(self._arrays.state[layout.ENTRIES])
+
+    @property
+    def arrays(self) -> MemoArrays:
+        """The memo's arrays; `occurrences` holds the entries of the last texts' chunks."""
+        return self._arrays
+
+    def look_up(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray) -> np.ndarray:
+        """Cut texts into chunks, and tokenize those that are new.
+
+        Parameters
+        ----------
+        data : uint8 ndarray
+            UTF-8 of all texts.
+        offsets : int64 ndarray of shape (N + 1,)
+            Text n is ``data[offsets[n]:offsets[n + 1]]``.
+        is_null : bool ndarray of shape (N,)
+            Texts to leave out.
+
+        Returns
+        -------
+        int64 ndarray of shape (N + 1,)
+            Text n owns ``arrays.occurrences[ends[n]:ends[n + 1]]``.
+
+        Raises
+        ------
+        DataError
+            If a chunk is not valid UTF-8.
+        """
+        state = self._arrays.state
+        if state[layout.ENTRIES] > self._most_entries or state[layout.KEY_BYTES] > self._most_key_bytes:
+            self._arrays = _make_arrays()
+        self._arrays.state[[layout.OCCURRENCES, layout.ROW]] = 0
+        row_ends = np.zeros(len(is_null) + 1, dtype=np.int64)
+        try:
+            self._scan(data, offsets, is_null, row_ends)
+            self._tokenize_pending()
+        except BaseException:
+            # Entries that wait for ids nobody will bring must not be found again.
+            self._arrays = _make_arrays()
+            raise
+        return row_ends
+
+    def _scan(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray) -> None:
+        scan = scan_spaces if self._cut.keeps_space else scan_words
+        longest = int(np.diff(offsets).max(initial=0))
+        while True:
+            status = scan(data, offsets, is_null, self._cut, self._pieces, self._arrays, row_ends)
+            if status == layout.DONE:
+                return
+            self._arrays = _grow(self._arrays, status, longest)
+
+    def _tokenize_pending(self) -> None:
+        """Let the library tokenize all chunks that wait, and keep their known ids."""
+        state = self._arrays.state
+        pending = self._arrays.pending[: state[layout.PENDING]]
+        step = _GROUP_CHUNKS * _CALL_GROUPS
+        for first in range(0, len(pending), step):
+            self._tokenize_chunks(pending[first : first + step])
+        state[layout.PENDING] = 0
+
+    def _tokenize_chunks(self, chosen: np.ndarray) -> None:
+        strings = self._to_strings(chosen)
+        groups = [strings[first : first + _GROUP_CHUNKS] for first in range(0, len(strings), _GROUP_CHUNKS)]
+        encodings = self._tokenizer.encode_batch(groups, is_pretokenized=True, add_special_tokens=False)
+        ids = np.concatenate([np.array(encoding.ids, dtype=np.int32) for encoding in encodings])
+        chunk = np.concatenate(
+            [
+                np.array(encoding.word_ids, dtype=np.int64) + number * _GROUP_CHUNKS
+                for number, encoding in enumerate(encodings)
+            ]
+        )
+        known = np.ones(len(ids), dtype=bool)
+        if self._unknown_token_id is not None:
+            known = ids != self._unknown_token_id
+        counts = np.bincount(chunk[known], minlength=len(chosen))
+        ids = ids[known]
+        used = int(self._arrays.state[layout.TOKENS])
+        if used + len(ids) > len(self._arrays.tokens):
+            self._arrays = _grow(self._arrays, layout.FULL_TOKENS, len(ids))
+        arrays = self._arrays
+        arrays.tokens[used : used + len(ids)] = ids
+        starts = np.cumsum(counts) - counts
+        arrays.entries[chosen, layout.TOKEN_START] = used + starts
+        arrays.entries[chosen, layout.UNKNOWN] = np.bincount(chunk[~known], minlength=len(chosen))
+        has_tokens = counts > 0
+        arrays.entries[chosen[has_tokens], layout.FIRST_TOKEN] = ids[starts[has_tokens]]
+        arrays.entries[chosen, layout.TOKEN_COUNT] = counts
+        arrays.state[layout.TOKENS] = used + len(ids)
+
+    def _to_strings(self, chosen: np.ndarray) -> list[str]:
+        """Decode the keys of entries."""
+        starts = self._arrays.entries[chosen, layout.KEY_START]
+        ends = starts + self._arrays.entries[chosen, layout.KEY_LENGTH]
+        first = int(starts[0])
+        keys = self._arrays.keys[first : int(ends[-1])].tobytes()
+        try:
+            return [keys[start:end].decode() for start, end in zip(starts - first, ends - first, strict=True)]
+        except UnicodeDecodeError:
+            # The original error quotes the text's bytes, so it is not chained.
+            raise not_utf8() from None
+
+
+def not_utf8() -> DataError:
+    """Make the error about a text that is no valid UTF-8."""
+    return DataError(
+        "a text is not valid UTF-8",
+        expected="valid UTF-8 in every row",
+        remedy="clean the column first, for example with Spark's make_valid_utf8(column)",
+    )
+
+
+def _make_arrays() -> MemoArrays:
+    return MemoArrays(
+        slots=np.full(2 * _FIRST_ENTRIES, -1, dtype=np.int32),
+        entries=np.empty((_FIRST_ENTRIES, 8), dtype=np.int64),
+        keys=np.empty(8 * _FIRST_ENTRIES, dtype=np.uint8),
+        tokens=np.empty(2 * _FIRST_ENTRIES, dtype=np.int32),
+        pending=np.empty(_FIRST_ENTRIES, dtype=np.int32),
+        occurrences=np.empty(1 << 16, dtype=np.int32),
+        state=np.zeros(6, dtype=np.int64),
+    )
+
+
+def _grow(arrays: MemoArrays, full: int, more: int) -> MemoArrays:
+    """Return the memo with twice the room where it is full, or room for `more`."""
+    if full == layout.FULL_ENTRIES:
+        entries = _longer(arrays.entries, 0)
+        slots = np.full(2 * len(entries), -1, dtype=np.int32)
+        fill_slots(slots, entries, int(arrays.state[layout.ENTRIES]))
+        return arrays._replace(entries=entries, slots=slots)
+    if full == layout.FULL_KEYS:
+        return arrays._replace(keys=_longer(arrays.keys, more))
+    if full == layout.FULL_TOKENS:
+        return arrays._replace(tokens=_longer(arrays.tokens, more))
+    if full == layout.FULL_PENDING:
+        return arrays._replace(pending=_longer(arrays.pending, 0))
+    return arrays._replace(occurrences=_longer(arrays.occurrences, 0))
+
+
+def _longer(array: np.ndarray, more: int) -> np.ndarray:
+    result = np.empty((max(2 * len(array), len(array) + more), *array.shape[1:]), dtype=array.dtype)
+    result[: len(array)] = array
+    return result
