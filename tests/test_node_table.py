@@ -125,9 +125,9 @@ def test_kernel_works_where_nothing_can_be_cached(tmp_path: Path) -> None:
     code = (
         "import numba.core.caching as c; c.CacheImpl._locator_classes = [];"
         "import numpy as np; from pipeline.encoding.pooling import pool_mean;"
-        "table, ids = np.ones((1, 2), np.float32), np.zeros(1, np.int32);"
-        "print(pool_mean(table, ids, np.array([0, 1]), normalize=False))"
+        "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
+        "print(pool_mean(table, ids, np.array([0, 1]), out, normalize=False), out)"
     )
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[[1. 1.]]"
+    assert done.stdout.strip() == "0 [[1. 1.]]"

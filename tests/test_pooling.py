@@ -16,19 +16,26 @@ def ragged(lengths: list[int], rows: int, seed: int) -> tuple[np.ndarray, np.nda
     return ids, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
 
 
+def pooled(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, *, normalize: bool) -> np.ndarray:
+    out = np.full((len(offsets) - 1, table.shape[1]), np.nan, dtype=np.float32)
+    zeros = pool_mean(table, ids, offsets, out, normalize=normalize)
+    assert zeros == np.count_nonzero(~out.any(axis=1))
+    return out
+
+
 def test_docstring_example_is_true() -> None:
     assert doctest.testmod(pooling).failed == 0
 
 
 def test_normalized_vector_of_a_3_4_5_triangle() -> None:
     table = np.array([[3, 0], [0, 4]], dtype=np.float32)
-    out = pool_mean(table, np.array([0, 1], dtype=np.int32), np.array([0, 2]), normalize=True)
+    out = pooled(table, np.array([0, 1], dtype=np.int32), np.array([0, 2]), normalize=True)
     assert out.tolist() == [[np.float32(0.6), np.float32(0.8)]]
 
 
 def test_rows_that_cancel_out_give_the_zero_vector_not_nan() -> None:
     table = np.array([[1, -2], [-1, 2]], dtype=np.float32)
-    out = pool_mean(table, np.array([0, 1], dtype=np.int32), np.array([0, 2]), normalize=True)
+    out = pooled(table, np.array([0, 1], dtype=np.int32), np.array([0, 2]), normalize=True)
     assert out.tolist() == [[0.0, 0.0]]
 
 
@@ -42,7 +49,7 @@ def test_rows_that_cancel_out_give_the_zero_vector_not_nan() -> None:
 def test_agrees_with_a_float64_reference(lengths: list[int], width: int, seed: int, normalize: bool) -> None:
     table = np.random.default_rng(seed).normal(size=(50, width)).astype(np.float32)
     ids, offsets = ragged(lengths, 50, seed)
-    out = pool_mean(table, ids, offsets, normalize=normalize)
+    out = pooled(table, ids, offsets, normalize=normalize)
     assert out.dtype == np.float32
     for index, length in enumerate(lengths):
         rows = table[ids[offsets[index] : offsets[index + 1]]].astype(np.float64)
@@ -57,9 +64,9 @@ def test_bits_do_not_depend_on_the_batch(lengths: list[int], cut: int) -> None:
     table = np.random.default_rng(3).normal(size=(40, 24)).astype(np.float32)
     ids, offsets = ragged(lengths, 40, 3)
     cut = min(cut, len(lengths))
-    whole = pool_mean(table, ids, offsets, normalize=True)
+    whole = pooled(table, ids, offsets, normalize=True)
     parts = [
-        pool_mean(table, ids[part[0] : part[-1]].copy(), part - part[0], normalize=True)
+        pooled(table, ids[part[0] : part[-1]].copy(), part - part[0], normalize=True)
         for part in (offsets[: cut + 1], offsets[cut:])
     ]
     assert whole.tobytes() == np.concatenate(parts).tobytes()
@@ -69,12 +76,12 @@ def test_bits_do_not_depend_on_the_batch(lengths: list[int], cut: int) -> None:
 def test_long_texts_keep_their_digits(tokens: int) -> None:
     table = np.random.default_rng(0).normal(loc=1.0, size=(1000, 8)).astype(np.float32)
     ids, offsets = ragged([tokens], 1000, 1)
-    out = pool_mean(table, ids, offsets, normalize=False)
+    out = pooled(table, ids, offsets, normalize=False)
     np.testing.assert_allclose(out[0], table[ids].astype(np.float64).mean(axis=0), rtol=3e-7)
 
 
 def test_largest_allowed_values_stay_finite() -> None:
     table = np.full((1, 4), 1e30, dtype=np.float32)
     ids, offsets = np.zeros(100_000, dtype=np.int32), np.array([0, 100_000])
-    assert np.isfinite(pool_mean(table, ids, offsets, normalize=False)).all()
-    np.testing.assert_allclose(pool_mean(table, ids, offsets, normalize=True), 0.5)
+    assert np.isfinite(pooled(table, ids, offsets, normalize=False)).all()
+    np.testing.assert_allclose(pooled(table, ids, offsets, normalize=True), 0.5)

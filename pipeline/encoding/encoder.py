@@ -150,12 +150,12 @@ class Encoder:
 
     def _encode_slice(self, texts: pa.LargeStringArray, vectors: np.ndarray) -> EncodingCounts:
         tokens = self._tokenizer.tokenize(texts)
-        pool_mean(self._table, tokens.ids, tokens.offsets, normalize=self._normalize, out=vectors)
+        zeros = pool_mean(self._table, tokens.ids, tokens.offsets, vectors, normalize=self._normalize)
         return EncodingCounts(
             rows=len(texts),
             nulls=texts.null_count,
             empties=int(pc.sum(pc.equal(pc.binary_length(texts), 0)).as_py() or 0),
-            zero_vectors=int(np.count_nonzero(~vectors.any(axis=1))) - texts.null_count,
+            zero_vectors=zeros - texts.null_count,
             tokens=len(tokens.ids),
             unknown_tokens=tokens.unknown,
             truncated=tokens.truncated,

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from pipeline.encoding import memo_arrays as layout
 from pipeline.encoding.chunk_ends import make_cut_tables
 from pipeline.encoding.chunking import CutRule
-from pipeline.encoding.memo_arrays import MemoArrays, fill_slots
+from pipeline.encoding.memo_arrays import MemoArrays, answer_entries, fill_slots
 from pipeline.encoding.scanning import scan_spaces, scan_words
 from pipeline.encoding.wordpiece import WordPieces, make_word_pieces
 from pipeline.errors import DataError
@@ -33,6 +33,7 @@ _NO_PIECES = WordPieces(
     unknown=-1,
     most_characters=0,
     most_bytes=0,
+    scratch=np.empty(1, np.uint64),
 )
 
 
@@ -164,10 +165,9 @@ class ChunkMemo:
         starts = np.cumsum(counts) - counts
         arrays.entries[chosen, layout.TOKEN_START] = used + starts
         arrays.entries[chosen, layout.UNKNOWN] = np.bincount(chunk[~known], minlength=len(chosen))
-        has_tokens = counts > 0
-        arrays.entries[chosen[has_tokens], layout.FIRST_TOKEN] = ids[starts[has_tokens]]
         arrays.entries[chosen, layout.TOKEN_COUNT] = counts
         arrays.state[layout.TOKENS] = used + len(ids)
+        answer_entries(arrays.slots, arrays.entries, arrays.tokens, chosen)
 
     def _to_strings(self, chosen: np.ndarray) -> list[str]:
         """Decode the keys of entries."""
@@ -193,7 +193,7 @@ def not_utf8() -> DataError:
 
 def _make_arrays() -> MemoArrays:
     return MemoArrays(
-        slots=np.full(2 * _FIRST_ENTRIES, -1, dtype=np.int32),
+        slots=np.full((2 * _FIRST_ENTRIES, 2), -1, dtype=np.int64),
         entries=np.empty((_FIRST_ENTRIES, 8), dtype=np.int64),
         keys=np.empty(8 * _FIRST_ENTRIES, dtype=np.uint8),
         tokens=np.empty(2 * _FIRST_ENTRIES, dtype=np.int32),
@@ -207,8 +207,8 @@ def _grow(arrays: MemoArrays, full: int, more: int) -> MemoArrays:
     """Return the memo with twice the room where it is full, or room for `more`."""
     if full == layout.FULL_ENTRIES:
         entries = _longer(arrays.entries, 0)
-        slots = np.full(2 * len(entries), -1, dtype=np.int32)
-        fill_slots(slots, entries, int(arrays.state[layout.ENTRIES]))
+        slots = np.full((2 * len(entries), 2), -1, dtype=np.int64)
+        fill_slots(slots, entries, arrays.tokens, int(arrays.state[layout.ENTRIES]))
         return arrays._replace(entries=entries, slots=slots)
     if full == layout.FULL_KEYS:
         return arrays._replace(keys=_longer(arrays.keys, more))

@@ -14,7 +14,9 @@ from pipeline.encoding.hashing import add_word, slot_of
 from pipeline.encoding.wordpiece import WordPieces, split_word
 
 # Columns of the entries, one cache line each.
-SIGNATURE, KEY_START, KEY_LENGTH, TOKEN_COUNT, TOKEN_START, UNKNOWN, FIRST_TOKEN, SPARE = range(8)
+SIGNATURE, IS_LONG, KEY_START, KEY_LENGTH, TOKEN_COUNT, TOKEN_START, UNKNOWN, SLOT = range(8)
+# An answer is a number of 32 bits: an entry, or below 0 the complement of a chunk's only token.
+_ANSWERS = 1 << 31
 # Fields of the state.
 ENTRIES, KEY_BYTES, TOKENS, PENDING, OCCURRENCES, ROW = range(6)
 
@@ -27,8 +29,9 @@ class MemoArrays(NamedTuple):
 
     Parameters
     ----------
-    slots : int32 ndarray of shape (power of two,)
-        Entry of each slot, -1 where there is none; at least twice as many as entries.
+    slots : int64 ndarray of shape (power of two, 2)
+        Signature and answer of a chunk, so that a short chunk of one token, which most are, is looked up
+        in one cache line; -1 for an answer where there is none. At least twice as many as entries.
     entries : int64 ndarray of shape (E, 8)
         One row per chunk; a token count of -1 is pending.
     keys : uint8 ndarray
@@ -38,7 +41,7 @@ class MemoArrays(NamedTuple):
     pending : int32 ndarray
         Entries that wait for the library.
     occurrences : int32 ndarray
-        Entry of each chunk of the texts at hand, in text order.
+        Answer for each chunk of the texts at hand, in text order.
     state : int64 ndarray of shape (6,)
         How much of each array is in use, and the next text.
     """
@@ -53,46 +56,67 @@ class MemoArrays(NamedTuple):
 
 
 @inline_loop
-def sign_chunk(data: np.ndarray, start: int, end: int, fold: np.ndarray) -> int:
-    """Return the folded chunk itself where it fits eight bytes, and else its hash.
+def sign_chunk(data: np.ndarray, start: int, end: int, fold: np.ndarray) -> tuple[int, bool]:
+    """Return a chunk's signature and whether it is long.
 
-    Either tells short chunks of one length apart for sure, so that only long ones are compared byte by byte.
+    The signature of a short chunk is the folded chunk itself, in eight bytes; a long one has a hash, and is
+    compared byte by byte. A chunk that ends in NUL counts as long: as a number it looks shorter.
     """
     value = word = np.uint64(0)
+    last = np.uint8(0)
     for position in range(start, end):
         if position > start and (position - start) & 7 == 0:
             value = add_word(value, word)
             word = np.uint64(0)
-        word |= np.uint64(fold[data[position]]) << np.uint64(8 * ((position - start) & 7))
-    return word if end - start <= 8 else add_word(value, word)
+        last = fold[data[position]]
+        word |= np.uint64(last) << np.uint64(8 * ((position - start) & 7))
+    is_long = end - start > 8 or last == 0
+    return add_word(value, word) if is_long else word, is_long
 
 
 @inline_loop
-def find_entry(
+def pack_answer(answer: int, is_long: bool) -> int:
+    """Put an answer and the kind of its chunk into a slot's second number, which is never negative."""
+    return ((np.int64(answer) + _ANSWERS) << 1) | np.int64(is_long)
+
+
+@inline_loop
+def unpack_answer(packed: int) -> int:
+    """Return the answer of a slot that has one."""
+    return (packed >> 1) - _ANSWERS
+
+
+@inline_loop
+def find_answer(
     data: np.ndarray,
     start: int,
     length: int,
     fold: np.ndarray,
     signature: int,
+    is_long: bool,
     slots: np.ndarray,
     entries: np.ndarray,
     keys: np.ndarray,
 ) -> tuple[int, int]:
-    """Return the chunk's entry, or -1 where it is new, and the slot that it has or gets."""
+    """Return the packed answer for a chunk, or -1 where it is new, and the slot that it has or gets."""
     signed = np.int64(signature)
     slot = slot_of(signature, len(slots))
-    entry = np.int64(slots[slot])
-    while entry >= 0:
-        if entries[entry, SIGNATURE] == signed and entries[entry, KEY_LENGTH] == length:
-            key = entries[entry, KEY_START]
-            offset = 0 if length > 8 else length
-            while offset < length and keys[key + offset] == fold[data[start + offset]]:
-                offset += 1
-            if offset == length:
+    packed = slots[slot, 1]
+    while packed >= 0:
+        if slots[slot, 0] == signed and packed & 1 == is_long:
+            if not is_long:
                 break
+            entry = unpack_answer(packed)
+            if entries[entry, KEY_LENGTH] == length:
+                key = entries[entry, KEY_START]
+                offset = 0
+                while offset < length and keys[key + offset] == fold[data[start + offset]]:
+                    offset += 1
+                if offset == length:
+                    break
         slot = (slot + 1) & (len(slots) - 1)
-        entry = np.int64(slots[slot])
-    return entry, slot
+        packed = slots[slot, 1]
+    return packed, slot
 
 
 @compile_part
@@ -102,12 +126,13 @@ def add_entry(
     end: int,
     fold: np.ndarray,
     signature: int,
+    is_long: bool,
     slot: int,
     plain_characters: int,
     pieces: WordPieces,
     memo: MemoArrays,
 ) -> int:
-    """Add a chunk and return its entry, or -1 - FULL_... where there is no room."""
+    """Add a chunk and return its packed answer, or -1 - FULL_... where there is no room."""
     state, entries = memo.state, memo.entries
     entry, key, length = state[ENTRIES], state[KEY_BYTES], end - start
     if entry >= len(entries):
@@ -116,13 +141,15 @@ def add_entry(
         return -1 - FULL_KEYS
     for offset in range(length):
         memo.keys[key + offset] = fold[data[start + offset]]
+    answer = np.int64(entry)
     if plain_characters > 0 and len(pieces.slots) > 0:
         token = state[TOKENS]
         if token + length > len(memo.tokens):
             return -1 - FULL_TOKENS
         count = split_word(memo.keys[key : key + length], plain_characters, pieces, memo.tokens[token:])
         entries[entry, UNKNOWN] = 1 if count == 0 else 0
-        entries[entry, FIRST_TOKEN] = memo.tokens[token] if count else 0
+        if count == 1 and not is_long:
+            answer = ~np.int64(memo.tokens[token])
         state[TOKENS] = token + count
     else:
         if state[PENDING] >= len(memo.pending):
@@ -131,25 +158,46 @@ def add_entry(
         state[PENDING] += 1
         token = count = -1
     entries[entry, SIGNATURE] = np.int64(signature)
+    entries[entry, IS_LONG] = is_long
     entries[entry, KEY_START] = key
     entries[entry, KEY_LENGTH] = length
     entries[entry, TOKEN_COUNT] = count
     entries[entry, TOKEN_START] = token
-    memo.slots[slot] = entry
+    entries[entry, SLOT] = slot
+    packed = pack_answer(answer, is_long)
+    memo.slots[slot, 0] = np.int64(signature)
+    memo.slots[slot, 1] = packed
     state[ENTRIES] = entry + 1
     state[KEY_BYTES] = key + length
-    return entry
+    return packed
+
+
+@inline_loop
+def _answer_of(entry: int, entries: np.ndarray, tokens: np.ndarray) -> int:
+    """Return the packed answer of an entry: its only token where it is short and has one, else itself."""
+    answer = np.int64(entry)
+    if entries[entry, TOKEN_COUNT] == 1 and entries[entry, IS_LONG] == 0:
+        answer = ~np.int64(tokens[entries[entry, TOKEN_START]])
+    return pack_answer(answer, entries[entry, IS_LONG])
 
 
 @compile_loop
-def fill_slots(slots: np.ndarray, entries: np.ndarray, count: int) -> None:
+def answer_entries(slots: np.ndarray, entries: np.ndarray, tokens: np.ndarray, chosen: np.ndarray) -> None:
+    """Write the answers of entries that were pending when they got their slots."""
+    for entry in chosen:
+        slots[entries[entry, SLOT], 1] = _answer_of(entry, entries, tokens)
+
+
+@compile_loop
+def fill_slots(slots: np.ndarray, entries: np.ndarray, tokens: np.ndarray, count: int) -> None:
     """Enter the first `count` entries into empty slots."""
-    last = len(slots) - 1
     for entry in range(count):
         slot = slot_of(np.uint64(entries[entry, SIGNATURE]), len(slots))
-        while slots[slot] >= 0:
-            slot = (slot + 1) & last
-        slots[slot] = entry
+        while slots[slot, 1] >= 0:
+            slot = (slot + 1) & (len(slots) - 1)
+        entries[entry, SLOT] = slot
+        slots[slot, 0] = entries[entry, SIGNATURE]
+        slots[slot, 1] = _answer_of(entry, entries, tokens)
 
 
 @compile_loop
@@ -180,9 +228,12 @@ def count_tokens(
     for row in range(len(row_ends) - 1):
         count = 0
         for position in range(row_ends[row], row_ends[row + 1]):
-            entry = occurrences[position]
-            count += entries[entry, TOKEN_COUNT]
-            unknown += entries[entry, UNKNOWN]
+            answer = occurrences[position]
+            if answer < 0:
+                count += 1
+            else:
+                count += entries[answer, TOKEN_COUNT]
+                unknown += entries[answer, UNKNOWN]
         if count > max_tokens:
             count = max_tokens
             truncated += 1
@@ -205,16 +256,18 @@ def write_tokens(
     ids : int32 ndarray of shape (T,)
         Receives the ids.
     """
+    entries, tokens = memo.entries, memo.tokens
     for row in range(len(row_ends) - 1):
         target, end = offsets[row], offsets[row + 1]
         for position in range(row_ends[row], row_ends[row + 1]):
-            entry = occurrences[position]
-            count = memo.entries[entry, TOKEN_COUNT]
-            if count == 1 and target < end:
-                ids[target] = memo.entries[entry, FIRST_TOKEN]
+            if target == end:
+                break
+            answer = occurrences[position]
+            if answer < 0:
+                ids[target] = ~answer
                 target += 1
             else:
-                source = memo.entries[entry, TOKEN_START]
-                for offset in range(min(count, end - target)):
-                    ids[target] = memo.tokens[source + offset]
+                source = entries[answer, TOKEN_START]
+                for offset in range(min(entries[answer, TOKEN_COUNT], end - target)):
+                    ids[target] = tokens[source + offset]
                     target += 1

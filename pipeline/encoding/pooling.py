@@ -34,14 +34,16 @@ def _length(vector: np.ndarray) -> float:
 @compile_loop
 def _pool_mean(
     table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, normalize: bool, out: np.ndarray
-) -> None:
+) -> int:
     width = table.shape[1]
+    zeros = 0
     block = np.empty(width, np.float32)
     total = np.empty(width, np.float64)
     for text in range(len(offsets) - 1):
         first, last = offsets[text], offsets[text + 1]
         if first == last:
             out[text, :] = 0.0
+            zeros += 1
             continue
         total[:] = 0.0
         for start in range(first, last, _BLOCK_TOKENS):
@@ -61,16 +63,20 @@ def _pool_mean(
                     block[column] += table[row, column]
             for column in range(width):
                 total[column] += block[column]
-        scale = _length(total) if normalize else np.float64(last - first)
+        length = _length(total)
         # Only a text whose rows cancel out exactly has no length; its vector is the zero vector.
-        factor = 1.0 / scale if scale > 0.0 else 0.0
+        if length == 0.0:
+            zeros += 1
+        scale = length if normalize and length > 0.0 else np.float64(last - first)
+        factor = 1.0 / scale
         for column in range(width):
             out[text, column] = np.float32(total[column] * factor)
+    return zeros
 
 
 def pool_mean(
-    table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, *, normalize: bool, out: np.ndarray | None = None
-) -> np.ndarray:
+    table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.ndarray, *, normalize: bool
+) -> int:
     """Average the table's rows over each text's tokens.
 
     Parameters
@@ -81,15 +87,15 @@ def pool_mean(
         Rows to average, each in ``[0, V)``.
     offsets : int64 ndarray of shape (N + 1,)
         Text n owns ``ids[offsets[n]:offsets[n + 1]]``.
+    out : float32 ndarray of shape (N, D)
+        Receives the vectors; zeros for a text without tokens.
     normalize : bool
         Whether vectors are scaled to length 1.
-    out : float32 ndarray of shape (N, D), optional
-        Receives the result; by default a new array.
 
     Returns
     -------
-    float32 ndarray of shape (N, D)
-        Zeros for a text without tokens.
+    int
+        How many vectors are zero.
 
     Notes
     -----
@@ -101,11 +107,11 @@ def pool_mean(
     --------
     >>> table = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32)
     >>> ids, offsets = np.array([0, 1, 1, 2], dtype=np.int32), np.array([0, 4, 4])
-    >>> pool_mean(table, ids, offsets, normalize=False)
+    >>> out = np.empty((2, 2), dtype=np.float32)
+    >>> pool_mean(table, ids, offsets, out, normalize=False)
+    1
+    >>> out
     array([[0.5 , 0.75],
            [0.  , 0.  ]], dtype=float32)
     """
-    if out is None:
-        out = np.empty((len(offsets) - 1, table.shape[1]), dtype=np.float32)
-    _pool_mean(table, ids, offsets, normalize, out)
-    return out
+    return int(_pool_mean(table, ids, offsets, normalize, out))

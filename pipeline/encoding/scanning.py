@@ -36,8 +36,9 @@ from pipeline.encoding.memo_arrays import (
     ROW,
     MemoArrays,
     add_entry,
-    find_entry,
+    find_answer,
     sign_chunk,
+    unpack_answer,
 )
 from pipeline.encoding.wordpiece import WordPieces
 
@@ -75,13 +76,16 @@ def scan_spaces(
                 position += 1
             if occurrence >= len(occurrences):
                 return FULL_OCCURRENCES
-            signature = sign_chunk(data, start, position, fold)
-            entry, slot = find_entry(data, start, position - start, fold, signature, slots, entries, keys)
-            if entry < 0:
-                entry = add_entry(data, start, position, fold, signature, slot, not_plain, pieces, memo)
-                if entry < 0:
-                    return -1 - entry
-            occurrences[occurrence] = entry
+            signature, is_long = sign_chunk(data, start, position, fold)
+            length = position - start
+            packed, slot = find_answer(data, start, length, fold, signature, is_long, slots, entries, keys)
+            if packed < 0:
+                packed = add_entry(
+                    data, start, position, fold, signature, is_long, slot, not_plain, pieces, memo
+                )
+                if packed < 0:
+                    return -1 - packed
+            occurrences[occurrence] = unpack_answer(packed)
             occurrence += 1
         row_ends[row + 1] = occurrence
         memo.state[OCCURRENCES] = occurrence
@@ -141,6 +145,7 @@ def scan_words(
             fold = folded
             characters = np.int64(0)
             signature = word = np.uint64(0)
+            is_long = False
             if kind == 0 and is_bert:
                 # Most chunks are letters and digits; what ends them is white space or punctuation.
                 while position + 8 <= len(data):
@@ -156,9 +161,8 @@ def scan_words(
                     if count < 8:
                         break
                 characters = position - start
-                if characters > 8:
-                    word = add_word(signature, word)
-                signature = word
+                is_long = characters > 8
+                signature = add_word(signature, word) if is_long else word
                 if position < end and not classes[data[position]] & (SEPARATOR | ISOLATED):
                     characters = np.int64(0)
             elif kind == ISOLATED:
@@ -174,15 +178,18 @@ def scan_words(
                     fold = cut.as_it_is
                     while position < end and not classes[data[position]] & SEPARATOR:
                         position += 1
-                signature = sign_chunk(data, start, position, fold)
+                signature, is_long = sign_chunk(data, start, position, fold)
             if occurrence >= len(occurrences):
                 return FULL_OCCURRENCES
-            entry, slot = find_entry(data, start, position - start, fold, signature, slots, entries, keys)
-            if entry < 0:
-                entry = add_entry(data, start, position, fold, signature, slot, characters, pieces, memo)
-                if entry < 0:
-                    return -1 - entry
-            occurrences[occurrence] = entry
+            length = position - start
+            packed, slot = find_answer(data, start, length, fold, signature, is_long, slots, entries, keys)
+            if packed < 0:
+                packed = add_entry(
+                    data, start, position, fold, signature, is_long, slot, characters, pieces, memo
+                )
+                if packed < 0:
+                    return -1 - packed
+            occurrences[occurrence] = unpack_answer(packed)
             occurrence += 1
         row_ends[row + 1] = occurrence
         memo.state[OCCURRENCES] = occurrence

@@ -45,6 +45,8 @@ class WordPieces(NamedTuple):
         Longer words are unknown.
     most_bytes : int
         Length of the longest piece.
+    scratch : uint64 ndarray
+        Room for the hashes of one word.
     """
 
     slots: np.ndarray
@@ -56,6 +58,7 @@ class WordPieces(NamedTuple):
     unknown: int
     most_characters: int
     most_bytes: int
+    scratch: np.ndarray
 
 
 def make_word_pieces(tokenizer_json: str, unknown_token_id: int | None) -> WordPieces | None:
@@ -103,6 +106,8 @@ def make_word_pieces(tokenizer_json: str, unknown_token_id: int | None) -> WordP
         -1 if unknown == unknown_token_id else int(unknown),
         int(model["max_input_chars_per_word"]),
         int(lengths.max(initial=1)),
+        # A character that is not ASCII comes alone, and has three bytes.
+        np.empty(int(model["max_input_chars_per_word"]) + 3, dtype=np.uint64),
     )
 
 
@@ -141,7 +146,7 @@ def split_word(word: np.ndarray, characters: int, pieces: WordPieces, ids: np.nd
         Number of ids; 0 where the word is unknown and left out.
     """
     last = len(pieces.slots) - 1
-    hashes = np.empty(len(word), np.uint64)
+    hashes = pieces.scratch
     start = count = np.int64(0)
     is_known = characters <= pieces.most_characters
     while is_known and start < len(word):
