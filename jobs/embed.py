@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import Call, run_job
 from jobs.session import open_session
+from jobs.spark_sink import check_spark_sink, choose_sink, quoted, write_with_spark
 from jobs.summary import effective_settings, summarize
 from pipeline import __version__
+from pipeline.encoding.vector_types import VectorType
 from pipeline.errors import DataError
 from pipeline.location import absolute_uri
 from pipeline.model.artifact import Artifact, load
 from pipeline.output.commit import OutputFolder
-from pipeline.output.manifest import FileEntry, sum_counts
+from pipeline.output.manifest import FileEntry, sum_counts, sum_memory
 from pipeline.output.sink import FileLayout
 from pipeline.settings import EmbedSettings
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from jobs.lake_input import Columns
+    from udfs.embed_task import EmbedTask
 
 SUMMARY = """\
 Embed text columns with a published model and write them, with all other columns, as Parquet.
@@ -59,19 +62,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_job(EmbedSettings, embed, argv, name="embed", summary=SUMMARY)
 
 
-def embed(call: Call[EmbedSettings]) -> None:
+def embed(call: Call[EmbedSettings], *, task_type: type[EmbedTask] | None = None) -> None:
     """Embed a lake as the settings say; everything that can be refused is refused before a task starts.
 
     Parameters
     ----------
     call : Call
+    task_type : type, optional
+        What runs in place of `EmbedTask`; the benchmark measures the same job with vectors that cost nothing.
     """
     settings = call.settings
     started = time.monotonic()
     artifact = load(settings.model)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-    output = OutputFolder(absolute_uri(settings.output), run_id)
-    output.refuse_existing()
+    sink = choose_sink(settings)
+    output = OutputFolder(absolute_uri(settings.output), run_id) if sink != "spark out of reach" else None
+    if output is not None:
+        output.refuse_existing()
+    if sink != "direct":
+        check_spark_sink(settings)
     print(effective_settings(settings), flush=True)
     conf = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows), **settings.conf}
     with open_session("lakevec embed", master=settings.master, conf=conf, verbose=call.verbose) as spark:
@@ -84,9 +93,31 @@ def embed(call: Call[EmbedSettings]) -> None:
             if call.dry_run:
                 _describe(frame, columns)
                 return
-            run = _Run(spark, settings, artifact, columns, output, run_id)
-            record = run.run(frame, startup_s=time.monotonic() - started)
+            startup_s = time.monotonic() - started
+            if output is None or sink != "direct":
+                record = _run_with_spark(spark, frame, columns, settings, artifact, startup_s)
+            else:
+                run = _Run(spark, settings, artifact, columns, output, run_id, task_type)
+                record = run.run(frame, startup_s=startup_s)
     print(summarize(record))
+
+
+def _run_with_spark(
+    spark: SparkSession,
+    frame: DataFrame,
+    columns: Columns,
+    settings: EmbedSettings,
+    artifact: Artifact,
+    startup_s: float,
+) -> dict[str, Any]:
+    """Let Spark write, and return what there is to tell."""
+    from jobs.progress import show_progress
+
+    started = time.monotonic()
+    with show_progress(spark, "embedding"):
+        record = write_with_spark(spark, frame, columns, settings, artifact.table)
+    seconds = {"startup": round(startup_s, 3), "embed": round(time.monotonic() - started, 3)}
+    return {**record, "output": settings.output, "seconds": seconds}
 
 
 class _Run:
@@ -100,6 +131,7 @@ class _Run:
         columns: Columns,
         output: OutputFolder,
         run_id: str,
+        task_type: type[EmbedTask] | None,
     ) -> None:
         self._spark = spark
         self._settings = settings
@@ -107,6 +139,7 @@ class _Run:
         self._columns = columns
         self._output = output
         self._run_id = run_id
+        self._task_type = task_type
 
     def run(self, frame: DataFrame, *, startup_s: float) -> dict[str, Any]:
         """Embed, check and commit; return the content of ``run.json``."""
@@ -148,7 +181,7 @@ class _Run:
         from udfs.shipping import ship_files
 
         table, files = make_node_table(self._artifact.table, node_dir=self._settings.node_dir)
-        return EmbedTask(
+        return (self._task_type or EmbedTask)(
             table=table,
             fetch=ship_files(self._spark, table, files),
             embedding_columns=self._columns.embeddings,
@@ -158,6 +191,8 @@ class _Run:
             run_id=self._run_id,
             layout=self._layout(),
             max_tokens=self._settings.max_tokens,
+            partition_by=self._columns.partition_by,
+            vector_type=VectorType(self._settings.vector_type),
         )
 
     def _layout(self) -> FileLayout:
@@ -172,6 +207,8 @@ class _Run:
                 "org.apache.spark.version": self._spark.version,
                 "org.apache.spark.sql.parquet.row.metadata": self._columns.schema.json(),
             },
+            compact=VectorType(self._settings.vector_type) is not VectorType.FLOAT32,
+            target_bytes=self._settings.target_file_mb * 10**6,
         )
 
     def _record(self, entries: list[FileEntry]) -> dict[str, Any]:
@@ -190,6 +227,7 @@ class _Run:
             "rows": sum(entry.rows for entry in entries),
             "files": len(entries),
             "bytes": sum(entry.bytes for entry in entries),
+            "memory": sum_memory(entries),
             "columns": {
                 column: {"embedding": self._columns.embeddings[column], **counts}
                 for column, counts in sum_counts(entries).items()
@@ -199,10 +237,9 @@ class _Run:
 
 def select(frame: DataFrame, columns: Columns) -> DataFrame:
     """Take the columns that the run reads, numbered: mapInArrow trips over dots in names."""
-    from pyspark.sql import functions as f
-
-    quoted = (f"`{name.replace('`', '``')}`" for name in columns.read)
-    return frame.select(*(f.col(name).alias(f"c{number}") for number, name in enumerate(quoted)))
+    chosen = [quoted(name) for name in columns.read]
+    chosen += [quoted(name).cast("string") for name in columns.partition_by]
+    return frame.select(*(column.alias(f"c{number}") for number, column in enumerate(chosen)))
 
 
 def _describe(frame: DataFrame, columns: Columns) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import types as t
 
+from pipeline.encoding.vector_types import SCALE_SUFFIX, VectorType
 from pipeline.errors import InputError, OutputError
 from pipeline.location import absolute_uri
 from pipeline.settings import EmbedSettings
@@ -45,12 +46,15 @@ class Columns:
         Input columns that are written, in the input's order.
     embeddings : dict of str to str
         Text column and the name of its embedding column.
+    partition_by : tuple of str
+        Input columns whose values become folders.
     schema : pyspark.sql.types.StructType
-        Schema of the output.
+        Schema of the output's files, without the partition columns.
     """
 
     kept: tuple[str, ...]
     embeddings: dict[str, str]
+    partition_by: tuple[str, ...]
     schema: t.StructType
 
     @property
@@ -107,7 +111,8 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     fields = {field.name: field for field in schema.fields}
     if len({name.lower() for name in fields}) != len(schema.fields):
         raise InputError("two input columns have one name", expected="names that differ in more than case")
-    for column in dict.fromkeys([*settings.text, *(settings.keep or [])]):
+    partition_by = tuple(settings.partition_by or ())
+    for column in dict.fromkeys([*settings.text, *(settings.keep or []), *partition_by]):
         if column not in fields:
             raise _missing_column(column, list(fields))
     for column in settings.text:
@@ -118,7 +123,18 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
                 expected="string",
                 remedy="cast it to string in a view or table first",
             )
-    kept = tuple(name for name in fields if settings.keep is None or name in settings.keep)
+    kept = tuple(
+        name
+        for name in fields
+        if (settings.keep is None or name in settings.keep) and name not in partition_by
+    )
+    for column in partition_by:
+        if not isinstance(fields[column].dataType, t.AtomicType) or column in settings.text:
+            raise InputError(
+                f"partition column {column!r}",
+                got=fields[column].dataType.simpleString(),
+                expected="a column of plain values that is not embedded",
+            )
     for column in kept:
         if unfit := _unfit_type(fields[column].dataType):
             raise InputError(
@@ -127,9 +143,18 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
                 remedy="cast it, or leave it out with --keep",
             )
     embeddings = {column: settings.embedding_column.format(column=column) for column in settings.text}
-    _refuse_clash(kept, list(embeddings.values()))
-    added = [t.StructField(name, t.ArrayType(t.FloatType()), True) for name in embeddings.values()]
-    return Columns(kept, embeddings, t.StructType([fields[name] for name in kept] + added))
+    added = [field for name in embeddings.values() for field in _embedding_fields(name, settings)]
+    _refuse_clash((*kept, *partition_by), [field.name for field in added])
+    schema = t.StructType([fields[name] for name in kept] + added)
+    return Columns(kept, embeddings, partition_by, schema)
+
+
+def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]:
+    """Describe the columns of one embedding as Spark reads them."""
+    if VectorType(settings.vector_type) is not VectorType.INT8:
+        return [t.StructField(name, t.ArrayType(t.FloatType()))]
+    scale = t.StructField(name + SCALE_SUFFIX, t.FloatType())
+    return [t.StructField(name, t.ArrayType(t.ByteType())), scale]
 
 
 def _missing_column(column: str, present: list[str]) -> InputError:

@@ -42,13 +42,25 @@ def summarize(record: dict[str, Any]) -> str:
         f"embedded {record['rows']:,} rows in {seconds['embed']:.1f} s"
         f" ({rate:,.0f} rows/s), after {seconds['startup']:.1f} s of start-up"
     ]
-    for column, counts in record["columns"].items():
+    lines += [_summarize_column(column, counts) for column, counts in record["columns"].items()]
+    if "memory" in record:
+        memory = record["memory"]
+        lines.append(
+            f"{memory['workers']} workers; the largest took {memory['worker_peak_bytes'] / 1e6:,.0f} MB,"
+            " the mapped table included"
+        )
+    written = f"{record['files']:,} files, {record['bytes'] / 1e6:,.1f} MB, " if "files" in record else ""
+    lines.append(f"wrote {written}to {record['output']}")
+    return "\n".join(lines)
+
+
+def _summarize_column(column: str, counts: dict[str, Any]) -> str:
+    line = (
+        f"  {column} -> {counts['embedding']}: {counts['nulls']:,} nulls, {counts['empties']:,} empty,"
+        f" {counts['zero_vectors']:,} zero vectors"
+    )
+    if "tokens" in counts:
         seen = counts["tokens"] + counts["unknown_tokens"]
         share = counts["unknown_tokens"] / seen if seen else 0.0
-        lines.append(
-            f"  {column} -> {counts['embedding']}: {counts['nulls']:,} nulls, {counts['empties']:,} empty,"
-            f" {counts['zero_vectors']:,} zero vectors, {counts['tokens']:,} tokens"
-            f" ({share:.3%} unknown), {counts['truncated']:,} truncated"
-        )
-    lines.append(f"wrote {record['files']:,} files, {record['bytes'] / 1e6:,.1f} MB, to {record['output']}")
-    return "\n".join(lines)
+        line += f", {counts['tokens']:,} tokens ({share:.3%} unknown), {counts['truncated']:,} truncated"
+    return line

@@ -84,6 +84,25 @@ class EmbedSettings(Settings):
     compression: Literal["zstd", "snappy", "none"] = Field(
         default="zstd", description="codec of all columns but the embeddings, which hardly compress"
     )
+    vector_type: Literal["float32", "float16", "int8"] = Field(
+        default="float32",
+        description="elements of stored vectors; float16 is rounded and read as float, int8 comes with a "
+        "column of scales",
+    )
+    partition_by: StringList | None = Field(
+        default=None, description="columns whose values become folders, as Spark's partitionBy makes them"
+    )
+    target_file_mb: int = Field(
+        default=512, ge=1, description="a task that has written so many megabytes begins another file"
+    )
+    sink: Literal["auto", "direct", "spark"] = Field(
+        default="auto",
+        description="who writes: the tasks themselves, or Spark's own writer; auto takes Spark's only where "
+        "tasks can't",
+    )
+    output_format: str = Field(
+        default="parquet", description="format of the output; any but parquet is written by Spark"
+    )
     batch_rows: int = Field(default=10_000, ge=1, description="rows that Spark hands to Python at a time")
     node_dir: str | None = Field(
         default=None,

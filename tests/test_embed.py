@@ -302,3 +302,68 @@ def test_type_that_parquet_can_not_hold_is_refused_by_name(
         capsys,
         tmp_path / "out",
     )
+
+
+def test_partitions_are_read_back_as_sparks_own(tiny_model: str, tmp_path: Path, spark: Any) -> None:
+    rows = [("a/b", 1, "north"), (None, 1, "east"), ("a/b", 2, ""), ("é=", 2, None), ("", 1, "north")]
+    frame = spark.createDataFrame(rows, "kind string, day int, text string")
+    frame.write.parquet(str(tmp_path / "in"))
+    more = ["--partition-by", "kind", "day"]
+    assert run(tiny_model, tmp_path / "in", tmp_path / "ours", *more, text="text") == 0
+    frame.write.partitionBy("kind", "day").parquet(str(tmp_path / "sparks"))
+    ours, sparks = (
+        spark.read.parquet(str(tmp_path / name)).select("kind", "day", "text") for name in ("ours", "sparks")
+    )
+    assert sorted(map(str, ours.collect())) == sorted(map(str, sparks.collect()))
+    names = [
+        {str(file.parent.relative_to(tmp_path / name)) for file in (tmp_path / name).rglob("part-*.parquet")}
+        for name in ("ours", "sparks")
+    ]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8"])
+def test_smaller_vectors_are_read_by_spark_and_pandas(
+    minilm_model: str, general_texts: list[str], tmp_path: Path, spark: Any, kind: str
+) -> None:
+    texts = [*general_texts[:3000], None, ""]
+    pq.write_table(pa.table({"id": range(len(texts)), "text": texts}), tmp_path / "lake.parquet")
+    outputs = {name: tmp_path / name for name in ("float32", kind)}
+    for name, output in outputs.items():
+        assert run(minilm_model, tmp_path / "lake.parquet", output, "--vector-type", name, text="text") == 0
+    full, small = (pq.read_table(output).sort_by("id") for output in outputs.values())
+    exact = np.stack(full["text_embedding"].drop_null().to_numpy())
+    vectors = np.stack(small["text_embedding"].drop_null().to_numpy()).astype(np.float32)
+    if "text_embedding_scale" in small.column_names:
+        vectors *= small["text_embedding_scale"].drop_null().to_numpy()[:, None]
+    largest = np.abs(exact).max(axis=1, keepdims=True)
+    assert (np.abs(vectors - exact) <= largest / 250).all()
+    assert small["text_embedding"].null_count == 1
+    sizes = [sum(file.stat().st_size for file in output.glob("*.parquet")) for output in outputs.values()]
+    assert sizes[1] < 0.6 * sizes[0]
+    pairs = {"id": "id", "text_embedding": "text_embedding"}
+    by_spark = spark.read.parquet(str(outputs[kind])).orderBy("id").select(*pairs).collect()
+    assert [row.text_embedding for row in by_spark] == small["text_embedding"].to_pylist()
+
+
+@pytest.mark.parametrize("form", ["orc", "json", "parquet"])
+def test_spark_writes_what_tasks_do_not(tiny_model: str, tmp_path: Path, spark: Any, form: str) -> None:
+    lake = spark.createDataFrame([("a", "north"), ("b", None), ("c", "")], "`k.x` string, text string")
+    lake.write.parquet(str(tmp_path / "in"))
+    more = ["--sink", "spark", "--output-format", form]
+    assert run(tiny_model, tmp_path / "in", tmp_path / "out", *more, text="text") == 0
+    rows = spark.read.format(form).load(str(tmp_path / "out")).orderBy("`k.x`").collect()
+    assert [row.text_embedding for row in rows] == [[0.0, 1.0], None, [0.0, 0.0]]
+    assert run(tiny_model, tmp_path / "in", tmp_path / "out", *more, text="text") == 2
+
+
+def test_sink_that_can_not_write_is_refused(
+    tiny_model: str, tmp_path: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(pa.table({"text": ["north"]}), tmp_path / "in.parquet")
+    more = ["--sink", "direct", "--output-format", "orc"]
+    assert run(tiny_model, tmp_path / "in.parquet", tmp_path / "out", *more, text="text") == 2
+    assert "sink 'direct' can't write this output" in capsys.readouterr().err
+    more = ["--vector-type", "int8", "--output-format", "orc"]
+    assert run(tiny_model, tmp_path / "in.parquet", tmp_path / "out", *more, text="text") == 2
+    assert "Spark's own writer stores vectors as float32" in capsys.readouterr().err

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -131,3 +132,32 @@ def test_kernel_works_where_nothing_can_be_cached(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0 [[1. 1.]]"
+
+
+@pytest.mark.parametrize("cache", ["writable", "not writable"])
+def test_shipped_code_runs_and_compiles_once_where_it_can(tmp_path: Path, cache: str) -> None:
+    """The archive lies elsewhere in every application, and maybe no folder can be written."""
+    code = (
+        "import udfs, numpy as np; from pipeline.encoding import pooling;"
+        "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
+        "pooling.pool_mean(table, ids, np.array([0, 1]), out, normalize=False);"
+        "print(pooling.__file__, sum(pooling._pool_mean.stats.cache_hits.values()), out)"
+    )
+    root = Path(__file__).resolve().parent.parent
+    said = []
+    for application in ("first", "second"):
+        archive = tmp_path / application / "lakevec.zip"
+        archive.parent.mkdir()
+        with zipfile.ZipFile(archive, "w") as content:
+            for file in [*root.glob("pipeline/**/*.py"), *root.glob("udfs/*.py")]:
+                content.write(file, file.relative_to(root))
+        node = {"writable": tmp_path, "not writable": Path("/proc/none")}[cache]
+        env = {"PYTHONPATH": str(archive), "LOCAL_DIRS": str(node), "XDG_CACHE_HOME": "/proc/none"}
+        argv = [sys.executable, "-c", code]
+        done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.split(maxsplit=2))
+    assert {out for _, _, out in said} == {"[[1. 1.]]\n"}
+    unpacked = ["code-" in file for file, _, _ in said]
+    assert unpacked == {"writable": [True, True], "not writable": [False, False]}[cache]
+    assert [hits for _, hits, _ in said] == {"writable": ["0", "1"], "not writable": ["0", "0"]}[cache]

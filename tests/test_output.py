@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from pipeline.errors import CommitError, OutputError
 from pipeline.output.commit import OutputFolder
 from pipeline.output.manifest import FileEntry, sum_counts
-from pipeline.output.sink import FileLayout, TaskFile
+from pipeline.output.partitions import split_by_partition
+from pipeline.output.sink import FileLayout, TaskFiles
 
 LAYOUT = FileLayout(embedding_columns=("v e.c",), compression="zstd", metadata={"lakevec.run": "r1"})
 
@@ -25,10 +27,9 @@ def batch(rows: int, start: int = 0) -> pa.RecordBatch:
 
 
 def write(output: OutputFolder, name: str, rows: int) -> FileEntry:
-    with TaskFile(output.staging, name, LAYOUT) as file:
-        file.write(batch(rows))
-        entry = file.close({"text": {"rows": rows}})
-    assert entry is not None
+    with TaskFiles(output.staging, name, LAYOUT) as files:
+        files.write(batch(rows), {"text": {"rows": rows}})
+        (entry,) = files.close()
     return entry
 
 
@@ -45,8 +46,8 @@ def output(folder: Path) -> OutputFolder:
 
 
 def test_file_stores_vectors_plainly_and_the_rest_compressed(output: OutputFolder) -> None:
-    entry = write(output, "a.parquet", 100)
-    file = pq.ParquetFile(Path(output.staging.path) / "a.parquet")
+    entry = write(output, "a", 100)
+    file = pq.ParquetFile(Path(output.staging.path) / entry.name)
     columns = {
         file.metadata.row_group(0).column(index).path_in_schema: file.metadata.row_group(0).column(index)
         for index in range(3)
@@ -63,26 +64,62 @@ def test_file_stores_vectors_plainly_and_the_rest_compressed(output: OutputFolde
 
 
 def test_row_groups_stay_readable(output: OutputFolder) -> None:
-    with TaskFile(output.staging, "a.parquet", LAYOUT) as file:
+    with TaskFiles(output.staging, "a", LAYOUT) as files:
         for start in range(0, 70_000, 7_000):
-            file.write(batch(7_000, start))
-        file.close({})
-    metadata = pq.read_metadata(Path(output.staging.path) / "a.parquet")
+            files.write(batch(7_000, start), {})
+        (entry,) = files.close()
+    metadata = pq.read_metadata(Path(output.staging.path) / entry.name)
     assert metadata.num_rows == 70_000
     assert max(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)) <= 32_768
 
 
 def test_partition_without_rows_leaves_no_file(output: OutputFolder, folder: Path) -> None:
-    with TaskFile(output.staging, "a.parquet", LAYOUT) as file:
-        file.write(batch(0))
-        assert file.close({}) is None
+    with TaskFiles(output.staging, "a", LAYOUT) as files:
+        files.write(batch(0), {})
+        assert files.close() == []
     assert not folder.exists()
+
+
+def test_files_roll_at_the_target_size_and_counts_go_with_their_rows(output: OutputFolder) -> None:
+    layout = replace(LAYOUT, target_bytes=300_000)
+    with TaskFiles(output.staging, "a", layout) as files:
+        for start in range(0, 160_000, 8_000):
+            files.write(batch(8_000, start), {"text": {"rows": 8_000}})
+        entries = files.close()
+    assert [entry.name for entry in entries] == [f"a-{number:03d}.parquet" for number in range(len(entries))]
+    assert len(entries) > 2
+    assert all(entry.counts["text"]["rows"] == entry.rows for entry in entries)
+    assert sum(entry.rows for entry in entries) == 160_000
+    assert all(entry.bytes >= 300_000 for entry in entries[:-1])
+    record = {"rows": 160_000}
+    output.commit(entries, rows_read=160_000, record=record)
+
+
+def test_partitions_are_folders_and_only_so_many_files_are_open(output: OutputFolder, folder: Path) -> None:
+    with TaskFiles(output.staging, "a", LAYOUT) as files:
+        for number in range(100):
+            files.write(batch(3, number), {}, folder=f"k={number % 50}/")
+        entries = files.close()
+    assert len(entries) == 100  # with 32 open files, none of 50 folders is still open when it comes again
+    output.commit(entries, rows_read=300, record={})
+    assert sorted(path.name for path in folder.glob("k=*")) == sorted(f"k={number}" for number in range(50))
+    assert pq.read_table(folder).num_rows == 300
+
+
+def test_rows_are_split_by_the_folders_that_spark_would_name() -> None:
+    rows = pa.record_batch({"id": [0, 1, 2, 3, 4]})
+    values = [pa.array(["a/b", None, "a/b", "é=%", ""]), pa.array(["1", "1", "1", "2", "1"])]
+    split = {
+        folder: part["id"].to_pylist() for folder, part in split_by_partition(rows, ["x y", "n"], values)
+    }
+    nobody = "x y=__HIVE_DEFAULT_PARTITION__/n=1/"
+    assert split == {"x y=a%2Fb/n=1/": [0, 2], nobody: [1, 4], "x y=é%3D%25/n=2/": [3]}
 
 
 def test_failing_task_removes_its_file(output: OutputFolder) -> None:
     def fail() -> None:
-        with TaskFile(output.staging, "a.parquet", LAYOUT) as file:
-            file.write(batch(40_000))
+        with TaskFiles(output.staging, "a", LAYOUT) as files:
+            files.write(batch(40_000), {})
             raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"):
@@ -104,16 +141,22 @@ def test_counts_add_up_per_column() -> None:
 
 
 def test_commit_moves_files_and_leaves_only_what_the_layout_says(output: OutputFolder, folder: Path) -> None:
-    entries = [write(output, "a.parquet", 3), write(output, "b.parquet", 4)]
-    write(output, "orphan-of-a-failed-attempt.parquet", 9)
+    entries = [write(output, "a", 3), write(output, "b", 4)]
+    write(output, "orphan-of-a-failed-attempt", 9)
     output.commit(entries, rows_read=7, record={"rows": 7})
     found = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-    assert found == ["_SUCCESS", "_lakevec/manifest.json", "_lakevec/run.json", "a.parquet", "b.parquet"]
+    assert found == [
+        "_SUCCESS",
+        "_lakevec/manifest.json",
+        "_lakevec/run.json",
+        "a-000.parquet",
+        "b-000.parquet",
+    ]
     assert pq.read_table(folder).num_rows == 7
 
 
 def test_rows_read_and_written_must_be_equal(output: OutputFolder, folder: Path) -> None:
-    entries = [write(output, "a.parquet", 3)]
+    entries = [write(output, "a", 3)]
     with pytest.raises(CommitError) as caught:
         output.commit(entries, rows_read=4, record={})
     assert str(caught.value) == (
@@ -135,8 +178,8 @@ def test_rows_read_and_written_must_be_equal(output: OutputFolder, folder: Path)
 def test_footers_are_checked_before_anything_is_moved(
     output: OutputFolder, folder: Path, damage: Any, message: str
 ) -> None:
-    entries = [write(output, "good.parquet", 2), write(output, "a.parquet", 3)]
-    damage(Path(output.staging.path) / "a.parquet")
+    entries = [write(output, "good", 2), write(output, "a", 3)]
+    damage(Path(output.staging.path) / "a-000.parquet")
     with pytest.raises(CommitError, match=message):
         output.commit(entries, rows_read=5, record={})
     assert [file.name for file in folder.iterdir()] == ["_lakevec"]
@@ -148,7 +191,7 @@ def test_footers_are_checked_before_anything_is_moved(
 def test_commit_refuses_when_somebody_else_wrote_meanwhile(
     output: OutputFolder, folder: Path, name: str
 ) -> None:
-    entries = [write(output, "a.parquet", 3)]
+    entries = [write(output, "a", 3)]
     (folder / name).write_text("theirs")
     with pytest.raises(CommitError, match="was written by somebody else meanwhile"):
         output.commit(entries, rows_read=3, record={})
@@ -159,7 +202,7 @@ def test_commit_refuses_when_somebody_else_wrote_meanwhile(
 def test_abandon_takes_back_files_that_were_moved(
     output: OutputFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries = [write(output, "a.parquet", 3)]
+    entries = [write(output, "a", 3)]
 
     def fail(name: str, value: object) -> None:
         if name == "run.json":
@@ -168,7 +211,7 @@ def test_abandon_takes_back_files_that_were_moved(
     monkeypatch.setattr(output, "_write_json", fail)
     with pytest.raises(OSError, match="disk full"):
         output.commit(entries, rows_read=3, record={})
-    assert (folder / "a.parquet").exists()
+    assert (folder / "a-000.parquet").exists()
     output.abandon()
     assert not folder.exists()
 
@@ -177,7 +220,7 @@ def test_abandon_keeps_a_folder_that_was_there_before(folder: Path) -> None:
     folder.mkdir()
     output = OutputFolder(str(folder), "r1")
     output.refuse_existing()
-    write(output, "a.parquet", 3)
+    write(output, "a", 3)
     output.abandon()
     assert list(folder.iterdir()) == []
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,22 +18,31 @@ import pytest
 from conftest import ROOT
 
 from jobs.java import ensure_java
+from pipeline import __version__
+
+PYSPARK = Path(pytest.importorskip("pyspark").__file__).parent
+
+
+def make_environment(venv: Path, *words: str) -> Path:
+    """A new environment that borrows all packages of this one, less lakevec."""
+    subprocess.run([sys.executable, "-m", "venv", *words, str(venv)], check=True)
+    packages = sysconfig.get_path("purelib", vars={"base": str(venv)})
+    # Only the .pth files of its own folder count, so the editable lakevec stays out.
+    Path(packages, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return venv
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment with the wheel in it; only what lakevec depends on is borrowed from this one."""
+    """An environment with the wheel in it."""
     folder = tmp_path_factory.mktemp("installed")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
-    python = folder / "venv" / "bin" / "python"
+    venv = make_environment(folder / "venv")
     wheel = next(folder.glob("lakevec-*.whl"))
-    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True)
-    borrowed = sysconfig.get_path("purelib", vars={"base": str(folder / "venv")})
-    Path(borrowed, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return folder / "venv"
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", str(wheel)]
+    subprocess.run([str(venv / "bin" / "python"), *install], check=True)
+    return venv
 
 
 def environment(venv: Path) -> dict[str, str]:
@@ -97,3 +107,38 @@ def test_readme_notebook_lines_run(
     exec(block[1].replace(last_line, f"answer = {last_line}"), names)
     assert names["vectors"].collect() == names["answer"].collect()
     assert names["vectors"].collect()[0].vector == [0.0, 1.0]
+
+
+def test_installed_doctor_finds_nothing_missing(installed: Path, tmp_path: Path) -> None:
+    said = []
+    for word in ("--version", "doctor"):
+        argv = [str(installed / "bin" / "lakevec"), word]
+        done = subprocess.run(argv, cwd=tmp_path, env=environment(installed), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        said.append(done.stdout)
+    assert said[0] == f"lakevec {__version__}\n"
+    assert str(installed / "bin" / "python") in said[1]
+    assert "MISSING" not in said[1]
+    assert said[1].endswith("embedding can run here\n")
+
+
+def test_driver_that_has_no_lakevec_takes_it_from_py_files(
+    installed: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    """The README's spark-submit; jobs/embed.py lies alone, as in cluster deploy mode."""
+    bare = make_environment(tmp_path / "bare", "--without-pip")
+    env = environment(bare) | {"SPARK_HOME": str(PYSPARK), "PYSPARK_PYTHON": str(bare / "bin" / "python")}
+    look = [env["PYSPARK_PYTHON"], "-c", "import pipeline"]
+    looked = subprocess.run(look, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert "No module named 'pipeline'" in looked.stderr
+    archive = shutil.copy(next(installed.parent.glob("lakevec-*.whl")), tmp_path / "lakevec.zip")
+    script = zipfile.ZipFile(archive).extract("jobs/embed.py", tmp_path / "elsewhere")
+    lake = tmp_path / "lake.parquet"
+    pq.write_table(pa.table({"body": ["north east", None]}), lake)
+    argv = [str(PYSPARK / "bin" / "spark-submit"), "--master", "local[1]"]
+    argv += ["--properties-file", str(installed / "share" / "lakevec" / "conf" / "spark-defaults.conf")]
+    argv += ["--py-files", str(archive), script, "--model", tiny_model, "--text", "body"]
+    argv += ["--input", str(lake), "--output", str(tmp_path / "vectors")]
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert pq.read_table(tmp_path / "vectors")["body_embedding"].to_pylist() == [[0.5, 0.5], None]

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import numpy as np
 from pipeline.encoding.encoder import Encoder
 from pipeline.errors import DataError
 from pipeline.model.table import StaticTable
+from udfs.node_folder import private_folder
 
 _TABLE_FILE = "embeddings.npy"
 _SETTINGS_FILE = "table.json"
@@ -81,18 +80,8 @@ class NodeTable:
         )
 
     def _folder(self) -> Path:
-        """Name the copy's folder: private to the user, so that nobody else can plant a table there."""
-        yarn = os.environ.get("LOCAL_DIRS", "").split(",")[0]
-        base = Path(self.node_dir or yarn or tempfile.gettempdir()) / f"lakevec-{os.getuid()}"
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = base.lstat()
-        if owner.st_uid != os.getuid() or not stat.S_ISDIR(owner.st_mode) or owner.st_mode & 0o022:
-            raise DataError(
-                f"node folder {base} can't be trusted",
-                expected="a folder that only this user can write",
-                remedy="remove it, or give another --node-dir",
-            )
-        return base / self.fingerprint.removeprefix("sha256:")
+        """Name the copy's folder."""
+        return private_folder(self.node_dir) / self.fingerprint.removeprefix("sha256:")
 
     def _is_intact(self, folder: Path) -> bool:
         """Check the copy's sums; a cut-off or damaged copy counts as none."""

@@ -35,8 +35,11 @@ def compile_loop(function: Callable[..., Any]) -> Any:
     """
     function.__qualname__ = f"{function.__qualname__}_{_SOURCES}"
     try:
-        return numba.njit(cache=True, error_model="numpy")(function)
-    except RuntimeError:  # no folder for the cache: neither beside the code nor the user's own
+        compiled = numba.njit(cache=True, error_model="numpy")(function)
+        # For code in an archive numba takes a folder without looking, and would fail at the first call.
+        compiled._cache._impl.locator.ensure_cache_path()
+        return compiled
+    except (OSError, RuntimeError):  # no folder for the cache: neither beside the code nor the user's own
         return numba.njit(error_model="numpy")(function)
 
 

@@ -74,13 +74,7 @@ class Encoded:
 
     def to_arrow(self) -> pa.ListArray:
         """Return the vectors as Arrow ``list<float>`` of length N, null where the text was null."""
-        rows, width = self.vectors.shape
-        values = pa.array(self.vectors.reshape(-1))
-        # The element is named as Spark names it, so that the types are equal and nothing is cast.
-        kind = pa.list_(pa.field("element", pa.float32(), nullable=False))
-        offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width))
-        mask = pa.array(self.is_null) if self.is_null.any() else None
-        return pa.ListArray.from_arrays(offsets, values, type=kind, mask=mask)
+        return list_array(self.vectors, self.is_null)
 
 
 class Encoder:
@@ -160,6 +154,29 @@ class Encoder:
             unknown_tokens=tokens.unknown,
             truncated=tokens.truncated,
         )
+
+
+def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
+    """Lay an Arrow list array over vectors, without a copy.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (N, D)
+        C-contiguous.
+    is_null : bool ndarray of shape (N,)
+        Which vectors are null.
+
+    Returns
+    -------
+    pyarrow.ListArray of length N
+    """
+    rows, width = vectors.shape
+    values = pa.array(vectors.reshape(-1))
+    # The element is named as Spark names it, so that the types are equal and nothing is cast.
+    kind = pa.list_(pa.field("element", values.type, nullable=False))
+    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width))
+    mask = pa.array(is_null) if is_null.any() else None
+    return pa.ListArray.from_arrays(offsets, values, type=kind, mask=mask)
 
 
 def _slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.LargeStringArray]]:

@@ -46,6 +46,7 @@ class OutputFolder:
         self._own = self._location / OWN_FOLDER
         self._staging = self._own / "staging" / run_id
         self._moved: list[Location] = []
+        self._made: list[Location] = []
         self._existed = False
 
     @property
@@ -97,6 +98,9 @@ class OutputFolder:
             list(pool.map(self._check_footer, entries))
         self._check_alone()
         self._write_json("manifest.json", {"files": [asdict(entry) for entry in entries]})
+        for folder in _parents(entries):
+            self._location.filesystem.create_dir((self._location / folder).path)
+            self._made.append(self._location / folder)
         for entry in entries:
             target = self._location / entry.name
             self._location.filesystem.move((self._staging / entry.name).path, target.path)
@@ -109,6 +113,9 @@ class OutputFolder:
         """Remove everything that this run wrote; an output that was not there before is gone again."""
         for file in self._moved:
             file.filesystem.delete_file(file.path)
+        for folder in reversed(self._made):
+            if not folder.list():
+                folder.filesystem.delete_dir(folder.path)
         for folder in (self._staging, self._own / "staging", self._own):
             beneath = folder.list()
             if folder.type() == pafs.FileType.Directory and (folder is self._staging or not beneath):
@@ -160,3 +167,12 @@ class OutputFolder:
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
         (self._own / name).write_bytes((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _parents(entries: Sequence[FileEntry]) -> list[str]:
+    """Return the folders of partitioned files, each behind the one it lies in."""
+    found = set()
+    for entry in entries:
+        parts = entry.name.split("/")[:-1]
+        found |= {"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+    return sorted(found)

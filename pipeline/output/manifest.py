@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 # Per text column, what was seen and how often.
 Counts = dict[str, dict[str, int]]
@@ -18,19 +18,22 @@ class FileEntry:
     Parameters
     ----------
     name : str
-        File name, without folder.
+        File name, below the output's folder.
     rows : int
         Rows in the file.
     bytes : int
         Size of the file.
     counts : dict of str to dict of str to int
         What was seen in each text column.
+    worker : dict
+        The process that wrote it: ``host``, ``pid`` and its memory, ``peak_bytes`` and ``own_bytes``.
     """
 
     name: str
     rows: int
     bytes: int
     counts: Counts
+    worker: dict[str, str | int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the entry as one line."""
@@ -58,3 +61,31 @@ def sum_counts(entries: Iterable[FileEntry]) -> Counts:
         for column, counts in entry.counts.items():
             total.setdefault(column, Counter()).update(counts)
     return {column: dict(counts) for column, counts in total.items()}
+
+
+def sum_memory(entries: Iterable[FileEntry]) -> dict[str, int]:
+    """Say how much memory the workers of a run took.
+
+    Parameters
+    ----------
+    entries : iterable of FileEntry
+
+    Returns
+    -------
+    dict of str to int
+        ``workers``, how many there were; ``worker_peak_bytes``, the most that one had resident, the mapped
+        table included; ``node_own_bytes``, the most that all workers of one node had for themselves.
+    """
+    workers: dict[tuple[str | int, str | int], dict[str, int]] = {}
+    for entry in entries:
+        known = workers.setdefault((entry.worker["host"], entry.worker["pid"]), Counter())
+        for key in ("peak_bytes", "own_bytes"):
+            known[key] = max(known[key], int(entry.worker[key]))
+    nodes: Counter[str | int] = Counter()
+    for (host, _), memory in workers.items():
+        nodes[host] += memory["own_bytes"]
+    return {
+        "workers": len(workers),
+        "worker_peak_bytes": max(memory["peak_bytes"] for memory in workers.values()),
+        "node_own_bytes": max(nodes.values()),
+    }

@@ -1,9 +1,11 @@
-"""One task's Parquet file, written beside the output and named for the attempt."""
+"""One task's Parquet files, written beside the output and named for the attempt."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,9 @@ from pipeline.output.manifest import Counts, FileEntry
 # A row group is what a reader decodes at once: large enough to read fast, small enough for any worker.
 _ROW_GROUP_ROWS = 32_768
 _ROW_GROUP_BYTES = 64 << 20
+# Of all open files together: rows that wait for their row group, and files that wait for rows.
+_WAITING_BYTES = 128 << 20
+_OPEN_FILES = 32
 
 
 @dataclass(frozen=True)
@@ -23,28 +28,34 @@ class FileLayout:
     Parameters
     ----------
     embedding_columns : tuple of str
-        Columns that hold vectors: stored without dictionary, statistics and compression, since unit vectors
-        hardly compress and have no order.
+        Columns that hold vectors: stored without dictionary and statistics, since vectors have no order.
     compression : str
         Codec of all other columns.
     metadata : dict of str to str
         Key-value pairs for the footer: the run's and the model's identity.
+    compact : bool, default=False
+        Whether vectors are worth compressing, byte plane by byte plane; unit vectors of full precision hardly
+        shrink.
+    target_bytes : int, default=2**29
+        A file that reaches this size is closed, and the task begins another.
     """
 
     embedding_columns: tuple[str, ...]
     compression: str
     metadata: dict[str, str]
+    compact: bool = False
+    target_bytes: int = 1 << 29
 
 
-class TaskFile:
-    """The file of one task attempt; a context manager that removes the file again when the task fails.
+class TaskFiles:
+    """The files of one task attempt; a context manager that removes them again when the task fails.
 
     Parameters
     ----------
-    folder : Location
+    staging : Location
         The run's staging folder.
     name : str
-        File name, unique to the attempt.
+        Stem of the file names, unique to the attempt.
     layout : FileLayout
 
     Notes
@@ -52,84 +63,152 @@ class TaskFile:
     Nothing is created before the first row comes, so an empty partition leaves no file.
     """
 
-    def __init__(self, folder: Location, name: str, layout: FileLayout) -> None:
-        self._file = folder / name
-        self._folder = folder
+    def __init__(self, staging: Location, name: str, layout: FileLayout) -> None:
+        self._staging = staging
         self._name = name
         self._layout = layout
-        self._writer: pq.ParquetWriter | None = None
-        self._waiting: list[pa.RecordBatch] = []
-        self._rows = 0
+        self._open: dict[str, _File] = {}
+        self._begun = 0
+        self._entries: list[FileEntry] = []
 
-    def __enter__(self) -> TaskFile:
-        """Return the file itself."""
+    def __enter__(self) -> TaskFiles:
+        """Return the files themselves."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove a half-written file."""
-        if kind is not None and self._writer is not None:
-            self._writer.close()
-            self._file.filesystem.delete_file(self._file.path)
+        """Remove everything that was written, finished or not."""
+        if kind is None:
+            return
+        names = [entry.name for entry in self._entries]
+        for file in self._open.values():
+            file.abort()
+            names += [file.name] if file.is_created else []
+        for name in names:
+            self._staging.filesystem.delete_file((self._staging / name).path)
 
-    def write(self, batch: pa.RecordBatch) -> None:
+    def write(self, batch: pa.RecordBatch, counts: Counts, *, folder: str = "") -> None:
         """Add rows.
 
         Parameters
         ----------
         batch : pyarrow.RecordBatch
-            All batches of a file have one schema.
+            All batches of a task have one schema.
+        counts : dict of str to dict of str to int
+            What was seen in each text column of these rows.
+        folder : str, default=""
+            Folder of the rows' partition, such as ``lang=en/``.
         """
         if batch.num_rows == 0:
             return
-        self._waiting.append(batch)
-        rows = sum(waiting.num_rows for waiting in self._waiting)
-        if rows >= _ROW_GROUP_ROWS or sum(waiting.nbytes for waiting in self._waiting) >= _ROW_GROUP_BYTES:
-            self._write_row_group()
+        # The folder used last stands last.
+        file = self._open.pop(folder, None) or self._begin(folder)
+        self._open[folder] = file
+        file.add(batch, counts)
+        if sum(waiting.waiting_bytes for waiting in self._open.values()) > _WAITING_BYTES:
+            for waiting in self._open.values():
+                waiting.write_row_group()
+        if file.written_bytes >= self._layout.target_bytes:
+            self._finish(folder)
 
-    def close(self, counts: Counts) -> FileEntry | None:
-        """Finish the file.
-
-        Parameters
-        ----------
-        counts : dict of str to dict of str to int
-            What was seen in each text column.
+    def close(self) -> list[FileEntry]:
+        """Finish all files.
 
         Returns
         -------
-        FileEntry or None
-            None where there were no rows and so there is no file.
+        list of FileEntry
+            Empty where there were no rows, and so there is no file.
         """
-        if self._waiting:
-            self._write_row_group()
-        if self._writer is None:
-            return None
-        self._writer.close()
-        size = self._file.filesystem.get_file_info(self._file.path).size
-        return FileEntry(self._name, self._rows, size, counts)
+        for folder in list(self._open):
+            self._finish(folder)
+        return self._entries
 
-    def _write_row_group(self) -> None:
+    def _begin(self, folder: str) -> _File:
+        if len(self._open) >= _OPEN_FILES:
+            self._finish(next(iter(self._open)))
+        name = f"{folder}{self._name}-{self._begun:03d}.parquet"
+        self._begun += 1
+        return _File(self._staging, name, self._layout)
+
+    def _finish(self, folder: str) -> None:
+        file = self._open[folder]
+        self._entries.append(file.finish())
+        del self._open[folder]
+
+
+class _File:
+    """One Parquet file; rows wait until they fill a row group."""
+
+    def __init__(self, staging: Location, name: str, layout: FileLayout) -> None:
+        self.name = name
+        self.waiting_bytes = 0
+        self._place = staging / name
+        self._layout = layout
+        self._writer: Any = None  # both come with the first row group
+        self._stream: Any = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = 0
+        self._counts: dict[str, Counter[str]] = {}
+
+    @property
+    def is_created(self) -> bool:
+        """Whether there is something on disk."""
+        return self._stream is not None
+
+    @property
+    def written_bytes(self) -> int:
+        """Size so far, without the rows that wait."""
+        return int(self._stream.tell()) if self._stream is not None else 0
+
+    def add(self, batch: pa.RecordBatch, counts: Counts) -> None:
+        self._waiting.append(batch)
+        self.waiting_bytes += batch.nbytes
+        self._rows += batch.num_rows
+        for column, seen in counts.items():
+            self._counts.setdefault(column, Counter()).update(seen)
+        rows = sum(waiting.num_rows for waiting in self._waiting)
+        if rows >= _ROW_GROUP_ROWS or self.waiting_bytes >= _ROW_GROUP_BYTES:
+            self.write_row_group()
+
+    def write_row_group(self) -> None:
+        if not self._waiting:
+            return
         table = pa.Table.from_batches(self._waiting)
-        self._waiting = []
+        self._waiting, self.waiting_bytes = [], 0
         schema = pa.schema([_nullable(field) for field in table.schema])
         if schema != table.schema:
             table = table.cast(schema)
         if self._writer is None:
-            self._writer = self._open(table.schema)
+            self._writer = self._create(table.schema)
         self._writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
-        self._rows += table.num_rows
 
-    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
-        self._folder.filesystem.create_dir(self._folder.path, recursive=True)
-        embeddings = {f"{column}.list.element" for column in self._layout.embedding_columns}
+    def finish(self) -> FileEntry:
+        self.write_row_group()
+        self._writer.close()
+        self._stream.close()
+        size = self._place.filesystem.get_file_info(self._place.path).size
+        counts = {column: dict(seen) for column, seen in self._counts.items()}
+        return FileEntry(self.name, self._rows, size, counts)
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._stream.close()
+
+    def _create(self, schema: pa.Schema) -> pq.ParquetWriter:
+        filesystem = self._place.filesystem
+        filesystem.create_dir(self._place.path.rpartition("/")[0], recursive=True)
+        self._stream = filesystem.open_output_stream(self._place.path, compression=None)
+        embeddings = [f"{column}.list.element" for column in self._layout.embedding_columns]
         others = [path for path in _leaf_paths(schema) if path not in embeddings]
-        codec = self._layout.compression.upper()
+        is_compact = self._layout.compact
+        codecs = dict.fromkeys(others, self._layout.compression.upper())
         return pq.ParquetWriter(
-            self._file.path,
+            self._stream,
             schema.with_metadata(self._layout.metadata),
-            filesystem=self._file.filesystem,
-            compression=dict.fromkeys(others, codec),
+            compression=codecs | dict.fromkeys(embeddings, "ZSTD") if is_compact else codecs,
+            use_byte_stream_split=embeddings if is_compact else False,
             use_dictionary=others,
             write_statistics=others,
         )

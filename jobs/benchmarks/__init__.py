@@ -1,0 +1,1 @@
+"""What ``lakevec benchmark`` measures and against whom."""

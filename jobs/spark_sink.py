@@ -1,0 +1,133 @@
+"""``--sink spark``: Spark's own writer, for formats and places that tasks don't write to themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobs.lake_input import Columns
+from pipeline.errors import OutputError
+from pipeline.location import absolute_uri, locate
+from pipeline.settings import EmbedSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from pipeline.model.table import StaticTable
+
+
+def choose_sink(settings: EmbedSettings) -> str:
+    """Decide who writes.
+
+    Parameters
+    ----------
+    settings : EmbedSettings
+
+    Returns
+    -------
+    {"direct", "spark", "spark out of reach"}
+        The last where this process can't even look at the output.
+
+    Raises
+    ------
+    OutputError
+        If the sink that is asked for can't write the output.
+    """
+    reason, sink = "", "spark"
+    if settings.output_format != "parquet":
+        reason = f"format {settings.output_format} is written by Spark"
+    try:
+        locate(settings.output, error=OutputError)
+    except OutputError as error:
+        reason, sink = f"tasks can't write there themselves ({error})", "spark out of reach"
+    if settings.sink == "direct" and reason:
+        raise OutputError("sink 'direct' can't write this output", got=reason, remedy="use --sink spark")
+    if settings.sink == "auto" and reason:
+        print(f"sink: Spark's own writer, since {reason}", flush=True)
+    return sink if reason or settings.sink == "spark" else "direct"
+
+
+def check_spark_sink(settings: EmbedSettings) -> None:
+    """Refuse what only the direct sink does.
+
+    Parameters
+    ----------
+    settings : EmbedSettings
+
+    Raises
+    ------
+    OutputError
+        If vectors are to be stored as anything but float32.
+    """
+    if settings.vector_type != "float32":
+        raise OutputError(
+            "Spark's own writer stores vectors as float32",
+            got=f"vector type {settings.vector_type}",
+            remedy="use --sink direct, or leave --vector-type out",
+        )
+
+
+def write_with_spark(
+    spark: SparkSession, frame: DataFrame, columns: Columns, settings: EmbedSettings, table: StaticTable
+) -> dict[str, Any]:
+    """Embed with the column function and let Spark write.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    frame : pyspark.sql.DataFrame
+        The input.
+    columns : Columns
+    settings : EmbedSettings
+    table : StaticTable
+
+    Returns
+    -------
+    dict
+        ``rows``, and per text column what Spark can count: rows, nulls, empties and zero vectors.
+    """
+    from pyspark.sql import Observation
+    from pyspark.sql import functions as f
+
+    from udfs import make_embed_udf
+
+    embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
+    chosen = [quoted(name) for name in (*columns.kept, *columns.partition_by)]
+    vectors = [embed(quoted(column)).alias(name) for column, name in columns.embeddings.items()]
+    read = [f.count(f.lit(1)).alias("rows")]
+    for number, (column, name) in enumerate(columns.embeddings.items()):
+        text, vector = quoted(column), quoted(name)
+        read += [
+            f.count_if(text.isNull()).alias(f"nulls{number}"),
+            f.count_if(f.length(text) == 0).alias(f"empties{number}"),
+            f.count_if(f.forall(vector, lambda x: x == 0)).alias(f"zeros{number}"),
+        ]
+    seen = Observation("lakevec output")
+    texts = [quoted(column) for column in columns.embeddings if column not in columns.kept]
+    embedded = frame.select(*chosen, *texts, *vectors).observe(seen, *read).drop(*texts)
+    writer = embedded.write.format(settings.output_format).mode("errorifexists")
+    if settings.output_format == "parquet":
+        writer = writer.option("compression", settings.compression)
+    if columns.partition_by:
+        writer = writer.partitionBy(*columns.partition_by)
+    writer.save(absolute_uri(settings.output))
+    counted = seen.get
+    return {
+        "rows": counted["rows"],
+        "columns": {
+            column: {
+                "embedding": name,
+                "rows": counted["rows"],
+                "nulls": counted[f"nulls{number}"],
+                "empties": counted[f"empties{number}"],
+                "zero_vectors": counted[f"zeros{number}"],
+            }
+            for number, (column, name) in enumerate(columns.embeddings.items())
+        },
+    }
+
+
+def quoted(name: str) -> Any:
+    """Return the column of that very name, dots and backticks included."""
+    from pyspark.sql import functions as f
+
+    return f.col(f"`{name.replace('`', '``')}`")

@@ -1,0 +1,64 @@
+"""What a vector's elements are on disk: full floats, or less for smaller files.
+
+Every type is one that Spark, pandas and Polars read without help; Parquet's own half-precision type is not,
+since Spark refuses it. ``docs/decisions.md`` has the sizes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.encoding.encoder import Encoded, list_array
+
+SCALE_SUFFIX = "_scale"
+
+
+class VectorType(StrEnum):
+    """Element type of stored vectors.
+
+    ``FLOAT32`` keeps them as they are. ``FLOAT16`` rounds each element to half precision and stores it as
+    float: 11 significant bits, and the bits that are zero now compress away. ``INT8`` stores integers from
+    -127 to 127 and one float per vector, in a column of its own, by which they are multiplied.
+    """
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+
+
+def to_columns(encoded: Encoded, name: str, kind: VectorType) -> dict[str, pa.Array]:
+    """Return the columns that hold vectors.
+
+    Parameters
+    ----------
+    encoded : Encoded
+        N vectors of width D.
+    name : str
+        Name of the embedding column.
+    kind : VectorType
+
+    Returns
+    -------
+    dict of str to pyarrow.Array
+        The embedding column; for int8 also ``<name>_scale``, float32 of length N, null where the text was.
+
+    Notes
+    -----
+    With v a vector and ``s = max|v| / 127``, int8 stores ``round(v / s)`` and s; the zero vector has s = 0.
+    """
+    if kind is VectorType.FLOAT32:
+        return {name: encoded.to_arrow()}
+    if kind is VectorType.FLOAT16:
+        rounded = encoded.vectors.astype(np.float16).astype(np.float32)
+        return {name: list_array(rounded, encoded.is_null)}
+    scales = np.abs(encoded.vectors).max(axis=1, initial=0.0) / np.float32(127)
+    factors = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
+    integers = np.rint(encoded.vectors * factors[:, None]).clip(-127, 127).astype(np.int8)
+    mask = encoded.is_null if encoded.is_null.any() else None
+    return {
+        name: list_array(integers, encoded.is_null),
+        name + SCALE_SUFFIX: pa.array(scales, pa.float32(), mask=mask),
+    }

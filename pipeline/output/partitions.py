@@ -1,0 +1,80 @@
+"""Folders of a partitioned output, named as Hive and Spark name them: ``lang=en/day=2026-01-31/``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# Spark's own list (ExternalCatalogUtils): these are written as % and two hexadecimal digits.
+_ESCAPED = frozenset(map(chr, range(0x01, 0x20))) | set("\x7f\"#%'*/:=?\\{[]^")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+def split_by_partition(
+    batch: pa.RecordBatch, names: Sequence[str], values: Sequence[pa.Array]
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Split rows by the folders that they belong to.
+
+    Parameters
+    ----------
+    batch : pyarrow.RecordBatch of N rows
+    names : sequence of str
+        Partition columns; none leaves the batch whole.
+    values : sequence of pyarrow string arrays of length N
+        Their values, as Spark casts them to strings.
+
+    Yields
+    ------
+    str
+        The folder, with a slash at its end; empty for no partition columns.
+    pyarrow.RecordBatch
+        Its rows, in their order.
+    """
+    if not names:
+        yield "", batch
+        return
+    codes = np.zeros(batch.num_rows, dtype=np.int64)
+    folders = [""]
+    for name, column in zip(names, values, strict=True):
+        # Spark keeps no empty folder names: an empty value is none.
+        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+        encoded = pc.dictionary_encode(column, null_encoding="encode")
+        kinds = [folder_name(name, value) for value in encoded.dictionary.to_pylist()]
+        codes = codes * len(kinds) + encoded.indices.to_numpy(zero_copy_only=False)
+        # Only what occurs, so that many columns don't multiply.
+        used, codes = np.unique(codes, return_inverse=True)
+        folders = [f"{folders[code // len(kinds)]}{kinds[code % len(kinds)]}/" for code in used]
+    if len(folders) == 1:
+        yield folders[0], batch
+        return
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(folders)))
+    for folder, rows in zip(folders, np.split(order, ends[:-1]), strict=True):
+        yield folder, batch.take(pa.array(rows))
+
+
+def folder_name(column: str, value: str | None) -> str:
+    """Name the folder of one value.
+
+    Parameters
+    ----------
+    column : str
+    value : str or None
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> folder_name("day of week", "Mon/Tue"), folder_name("day", None)
+    ('day of week=Mon%2FTue', 'day=__HIVE_DEFAULT_PARTITION__')
+    """
+    return f"{_escape(column)}={_NO_VALUE if value is None else _escape(value)}"
+
+
+def _escape(text: str) -> str:
+    return "".join(f"%{ord(character):02X}" if character in _ESCAPED else character for character in text)
