@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pipeline import __version__
 
 _JOBS = {
+    "benchmark": "measure it here, beside what one would write without it",
     "demo": "distil, embed and search the docstrings of installed packages",
     "distill": "turn a Sentence Transformer into an embedding table",
     "doctor": "say what is installed here and what is missing",
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    jobs = "\n".join(f"  {name:<8} {what}" for name, what in _JOBS.items())
+    jobs = "\n".join(f"  {name:<9} {what}" for name, what in _JOBS.items())
     return f"usage: lakevec JOB [options]\n\njobs:\n{jobs}\n\n'lakevec JOB --help' tells a job's options"
 
 

@@ -122,7 +122,12 @@ def _add_option(parser: argparse.ArgumentParser, name: str, field: Any) -> None:
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
     elif base in (list, dict):
         metavar = "KEY=VALUE" if base is dict else name.upper()
-        parser.add_argument(flag, action="extend", nargs="+", metavar=metavar, help=text)
+        element = _element_type(field.annotation)
+        choices = typing.get_args(element) if typing.get_origin(element) is typing.Literal else None
+        kind = int if element is int else str
+        parser.add_argument(
+            flag, action="extend", nargs="+", metavar=metavar, type=kind, choices=choices, help=text
+        )
     elif typing.get_origin(base) is typing.Literal:
         parser.add_argument(flag, choices=typing.get_args(base), help=text)
     else:
@@ -140,6 +145,13 @@ def _base_type(annotation: Any) -> Any:
         return _base_type(kinds[0])
     origin = typing.get_origin(annotation)
     return origin if origin in (list, dict) else annotation
+
+
+def _element_type(annotation: Any) -> Any:
+    """Return what a list's elements are; a string where it is no list."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is list else str
 
 
 def _gather(kind: type[Settings], key: str, value: Any) -> Any:

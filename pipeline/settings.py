@@ -169,6 +169,40 @@ class DemoSettings(Settings):
     master: str = Field(default="local[*]", description="Spark master")
 
 
+class BenchmarkSettings(Settings):
+    """What ``lakevec benchmark`` measures and on which rows."""
+
+    model: str = Field(description="local folder of a published lakevec model")
+    output: str = Field(description="folder for rows and results; must not exist yet")
+    input: str | None = Field(
+        default=None,
+        description="local folder of Parquet files; by default the docstrings of the installed packages",
+    )
+    text: str = Field(default="text", description="text column of the input")
+    rows: int = Field(
+        default=1_000_000, ge=1, description="rows to run over: the input's, repeated with fresh words"
+    )
+    peer_rows: int = Field(
+        default=1_000_000, ge=1, description="rows for peers, which may be many times slower"
+    )
+    repeats: int = Field(default=3, ge=1, description="runs of everything; the median counts")
+    part: list[Literal["kernel", "job", "growth", "cores"]] = Field(
+        default_factory=lambda: ["kernel", "job"], min_length=1, description="what to measure"
+    )
+    growth: list[int] = Field(
+        default_factory=lambda: [1, 10], description="how many times the rows, in the part growth"
+    )
+    also: dict[str, str] = Field(
+        default_factory=dict,
+        description="Parquet file with a column text, for the kernel alone, as NAME=FILE",
+    )
+    cpus: list[int] = Field(
+        default_factory=list, description="bind all local processes to these CPUs; by default to none"
+    )
+    master: str | None = Field(default=None, description="Spark master; by default local[*]")
+    conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")
+
+
 def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) -> S:
     """Build the settings of one job from a YAML file and what the command line says on top.
 
