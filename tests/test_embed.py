@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_encoder import make_encoder
 
 from jobs.embed import main
+from pipeline.encoding.encoder import Encoder
 from pipeline.model.artifact import load
 
 pytestmark = [
@@ -139,7 +139,7 @@ def test_vectors_are_the_encoders_bits_whatever_the_partitions(
     assert run(minilm_model, lake, tmp_path / "one", "--batch-rows", "10000", text="t") == 0
     assert run(minilm_model, lake, tmp_path / "other", "--batch-rows", "37", text="t") == 0
     one, other = read(tmp_path / "one"), read(tmp_path / "other")
-    ours = make_encoder(load(minilm_model).table).encode(rows["t"]).vectors
+    ours = Encoder.from_table(load(minilm_model).table).encode(rows["t"]).vectors
     for frame in (one, other):
         assert np.stack(frame["t_embedding"]).tobytes() == ours.tobytes()
 

@@ -14,24 +14,14 @@ from pipeline.model.artifact import load
 from pipeline.model.table import StaticTable
 
 
-def make_encoder(table: StaticTable, **options: int) -> Encoder:
-    return Encoder(
-        table.embeddings,
-        table.tokenizer_json,
-        normalize=table.normalize,
-        unknown_token_id=table.unknown_token_id,
-        **options,
-    )
-
-
 @pytest.fixture(scope="module")
 def minilm_encoder(minilm_model: str) -> Encoder:
-    return make_encoder(load(minilm_model).table)
+    return Encoder.from_table(load(minilm_model).table)
 
 
 def test_worked_example_by_hand(tiny_table: StaticTable) -> None:
     texts = pa.array(["North east", "north north SOUTHWEST east", "nowhere", "", None, "  "])
-    encoded = make_encoder(tiny_table).encode(texts)
+    encoded = Encoder.from_table(tiny_table).encode(texts)
     assert encoded.vectors.tolist() == [[0.5, 0.5], [0.0, 0.25], [0, 0], [0, 0], [0, 0], [0, 0]]
     assert encoded.is_null.tolist() == [False, False, False, False, True, False]
     assert encoded.counts == EncodingCounts(
@@ -40,40 +30,40 @@ def test_worked_example_by_hand(tiny_table: StaticTable) -> None:
 
 
 def test_to_arrow_has_sparks_type_and_null_only_for_null_text(tiny_table: StaticTable) -> None:
-    vectors = make_encoder(tiny_table).encode(pa.array(["east", None, ""])).to_arrow()
+    vectors = Encoder.from_table(tiny_table).encode(pa.array(["east", None, ""])).to_arrow()
     assert vectors.to_pylist() == [[1.0, 0.0], None, [0.0, 0.0]]
     assert vectors.type.value_type == pa.float32()
 
 
 def test_max_tokens_takes_exactly_the_first_known_tokens(tiny_table: StaticTable) -> None:
     texts = pa.array(["nowhere north nowhere east southwest", "north"])
-    encoded = make_encoder(tiny_table, max_tokens=2).encode(texts)
+    encoded = Encoder.from_table(tiny_table, max_tokens=2).encode(texts)
     assert encoded.vectors.tolist() == [[0.5, 0.5], [0.0, 1.0]]
     assert (encoded.counts.truncated, encoded.counts.tokens, encoded.counts.unknown_tokens) == (1, 3, 2)
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
 def test_every_arrow_string_type_gives_the_same_vectors(tiny_table: StaticTable, kind: pa.DataType) -> None:
-    encoded = make_encoder(tiny_table).encode(pa.array(["east", None, "north"], kind))
+    encoded = Encoder.from_table(tiny_table).encode(pa.array(["east", None, "north"], kind))
     assert encoded.vectors.tolist() == [[1, 0], [0, 0], [0, 1]]
 
 
 def test_sliced_and_chunked_arrays_are_read_at_the_right_place(tiny_table: StaticTable) -> None:
     texts = pa.array(["north", "east", None, "southwest"])
-    encoder = make_encoder(tiny_table)
+    encoder = Encoder.from_table(tiny_table)
     assert encoder.encode(texts.slice(1, 2)).vectors.tolist() == [[1, 0], [0, 0]]
     chunked = pa.chunked_array([texts.slice(3, 1), texts.slice(0, 0), texts.slice(0, 2)])
     assert encoder.encode(chunked).vectors.tolist() == [[-1, -1], [0, 1], [1, 0]]
 
 
 def test_no_texts_give_no_vectors(tiny_table: StaticTable) -> None:
-    assert make_encoder(tiny_table).encode(pa.array([], pa.string())).vectors.shape == (0, 2)
+    assert Encoder.from_table(tiny_table).encode(pa.array([], pa.string())).vectors.shape == (0, 2)
 
 
 def test_invalid_utf8_is_refused_without_quoting_it(tiny_table: StaticTable) -> None:
     texts = pa.array([b"secret \xff"], pa.binary()).view(pa.string())
     with pytest.raises(DataError) as caught:
-        make_encoder(tiny_table).encode(texts)
+        Encoder.from_table(tiny_table).encode(texts)
     assert str(caught.value) == (
         "a text is not valid UTF-8: expected valid UTF-8 in every row; "
         "clean the column first, for example with Spark's make_valid_utf8(column)"
@@ -83,7 +73,7 @@ def test_invalid_utf8_is_refused_without_quoting_it(tiny_table: StaticTable) -> 
 
 def test_numbers_are_refused(tiny_table: StaticTable) -> None:
     with pytest.raises(DataError, match=r"^can't embed this column: got int64; expected strings$"):
-        make_encoder(tiny_table).encode(pa.array([1]))
+        Encoder.from_table(tiny_table).encode(pa.array([1]))
 
 
 @given(
@@ -118,7 +108,7 @@ def test_agrees_with_model2vec_on_real_texts(minilm_model: str, general_texts: l
     from model2vec import StaticModel
 
     reference = StaticModel.from_pretrained(minilm_model)
-    ours = make_encoder(load(minilm_model).table).encode(pa.array(general_texts)).vectors
+    ours = Encoder.from_table(load(minilm_model).table).encode(pa.array(general_texts)).vectors
     assert len(general_texts) == 10_000
     assert np.abs(ours - reference.encode(general_texts)).max() <= 1e-5
 
@@ -132,7 +122,7 @@ def test_agrees_with_model2vec_under_the_same_truncation(tiny_table: StaticTable
     )
     # model2vec first cuts at max_length x median token length characters; these texts stay below.
     texts = ["north east southwest", "east", "east north east"]
-    ours = make_encoder(tiny_table, max_tokens=2).encode(pa.array(texts)).vectors
+    ours = Encoder.from_table(tiny_table, max_tokens=2).encode(pa.array(texts)).vectors
     assert np.abs(ours - reference.encode(texts)).max() <= 1e-5
 
 

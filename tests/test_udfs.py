@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import ROOT
-from test_encoder import make_encoder
 
 from jobs.java import ensure_java
+from pipeline.encoding.encoder import Encoder
 from pipeline.errors import ModelError
 from pipeline.model.artifact import load
 from udfs import make_embed_udf, register
@@ -47,7 +47,7 @@ def test_spark_gives_the_encoders_bits_on_real_text(
     spark: Any, minilm_model: str, general_texts: list[str], kind: Any
 ) -> None:
     texts = [*general_texts[::5], None]
-    ours = make_encoder(load(minilm_model).table).encode(pa.array(texts)).vectors
+    ours = Encoder.from_table(load(minilm_model).table).encode(pa.array(texts)).vectors
     frame = spark.createDataFrame([(i, text) for i, text in enumerate(texts)], "id int, text string")
     embed = make_embed_udf(spark, minilm_model, kind=kind)
     rows = frame.repartition(5).select("id", embed("text").alias("v")).orderBy("id").collect()

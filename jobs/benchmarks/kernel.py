@@ -1,45 +1,70 @@
-"""Texts to vectors in one process: lakevec's kernel and what others do with the same texts."""
+"""Ways from texts to vectors in one process: lakevec's kernel, and what others do with the same texts."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from tokenizers import Tokenizer
 
 from pipeline.encoding.encoder import Encoder
+from pipeline.errors import SetupError
 from pipeline.model.table import StaticTable
+
+if TYPE_CHECKING:
+    from model2vec import StaticModel
 
 # As many rows as Spark hands over at a time.
 _BATCH_ROWS = 10_000
 
+MODEL2VEC = "model2vec encode"
+LAKEVEC = "lakevec"
 
-@dataclass(frozen=True)
-class Rate:
-    """How fast a way is.
+
+def kernel_ways(table: StaticTable, texts: pa.Array, peer_texts: pa.Array) -> dict[str, Callable[[], int]]:
+    """Return model2vec's way and ours.
 
     Parameters
     ----------
-    way : str
-        Its name.
-    rows : int
-        Rows of one run.
-    rows_per_s : float
-        Median over the runs.
-    runs : tuple of float
-        Rows per second of each run, in the order they were made.
+    table : StaticTable
+    texts, peer_texts : pyarrow.LargeStringArray
+        What lakevec embeds, and what model2vec does.
+
+    Returns
+    -------
+    dict of str to callable
+        Each returns its number of rows.
     """
+    static = load_model2vec(table)
+    return {
+        MODEL2VEC: partial(run_model2vec, static, peer_texts),
+        LAKEVEC: partial(run_lakevec, table, texts),
+    }
 
-    way: str
-    rows: int
-    rows_per_s: float
-    runs: tuple[float, ...]
+
+def run_lakevec(table: StaticTable, texts: pa.Array) -> int:
+    """Embed with a new encoder, so that every run begins with an empty memo.
+
+    Parameters
+    ----------
+    table : StaticTable
+    texts : pyarrow.LargeStringArray
+
+    Returns
+    -------
+    int
+        Number of texts.
+    """
+    encoder = Encoder.from_table(table)
+    for start in range(0, len(texts), _BATCH_ROWS):
+        encoder.encode(texts.slice(start, _BATCH_ROWS))
+    return len(texts)
 
 
-def make_encoder(table: StaticTable) -> Encoder:
-    """Make an encoder as a worker does, its memo empty.
+def load_model2vec(table: StaticTable) -> StaticModel:
+    """Make model2vec's model of the same table.
 
     Parameters
     ----------
@@ -47,143 +72,113 @@ def make_encoder(table: StaticTable) -> Encoder:
 
     Returns
     -------
-    Encoder
+    model2vec.StaticModel
+
+    Raises
+    ------
+    SetupError
+        If model2vec is not installed.
     """
-    return Encoder(
-        table.embeddings,
-        table.tokenizer_json,
-        normalize=table.normalize,
-        unknown_token_id=table.unknown_token_id,
+    try:
+        from model2vec import StaticModel
+    except ImportError as error:
+        raise peer_missing(error) from None
+    return StaticModel(table.embeddings, Tokenizer.from_str(table.tokenizer_json), normalize=table.normalize)
+
+
+def run_model2vec(static: StaticModel, texts: pa.Array) -> int:
+    """Embed with model2vec's ``encode``: one process, no truncation.
+
+    Parameters
+    ----------
+    static : model2vec.StaticModel
+    texts : pyarrow.LargeStringArray
+
+    Returns
+    -------
+    int
+        Number of texts.
+    """
+    for start in range(0, len(texts), _BATCH_ROWS):
+        strings = texts.slice(start, _BATCH_ROWS).to_pylist()
+        static.encode(strings, max_length=None, use_multiprocessing=False)
+    return len(texts)
+
+
+def load_static_embedding(model: str) -> Any:
+    """Load a published model with Sentence Transformers.
+
+    Parameters
+    ----------
+    model : str
+        Local folder.
+
+    Returns
+    -------
+    sentence_transformers.SentenceTransformer
+
+    Raises
+    ------
+    SetupError
+        If Sentence Transformers is not installed.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise peer_missing(error) from None
+    return SentenceTransformer(model, device="cpu")
+
+
+def run_static_embedding(transformer: Any, texts: pa.Array) -> int:
+    """Embed with the ``encode`` of Sentence Transformers' StaticEmbedding.
+
+    Parameters
+    ----------
+    transformer : sentence_transformers.SentenceTransformer
+    texts : pyarrow.LargeStringArray
+
+    Returns
+    -------
+    int
+        Number of texts.
+    """
+    for start in range(0, len(texts), _BATCH_ROWS):
+        transformer.encode(texts.slice(start, _BATCH_ROWS).to_pylist(), batch_size=1024)
+    return len(texts)
+
+
+def run_tokenizers(tokenizer_json: str, texts: pa.Array) -> int:
+    """Tokenize whole texts, and make no vectors.
+
+    Parameters
+    ----------
+    tokenizer_json : str
+    texts : pyarrow.LargeStringArray
+
+    Returns
+    -------
+    int
+        Number of texts.
+    """
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    for start in range(0, len(texts), 1024):
+        tokenizer.encode_batch_fast(texts.slice(start, 1024).to_pylist(), add_special_tokens=False)
+    return len(texts)
+
+
+def peer_missing(error: ImportError) -> SetupError:
+    """Make the error about a peer that is not installed.
+
+    Parameters
+    ----------
+    error : ImportError
+
+    Returns
+    -------
+    SetupError
+    """
+    return SetupError(
+        "a peer to compare with is not installed",
+        got=f"no {error.name}",
+        remedy="pip install 'lakevec[benchmark]'",
     )
-
-
-def lakevec_way(table: StaticTable) -> Callable[[pa.Array], None]:
-    """Return lakevec's way: a new encoder for every run, so that each begins with an empty memo.
-
-    Parameters
-    ----------
-    table : StaticTable
-
-    Returns
-    -------
-    callable
-        Embeds texts and forgets the vectors.
-    """
-
-    def run(texts: pa.Array) -> None:
-        encoder = make_encoder(table)
-        for start in range(0, len(texts), _BATCH_ROWS):
-            encoder.encode(texts.slice(start, _BATCH_ROWS))
-
-    return run
-
-
-def model2vec_way(model: str) -> Callable[[pa.Array], None]:
-    """Return model2vec's ``encode``, one process, no truncation.
-
-    Parameters
-    ----------
-    model : str
-        Local folder of the published model.
-
-    Returns
-    -------
-    callable
-    """
-    from model2vec import StaticModel
-
-    static = StaticModel.from_pretrained(model)
-
-    def run(texts: pa.Array) -> None:
-        for start in range(0, len(texts), _BATCH_ROWS):
-            strings = texts.slice(start, _BATCH_ROWS).to_pylist()
-            static.encode(strings, max_length=None, use_multiprocessing=False)
-
-    return run
-
-
-def sentence_transformers_way(model: str) -> Callable[[pa.Array], None]:
-    """Return the ``encode`` of Sentence Transformers' StaticEmbedding.
-
-    Parameters
-    ----------
-    model : str
-        Local folder of the published model.
-
-    Returns
-    -------
-    callable
-    """
-    from sentence_transformers import SentenceTransformer
-
-    transformer = SentenceTransformer(model, device="cpu")
-
-    def run(texts: pa.Array) -> None:
-        for start in range(0, len(texts), _BATCH_ROWS):
-            transformer.encode(texts.slice(start, _BATCH_ROWS).to_pylist(), batch_size=1024)
-
-    return run
-
-
-def tokenizers_way(table: StaticTable) -> Callable[[pa.Array], None]:
-    """Return the tokenizer alone: whole texts to ids, and no vectors.
-
-    Parameters
-    ----------
-    table : StaticTable
-
-    Returns
-    -------
-    callable
-    """
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(table.tokenizer_json)
-
-    def run(texts: pa.Array) -> None:
-        for start in range(0, len(texts), 1024):
-            tokenizer.encode_batch_fast(texts.slice(start, 1024).to_pylist(), add_special_tokens=False)
-
-    return run
-
-
-def take_turns(ways: dict[str, Callable[[], int]], repeats: int) -> list[Rate]:
-    """Time ways one after the other, as often as wanted, so that a slow minute hits all of them.
-
-    Parameters
-    ----------
-    ways : dict of str to callable
-        Each returns how many rows it took.
-    repeats : int
-        Rounds.
-
-    Returns
-    -------
-    list of Rate
-        In the order of `ways`.
-    """
-    runs: dict[str, list[float]] = {way: [] for way in ways}
-    rows = {}
-    for _ in range(repeats):
-        for way, run in ways.items():
-            started = time.perf_counter()
-            rows[way] = run()
-            runs[way].append(rows[way] / (time.perf_counter() - started))
-    return [Rate(way, rows[way], statistics.median(seen), tuple(seen)) for way, seen in runs.items()]
-
-
-def warm_up(table: StaticTable) -> float:
-    """Compile or load the kernel.
-
-    Parameters
-    ----------
-    table : StaticTable
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
-    started = time.perf_counter()
-    make_encoder(table).encode(pa.array(["warm up"]))
-    return time.perf_counter() - started

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pipeline.encoding.pooling import pool_mean
 from pipeline.encoding.tokenization import make_tokenizer, slice_texts
 from pipeline.errors import DataError
+from pipeline.model.table import StaticTable
 
 # Texts go through in slices, so that what is between tokens and vectors stays in the processor's cache.
 _SLICE_ROWS = 4096
@@ -111,6 +112,27 @@ class Encoder:
         self._table = np.ascontiguousarray(embeddings, dtype=np.float32)
         self._tokenizer = make_tokenizer(tokenizer_json, unknown_token_id, max_tokens=max_tokens)
         self._normalize = normalize
+
+    @classmethod
+    def from_table(cls, table: StaticTable, *, max_tokens: int | None = None) -> Encoder:
+        """Make the encoder of a table at hand.
+
+        Parameters
+        ----------
+        table : StaticTable
+        max_tokens : int, optional
+
+        Returns
+        -------
+        Encoder
+        """
+        return cls(
+            table.embeddings,
+            table.tokenizer_json,
+            normalize=table.normalize,
+            unknown_token_id=table.unknown_token_id,
+            max_tokens=max_tokens,
+        )
 
     @property
     def dimensions(self) -> int:

@@ -42,11 +42,14 @@ class Artifact:
         Where it was read from.
     provenance : dict
         Teacher, recipe and package versions, as recorded when it was published.
+    quality : dict
+        Figures that were measured then.
     """
 
     table: StaticTable
     uri: str
     provenance: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
 
 
 def refuse_existing_model(uri: str) -> Location:
@@ -162,7 +165,7 @@ def load(uri: str) -> Artifact:
             expected=str(manifest["fingerprint"]),
             remedy="restore the folder from where it was published",
         )
-    return Artifact(table=table, uri=uri, provenance=manifest.get("provenance", {}))
+    return Artifact(table, uri, manifest.get("provenance", {}), manifest.get("quality", {}))
 
 
 def _table_files(table: StaticTable, provenance: dict[str, Any]) -> dict[str, bytes]:
