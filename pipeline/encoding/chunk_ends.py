@@ -29,7 +29,9 @@ class CutTables(NamedTuple):
     needs_ascii : bool
         Whether a cut must have printable ASCII on both sides.
     isolates : bool
-        Whether all ASCII punctuation is isolated, so that other plain bytes are letters and digits.
+        Whether all ASCII punctuation is isolated.
+    has_plain_words : bool
+        Whether no added token can begin inside a word of ASCII letters and digits.
     folds : bool
         Whether `fold` lowers ASCII capitals.
     literals : uint8 ndarray
@@ -46,6 +48,7 @@ class CutTables(NamedTuple):
     keeps_space: bool
     needs_ascii: bool
     isolates: bool
+    has_plain_words: bool
     folds: bool
     literals: np.ndarray
     literal_bounds: np.ndarray
@@ -82,6 +85,7 @@ def make_cut_tables(rule: CutRule) -> CutTables:
         not rule.separators,
         rule.needs_ascii_neighbours,
         bool(rule.isolated),
+        not any(chr(byte).isalnum() for byte in np.flatnonzero(classes[:128] & LITERAL)),
         rule.folds_case,
         np.frombuffer(b"".join(contents) or b"\0", dtype=np.uint8),
         np.concatenate(([0], np.cumsum([len(content) for content in contents]))).astype(np.int64),

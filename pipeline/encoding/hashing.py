@@ -2,8 +2,7 @@
 
 Notes
 -----
-The arithmetic on all eight bytes at once ("SWAR") follows H. S. Warren, *Hacker's Delight*, ch. 6. A loop
-that looks at one byte after the other mispredicts its end for most chunks; this one has no end to predict.
+The arithmetic on all eight bytes at once ("SWAR") follows H. S. Warren, *Hacker's Delight*, ch. 6.
 The first byte is the lowest, so processors with another byte order are refused at import.
 """
 
@@ -43,7 +42,9 @@ def load_word(_context: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
-def _count_trailing_zeros(_context: Any, value: Any) -> Any:
+def trailing_zeros(_context: Any, value: Any) -> Any:
+    """Count the zeros below a number's lowest bit."""
+
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], cgutils.false_bit)
 
@@ -57,21 +58,6 @@ def letters_of(word: int) -> int:
     from_a = lowered + np.uint64(0x1F1F1F1F1F1F1F1F)
     past_z = lowered + np.uint64(0x0505050505050505)
     return from_a & ~past_z & ~word & _TOP_BITS
-
-
-@inline_loop
-def digits_of(word: int) -> int:
-    """Set the top bit of every byte that is an ASCII digit."""
-    low = word & _LOW_BITS
-    from_0 = low + np.uint64(0x5050505050505050)
-    past_9 = low + np.uint64(0x4646464646464646)
-    return from_0 & ~past_9 & ~word & _TOP_BITS
-
-
-@inline_loop
-def count_leading(marks: int) -> int:
-    """Count the bytes before the first one whose top bit is not set."""
-    return np.int64(_count_trailing_zeros(~marks & _TOP_BITS) >> np.uint64(3))
 
 
 @inline_loop

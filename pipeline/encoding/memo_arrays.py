@@ -10,13 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.encoding.compilation import compile_loop, compile_part, inline_loop
-from pipeline.encoding.hashing import add_word, slot_of
+from pipeline.encoding.hashing import add_word, keep_bytes, letters_of, load_word, lower_letters, slot_of
 from pipeline.encoding.wordpiece import WordPieces, split_word
 
 # Columns of the entries, one cache line each.
 SIGNATURE, IS_LONG, KEY_START, KEY_LENGTH, TOKEN_COUNT, TOKEN_START, UNKNOWN, SLOT = range(8)
 # An answer is a number of 32 bits: an entry, or below 0 the complement of a chunk's only token.
 _ANSWERS = 1 << 31
+# Keys are read eight bytes at a time.
+_KEY_ROOM = 8
 # Fields of the state.
 ENTRIES, KEY_BYTES, TOKENS, PENDING, OCCURRENCES, ROW = range(6)
 
@@ -35,7 +37,7 @@ class MemoArrays(NamedTuple):
     entries : int64 ndarray of shape (E, 8)
         One row per chunk; a token count of -1 is pending.
     keys : uint8 ndarray
-        The chunks' bytes.
+        The chunks' bytes, and room for eight more.
     tokens : int32 ndarray
         Known token ids of all chunks.
     pending : int32 ndarray
@@ -87,25 +89,109 @@ def unpack_answer(packed: int) -> int:
 
 
 @inline_loop
-def find_answer(
+def find_short(signature: int, slots: np.ndarray) -> tuple[int, int]:
+    """Return the packed answer for a short chunk, or -1 where it is new, and the slot that it has or gets."""
+    signed = np.int64(signature)
+    slot = slot_of(signature, len(slots))
+    packed = slots[slot, 1]
+    while packed >= 0 and not (slots[slot, 0] == signed and packed & 1 == 0):
+        slot = (slot + 1) & (len(slots) - 1)
+        packed = slots[slot, 1]
+    return packed, slot
+
+
+@compile_part
+def sign_long(data: np.ndarray, start: int, length: int, folds: bool) -> int:
+    """Return the signature of a chunk of more than eight ASCII characters."""
+    value = np.uint64(0)
+    for offset in range(0, length, 8):
+        value = add_word(value, _load_folded(data, start + offset, length - offset, folds))
+    return value
+
+
+@compile_part
+def find_long(
+    data: np.ndarray,
+    start: int,
+    length: int,
+    folds: bool,
+    signature: int,
+    slots: np.ndarray,
+    entries: np.ndarray,
+    keys: np.ndarray,
+) -> tuple[int, int]:
+    """Return the packed answer for a chunk of more than eight ASCII characters; see `find_short`."""
+    signed = np.int64(signature)
+    slot = slot_of(signature, len(slots))
+    packed = slots[slot, 1]
+    while packed >= 0:
+        if slots[slot, 0] == signed and packed & 1 == 1:
+            entry = unpack_answer(packed)
+            if entries[entry, KEY_LENGTH] == length:
+                key = entries[entry, KEY_START]
+                offset = 0
+                # Keys have eight bytes of room behind the last.
+                while offset < length:
+                    rest = length - offset
+                    known = keep_bytes(load_word(keys, key + offset), min(rest, 8))
+                    if known != _load_folded(data, start + offset, rest, folds):
+                        break
+                    offset += 8
+                if offset >= length:
+                    break
+        slot = (slot + 1) & (len(slots) - 1)
+        packed = slots[slot, 1]
+    return packed, slot
+
+
+@inline_loop
+def _load_folded(data: np.ndarray, position: int, rest: int, folds: bool) -> int:
+    """Load up to eight bytes of a chunk as they stand in a key."""
+    word = load_word(data, position)
+    if folds:
+        word = lower_letters(word, letters_of(word))
+    return keep_bytes(word, min(rest, 8))
+
+
+@compile_part
+def look_up_bytes(
+    data: np.ndarray,
+    start: int,
+    end: int,
+    fold: np.ndarray,
+    characters: int,
+    pieces: WordPieces,
+    memo: MemoArrays,
+) -> int:
+    """Return the packed answer for any chunk, adding it where it is new; -1 - FULL_... without room."""
+    slots, entries, keys = memo.slots, memo.entries, memo.keys
+    signature, is_long = sign_chunk(data, start, end, fold)
+    if is_long:
+        packed, slot = _find_bytes(data, start, end - start, fold, signature, slots, entries, keys)
+    else:
+        packed, slot = find_short(signature, slots)
+    if packed < 0:
+        packed = add_entry(data, start, end, fold, signature, is_long, slot, characters, pieces, memo)
+    return packed
+
+
+@inline_loop
+def _find_bytes(
     data: np.ndarray,
     start: int,
     length: int,
     fold: np.ndarray,
     signature: int,
-    is_long: bool,
     slots: np.ndarray,
     entries: np.ndarray,
     keys: np.ndarray,
 ) -> tuple[int, int]:
-    """Return the packed answer for a chunk, or -1 where it is new, and the slot that it has or gets."""
+    """Return the packed answer for a long chunk, compared byte by byte; see `find_short`."""
     signed = np.int64(signature)
     slot = slot_of(signature, len(slots))
     packed = slots[slot, 1]
     while packed >= 0:
-        if slots[slot, 0] == signed and packed & 1 == is_long:
-            if not is_long:
-                break
+        if slots[slot, 0] == signed and packed & 1 == 1:
             entry = unpack_answer(packed)
             if entries[entry, KEY_LENGTH] == length:
                 key = entries[entry, KEY_START]
@@ -137,7 +223,7 @@ def add_entry(
     entry, key, length = state[ENTRIES], state[KEY_BYTES], end - start
     if entry >= len(entries):
         return -1 - FULL_ENTRIES
-    if key + length > len(memo.keys):
+    if key + length + _KEY_ROOM > len(memo.keys):
         return -1 - FULL_KEYS
     for offset in range(length):
         memo.keys[key + offset] = fold[data[start + offset]]

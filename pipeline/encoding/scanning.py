@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.encoding.chunk_ends import (
-    ISOLATED,
     LITERAL,
     SEPARATOR,
     CutTables,
@@ -19,16 +18,8 @@ from pipeline.encoding.chunk_ends import (
     may_be_literal,
     skip_separators,
 )
-from pipeline.encoding.compilation import compile_loop
-from pipeline.encoding.hashing import (
-    add_word,
-    count_leading,
-    digits_of,
-    keep_bytes,
-    letters_of,
-    load_word,
-    lower_letters,
-)
+from pipeline.encoding.compilation import compile_loop, compile_part
+from pipeline.encoding.hashing import keep_bytes, letters_of, load_word, lower_letters, trailing_zeros
 from pipeline.encoding.memo_arrays import (
     DONE,
     FULL_OCCURRENCES,
@@ -36,11 +27,20 @@ from pipeline.encoding.memo_arrays import (
     ROW,
     MemoArrays,
     add_entry,
-    find_answer,
-    sign_chunk,
+    find_long,
+    find_short,
+    look_up_bytes,
+    sign_long,
     unpack_answer,
 )
+from pipeline.encoding.vectorized import WINDOW, classify_window
 from pipeline.encoding.wordpiece import WordPieces
+
+_ONE = np.uint64(1)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+# A window, and the eight bytes that begin at its last.
+_READ_AHEAD = WINDOW + 8
+_ODD_TEXT = np.int64(-1000)
 
 
 @compile_loop
@@ -55,7 +55,7 @@ def scan_spaces(
 ) -> int:
     """Cut texts before single spaces; see `scan_words`."""
     classes, fold, needs_ascii = cut.classes, cut.fold, cut.needs_ascii
-    slots, entries, keys, occurrences = memo.slots, memo.entries, memo.keys, memo.occurrences
+    occurrences = memo.occurrences
     not_plain = np.int64(0)
     for row in range(memo.state[ROW], len(is_null)):
         first, end = offsets[row], offsets[row + 1]
@@ -76,15 +76,9 @@ def scan_spaces(
                 position += 1
             if occurrence >= len(occurrences):
                 return FULL_OCCURRENCES
-            signature, is_long = sign_chunk(data, start, position, fold)
-            length = position - start
-            packed, slot = find_answer(data, start, length, fold, signature, is_long, slots, entries, keys)
+            packed = look_up_bytes(data, start, position, fold, not_plain, pieces, memo)
             if packed < 0:
-                packed = add_entry(
-                    data, start, position, fold, signature, is_long, slot, not_plain, pieces, memo
-                )
-                if packed < 0:
-                    return -1 - packed
+                return -1 - packed
             occurrences[occurrence] = unpack_answer(packed)
             occurrence += 1
         row_ends[row + 1] = occurrence
@@ -125,73 +119,161 @@ def scan_words(
     -------
     int
         `DONE`, or which array is full; call again with a larger one.
+
+    Notes
+    -----
+    Sixty-four bytes at a time become masks, and chunks are read off their bits. What the masks don't tell, a
+    chunk with a byte that is neither printable ASCII nor white space, is read byte by byte; so is a whole
+    text that may hold an added token.
     """
-    classes, folded, needs_ascii = cut.classes, cut.fold, cut.needs_ascii
-    is_bert, folds = cut.isolates, cut.folds
-    slots, entries, keys, occurrences = memo.slots, memo.entries, memo.keys, memo.occurrences
     for row in range(memo.state[ROW], len(is_null)):
         first, end = offsets[row], offsets[row + 1]
-        occurrence = word_occurrence = memo.state[OCCURRENCES]
-        position = word_start = end if is_null[row] else first
-        while position < end:
-            kind = classes[data[position]]
-            if kind & SEPARATOR:
-                behind = skip_separators(data, position, first, end, classes, needs_ascii)
-                if behind > position:
-                    position = word_start = behind
-                    word_occurrence = occurrence
-                    continue
-            start = position
-            fold = folded
-            characters = np.int64(0)
-            signature = word = np.uint64(0)
-            is_long = False
-            if kind == 0 and is_bert:
-                # Most chunks are letters and digits; what ends them is white space or punctuation.
-                while position + 8 <= len(data):
-                    raw = load_word(data, position)
-                    letters = letters_of(raw)
-                    count = min(count_leading(letters | digits_of(raw)), end - position)
-                    if count == 0:
-                        break
-                    if position > start:
-                        signature = add_word(signature, word)
-                    word = keep_bytes(lower_letters(raw, letters) if folds else raw, count)
-                    position += count
-                    if count < 8:
-                        break
-                characters = position - start
-                is_long = characters > 8
-                signature = add_word(signature, word) if is_long else word
-                if position < end and not classes[data[position]] & (SEPARATOR | ISOLATED):
-                    characters = np.int64(0)
-            elif kind == ISOLATED:
-                signature = np.uint64(data[position])
-                position += 1
-                characters = np.int64(1)
-            if characters == 0:
-                position, characters = end_word(data, start, first, end, cut)
-                if position < 0:
-                    # An added token may be in this word: it is one chunk, its earlier chunks are forgotten.
-                    start = position = word_start
-                    occurrence = word_occurrence
-                    fold = cut.as_it_is
-                    while position < end and not classes[data[position]] & SEPARATOR:
-                        position += 1
-                signature, is_long = sign_chunk(data, start, position, fold)
-            if occurrence >= len(occurrences):
-                return FULL_OCCURRENCES
-            length = position - start
-            packed, slot = find_answer(data, start, length, fold, signature, is_long, slots, entries, keys)
-            if packed < 0:
-                packed = add_entry(
-                    data, start, position, fold, signature, is_long, slot, characters, pieces, memo
-                )
-                if packed < 0:
-                    return -1 - packed
-            occurrences[occurrence] = unpack_answer(packed)
-            occurrence += 1
+        occurrence = memo.state[OCCURRENCES]
+        if end > first and not is_null[row]:
+            found = _ODD_TEXT
+            if cut.has_plain_words:
+                found = _scan_windows(data, first, end, cut, pieces, memo, occurrence)
+            if found == _ODD_TEXT:
+                found = _scan_bytes(data, first, end, cut, pieces, memo, occurrence)
+            if found < 0:
+                return -1 - found
+            occurrence = found
         row_ends[row + 1] = occurrence
         memo.state[OCCURRENCES] = occurrence
         memo.state[ROW] = row + 1
     return DONE
+
+
+@compile_part
+def _scan_windows(
+    data: np.ndarray,
+    first: int,
+    end: int,
+    cut: CutTables,
+    pieces: WordPieces,
+    memo: MemoArrays,
+    occurrence: int,
+) -> int:
+    """Scan one text window by window.
+
+    Returns
+    -------
+    int
+        Number of occurrences; -1 - FULL_... where there is no room; `_ODD_TEXT` where masks don't tell.
+    """
+    classes, fold, folds = cut.classes, cut.fold, cut.folds
+    slots, entries, keys, occurrences = memo.slots, memo.entries, memo.keys, memo.occurrences
+    position = first
+    while position < end:
+        if position + _READ_AHEAD > len(data):
+            return _scan_bytes(data, position, end, cut, pieces, memo, occurrence)
+        if occurrence + WINDOW > len(occurrences):
+            return -1 - FULL_OCCURRENCES
+        words, printable, white = classify_window(data, position)
+        inside = min(end - position, WINDOW)
+        here = _ALL if inside == WINDOW else (_ONE << np.uint64(inside)) - _ONE
+        odd = ~(printable | white) & here
+        if odd and cut.needs_ascii:
+            return _ODD_TEXT
+        isolated = np.uint64(0)
+        if cut.isolates:
+            isolated = printable & ~words & here
+        else:
+            words = printable
+        runs = (words | odd) & here
+        begins = (runs & ~(runs << _ONE)) | isolated
+        next_position = position + inside
+        while begins:
+            offset = trailing_zeros(begins)
+            begin = position + np.int64(offset)
+            if (isolated >> offset) & _ONE:
+                byte = data[begin]
+                if classes[byte] & LITERAL and may_be_literal(data, begin, end, cut):
+                    return _ODD_TEXT
+                length = np.int64(1)
+                signature = np.uint64(byte)
+                packed, slot = find_short(signature, slots)
+            else:
+                run = trailing_zeros(~(runs >> offset) | (_ONE << np.uint64(63)))
+                length = np.int64(run)
+                if offset + run >= WINDOW - 1 and inside == WINDOW and offset > 0:
+                    next_position = begin  # it may go on behind the window
+                    break
+                if offset + run >= WINDOW - 1 or (odd >> offset) & ((_ONE << run) - _ONE):
+                    stop, characters = end_word(data, begin, first, end, cut)
+                    if stop < 0:
+                        return _ODD_TEXT
+                    packed = look_up_bytes(data, begin, stop, fold, characters, pieces, memo)
+                    if packed < 0:
+                        return packed
+                    occurrences[occurrence] = unpack_answer(packed)
+                    occurrence += 1
+                    next_position = stop
+                    break
+                word = load_word(data, begin)
+                if folds:
+                    word = lower_letters(word, letters_of(word))
+                if length <= 8:
+                    signature = keep_bytes(word, length)
+                    packed, slot = find_short(signature, slots)
+                else:
+                    signature = sign_long(data, begin, length, folds)
+                    packed, slot = find_long(data, begin, length, folds, signature, slots, entries, keys)
+            if packed < 0:
+                stop = begin + length
+                is_long = length > 8
+                packed = add_entry(data, begin, stop, fold, signature, is_long, slot, length, pieces, memo)
+                if packed < 0:
+                    return packed
+            occurrences[occurrence] = unpack_answer(packed)
+            occurrence += 1
+            begins &= begins - _ONE
+        position = next_position
+    return occurrence
+
+
+@compile_part
+def _scan_bytes(
+    data: np.ndarray,
+    first: int,
+    end: int,
+    cut: CutTables,
+    pieces: WordPieces,
+    memo: MemoArrays,
+    occurrence: int,
+) -> int:
+    """Scan one text byte by byte.
+
+    Returns
+    -------
+    int
+        Number of occurrences; -1 - FULL_... where there is no room.
+    """
+    classes = cut.classes
+    position = word_start = first
+    word_occurrence = occurrence
+    while position < end:
+        if classes[data[position]] & SEPARATOR:
+            behind = skip_separators(data, position, first, end, classes, cut.needs_ascii)
+            if behind > position:
+                position = word_start = behind
+                word_occurrence = occurrence
+                continue
+        start = position
+        fold = cut.fold
+        position, characters = end_word(data, start, first, end, cut)
+        if position < 0:
+            # An added token may be in this word: it is one chunk, its earlier chunks are forgotten.
+            start = position = word_start
+            occurrence = word_occurrence
+            fold = cut.as_it_is
+            while position < end and not classes[data[position]] & SEPARATOR:
+                position += 1
+        if occurrence >= len(memo.occurrences):
+            return -1 - FULL_OCCURRENCES
+        packed = look_up_bytes(data, start, position, fold, characters, pieces, memo)
+        if packed < 0:
+            return packed
+        memo.occurrences[occurrence] = unpack_answer(packed)
+        occurrence += 1
+    return occurrence

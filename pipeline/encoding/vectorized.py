@@ -1,0 +1,137 @@
+"""Instructions that Numba has no word for: bytes classified sixty-four at once, rows summed in registers.
+
+Written with LLVM's vector types, so that one source serves every processor: LLVM cuts them to the width that
+is there. The order of every addition is spelled out, so the bits are the same on all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+# Bytes that are classified at a time.
+WINDOW = 64
+# Columns that are summed at a time: as many floats as the vector registers of AVX2 hold.
+TILE = 128
+
+_LANES = 16
+_MASK = ir.IntType(64)
+_BYTES = ir.VectorType(ir.IntType(8), WINDOW)
+_FLOATS = ir.VectorType(ir.FloatType(), _LANES)
+_DOUBLES = ir.VectorType(ir.DoubleType(), _LANES)
+
+
+@intrinsic
+def classify_window(_context: Any, data: Any, position: Any) -> Any:
+    """Classify the 64 bytes at a position of a uint8 array; bit i of each mask is byte i.
+
+    Returns
+    -------
+    tuple of three uint64
+        ASCII letters and digits; printable ASCII; space, tab, CR and LF.
+    """
+    masks = types.UniTuple(types.uint64, 3)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        start = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        window = builder.load(
+            builder.bitcast(builder.gep(start, [arguments[1]]), _BYTES.as_pointer()), align=1
+        )
+        white = _is_byte(builder, window, " ")
+        for character in "\t\r\n":
+            white = builder.or_(white, _is_byte(builder, window, character))
+        letters = _is_between(builder, builder.or_(window, _all_bytes(0x20)), "a", "z")
+        words = builder.or_(letters, _is_between(builder, window, "0", "9"))
+        found = [words, _is_between(builder, window, "!", "~"), white]
+        return context.make_tuple(builder, masks, [builder.bitcast(lanes, _MASK) for lanes in found])
+
+    return masks(data, position), generate
+
+
+def _all_bytes(value: int) -> ir.Constant:
+    return ir.Constant(_BYTES, [value] * WINDOW)
+
+
+def _is_byte(builder: Any, window: Any, character: str) -> Any:
+    return builder.icmp_unsigned("==", window, _all_bytes(ord(character)))
+
+
+def _is_between(builder: Any, window: Any, first: str, last: str) -> Any:
+    above = builder.sub(window, _all_bytes(ord(first)))
+    return builder.icmp_unsigned("<=", above, _all_bytes(ord(last) - ord(first)))
+
+
+@intrinsic
+def sum_tile(
+    _context: Any, table: Any, ids: Any, start: Any, stop: Any, column: Any, out: Any, text: Any
+) -> Any:
+    """Sum `TILE` columns of a table's rows, one row after the other, into ``out[text, column:]``."""
+    kind = types.void(table, ids, types.intp, types.intp, types.intp, out, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows = context.make_array(signature.args[0])(context, builder, arguments[0])
+        tokens = context.make_array(signature.args[1])(context, builder, arguments[1])
+        target = context.make_array(signature.args[5])(context, builder, arguments[5])
+        first, last, place, line = arguments[2], arguments[3], arguments[4], arguments[6]
+        width = cgutils.unpack_tuple(builder, rows.shape)[1]
+        sums = [_variable(builder, _FLOATS) for _ in range(TILE // _LANES)]
+        with cgutils.for_range_slice(builder, first, last, first.type(1), first.type) as (index, _):
+            token = builder.sext(builder.load(builder.gep(tokens.data, [index])), width.type)
+            row = builder.add(builder.mul(token, width), place)
+            for part, lanes in enumerate(sums):
+                value = builder.load(_vector_at(builder, rows.data, row, part), align=4)
+                builder.store(builder.fadd(builder.load(lanes), value), lanes)
+        begin = builder.add(builder.mul(line, width), place)
+        for part, lanes in enumerate(sums):
+            builder.store(builder.load(lanes), _vector_at(builder, target.data, begin, part), align=4)
+        return context.get_dummy_value()
+
+    return kind, generate
+
+
+@intrinsic
+def sum_squares(_context: Any, vectors: Any, text: Any, columns: Any) -> Any:
+    """Sum the squares of a row's first columns, a multiple of 32 of them, in float64.
+
+    Returns
+    -------
+    float64
+        Of 32 sums side by side, since one sum waits for itself, added up in order.
+    """
+    kind = types.float64(vectors, types.intp, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows = context.make_array(signature.args[0])(context, builder, arguments[0])
+        width = cgutils.unpack_tuple(builder, rows.shape)[1]
+        begin = builder.mul(arguments[1], width)
+        last, step = arguments[2], arguments[2].type(2 * _LANES)
+        sums = [_variable(builder, _DOUBLES) for _ in range(2)]
+        with cgutils.for_range_slice(builder, step.type(0), last, step, step.type) as (index, _):
+            for part, lanes in enumerate(sums):
+                address = _vector_at(builder, rows.data, builder.add(begin, index), part)
+                value = builder.fpext(builder.load(address, align=4), _DOUBLES)
+                builder.store(builder.fadd(builder.load(lanes), builder.fmul(value, value)), lanes)
+        total = ir.Constant(ir.DoubleType(), 0.0)
+        lanes = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
+        for lane in range(_LANES):
+            total = builder.fadd(total, builder.extract_element(lanes, ir.IntType(32)(lane)))
+        return total
+
+    return kind, generate
+
+
+def _variable(builder: Any, kind: Any) -> Any:
+    """Make a vector variable, zero at first; LLVM keeps it in registers."""
+    variable = cgutils.alloca_once(builder, kind)
+    builder.store(ir.Constant(kind, [0.0] * _LANES), variable)
+    return variable
+
+
+def _vector_at(builder: Any, base: Any, index: Any, part: int) -> Any:
+    """Return the address of the vector that is `part` vectors behind an index of a float32 array."""
+    place = builder.add(index, index.type(part * _LANES))
+    return builder.bitcast(builder.gep(base, [place]), _FLOATS.as_pointer())
