@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 
-# Repeated text must not be known text. After 160,000 docstring paragraphs a lake still brings 1.0 to 1.5 chunks
-# that were never seen per 1,000 characters, English prose 1.7 after 150,000 sentences; this is 2.
+# Repeated text must not be known text. After 160,000 docstring paragraphs a lake still brings 1.0 to 1.5
+# chunks that were never seen per 1,000 characters, English prose 1.7 after 150,000 sentences; this is 2.
 _CHARACTERS_PER_FRESH_WORD = 500
 _ROWS_PER_FILE = 125_000
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.encoding.chunking import CutRule
-from pipeline.encoding.compilation import compile_part, inline_loop
+from pipeline.encoding.compilation import compile_part
 
 # What a byte may be; 0 is a plain ASCII character of a word.
 SEPARATOR, ISOLATED, LITERAL, IDEOGRAPH, OTHER = 1, 2, 4, 8, 16
@@ -169,7 +169,7 @@ def may_be_literal(data: np.ndarray, position: int, end: int, cut: CutTables) ->
     return False
 
 
-@inline_loop
+@compile_part
 def skip_separators(
     data: np.ndarray, position: int, first: int, end: int, classes: np.ndarray, needs_ascii: bool
 ) -> int:

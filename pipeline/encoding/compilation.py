@@ -20,13 +20,18 @@ def _digest_sources() -> str:
 _SOURCES = _digest_sources()
 
 
+# Arrays come from Python, which holds them for as long as a loop runs. So machine code need not count
+# references to them, which took a third of the time; it can't make arrays then, and needs none.
+_OPTIONS = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+
+
 def compile_loop(function: Callable[..., Any]) -> Any:
     """Compile a function when it is first called.
 
     Parameters
     ----------
     function : callable
-        Loops over arrays and numbers.
+        Loops over arrays and numbers; makes no arrays.
 
     Returns
     -------
@@ -35,16 +40,16 @@ def compile_loop(function: Callable[..., Any]) -> Any:
     """
     function.__qualname__ = f"{function.__qualname__}_{_SOURCES}"
     try:
-        compiled = numba.njit(cache=True, error_model="numpy")(function)
+        compiled = numba.njit(cache=True, **_OPTIONS)(function)
         # For code in an archive numba takes a folder without looking, and would fail at the first call.
         compiled._cache._impl.locator.ensure_cache_path()
         return compiled
     except (OSError, RuntimeError):  # no folder for the cache: neither beside the code nor the user's own
-        return numba.njit(error_model="numpy")(function)
+        return numba.njit(**_OPTIONS)(function)
 
 
 def compile_part(function: Callable[..., Any]) -> Any:
-    """Compile a function that only compiled functions call: without a door for Python, in half the time.
+    """Compile a function that only compiled functions call: without a door for Python.
 
     Parameters
     ----------
@@ -54,18 +59,4 @@ def compile_part(function: Callable[..., Any]) -> Any:
     -------
     callable
     """
-    return numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
-
-
-def inline_loop(function: Callable[..., Any]) -> Any:
-    """Compile a function into each of its callers: a call costs a reference count for every array it passes.
-
-    Parameters
-    ----------
-    function : callable
-
-    Returns
-    -------
-    callable
-    """
-    return numba.njit(inline="always", error_model="numpy")(function)
+    return numba.njit(no_cpython_wrapper=True, **_OPTIONS)(function)

@@ -110,7 +110,9 @@ class Encoder:
         unknown_token_id: int | None,
         max_tokens: int | None = None,
     ) -> None:
-        self._table = _aligned(np.ascontiguousarray(embeddings, dtype=np.float32))
+        self._table = _aligned(np.ascontiguousarray(embeddings, dtype=np.float32)).view()
+        # As a mapped file is: one type of table means one compilation.
+        self._table.flags.writeable = False
         self._tokenizer = make_tokenizer(tokenizer_json, unknown_token_id, max_tokens=max_tokens)
         self._normalize = normalize
 

@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pipeline.encoding.compilation import inline_loop
+from pipeline.encoding.compilation import compile_part
 
 if sys.byteorder != "little":
     raise ImportError("lakevec reads texts eight bytes at a time and needs a little-endian processor")
@@ -42,6 +42,18 @@ def load_word(_context: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
+def put_byte(_context: Any, array: Any, index: Any, value: Any) -> Any:
+    """Write one byte of a uint8 array, read-only or not: one type of array means one compilation."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        builder.store(builder.trunc(arguments[2], ir.IntType(8)), builder.gep(data, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), generate
+
+
+@intrinsic
 def trailing_zeros(_context: Any, value: Any) -> Any:
     """Count the zeros below a number's lowest bit."""
 
@@ -51,7 +63,7 @@ def trailing_zeros(_context: Any, value: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@inline_loop
+@compile_part
 def letters_of(word: int) -> int:
     """Set the top bit of every byte that is an ASCII letter."""
     lowered = (word & _LOW_BITS) | _CASE_BITS
@@ -60,13 +72,13 @@ def letters_of(word: int) -> int:
     return from_a & ~past_z & ~word & _TOP_BITS
 
 
-@inline_loop
+@compile_part
 def lower_letters(word: int, letters: int) -> int:
     """Lower the ASCII letters of a word, given their marks."""
     return word | (letters >> np.uint64(2))
 
 
-@inline_loop
+@compile_part
 def keep_bytes(word: int, count: int) -> int:
     """Keep the first `count` bytes, 0 to 8."""
     if count < 8:
@@ -74,14 +86,14 @@ def keep_bytes(word: int, count: int) -> int:
     return word
 
 
-@inline_loop
+@compile_part
 def add_word(value: int, word: int) -> int:
     """Add eight bytes to a hash."""
     value = (value ^ word) * _GOLDEN
     return value ^ (value >> np.uint64(29))
 
 
-@inline_loop
+@compile_part
 def slot_of(signature: int, slots: int) -> int:
     """Return where a key belongs among a power of two of slots."""
     mixed = np.uint64(signature) * _GOLDEN

@@ -6,21 +6,27 @@ never changes a result, only how fast it comes. `pipeline.encoding.scanning` fin
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 from tokenizers import Tokenizer
 
 from pipeline.encoding import memo_arrays as layout
+from pipeline.encoding.characters import Characters
 from pipeline.encoding.chunk_ends import make_cut_tables
 from pipeline.encoding.chunking import CutRule
 from pipeline.encoding.memo_arrays import MemoArrays, answer_entries, fill_slots
-from pipeline.encoding.scanning import scan_spaces, scan_words
-from pipeline.encoding.wordpiece import WordPieces, make_word_pieces
+from pipeline.encoding.scanning import READ_AHEAD, scan_bytes, scan_spaces, scan_words
+from pipeline.encoding.wordpiece import WordPieces, make_word_pieces, most_word_bytes
 from pipeline.errors import DataError
 
 # A call costs the library 20 µs whatever it holds, so chunks go there in groups; and its own output takes
 # some hundred bytes per token, so not in too many at a time.
 _GROUP_CHUNKS = 512
-_CALL_GROUPS = 32
+_CALL_CHUNKS = 32 * _GROUP_CHUNKS
+# The library remembers where every token came from when it is given words, which costs more than a call from
+# this length on.
+_LONG_BYTES = 64
 
 _FIRST_ENTRIES = 1 << 14
 _NO_PIECES = WordPieces(
@@ -75,6 +81,9 @@ class ChunkMemo:
         self._cut = make_cut_tables(rule)
         pieces = make_word_pieces(tokenizer.to_str(), unknown_token_id) if rule.name == "bert" else None
         self._pieces = pieces or _NO_PIECES
+        self._characters = Characters(
+            tokenizer if rule.name == "bert" else None, most_word_bytes(self._pieces.most_characters)
+        )
         self._arrays = _make_arrays()
 
     @property
@@ -124,34 +133,68 @@ class ChunkMemo:
         return row_ends
 
     def _scan(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray) -> None:
-        scan = scan_spaces if self._cut.keeps_space else scan_words
-        longest = int(np.diff(offsets).max(initial=0))
-        while True:
-            status = scan(data, offsets, is_null, self._cut, self._pieces, self._arrays, row_ends)
-            if status == layout.DONE:
-                return
-            self._arrays = _grow(self._arrays, status, longest)
+        longest = int(np.diff(offsets).max(initial=0)) + READ_AHEAD
+        if len(data) < offsets[-1] + READ_AHEAD:
+            data, offsets = _make_room(data, offsets)
+        while self._arrays.state[layout.ROW] < len(is_null):
+            status = self._scan_some(data, offsets, is_null, row_ends)
+            if status == layout.NEW_CHARACTER:
+                self._characters.add_block(int(self._arrays.state[layout.CHARACTER]))
+            elif status == layout.NOT_UTF8:
+                raise not_utf8()
+            elif status != layout.DONE:
+                self._arrays = _grow(self._arrays, status, longest)
+
+    def _scan_some(
+        self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray
+    ) -> int:
+        """Scan texts until there are no more, or something has to be done first."""
+        texts = (data, offsets, is_null, self._cut, self._pieces)
+        if self._cut.keeps_space:
+            return int(scan_spaces(*texts, self._arrays, row_ends))
+        status = int(scan_words(*texts, self._characters.table, self._arrays, row_ends))
+        if status == layout.ODD_TEXT:
+            # Where cuts need ASCII, what is odd is a script, and the texts behind will be odd too.
+            is_one = self._cut.has_plain_words and not self._cut.needs_ascii
+            last = int(self._arrays.state[layout.ROW]) + 1 if is_one else len(is_null)
+            status = int(scan_bytes(*texts, self._arrays, row_ends, last))
+        return status
 
     def _tokenize_pending(self) -> None:
         """Let the library tokenize all chunks that wait, and keep their known ids."""
         state = self._arrays.state
         pending = self._arrays.pending[: state[layout.PENDING]]
-        step = _GROUP_CHUNKS * _CALL_GROUPS
-        for first in range(0, len(pending), step):
-            self._tokenize_chunks(pending[first : first + step])
+        is_long = self._arrays.entries[pending, layout.KEY_LENGTH] >= _LONG_BYTES
+        for chosen, tokenize in (
+            (pending[~is_long], self._tokenize_short),
+            (pending[is_long], self._tokenize_long),
+        ):
+            for first in range(0, len(chosen), _CALL_CHUNKS):
+                some = chosen[first : first + _CALL_CHUNKS]
+                self._keep_tokens(some, *tokenize(self._to_strings(some)))
         state[layout.PENDING] = 0
 
-    def _tokenize_chunks(self, chosen: np.ndarray) -> None:
-        strings = self._to_strings(chosen)
+    def _tokenize_short(self, strings: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Tokenize chunks as the words of a few texts; return ids, and the chunk of each."""
         groups = [strings[first : first + _GROUP_CHUNKS] for first in range(0, len(strings), _GROUP_CHUNKS)]
         encodings = self._tokenizer.encode_batch(groups, is_pretokenized=True, add_special_tokens=False)
         ids = np.concatenate([np.array(encoding.ids, dtype=np.int32) for encoding in encodings])
-        chunk = np.concatenate(
-            [
-                np.array(encoding.word_ids, dtype=np.int64) + number * _GROUP_CHUNKS
-                for number, encoding in enumerate(encodings)
-            ]
-        )
+        chunks = [
+            np.array(encoding.word_ids, dtype=np.int64) + number * _GROUP_CHUNKS
+            for number, encoding in enumerate(encodings)
+        ]
+        return ids, np.concatenate(chunks)
+
+    def _tokenize_long(self, strings: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Tokenize chunks as texts; return ids, and the chunk of each."""
+        encodings = self._tokenizer.encode_batch_fast(strings, add_special_tokens=False)
+        per_chunk = [encoding.ids for encoding in encodings]
+        counts = np.fromiter(map(len, per_chunk), dtype=np.int64, count=len(per_chunk))
+        ids = np.fromiter(chain.from_iterable(per_chunk), dtype=np.int32, count=int(counts.sum()))
+        return ids, np.repeat(np.arange(len(strings)), counts)
+
+    def _keep_tokens(self, chosen: np.ndarray, ids: np.ndarray, chunk: np.ndarray) -> None:
+        """Write the known ids of entries behind all others."""
         known = np.ones(len(ids), dtype=bool)
         if self._unknown_token_id is not None:
             known = ids != self._unknown_token_id
@@ -173,7 +216,7 @@ class ChunkMemo:
         """Decode the keys of entries."""
         starts = self._arrays.entries[chosen, layout.KEY_START]
         ends = starts + self._arrays.entries[chosen, layout.KEY_LENGTH]
-        first = int(starts[0])
+        first = int(starts[0])  # entries are made in the order of their keys
         keys = self._arrays.keys[first : int(ends[-1])].tobytes()
         try:
             return [keys[start:end].decode() for start, end in zip(starts - first, ends - first, strict=True)]
@@ -191,6 +234,16 @@ def not_utf8() -> DataError:
     )
 
 
+def _make_room(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Copy texts that end where their buffer does; the scan reads ahead."""
+    first, last = int(offsets[0]), int(offsets[-1])
+    copy = np.zeros(last - first + READ_AHEAD, dtype=np.uint8)
+    copy[: last - first] = data[first:last]
+    moved = offsets - first
+    copy.flags.writeable = moved.flags.writeable = False
+    return copy, moved
+
+
 def _make_arrays() -> MemoArrays:
     return MemoArrays(
         slots=np.full((2 * _FIRST_ENTRIES, 2), -1, dtype=np.int64),
@@ -199,7 +252,7 @@ def _make_arrays() -> MemoArrays:
         tokens=np.empty(2 * _FIRST_ENTRIES, dtype=np.int32),
         pending=np.empty(_FIRST_ENTRIES, dtype=np.int32),
         occurrences=np.empty(1 << 16, dtype=np.int32),
-        state=np.zeros(6, dtype=np.int64),
+        state=np.zeros(7, dtype=np.int64),
     )
 
 

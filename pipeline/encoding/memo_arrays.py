@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.encoding.compilation import compile_loop, compile_part, inline_loop
+from pipeline.encoding.compilation import compile_loop, compile_part
 from pipeline.encoding.hashing import add_word, keep_bytes, letters_of, load_word, lower_letters, slot_of
 from pipeline.encoding.wordpiece import WordPieces, split_word
 
@@ -20,10 +20,11 @@ _ANSWERS = 1 << 31
 # Keys are read eight bytes at a time.
 _KEY_ROOM = 8
 # Fields of the state.
-ENTRIES, KEY_BYTES, TOKENS, PENDING, OCCURRENCES, ROW = range(6)
+ENTRIES, KEY_BYTES, TOKENS, PENDING, OCCURRENCES, ROW, CHARACTER = range(7)
 
 # Why a scan stopped.
 DONE, FULL_ENTRIES, FULL_KEYS, FULL_TOKENS, FULL_PENDING, FULL_OCCURRENCES = range(6)
+ODD_TEXT, NEW_CHARACTER, NOT_UTF8 = range(6, 9)
 
 
 class MemoArrays(NamedTuple):
@@ -44,8 +45,8 @@ class MemoArrays(NamedTuple):
         Entries that wait for the library.
     occurrences : int32 ndarray
         Answer for each chunk of the texts at hand, in text order.
-    state : int64 ndarray of shape (6,)
-        How much of each array is in use, and the next text.
+    state : int64 ndarray of shape (7,)
+        How much of each array is in use, the next text, and a character that is new.
     """
 
     slots: np.ndarray
@@ -57,7 +58,7 @@ class MemoArrays(NamedTuple):
     state: np.ndarray
 
 
-@inline_loop
+@compile_part
 def sign_chunk(data: np.ndarray, start: int, end: int, fold: np.ndarray) -> tuple[int, bool]:
     """Return a chunk's signature and whether it is long.
 
@@ -76,19 +77,19 @@ def sign_chunk(data: np.ndarray, start: int, end: int, fold: np.ndarray) -> tupl
     return add_word(value, word) if is_long else word, is_long
 
 
-@inline_loop
+@compile_part
 def pack_answer(answer: int, is_long: bool) -> int:
     """Put an answer and the kind of its chunk into a slot's second number, which is never negative."""
     return ((np.int64(answer) + _ANSWERS) << 1) | np.int64(is_long)
 
 
-@inline_loop
+@compile_part
 def unpack_answer(packed: int) -> int:
     """Return the answer of a slot that has one."""
     return (packed >> 1) - _ANSWERS
 
 
-@inline_loop
+@compile_part
 def find_short(signature: int, slots: np.ndarray) -> tuple[int, int]:
     """Return the packed answer for a short chunk, or -1 where it is new, and the slot that it has or gets."""
     signed = np.int64(signature)
@@ -144,7 +145,7 @@ def find_long(
     return packed, slot
 
 
-@inline_loop
+@compile_part
 def _load_folded(data: np.ndarray, position: int, rest: int, folds: bool) -> int:
     """Load up to eight bytes of a chunk as they stand in a key."""
     word = load_word(data, position)
@@ -160,6 +161,7 @@ def look_up_bytes(
     end: int,
     fold: np.ndarray,
     characters: int,
+    is_marked: bool,
     pieces: WordPieces,
     memo: MemoArrays,
 ) -> int:
@@ -171,11 +173,13 @@ def look_up_bytes(
     else:
         packed, slot = find_short(signature, slots)
     if packed < 0:
-        packed = add_entry(data, start, end, fold, signature, is_long, slot, characters, pieces, memo)
+        packed = add_entry(
+            data, start, end, fold, signature, is_long, slot, characters, is_marked, pieces, memo
+        )
     return packed
 
 
-@inline_loop
+@compile_part
 def _find_bytes(
     data: np.ndarray,
     start: int,
@@ -215,10 +219,15 @@ def add_entry(
     is_long: bool,
     slot: int,
     plain_characters: int,
+    is_marked: bool,
     pieces: WordPieces,
     memo: MemoArrays,
 ) -> int:
-    """Add a chunk and return its packed answer, or -1 - FULL_... where there is no room."""
+    """Add a chunk and return its packed answer, or -1 - FULL_... where there is no room.
+
+    A chunk of `plain_characters` that are normalized is split here, where there is a WordPiece vocabulary;
+    `is_marked` says that its key begins with a byte that is not the word's. 0 leaves it to the library.
+    """
     state, entries = memo.state, memo.entries
     entry, key, length = state[ENTRIES], state[KEY_BYTES], end - start
     if entry >= len(entries):
@@ -230,9 +239,10 @@ def add_entry(
     answer = np.int64(entry)
     if plain_characters > 0 and len(pieces.slots) > 0:
         token = state[TOKENS]
-        if token + length > len(memo.tokens):
+        if token + length >= len(memo.tokens):
             return -1 - FULL_TOKENS
-        count = split_word(memo.keys[key : key + length], plain_characters, pieces, memo.tokens[token:])
+        word = memo.keys[key + is_marked : key + length]
+        count = split_word(word, plain_characters, pieces, memo.tokens[token:])
         entries[entry, UNKNOWN] = 1 if count == 0 else 0
         if count == 1 and not is_long:
             answer = ~np.int64(memo.tokens[token])
@@ -258,7 +268,7 @@ def add_entry(
     return packed
 
 
-@inline_loop
+@compile_part
 def _answer_of(entry: int, entries: np.ndarray, tokens: np.ndarray) -> int:
     """Return the packed answer of an entry: its only token where it is short and has one, else itself."""
     answer = np.int64(entry)

@@ -16,17 +16,22 @@ _BLOCK_TOKENS = 256
 # So many texts are summed one tile of columns after the other, so that a tile of the table's frequent rows
 # stays in the processor's cache.
 _GROUP_TEXTS = 256
+_ONLY_ROW = np.int64(0)
 
 
 @compile_loop
 def _pool_mean(
-    table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, normalize: bool, out: np.ndarray
+    table: np.ndarray,
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    normalize: bool,
+    out: np.ndarray,
+    block: np.ndarray,
+    total: np.ndarray,
 ) -> int:
     zeros = 0
-    texts, width = len(offsets) - 1, table.shape[1]
-    tiled = width // TILE * TILE
-    total = np.empty(width, np.float64)
-    block = np.empty((1, width), np.float32)
+    texts = len(offsets) - 1
+    tiled = table.shape[1] // TILE * TILE
     for group in range(0, texts, _GROUP_TEXTS):
         behind = min(group + _GROUP_TEXTS, texts)
         for column in range(0, tiled, TILE):
@@ -72,8 +77,8 @@ def _sum_blocks(
     for start in range(first, last, _BLOCK_TOKENS):
         stop = min(start + _BLOCK_TOKENS, last)
         for column in range(0, tiled, TILE):
-            sum_tile(table, ids, start, stop, column, block, 0)
-        _sum_columns(table, ids, start, stop, tiled, block, 0)
+            sum_tile(table, ids, start, stop, column, block, _ONLY_ROW)
+        _sum_columns(table, ids, start, stop, tiled, block, _ONLY_ROW)
         for column in range(len(total)):
             total[column] += block[0, column]
 
@@ -152,4 +157,6 @@ def pool_mean(
     array([[0.5 , 0.75],
            [0.  , 0.  ]], dtype=float32)
     """
-    return int(_pool_mean(table, ids, offsets, normalize, out))
+    width = table.shape[1]
+    block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
+    return int(_pool_mean(table, ids, offsets, normalize, out, block, total))

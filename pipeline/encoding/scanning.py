@@ -9,7 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.encoding.characters import (
+    ALONE,
+    DROPPED,
+    FOREIGN,
+    INVALID,
+    NEW,
+    WHITE,
+    CharacterTable,
+    read_character,
+)
 from pipeline.encoding.chunk_ends import (
+    ISOLATED,
     LITERAL,
     SEPARATOR,
     CutTables,
@@ -19,11 +30,22 @@ from pipeline.encoding.chunk_ends import (
     skip_separators,
 )
 from pipeline.encoding.compilation import compile_loop, compile_part
-from pipeline.encoding.hashing import keep_bytes, letters_of, load_word, lower_letters, trailing_zeros
+from pipeline.encoding.hashing import (
+    keep_bytes,
+    letters_of,
+    load_word,
+    lower_letters,
+    put_byte,
+    trailing_zeros,
+)
 from pipeline.encoding.memo_arrays import (
+    CHARACTER,
     DONE,
     FULL_OCCURRENCES,
+    NEW_CHARACTER,
+    NOT_UTF8,
     OCCURRENCES,
+    ODD_TEXT,
     ROW,
     MemoArrays,
     add_entry,
@@ -36,11 +58,17 @@ from pipeline.encoding.memo_arrays import (
 from pipeline.encoding.vectorized import WINDOW, classify_window
 from pipeline.encoding.wordpiece import WordPieces
 
+# Bytes that must be readable behind the last text: a window, and eight bytes from its last one.
+READ_AHEAD = WINDOW + 8
+
 _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-# A window, and the eight bytes that begin at its last.
-_READ_AHEAD = WINDOW + 8
-_ODD_TEXT = np.int64(-1000)
+# Begins the key of a word that was normalized here and is not ASCII; no text that is UTF-8 holds this byte.
+_NORMALIZED = 0xFF
+# In place of a word's length.
+_FOREIGN_WORD = -2
+# Of the same types as what they stand for: every other type is another compilation.
+_FOR_LIBRARY, _UNMARKED = np.int64(0), np.bool_(False)
 
 
 @compile_loop
@@ -56,7 +84,6 @@ def scan_spaces(
     """Cut texts before single spaces; see `scan_words`."""
     classes, fold, needs_ascii = cut.classes, cut.fold, cut.needs_ascii
     occurrences = memo.occurrences
-    not_plain = np.int64(0)
     for row in range(memo.state[ROW], len(is_null)):
         first, end = offsets[row], offsets[row + 1]
         occurrence = memo.state[OCCURRENCES]
@@ -76,7 +103,7 @@ def scan_spaces(
                 position += 1
             if occurrence >= len(occurrences):
                 return FULL_OCCURRENCES
-            packed = look_up_bytes(data, start, position, fold, not_plain, pieces, memo)
+            packed = look_up_bytes(data, start, position, fold, _FOR_LIBRARY, _UNMARKED, pieces, memo)
             if packed < 0:
                 return -1 - packed
             occurrences[occurrence] = unpack_answer(packed)
@@ -94,6 +121,7 @@ def scan_words(
     is_null: np.ndarray,
     cut: CutTables,
     pieces: WordPieces,
+    characters: CharacterTable,
     memo: MemoArrays,
     row_ends: np.ndarray,
 ) -> int:
@@ -102,7 +130,7 @@ def scan_words(
     Parameters
     ----------
     data : uint8 ndarray
-        UTF-8 of all texts.
+        UTF-8 of all texts, and `READ_AHEAD` more bytes.
     offsets : int64 ndarray of shape (N + 1,)
         Text n is ``data[offsets[n]:offsets[n + 1]]``.
     is_null : bool ndarray of shape (N,)
@@ -110,6 +138,8 @@ def scan_words(
     cut : CutTables
     pieces : WordPieces
         Without slots where there is no WordPiece.
+    characters : CharacterTable
+        Of a BERT tokenizer.
     memo : MemoArrays
         ``state[ROW]`` is the text to begin with.
     row_ends : int64 ndarray of shape (N + 1,)
@@ -118,26 +148,82 @@ def scan_words(
     Returns
     -------
     int
-        `DONE`, or which array is full; call again with a larger one.
+        `DONE`, which array is full, `NEW_CHARACTER`, `NOT_UTF8`, or `ODD_TEXT`, a text for `scan_bytes`.
 
     Notes
     -----
-    Sixty-four bytes at a time become masks, and chunks are read off their bits. What the masks don't tell, a
-    chunk with a byte that is neither printable ASCII nor white space, is read byte by byte; so is a whole
-    text that may hold an added token.
+    Sixty-four bytes at a time become masks, and chunks are read off their bits. A chunk with a byte that is
+    neither printable ASCII nor white space is read character by character.
     """
+    fold, folds = cut.fold, cut.folds
+    slots, entries, keys, occurrences = memo.slots, memo.entries, memo.keys, memo.occurrences
     for row in range(memo.state[ROW], len(is_null)):
-        first, end = offsets[row], offsets[row + 1]
         occurrence = memo.state[OCCURRENCES]
-        if end > first and not is_null[row]:
-            found = _ODD_TEXT
-            if cut.has_plain_words:
-                found = _scan_windows(data, first, end, cut, pieces, memo, occurrence)
-            if found == _ODD_TEXT:
-                found = _scan_bytes(data, first, end, cut, pieces, memo, occurrence)
-            if found < 0:
-                return -1 - found
-            occurrence = found
+        position, end = offsets[row], offsets[row + 1]
+        if is_null[row]:
+            position = end
+        elif not cut.has_plain_words:
+            return ODD_TEXT
+        while position < end:
+            if occurrence + WINDOW > len(occurrences):
+                return FULL_OCCURRENCES
+            words, printable, white = classify_window(data, position)
+            inside = min(end - position, WINDOW)
+            here = _ALL if inside == WINDOW else (_ONE << np.uint64(inside)) - _ONE
+            odd = ~(printable | white) & here
+            if odd and cut.needs_ascii:
+                return ODD_TEXT
+            isolated = np.uint64(0)
+            if cut.isolates:
+                isolated = printable & ~words & here
+            else:
+                words = printable
+            runs = (words | odd) & here
+            begins = (runs & ~(runs << _ONE)) | isolated
+            next_position = position + inside
+            while begins:
+                offset = trailing_zeros(begins)
+                begin = position + np.int64(offset)
+                length = np.int64(1)
+                if (isolated >> offset) & _ONE:
+                    if cut.classes[data[begin]] & LITERAL and may_be_literal(data, begin, end, cut):
+                        return ODD_TEXT
+                    signature = np.uint64(data[begin])
+                    packed, slot = find_short(signature, slots)
+                else:
+                    run = trailing_zeros(~(runs >> offset) | (_ONE << np.uint64(63)))
+                    if offset + run >= WINDOW - 1 and inside == WINDOW and offset > 0:
+                        next_position = begin  # it may go on behind the window
+                        break
+                    if offset + run >= WINDOW - 1 or (odd >> offset) & ((_ONE << run) - _ONE):
+                        packed, next_position = _look_up_odd(data, begin, end, cut, pieces, characters, memo)
+                        if packed < -1:
+                            return -1 - packed
+                        if packed >= 0:
+                            occurrences[occurrence] = unpack_answer(packed)
+                            occurrence += 1
+                        break
+                    length = np.int64(run)
+                    if length <= 8:
+                        word = load_word(data, begin)
+                        if folds:
+                            word = lower_letters(word, letters_of(word))
+                        signature = keep_bytes(word, length)
+                        packed, slot = find_short(signature, slots)
+                    else:
+                        signature = sign_long(data, begin, length, folds)
+                        packed, slot = find_long(data, begin, length, folds, signature, slots, entries, keys)
+                if packed < 0:
+                    stop, is_long = begin + length, length > 8
+                    packed = add_entry(
+                        data, begin, stop, fold, signature, is_long, slot, length, _UNMARKED, pieces, memo
+                    )
+                    if packed < 0:
+                        return -1 - packed
+                occurrences[occurrence] = unpack_answer(packed)
+                occurrence += 1
+                begins &= begins - _ONE
+            position = next_position
         row_ends[row + 1] = occurrence
         memo.state[OCCURRENCES] = occurrence
         memo.state[ROW] = row + 1
@@ -145,135 +231,144 @@ def scan_words(
 
 
 @compile_part
-def _scan_windows(
+def _look_up_odd(
     data: np.ndarray,
-    first: int,
+    begin: int,
     end: int,
     cut: CutTables,
     pieces: WordPieces,
+    characters: CharacterTable,
     memo: MemoArrays,
-    occurrence: int,
-) -> int:
-    """Scan one text window by window.
+) -> tuple[int, int]:
+    """Look up a chunk that is not all letters and digits, or is a long one.
 
     Returns
     -------
     int
-        Number of occurrences; -1 - FULL_... where there is no room; `_ODD_TEXT` where masks don't tell.
+        Packed answer; -1 where nothing is left of the chunk; else -1 - the reason to stop.
+    int
+        Where the chunk ends.
     """
-    classes, fold, folds = cut.classes, cut.fold, cut.folds
-    slots, entries, keys, occurrences = memo.slots, memo.entries, memo.keys, memo.occurrences
-    position = first
-    while position < end:
-        if position + _READ_AHEAD > len(data):
-            return _scan_bytes(data, position, end, cut, pieces, memo, occurrence)
-        if occurrence + WINDOW > len(occurrences):
-            return -1 - FULL_OCCURRENCES
-        words, printable, white = classify_window(data, position)
-        inside = min(end - position, WINDOW)
-        here = _ALL if inside == WINDOW else (_ONE << np.uint64(inside)) - _ONE
-        odd = ~(printable | white) & here
-        if odd and cut.needs_ascii:
-            return _ODD_TEXT
-        isolated = np.uint64(0)
-        if cut.isolates:
-            isolated = printable & ~words & here
-        else:
-            words = printable
-        runs = (words | odd) & here
-        begins = (runs & ~(runs << _ONE)) | isolated
-        next_position = position + inside
-        while begins:
-            offset = trailing_zeros(begins)
-            begin = position + np.int64(offset)
-            if (isolated >> offset) & _ONE:
-                byte = data[begin]
-                if classes[byte] & LITERAL and may_be_literal(data, begin, end, cut):
-                    return _ODD_TEXT
-                length = np.int64(1)
-                signature = np.uint64(byte)
-                packed, slot = find_short(signature, slots)
-            else:
-                run = trailing_zeros(~(runs >> offset) | (_ONE << np.uint64(63)))
-                length = np.int64(run)
-                if offset + run >= WINDOW - 1 and inside == WINDOW and offset > 0:
-                    next_position = begin  # it may go on behind the window
-                    break
-                if offset + run >= WINDOW - 1 or (odd >> offset) & ((_ONE << run) - _ONE):
-                    stop, characters = end_word(data, begin, first, end, cut)
-                    if stop < 0:
-                        return _ODD_TEXT
-                    packed = look_up_bytes(data, begin, stop, fold, characters, pieces, memo)
-                    if packed < 0:
-                        return packed
-                    occurrences[occurrence] = unpack_answer(packed)
-                    occurrence += 1
-                    next_position = stop
-                    break
-                word = load_word(data, begin)
-                if folds:
-                    word = lower_letters(word, letters_of(word))
-                if length <= 8:
-                    signature = keep_bytes(word, length)
-                    packed, slot = find_short(signature, slots)
-                else:
-                    signature = sign_long(data, begin, length, folds)
-                    packed, slot = find_long(data, begin, length, folds, signature, slots, entries, keys)
-            if packed < 0:
-                stop = begin + length
-                is_long = length > 8
-                packed = add_entry(data, begin, stop, fold, signature, is_long, slot, length, pieces, memo)
-                if packed < 0:
-                    return packed
-            occurrences[occurrence] = unpack_answer(packed)
-            occurrence += 1
-            begins &= begins - _ONE
-        position = next_position
-    return occurrence
+    stop, first, length, count = begin, np.int64(0), np.int64(_FOREIGN_WORD), np.int64(0)
+    if cut.isolates:
+        stop, first, length, count = _read_word(data, begin, end, cut.classes, characters)
+        if length == NEW:
+            memo.state[CHARACTER] = stop
+            return np.int64(-1 - NEW_CHARACTER), begin
+        if length == INVALID:
+            return np.int64(-1 - NOT_UTF8), begin
+        if count == 0 and length != _FOREIGN_WORD:
+            return np.int64(-1), stop
+    if length > 0 and len(pieces.slots) > 0:
+        return look_up_bytes(
+            characters.word, first, length, cut.as_it_is, count, first == 0, pieces, memo
+        ), stop
+    if stop == begin:
+        while stop < end and not cut.classes[data[stop]] & (SEPARATOR | ISOLATED):
+            stop += 1
+    return look_up_bytes(data, begin, stop, cut.fold, _FOR_LIBRARY, _UNMARKED, pieces, memo), stop
 
 
 @compile_part
-def _scan_bytes(
-    data: np.ndarray,
-    first: int,
-    end: int,
-    cut: CutTables,
-    pieces: WordPieces,
-    memo: MemoArrays,
-    occurrence: int,
-) -> int:
-    """Scan one text byte by byte.
+def _read_word(
+    data: np.ndarray, begin: int, end: int, classes: np.ndarray, characters: CharacterTable
+) -> tuple[int, int, int, int]:
+    """Normalize one word of a BERT tokenizer into ``characters.word``, behind a byte that marks it.
 
     Returns
     -------
     int
-        Number of occurrences; -1 - FULL_... where there is no room.
+        Where it ends; the character itself where it is `NEW`; `begin` where a character is foreign.
+    int
+        Where its key begins: 1 where it is all ASCII, and so the chunk that it is without accents; else 0.
+    int
+        Where its key ends, at 1 for a word that is too long to be known; or `NEW`, `INVALID`,
+        `_FOREIGN_WORD`.
+    int
+        Number of its characters.
+    """
+    word, kinds = characters.word, characters.kinds
+    put_byte(word, 0, _NORMALIZED)
+    position, first, length, count = begin, np.int64(1), np.int64(1), np.int64(0)
+    while position < end:
+        byte = data[position]
+        if classes[byte] & (SEPARATOR | ISOLATED):
+            break
+        code, size = read_character(data, position, end)
+        if code == INVALID:
+            return begin, first, np.int64(INVALID), count
+        kind = FOREIGN if code > 0xFFFF else kinds[code]
+        if kind == NEW:
+            return code, first, np.int64(NEW), count
+        if kind == FOREIGN:
+            return begin, first, np.int64(_FOREIGN_WORD), count
+        if count > 0 and kind in (WHITE, ALONE):
+            break
+        position += size
+        if kind in (WHITE, DROPPED):
+            continue
+        count += characters.counts[code]
+        for source in range(characters.starts[code], characters.ends[code]):
+            letter = characters.letters[source]
+            if letter >= 0x80:
+                first = np.int64(0)
+            if length < len(word):
+                put_byte(word, length, letter)
+            length += 1
+        if kind == ALONE:
+            break
+    if length > len(word):
+        first, length = np.int64(0), np.int64(1)
+    return position, first, length, count
+
+
+@compile_loop
+def scan_bytes(
+    data: np.ndarray,
+    offsets: np.ndarray,
+    is_null: np.ndarray,
+    cut: CutTables,
+    pieces: WordPieces,
+    memo: MemoArrays,
+    row_ends: np.ndarray,
+    last: int,
+) -> int:
+    """Do what `scan_words` does, byte by byte and for any text, up to the text `last`.
+
+    It looks for added tokens, and for white space that must not be cut.
     """
     classes = cut.classes
-    position = word_start = first
-    word_occurrence = occurrence
-    while position < end:
-        if classes[data[position]] & SEPARATOR:
-            behind = skip_separators(data, position, first, end, classes, cut.needs_ascii)
-            if behind > position:
-                position = word_start = behind
-                word_occurrence = occurrence
-                continue
-        start = position
-        fold = cut.fold
-        position, characters = end_word(data, start, first, end, cut)
-        if position < 0:
-            # An added token may be in this word: it is one chunk, its earlier chunks are forgotten.
-            start = position = word_start
-            occurrence = word_occurrence
-            fold = cut.as_it_is
-            while position < end and not classes[data[position]] & SEPARATOR:
-                position += 1
-        if occurrence >= len(memo.occurrences):
-            return -1 - FULL_OCCURRENCES
-        packed = look_up_bytes(data, start, position, fold, characters, pieces, memo)
-        if packed < 0:
-            return packed
-        memo.occurrences[occurrence] = unpack_answer(packed)
-        occurrence += 1
-    return occurrence
+    for row in range(memo.state[ROW], last):
+        first, end = offsets[row], offsets[row + 1]
+        occurrence = word_occurrence = memo.state[OCCURRENCES]
+        position = word_start = end if is_null[row] else first
+        while position < end:
+            if classes[data[position]] & SEPARATOR:
+                behind = skip_separators(data, position, first, end, classes, cut.needs_ascii)
+                if behind > position:
+                    position = word_start = behind
+                    word_occurrence = occurrence
+                    continue
+            start = position
+            if data[start] == _NORMALIZED:
+                return NOT_UTF8
+            fold = cut.fold
+            position, counted = end_word(data, start, first, end, cut)
+            if position < 0:
+                # An added token may be in this word: it is one chunk, its earlier chunks are forgotten.
+                start = position = word_start
+                occurrence = word_occurrence
+                fold = cut.as_it_is
+                while position < end and not classes[data[position]] & SEPARATOR:
+                    position += 1
+            if occurrence >= len(memo.occurrences):
+                return FULL_OCCURRENCES
+            packed = look_up_bytes(data, start, position, fold, counted, _UNMARKED, pieces, memo)
+            if packed < 0:
+                return -1 - packed
+            memo.occurrences[occurrence] = unpack_answer(packed)
+            occurrence += 1
+        row_ends[row + 1] = occurrence
+        memo.state[OCCURRENCES] = occurrence
+        memo.state[ROW] = row + 1
+    return DONE

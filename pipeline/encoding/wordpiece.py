@@ -61,6 +61,21 @@ class WordPieces(NamedTuple):
     scratch: np.ndarray
 
 
+def most_word_bytes(most_characters: int) -> int:
+    """Return room enough for every word that is not too long, and one character more.
+
+    Parameters
+    ----------
+    most_characters : int
+
+    Returns
+    -------
+    int
+        Bytes; a character has up to four, and may become several when it is normalized.
+    """
+    return 4 * (most_characters + 1) + 32
+
+
 def make_word_pieces(tokenizer_json: str, unknown_token_id: int | None) -> WordPieces | None:
     """Read the vocabulary of a WordPiece tokenizer.
 
@@ -106,8 +121,7 @@ def make_word_pieces(tokenizer_json: str, unknown_token_id: int | None) -> WordP
         -1 if unknown == unknown_token_id else int(unknown),
         int(model["max_input_chars_per_word"]),
         int(lengths.max(initial=1)),
-        # A character that is not ASCII comes alone, and has three bytes.
-        np.empty(int(model["max_input_chars_per_word"]) + 3, dtype=np.uint64),
+        np.empty(most_word_bytes(int(model["max_input_chars_per_word"])), dtype=np.uint64),
     )
 
 
