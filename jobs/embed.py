@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import Call, run_job
@@ -23,6 +24,7 @@ from jobs.session import open_session
 from jobs.spark_sink import check_spark_sink, choose_sink, quoted, write_with_spark
 from jobs.summary import effective_settings, summarize
 from pipeline import __version__
+from pipeline.encoding.encoder import warm_up
 from pipeline.encoding.vector_types import VectorType
 from pipeline.errors import DataError
 from pipeline.location import absolute_uri
@@ -83,7 +85,14 @@ def embed(call: Call[EmbedSettings], *, task_type: type[EmbedTask] | None = None
         check_spark_sink(settings)
     print(effective_settings(settings), flush=True)
     conf = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows), **settings.conf}
-    with open_session("lakevec embed", master=settings.master, conf=conf, verbose=call.verbose) as spark:
+    with open_session(
+        "lakevec embed",
+        master=settings.master,
+        conf=conf,
+        verbose=call.verbose,
+        # Workers find the machine code then, on this machine or shipped.
+        meanwhile=partial(warm_up, artifact.table),
+    ) as spark:
         from jobs.lake_input import choose_columns, read_input
         from jobs.spark_errors import translated
 

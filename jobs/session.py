@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,12 @@ _CHECKOUT = str(Path(__file__).resolve().parent.parent)
 
 @contextmanager
 def open_session(
-    name: str, *, master: str | None, conf: Mapping[str, str], verbose: bool = False
+    name: str,
+    *,
+    master: str | None,
+    conf: Mapping[str, str],
+    verbose: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[SparkSession]:
     """Start the Spark that a job runs on and stop it afterwards, or join one that runs in this process.
 
@@ -35,6 +41,9 @@ def open_session(
         Spark properties.
     verbose : bool, default=False
         Whether Spark's log goes to the screen.
+    meanwhile : callable, optional
+        Called in a thread of its own while Spark starts, which takes seconds; done before the session is
+        handed out.
 
     Yields
     ------
@@ -63,27 +72,34 @@ def open_session(
             running.conf.set(key, value)
         yield running
         return
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    builder = SparkSession.builder.appName(name)
-    for key, value in conf.items():
-        builder = builder.config(key, value)
-    if submitted:
-        if master is not None:
-            builder = builder.master(master)
-        spark = builder.getOrCreate()
-        _quiet_submitted(spark, verbose=verbose)
-    else:
-        ensure_java()
-        builder = builder.master(master or "local[*]")
-        # Local workers must be this interpreter, with this code, whatever python3 is on the PATH.
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        builder = builder.config("spark.executorEnv.PYTHONPATH", _CHECKOUT)
-        spark = _start(builder, verbose=verbose)
+    with ThreadPoolExecutor(1) as pool:
+        other_work = pool.submit(meanwhile)
+        spark = _start_session(SparkSession.builder.appName(name), master, conf, verbose=verbose)
+        other_work.result()
     try:
         _ship_code(spark)
         yield spark
     finally:
         spark.stop()
+
+
+def _start_session(
+    builder: SparkSession.Builder, master: str | None, conf: Mapping[str, str], *, verbose: bool
+) -> SparkSession:
+    """Join the Spark of spark-submit, or start one."""
+    for key, value in conf.items():
+        builder = builder.config(key, value)
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        if master is not None:
+            builder = builder.master(master)
+        spark = builder.getOrCreate()
+        _quiet_submitted(spark, verbose=verbose)
+        return spark
+    ensure_java()
+    builder = builder.master(master or "local[*]")
+    # Local workers must be this interpreter, with this code, whatever python3 is on the PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    return _start(builder.config("spark.executorEnv.PYTHONPATH", _CHECKOUT), verbose=verbose)
 
 
 def spark_log() -> str | None:

@@ -104,6 +104,63 @@ def test_slices_of_many_and_of_long_texts_do_not_change_bits(minilm_encoder: Enc
         assert whole[index].tobytes() == alone[0].tobytes()
 
 
+def test_bits_do_not_depend_on_the_memo_or_the_size_of_batches(
+    minilm_model: str, general_texts: list[str]
+) -> None:
+    """A hundred thousand rows at once, in batches, one by one; memo cold, warm, in another order."""
+    table = load(minilm_model).table
+    texts = pa.array(general_texts * 10)
+    encoder = Encoder.from_table(table)
+    cold = encoder.encode(texts).vectors
+    warm = encoder.encode(texts).vectors
+    assert cold.tobytes() == warm.tobytes()
+    backwards = Encoder.from_table(table)
+    for start in range(len(general_texts) - 997, -997, -997):
+        part = slice(max(start, 0), start + 997)
+        assert backwards.encode(texts[part]).vectors.tobytes() == cold[part].tobytes()
+    alone = Encoder.from_table(table)
+    for row in range(0, len(general_texts), 37):
+        assert alone.encode(texts[row : row + 1]).vectors.tobytes() == cold[row].tobytes()
+
+
+def test_table_in_any_place_gives_the_same_bits(minilm_model: str, general_texts: list[str]) -> None:
+    """Vector loads want a table at a multiple of 64 bytes."""
+    table = load(minilm_model).table
+    texts = pa.array(general_texts[:200])
+    expected = Encoder.from_table(table).encode(texts).vectors
+    for shift in (4, 16, 60):
+        room = np.empty(table.embeddings.nbytes + 128, np.uint8)
+        start = -room.ctypes.data % 64 + shift
+        moved = room[start : start + table.embeddings.nbytes].view(np.float32).reshape(table.embeddings.shape)
+        moved[:] = table.embeddings
+        encoder = Encoder(
+            moved, table.tokenizer_json, normalize=True, unknown_token_id=table.unknown_token_id
+        )
+        assert encoder.encode(texts).vectors.tobytes() == expected.tobytes()
+
+
+def test_text_of_100_mb_has_the_vector_of_a_straightforward_reference(minilm_model: str) -> None:
+    from tokenizers import Tokenizer
+
+    table = load(minilm_model).table
+    unit = "Größe, 日本語 and the eigenvalues of a symmetric matrix; don't [retry] 3.14159 times: Ελλάδα! "
+    copies = 100_000_000 // len(unit.encode())
+    ids = Tokenizer.from_str(table.tokenizer_json).encode(unit, add_special_tokens=False).ids
+    rows = table.embeddings[[row for row in ids if row != table.unknown_token_id]].astype(np.float64)
+    encoded = Encoder.from_table(table).encode(pa.array([unit * copies]))
+    expected = rows.sum(axis=0) / np.linalg.norm(rows.sum(axis=0))
+    assert encoded.counts.tokens == len(rows) * copies
+    np.testing.assert_allclose(encoded.vectors[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "ش"])
+def test_word_of_10_mb_is_unknown_as_it_is_to_the_library(minilm_model: str, letter: str) -> None:
+    word = letter * (10_000_000 // len(letter.encode()))
+    encoded = Encoder.from_table(load(minilm_model).table).encode(pa.array([word, "a date"]))
+    assert (encoded.counts.unknown_tokens, encoded.counts.zero_vectors) == (1, 1)
+    assert encoded.vectors[1].any()
+
+
 def test_agrees_with_model2vec_on_real_texts(minilm_model: str, general_texts: list[str]) -> None:
     from model2vec import StaticModel
 

@@ -122,11 +122,14 @@ def test_failure_under_spark_submit_shows_no_stack_trace(minilm_model: str, tmp_
 
 
 def test_executors_run_the_code_that_was_shipped(tiny_model: str, tmp_path: Path) -> None:
-    """On a local-cluster the packages come from the zip that the driver sent, and no torch with them."""
+    """On a local-cluster the packages and their machine code come from the driver's zip, and no torch."""
     code = f"""
 import pyarrow as pa
 from jobs.session import open_session
+from pipeline.encoding.encoder import warm_up
+from pipeline.model.artifact import load
 from udfs import make_embed_udf
+warm_up(load({tiny_model!r}).table)
 with open_session("test", master="local-cluster[2,1,1024]", conf={{"spark.ui.enabled": "false"}}) as spark:
     embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
     function = embed.func
@@ -135,13 +138,20 @@ with open_session("test", master="local-cluster[2,1,1024]", conf={{"spark.ui.ena
         for batch in batches:
             assert function(pa.array(["north"])).to_pylist() == [[0.0, 1.0]]
             import udfs
+            from pipeline.encoding import pooling
             heavy = sorted({{"torch", "transformers"}} & set(sys.modules))
-            yield pa.record_batch({{"origin": [udfs.__file__], "heavy": [",".join(heavy)]}})
-    rows = spark.range(0, 4, 1, 2).mapInArrow(look, "origin string, heavy string").collect()
+            stats = pooling._pool_mean.stats
+            found, missed = (sum(counts.values()) for counts in (stats.cache_hits, stats.cache_misses))
+            compiled = f"{{found}} found, {{missed}} compiled"
+            names = {{"origin": [udfs.__file__], "heavy": [",".join(heavy)], "compiled": [compiled]}}
+            yield pa.record_batch(names)
+    rows = spark.range(0, 4, 1, 2).mapInArrow(look, "origin string, heavy string, compiled string").collect()
     print("SHIPPED", all("/lakevec-" in row.origin for row in rows), {{row.heavy for row in rows}})
+    print("KERNEL", {{row.compiled for row in rows}})
 """
-    done = run([sys.executable, "-c", code], environment(SPARK_HOME=str(PYSPARK)))
+    done = run([sys.executable, "-c", code], environment(SPARK_HOME=str(PYSPARK), TMPDIR=str(tmp_path)))
     assert "SHIPPED True {''}" in done.stdout, done.stderr[-3000:]
+    assert "KERNEL {'1 found, 0 compiled'}" in done.stdout
 
 
 def without_java(tmp_path: Path) -> dict[str, str]:

@@ -12,10 +12,12 @@ import pytest
 from conftest import SHARED_DATA
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from pipeline.encoding.chunking import CutRule, find_cut_rule
-from pipeline.encoding.tokenization import TextTokenizer, make_tokenizer
+from pipeline.encoding.memo import ChunkMemo
+from pipeline.encoding.tokenization import ChunkTokenizer, TextTokenizer, make_tokenizer
+from pipeline.errors import DataError
 
 FAMILIES = {
     "ModernBERT-base": "single space",
@@ -106,6 +108,75 @@ def test_hostile_text_has_the_librarys_ids(name: str) -> None:
         assert_same_ids(mine, theirs, texts)
 
     check()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bert-base-cased", "bert-base-chinese", "bert-base-multilingual-cased-rebuilt", "bert-base-uncased"],
+)
+def test_every_character_has_the_librarys_ids(name: str) -> None:
+    """Words are normalized here, character by character, as the library does it."""
+    characters = [chr(code) for code in range(0x11000) if not 0xD800 <= code < 0xE000]
+    assert_same_ids(ours(name), library(name), [f"x{c}y {c} Z{c}" for c in characters])
+
+
+@pytest.mark.parametrize("rule", ["bert", "single space", "white space"])
+def test_added_tokens_are_found_inside_words(rule: str) -> None:
+    name = {"bert": "bert-base-uncased", "single space": "gpt2", "white space": "clip"}[rule]
+    theirs = Tokenizer.from_str(library(name).to_str())
+    theirs.add_tokens([AddedToken("zap", normalized=False), AddedToken("#no", normalized=False)])
+    found = find_cut_rule(theirs.to_str())
+    assert isinstance(found, CutRule)
+    assert found.name == rule
+    texts = ["xzapy", "zap zap", "a zapzap#no.b", "plain text", "Größe zap é#no", "", "#n o"]
+    assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
+
+
+@pytest.mark.parametrize("size", [1, 7, 63, 64, 65, 71, 72, 127, 128, 129, 1000])
+@pytest.mark.parametrize("unit", ["a", "ab ", "a.", "é", "日", " ", "[", "internationalization "])
+def test_texts_of_every_length_around_a_window_have_the_librarys_ids(unit: str, size: int) -> None:
+    texts = [(unit * size)[:size], "x" + (unit * size)[:size], (unit * size)[:size] + "é"]
+    assert_same_ids(ours("bert-base-uncased"), library("bert-base-uncased"), texts)
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "gpt2", "t5-small", "xlm-roberta-base-rebuilt"])
+def test_long_words_and_texts_take_time_in_proportion(name: str) -> None:
+    """A word of a megabyte, and one of letters that are not ASCII."""
+    assert_same_ids(ours(name), library(name), ["x" * 1_000_000, "é" * 300_000, "a b " * 200_000])
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "gpt2", "t5-small", "ort-nmt"])
+@pytest.mark.parametrize(
+    "bad",
+    [b"\xff", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xe4\xb8", b"\x80", b"\xc3 \xa9"],
+    ids=["no lead", "lone surrogate", "overlong", "beyond Unicode", "cut off", "no start", "interrupted"],
+)
+def test_text_that_is_not_utf8_is_refused_whatever_stands_around_it(name: str, bad: bytes) -> None:
+    for text in (bad, b"secret " + bad, "é日".encode() + bad, bad + b" [UNK] secret", b"a" * 70 + bad):
+        texts = pa.array([b"fine", text, b"fine"], pa.large_binary()).view(pa.large_string())
+        with pytest.raises(DataError, match=r"^a text is not valid UTF-8") as caught:
+            ours(name).tokenize(texts)
+        assert caught.value.__cause__ is None
+    assert_same_ids(ours(name), library(name), ["and the memo is good for the next text"])
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "gpt2", "xlm-roberta-base-rebuilt"])
+@pytest.mark.parametrize(
+    "entries", [0, 10, 1000], ids=["always full", "nearly always full", "sometimes full"]
+)
+def test_a_full_memo_starts_again_and_gives_the_same_ids(name: str, entries: int, shared_data: Path) -> None:
+    texts = pq.read_table(shared_data / "texts" / "multilingual.parquet")["text"].to_pylist()[::200]
+    theirs = library(name)
+    rule = find_cut_rule(theirs.to_str())
+    assert isinstance(rule, CutRule)
+    memo = ChunkMemo(theirs, rule, None, most_entries=entries, most_key_bytes=16 * entries)
+    mine, most_new = ChunkTokenizer(memo), 0
+    for start in range(0, len(texts), 50):
+        assert_same_ids(mine, theirs, texts[start : start + 50])
+        fresh = ChunkMemo(theirs, rule, None)
+        assert_same_ids(ChunkTokenizer(fresh), theirs, texts[start : start + 50])
+        most_new = max(most_new, fresh.entries)
+        assert fresh.entries <= memo.entries <= entries + most_new
 
 
 @pytest.mark.parametrize("name", FAMILIES)

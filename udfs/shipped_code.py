@@ -17,6 +17,9 @@ import pipeline
 from pipeline.errors import DataError
 from udfs.node_folder import private_folder
 
+# Where numba looks for what was compiled from the modules beside it.
+MACHINE_CODE_FOLDER = "pipeline/encoding/__pycache__"
+
 
 def prefer_unpacked_code() -> None:
     """Let modules of `pipeline` that are not imported yet come from a folder, where they are in an archive.
@@ -54,4 +57,4 @@ def _unpack(archive: Path) -> Path:
 
 
 def _is_code(name: str) -> bool:
-    return name.startswith("pipeline/") and name.endswith(".py")
+    return name.startswith("pipeline/") and name.endswith((".py", ".nbi", ".nbc"))

@@ -17,7 +17,9 @@ from pyspark.sql import SparkSession
 
 import pipeline
 import udfs
+from pipeline.encoding.compilation import machine_code
 from udfs.node_table import NodeTable
+from udfs.shipped_code import MACHINE_CODE_FOLDER
 
 
 class BroadcastFiles:
@@ -109,13 +111,18 @@ def ship_code(spark: SparkSession) -> None:
 
 
 def zip_code() -> bytes:
-    """Return a zip of `pipeline` and `udfs` that Python imports from, the same bytes every time."""
+    """Return a zip of `pipeline` and `udfs` that Python imports from, the same bytes for the same files.
+
+    What is compiled here travels along, so that a node with the same kind of processor need not compile it.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for package in (pipeline, udfs):
             name = package.__name__
             for file in _sources(package):
                 archive.writestr(zipfile.ZipInfo(f"{name}/{file[0]}"), file[1])
+        for file_name, content in machine_code().items():
+            archive.writestr(zipfile.ZipInfo(f"{MACHINE_CODE_FOLDER}/{file_name}"), content)
     return buffer.getvalue()
 
 

@@ -40,27 +40,33 @@ def kernel_ways(table: StaticTable, texts: pa.Array, peer_texts: pa.Array) -> di
     static = load_model2vec(table)
     return {
         MODEL2VEC: partial(run_model2vec, static, peer_texts),
-        LAKEVEC: partial(run_lakevec, table, texts),
+        LAKEVEC: LakevecWay(table, texts),
     }
 
 
-def run_lakevec(table: StaticTable, texts: pa.Array) -> int:
-    """Embed with a new encoder, so that every run begins with an empty memo.
+class LakevecWay:
+    """Embed with an encoder that was made before, as model2vec's was, but whose memo is empty in every run.
 
     Parameters
     ----------
     table : StaticTable
     texts : pyarrow.LargeStringArray
-
-    Returns
-    -------
-    int
-        Number of texts.
     """
-    encoder = Encoder.from_table(table)
-    for start in range(0, len(texts), _BATCH_ROWS):
-        encoder.encode(texts.slice(start, _BATCH_ROWS))
-    return len(texts)
+
+    def __init__(self, table: StaticTable, texts: pa.Array) -> None:
+        self._table = table
+        self._texts = texts
+        self._encoder = Encoder.from_table(table)
+
+    def prepare(self) -> None:
+        """Forget everything."""
+        self._encoder = Encoder.from_table(self._table)
+
+    def __call__(self) -> int:
+        """Embed all texts and return how many there are."""
+        for start in range(0, len(self._texts), _BATCH_ROWS):
+            self._encoder.encode(self._texts.slice(start, _BATCH_ROWS))
+        return len(self._texts)
 
 
 def load_model2vec(table: StaticTable) -> StaticModel:

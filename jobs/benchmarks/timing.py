@@ -71,7 +71,7 @@ def take_turns(ways: dict[str, Callable[[], int]], repeats: int) -> list[Rate]:
     Parameters
     ----------
     ways : dict of str to callable
-        Each returns how many rows it took.
+        Each returns how many rows it took. What it has to do before, and is not timed, is its `prepare`.
     repeats : int
         Rounds.
 
@@ -84,10 +84,15 @@ def take_turns(ways: dict[str, Callable[[], int]], repeats: int) -> list[Rate]:
     rows = {}
     for _ in range(repeats):
         for way, run in ways.items():
+            getattr(run, "prepare", _nothing)()
             started = time.perf_counter()
             rows[way] = run()
             runs[way].append(rows[way] / (time.perf_counter() - started))
     return [Rate(way, rows[way], tuple(seen)) for way, seen in runs.items()]
+
+
+def _nothing() -> None:
+    """Prepare a way that needs no preparation."""
 
 
 def bind_to_cpus(cpus: Iterable[int]) -> None:

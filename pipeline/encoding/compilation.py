@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import IndexDataCacheFile
 
 
 def _digest_sources() -> str:
@@ -18,6 +20,7 @@ def _digest_sources() -> str:
 
 
 _SOURCES = _digest_sources()
+_cache_folders: set[Path] = set()
 
 
 # Arrays come from Python, which holds them for as long as a loop runs. So machine code need not count
@@ -41,11 +44,27 @@ def compile_loop(function: Callable[..., Any]) -> Any:
     function.__qualname__ = f"{function.__qualname__}_{_SOURCES}"
     try:
         compiled = numba.njit(cache=True, **_OPTIONS)(function)
+        cache = compiled._cache
         # For code in an archive numba takes a folder without looking, and would fail at the first call.
-        compiled._cache._impl.locator.ensure_cache_path()
-        return compiled
+        cache._impl.locator.ensure_cache_path()
     except (OSError, RuntimeError):  # no folder for the cache: neither beside the code nor the user's own
         return numba.njit(**_OPTIONS)(function)
+    # Valid for these sources wherever they lie and whenever they were written, so that it can be shipped.
+    cache._cache_file = IndexDataCacheFile(cache.cache_path, cache._impl.filename_base, _SOURCES)
+    _cache_folders.add(Path(cache.cache_path))
+    return compiled
+
+
+def machine_code() -> dict[str, bytes]:
+    """Return the files of machine code that numba keeps for these sources.
+
+    Returns
+    -------
+    dict of str to bytes
+        Name and content. A processor of another kind finds nothing for itself in them, and compiles.
+    """
+    files = [file for folder in _cache_folders for file in folder.glob(f"*_{_SOURCES}-*.nb[ci]")]
+    return {file.name: file.read_bytes() for file in sorted(files)}
 
 
 def compile_part(function: Callable[..., Any]) -> Any:

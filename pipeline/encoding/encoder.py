@@ -18,6 +18,7 @@ from pipeline.model.table import StaticTable
 _SLICE_ROWS = 4096
 _SLICE_BYTES = 1 << 20
 _CACHE_LINE = 64
+_WARM_UP_CHUNKS = 20_000
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,23 @@ class Encoder:
             unknown_tokens=tokens.unknown,
             truncated=tokens.truncated,
         )
+
+
+def warm_up(table: StaticTable) -> None:
+    """Compile all that texts of a table may need, or load it from where it was kept.
+
+    Parameters
+    ----------
+    table : StaticTable
+    """
+    encoder = Encoder(
+        table.embeddings[:, :1],  # what is compiled depends on the tokenizer alone
+        table.tokenizer_json,
+        normalize=table.normalize,
+        unknown_token_id=table.unknown_token_id,
+    )
+    numbers = " ".join(map(str, range(_WARM_UP_CHUNKS)))  # more chunks than a memo has room for at first
+    encoder.encode(pa.array(["é [UNK]", numbers]))
 
 
 def _aligned(table: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.encoding.compilation import compile_loop, compile_part
-from pipeline.encoding.vectorized import TILE, sum_squares, sum_tile
+from pipeline.encoding.vectorized import STRIP, TILE, sum_squares, sum_strip, sum_tile
 
 # Rows are summed in float32 in blocks of this many tokens and the blocks in float64: as fast as plain
 # float32, and a text of millions of tokens keeps its digits.
@@ -55,10 +55,14 @@ def _sum_columns(
     table: np.ndarray, ids: np.ndarray, first: int, last: int, tiled: int, out: np.ndarray, text: int
 ) -> None:
     """Sum the columns behind the last whole tile."""
-    out[text, tiled:] = 0.0
+    width = table.shape[1]
+    whole = width // STRIP * STRIP
+    for column in range(tiled, whole, STRIP):
+        sum_strip(table, ids, first, last, column, out, text)
+    out[text, whole:] = 0.0
     for position in range(first, last):
         row = ids[position]
-        for column in range(tiled, table.shape[1]):
+        for column in range(whole, width):
             out[text, column] += table[row, column]
 
 
@@ -87,7 +91,7 @@ def _sum_blocks(
 def _scale_short(out: np.ndarray, text: int, tokens: int, normalize: bool) -> bool:
     """Turn a sum of rows into the vector; return whether it is zero."""
     width = out.shape[1]
-    whole = width // 32 * 32
+    whole = width // STRIP * STRIP
     squares = sum_squares(out, text, whole)
     for column in range(whole, width):
         squares += np.float64(out[text, column]) * np.float64(out[text, column])

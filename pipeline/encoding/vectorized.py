@@ -17,6 +17,8 @@ from numba.extending import intrinsic
 WINDOW = 64
 # Columns that are summed at a time: as many floats as the vector registers of AVX2 hold.
 TILE = 128
+# The same of what is left of a narrow table.
+STRIP = 32
 
 _LANES = 16
 _MASK = ir.IntType(64)
@@ -65,42 +67,51 @@ def _is_between(builder: Any, window: Any, first: str, last: str) -> Any:
     return builder.icmp_unsigned("<=", above, _all_bytes(ord(last) - ord(first)))
 
 
-@intrinsic
-def sum_tile(
-    _context: Any, table: Any, ids: Any, start: Any, stop: Any, column: Any, out: Any, text: Any
-) -> Any:
-    """Sum `TILE` columns of a table's rows, one row after the other, into ``out[text, column:]``."""
-    kind = types.void(table, ids, types.intp, types.intp, types.intp, out, types.intp)
+def _make_sum(columns: int) -> Any:
+    """Make the instruction that sums so many columns."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        rows = context.make_array(signature.args[0])(context, builder, arguments[0])
-        tokens = context.make_array(signature.args[1])(context, builder, arguments[1])
-        target = context.make_array(signature.args[5])(context, builder, arguments[5])
-        first, last, place, line = arguments[2], arguments[3], arguments[4], arguments[6]
-        width = cgutils.unpack_tuple(builder, rows.shape)[1]
-        sums = [_variable(builder, _FLOATS) for _ in range(TILE // _LANES)]
-        with cgutils.for_range_slice(builder, first, last, first.type(1), first.type) as (index, _):
-            token = builder.sext(builder.load(builder.gep(tokens.data, [index])), width.type)
-            row = builder.add(builder.mul(token, width), place)
+    @intrinsic
+    def sum_rows(
+        _context: Any, table: Any, ids: Any, start: Any, stop: Any, column: Any, out: Any, text: Any
+    ) -> Any:
+        kind = types.void(table, ids, types.intp, types.intp, types.intp, out, types.intp)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            rows = context.make_array(signature.args[0])(context, builder, arguments[0])
+            tokens = context.make_array(signature.args[1])(context, builder, arguments[1])
+            target = context.make_array(signature.args[5])(context, builder, arguments[5])
+            first, last, place, line = arguments[2], arguments[3], arguments[4], arguments[6]
+            width = cgutils.unpack_tuple(builder, rows.shape)[1]
+            sums = [_variable(builder, _FLOATS) for _ in range(columns // _LANES)]
+            with cgutils.for_range_slice(builder, first, last, first.type(1), first.type) as (index, _):
+                token = builder.sext(builder.load(builder.gep(tokens.data, [index])), width.type)
+                row = builder.add(builder.mul(token, width), place)
+                for part, lanes in enumerate(sums):
+                    value = builder.load(_vector_at(builder, rows.data, row, part), align=4)
+                    builder.store(builder.fadd(builder.load(lanes), value), lanes)
+            begin = builder.add(builder.mul(line, width), place)
             for part, lanes in enumerate(sums):
-                value = builder.load(_vector_at(builder, rows.data, row, part), align=4)
-                builder.store(builder.fadd(builder.load(lanes), value), lanes)
-        begin = builder.add(builder.mul(line, width), place)
-        for part, lanes in enumerate(sums):
-            builder.store(builder.load(lanes), _vector_at(builder, target.data, begin, part), align=4)
-        return context.get_dummy_value()
+                builder.store(builder.load(lanes), _vector_at(builder, target.data, begin, part), align=4)
+            return context.get_dummy_value()
 
-    return kind, generate
+        return kind, generate
+
+    return sum_rows
+
+
+# ``sum_tile(table, ids, start, stop, column, out, text)`` sums `TILE` columns of the rows of
+# ``ids[start:stop]``, one row after the other, into ``out[text, column:]``; `sum_strip` sums `STRIP` columns.
+sum_tile, sum_strip = _make_sum(TILE), _make_sum(STRIP)
 
 
 @intrinsic
 def sum_squares(_context: Any, vectors: Any, text: Any, columns: Any) -> Any:
-    """Sum the squares of a row's first columns, a multiple of 32 of them, in float64.
+    """Sum the squares of a row's first columns, a multiple of `STRIP` of them, in float64.
 
     Returns
     -------
     float64
-        Of 32 sums side by side, since one sum waits for itself, added up in order.
+        Of `STRIP` sums side by side, since one sum waits for itself, added up in order.
     """
     kind = types.float64(vectors, types.intp, types.intp)
 
@@ -108,8 +119,8 @@ def sum_squares(_context: Any, vectors: Any, text: Any, columns: Any) -> Any:
         rows = context.make_array(signature.args[0])(context, builder, arguments[0])
         width = cgutils.unpack_tuple(builder, rows.shape)[1]
         begin = builder.mul(arguments[1], width)
-        last, step = arguments[2], arguments[2].type(2 * _LANES)
-        sums = [_variable(builder, _DOUBLES) for _ in range(2)]
+        last, step = arguments[2], arguments[2].type(STRIP)
+        sums = [_variable(builder, _DOUBLES) for _ in range(STRIP // _LANES)]
         with cgutils.for_range_slice(builder, step.type(0), last, step, step.type) as (index, _):
             for part, lanes in enumerate(sums):
                 address = _vector_at(builder, rows.data, builder.add(begin, index), part)
