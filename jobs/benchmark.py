@@ -1,6 +1,6 @@
 """``lakevec benchmark``: how fast it is here, on these rows, beside what one would write without it.
 
-Every figure is a median over runs that take turns with their peers'. For one core give ``--cpus 0 --master
+Every rate is a median, and ways that are compared take turns. For one core give ``--cpus 0 --master
 'local[1]'``: the whole process tree is bound to that CPU then.
 """
 

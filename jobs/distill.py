@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from jobs.command_line import Call, run_job
 from jobs.summary import effective_settings
 from pipeline.errors import SetupError
+from pipeline.location import without_credentials
 from pipeline.model.artifact import publish, refuse_existing_model
 from pipeline.settings import DistillSettings
 
@@ -70,7 +71,7 @@ def distill(call: Call[DistillSettings]) -> None:
         f"distilled {table.rows:,} tokens x {table.dimensions} dimensions"
         f" in {time.monotonic() - started:.1f} s,"
         f" {distilled.quality['explained_variance']:.1%} of the variance kept\n"
-        f"published {table.fingerprint} to {settings.output}"
+        f"published {table.fingerprint} to {without_credentials(settings.output)}"
     )
 
 

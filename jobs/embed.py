@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import Call, run_job
 from jobs.session import open_session
-from jobs.spark_sink import check_spark_sink, choose_sink, quoted, write_with_spark
+from jobs.spark_sink import check_spark_sink, choose_sink, quoted, recheck_sink, write_with_spark
 from jobs.summary import effective_settings, summarize
 from pipeline import __version__
 from pipeline.encoding.encoder import warm_up
 from pipeline.encoding.vector_types import VectorType
 from pipeline.errors import DataError
-from pipeline.location import absolute_uri
+from pipeline.location import absolute_uri, without_credentials
 from pipeline.model.artifact import Artifact, load
 from pipeline.output.commit import OutputFolder
 from pipeline.output.manifest import FileEntry, sum_counts, sum_memory
@@ -102,9 +102,14 @@ def embed(call: Call[EmbedSettings], *, task_type: type[EmbedTask] | None = None
             if call.dry_run:
                 _describe(frame, columns)
                 return
+            if output is not None and sink == "direct":
+                sink = recheck_sink(spark, settings, output)
             startup_s = time.monotonic() - started
             if output is None or sink != "direct":
-                record = _run_with_spark(spark, frame, columns, settings, artifact, startup_s)
+                is_free = output is not None
+                record = _run_with_spark(
+                    spark, frame, columns, settings, artifact, startup_s, is_free=is_free
+                )
             else:
                 run = _Run(spark, settings, artifact, columns, output, run_id, task_type)
                 record = run.run(frame, startup_s=startup_s)
@@ -118,15 +123,17 @@ def _run_with_spark(
     settings: EmbedSettings,
     artifact: Artifact,
     startup_s: float,
+    *,
+    is_free: bool,
 ) -> dict[str, Any]:
     """Let Spark write, and return what there is to tell."""
     from jobs.progress import show_progress
 
     started = time.monotonic()
     with show_progress(spark, "embedding"):
-        record = write_with_spark(spark, frame, columns, settings, artifact.table)
+        record = write_with_spark(spark, frame, columns, settings, artifact.table, is_free=is_free)
     seconds = {"startup": round(startup_s, 3), "embed": round(time.monotonic() - started, 3)}
-    return {**record, "output": settings.output, "seconds": seconds}
+    return {**record, "output": without_credentials(settings.output), "seconds": seconds}
 
 
 class _Run:
@@ -232,7 +239,7 @@ class _Run:
                 "dimensions": table.dimensions,
             },
             "settings": self._settings.to_record(),
-            "output": self._settings.output,
+            "output": without_credentials(self._settings.output),
             "rows": sum(entry.rows for entry in entries),
             "files": len(entries),
             "bytes": sum(entry.bytes for entry in entries),

@@ -128,13 +128,7 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
         for name in fields
         if (settings.keep is None or name in settings.keep) and name not in partition_by
     )
-    for column in partition_by:
-        if not isinstance(fields[column].dataType, t.AtomicType) or column in settings.text:
-            raise InputError(
-                f"partition column {column!r}",
-                got=fields[column].dataType.simpleString(),
-                expected="a column of plain values that is not embedded",
-            )
+    _check_partition_columns(partition_by, fields, settings)
     for column in kept:
         if unfit := _unfit_type(fields[column].dataType):
             raise InputError(
@@ -147,6 +141,22 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     _refuse_clash((*kept, *partition_by), [field.name for field in added])
     schema = t.StructType([fields[name] for name in kept] + added)
     return Columns(kept, embeddings, partition_by, schema)
+
+
+def _check_partition_columns(
+    partition_by: tuple[str, ...], fields: dict[str, t.StructField], settings: EmbedSettings
+) -> None:
+    """Refuse what can't name folders, or not as Spark would name them."""
+    for number, column in enumerate(partition_by):
+        kind = fields[column].dataType
+        is_collated = isinstance(kind, t.StringType) and not kind.isUTF8BinaryCollation()
+        is_plain = isinstance(kind, _PLAIN_TYPES) and not isinstance(kind, t.BinaryType) and not is_collated
+        if not is_plain or column in settings.text or column in partition_by[:number]:
+            raise InputError(
+                f"partition column {column!r}",
+                got=kind.simpleString(),
+                expected="once, a column of plain values that is not embedded",
+            )
 
 
 def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]:

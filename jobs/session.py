@@ -72,14 +72,15 @@ def open_session(
             running.conf.set(key, value)
         yield running
         return
-    with ThreadPoolExecutor(1) as pool:
-        other_work = pool.submit(meanwhile)
-        spark = _start_session(SparkSession.builder.appName(name), master, conf, verbose=verbose)
-        other_work.result()
+    pool = ThreadPoolExecutor(1)
+    other_work = pool.submit(meanwhile)
+    spark = _start_session(SparkSession.builder.appName(name), master, conf, verbose=verbose)
     try:
+        other_work.result()
         _ship_code(spark)
         yield spark
     finally:
+        pool.shutdown()
         spark.stop()
 
 
@@ -144,8 +145,7 @@ def _quiet_submitted(spark: SparkSession, *, verbose: bool) -> None:
 
 def _ship_code(spark: SparkSession) -> None:
     """Send our code where executors are other processes than this one's children."""
-    from udfs.shipping import has_spark_context, ship_code
+    from udfs.shipping import is_local, ship_code
 
-    master = str(spark.sparkContext.master) if has_spark_context(spark) else ""
-    if not (master == "local" or master.startswith("local[")):
+    if not is_local(spark):
         ship_code(spark)

@@ -56,7 +56,11 @@ def _translate(error: PySparkException | Py4JError) -> LakevecError:
             remedy="repair or remove it, then run again",
         )
     if condition.startswith("DATA_SOURCE_NOT_FOUND"):
-        return InputError("Spark does not know this --format", expected="parquet, csv, json, text, orc, ...")
+        return InputError(
+            "Spark does not know this format",
+            expected="parquet, csv, json, text, orc, ...",
+            remedy="check --format and --output-format",
+        )
     if isinstance(error, AnalysisException):
         # Made before any row is read, so it holds names but no text.
         return InputError("Spark can't plan this input", got=_first_line(message))

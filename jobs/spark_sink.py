@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pyarrow import fs as pafs
+
 from jobs.lake_input import Columns
 from pipeline.errors import OutputError
 from pipeline.location import absolute_uri, locate
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from pipeline.model.table import StaticTable
+    from pipeline.output.commit import OutputFolder
 
 
 def choose_sink(settings: EmbedSettings) -> str:
@@ -46,6 +49,62 @@ def choose_sink(settings: EmbedSettings) -> str:
     return sink if reason or settings.sink == "spark" else "direct"
 
 
+def recheck_sink(spark: SparkSession, settings: EmbedSettings, output: OutputFolder) -> str:
+    """Find out, where executors are elsewhere, whether tasks reach the output too.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    settings : EmbedSettings
+    output : OutputFolder
+
+    Returns
+    -------
+    {"direct", "spark"}
+
+    Raises
+    ------
+    OutputError
+        If they don't, and the sink that is asked for needs it.
+    """
+    from udfs.shipping import is_local
+
+    reason = "" if is_local(spark) else probe_output(spark, output)
+    if not reason:
+        return "direct"
+    if settings.sink == "direct":
+        raise OutputError("sink 'direct' can't write this output", got=reason, remedy="use --sink spark")
+    check_spark_sink(settings)
+    print(f"sink: Spark's own writer, since {reason}", flush=True)
+    return "spark"
+
+
+def probe_output(spark: SparkSession, output: OutputFolder) -> str:
+    """Let a task write a file to the output, and look whether it is there.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    output : OutputFolder
+
+    Returns
+    -------
+    str
+        Why tasks can't write there; empty where they can.
+    """
+    from udfs.embed_task import WriteProbe
+
+    probe = WriteProbe(output.staging)
+    try:
+        [answer] = spark.range(1).mapInArrow(probe, "error string").collect()
+        if answer.error:
+            return f"a task can't write to the output ({answer.error})"
+        is_there = (output.staging / probe.name).type() == pafs.FileType.File
+        return "" if is_there else "what a task writes to the output is not seen by the driver"
+    finally:
+        output.abandon()
+
+
 def check_spark_sink(settings: EmbedSettings) -> None:
     """Refuse what only the direct sink does.
 
@@ -67,7 +126,13 @@ def check_spark_sink(settings: EmbedSettings) -> None:
 
 
 def write_with_spark(
-    spark: SparkSession, frame: DataFrame, columns: Columns, settings: EmbedSettings, table: StaticTable
+    spark: SparkSession,
+    frame: DataFrame,
+    columns: Columns,
+    settings: EmbedSettings,
+    table: StaticTable,
+    *,
+    is_free: bool,
 ) -> dict[str, Any]:
     """Embed with the column function and let Spark write.
 
@@ -79,6 +144,8 @@ def write_with_spark(
     columns : Columns
     settings : EmbedSettings
     table : StaticTable
+    is_free : bool
+        Whether the output is known to be free; Spark refuses one that exists otherwise, even an empty folder.
 
     Returns
     -------
@@ -92,19 +159,21 @@ def write_with_spark(
 
     embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
     chosen = [quoted(name) for name in (*columns.kept, *columns.partition_by)]
+    # Under names of their own, since a column that is written may have a text column's name.
+    texts = {column: f"lakevec text {number}" for number, column in enumerate(columns.embeddings)}
+    copies = [quoted(column).alias(copy) for column, copy in texts.items()]
     vectors = [embed(quoted(column)).alias(name) for column, name in columns.embeddings.items()]
     read = [f.count(f.lit(1)).alias("rows")]
     for number, (column, name) in enumerate(columns.embeddings.items()):
-        text, vector = quoted(column), quoted(name)
+        text, vector = quoted(texts[column]), quoted(name)
         read += [
             f.count_if(text.isNull()).alias(f"nulls{number}"),
             f.count_if(f.length(text) == 0).alias(f"empties{number}"),
             f.count_if(f.forall(vector, lambda x: x == 0)).alias(f"zeros{number}"),
         ]
     seen = Observation("lakevec output")
-    texts = [quoted(column) for column in columns.embeddings if column not in columns.kept]
-    embedded = frame.select(*chosen, *texts, *vectors).observe(seen, *read).drop(*texts)
-    writer = embedded.write.format(settings.output_format).mode("errorifexists")
+    embedded = frame.select(*chosen, *copies, *vectors).observe(seen, *read).drop(*texts.values())
+    writer = embedded.write.format(settings.output_format).mode("append" if is_free else "errorifexists")
     if settings.output_format == "parquet":
         writer = writer.option("compression", settings.compression)
     if columns.partition_by:

@@ -5,6 +5,7 @@ The only module that decides what ``s3a://`` or ``file:`` means; everything else
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from pipeline.errors import UsageError
 
 # Hadoop's names for stores that pyarrow knows under another one.
 _SCHEMES = {"s3a": "s3", "s3n": "s3"}
+# Hadoop also takes hdfs:/path, without a host.
+_SCHEME = re.compile(r"file:|[A-Za-z][A-Za-z0-9+.-]+:/")
+_USER_INFO = re.compile(r"://[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,25 @@ class Location:
         return found
 
 
+def without_credentials(name: str) -> str:
+    """Return a path or URI as it may be shown and recorded: without user and password.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> without_credentials("s3://key:secret@bucket/lake"), without_credentials("lake/docs")
+    ('s3://***@bucket/lake', 'lake/docs')
+    """
+    return _USER_INFO.sub("://***@", name)
+
+
 def absolute_uri(name: str) -> str:
     """Return `name` so that it means the same on every machine and in every working directory.
 
@@ -81,7 +104,7 @@ def absolute_uri(name: str) -> str:
     str
         The URI as it was, or the absolute local path.
     """
-    return name if "://" in name or name.startswith("file:") else str(Path(name).expanduser().absolute())
+    return name if _SCHEME.match(name) else str(Path(name).expanduser().absolute())
 
 
 def locate(name: str, *, error: type[UsageError]) -> Location:
@@ -113,8 +136,8 @@ def locate(name: str, *, error: type[UsageError]) -> Location:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (ArrowException, OSError) as reason:
         raise error(
-            f"can't reach {name!r}",
-            got=" ".join(str(reason).split()),
+            f"can't reach {without_credentials(name)!r}",
+            got=without_credentials(" ".join(str(reason).split())),
             expected="a local path or a URI such as s3://, gs://, abfs://, hdfs:// or file:///",
         ) from None
     return Location(filesystem, path)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from pipeline.errors import SettingsError
+from pipeline.location import without_credentials
 
 
 def _as_list(value: object) -> object:
@@ -43,7 +44,6 @@ S = TypeVar("S", bound=Settings)
 _SECRET_KEY = re.compile(
     r"secret|password|passwd|token$|access[._-]?key|account[._-]?key|credential", re.IGNORECASE
 )
-_USER_INFO = re.compile(r"://[^/@\s]+@")
 
 
 def _mask(key: str, value: Any) -> Any:
@@ -53,7 +53,7 @@ def _mask(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_mask(key, content) for content in value]
     if isinstance(value, str):
-        return "***" if _SECRET_KEY.search(key) else _USER_INFO.sub("://***@", value)
+        return "***" if _SECRET_KEY.search(key) else without_credentials(value)
     return value
 
 

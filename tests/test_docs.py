@@ -6,11 +6,17 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
-from pipeline.settings import DistillSettings, EmbedSettings, Settings
+from jobs.embed import main as embed
+from pipeline.settings import BenchmarkSettings, DistillSettings, EmbedSettings, InspectSettings, Settings
 
 
 def settings_table(kind: type[Settings]) -> list[str]:
@@ -35,7 +41,7 @@ def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) ->
     assert rows == settings_table(kind)
 
 
-@pytest.mark.parametrize("job", ["embed", "distill", "demo", "doctor"])
+@pytest.mark.parametrize("job", ["benchmark", "demo", "distill", "doctor", "embed", "inspect"])
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
     code = f"import sys; from jobs.cli import main; sys.exit(main(['{job}', '--help']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -48,7 +54,7 @@ def test_readme_commands_use_options_that_exist() -> None:
     readme = (ROOT / "README.md").read_text()
     known = {
         f"--{name.replace('_', '-')}"
-        for kind in (EmbedSettings, DistillSettings)
+        for kind in (BenchmarkSettings, DistillSettings, EmbedSettings, InspectSettings)
         for name in kind.model_fields
     }
     known |= {"--config", "--dry-run", "--verbose", "--py-files", "--master", "--properties-file", "--files"}
@@ -58,12 +64,53 @@ def test_readme_commands_use_options_that_exist() -> None:
     assert used <= known, f"README uses {sorted(used - known)}"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_readers_take_small_vectors_as_the_output_page_says(
+    spark: Any, minilm_model: str, general_texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "output.md").read_text()
+    texts = [*general_texts[:3000], None, ""]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "texts.parquet")
+    for name, kind in (("full", "float32"), ("half", "float16"), ("small", "int8")):
+        words = ["--model", minilm_model, "--input", "texts.parquet", "--text", "text", "--vector-type", kind]
+        assert embed([*words, "--output", f"lake/{name}"]) == 0
+        [file] = Path("lake", name).glob("*.parquet")
+        vectors = [
+            column["total_compressed_size"]
+            for group in pq.read_metadata(file).to_dict()["row_groups"]
+            for column in group["columns"]
+            if "text_embedding" in column["path_in_schema"]
+        ]
+        told = re.search(rf"^\| `{kind}` \|[^|]+\| (?:some )?([\d,]+) \|", page, re.MULTILINE)
+        assert told is not None
+        assert sum(vectors) / len(texts) == pytest.approx(int(told[1].replace(",", "")), rel=0.06)
+    full = pq.read_table("lake/full")["text_embedding"].to_pylist()
+    known = np.array([vector for vector in full if vector is not None], np.float32)
+    largest = np.abs(known).max(axis=1, keepdims=True)
+
+    by_spark, by_pandas, by_polars = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found: dict[str, Any] = {"spark": spark}
+    exec(by_spark, found)
+    rows = [row.vector for row in found["exact"].collect()]
+    exec(by_pandas, found)
+    exec(by_polars, found)
+    polars = found["exact"]["text_embedding"].to_list()
+    for vectors in (rows, polars):
+        assert [vector is None for vector in vectors] == [text is None for text in texts]
+    for matrix in (found["matrix"], *([v for v in vectors if v is not None] for vectors in (rows, polars))):
+        assert (np.abs(np.array(matrix, np.float32) - known) <= largest / 254 * 1.0001).all()
+    half = pq.read_table("lake/half")["text_embedding"].drop_null().to_pylist()
+    assert (np.abs(np.array(half) - known) <= np.abs(known) / 2048 + 1e-7).all()
+
+
 def test_unknown_job_is_told_with_the_nearest() -> None:
     code = "import sys; from jobs.cli import main; sys.exit(main(['embd']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     expected = (
-        "lakevec: unknown job 'embd'; expected one of demo, distill, doctor, embed; did you mean 'embed'?\n"
+        "lakevec: unknown job 'embd'; expected one of benchmark, demo, distill, doctor, embed, inspect; "
+        "did you mean 'embed'?\n"
     )
     assert done.stderr == expected
 

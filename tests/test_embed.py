@@ -177,7 +177,7 @@ def refuse(
         ({"--text": "n"}, 2, "text column 'n': got double; expected string; cast it to string"),
         ({"--keep": "nn"}, 2, "column 'nn' is not in the input"),
         ({"--embedding-column": "N"}, 2, "embedding column 'N' clashes with another column"),
-        ({"--format": "teapot"}, 2, "Spark does not know this --format"),
+        ({"--format": "teapot"}, 2, "Spark does not know this format"),
         ({"--output": "."}, 2, "output '"),
     ],
     ids=[

@@ -7,8 +7,9 @@ from conftest import make_word_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.encoding.encoder import Encoder, EncodingCounts
+from pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts, list_array
 from pipeline.encoding.tokenization import make_tokenizer
+from pipeline.encoding.vector_types import VectorType, to_columns
 from pipeline.errors import DataError
 from pipeline.model.artifact import load
 from pipeline.model.table import StaticTable
@@ -54,6 +55,24 @@ def test_sliced_and_chunked_arrays_are_read_at_the_right_place(tiny_table: Stati
     assert encoder.encode(texts.slice(1, 2)).vectors.tolist() == [[1, 0], [0, 0]]
     chunked = pa.chunked_array([texts.slice(3, 1), texts.slice(0, 0), texts.slice(0, 2)])
     assert encoder.encode(chunked).vectors.tolist() == [[-1, -1], [0, 1], [1, 0]]
+
+
+def test_more_elements_than_a_list_array_can_count_are_refused() -> None:
+    vectors = np.broadcast_to(np.zeros((1, 1), np.int8), (65_536, 65_536))
+    with pytest.raises(
+        DataError, match=r"^too many vectors for one Arrow list array: got 65536 of width 65536;"
+    ):
+        list_array(vectors, np.zeros(65_536, bool))
+
+
+@pytest.mark.parametrize("kind", list(VectorType))
+def test_stored_vectors_are_finite_whatever_the_table_holds(kind: VectorType) -> None:
+    vectors = np.array([[1e30, -1e30], [1e-38, -1e-38], [1e-45, 0], [0, 0]], np.float32)
+    columns = to_columns(Encoded(vectors, np.zeros(4, bool), EncodingCounts()), "v", kind)
+    stored = np.array(columns["v"].to_pylist(), np.float64)
+    stored *= np.array(columns.get("v_scale", pa.array([1.0] * 4)).to_pylist())[:, None]
+    assert np.isfinite(stored).all()
+    assert (np.sign(stored[:2]) == np.sign(vectors[:2])).all() or kind is VectorType.FLOAT16
 
 
 def test_no_texts_give_no_vectors(tiny_table: StaticTable) -> None:

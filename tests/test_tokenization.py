@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from conftest import SHARED_DATA
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from pipeline.encoding.chunking import CutRule, find_cut_rule
 from pipeline.encoding.memo import ChunkMemo
@@ -130,6 +131,53 @@ def test_added_tokens_are_found_inside_words(rule: str) -> None:
     assert found.name == rule
     texts = ["xzapy", "zap zap", "a zapzap#no.b", "plain text", "Größe zap é#no", "", "#n o"]
     assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
+
+
+@pytest.mark.parametrize("added", ["中国", "é", "\x01x", "[é]", "[a\u200bb]", "'s", "##a"])
+@pytest.mark.parametrize("normalized", [True, False])
+def test_added_tokens_of_any_characters_are_found(added: str, normalized: bool) -> None:
+    theirs = Tokenizer.from_str(library("bert-base-chinese").to_str())
+    theirs.add_tokens([AddedToken(added, normalized=normalized)])
+    texts = ["我爱中国人 é中国", f"x{added}y", f"a {added} b", "x[e]y [ab] [É]", "it's ##a e\u0301"]
+    mine = make_tokenizer(theirs.to_str(), None)
+    assert_same_ids(mine, theirs, texts)
+    assert_same_ids(mine, theirs, texts[::-1])
+
+
+@pytest.mark.parametrize("content", ["", "_", " ", "▁", "  "])
+@pytest.mark.parametrize("pattern", [r"\s+", " {2,}"])
+@pytest.mark.parametrize("kind", ["white space", "metaspace", "both"])
+def test_replaced_white_space_ends_words_only_where_it_does(kind: str, pattern: str, content: str) -> None:
+    words = {
+        word: number for number, word in enumerate(["?", "a", "b", "ab", "▁a", "▁b", "▁ab", "a b", "a_b"])
+    }
+    theirs = Tokenizer(models.WordLevel(words, unk_token="?"))
+    theirs.normalizer = normalizers.Replace(Regex(pattern), content)
+    metaspace, white = pre_tokenizers.Metaspace(), pre_tokenizers.WhitespaceSplit()
+    theirs.pre_tokenizer = {
+        "white space": white,
+        "metaspace": metaspace,
+        "both": pre_tokenizers.Sequence([white, metaspace]),
+    }[kind]
+    texts = ["a b", "a  b", "a   b a", " a", "b ", "a \n b", "ab"]
+    assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 8, 100, 20_000, 10**9, 2**63])
+def test_any_limit_on_the_length_of_words_is_kept(limit: int) -> None:
+    document = json.loads(library("bert-base-uncased").to_str())
+    document["model"]["max_input_chars_per_word"] = limit
+    theirs = Tokenizer.from_str(json.dumps(document))
+    texts = ["a abc abcd internationalization é éàü éàüö 日本 " + "x" * 120, "ééééééééé " * 3]
+    assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
+
+
+def test_unknown_tokens_are_counted_whatever_the_memo_holds() -> None:
+    """T5 makes a known mark and an unknown token of a character that it doesn't know."""
+    theirs = library("t5-small")
+    mine = make_tokenizer(theirs.to_str(), theirs.token_to_id("<unk>"))
+    texts = pa.array(["中", "a 中 b 中"], pa.large_string())
+    assert [mine.tokenize(texts).unknown for _ in range(3)] == [3, 3, 3]
 
 
 @pytest.mark.parametrize("size", [1, 7, 63, 64, 65, 71, 72, 127, 128, 129, 1000])

@@ -109,5 +109,41 @@ class EmbedTask:
         return f"part-{partition:05d}-{attempt}-{self.run_id}"
 
 
+class WriteProbe:
+    """A function for ``DataFrame.mapInArrow``: write a file where tasks will write, and say what went wrong.
+
+    Parameters
+    ----------
+    staging : Location
+        The run's staging folder.
+    """
+
+    name = "probe"
+
+    def __init__(self, staging: Location) -> None:
+        self._staging = staging
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Write the file, once for every batch.
+
+        Parameters
+        ----------
+        batches : iterator of pyarrow.RecordBatch
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            One row: the error, or an empty text.
+        """
+        for _ in batches:
+            error = ""
+            try:
+                self._staging.filesystem.create_dir(self._staging.path, recursive=True)
+                (self._staging / self.name).write_bytes(b"")
+            except (OSError, pa.ArrowException) as reason:
+                error = type(reason).__name__
+            yield pa.RecordBatch.from_pydict({"error": [error]})
+
+
 def _entry_batch(entry: FileEntry) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({"entry": [entry.to_json()]})

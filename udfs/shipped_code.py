@@ -1,13 +1,14 @@
 """Shipped code is unpacked once per node, so that its compiled kernels are found again.
 
-Spark lays a shipped archive into a new folder for every application. Numba keys its cache by path: each run
-would compile the kernels anew, in every worker, and leave another folder behind. Unpacked to a place that is
-named by its content, code compiles once per node and version.
+Spark lays a shipped archive into a new folder for every application. Numba keeps machine code beside the
+modules: each run would compile the kernels anew, in every worker. Unpacked to a place that is named by its
+sources, code compiles once per node and version, or not at all where machine code was shipped with it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 import zipfile
@@ -33,28 +34,67 @@ def prefer_unpacked_code() -> None:
     if archive is None:
         return
     try:
-        pipeline.__path__ = [str(_unpack(archive) / "pipeline")]
-    except (OSError, DataError):
+        pipeline.__path__ = [str(unpack(archive) / "pipeline")]
+    except (OSError, DataError, zipfile.BadZipFile):
         return
 
 
-def _unpack(archive: Path) -> Path:
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+def unpack(archive: Path) -> Path:
+    """Lay an archive's `pipeline` down in this node's folder for it, whole, unless it lies there already.
+
+    Parameters
+    ----------
+    archive : pathlib.Path
+        A zip of modules, and perhaps of machine code.
+
+    Returns
+    -------
+    pathlib.Path
+    """
     base = private_folder()
-    folder = base / f"code-{digest[:16]}"
-    if not folder.exists():
-        staged = Path(tempfile.mkdtemp(prefix="code.", dir=base))
-        try:
-            with zipfile.ZipFile(archive) as content:
-                content.extractall(staged, [name for name in content.namelist() if _is_code(name)])
-            staged.rename(folder)
-        except OSError:
-            if not folder.exists():  # another worker was first otherwise
-                raise
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    with zipfile.ZipFile(archive) as content:
+        entries = [info for info in content.infolist() if info.filename.startswith("pipeline/")]
+        sources = [info for info in entries if info.filename.endswith(".py")]
+        digest = hashlib.sha256()
+        for info in sources:
+            digest.update(f"{info.filename}\0{info.file_size}\0".encode() + content.read(info))
+        folder = base / f"code-{digest.hexdigest()[:16]}"
+        if not _is_whole(folder, sources):
+            _lay_down(content, sources, folder)
+        # The index of a loop names its data, which so comes first.
+        for info in sorted(entries, key=lambda entry: entry.filename.endswith(".nbi")):
+            target = folder / info.filename
+            if info.filename.startswith(MACHINE_CODE_FOLDER) and not target.exists():
+                _write(target, content.read(info))
     return folder
 
 
-def _is_code(name: str) -> bool:
-    return name.startswith("pipeline/") and name.endswith((".py", ".nbi", ".nbc"))
+def _is_whole(folder: Path, sources: list[zipfile.ZipInfo]) -> bool:
+    """Tell whether nobody has tidied a part of it away."""
+    try:
+        return all((folder / info.filename).stat().st_size == info.file_size for info in sources)
+    except FileNotFoundError:
+        return False
+
+
+def _lay_down(content: zipfile.ZipFile, sources: list[zipfile.ZipInfo], folder: Path) -> None:
+    """Unpack beside and rename; when two workers race, the first one's copy stays."""
+    staged = Path(tempfile.mkdtemp(prefix="code.", dir=folder.parent))
+    try:
+        content.extractall(staged, sources)
+        shutil.rmtree(folder, ignore_errors=True)
+        staged.rename(folder)
+    except OSError:
+        if not _is_whole(folder, sources):
+            raise
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _write(target: Path, data: bytes) -> None:
+    """Write a file that others see whole or not at all."""
+    target.parent.mkdir(exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+    Path(name).replace(target)

@@ -8,7 +8,7 @@ import io
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,46 +89,61 @@ def ship_files(
     return ArtifactFiles(names)
 
 
-def ship_code(spark: SparkSession) -> None:
+def ship_code(spark: SparkSession, *packages: Any) -> None:
     """Send `pipeline` and `udfs` to the executors, so that they run what the driver runs.
 
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
         Executors still need the core dependencies (numba, numpy, pyarrow, tokenizers).
+    *packages : module
+        Other packages to send instead.
     """
     # Executors fetch the file from this one whenever they start, so it stays as long as the driver does.
     folder = tempfile.mkdtemp(prefix="lakevec-code-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    code = zip_code()
-    # Named for its content: a lakevec.zip given with --py-files must not meet another of that name.
+    code = zip_code(packages or (pipeline, udfs))
+    # Named for its sources: a lakevec.zip given with --py-files must not meet another of that name.
     archive = Path(folder) / f"lakevec-{hashlib.sha256(code).hexdigest()[:12]}.zip"
     archive.write_bytes(code)
+    with zipfile.ZipFile(archive, "a") as content:
+        # What is compiled here travels along: nodes with the same kind of processor need not compile it.
+        for name, machine in machine_code().items():
+            content.writestr(f"{MACHINE_CODE_FOLDER}/{name}", machine)
     if has_spark_context(spark):
         spark.sparkContext.addPyFile(str(archive))
     else:
         spark.addArtifacts(str(archive), pyfile=True)
 
 
-def zip_code() -> bytes:
-    """Return a zip of `pipeline` and `udfs` that Python imports from, the same bytes for the same files.
+def zip_code(packages: Sequence[Any] = (pipeline, udfs)) -> bytes:
+    """Return a zip of packages that Python imports from, the same bytes every time.
 
-    What is compiled here travels along, so that a node with the same kind of processor need not compile it.
+    Parameters
+    ----------
+    packages : sequence of module, default=(pipeline, udfs)
+
+    Returns
+    -------
+    bytes
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for package in (pipeline, udfs):
-            name = package.__name__
-            for file in _sources(package):
-                archive.writestr(zipfile.ZipInfo(f"{name}/{file[0]}"), file[1])
-        for file_name, content in machine_code().items():
-            archive.writestr(zipfile.ZipInfo(f"{MACHINE_CODE_FOLDER}/{file_name}"), content)
+        for package in packages:
+            for name, content in _sources(package):
+                archive.writestr(zipfile.ZipInfo(f"{package.__name__}/{name}"), content)
     return buffer.getvalue()
 
 
 def has_spark_context(spark: SparkSession) -> bool:
     """Tell a classic session from a Spark Connect one."""
     return not type(spark).__module__.startswith("pyspark.sql.connect")
+
+
+def is_local(spark: SparkSession) -> bool:
+    """Tell whether Python workers run on this machine, with the code that is here."""
+    master = str(spark.sparkContext.master) if has_spark_context(spark) else ""
+    return master == "local" or master.startswith("local[")
 
 
 def _sources(package: Any) -> list[tuple[str, bytes]]:

@@ -50,6 +50,11 @@ def get_encoder(
     return _encoders[key]
 
 
+def forget_encoders() -> None:
+    """Forget all encoders, and with them what their memos hold."""
+    _encoders.clear()
+
+
 def describe_worker() -> dict[str, str | int]:
     """Say which process this is and how much memory it has taken.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,8 +87,8 @@ class Bench:
 
     @cached_property
     def characters(self) -> float:
-        """Mean length of a text."""
-        return float(pa.compute.mean(pa.compute.utf8_length(self.texts)).as_py())
+        """Mean length of a real text."""
+        return float(pa.compute.mean(pa.compute.utf8_length(self.source[self.settings.text])).as_py())
 
     def warm_up(self) -> float:
         """Compile the kernel or load it from its cache; return the seconds that this took."""
@@ -97,10 +98,8 @@ class Bench:
 
     def remove_lakes(self) -> None:
         """Remove the rows, which can be made again; results stay."""
-        for file in self.folder.glob("lake-*/*.parquet"):
-            file.unlink()
-        for lake in self.folder.glob("lake-*"):
-            lake.rmdir()
+        for lake in (*self.folder.glob("lake-*"), self.folder / "docstrings"):
+            shutil.rmtree(lake, ignore_errors=True)
 
 
 def machine_cpus() -> tuple[int, ...]:

@@ -90,8 +90,7 @@ def read_texts(folder: Path, text: str, rows: int) -> pa.Array:
     -------
     pyarrow.LargeStringArray of length `rows` or less
     """
-    texts = pq.read_table(folder, columns=[text])[text].slice(0, rows)
-    return texts.combine_chunks().cast(pa.large_string())
+    return _without_nulls(pq.read_table(folder, columns=[text])[text].slice(0, rows))
 
 
 def read_kind(place: str, text: str, rows: int) -> pa.Array:
@@ -124,7 +123,7 @@ def read_kind(place: str, text: str, rows: int) -> pa.Array:
         found = found.filter(pc.equal(found[column].cast(pa.string()), value))
     if not found.num_rows:
         raise InputError(f"no rows in {place!r}", expected="FILE, or FILE?COLUMN=VALUE")
-    return found[text].slice(0, rows).combine_chunks().cast(pa.large_string())
+    return _without_nulls(found[text].slice(0, rows))
 
 
 def texts_of_new_words(count: int, *, words_each: int = 25) -> pa.Array:
@@ -159,6 +158,12 @@ def texts_of_length(texts: pa.Array, characters: int) -> pa.Array:
     whole = " ".join(filter(None, texts.to_pylist()))
     pieces = [whole[start : start + characters] for start in range(0, len(whole), characters)]
     return pa.array(pieces, pa.large_string())
+
+
+def _without_nulls(texts: pa.ChunkedArray) -> pa.Array:
+    """Return one array; nulls become empty, since most peers take no nulls."""
+    # Cast first: offsets of 32 bits end at 2 GB.
+    return pc.fill_null(texts.cast(pa.large_string()).combine_chunks(), "")
 
 
 def _lists_of_words(random: np.random.Generator, counts: np.ndarray) -> pa.ListArray:

@@ -153,12 +153,12 @@ def run_static_embedding(transformer: Any, texts: pa.Array) -> int:
     return len(texts)
 
 
-def run_tokenizers(tokenizer_json: str, texts: pa.Array) -> int:
+def run_tokenizers(tokenizer: Tokenizer, texts: pa.Array) -> int:
     """Tokenize whole texts, and make no vectors.
 
     Parameters
     ----------
-    tokenizer_json : str
+    tokenizer : tokenizers.Tokenizer
     texts : pyarrow.LargeStringArray
 
     Returns
@@ -166,7 +166,6 @@ def run_tokenizers(tokenizer_json: str, texts: pa.Array) -> int:
     int
         Number of texts.
     """
-    tokenizer = Tokenizer.from_str(tokenizer_json)
     for start in range(0, len(texts), 1024):
         tokenizer.encode_batch_fast(texts.slice(start, 1024).to_pylist(), add_special_tokens=False)
     return len(texts)

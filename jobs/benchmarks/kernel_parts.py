@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from jobs.benchmarks.bench import Bench
-from jobs.benchmarks.corpus import read_kind, texts_of_length, texts_of_new_words
+from jobs.benchmarks.corpus import read_kind, read_texts, texts_of_length, texts_of_new_words
 from jobs.benchmarks.kernel import (
     LAKEVEC,
     MODEL2VEC,
@@ -21,9 +23,10 @@ from jobs.benchmarks.kernel import (
     run_tokenizers,
 )
 from jobs.benchmarks.timing import Comparison, Rate, in_new_process, peak_memory_bytes, take_turns
-from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.encoder import Encoder, warm_up
 from pipeline.model.artifact import load
 from pipeline.model.table import StaticTable
+from pipeline.settings import BenchmarkSettings
 
 _LENGTHS = (20, 100, 500, 2000)
 _WIDTHS = (64, 128, 256, 512, 1024)
@@ -37,10 +40,11 @@ def measure_kernel(bench: Bench) -> Iterator[Comparison]:
     """Texts to vectors: the lake's, each run with an empty memo."""
     peer_texts = bench.peer_texts
     transformer = load_static_embedding(bench.settings.model)
+    tokenizer = Tokenizer.from_str(bench.table.tokenizer_json)
     ways: dict[str, Callable[[], int]] = {
         **kernel_ways(bench.table, bench.texts, peer_texts),
         "StaticEmbedding encode": partial(run_static_embedding, transformer, peer_texts),
-        "tokenizers alone, no vectors": partial(run_tokenizers, bench.table.tokenizer_json, peer_texts),
+        "tokenizers alone, no vectors": partial(run_tokenizers, tokenizer, peer_texts),
     }
     yield Comparison(
         "texts to vectors, one process, memo cold", take_turns(ways, bench.settings.repeats), MODEL2VEC
@@ -81,25 +85,34 @@ def measure_vocabulary(bench: Bench) -> Iterator[Comparison]:
 
 
 def measure_extremes(bench: Bench) -> Iterator[Comparison]:
-    """One text of 100 MB, and one word of 10 MB, each in a process of its own."""
-    extremes = {"one text of 100 MB": ("many words ", 100_000_000), "one word of 10 MB": ("x", 10_000_000)}
-    for name, (unit, size) in extremes.items():
-        seconds, before, peak = in_new_process(bench.cpus, time_extreme, bench.settings.model, unit, size)
+    """One text of 100 MB, the lake's own words, and one word of 10 MB; each run in a process of its own."""
+    for name, size, is_word in (("one text of 100 MB", 10**8, False), ("one word of 10 MB", 10**7, True)):
+        runs = [
+            in_new_process(bench.cpus, time_extreme, bench.settings, bench.peers_lake, size, is_word=is_word)
+            for _ in range(bench.settings.repeats)
+        ]
+        seconds = statistics.median(run[0] for run in runs)
+        before, peak = max(run[1] for run in runs), max(run[2] for run in runs)
         told = f"{seconds:.2f} s; {peak / 1e6:,.0f} MB at the process's peak, {before / 1e6:,.0f} MB before."
         facts = {"seconds": seconds, "peak_bytes": peak, "bytes_before": before}
-        yield Comparison(name, [Rate(LAKEVEC, 1, (1 / seconds,))], LAKEVEC, [told], facts)
+        rate = Rate(LAKEVEC, 1, tuple(1 / run[0] for run in runs))
+        yield Comparison(name, [rate], LAKEVEC, [told], facts)
 
 
-def time_extreme(model: str, unit: str, size: int) -> tuple[float, int, int]:
-    """Embed one text that repeats a unit.
+def time_extreme(
+    settings: BenchmarkSettings, lake: Path, size: int, *, is_word: bool
+) -> tuple[float, int, int]:
+    """Embed one long text.
 
     Parameters
     ----------
-    model : str
-        Folder of a published model.
-    unit : str
+    settings : BenchmarkSettings
+    lake : Path
+        Rows whose texts make the text, repeated as often as it takes.
     size : int
         Characters of the text.
+    is_word : bool
+        Whether it is one word of random letters instead.
 
     Returns
     -------
@@ -107,9 +120,14 @@ def time_extreme(model: str, unit: str, size: int) -> tuple[float, int, int]:
     before, peak : int
         Most memory resident before and after, in bytes; the text itself counts in both.
     """
-    encoder = Encoder.from_table(load(model).table)
+    encoder = Encoder.from_table(load(settings.model).table)
     encoder.encode(pa.array(["warm up"]))
-    texts = pa.array([(unit * (size // len(unit) + 1))[:size]], pa.large_string())
+    if is_word:
+        whole = np.random.default_rng(0).integers(ord("a"), ord("z") + 1, size, np.uint8).tobytes().decode()
+    else:
+        joined = " ".join(read_texts(lake, settings.text, settings.peer_rows).to_pylist())
+        whole = (joined * (size // len(joined) + 1))[:size]
+    texts = pa.array([whole], pa.large_string())
     before = peak_memory_bytes()
     started = time.perf_counter()
     encoder.encode(texts)
@@ -122,7 +140,7 @@ def _compare(bench: Bench, kinds: dict[str, pa.Array]) -> Iterator[Comparison]:
 
 
 def _compare_tables(bench: Bench, table: StaticTable, name: str, texts: pa.Array) -> Comparison:
-    Encoder.from_table(table).encode(texts.slice(0, 1))  # another family of tokenizers compiles another loop
+    warm_up(table)  # another family of tokenizers compiles another loop
     rates = take_turns(kernel_ways(table, texts, texts), bench.settings.repeats)
     return Comparison(name, rates, MODEL2VEC)
 

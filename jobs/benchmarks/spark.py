@@ -12,19 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 from pyspark.sql import functions as f
 from pyspark.sql.pandas import functions as pandas_functions
 
-from jobs.benchmarks.kernel import load_static_embedding
+import jobs
+from jobs.benchmarks.tasks import ColdTask, embed_with_model2vec, embed_with_static_embedding
 from jobs.command_line import Call
 from jobs.embed import embed
 from jobs.session import open_session
-from pipeline.encoding.encoder import Encoded, EncodingCounts
 from pipeline.settings import BenchmarkSettings, EmbedSettings
 from udfs.embed_task import EmbedTask
+from udfs.shipping import is_local, ship_code
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,28 +35,6 @@ _pandas_udf: Any = pandas_functions.pandas_udf
 CEILING = "ceiling: lakevec, constant vectors"
 MODEL2VEC = "model2vec in a pandas UDF"
 STATIC_EMBEDDING = "StaticEmbedding in a pandas UDF"
-
-
-class CeilingTask(EmbedTask):
-    """The same task with vectors that cost nothing: what remains is Spark, Arrow and Parquet."""
-
-    def make_encoder(self) -> Any:
-        """Return what stands for an encoder."""
-        return _Constant(super().make_encoder().dimensions)
-
-
-class _Constant:
-    """Gives every batch the same random vectors."""
-
-    def __init__(self, dimensions: int) -> None:
-        self._vectors = np.empty((0, dimensions), dtype=np.float32)
-
-    def encode(self, texts: pa.Array) -> Encoded:
-        if len(self._vectors) < len(texts):
-            shape = (len(texts), self._vectors.shape[1])
-            self._vectors = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        counts = EncodingCounts(rows=len(texts))
-        return Encoded(self._vectors[: len(texts)], np.zeros(len(texts), dtype=bool), counts)
 
 
 @contextmanager
@@ -78,6 +55,8 @@ def quiet_session(
     """
     conf = {"spark.ui.showConsoleProgress": "false", **settings.conf}
     with open_session("lakevec benchmark", master=master, conf=conf, verbose=verbose) as spark:
+        if not is_local(spark):
+            ship_code(spark, jobs)
         yield spark
 
 
@@ -96,13 +75,13 @@ def job_settings(settings: BenchmarkSettings, lake: Path, output: Path) -> Embed
     return EmbedSettings(model=settings.model, input=[str(lake)], text=[settings.text], output=str(output))
 
 
-def run_job(job: EmbedSettings, *, task_type: type[EmbedTask] = EmbedTask) -> dict[str, Any]:
+def run_job(job: EmbedSettings, *, task_type: type[EmbedTask] = ColdTask) -> dict[str, Any]:
     """Run ``lakevec embed`` on the running session and remove its output.
 
     Parameters
     ----------
     job : EmbedSettings
-    task_type : type, default=EmbedTask
+    task_type : type, default=ColdTask
         `CeilingTask` for vectors that cost nothing.
 
     Returns
@@ -117,13 +96,13 @@ def run_job(job: EmbedSettings, *, task_type: type[EmbedTask] = EmbedTask) -> di
     return record
 
 
-def count_rows(job: EmbedSettings, *, task_type: type[EmbedTask] = EmbedTask) -> int:
+def count_rows(job: EmbedSettings, *, task_type: type[EmbedTask] = ColdTask) -> int:
     """Run the job and return how many rows it embedded.
 
     Parameters
     ----------
     job : EmbedSettings
-    task_type : type, default=EmbedTask
+    task_type : type, default=ColdTask
 
     Returns
     -------
@@ -152,46 +131,14 @@ def peer_ways(
         Each embeds the lake and returns its rows.
     """
     model = str(Path(settings.model).absolute())
-    ways = {MODEL2VEC: _embed_with_model2vec(model), STATIC_EMBEDDING: _embed_with_static_embedding(model)}
-    return {
-        way: partial(_run_pandas_udf, spark, function, settings.text, lake, output)
-        for way, function in ways.items()
-    }
+    rows = spark.read.parquet(str(lake)).count()
+    ways = {MODEL2VEC: embed_with_model2vec(model), STATIC_EMBEDDING: embed_with_static_embedding(model)}
 
+    def run(function: Callable[[pd.Series], pd.Series]) -> int:
+        udf = _pandas_udf(function, _VECTOR)
+        embedded = spark.read.parquet(str(lake)).withColumn("vector", udf(f.col(settings.text)))
+        embedded.write.mode("overwrite").parquet(str(output))
+        shutil.rmtree(output)
+        return rows
 
-def _run_pandas_udf(
-    spark: SparkSession, function: Callable[[pd.Series], pd.Series], text: str, lake: Path, output: Path
-) -> int:
-    frame = spark.read.parquet(str(lake))
-    frame.withColumn("vector", _pandas_udf(function, _VECTOR)(f.col(text))).write.mode("overwrite").parquet(
-        str(output)
-    )
-    shutil.rmtree(output)
-    return frame.count()
-
-
-# One model per worker process.
-_loaded: dict[str, Any] = {}
-
-
-def _embed_with_model2vec(model: str) -> Callable[[pd.Series], pd.Series]:
-    def embed_texts(texts: pd.Series) -> pd.Series:
-        from model2vec import StaticModel
-
-        if "model2vec" not in _loaded:
-            _loaded["model2vec"] = StaticModel.from_pretrained(model)
-        strings = texts.fillna("").tolist()
-        vectors = _loaded["model2vec"].encode(strings, max_length=None, use_multiprocessing=False)
-        return pd.Series(list(vectors))
-
-    return embed_texts
-
-
-def _embed_with_static_embedding(model: str) -> Callable[[pd.Series], pd.Series]:
-    def embed_texts(texts: pd.Series) -> pd.Series:
-        if "static_embedding" not in _loaded:
-            _loaded["static_embedding"] = load_static_embedding(model)
-        vectors = _loaded["static_embedding"].encode(texts.fillna("").tolist(), batch_size=1024)
-        return pd.Series(list(vectors))
-
-    return embed_texts
+    return {way: partial(run, function) for way, function in ways.items()}

@@ -31,7 +31,7 @@ class CutTables(NamedTuple):
     isolates : bool
         Whether all ASCII punctuation is isolated.
     has_plain_words : bool
-        Whether no added token can begin inside a word of ASCII letters and digits.
+        Whether added tokens begin with isolated bytes alone, so that none can begin inside a word.
     folds : bool
         Whether `fold` lowers ASCII capitals.
     literals : uint8 ndarray
@@ -85,7 +85,7 @@ def make_cut_tables(rule: CutRule) -> CutTables:
         not rule.separators,
         rule.needs_ascii_neighbours,
         bool(rule.isolated),
-        not any(chr(byte).isalnum() for byte in np.flatnonzero(classes[:128] & LITERAL)),
+        all(classes[byte] & ISOLATED for byte in np.flatnonzero(classes & LITERAL)),
         rule.folds_case,
         np.frombuffer(b"".join(contents) or b"\0", dtype=np.uint8),
         np.concatenate(([0], np.cumsum([len(content) for content in contents]))).astype(np.int64),

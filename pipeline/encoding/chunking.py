@@ -216,7 +216,7 @@ def _find_clip(parts: _Components) -> CutRule | NoRule:
         or parts.pre_tokenizers[1].get("add_prefix_space", True)
     ):
         return NoRule(f"an unknown pattern: {_names(parts.pre_tokenizers)}")
-    others = [part for part in parts.normalizers if part.get("pattern") != _WHITE_RUNS]
+    others = [part for part in parts.normalizers if not _shortens_runs(part, _WHITE_RUNS, " ")]
     if not {part["type"] for part in others} <= _CANONICAL:
         return NoRule(f"normalizers before CLIP's pattern: {_names(parts.normalizers)}")
     crosses = _no_literal_crosses(parts, drops_spaces=True)
@@ -230,7 +230,7 @@ def _find_metaspace(parts: _Components) -> CutRule | NoRule | None:
     if not parts.pre_tokenizers[0].get("split", True):
         return NoRule("Metaspace that does not split")
     for part in parts.normalizers:
-        known = part["type"] in _CANONICAL | _COMPATIBLE or part.get("pattern") == _SPACE_RUNS
+        known = part["type"] in _CANONICAL | _COMPATIBLE or _shortens_runs(part, _SPACE_RUNS, " ▁")
         strips_right = part["type"] == "Strip" and not part["strip_left"]
         if not known and not strips_right:
             return NoRule(f"normalizers before Metaspace: {_names(parts.normalizers)}")
@@ -254,7 +254,10 @@ def _find_white_space(parts: _Components) -> CutRule | NoRule | None:
             return NoRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE | {"BertNormalizer", "Strip"}
-        if not known and part.get("pattern") not in (_SPACE_RUNS, _WHITE_RUNS):
+        # The mark that Metaspace writes ends a word as white space does, where Metaspace comes along.
+        ends = " ▁" if any(other["type"] == "Metaspace" for other in rest) else " "
+        shortens = _shortens_runs(part, _SPACE_RUNS, ends) or _shortens_runs(part, _WHITE_RUNS, " ")
+        if not known and not shortens:
             return NoRule(f"normalizers before white space: {_names(parts.normalizers)}")
     return _no_literal_crosses(parts, drops_spaces=True) or CutRule(
         "white space",
@@ -262,6 +265,12 @@ def _find_white_space(parts: _Components) -> CutRule | NoRule | None:
         separators=_WHITE_SPACE,
         needs_ascii_neighbours=not parts.normalizer_types() <= _CANONICAL | {"BertNormalizer"},
     )
+
+
+def _shortens_runs(part: dict[str, Any], pattern: dict[str, str], contents: str) -> bool:
+    """Tell whether a normalizer replaces runs of white space by one of these characters, and does no more."""
+    content = part.get("content")
+    return part["type"] == "Replace" and part["pattern"] == pattern and content in tuple(contents)
 
 
 def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> CutRule | NoRule:
@@ -294,7 +303,11 @@ def _make_literals(added: list[dict[str, Any]], *, is_normalized: bool) -> tuple
         if not literal.content or any(map(str.isspace, token["content"])):
             return NoRule("an added token holds white space")
         first = literal.content[:1]
-        if literal.normalized and (first not in _ASCII_PUNCTUATION or first in _MADE_BY_DECOMPOSITION):
+        is_plain = first in _ASCII_PUNCTUATION and first not in _MADE_BY_DECOMPOSITION
+        # Its content is normalized too before it is searched for; of ASCII only the case may change.
+        if literal.normalized and not (
+            is_plain and token["content"].isascii() and token["content"].isprintable()
+        ):
             return NoRule("an added token is searched for in normalized text")
         literals.append(literal)
     return tuple(literals)

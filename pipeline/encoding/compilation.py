@@ -13,9 +13,9 @@ from numba.core.caching import IndexDataCacheFile
 
 
 def _digest_sources() -> str:
-    """Digest every file here: numba's cache looks at a function's own file, and not at what it calls."""
-    folder = files(__package__)
-    sources = sorted((file.name, file.read_bytes()) for file in folder.iterdir() if file.is_file())
+    """Digest every module here: numba's cache looks at a function's own file, and not at what it calls."""
+    modules = [file for file in files(__package__).iterdir() if file.name.endswith(".py")]
+    sources = sorted((file.name, file.read_bytes()) for file in modules)
     return hashlib.sha256(repr(sources).encode()).hexdigest()[:12]
 
 

@@ -226,8 +226,20 @@ def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
     Returns
     -------
     pyarrow.ListArray of length N
+
+    Raises
+    ------
+    DataError
+        If there are more elements than its offsets can count, 2**31.
     """
     rows, width = vectors.shape
+    if rows * width > np.iinfo(np.int32).max:
+        raise DataError(
+            "too many vectors for one Arrow list array",
+            got=f"{rows} of width {width}",
+            expected=f"at most {np.iinfo(np.int32).max // width}",
+            remedy="embed in smaller batches",
+        )
     values = pa.array(vectors.reshape(-1))
     # The element is named as Spark names it, so that the types are equal and nothing is cast.
     kind = pa.list_(pa.field("element", values.type, nullable=False))

@@ -270,9 +270,10 @@ def add_entry(
 
 @compile_part
 def _answer_of(entry: int, entries: np.ndarray, tokens: np.ndarray) -> int:
-    """Return the packed answer of an entry: its only token where it is short and has one, else itself."""
+    """Return the packed answer of an entry: its token where it is short and has no more, else itself."""
     answer = np.int64(entry)
-    if entries[entry, TOKEN_COUNT] == 1 and entries[entry, IS_LONG] == 0:
+    is_one = entries[entry, TOKEN_COUNT] == 1 and entries[entry, UNKNOWN] == 0
+    if is_one and entries[entry, IS_LONG] == 0:
         answer = ~np.int64(tokens[entries[entry, TOKEN_START]])
     return pack_answer(answer, entries[entry, IS_LONG])
 

@@ -14,14 +14,16 @@ import pyarrow as pa
 from pipeline.encoding.encoder import Encoded, list_array
 
 SCALE_SUFFIX = "_scale"
+_LARGEST_HALF = np.float32(np.finfo(np.float16).max)
 
 
 class VectorType(StrEnum):
     """Element type of stored vectors.
 
     ``FLOAT32`` keeps them as they are. ``FLOAT16`` rounds each element to half precision and stores it as
-    float: 11 significant bits, and the bits that are zero now compress away. ``INT8`` stores integers from
-    -127 to 127 and one float per vector, in a column of its own, by which they are multiplied.
+    float: 11 significant bits, and the bits that are zero now compress away; beyond 65,504 it saturates.
+    ``INT8`` stores integers from -127 to 127 and one float per vector, in a column of its own, by which they
+    are multiplied.
     """
 
     FLOAT32 = "float32"
@@ -52,11 +54,12 @@ def to_columns(encoded: Encoded, name: str, kind: VectorType) -> dict[str, pa.Ar
     if kind is VectorType.FLOAT32:
         return {name: encoded.to_arrow()}
     if kind is VectorType.FLOAT16:
-        rounded = encoded.vectors.astype(np.float16).astype(np.float32)
+        rounded = encoded.vectors.clip(-_LARGEST_HALF, _LARGEST_HALF).astype(np.float16).astype(np.float32)
         return {name: list_array(rounded, encoded.is_null)}
     scales = np.abs(encoded.vectors).max(axis=1, initial=0.0) / np.float32(127)
-    factors = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
-    integers = np.rint(encoded.vectors * factors[:, None]).clip(-127, 127).astype(np.int8)
+    column = scales[:, None]
+    shares = np.divide(encoded.vectors, column, out=np.zeros_like(encoded.vectors), where=column > 0)
+    integers = np.rint(shares).clip(-127, 127).astype(np.int8)
     mask = encoded.is_null if encoded.is_null.any() else None
     return {
         name: list_array(integers, encoded.is_null),

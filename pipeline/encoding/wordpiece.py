@@ -20,6 +20,8 @@ from pipeline.encoding.hashing import slot_of
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _GOES_ON = np.uint64(0x5851F42D4C957F2D)
+# BERT's limit is 100.
+_MOST_CHARACTERS = 10_000
 
 
 class WordPieces(NamedTuple):
@@ -95,7 +97,8 @@ def make_word_pieces(tokenizer_json: str, unknown_token_id: int | None) -> WordP
     if model.get("type", "WordPiece") != "WordPiece" or "max_input_chars_per_word" not in model:
         return None
     unknown = model["vocab"].get(model["unk_token"])
-    if unknown is None:  # the library refuses an unknown word then
+    # Without an unknown token the library refuses unknown words; words of any length need room of any size.
+    if unknown is None or model["max_input_chars_per_word"] > _MOST_CHARACTERS:
         return None
     prefix: str = model["continuing_subword_prefix"]
     pieces = [(token.encode(), False, id_) for token, id_ in model["vocab"].items()]

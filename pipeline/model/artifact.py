@@ -19,7 +19,7 @@ from pyarrow import fs as pafs
 from safetensors import SafetensorError
 
 from pipeline.errors import ModelError, OutputError
-from pipeline.location import Location, locate
+from pipeline.location import Location, locate, without_credentials
 from pipeline.model.card import make_card
 from pipeline.model.table import StaticTable
 
@@ -39,7 +39,7 @@ class Artifact:
     table : StaticTable
         What embeds.
     uri : str
-        Where it was read from.
+        Where it was read from, without credentials.
     provenance : dict
         Teacher, recipe and package versions, as recorded when it was published.
     quality : dict
@@ -70,6 +70,7 @@ def refuse_existing_model(uri: str) -> Location:
         If something is there already, or the place can't be reached.
     """
     location = locate(uri, error=OutputError)
+    uri = without_credentials(uri)
     try:
         taken = location.type() != pafs.FileType.NotFound
     except OSError as error:
@@ -108,6 +109,7 @@ def publish(table: StaticTable, uri: str, *, provenance: dict[str, Any], quality
     stores ``lakevec.json`` is written last: a folder without it is refused by `load`.
     """
     target = refuse_existing_model(uri)
+    uri = without_credentials(uri)
     files = _table_files(table, provenance)
     manifest = _manifest(table, files, provenance, quality)
     files["README.md"] = make_card(manifest).encode()
@@ -147,6 +149,7 @@ def load(uri: str) -> Artifact:
         the model's fingerprint. The message names the file.
     """
     folder = locate(uri, error=ModelError)
+    uri = without_credentials(uri)
     manifest = _read_manifest(folder, uri)
     content = {name: _read_checked(folder, name, entry) for name, entry in manifest["files"].items()}
     try:

@@ -59,6 +59,13 @@ class StaticTable:
                 got=f"{size} tokens and {len(self.embeddings)} rows",
                 expected="one row per token",
             )
+        last = max(tokenizer.get_vocab(with_added_tokens=True).values())
+        if last >= size:
+            raise ModelError(
+                "tokenizer has token ids beyond the table's rows",
+                got=str(last),
+                expected=f"ids from 0 to {size - 1}, without a gap",
+            )
         object.__setattr__(self, "unknown_token_id", find_unknown_token_id(tokenizer))
         object.__setattr__(self, "fingerprint", self._compute_fingerprint())
 

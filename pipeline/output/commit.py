@@ -22,7 +22,7 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from pipeline.errors import CommitError, OutputError
-from pipeline.location import Location, locate
+from pipeline.location import Location, locate, without_credentials
 from pipeline.output.manifest import FileEntry
 
 OWN_FOLDER = "_lakevec"
@@ -41,12 +41,13 @@ class OutputFolder:
     """
 
     def __init__(self, uri: str, run_id: str) -> None:
-        self._uri = uri
+        self._uri = without_credentials(uri)
         self._location = locate(uri, error=OutputError)
         self._own = self._location / OWN_FOLDER
         self._staging = self._own / "staging" / run_id
         self._moved: list[Location] = []
         self._made: list[Location] = []
+        self._written: list[Location] = []
         self._existed = False
 
     @property
@@ -91,7 +92,7 @@ class OutputFolder:
         ------
         CommitError
             If rows or bytes are not what the tasks said, or somebody else wrote to the output meanwhile.
-            Nothing is left behind then.
+            `abandon` removes what is there then.
         """
         self._check_counts(entries, rows_read)
         with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
@@ -111,7 +112,7 @@ class OutputFolder:
 
     def abandon(self) -> None:
         """Remove everything that this run wrote; an output that was not there before is gone again."""
-        for file in self._moved:
+        for file in (*self._moved, *self._written):
             file.filesystem.delete_file(file.path)
         for folder in reversed(self._made):
             if not folder.list():
@@ -166,7 +167,9 @@ class OutputFolder:
             )
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
-        (self._own / name).write_bytes((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        file = self._own / name
+        file.write_bytes((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        self._written.append(file)
 
 
 def _parents(entries: Sequence[FileEntry]) -> list[str]:

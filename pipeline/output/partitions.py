@@ -33,7 +33,7 @@ def split_by_partition(
     pyarrow.RecordBatch
         Its rows, in their order.
     """
-    if not names:
+    if not names or not batch.num_rows:
         yield "", batch
         return
     codes = np.zeros(batch.num_rows, dtype=np.int64)

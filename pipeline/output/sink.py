@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,14 +29,13 @@ class FileLayout:
     Parameters
     ----------
     embedding_columns : tuple of str
-        Columns that hold vectors: stored without dictionary and statistics, since vectors have no order.
+        Columns that hold vectors: stored without statistics, since vectors have no order.
     compression : str
         Codec of all other columns.
     metadata : dict of str to str
         Key-value pairs for the footer: the run's and the model's identity.
     compact : bool, default=False
-        Whether vectors are worth compressing, byte plane by byte plane; unit vectors of full precision hardly
-        shrink.
+        Whether vectors are worth compressing; unit vectors of full precision hardly shrink.
     target_bytes : int, default=2**29
         A file that reaches this size is closed, and the task begins another.
     """
@@ -181,7 +181,9 @@ class _File:
             table = table.cast(schema)
         if self._writer is None:
             self._writer = self._create(table.schema)
-        self._writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
+        # Of equal size, so that no group is a stub.
+        groups = -(-table.num_rows // _ROW_GROUP_ROWS)
+        self._writer.write_table(table, row_group_size=-(-table.num_rows // groups))
 
     def finish(self) -> FileEntry:
         self.write_row_group()
@@ -192,9 +194,13 @@ class _File:
         return FileEntry(self.name, self._rows, size, counts)
 
     def abort(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._stream.close()
+        # On a full disk, say, closing fails as writing did; the first error is the one to tell.
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if self._writer is not None:
+                self._writer.close()
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if self._stream is not None:
+                self._stream.close()
 
     def _create(self, schema: pa.Schema) -> pq.ParquetWriter:
         filesystem = self._place.filesystem
@@ -202,14 +208,22 @@ class _File:
         self._stream = filesystem.open_output_stream(self._place.path, compression=None)
         embeddings = [f"{column}.list.element" for column in self._layout.embedding_columns]
         others = [path for path in _leaf_paths(schema) if path not in embeddings]
+        # Parquet has no integers of one byte, so small ones are stored as indices of a dictionary, a byte each.
+        # Rounded floats are stored byte plane by byte plane.
+        integers = [
+            f"{column}.list.element"
+            for column in self._layout.embedding_columns
+            if pa.types.is_integer(schema.field(column).type.value_type)
+        ]
+        floats = [path for path in embeddings if path not in integers]
         is_compact = self._layout.compact
         codecs = dict.fromkeys(others, self._layout.compression.upper())
         return pq.ParquetWriter(
             self._stream,
             schema.with_metadata(self._layout.metadata),
             compression=codecs | dict.fromkeys(embeddings, "ZSTD") if is_compact else codecs,
-            use_byte_stream_split=embeddings if is_compact else False,
-            use_dictionary=others,
+            use_byte_stream_split=floats if is_compact else False,
+            use_dictionary=others + integers,
             write_statistics=others,
         )
 

@@ -1,0 +1,108 @@
+"""What executors run in a benchmark and nowhere else; it imports nothing that executors lack.
+
+Peers import their libraries inside, where the libraries are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts
+from udfs.embed_task import EmbedTask
+from udfs.worker_cache import forget_encoders
+
+# Of this worker process: the run that it worked for last, and the models of peers.
+_seen: dict[str, Any] = {}
+
+
+class ColdTask(EmbedTask):
+    """The same task, but every run begins with an empty memo, as a job of its own would."""
+
+    def make_encoder(self) -> Encoder:
+        """Return this worker's encoder, a new one in every run."""
+        if _seen.get("run") != self.run_id:
+            forget_encoders()
+            _seen["run"] = self.run_id
+        return super().make_encoder()
+
+
+class CeilingTask(EmbedTask):
+    """The same task with vectors that cost nothing: what remains is Spark, Arrow and Parquet."""
+
+    def make_encoder(self) -> Any:
+        """Return what stands for an encoder."""
+        return _Constant(super().make_encoder().dimensions)
+
+
+class _Constant:
+    """Gives every batch the same random vectors."""
+
+    def __init__(self, dimensions: int) -> None:
+        self._vectors = np.empty((0, dimensions), dtype=np.float32)
+
+    def encode(self, texts: pa.Array) -> Encoded:
+        if len(self._vectors) < len(texts):
+            shape = (len(texts), self._vectors.shape[1])
+            self._vectors = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        counts = EncodingCounts(rows=len(texts))
+        return Encoded(self._vectors[: len(texts)], np.zeros(len(texts), dtype=bool), counts)
+
+
+def embed_with_model2vec(model: str) -> Callable[[pd.Series], pd.Series]:
+    """Make the function that one would write with model2vec.
+
+    Parameters
+    ----------
+    model : str
+        Folder of a published model.
+
+    Returns
+    -------
+    callable
+        For a pandas UDF.
+    """
+
+    def embed_texts(texts: pd.Series) -> pd.Series:
+        from model2vec import StaticModel
+
+        from jobs.benchmarks import tasks  # this very function is pickled with globals of its own
+
+        if "model2vec" not in tasks._seen:
+            tasks._seen["model2vec"] = StaticModel.from_pretrained(model)
+        strings = texts.fillna("").tolist()
+        vectors = tasks._seen["model2vec"].encode(strings, max_length=None, use_multiprocessing=False)
+        return pd.Series(list(vectors))
+
+    return embed_texts
+
+
+def embed_with_static_embedding(model: str) -> Callable[[pd.Series], pd.Series]:
+    """Make the function that one would write with Sentence Transformers' StaticEmbedding.
+
+    Parameters
+    ----------
+    model : str
+        Folder of a published model.
+
+    Returns
+    -------
+    callable
+        For a pandas UDF.
+    """
+
+    def embed_texts(texts: pd.Series) -> pd.Series:
+        from sentence_transformers import SentenceTransformer
+
+        from jobs.benchmarks import tasks
+
+        if "static embedding" not in tasks._seen:
+            tasks._seen["static embedding"] = SentenceTransformer(model, device="cpu")
+        vectors = tasks._seen["static embedding"].encode(texts.fillna("").tolist(), batch_size=1024)
+        return pd.Series(list(vectors))
+
+    return embed_texts
