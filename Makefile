@@ -6,10 +6,10 @@ PIP    := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 SETUP  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format dist clean
+.PHONY: help setup demo test check format benchmark dist clean
 
 help: ## show these verbs
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: $(VENV)/.dev ## everything for development, into .venv
 
@@ -28,12 +28,16 @@ format: $(VENV)/.dev ## rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+benchmark: $(VENV)/.dev ## kernel and job beside their peers, into ./bench; options as BENCHMARK="..."
+	test -d demo/model || $(BIN)/lakevec demo
+	$(BIN)/lakevec benchmark --model demo/model --output bench $(BENCHMARK)
+
 dist: $(VENV)/.dev ## a wheel, and the same as lakevec.zip for --py-files
 	$(BIN)/python -m build --wheel --outdir dist .
 	cp dist/lakevec-*.whl dist/lakevec.zip
 
 clean: ## remove all that the verbs made
-	rm -rf $(VENV) dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist demo bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

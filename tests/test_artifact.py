@@ -14,7 +14,7 @@ from pyarrow import fs as pafs
 
 from pipeline.encoding.encoder import Encoder
 from pipeline.errors import ModelError, OutputError
-from pipeline.location import Location
+from pipeline.location import Location, absolute_uri, locate
 from pipeline.model import artifact
 from pipeline.model.artifact import load, publish
 from pipeline.model.table import StaticTable
@@ -272,3 +272,21 @@ def test_without_normalisation_sentence_transformers_agrees_but_for_unknown_toke
     theirs = SentenceTransformer(str(model), device="cpu").encode(texts)
     assert np.abs(ours[:2] - theirs[:2]).max() <= 1e-6
     assert theirs[2].tolist() == (ours[2] / 2).tolist()
+
+
+def test_token_ids_with_a_gap_are_refused() -> None:
+    """Nothing checks ids when rows are added up."""
+    tokenizer = make_word_tokenizer(["[UNK]", "a"])
+    document = json.loads(tokenizer.to_str())
+    document["model"]["vocab"]["zzz"] = 400_000
+    with pytest.raises(
+        ModelError, match=r"token ids beyond the table's rows: got 400000; expected ids from 0 to 2"
+    ):
+        StaticTable(np.zeros((3, 2), np.float32), json.dumps(document))
+
+
+@pytest.mark.parametrize("name", ["hdfs:/user/me/out", "dbfs:/out", "s3a:/bucket/x", "viewfs://cluster/x"])
+def test_names_with_a_scheme_never_become_local_folders(name: str) -> None:
+    assert absolute_uri(name) == name
+    with pytest.raises(OutputError, match="can't reach"):
+        locate(name, error=OutputError)

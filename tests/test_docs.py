@@ -32,7 +32,10 @@ def settings_table(kind: type[Settings]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("embed", EmbedSettings), ("distill", DistillSettings)])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("embed", EmbedSettings), ("distill", DistillSettings), ("benchmark", BenchmarkSettings)],
+)
 def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) -> None:
     readme = (ROOT / "README.md").read_text()
     found = re.search(f"<!-- {name} settings -->\n(.*?)<!-- /{name} settings -->", readme, re.DOTALL)
@@ -91,7 +94,7 @@ def test_readers_take_small_vectors_as_the_output_page_says(
 
     by_spark, by_pandas, by_polars = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     found: dict[str, Any] = {"spark": spark}
-    exec(by_spark, found)
+    exec(by_spark.replace("lake/", f"{tmp_path}/lake/"), found)  # Spark's folder is another
     rows = [row.vector for row in found["exact"].collect()]
     exec(by_pandas, found)
     exec(by_polars, found)

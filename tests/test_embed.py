@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.embed import main
+from jobs.spark_sink import choose_sink, probe_output
 from pipeline.encoding.encoder import Encoder
+from pipeline.errors import OutputError
 from pipeline.model.artifact import load
+from pipeline.output.commit import OutputFolder
+from pipeline.settings import EmbedSettings
 
 pytestmark = [
     pytest.mark.usefixtures("spark"),
@@ -367,3 +372,71 @@ def test_sink_that_can_not_write_is_refused(
     more = ["--vector-type", "int8", "--output-format", "orc"]
     assert run(tiny_model, tmp_path / "in.parquet", tmp_path / "out", *more, text="text") == 2
     assert "Spark's own writer stores vectors as float32" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("columns", "got"),
+    [
+        (["k", "k"], "partition column 'k': got string; expected once, a column of plain values"),
+        (["b"], "partition column 'b': got binary"),
+        (["v"], "partition column 'v': got variant"),
+        (["c"], "partition column 'c': got string collate UTF8_LCASE"),
+        (["text"], "partition column 'text': got string; expected once, a column of plain values"),
+        (["a"], "partition column 'a': got array<int>"),
+    ],
+    ids=["twice", "binary", "variant", "collated", "embedded", "nested"],
+)
+def test_columns_that_can_not_name_folders_are_refused(
+    columns: list[str],
+    got: str,
+    tiny_model: str,
+    tmp_path: Path,
+    spark: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spark.sql(
+        "SELECT 'north' AS text, 'k' AS k, X'ff' AS b, parse_json('1') AS v, 'c' COLLATE UTF8_LCASE AS c,"
+        " array(1) AS a"
+    ).createOrReplaceTempView("odd")
+    argv = ["--model", tiny_model, "--input", "odd", "--format", "table", "--text", "text", "--keep", "k"]
+    argv += ["--output", str(tmp_path / "out"), "--partition-by", *columns]
+    refuse(argv, 2, got, capsys, tmp_path / "out")
+
+
+@pytest.mark.parametrize("sink", ["direct", "spark"])
+def test_embedding_column_may_take_the_name_of_a_text_that_is_dropped(
+    sink: str, tiny_model: str, lake: Path, tmp_path: Path, spark: Any
+) -> None:
+    (tmp_path / "out").mkdir()  # an empty folder is free
+    words = ["--keep", "id", "--embedding-column", "{column}", "--sink", sink]
+    assert run(tiny_model, lake, tmp_path / "out", *words) == 0
+    rows = spark.read.parquet(str(tmp_path / "out")).orderBy("id").collect()
+    assert [row["body text"] for row in rows] == VECTORS
+
+
+def test_auto_says_why_spark_writes(
+    tiny_model: str, lake: Path, tmp_path: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_model, lake, tmp_path / "out", "--output-format", "orc") == 0
+    assert "sink: Spark's own writer, since format orc is written by Spark\n" in capsys.readouterr().out
+    assert spark.read.orc(str(tmp_path / "out")).count() == 5
+
+
+def test_auto_takes_sparks_writer_where_tasks_can_not_write(
+    tiny_model: str, lake: Path, tmp_path: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scheme that Hadoop knows and pyarrow does not; Hadoop's viewfs would need a mount table."""
+    settings = EmbedSettings(model="m", input=["i"], text=["t"], output="viewfs:/lake/out")
+    assert choose_sink(settings) == "spark out of reach"
+    assert "sink: Spark's own writer, since tasks can't write there themselves (can't reach" in (
+        capsys.readouterr().out
+    )
+    with pytest.raises(OutputError, match="sink 'direct' can't write this output"):
+        choose_sink(settings.model_copy(update={"sink": "direct"}))
+
+
+def test_a_task_tries_to_write_first(tmp_path: Path, spark: Any) -> None:
+    assert probe_output(spark, OutputFolder(str(tmp_path / "out"), "r1")) == ""
+    assert not (tmp_path / "out").exists()
+    told = probe_output(spark, OutputFolder("/proc/none", "r1"))
+    assert re.fullmatch(r"a task can't write to the output \(\w+\)", told)

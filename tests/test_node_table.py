@@ -16,6 +16,7 @@ from pipeline.errors import DataError
 from pipeline.model.table import StaticTable
 from udfs import worker_cache
 from udfs.node_table import NodeTable, make_node_table
+from udfs.shipped_code import MACHINE_CODE_FOLDER, unpack
 
 Shipped = tuple[NodeTable, dict[str, bytes]]
 
@@ -161,3 +162,42 @@ def test_shipped_code_runs_and_compiles_once_where_it_can(tmp_path: Path, cache:
     unpacked = ["code-" in file for file, _, _ in said]
     assert unpacked == {"writable": [True, True], "not writable": [False, False]}[cache]
     assert [hits for _, hits, _ in said] == {"writable": ["0", "1"], "not writable": ["0", "0"]}[cache]
+
+
+def make_archive(folder: Path, *, machine_code: str = "") -> Path:
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / "lakevec.zip", "w") as content:
+        content.writestr("pipeline/__init__.py", "x = 1\n")
+        content.writestr("pipeline/errors.py", "y = 2\n")
+        content.writestr("udfs/__init__.py", "")
+        if machine_code:
+            content.writestr(f"{MACHINE_CODE_FOLDER}/{machine_code}.nbi", machine_code)
+    return folder / "lakevec.zip"
+
+
+def test_code_is_unpacked_once_and_again_where_a_part_was_tidied_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_DIRS", str(tmp_path / "node"))
+    folder = unpack(make_archive(tmp_path / "one"))
+    assert sorted(file.name for file in folder.rglob("*.py")) == ["__init__.py", "errors.py"]
+    made = folder.stat().st_ino
+    assert unpack(make_archive(tmp_path / "two")) == folder
+    assert folder.stat().st_ino == made
+    (folder / "pipeline" / "errors.py").unlink()
+    assert unpack(make_archive(tmp_path / "two")) == folder
+    assert (folder / "pipeline" / "errors.py").read_text() == "y = 2\n"
+    assert [file.name for file in folder.parent.iterdir()] == [folder.name]
+
+
+def test_machine_code_is_added_to_code_that_lies_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_DIRS", str(tmp_path / "node"))
+    folder = unpack(make_archive(tmp_path / "one"))
+    assert unpack(make_archive(tmp_path / "two", machine_code="loop")) == folder
+    assert (folder / MACHINE_CODE_FOLDER / "loop.nbi").read_text() == "loop"
+    (folder / MACHINE_CODE_FOLDER / "loop.nbi").write_text("compiled here meanwhile")
+    unpack(make_archive(tmp_path / "three", machine_code="loop"))
+    assert (folder / MACHINE_CODE_FOLDER / "loop.nbi").read_text() == "compiled here meanwhile"
+    assert len(list((folder / MACHINE_CODE_FOLDER).iterdir())) == 1

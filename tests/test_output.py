@@ -73,6 +73,21 @@ def test_row_groups_stay_readable(output: OutputFolder) -> None:
     assert max(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)) <= 32_768
 
 
+def test_no_row_group_is_a_stub(output: OutputFolder) -> None:
+    with TaskFiles(output.staging, "a", LAYOUT) as files:
+        for start in range(0, 160_000, 10_000):
+            files.write(batch(10_000, start), {})
+        (entry,) = files.close()
+    metadata = pq.read_metadata(Path(output.staging.path) / entry.name)
+    assert {metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)} == {20_000}
+
+
+def test_rows_without_rows_have_no_folder() -> None:
+    assert [
+        (folder, part.num_rows) for folder, part in split_by_partition(batch(0), ["k"], [pa.array([])])
+    ] == [("", 0)]
+
+
 def test_partition_without_rows_leaves_no_file(output: OutputFolder, folder: Path) -> None:
     with TaskFiles(output.staging, "a", LAYOUT) as files:
         files.write(batch(0), {})
@@ -204,14 +219,18 @@ def test_abandon_takes_back_files_that_were_moved(
 ) -> None:
     entries = [write(output, "a", 3)]
 
-    def fail(name: str, value: object) -> None:
+    write_json = output._write_json
+
+    def fail(name: str, value: dict[str, Any]) -> None:
         if name == "run.json":
             raise OSError("disk full")
+        write_json(name, value)
 
     monkeypatch.setattr(output, "_write_json", fail)
     with pytest.raises(OSError, match="disk full"):
         output.commit(entries, rows_read=3, record={})
     assert (folder / "a-000.parquet").exists()
+    assert (folder / "_lakevec" / "manifest.json").exists()
     output.abandon()
     assert not folder.exists()
 

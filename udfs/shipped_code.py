@@ -93,7 +93,7 @@ def _lay_down(content: zipfile.ZipFile, sources: list[zipfile.ZipInfo], folder: 
 
 def _write(target: Path, data: bytes) -> None:
     """Write a file that others see whole or not at all."""
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent)
     with os.fdopen(handle, "wb") as stream:
         stream.write(data)

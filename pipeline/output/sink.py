@@ -208,7 +208,7 @@ class _File:
         self._stream = filesystem.open_output_stream(self._place.path, compression=None)
         embeddings = [f"{column}.list.element" for column in self._layout.embedding_columns]
         others = [path for path in _leaf_paths(schema) if path not in embeddings]
-        # Parquet has no integers of one byte, so small ones are stored as indices of a dictionary, a byte each.
+        # Parquet has no integers of one byte: small ones are stored as indices of a dictionary, a byte each.
         # Rounded floats are stored byte plane by byte plane.
         integers = [
             f"{column}.list.element"
