@@ -22,10 +22,10 @@ PYSPARK = Path(pytest.importorskip("pyspark").__file__).parent
 @pytest.fixture(scope="module")
 def lake(general_texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lake")
-    for part in range(4):
-        texts = general_texts[part::4][:400]
+    for part in range(8):
+        texts = general_texts[part::8][:200]
         pq.write_table(
-            pa.table({"id": [f"{part}-{i}" for i in range(400)], "text": texts}), folder / f"{part}.parquet"
+            pa.table({"id": [f"{part}-{i}" for i in range(200)], "text": texts}), folder / f"{part}.parquet"
         )
     return folder
 
@@ -57,7 +57,7 @@ def words(model: str, lake: Path, output: Path, *more: str) -> list[str]:
 
 
 def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, tmp_path: Path) -> None:
-    """`python -m`, `lakevec`, `spark-submit`, and two real executors that get their code shipped."""
+    """One worker, eight, `spark-submit`, and two real executors that get their code shipped."""
     archive = tmp_path / "lakevec.zip"
     for package in ("pipeline", "udfs", "jobs"):
         shutil.copytree(
@@ -69,13 +69,16 @@ def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, 
     Path(shipped[0]).parent.mkdir()
     shutil.copy(ROOT / "jobs" / "embed.py", shipped[0])
     ways = {
-        "module": [sys.executable, "-m", "jobs.embed", *words(minilm_model, lake, tmp_path / "module")],
+        "module": [
+            *[sys.executable, "-m", "jobs.embed", "--master", "local[1]"],
+            *words(minilm_model, lake, tmp_path / "module"),
+        ],
         "script": [
             sys.executable,
             "-c",
             "import sys; from jobs.cli import main; sys.exit(main())",
             "embed",
-            *words(minilm_model, lake, tmp_path / "script", "--batch-rows", "77"),
+            *words(minilm_model, lake, tmp_path / "script", "--batch-rows", "77", "--master", "local[8]"),
         ],
         "submit": [
             *submit,

@@ -85,6 +85,8 @@ def write_report(
 ) -> None:
     """Write ``benchmark.json``, ``benchmark.md`` and, where matplotlib is installed, ``benchmark.png``.
 
+    What was compared with nothing is not plotted.
+
     Parameters
     ----------
     folder : Path
@@ -117,7 +119,9 @@ def write_report(
         print("no plot: matplotlib is not installed (pip install 'lakevec[benchmark]')")
         return
     matplotlib.use("Agg")
-    _plot([comparison for comparison in comparisons if comparison.rates], folder / "benchmark.png")
+    plotted = [comparison for comparison in comparisons if len(comparison.rates) > 1]
+    if plotted:
+        _plot(plotted, folder / "benchmark.png")
 
 
 def _plot(comparisons: list[Comparison], file: Path) -> None:
