@@ -15,7 +15,8 @@ from pipeline.encoding import memo_arrays as layout
 from pipeline.encoding.characters import Characters
 from pipeline.encoding.chunk_ends import make_cut_tables
 from pipeline.encoding.chunking import CutRule
-from pipeline.encoding.memo_arrays import MemoArrays, answer_entries, fill_slots
+from pipeline.encoding.memo_arrays import MemoArrays
+from pipeline.encoding.memo_entries import answer_entries, fill_slots
 from pipeline.encoding.scanning import READ_AHEAD, scan_bytes, scan_spaces, scan_words
 from pipeline.encoding.wordpiece import WordPieces, make_word_pieces, most_word_bytes
 from pipeline.errors import DataError

@@ -9,18 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.encoding.characters import (
-    ALONE,
-    DROPPED,
-    FOREIGN,
-    INVALID,
-    NEW,
-    WHITE,
-    CharacterTable,
-    read_character,
-)
+from pipeline.encoding.characters import CharacterTable
 from pipeline.encoding.chunk_ends import (
-    ISOLATED,
     LITERAL,
     SEPARATOR,
     CutTables,
@@ -29,46 +19,31 @@ from pipeline.encoding.chunk_ends import (
     may_be_literal,
     skip_separators,
 )
-from pipeline.encoding.compilation import compile_loop, compile_part
-from pipeline.encoding.hashing import (
-    keep_bytes,
-    letters_of,
-    load_word,
-    lower_letters,
-    put_byte,
-    trailing_zeros,
-)
+from pipeline.encoding.compilation import compile_loop
+from pipeline.encoding.hashing import keep_bytes, letters_of, load_word, lower_letters, trailing_zeros
 from pipeline.encoding.memo_arrays import (
-    CHARACTER,
     DONE,
     FULL_OCCURRENCES,
-    NEW_CHARACTER,
     NOT_UTF8,
     OCCURRENCES,
     ODD_TEXT,
     ROW,
     MemoArrays,
-    add_entry,
     find_long,
     find_short,
-    look_up_bytes,
     sign_long,
     unpack_answer,
 )
+from pipeline.encoding.memo_entries import add_entry, look_up_bytes
 from pipeline.encoding.vectorized import WINDOW, classify_window
 from pipeline.encoding.wordpiece import WordPieces
+from pipeline.encoding.words import FOR_LIBRARY, NORMALIZED, UNMARKED, look_up_odd
 
 # Bytes that must be readable behind the last text: a window, and eight bytes from its last one.
 READ_AHEAD = WINDOW + 8
 
 _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-# Begins the key of a word that was normalized here and is not ASCII; no text that is UTF-8 holds this byte.
-_NORMALIZED = 0xFF
-# In place of a word's length.
-_FOREIGN_WORD = -2
-# Of the same types as what they stand for: every other type is another compilation.
-_FOR_LIBRARY, _UNMARKED = np.int64(0), np.bool_(False)
 
 
 @compile_loop
@@ -103,7 +78,7 @@ def scan_spaces(
                 position += 1
             if occurrence >= len(occurrences):
                 return FULL_OCCURRENCES
-            packed = look_up_bytes(data, start, position, fold, _FOR_LIBRARY, _UNMARKED, pieces, memo)
+            packed = look_up_bytes(data, start, position, fold, FOR_LIBRARY, UNMARKED, pieces, memo)
             if packed < 0:
                 return -1 - packed
             occurrences[occurrence] = unpack_answer(packed)
@@ -196,7 +171,7 @@ def scan_words(
                         next_position = begin  # it may go on behind the window
                         break
                     if offset + run >= WINDOW - 1 or (odd >> offset) & ((_ONE << run) - _ONE):
-                        packed, next_position = _look_up_odd(data, begin, end, cut, pieces, characters, memo)
+                        packed, next_position = look_up_odd(data, begin, end, cut, pieces, characters, memo)
                         if packed < -1:
                             return -1 - packed
                         if packed >= 0:
@@ -216,7 +191,7 @@ def scan_words(
                 if packed < 0:
                     stop, is_long = begin + length, length > 8
                     packed = add_entry(
-                        data, begin, stop, fold, signature, is_long, slot, length, _UNMARKED, pieces, memo
+                        data, begin, stop, fold, signature, is_long, slot, length, UNMARKED, pieces, memo
                     )
                     if packed < 0:
                         return -1 - packed
@@ -228,98 +203,6 @@ def scan_words(
         memo.state[OCCURRENCES] = occurrence
         memo.state[ROW] = row + 1
     return DONE
-
-
-@compile_part
-def _look_up_odd(
-    data: np.ndarray,
-    begin: int,
-    end: int,
-    cut: CutTables,
-    pieces: WordPieces,
-    characters: CharacterTable,
-    memo: MemoArrays,
-) -> tuple[int, int]:
-    """Look up a chunk that is not all letters and digits, or is a long one.
-
-    Returns
-    -------
-    int
-        Packed answer; -1 where nothing is left of the chunk; else -1 - the reason to stop.
-    int
-        Where the chunk ends.
-    """
-    stop, first, length, count = begin, np.int64(0), np.int64(_FOREIGN_WORD), np.int64(0)
-    if cut.isolates:
-        stop, first, length, count = _read_word(data, begin, end, cut.classes, characters)
-        if length == NEW:
-            memo.state[CHARACTER] = stop
-            return np.int64(-1 - NEW_CHARACTER), begin
-        if length == INVALID:
-            return np.int64(-1 - NOT_UTF8), begin
-        if count == 0 and length != _FOREIGN_WORD:
-            return np.int64(-1), stop
-    if length > 0 and len(pieces.slots) > 0:
-        return look_up_bytes(
-            characters.word, first, length, cut.as_it_is, count, first == 0, pieces, memo
-        ), stop
-    if stop == begin:
-        while stop < end and not cut.classes[data[stop]] & (SEPARATOR | ISOLATED):
-            stop += 1
-    return look_up_bytes(data, begin, stop, cut.fold, _FOR_LIBRARY, _UNMARKED, pieces, memo), stop
-
-
-@compile_part
-def _read_word(
-    data: np.ndarray, begin: int, end: int, classes: np.ndarray, characters: CharacterTable
-) -> tuple[int, int, int, int]:
-    """Normalize one word of a BERT tokenizer into ``characters.word``, behind a byte that marks it.
-
-    Returns
-    -------
-    int
-        Where it ends; the character itself where it is `NEW`; `begin` where a character is foreign.
-    int
-        Where its key begins: 1 where it is all ASCII, and so the chunk that it is without accents; else 0.
-    int
-        Where its key ends, at 1 for a word that is too long to be known; or `NEW`, `INVALID`,
-        `_FOREIGN_WORD`.
-    int
-        Number of its characters.
-    """
-    word, kinds = characters.word, characters.kinds
-    put_byte(word, 0, _NORMALIZED)
-    position, first, length, count = begin, np.int64(1), np.int64(1), np.int64(0)
-    while position < end:
-        byte = data[position]
-        if classes[byte] & (SEPARATOR | ISOLATED):
-            break
-        code, size = read_character(data, position, end)
-        if code == INVALID:
-            return begin, first, np.int64(INVALID), count
-        kind = FOREIGN if code > 0xFFFF else kinds[code]
-        if kind == NEW:
-            return code, first, np.int64(NEW), count
-        if kind == FOREIGN:
-            return begin, first, np.int64(_FOREIGN_WORD), count
-        if count > 0 and kind in (WHITE, ALONE):
-            break
-        position += size
-        if kind in (WHITE, DROPPED):
-            continue
-        count += characters.counts[code]
-        for source in range(characters.starts[code], characters.ends[code]):
-            letter = characters.letters[source]
-            if letter >= 0x80:
-                first = np.int64(0)
-            if length < len(word):
-                put_byte(word, length, letter)
-            length += 1
-        if kind == ALONE:
-            break
-    if length > len(word):
-        first, length = np.int64(0), np.int64(1)
-    return position, first, length, count
 
 
 @compile_loop
@@ -350,7 +233,7 @@ def scan_bytes(
                     word_occurrence = occurrence
                     continue
             start = position
-            if data[start] == _NORMALIZED:
+            if data[start] == NORMALIZED:
                 return NOT_UTF8
             fold = cut.fold
             position, counted = end_word(data, start, first, end, cut)
@@ -363,7 +246,7 @@ def scan_bytes(
                     position += 1
             if occurrence >= len(memo.occurrences):
                 return FULL_OCCURRENCES
-            packed = look_up_bytes(data, start, position, fold, counted, _UNMARKED, pieces, memo)
+            packed = look_up_bytes(data, start, position, fold, counted, UNMARKED, pieces, memo)
             if packed < 0:
                 return -1 - packed
             memo.occurrences[occurrence] = unpack_answer(packed)
