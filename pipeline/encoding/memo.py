@@ -55,15 +55,15 @@ class ChunkMemo:
         Its cut rule.
     unknown_token_id : int or None
         Id that is counted and not kept.
-    most_entries : int, default=2**19
+    most_entries : int, default=2**18
         Chunks to remember.
-    most_key_bytes : int, default=2**24
+    most_key_bytes : int, default=2**23
         Bytes of their text to remember.
 
     Notes
     -----
     The bounds hold between batches: within one, the memo grows with the batch's own text. At the default
-    bounds it takes 64 bytes an entry, the text and 4 bytes a token: some 60 MB.
+    bounds it takes 64 bytes an entry, the text and 4 bytes a token: some 30 MB.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class ChunkMemo:
         rule: CutRule,
         unknown_token_id: int | None,
         *,
-        most_entries: int = 1 << 19,
-        most_key_bytes: int = 1 << 24,
+        most_entries: int = 1 << 18,
+        most_key_bytes: int = 1 << 23,
     ) -> None:
         self._tokenizer = tokenizer
         self._unknown_token_id = unknown_token_id
