@@ -46,12 +46,18 @@ def summarize(record: dict[str, Any]) -> str:
     if "memory" in record:
         memory = record["memory"]
         lines.append(
-            f"{memory['workers']} workers; the largest took {memory['worker_peak_bytes'] / 1e6:,.0f} MB,"
-            " the mapped table included"
+            f"{_count(memory['workers'], 'worker')}, of which the largest took"
+            f" {memory['worker_peak_bytes'] / 1e6:,.0f} MB, the mapped table included"
         )
-    written = f"{record['files']:,} files, {record['bytes'] / 1e6:,.1f} MB, " if "files" in record else ""
+    written = ""
+    if "files" in record:
+        written = f"{_count(record['files'], 'file')}, {record['bytes'] / 1e6:,.1f} MB, "
     lines.append(f"wrote {written}to {record['output']}")
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _summarize_column(column: str, counts: dict[str, Any]) -> str:
