@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## distil, embed and search real text in ./demo
 	$(BIN)/lakevec demo
 
 test: $(VENV)/.dev ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev ## style, lint and types, as CI does
 	$(BIN)/ruff format --check .

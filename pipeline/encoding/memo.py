@@ -122,7 +122,7 @@ class ChunkMemo:
         state = self._arrays.state
         if state[layout.ENTRIES] > self._most_entries or state[layout.KEY_BYTES] > self._most_key_bytes:
             self._arrays = _make_arrays()
-        self._arrays.state[[layout.OCCURRENCES, layout.ROW]] = 0
+        self._arrays.state[[layout.OCCURRENCES, layout.ROW, layout.PLACE]] = 0
         row_ends = np.zeros(len(is_null) + 1, dtype=np.int64)
         try:
             self._scan(data, offsets, is_null, row_ends)
@@ -253,7 +253,7 @@ def _make_arrays() -> MemoArrays:
         tokens=np.empty(2 * _FIRST_ENTRIES, dtype=np.int32),
         pending=np.empty(_FIRST_ENTRIES, dtype=np.int32),
         occurrences=np.empty(1 << 16, dtype=np.int32),
-        state=np.zeros(7, dtype=np.int64),
+        state=np.zeros(8, dtype=np.int64),
     )
 
 

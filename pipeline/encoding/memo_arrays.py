@@ -17,7 +17,7 @@ SIGNATURE, IS_LONG, KEY_START, KEY_LENGTH, TOKEN_COUNT, TOKEN_START, UNKNOWN, SL
 # An answer is a number of 32 bits: an entry, or below 0 the complement of a chunk's only token.
 _ANSWERS = 1 << 31
 # Fields of the state.
-ENTRIES, KEY_BYTES, TOKENS, PENDING, OCCURRENCES, ROW, CHARACTER = range(7)
+ENTRIES, KEY_BYTES, TOKENS, PENDING, OCCURRENCES, ROW, PLACE, CHARACTER = range(8)
 
 # Why a scan stopped.
 DONE, FULL_ENTRIES, FULL_KEYS, FULL_TOKENS, FULL_PENDING, FULL_OCCURRENCES = range(6)
@@ -42,8 +42,9 @@ class MemoArrays(NamedTuple):
         Entries that wait for the library.
     occurrences : int32 ndarray
         Answer for each chunk of the texts at hand, in text order.
-    state : int64 ndarray of shape (7,)
-        How much of each array is in use, the next text, and a character that is new.
+    state : int64 ndarray of shape (8,)
+        How much of each array is in use, the next text, the place in it where a scan stopped or 0, and a
+        character that is new.
     """
 
     slots: np.ndarray

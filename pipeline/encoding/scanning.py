@@ -19,7 +19,7 @@ from pipeline.encoding.chunk_ends import (
     may_be_literal,
     skip_separators,
 )
-from pipeline.encoding.compilation import compile_loop
+from pipeline.encoding.compilation import compile_loop, compile_part
 from pipeline.encoding.hashing import keep_bytes, letters_of, load_word, lower_letters, trailing_zeros
 from pipeline.encoding.memo_arrays import (
     DONE,
@@ -27,6 +27,7 @@ from pipeline.encoding.memo_arrays import (
     NOT_UTF8,
     OCCURRENCES,
     ODD_TEXT,
+    PLACE,
     ROW,
     MemoArrays,
     find_long,
@@ -116,7 +117,7 @@ def scan_words(
     characters : CharacterTable
         Of a BERT tokenizer.
     memo : MemoArrays
-        ``state[ROW]`` is the text to begin with.
+        ``state[ROW]`` is the text to begin with, ``state[PLACE]`` where in it.
     row_ends : int64 ndarray of shape (N + 1,)
         Receives, behind a first 0, the number of occurrences at each text's end.
 
@@ -134,20 +135,20 @@ def scan_words(
     slots, entries, keys, occurrences = memo.slots, memo.entries, memo.keys, memo.occurrences
     for row in range(memo.state[ROW], len(is_null)):
         occurrence = memo.state[OCCURRENCES]
-        position, end = offsets[row], offsets[row + 1]
+        position, end = max(offsets[row], memo.state[PLACE]), offsets[row + 1]
         if is_null[row]:
             position = end
         elif not cut.has_plain_words:
             return ODD_TEXT
         while position < end:
             if occurrence + WINDOW > len(occurrences):
-                return FULL_OCCURRENCES
+                return _stop_at(position, occurrence, FULL_OCCURRENCES, memo)
             words, printable, white = classify_window(data, position)
             inside = min(end - position, WINDOW)
             here = _ALL if inside == WINDOW else (_ONE << np.uint64(inside)) - _ONE
             odd = ~(printable | white) & here
             if odd and cut.needs_ascii:
-                return ODD_TEXT
+                return _stop_at(0, row_ends[row], ODD_TEXT, memo)
             isolated = np.uint64(0)
             if cut.isolates:
                 isolated = printable & ~words & here
@@ -162,7 +163,7 @@ def scan_words(
                 length = np.int64(1)
                 if (isolated >> offset) & _ONE:
                     if cut.classes[data[begin]] & LITERAL and may_be_literal(data, begin, end, cut):
-                        return ODD_TEXT
+                        return _stop_at(0, row_ends[row], ODD_TEXT, memo)
                     signature = np.uint64(data[begin])
                     packed, slot = find_short(signature, slots)
                 else:
@@ -173,7 +174,7 @@ def scan_words(
                     if offset + run >= WINDOW - 1 or (odd >> offset) & ((_ONE << run) - _ONE):
                         packed, next_position = look_up_odd(data, begin, end, cut, pieces, characters, memo)
                         if packed < -1:
-                            return -1 - packed
+                            return _stop_at(begin, occurrence, -1 - packed, memo)
                         if packed >= 0:
                             occurrences[occurrence] = unpack_answer(packed)
                             occurrence += 1
@@ -194,7 +195,7 @@ def scan_words(
                         data, begin, stop, fold, signature, is_long, slot, length, UNMARKED, pieces, memo
                     )
                     if packed < 0:
-                        return -1 - packed
+                        return _stop_at(begin, occurrence, -1 - packed, memo)
                 occurrences[occurrence] = unpack_answer(packed)
                 occurrence += 1
                 begins &= begins - _ONE
@@ -202,7 +203,16 @@ def scan_words(
         row_ends[row + 1] = occurrence
         memo.state[OCCURRENCES] = occurrence
         memo.state[ROW] = row + 1
+        memo.state[PLACE] = 0
     return DONE
+
+
+@compile_part
+def _stop_at(place: int, occurrence: int, status: int, memo: MemoArrays) -> int:
+    """Note where the scan of a text goes on, 0 for its beginning, so that long texts aren't read again."""
+    memo.state[PLACE] = place
+    memo.state[OCCURRENCES] = occurrence
+    return status
 
 
 @compile_loop
