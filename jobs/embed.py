@@ -84,7 +84,11 @@ def embed(call: Call[EmbedSettings], *, task_type: type[EmbedTask] | None = None
     if sink != "direct":
         check_spark_sink(settings)
     print(effective_settings(settings), flush=True)
-    conf = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows), **settings.conf}
+    conf = {
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
+        "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
+        **settings.conf,
+    }
     with open_session(
         "lakevec embed",
         master=settings.master,

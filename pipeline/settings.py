@@ -104,6 +104,11 @@ class EmbedSettings(Settings):
     output_format: str = Field(
         default="parquet", description="format of the output; any but parquet is written by Spark"
     )
+    input_split_mb: int = Field(
+        default=32,
+        ge=1,
+        description="megabytes of input files per task; what a task writes is some seven times larger",
+    )
     batch_rows: int = Field(default=10_000, ge=1, description="rows that Spark hands to Python at a time")
     node_dir: str | None = Field(
         default=None,

@@ -30,8 +30,9 @@ def test_unknown_key_names_the_known_ones_and_the_nearest(tmp_path: Path) -> Non
         load_settings(EmbedSettings, write(tmp_path, "batchrows: 3\n"), REQUIRED)
     assert str(caught.value) == (
         "embed.yaml: unknown key 'batchrows': expected one of batch_rows, compression, conf, "
-        "embedding_column, format, input, keep, master, max_tokens, model, node_dir, option, output, "
-        "output_format, partition_by, sink, target_file_mb, text, vector_type; did you mean 'batch_rows'?"
+        "embedding_column, format, input, input_split_mb, keep, master, max_tokens, model, node_dir, option, "
+        "output, output_format, partition_by, sink, target_file_mb, text, vector_type; "
+        "did you mean 'batch_rows'?"
     )
 
 
