@@ -17,8 +17,10 @@ from jobs.benchmarks.bench import Bench, machine_cpus
 from jobs.benchmarks.distill_part import measure_distill
 from jobs.benchmarks.report import describe_machine, show_comparison, write_report
 from jobs.benchmarks.timing import Comparison, bind_to_cpus
+from jobs.benchmarks.warm_up import measure_warm_up
 from jobs.command_line import Call, run_job
 from jobs.summary import effective_settings
+from pipeline.encoding.encoder import warm_up
 from pipeline.errors import OutputError
 from pipeline.model.artifact import load
 from pipeline.settings import BenchmarkSettings
@@ -103,12 +105,13 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
     folder.mkdir(parents=True)
     bench = Bench(settings, table, folder, machine_cpus(), call.verbose)
     facts: dict[str, Any] = {
-        "warm_up_s": bench.warm_up(),
+        "warm_up_s": measure_warm_up(settings.model),
         "source_rows": bench.source.num_rows,
         "characters": bench.characters,
         "tokens": table.rows,
         "dimensions": table.dimensions,
     }
+    warm_up(table)
     comparisons: list[Comparison] = []
     for part in settings.part:
         print(f"measuring: {part}", flush=True)

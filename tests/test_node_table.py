@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.encoding import compilation
 from pipeline.encoding.encoder import Encoder
 from pipeline.errors import DataError
 from pipeline.model.table import StaticTable
 from udfs import worker_cache
 from udfs.node_table import NodeTable, make_node_table
-from udfs.shipped_code import MACHINE_CODE_FOLDER, unpack
+from udfs.shipped_code import unpack
 
 Shipped = tuple[NodeTable, dict[str, bytes]]
 
@@ -45,6 +46,59 @@ def test_second_worker_maps_the_first_ones_copy(shipped: Shipped, tmp_path: Path
     first, second = table.open(lambda: files), table.open(refuse)
     assert embed(first) == embed(second) == [[0.5, 0.5], [-1.0, -1.0]]
     assert copy_folder(tmp_path).name == table.fingerprint.removeprefix("sha256:")
+
+
+def test_machine_code_is_kept_where_a_loop_has_none(
+    tiny_table: StaticTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies there is left alone, and data of an index that is gone is not trusted."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setattr(compilation, "_cache_folders", {folder})
+    made = {
+        "a-1.py3.1.nbc": b"a",
+        "b-1.py3.1.nbc": b"b",
+        "a-1.py3.nbi": b"index a",
+        "b-1.py3.nbi": b"index b",
+    }
+    monkeypatch.setattr("udfs.node_table.machine_code", lambda: made)
+    table, files = make_node_table(tiny_table, node_dir=str(tmp_path))
+    (folder / "a-1.py3.nbi").write_bytes(b"compiled here")
+    (folder / "b-1.py3.1.nbc").write_bytes(b"of another processor")
+    table.open(lambda: files)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
+        "a-1.py3.nbi": b"compiled here",
+        "b-1.py3.1.nbc": b"b",
+        "b-1.py3.nbi": b"index b",
+    }
+    table.open(refuse)
+    with pytest.raises(DataError, match="damaged on its way"):
+        (folder / "b-1.py3.nbi").unlink()
+        table.open(lambda: files | {"b-1.py3.1.nbc": b"planted"})
+
+
+def test_another_processor_makes_its_machine_code_from_what_was_kept(
+    minilm_model: str, tmp_path: Path
+) -> None:
+    code = (
+        "import sys, pyarrow as pa; from pipeline.encoding.encoder import Encoder, warm_up;"
+        "from pipeline.encoding import scanning, pooling; from pipeline.model.artifact import load;"
+        "table = load(sys.argv[1]).table; warm_up(table); loops = [scanning.scan_words, pooling._pool_mean];"
+        "print([sum(loop.stats.cache_misses.values()) for loop in loops]);"
+        "print(Encoder.from_table(table).encode(pa.array(['The Größe of 日本', 'x' * 70])).vectors.tobytes())"
+    )
+    root = Path(__file__).resolve().parent.parent
+    said = []
+    for cpu in ("", "x86-64", "x86-64"):
+        env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        if cpu:
+            env |= {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+        argv = [sys.executable, "-c", code, minilm_model]
+        done = subprocess.run(argv, cwd=root, env=env, capture_output=True, text=True, check=True)
+        said.append(done.stdout.splitlines())
+    compiled, vectors = zip(*said, strict=True)
+    assert compiled == ("[1, 1]", "[0, 0]", "[0, 0]")
+    assert len(set(vectors)) == 1
 
 
 def test_workers_share_the_pages_of_one_file(shipped: Shipped, tmp_path: Path) -> None:
@@ -164,14 +218,12 @@ def test_shipped_code_runs_and_compiles_once_where_it_can(tmp_path: Path, cache:
     assert [hits for _, hits, _ in said] == {"writable": ["0", "1"], "not writable": ["0", "0"]}[cache]
 
 
-def make_archive(folder: Path, *, machine_code: str = "") -> Path:
+def make_archive(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(folder / "lakevec.zip", "w") as content:
         content.writestr("pipeline/__init__.py", "x = 1\n")
         content.writestr("pipeline/errors.py", "y = 2\n")
         content.writestr("udfs/__init__.py", "")
-        if machine_code:
-            content.writestr(f"{MACHINE_CODE_FOLDER}/{machine_code}.nbi", machine_code)
     return folder / "lakevec.zip"
 
 
@@ -188,16 +240,3 @@ def test_code_is_unpacked_once_and_again_where_a_part_was_tidied_away(
     assert unpack(make_archive(tmp_path / "two")) == folder
     assert (folder / "pipeline" / "errors.py").read_text() == "y = 2\n"
     assert [file.name for file in folder.parent.iterdir()] == [folder.name]
-
-
-def test_machine_code_is_added_to_code_that_lies_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LOCAL_DIRS", str(tmp_path / "node"))
-    folder = unpack(make_archive(tmp_path / "one"))
-    assert unpack(make_archive(tmp_path / "two", machine_code="loop")) == folder
-    assert (folder / MACHINE_CODE_FOLDER / "loop.nbi").read_text() == "loop"
-    (folder / MACHINE_CODE_FOLDER / "loop.nbi").write_text("compiled here meanwhile")
-    unpack(make_archive(tmp_path / "three", machine_code="loop"))
-    assert (folder / MACHINE_CODE_FOLDER / "loop.nbi").read_text() == "compiled here meanwhile"
-    assert len(list((folder / MACHINE_CODE_FOLDER).iterdir())) == 1

@@ -124,16 +124,20 @@ def test_failure_under_spark_submit_shows_no_stack_trace(minilm_model: str, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_executors_run_the_code_that_was_shipped(tiny_model: str, tmp_path: Path) -> None:
-    """On a local-cluster the packages and their machine code come from the driver's zip, and no torch."""
+OTHER_PROCESSOR = {"spark.executorEnv.NUMBA_CPU_NAME": "x86-64", "spark.executorEnv.NUMBA_CPU_FEATURES": ""}
+
+
+@pytest.mark.parametrize("conf", [{}, OTHER_PROCESSOR], ids=["this processor", "another processor"])
+def test_executors_run_the_code_that_was_shipped(
+    tiny_model: str, tmp_path: Path, conf: dict[str, str]
+) -> None:
+    """On a local-cluster code and machine code come from the driver, and torch is not loaded."""
     code = f"""
 import pyarrow as pa
 from jobs.session import open_session
-from pipeline.encoding.encoder import warm_up
-from pipeline.model.artifact import load
 from udfs import make_embed_udf
-warm_up(load({tiny_model!r}).table)
-with open_session("test", master="local-cluster[2,1,1024]", conf={{"spark.ui.enabled": "false"}}) as spark:
+conf = {conf!r} | {{"spark.ui.enabled": "false"}}
+with open_session("test", master="local-cluster[2,1,1024]", conf=conf) as spark:
     embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
     function = embed.func
     def look(batches):

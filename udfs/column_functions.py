@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas import functions as pandas_functions
 from pyspark.sql.types import ArrayType, FloatType
 
+from pipeline.encoding.encoder import warm_up
 from pipeline.errors import SetupError
 from pipeline.model.artifact import load
 from pipeline.model.table import StaticTable
@@ -35,8 +36,9 @@ def make_embed_udf(
 ) -> Callable[..., Any]:
     """Make a column function that embeds a string column.
 
-    The table is read and checked here, on the driver, and shipped once. A worker opens the node's copy when
-    its first batch comes and keeps it. Null text becomes null, text without a known token the zero vector.
+    The table is read and checked here, on the driver, and shipped once, with the kernel's machine code, which
+    takes some six seconds to compile where it never was. A worker opens the node's copy when its first batch
+    comes and keeps it. Null text becomes null, text without a known token the zero vector.
 
     Parameters
     ----------
@@ -70,6 +72,7 @@ def make_embed_udf(
     >>> df.select("id", embed("text").alias("vector"))  # doctest: +SKIP
     """
     table = load(model).table if isinstance(model, str) else model
+    warm_up(table)
     node_table, files = make_node_table(table, node_dir=node_dir)
     fetch = ship_files(spark, node_table, files)
     embed: Callable[..., Any]

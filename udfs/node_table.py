@@ -2,7 +2,8 @@
 
 A plain broadcast is unpickled by every Python worker into memory of its own. Here the broadcast only carries
 bytes to a node; the first worker there writes them to a folder named by the model's fingerprint, and all
-workers map that file, so that the kernel keeps one copy of its pages for all of them.
+workers map that file, so that the kernel keeps one copy of its pages for all of them. The machine code of the
+encoder's loops travels with the table, so that workers need not compile.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.encoding.compilation import keep_machine_code, lacks_machine_code, machine_code
 from pipeline.encoding.encoder import Encoder
 from pipeline.errors import DataError
 from pipeline.model.table import StaticTable
-from udfs.node_folder import private_folder
+from pipeline.node_folder import private_folder
 
 _TABLE_FILE = "embeddings.npy"
 _SETTINGS_FILE = "table.json"
@@ -37,6 +39,8 @@ class NodeTable:
         The model's fingerprint.
     sha256 : dict of str to str
         Name and hexadecimal sha256 of each file of the node's copy.
+    machine_code : dict of str to str
+        The same of each file of machine code, which lies where numba looks for it.
     node_dir : str or None
         Folder for copies on every node; None takes the first there is of YARN's ``LOCAL_DIRS`` and the
         system's folder for temporary files.
@@ -44,6 +48,7 @@ class NodeTable:
 
     fingerprint: str
     sha256: dict[str, str]
+    machine_code: dict[str, str]
     node_dir: str | None = None
 
     def open(self, fetch: Callable[[], dict[str, bytes]], *, max_tokens: int | None = None) -> Encoder:
@@ -52,7 +57,7 @@ class NodeTable:
         Parameters
         ----------
         fetch : callable
-            Returns the files' bytes; called only by the first worker of a node.
+            Returns the files' bytes; called only by the first workers of a node.
         max_tokens : int, optional
             Passed to the encoder.
 
@@ -67,8 +72,13 @@ class NodeTable:
             If the shipped bytes are not the model's.
         """
         folder = self._folder()
-        if not self._is_intact(folder):
-            self._lay_down(folder, fetch())
+        is_intact = self._is_intact(folder)
+        if not is_intact or lacks_machine_code(self.machine_code):
+            files = fetch()
+            self._check(files)
+            keep_machine_code({name: files[name] for name in self.machine_code})
+            if not is_intact:
+                self._lay_down(folder, {name: files[name] for name in self.sha256})
         settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
         table = np.load(folder / _TABLE_FILE, mmap_mode="r", allow_pickle=False)
         return Encoder(
@@ -90,13 +100,14 @@ class NodeTable:
         except FileNotFoundError:
             return False
 
-    def _lay_down(self, folder: Path, files: dict[str, bytes]) -> None:
-        """Write the copy beside and rename it; when two workers race, the first one's copy stays."""
-        found = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        if found != self.sha256:
+    def _check(self, files: dict[str, bytes]) -> None:
+        if _digests(files) != {**self.sha256, **self.machine_code}:
             raise DataError(
                 f"model {self.fingerprint} was damaged on its way to the node", remedy="run again"
             )
+
+    def _lay_down(self, folder: Path, files: dict[str, bytes]) -> None:
+        """Write the copy beside and rename it; when two workers race, the first one's copy stays."""
         staged = Path(tempfile.mkdtemp(prefix=f"{folder.name[:16]}.", dir=folder.parent))
         try:
             for name, content in files.items():
@@ -112,7 +123,7 @@ class NodeTable:
 
 
 def make_node_table(table: StaticTable, *, node_dir: str | None = None) -> tuple[NodeTable, dict[str, bytes]]:
-    """Prepare a table for shipping.
+    """Prepare a table for shipping, with what was compiled on this machine.
 
     Parameters
     ----------
@@ -135,8 +146,13 @@ def make_node_table(table: StaticTable, *, node_dir: str | None = None) -> tuple
         "unknown_token_id": table.unknown_token_id,
     }
     files = {_TABLE_FILE: buffer.getvalue(), _SETTINGS_FILE: json.dumps(settings).encode()}
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    return NodeTable(table.fingerprint, digests, node_dir), files
+    compiled = machine_code()
+    node_table = NodeTable(table.fingerprint, _digests(files), _digests(compiled), node_dir)
+    return node_table, {**files, **compiled}
+
+
+def _digests(files: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 def _file_digest(file: Path) -> str:

@@ -2,13 +2,12 @@
 
 Spark lays a shipped archive into a new folder for every application. Numba keeps machine code beside the
 modules: each run would compile the kernels anew, in every worker. Unpacked to a place that is named by its
-sources, code compiles once per node and version, or not at all where machine code was shipped with it.
+sources, code compiles at most once per node and version.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 import zipfile
@@ -16,10 +15,7 @@ from pathlib import Path
 
 import pipeline
 from pipeline.errors import DataError
-from udfs.node_folder import private_folder
-
-# Where numba looks for what was compiled from the modules beside it.
-MACHINE_CODE_FOLDER = "pipeline/encoding/__pycache__"
+from pipeline.node_folder import private_folder
 
 
 def prefer_unpacked_code() -> None:
@@ -45,7 +41,7 @@ def unpack(archive: Path) -> Path:
     Parameters
     ----------
     archive : pathlib.Path
-        A zip of modules, and perhaps of machine code.
+        A zip of modules.
 
     Returns
     -------
@@ -53,19 +49,13 @@ def unpack(archive: Path) -> Path:
     """
     base = private_folder()
     with zipfile.ZipFile(archive) as content:
-        entries = [info for info in content.infolist() if info.filename.startswith("pipeline/")]
-        sources = [info for info in entries if info.filename.endswith(".py")]
+        sources = [info for info in content.infolist() if info.filename.startswith("pipeline/")]
         digest = hashlib.sha256()
         for info in sources:
             digest.update(f"{info.filename}\0{info.file_size}\0".encode() + content.read(info))
         folder = base / f"code-{digest.hexdigest()[:16]}"
         if not _is_whole(folder, sources):
             _lay_down(content, sources, folder)
-        # The index of a loop names its data, which so comes first.
-        for info in sorted(entries, key=lambda entry: entry.filename.endswith(".nbi")):
-            target = folder / info.filename
-            if info.filename.startswith(MACHINE_CODE_FOLDER) and not target.exists():
-                _write(target, content.read(info))
     return folder
 
 
@@ -89,12 +79,3 @@ def _lay_down(content: zipfile.ZipFile, sources: list[zipfile.ZipInfo], folder: 
             raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Write a file that others see whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-    Path(name).replace(target)

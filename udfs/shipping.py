@@ -17,9 +17,7 @@ from pyspark.sql import SparkSession
 
 import pipeline
 import udfs
-from pipeline.encoding.compilation import machine_code
 from udfs.node_table import NodeTable
-from udfs.shipped_code import MACHINE_CODE_FOLDER
 
 
 class BroadcastFiles:
@@ -80,7 +78,8 @@ def ship_files(
     """
     if has_spark_context(spark):
         return BroadcastFiles(spark.sparkContext.broadcast(files))
-    names = {name: f"lakevec-{table.sha256[name][:32]}-{name}" for name in files}
+    digests = {**table.sha256, **table.machine_code}
+    names = {name: f"lakevec-{digests[name][:32]}-{name}" for name in files}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             path = Path(folder) / names[name]
@@ -106,10 +105,6 @@ def ship_code(spark: SparkSession, *packages: Any) -> None:
     # Named for its sources: a lakevec.zip given with --py-files must not meet another of that name.
     archive = Path(folder) / f"lakevec-{hashlib.sha256(code).hexdigest()[:12]}.zip"
     archive.write_bytes(code)
-    with zipfile.ZipFile(archive, "a") as content:
-        # What is compiled here travels along: nodes with the same kind of processor need not compile it.
-        for name, machine in machine_code().items():
-            content.writestr(f"{MACHINE_CODE_FOLDER}/{name}", machine)
     if has_spark_context(spark):
         spark.sparkContext.addPyFile(str(archive))
     else:

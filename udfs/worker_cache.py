@@ -31,7 +31,7 @@ def get_encoder(
     ----------
     table : NodeTable
     fetch : callable
-        Returns the table's files; called only where the node has no copy yet.
+        Returns the table's files and the machine code; called only where the node lacks some.
     max_tokens : int, optional
         Embed only the first `max_tokens` known tokens.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,6 @@ import pyarrow as pa
 
 from jobs.benchmarks.corpus import read_source, read_texts, write_rows
 from jobs.docstrings import write_docstring_lake
-from pipeline.encoding.encoder import warm_up
 from pipeline.model.table import StaticTable
 from pipeline.settings import BenchmarkSettings
 
@@ -89,12 +87,6 @@ class Bench:
     def characters(self) -> float:
         """Mean length of a real text."""
         return float(pa.compute.mean(pa.compute.utf8_length(self.source[self.settings.text])).as_py())
-
-    def warm_up(self) -> float:
-        """Compile the kernel or load it from its cache; return the seconds that this took."""
-        started = time.perf_counter()
-        warm_up(self.table)
-        return time.perf_counter() - started
 
     def remove_lakes(self) -> None:
         """Remove the rows, which can be made again; results stay."""

@@ -1,4 +1,4 @@
-"""A folder on every node that only this user can write: copies of tables and of shipped code lie there."""
+"""A folder on every node that only this user can write: tables, shipped code and machine code lie there."""
 
 from __future__ import annotations
 

@@ -1,0 +1,69 @@
+"""How long a new Python worker takes until it embeds: imports, table, machine code, first texts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jobs
+
+AT_HAND, OF_ANOTHER, COMPILED = "machine code at hand", "of another processor", "nothing compiled"
+_BASIC_PROCESSOR = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+
+
+def measure_warm_up(model: str) -> dict[str, float]:
+    """Start workers that find this processor's machine code, another one's, and none.
+
+    Parameters
+    ----------
+    model : str
+        Folder or URI of a published model.
+
+    Returns
+    -------
+    dict of str to float
+        Seconds from the first import to the first vectors.
+    """
+    with tempfile.TemporaryDirectory(prefix="lakevec-") as cache:
+        env = {**os.environ, "NUMBA_CACHE_DIR": cache, "TOKENIZERS_PARALLELISM": "false"}
+        basic = {**env, **_BASIC_PROCESSOR}
+        with tempfile.TemporaryDirectory(prefix="lakevec-") as other:
+            _start_worker(model, {**basic, "NUMBA_CACHE_DIR": other})
+            of_another = _start_worker(model, {**env, "NUMBA_CACHE_DIR": other})
+        return {
+            COMPILED: _start_worker(model, env),
+            AT_HAND: _start_worker(model, env),
+            OF_ANOTHER: of_another,
+        }
+
+
+def _start_worker(model: str, env: dict[str, str]) -> float:
+    argv = [sys.executable, "-m", __name__, model]
+    root = Path(jobs.__file__).parent.parent
+    done = subprocess.run(  # noqa: S603  (this very module)
+        argv, cwd=root, env=env, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def main(model: str) -> None:
+    """Be such a worker, and print its seconds.
+
+    Parameters
+    ----------
+    model : str
+    """
+    started = time.perf_counter()
+    from pipeline.encoding.encoder import warm_up
+    from pipeline.model.artifact import load
+
+    warm_up(load(model).table)
+    print(time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
