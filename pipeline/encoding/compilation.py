@@ -36,7 +36,7 @@ _cache_folders: set[Path] = set()
 _OPTIONS = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
 
 
-class _MachineCode(IndexDataCacheFile):
+class _MachineCode(IndexDataCacheFile):  # type: ignore[misc]  # numba has no types
     """Numba's files of a function, with code for this processor made from another one's where there is none.
 
     Numba keeps a function's LLVM code beside its machine code. To turn one into the other takes a fifth of
