@@ -11,11 +11,12 @@ from pipeline import __version__
 
 _JOBS = {
     "benchmark": "measure it here, beside what one would write without it",
+    "convert": "read and write the models of other libraries",
     "demo": "distil, embed and search the docstrings of installed packages",
     "distill": "turn a Sentence Transformer into an embedding table",
     "doctor": "say what is installed here and what is missing",
     "embed": "embed text columns of a lake into Parquet",
-    "inspect": "check a published model and say what it is",
+    "inspect": "say what a model is, and check a published one",
 }
 # spark-submit puts this folder on the path, where a module `inspect` would hide Python's own.
 _MODULES = {"inspect": "inspect_model"}

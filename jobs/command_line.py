@@ -145,7 +145,8 @@ def _base_type(annotation: Any) -> Any:
         annotation = typing.get_args(annotation)[0]
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
-        return _base_type(kinds[0])
+        # Where a word may be of several kinds, the settings' own validation tells which.
+        return _base_type(kinds[0]) if len(kinds) == 1 else str
     origin = typing.get_origin(annotation)
     return origin if origin in (list, dict) else annotation
 

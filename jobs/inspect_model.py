@@ -19,7 +19,7 @@ from pipeline.model.table import StaticTable
 from pipeline.settings import InspectSettings
 
 SUMMARY = """\
-Check a published model's hashes and say what it is: table, tokenizer, cut rule, teacher, neighbours.
+Say what a model is: table, tokenizer, cut rule, teacher, neighbours. A published one's hashes are checked.
 
 example:
   lakevec inspect models/minilm --words date matrix
@@ -76,20 +76,26 @@ def describe(artifact: Artifact) -> list[tuple[str, str]]:
         Name and value of each fact, in the order to show them.
     """
     table = artifact.table
-    teacher = artifact.provenance.get("teacher", {})
-    recipe = artifact.provenance.get("recipe", {})
-    megabytes = table.embeddings.nbytes / 1e6
+    known = artifact.provenance
+    teacher, source = known.get("teacher", {}), known.get("source", {})
+    megabytes = sum(tensor.nbytes for tensor in table.tensors().values()) / 1e6
+    checked = "all hashes as published" if "versions" in known or not source else "of another library"
+    shares = f", {len(table.embeddings):,} rows shared by them" if table.mapping is not None else ""
+    scaled = ", a factor for each token" if table.weights is not None else ""
     return [
-        ("model", f"{artifact.uri}, all hashes as published"),
+        ("model", f"{artifact.uri}, {checked}"),
         ("fingerprint", table.fingerprint),
         (
             "table",
             f"{table.rows:,} tokens x {table.dimensions} dimensions, {table.embeddings.dtype},"
-            f" {megabytes:,.1f} MB",
+            f" {megabytes:,.1f} MB{shares}{scaled}",
         ),
         ("vectors", "scaled to length 1" if table.normalize else "not normalised"),
+        *([("source", _list_values(source))] if source else []),
+        *([("hub", _list_values(known["hub"]))] if "hub" in known else []),
         ("teacher", f"{teacher.get('name', 'unknown')}, revision {teacher.get('revision', 'unknown')}"),
-        ("recipe", _list_values(recipe)),
+        ("recipe", _list_values(known.get("recipe", {}))),
+        *([("vocabulary", _list_values(known["vocabulary"]))] if "vocabulary" in known else []),
         ("quality", _list_values(artifact.quality)),
         *_describe_tokenizer(table),
     ]
@@ -111,7 +117,7 @@ def nearest_tokens(table: StaticTable, vector: np.ndarray, count: int) -> list[t
     list of (str, float)
         Token and cosine, nearest first; rows of zeros are left out.
     """
-    rows = table.embeddings.astype(np.float32)
+    rows = table.dense_rows()
     lengths = np.linalg.norm(rows, axis=1)
     scale = lengths * np.linalg.norm(vector)
     cosines = np.divide(rows @ vector, scale, out=np.full(len(rows), -np.inf, np.float32), where=scale > 0)
@@ -128,7 +134,7 @@ def _describe_tokenizer(table: StaticTable) -> list[tuple[str, str]]:
         else "none: every text is tokenized whole, which is slower"
     )
     model = json.loads(table.tokenizer_json)["model"].get("type", "model of an old file")
-    unknown = "none"
+    unknown = "counted in the mean" if table.pools_unknown else "none"
     if table.unknown_token_id is not None:
         token = Tokenizer.from_str(table.tokenizer_json).id_to_token(table.unknown_token_id)
         unknown = f"{token}, id {table.unknown_token_id}, left out of the mean"

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from pipeline.errors import SettingsError
@@ -57,10 +65,16 @@ def _mask(key: str, value: Any) -> Any:
     return value
 
 
+_MODEL = (
+    "a published model, or one of model2vec, Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: "
+    "folder, file, URI or Hugging Face hub id"
+)
+
+
 class EmbedSettings(Settings):
     """What ``lakevec embed`` reads, computes and writes."""
 
-    model: str = Field(description="folder or URI of a published lakevec model")
+    model: str = Field(description=_MODEL)
     input: StringList = Field(
         min_length=1, description="paths or URIs to read, or table names with format 'table'"
     )
@@ -129,6 +143,43 @@ class EmbedSettings(Settings):
         return value
 
 
+def _as_number(value: object) -> object:
+    """Let the command line write a number as a word."""
+    if isinstance(value, str) and re.fullmatch(r"\d+", value):
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\d*\.\d+", value):
+        return float(value)
+    return value
+
+
+Dimensions = Annotated[
+    Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | Literal["auto", "none"],
+    BeforeValidator(_as_number),
+]
+RecipeName = Literal["model2vec-0.1", "model2vec-0.10"]
+
+# What each name stands for; whatever is given beside it wins.
+RECIPES: dict[RecipeName, dict[str, Any]] = {
+    # Of 0.1 to 0.4: the teacher saw "[SEP] token [CLS]", in that order, and the token's own state was kept.
+    "model2vec-0.1": {
+        "pooling": "token",
+        "special_tokens": "reversed",
+        "weighting": "zipf",
+        "normalize": False,
+        "token_remove_pattern": r"\[unused",
+    },
+    "model2vec-0.10": {
+        "pooling": "mean",
+        "special_tokens": "teacher",
+        "weighting": "sif",
+        "sif_coefficient": 1e-4,
+        "normalize": True,
+        "int8_scale": "table",
+        "token_remove_pattern": r"\[unused\d+\]",
+    },
+}
+
+
 class DistillSettings(Settings):
     """How ``lakevec distill`` turns a Sentence Transformer into a table."""
 
@@ -140,12 +191,60 @@ class DistillSettings(Settings):
     name: str | None = Field(
         default=None, description="teacher's name for the model card; by default its hub id or folder's name"
     )
-    dimensions: int = Field(default=256, ge=1, description="output width D, by PCA")
-    sif_coefficient: float = Field(
-        default=1e-4, gt=0, lt=1, description="a in the SIF weight a / (a + p), p from Zipf's law over ranks"
+    recipe: RecipeName | None = Field(
+        default=None, description="a published recipe by name; options given beside it win"
+    )
+    mode: Literal["output", "input", "vocabulary", "word"] | None = Field(
+        default=None,
+        description="output: the teacher's tokens, seen by it; input: their input embeddings; vocabulary: "
+        "its tokens and the words of a vocabulary; word: those words alone; by default output, or vocabulary "
+        "where one is given",
+    )
+    vocabulary: str | None = Field(
+        default=None,
+        description="words to find whole: a text file of one a line, or Parquet or CSV with a column of "
+        "words and perhaps a column count",
+    )
+    vocabulary_column: str = Field(default="word", description="column of a vocabulary's words")
+    pooling: Literal["auto", "mean", "first", "last", "pooler", "token"] = Field(
+        default="auto",
+        description="what is kept of the teacher's output: the mean, the first or last position, its pooler, "
+        "or the token's own position; auto does what the Sentence Transformer itself does, Dense layers and "
+        "default prompt included",
+    )
+    special_tokens: Literal["teacher", "reversed"] = Field(
+        default="teacher",
+        description="around each token: the teacher's own, or those in the reverse order, as model2vec 0.1",
+    )
+    prompt: str | None = Field(
+        default=None,
+        description="text before each token; by default none, or with pooling auto the teacher's",
+    )
+    dimensions: Dimensions = Field(
+        default=256,
+        description="output width D by PCA: a number, a share of variance to keep such as 0.95, auto for the "
+        "teacher's width, or none for no PCA",
+    )
+    weighting: Literal["sif", "zipf", "none"] = Field(
+        default="sif",
+        description="sif: a / (a + p), p from Zipf's law over ranks or from counts; zipf: log(1 + rank)",
+    )
+    counts: str | None = Field(
+        default=None, description="Parquet of columns token and count, for p of the SIF weight"
+    )
+    sif_coefficient: float | None = Field(
+        default=None, gt=0, lt=1, description="a of the SIF weight; by default 0.0001, with counts 0.001"
     )
     normalize: bool = Field(default=True, description="give every text vector length 1")
-    dtype: Literal["float32", "float16"] = Field(default="float32", description="type of the stored table")
+    dtype: Literal["float32", "float16", "int8"] = Field(
+        default="float32", description="type of the stored table; int8 rows come with their scale"
+    )
+    int8_scale: Literal["token", "table"] = Field(
+        default="token", description="whether int8 rows have each their own scale, or one as model2vec's"
+    )
+    vocabulary_clusters: int | None = Field(
+        default=None, ge=1, description="let tokens share this many rows, found by k-means"
+    )
     token_remove_pattern: str | None = Field(
         default=r"\[unused\d+\]",
         description="regular expression; tokens that begin with a match are left out",
@@ -153,7 +252,29 @@ class DistillSettings(Settings):
     device: str = Field(
         default="auto", description="torch device of the teacher; auto is cuda where there is one, else cpu"
     )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="the teacher's arithmetic; auto is float16 on cuda, with float32 for what overflows, and "
+        "float32 on cpu",
+    )
     batch_size: int = Field(default=256, ge=1, description="tokens per forward pass of the teacher")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out_the_recipe(cls, values: Any) -> Any:
+        named = values.get("recipe") if isinstance(values, dict) else None
+        return {**RECIPES[named], **values} if named in RECIPES else values
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> DistillSettings:
+        needs_words = self.mode in ("vocabulary", "word")
+        if needs_words and self.vocabulary is None:
+            raise ValueError(f"mode {self.mode} needs a vocabulary")
+        if self.vocabulary is not None and self.mode in ("output", "input"):
+            raise ValueError(f"mode {self.mode} takes no vocabulary")
+        if self.counts is not None and self.weighting != "sif":
+            raise ValueError("counts belong to weighting sif")
+        return self
 
     @field_validator("token_remove_pattern")
     @classmethod
@@ -175,12 +296,25 @@ class DemoSettings(Settings):
     master: str = Field(default="local[*]", description="Spark master")
 
 
+class ConvertSettings(Settings):
+    """What ``lakevec convert`` reads and writes."""
+
+    model: str = Field(description=_MODEL, json_schema_extra={"positional": True})
+    output: str = Field(description="folder or URI to write the model to; must not exist yet")
+    to: Literal["lakevec", "model2vec", "sentence-transformers", "onnx"] = Field(
+        default="lakevec",
+        description="library to write for; model2vec and Sentence Transformers read lakevec's own folder too",
+    )
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub model")
+    dtype: Literal["float32", "float16", "int8"] | None = Field(
+        default=None, description="type of the stored table; by default as it is"
+    )
+
+
 class InspectSettings(Settings):
     """Which model ``lakevec inspect`` looks at."""
 
-    model: str = Field(
-        description="folder or URI of a published lakevec model", json_schema_extra={"positional": True}
-    )
+    model: str = Field(description=_MODEL, json_schema_extra={"positional": True})
     words: StringList = Field(
         default_factory=lambda: ["date", "river", "doctor"],
         description="words whose nearest tokens are shown",
@@ -200,7 +334,7 @@ def _main_parts() -> list[BenchmarkPart]:
 class BenchmarkSettings(Settings):
     """What ``lakevec benchmark`` measures and on which rows."""
 
-    model: str = Field(description="local folder of a published lakevec model")
+    model: str = Field(description=_MODEL)
     output: str = Field(description="folder for rows and results; must not exist yet")
     input: str | None = Field(
         default=None,
@@ -277,6 +411,8 @@ def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) ->
         return kind.model_validate({**from_file, **overrides})
     except ValidationError as error:
         problem = error.errors()[0]
+        if not problem["loc"]:  # of several keys together
+            raise SettingsError(problem["msg"].removeprefix("Value error, ")) from None
         key = str(problem["loc"][0])
         source = Path(file).name if file and key in from_file and key not in overrides else "options"
         raise _settings_error(kind, source, key, dict(problem)) from None

@@ -143,13 +143,14 @@ def test_folder_without_manifest_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load(str(tmp_path))
     assert str(caught.value) == (
-        f"'{tmp_path}' is not a lakevec model: got a folder without lakevec.json; "
-        "expected a folder published by 'lakevec distill'"
+        f"'{tmp_path}' is not a model that lakevec knows: got a folder without lakevec.json and of no other "
+        "known format; expected a folder of lakevec, model2vec or Sentence Transformers (StaticEmbedding), word "
+        "vectors (.txt, .vec, .bin), a SentencePiece .model with its vectors, or WordLlama's .safetensors"
     )
 
 
 def test_missing_model_is_said_to_be_missing() -> None:
-    with pytest.raises(ModelError, match=r"^model '/nowhere' does not exist: expected the folder of a model"):
+    with pytest.raises(ModelError, match=r"^model '/nowhere' does not exist: expected a folder of lakevec"):
         load("/nowhere")
 
 
@@ -221,7 +222,7 @@ def test_pickle_in_place_of_tensors_is_never_run(
     ("embeddings", "message"),
     [
         (np.zeros((3, 2), np.float32), "got 4 tokens and 3 rows; expected one row per token"),
-        (np.zeros((4, 2), np.float64), "got dtype float64; expected float32 or float16"),
+        (np.zeros((4, 2), np.float64), "got dtype float64; expected float32, float16 or int8"),
         (np.zeros((4,), np.float32), r"got shape \(4,\); expected \(V, D\)"),
         (np.full((4, 2), np.nan, np.float32), "hold NaN, infinity or values beyond 1e30"),
         (np.full((4, 2), np.inf, np.float32), "hold NaN, infinity or values beyond 1e30"),

@@ -10,7 +10,7 @@ import pytest
 from jobs.distill import main
 from pipeline.distillation import weighting
 from pipeline.distillation.recipe import distill
-from pipeline.distillation.reduction import apply_pca
+from pipeline.distillation.reduction import reduce_rows
 from pipeline.distillation.teacher import load_teacher
 from pipeline.errors import SettingsError, TeacherError
 from pipeline.model.artifact import load
@@ -43,14 +43,14 @@ def test_weights_by_rank_are_the_formula() -> None:
 def test_pca_keeps_the_longest_axis_and_its_sign() -> None:
     """Points on the line (1, 1, 0), the furthest of them in the negative direction."""
     rows = np.array([[-5, -5, 0], [1, 1, 0], [2, 2, 0], [2, 2, 0]], dtype=np.float32)
-    reduced = apply_pca(rows, dimensions=1)
+    reduced = reduce_rows(rows, dimensions=1)
     np.testing.assert_allclose(reduced.rows[:, 0], np.sqrt(2) * np.array([5, -1, -2, -2]), atol=1e-9)
     assert reduced.explained_variance == pytest.approx(1.0)
 
 
 def test_pca_is_centred_unscaled_and_keeps_distances_at_full_width() -> None:
     rows = np.random.default_rng(0).normal(size=(60, 12)).astype(np.float32) + 3
-    scores = apply_pca(rows, dimensions=12).rows
+    scores = reduce_rows(rows, dimensions=12).rows
     np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-9)
     np.testing.assert_allclose(
         np.linalg.norm(scores[0] - scores[1]), np.linalg.norm(rows[0] - rows[1]), rtol=1e-5
@@ -59,9 +59,9 @@ def test_pca_is_centred_unscaled_and_keeps_distances_at_full_width() -> None:
 
 def test_more_dimensions_than_the_teacher_has_are_refused() -> None:
     with pytest.raises(SettingsError) as caught:
-        apply_pca(np.zeros((60, 12), np.float32), dimensions=13)
+        reduce_rows(np.zeros((60, 12), np.float32), dimensions=13)
     assert str(caught.value) == (
-        "dimensions: got 13; expected at most 12, for a teacher of width 12 and 60 tokens"
+        "dimensions: got 13; expected at most 12, for a teacher of width 12 and 60 rows"
     )
 
 

@@ -56,7 +56,8 @@ def test_nearest_tokens_leave_out_rows_of_zeros(tiny_table: StaticTable) -> None
 def test_missing_model_says_how_to_name_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert capsys.readouterr().err == (
-        "lakevec inspect: options: 'model' is missing: expected folder or URI of a published lakevec model; "
+        "lakevec inspect: options: 'model' is missing: expected a published model, or one of model2vec, "
+        "Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: folder, file, URI or Hugging Face hub id; "
         "give MODEL or put 'model' into the configuration file\n"
     )
 

@@ -18,7 +18,11 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from pipeline.encoding.chunking import CutRule, find_cut_rule
 from pipeline.encoding.memo import ChunkMemo
 from pipeline.encoding.tokenization import ChunkTokenizer, TextTokenizer, make_tokenizer
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ModelError
+from pipeline.location import locate
+from pipeline.model.formats.bpemb import read_sentencepiece
+from pipeline.model.formats.word_vectors import read_word_vectors
+from pipeline.model.word_tokenizer import make_word_tokenizer
 
 FAMILIES = {
     "ModernBERT-base": "single space",
@@ -39,6 +43,9 @@ FAMILIES = {
     "t5-small": "white space",
     "vespa-real_tokenizer": "bert",
     "xlm-roberta-base-rebuilt": "white space",
+    "bpemb-spm/en.wiki.bpe.vs10000.model": "single space",
+    "bpemb-spm/ja.wiki.bpe.vs5000.model": "single space",
+    "glove50-4k": "white space",
 }
 
 # What is hard: control characters, marks behind spaces, all kinds of white space, joiners, scripts without
@@ -72,7 +79,15 @@ hostile_texts = st.lists(st.sampled_from(PIECES) | st.characters(exclude_categor
 def library(name: str) -> Tokenizer:
     if not SHARED_DATA.is_dir():
         pytest.skip("the evaluation data folder ../shared/data is not there")
-    tokenizer = Tokenizer.from_file(str(SHARED_DATA / "tokenizers" / name / "tokenizer.json"))
+    if name == "glove50-4k":
+        vectors = read_word_vectors(
+            locate(str(SHARED_DATA / "models/glove50-4k/glove50_4k.txt"), error=ModelError)
+        )
+        return make_word_tokenizer(vectors.words, lowercase=True)
+    file = SHARED_DATA / "tokenizers" / name
+    if name.endswith(".model"):
+        return read_sentencepiece(file.read_bytes(), lowers=True)
+    tokenizer = Tokenizer.from_file(str(file / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

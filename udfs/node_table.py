@@ -139,7 +139,7 @@ def make_node_table(table: StaticTable, *, node_dir: str | None = None) -> tuple
         The files to ship once.
     """
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(table.embeddings, dtype=np.float32), allow_pickle=False)
+    np.save(buffer, table.dense_rows(), allow_pickle=False)
     settings = {
         "tokenizer_json": table.tokenizer_json,
         "normalize": table.normalize,

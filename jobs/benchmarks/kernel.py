@@ -89,7 +89,9 @@ def load_model2vec(table: StaticTable) -> StaticModel:
         from model2vec import StaticModel
     except ImportError as error:
         raise peer_missing(error) from None
-    return StaticModel(table.embeddings, Tokenizer.from_str(table.tokenizer_json), normalize=table.normalize)
+    return StaticModel(
+        table.dense_rows(), Tokenizer.from_str(table.tokenizer_json), normalize=table.normalize
+    )
 
 
 def run_model2vec(static: StaticModel, texts: pa.Array) -> int:

@@ -1,4 +1,4 @@
-"""Distillation from top to bottom: teacher, vocabulary, forward passes, PCA, SIF weights, table."""
+"""Distillation from top to bottom: teacher, vocabulary, forward passes, PCA, weights, table."""
 
 from __future__ import annotations
 
@@ -9,14 +9,30 @@ from typing import Any
 import numpy as np
 
 from pipeline import __version__
-from pipeline.distillation.reduction import apply_pca
-from pipeline.distillation.teacher import encode_token_ids, load_teacher
-from pipeline.distillation.vocabulary import build_vocabulary
-from pipeline.distillation.weighting import sif_weights_by_rank
+from pipeline.distillation.quantization import cluster_rows
+from pipeline.distillation.reduction import reduce_rows
+from pipeline.distillation.teacher import (
+    Sequences,
+    Teacher,
+    encode_sequences,
+    input_embeddings,
+    load_teacher,
+)
+from pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
+from pipeline.distillation.weighting import (
+    read_counts,
+    sif_weights_by_count,
+    sif_weights_by_rank,
+    zipf_weights,
+)
+from pipeline.distillation.words import Words, read_words
+from pipeline.errors import SettingsError
+from pipeline.model.stored_rows import StoredRows, store_rows
 from pipeline.model.table import StaticTable, find_unknown_token_id
 from pipeline.settings import DistillSettings
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn", "skeletoken", "numpy")
+_COEFFICIENT_BY_RANK, _COEFFICIENT_BY_COUNT = 1e-4, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +53,41 @@ class Distilled:
     quality: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Choices:
+    """What the settings leave open, settled."""
+
+    mode: str
+    pooling: str
+    reason: str
+    prompt: str
+    coefficient: float | None
+
+    @classmethod
+    def settle(cls, settings: DistillSettings, teacher: Teacher) -> _Choices:
+        mode = settings.mode or ("vocabulary" if settings.vocabulary else "output")
+        pooling: str = settings.pooling
+        reason, prompt = "as asked for", settings.prompt or ""
+        if mode == "input":
+            pooling, reason, prompt = "none", "input embeddings need none", ""
+        elif pooling == "auto":
+            own = teacher.own_way
+            if own.pooling is None:
+                raise SettingsError(
+                    "pooling 'auto' can't follow this teacher",
+                    got=own.reason,
+                    expected="a Sentence Transformer that pools by mean, CLS or last token",
+                    remedy="choose --pooling mean, first, last or pooler",
+                )
+            pooling, reason = own.pooling, own.reason
+            prompt = own.prompt if settings.prompt is None else settings.prompt
+        coefficient = None
+        if settings.weighting == "sif":
+            usual = _COEFFICIENT_BY_COUNT if settings.counts else _COEFFICIENT_BY_RANK
+            coefficient = settings.sif_coefficient or usual
+        return cls(mode, pooling, reason, prompt, coefficient)
+
+
 def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
     """Turn a teacher into an embedding table.
 
@@ -54,47 +105,148 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
     ------
     TeacherError
         If the teacher can't be loaded or has nothing to distil.
+    InputError
+        If the vocabulary or the counts can't be used.
     SettingsError
         If the teacher is narrower than the dimensions asked for, or the device is not there.
 
     Notes
     -----
-    Row i is ``w_i * PCA(mean of the teacher's last hidden states for [CLS] token_i [SEP])``. The unknown
-    token's row is zero, so that libraries which average it in agree with those which leave it out.
+    Row i is ``w_i * PCA(what is kept of the teacher's output for token_i among its special tokens)``. The
+    unknown token's row is zero, so that libraries which average it in agree with those which leave it out.
     """
+    words = (
+        read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None
+    )
     teacher = load_teacher(settings.teacher, revision=settings.revision, device=settings.device)
-    vocabulary = build_vocabulary(
-        teacher.tokenizer, teacher.model, token_remove_pattern=settings.token_remove_pattern
-    )
-    outputs = encode_token_ids(
-        vocabulary.model,
-        vocabulary.sequences,
-        pad_token_id=vocabulary.pad_token_id,
-        batch_size=settings.batch_size,
-        progress=progress,
-    )
-    reduced = apply_pca(outputs, dimensions=settings.dimensions)
-    weights = sif_weights_by_rank(len(outputs), coefficient=settings.sif_coefficient)
-    rows = (reduced.rows * weights[:, None]).astype(settings.dtype)
+    choices = _Choices.settle(settings, teacher)
+    vocabulary = _build_vocabulary(settings, choices, teacher, words)
+    rows = _see_tokens(settings, choices, teacher, vocabulary, progress=progress)
+    weights = _weigh(settings, choices, vocabulary.tokens)
+    # model2vec, too, finds what tokens share before it reduces.
+    mapping = None
+    if settings.vocabulary_clusters is not None:
+        rows, mapping = cluster_rows(rows, settings.vocabulary_clusters)
+    reduced = reduce_rows(rows, dimensions=settings.dimensions)
     unknown = find_unknown_token_id(vocabulary.tokenizer)
     if unknown is not None:
-        rows[unknown] = 0
-    table = StaticTable(
-        np.ascontiguousarray(rows), vocabulary.tokenizer.to_str(), normalize=settings.normalize
-    )
+        weights[unknown] = 0
+    has_one_scale = settings.int8_scale == "table"
+    if mapping is None:
+        stored = store_rows(reduced.rows * weights[:, None], settings.dtype, has_one_scale=has_one_scale)
+    else:
+        stored = store_rows(
+            reduced.rows, settings.dtype, weights=weights, mapping=mapping, has_one_scale=has_one_scale
+        )
     return Distilled(
-        table=table,
+        table=_make_table(settings, vocabulary, stored),
         provenance={
             "teacher": {"name": settings.name or teacher.name, "revision": teacher.revision},
-            "recipe": {
-                "mode": "output",
-                "pooling": "mean",
-                "weighting": "sif by rank",
-                "sif_coefficient": settings.sif_coefficient,
-                "pca_dimensions": settings.dimensions,
-                "token_remove_pattern": settings.token_remove_pattern,
-            },
+            "recipe": _describe(settings, choices, teacher),
+            **({"vocabulary": vocabulary.report} if vocabulary.report else {}),
             "versions": {"lakevec": __version__, **{name: version(name) for name in _RECORDED_PACKAGES}},
         },
         quality={"explained_variance": reduced.explained_variance},
     )
+
+
+def _build_vocabulary(
+    settings: DistillSettings, choices: _Choices, teacher: Teacher, words: Words | None
+) -> Vocabulary:
+    return build_vocabulary(
+        teacher.tokenizer,
+        teacher.model,
+        token_remove_pattern=settings.token_remove_pattern,
+        words=words,
+        keeps_subwords=choices.mode != "word",
+        reverses_special_tokens=settings.special_tokens == "reversed",
+    )
+
+
+def _see_tokens(
+    settings: DistillSettings, choices: _Choices, teacher: Teacher, vocabulary: Vocabulary, *, progress: bool
+) -> np.ndarray:
+    """Return one vector of the teacher's for each token; zeros where it sees nothing."""
+    seen = [row for row, pieces in enumerate(vocabulary.pieces) if pieces]
+    if choices.mode == "input":
+        found = input_embeddings(vocabulary.model, [vocabulary.pieces[row] for row in seen])
+    else:
+        found = encode_sequences(
+            vocabulary.model,
+            _make_sequences(choices, teacher, vocabulary, seen),
+            pooling=choices.pooling,
+            batch_size=settings.batch_size,
+            precision=settings.precision,
+            progress=progress,
+        )
+        if settings.pooling == "auto":
+            for layer in teacher.own_way.dense:
+                found = layer.apply(found)
+    if len(seen) == len(vocabulary.tokens):
+        return found
+    # The mean, so that a row nobody reads does not turn the axes.
+    rows = np.tile(found.mean(axis=0, dtype=np.float64).astype(np.float32), (len(vocabulary.tokens), 1))
+    rows[seen] = found
+    return rows
+
+
+def _make_sequences(
+    choices: _Choices, teacher: Teacher, vocabulary: Vocabulary, seen: list[int]
+) -> Sequences:
+    """Put special tokens and prompt around each token's pieces."""
+    prompt: list[int] = []
+    if choices.prompt:
+        prompt = vocabulary.teacher_tokenizer.encode(choices.prompt, add_special_tokens=False).ids
+    head = [*vocabulary.before, *prompt]
+    ids = [[*head, *vocabulary.pieces[row], *vocabulary.after] for row in seen]
+    own = [(len(head), len(head) + len(vocabulary.pieces[row])) for row in seen]
+    # As the library does it, special tokens before the prompt go with it.
+    first = 0 if teacher.own_way.counts_prompt or not prompt else len(head)
+    return Sequences(ids, own, [(first, len(sequence)) for sequence in ids], vocabulary.pad_token_id)
+
+
+def _weigh(settings: DistillSettings, choices: _Choices, tokens: list[str]) -> np.ndarray:
+    if settings.weighting == "none":
+        return np.ones(len(tokens))
+    if settings.weighting == "zipf":
+        return zipf_weights(len(tokens))
+    if choices.coefficient is None:
+        raise AssertionError("settled above")
+    if settings.counts is None:
+        return sif_weights_by_rank(len(tokens), coefficient=choices.coefficient)
+    return sif_weights_by_count(read_counts(settings.counts, tokens), coefficient=choices.coefficient)
+
+
+def _make_table(settings: DistillSettings, vocabulary: Vocabulary, stored: StoredRows) -> StaticTable:
+    return StaticTable(
+        stored.embeddings,
+        vocabulary.tokenizer.to_str(),
+        normalize=settings.normalize,
+        weights=stored.weights,
+        mapping=stored.mapping,
+    )
+
+
+def _describe(settings: DistillSettings, choices: _Choices, teacher: Teacher) -> dict[str, Any]:
+    """Return every choice that decided about the table."""
+    weighting = {"sif": "sif by counts" if settings.counts else "sif by rank"}.get(
+        settings.weighting, settings.weighting
+    )
+    recipe: dict[str, Any] = {
+        "recipe": settings.recipe,
+        "mode": choices.mode,
+        "pooling": choices.pooling,
+        "pooling_reason": choices.reason,
+        "dense_layers": len(teacher.own_way.dense) if settings.pooling == "auto" else 0,
+        "prompt": choices.prompt,
+        "special_tokens": settings.special_tokens,
+        "weighting": weighting,
+        "sif_coefficient": choices.coefficient,
+        "counts": settings.to_record()["counts"],
+        "pca_dimensions": settings.dimensions,
+        "vocabulary_clusters": settings.vocabulary_clusters,
+        "token_remove_pattern": settings.token_remove_pattern,
+    }
+    usual = {"recipe": None, "dense_layers": 0, "prompt": "", "special_tokens": "teacher", "counts": None}
+    usual |= {"vocabulary_clusters": None, "sif_coefficient": None}
+    return {key: value for key, value in recipe.items() if key not in usual or value != usual[key]}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from pipeline.distillation.own_way import OwnWay, read_own_way
 from pipeline.errors import SettingsError, TeacherError
+from pipeline.model import hub
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
-_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +39,15 @@ class Teacher:
         In evaluation mode, float32, on its device.
     tokenizer : transformers.PreTrainedTokenizerBase
         Backed by the `tokenizers` library.
+    own_way : OwnWay
+        What the Sentence Transformer does with hidden states.
     """
 
     name: str
     revision: str
     model: Any
     tokenizer: Any
+    own_way: OwnWay
 
 
 def load_teacher(teacher: str, *, revision: str | None = None, device: str = "auto") -> Teacher:
@@ -69,7 +69,8 @@ def load_teacher(teacher: str, *, revision: str | None = None, device: str = "au
     Raises
     ------
     TeacherError
-        If it can't be found or loaded, has no safetensors weights or no fast tokenizer.
+        If it can't be found or loaded, has no safetensors weights or no fast tokenizer, or its weights are
+        not finite.
     SettingsError
         If the device is not there.
 
@@ -89,63 +90,164 @@ def load_teacher(teacher: str, *, revision: str | None = None, device: str = "au
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     tokenizer = _load_tokenizer(root, teacher)
-    try:
-        model = transformers.AutoModel.from_pretrained(
-            str(root),
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
-            dtype=torch.float32,
+    model = _load_model(root, teacher)
+    if not all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
+        raise TeacherError(
+            f"teacher {teacher!r} has weights that are NaN or infinite", remedy="fetch or train it again"
         )
-    # transformers and safetensors raise many kinds of errors for damaged folders
-    except Exception as error:
-        raise TeacherError(f"teacher {teacher!r} can't be loaded", got=_one_line(error)) from None
-    return Teacher(name, resolved or _weights_digest(root), model.to(where).eval(), tokenizer)
+    own_way = read_own_way(folder, width=model.config.hidden_size)
+    return Teacher(name, resolved or _weights_digest(root), model.to(where).eval(), tokenizer, own_way)
 
 
-@torch.inference_mode()
-def encode_token_ids(
-    model: Any, sequences: list[list[int]], *, pad_token_id: int, batch_size: int, progress: bool = True
+@dataclass(frozen=True)
+class Sequences:
+    """What the teacher sees, one sequence for each row of the table.
+
+    Parameters
+    ----------
+    ids : list of list of int
+        Token ids, special tokens and prompt included.
+    own : list of (int, int)
+        Where the token's own pieces begin and end in each.
+    counted : list of (int, int)
+        Which part a mean is over.
+    pad_token_id : int
+        Fills short sequences of a batch; masked out.
+    """
+
+    ids: list[list[int]]
+    own: list[tuple[int, int]]
+    counted: list[tuple[int, int]]
+    pad_token_id: int
+
+
+def encode_sequences(
+    model: Any,
+    sequences: Sequences,
+    *,
+    pooling: str,
+    batch_size: int,
+    precision: str = "float32",
+    progress: bool = True,
 ) -> np.ndarray:
-    """Push token sequences through the teacher and average its output over each sequence.
+    """Push token sequences through the teacher and keep one vector of each.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
         The teacher's model.
-    sequences : list of list of int
-        Token ids with their special tokens, one sequence per row of the table.
-    pad_token_id : int
-        Fills short sequences of a batch; masked out.
+    sequences : Sequences
+    pooling : {"mean", "first", "last", "pooler", "token"}
+        Mean of the counted part, hidden state of the first or the last position, the model's pooler, or mean
+        of the token's own pieces.
     batch_size : int
         Sequences per forward pass; sorted by length so that little is padded.
+    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+        Arithmetic of the forward pass. What isn't finite in half precision is computed again in float32.
     progress : bool, default=True
         Whether to draw a progress bar on stderr.
 
     Returns
     -------
     float32 ndarray of shape (V, H)
-        Masked mean of the last hidden states, special tokens included. Values that are not finite are 0.
+        Values that are not finite are 0.
+
+    Raises
+    ------
+    TeacherError
+        If `pooling` is "pooler" and the model has none.
     """
-    takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
-    order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
-    outputs = np.empty((len(sequences), model.config.hidden_size), dtype=np.float32)
-    bar = tqdm(total=len(sequences), desc="teacher", unit="token", disable=None if progress else True)
+    order = np.argsort([len(ids) for ids in sequences.ids], kind="stable")
+    outputs: np.ndarray | None = None
+    bar = tqdm(total=len(order), desc="teacher", unit="token", disable=None if progress else True)
     with bar:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = [torch.tensor(sequences[row]) for row in rows]
-            ids = pad_sequence(batch, batch_first=True, padding_value=pad_token_id)
-            lengths = torch.tensor([len(sequence) for sequence in batch])
-            mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-            inputs = {"input_ids": ids, "attention_mask": mask}
-            if takes_types:
-                inputs["token_type_ids"] = torch.zeros_like(ids)
-            hidden = model(**{key: value.to(model.device) for key, value in inputs.items()}).last_hidden_state
-            shares = (mask / lengths[:, None]).to(hidden)
-            outputs[rows] = torch.bmm(shares[:, None, :], hidden)[:, 0].float().cpu().numpy()
+            pooled = _encode_batch(model, sequences, rows, pooling, _half_precision(model, precision))
+            if outputs is None:
+                outputs = np.empty((len(order), pooled.shape[1]), dtype=np.float32)
+            outputs[rows] = pooled
             bar.update(len(rows))
-    return np.nan_to_num(outputs, copy=False, posinf=0.0, neginf=0.0)
+    if outputs is None:
+        raise TeacherError("the vocabulary is empty", expected="at least one token")
+    finite: np.ndarray = np.nan_to_num(outputs, copy=False, posinf=0.0, neginf=0.0)
+    return finite
+
+
+def input_embeddings(model: Any, pieces: list[list[int]]) -> np.ndarray:
+    """Return the teacher's input embeddings, without a forward pass.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    pieces : list of list of int
+        Token ids of each row; their embeddings are averaged.
+
+    Returns
+    -------
+    float32 ndarray of shape (V, H)
+    """
+    table = model.get_input_embeddings().weight.detach().float().cpu().numpy()
+    return np.stack([table[ids].mean(axis=0) for ids in pieces])
+
+
+@torch.inference_mode()
+def _encode_batch(
+    model: Any, sequences: Sequences, rows: np.ndarray, pooling: str, half: torch.dtype | None
+) -> np.ndarray:
+    batch = [torch.tensor(sequences.ids[row]) for row in rows]
+    ids = pad_sequence(batch, batch_first=True, padding_value=sequences.pad_token_id)
+    lengths = torch.tensor([len(sequence) for sequence in batch])
+    inputs = {"input_ids": ids, "attention_mask": _spans(ids, [(0, int(length)) for length in lengths])}
+    if "token_type_ids" in inspect.signature(model.forward).parameters:
+        inputs["token_type_ids"] = torch.zeros_like(ids)
+    inputs = {key: value.to(model.device) for key, value in inputs.items()}
+    if half is not None:
+        with torch.autocast(model.device.type, dtype=half):
+            pooled = _pool(model(**inputs), sequences, rows, lengths, pooling)
+        if bool(torch.isfinite(pooled).all()):
+            found: np.ndarray = pooled.float().cpu().numpy()
+            return found
+    pooled = _pool(model(**inputs), sequences, rows, lengths, pooling)
+    result: np.ndarray = pooled.float().cpu().numpy()
+    return result
+
+
+def _pool(
+    output: Any, sequences: Sequences, rows: np.ndarray, lengths: torch.Tensor, pooling: str
+) -> torch.Tensor:
+    hidden: torch.Tensor = output.last_hidden_state
+    averaged: torch.Tensor
+    if pooling == "pooler":
+        pooler: torch.Tensor | None = getattr(output, "pooler_output", None)
+        if pooler is None:
+            raise TeacherError(
+                "the teacher has no pooler", expected="pooling mean, first or last for this model"
+            )
+        return pooler
+    if pooling == "first":
+        return hidden[:, 0]
+    if pooling == "last":
+        return hidden[torch.arange(len(rows)), lengths.to(hidden.device) - 1]
+    spans = sequences.own if pooling == "token" else sequences.counted
+    mask = _spans(hidden[:, :, 0], [spans[row] for row in rows])
+    shares = (mask / mask.sum(dim=1, keepdim=True).clamp(min=1)).to(hidden)
+    averaged = torch.bmm(shares[:, None, :], hidden)[:, 0]
+    return averaged
+
+
+def _spans(like: torch.Tensor, spans: list[tuple[int, int]]) -> torch.Tensor:
+    """Return a mask of shape (B, L), 1 within each row's span."""
+    places = torch.arange(like.shape[1])
+    first, last = torch.tensor(spans).T
+    inside: torch.Tensor = (places >= first[:, None]) & (places < last[:, None])
+    return inside.long()
+
+
+def _half_precision(model: Any, precision: str) -> torch.dtype | None:
+    if precision == "auto":
+        return torch.float16 if model.device.type == "cuda" else None
+    return {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}[precision]
 
 
 def _pick_device(device: str) -> torch.device:
@@ -169,20 +271,24 @@ def _resolve(teacher: str, revision: str | None) -> tuple[Path, str, str | None]
         if revision is not None:
             raise SettingsError("revision", got=repr(revision), expected="none for a teacher in a folder")
         return folder, folder.resolve().name, None
-    if not _HUB_ID.fullmatch(teacher) or teacher.startswith("."):
+    if not hub.may_be_hub_id(teacher):
         raise TeacherError(
             f"teacher {teacher!r} does not exist", expected="a folder or a hub id such as organisation/name"
         )
+    found = hub.fetch(teacher, revision=revision, error=TeacherError)
+    return found.folder, found.name, found.commit
+
+
+def _load_model(root: Path, teacher: str) -> Any:
+    """Load the transformer; of one with encoder and decoder, the encoder."""
+    options = {"trust_remote_code": False, "local_files_only": True}
     try:
-        found = Path(snapshot_download(teacher, revision=revision, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as error:
-        raise TeacherError(
-            f"teacher {teacher!r} is neither a folder nor a hub model that can be reached",
-            got=type(error).__name__,
-            expected="an existing folder, or a hub id and a network",
-            remedy="check the name; offline, give the folder of a downloaded teacher",
-        ) from None
-    return found, teacher, found.name
+        config = transformers.AutoConfig.from_pretrained(str(root), **options)
+        kind = transformers.AutoModelForTextEncoding if config.is_encoder_decoder else transformers.AutoModel
+        return kind.from_pretrained(str(root), use_safetensors=True, dtype=torch.float32, **options)
+    # transformers and safetensors raise many kinds of errors for damaged folders
+    except Exception as error:
+        raise TeacherError(f"teacher {teacher!r} can't be loaded", got=_one_line(error)) from None
 
 
 def _transformer_folder(folder: Path) -> Path:

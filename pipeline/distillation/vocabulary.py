@@ -1,4 +1,4 @@
-"""The vocabulary of a table: the teacher's tokens less what is left out, and what the teacher sees of each.
+"""The vocabulary of a table: its tokenizer, and what the teacher sees of each token.
 
 Editing a ``tokenizer.json`` (removing tokens, renumbering, merges) is done by `skeletoken`, which model2vec
 uses too, so that both make the same tokenizer.
@@ -7,13 +7,15 @@ uses too, so that both make the same tokenizer.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from skeletoken import TokenizerModel
 from skeletoken.external.transformers import reshape_embeddings
 
+from pipeline.distillation.words import Words
 from pipeline.errors import TeacherError
+from pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,25 +26,43 @@ class Vocabulary:
     ----------
     tokens : list of str
         Token i is row i of the table.
-    sequences : list of list of int
-        What the teacher sees for each token: its special tokens around the token's id.
+    pieces : list of list of int
+        Token ids that the teacher sees in place of each token; empty for an unknown token that it hasn't.
+    before, after : list of int
+        The teacher's special tokens around them.
     pad_token_id : int
         The teacher's padding token.
     tokenizer : tokenizers.Tokenizer
         Tokenizer of the table, without post-processor, truncation and padding.
+    teacher_tokenizer : tokenizers.Tokenizer
+        The teacher's own, without post-processor, for a prompt.
     model : transformers.PreTrainedModel
         The teacher's model, its input embeddings renumbered where tokens were dropped.
+    report : dict of str to int
+        What became of the words that were given.
     """
 
     tokens: list[str]
-    sequences: list[list[int]]
+    pieces: list[list[int]]
+    before: list[int]
+    after: list[int]
     pad_token_id: int
     tokenizer: Any
+    teacher_tokenizer: Any
     model: Any
+    report: dict[str, int] = field(default_factory=dict)
 
 
-def build_vocabulary(tokenizer: Any, model: Any, *, token_remove_pattern: str | None) -> Vocabulary:
-    """Take every token of the teacher, except those that match a pattern.
+def build_vocabulary(
+    tokenizer: Any,
+    model: Any,
+    *,
+    token_remove_pattern: str | None,
+    words: Words | None = None,
+    keeps_subwords: bool = True,
+    reverses_special_tokens: bool = False,
+) -> Vocabulary:
+    """Take the teacher's tokens, words that are given, or both.
 
     Parameters
     ----------
@@ -51,7 +71,13 @@ def build_vocabulary(tokenizer: Any, model: Any, *, token_remove_pattern: str | 
     model : transformers.PreTrainedModel
         The teacher's model.
     token_remove_pattern : str or None
-        Tokens that begin with a match of this regular expression are left out.
+        Tokens of the teacher that begin with a match of this regular expression are left out.
+    words : Words, optional
+        Words to find whole in text; of several pieces to the teacher, or even of several words.
+    keeps_subwords : bool, default=True
+        Whether the teacher's own tokens are kept.
+    reverses_special_tokens : bool, default=False
+        Whether the teacher sees its special tokens in the reverse order, as model2vec 0.1 did it.
 
     Returns
     -------
@@ -60,40 +86,162 @@ def build_vocabulary(tokenizer: Any, model: Any, *, token_remove_pattern: str | 
     Raises
     ------
     TeacherError
-        If no token is left.
+        If no token is left, or the teacher's tokenizer has ids that its embeddings don't have.
     """
-    seen_by_teacher = TokenizerModel.from_transformers_tokenizer(tokenizer).prune_added_tokens()
-    own = seen_by_teacher.deep_copy()
-    if own.adds_prefix_space is not None:
-        own.adds_prefix_space = True
-    own.post_processor = None
-    if token_remove_pattern is not None:
-        pattern = re.compile(token_remove_pattern)
-        removed = [token for token in own.sorted_vocabulary if pattern.match(token)]
-        if len(removed) == len(own.sorted_vocabulary):
-            raise TeacherError(
-                "the vocabulary is empty",
-                got=f"token_remove_pattern {token_remove_pattern!r}",
-                expected="a pattern that leaves some tokens",
-            )
-        own = own.remove_tokens_from_vocabulary(removed)
-    own = own.prune_added_tokens()
-    tokens = list(own.sorted_vocabulary)
-    table_tokenizer = own.to_tokenizer()
-    # Only now: pruning keeps the padding token only while the tokenizer pads.
-    table_tokenizer.no_padding()
-    table_tokenizer.no_truncation()
+    _check_embeddings(tokenizer, model)
+    teacher = TokenizerModel.from_transformers_tokenizer(tokenizer).prune_added_tokens()
+    reader = teacher.deep_copy()
+    reader.post_processor = None
+    if reader.adds_prefix_space is not None:
+        reader.adds_prefix_space = True  # a token stands for a word within a text
+    seen = _Seen(reader)
+    if keeps_subwords:
+        tokens, own, report = _edit_tokenizer(reader, seen, token_remove_pattern, words)
+    else:
+        tokens, own, report = _make_word_tokenizer(seen, words or Words(()))
+    before, after = list(teacher.bos_ids or []), list(teacher.eos_ids or [])
+    if reverses_special_tokens:
+        before, after = after, before
     return Vocabulary(
         tokens=tokens,
-        sequences=_teacher_sequences(tokens, seen_by_teacher),
-        pad_token_id=seen_by_teacher.pad_token_id or 0,
-        tokenizer=table_tokenizer,
-        model=reshape_embeddings(model, seen_by_teacher),
+        pieces=[seen.pieces(token) for token in tokens],
+        before=before,
+        after=after,
+        pad_token_id=teacher.pad_token_id or 0,
+        tokenizer=own,
+        teacher_tokenizer=seen.tokenizer,
+        model=reshape_embeddings(model, teacher),
+        report=report,
     )
 
 
-def _teacher_sequences(tokens: list[str], teacher: TokenizerModel) -> list[list[int]]:
-    """Put the teacher's special tokens around each token."""
-    before, after = teacher.bos_ids or [], teacher.eos_ids or []
-    ids = teacher.vocabulary
-    return [[*before, ids[token], *after] for token in tokens]
+class _Seen:
+    """What the teacher sees of a token."""
+
+    def __init__(self, reader: TokenizerModel) -> None:
+        self.reader = reader
+        self.tokenizer = _without_limits(reader.to_tokenizer())
+        self._ids: dict[str, int] = dict(reader.vocabulary)
+        self._unknown = reader.unk_token_id
+        self._texts: dict[str, str] = {}
+
+    def understands(self, text: str) -> bool:
+        """Tell whether the teacher has more for a text than its unknown token."""
+        return any(piece != self._unknown for piece in self._encode(text))
+
+    def note(self, token: str, text: str) -> None:
+        """Remember how a token that is new is written."""
+        self._texts[token] = text
+
+    def pieces(self, token: str) -> list[int]:
+        if token in self._texts:
+            return self._encode(self._texts[token])
+        if token in self._ids:
+            return [self._ids[token]]
+        # Merges on the way to a new word are tokens too, which nobody wrote.
+        return self._encode(self.reader.preprocessor.decode(token).decoded)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def _edit_tokenizer(
+    reader: TokenizerModel, seen: _Seen, pattern: str | None, words: Words | None
+) -> tuple[list[str], Any, dict[str, int]]:
+    """Take tokens away from the teacher's tokenizer, and add words to it."""
+    own = reader.deep_copy()
+    if pattern is not None:
+        expression = re.compile(pattern)
+        removed = [token for token in own.sorted_vocabulary if expression.match(token)]
+        if len(removed) == len(own.sorted_vocabulary):
+            raise TeacherError(
+                "the vocabulary is empty",
+                got=f"token_remove_pattern {pattern!r}",
+                expected="a pattern that leaves some tokens",
+            )
+        own = own.remove_tokens_from_vocabulary(removed)
+    single, several, report = _sort_words(own, seen, words)
+    own = own.prune_added_tokens()
+    if single:
+        own = own.add_tokens_to_vocabulary(single, preprocess_tokens=False)
+    if several:
+        own = own.add_addedtokens(several, is_special=False, single_word=True, normalized=True)
+    return list(own.sorted_vocabulary), _without_limits(own.to_tokenizer()), report
+
+
+def _sort_words(
+    own: TokenizerModel, seen: _Seen, words: Words | None
+) -> tuple[list[str], list[str], dict[str, int]]:
+    """Tell words that become tokens from those that the tokenizer would cut, and drop the others."""
+    if words is None:
+        return [], [], {}
+    report = {
+        **words.report,
+        "changed by the normalizer": 0,
+        "known already": 0,
+        "not known to the teacher": 0,
+    }
+    preprocessor = own.preprocessor
+    taken = set(own.sorted_vocabulary)
+    single: dict[str, None] = {}
+    several: dict[str, None] = {}
+    for word in words.words:
+        text = preprocessor.normalizer.normalize_str(word) if preprocessor.normalizer else word
+        text = text.replace("▁", " ").strip()  # the mark that some normalizers write
+        parts = preprocessor.preprocess(word, had_initial_subword_prefix=True)
+        token = parts[0] if len(parts) == 1 else text
+        report["changed by the normalizer"] += text != word
+        if not parts or not text:
+            report["empty"] += 1
+        elif token in taken:
+            report["known already"] += 1
+        elif token in single or token in several:
+            report["given before"] += 1
+        elif not seen.understands(word):
+            report["not known to the teacher"] += 1
+        else:
+            (single if len(parts) == 1 else several)[token] = None
+            seen.note(token, word)
+    report |= {"added": len(single), "added, of several words": len(several)}
+    return list(single), list(several), report
+
+
+def _make_word_tokenizer(seen: _Seen, words: Words) -> tuple[list[str], Any, dict[str, int]]:
+    """Make a tokenizer of the given words alone."""
+    report = {**words.report, "changed by the normalizer": 0, "not known to the teacher": 0}
+    normalizer = seen.reader.preprocessor.normalizer
+    lowercase = normalizer is not None and normalizer.normalize_str("A").endswith("a")
+    kept: dict[str, None] = {}
+    for word in words.words:
+        token = word.lower() if lowercase else word
+        report["changed by the normalizer"] += token != word
+        if token in kept or token == UNKNOWN:
+            report["given before"] += 1
+        elif not seen.understands(word):
+            report["not known to the teacher"] += 1
+        else:
+            kept[token] = None
+            seen.note(token, word)
+    if not kept:
+        raise TeacherError("the vocabulary is empty", expected="at least one word that the teacher knows")
+    report["added"] = len(kept)
+    seen.note(UNKNOWN, "")
+    return [*kept, UNKNOWN], make_word_tokenizer(list(kept), lowercase=lowercase), report
+
+
+def _check_embeddings(tokenizer: Any, model: Any) -> None:
+    last, rows = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
+    if last >= rows:
+        raise TeacherError(
+            "the teacher's tokenizer and its embeddings do not belong together",
+            got=f"token ids up to {last} and {rows} embeddings",
+            expected="an embedding for each token",
+        )
+
+
+def _without_limits(tokenizer: Any) -> Any:
+    # Only now: pruning keeps the padding token only while the tokenizer pads.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

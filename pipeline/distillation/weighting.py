@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.location import locate, without_credentials
 
 
 def sif_weights_by_rank(tokens: int, *, coefficient: float) -> np.ndarray:
@@ -31,6 +39,101 @@ def sif_weights_by_rank(tokens: int, *, coefficient: float) -> np.ndarray:
     array([0.178, 0.245, 0.302])
     """
     inverse_rank = 1.0 / np.arange(2, tokens + 2)
-    probability = inverse_rank / inverse_rank.sum()
+    return _sif(inverse_rank / inverse_rank.sum(), coefficient)
+
+
+def sif_weights_by_count(counts: np.ndarray, *, coefficient: float) -> np.ndarray:
+    """Return smooth-inverse-frequency weights with measured frequencies.
+
+    Parameters
+    ----------
+    counts : int64 ndarray of shape (V,)
+        How often each token was seen; not all 0.
+    coefficient : float
+        a in the formula, in (0, 1).
+
+    Returns
+    -------
+    float64 ndarray of shape (V,)
+        Weights in (0, 1]; 1 for a token that was never seen.
+
+    Notes
+    -----
+    As `sif_weights_by_rank`, with ``p`` a token's share of all counts.
+
+    Examples
+    --------
+    >>> sif_weights_by_count(np.array([90, 10, 0]), coefficient=0.1)
+    array([0.1, 0.5, 1. ])
+    """
+    return _sif(counts / counts.sum(), coefficient)
+
+
+def zipf_weights(tokens: int) -> np.ndarray:
+    """Return the weights of the first Model2Vec.
+
+    Parameters
+    ----------
+    tokens : int
+        Number of tokens V; a token's id is its rank.
+
+    Returns
+    -------
+    float64 ndarray of shape (V,)
+        ``log(1 + i)`` for token i, so 0 for the first.
+    """
+    return np.log1p(np.arange(tokens))
+
+
+def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
+    """Read how often tokens were seen.
+
+    Parameters
+    ----------
+    uri : str
+        Parquet file or folder with the columns ``token`` (string) and ``count`` (integer); rows of one token
+        add up, and tokens that are not among `tokens` are left out.
+    tokens : sequence of str of length V
+
+    Returns
+    -------
+    int64 ndarray of shape (V,)
+        0 for a token that has no row.
+
+    Raises
+    ------
+    InputError
+        If it can't be read, lacks a column, or has a count for none of the tokens.
+    """
+    shown = without_credentials(uri)
+    place = locate(uri, error=InputError)
+    try:
+        table = pq.read_table(place.path, filesystem=place.filesystem, columns=["token", "count"])
+        counts = pc.cast(table["count"], pa.int64())
+        names = pc.cast(table["token"], pa.large_string())
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise InputError(
+            f"counts {shown!r} can't be read",
+            got=" ".join(str(error).split())[:200],
+            expected="Parquet with the columns token (string) and count (integer)",
+        ) from None
+    if counts.null_count or names.null_count or (pc.min(counts).as_py() or 0) < 0:
+        raise InputError(
+            f"counts {shown!r}", got="nulls or counts below 0", expected="a count for each token"
+        )
+    found = pc.index_in(names.combine_chunks(), value_set=pa.array(tokens, pa.large_string()))
+    result = np.zeros(len(tokens), dtype=np.int64)
+    is_ours = found.is_valid()
+    np.add.at(result, found.filter(is_ours).to_numpy(), counts.filter(is_ours).to_numpy())
+    if not result.any():
+        raise InputError(
+            f"counts {shown!r} have nothing to do with this vocabulary",
+            got=f"{len(names)} rows, and no count for any of {len(tokens)} tokens",
+            expected="counts of the teacher's own tokens",
+        )
+    return result
+
+
+def _sif(probability: np.ndarray, coefficient: float) -> np.ndarray:
     weights: np.ndarray = coefficient / (coefficient + probability)
     return weights

@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.model.word_tokenizer import WORD_PATTERN
+
 _WHITE_SPACE = b" \t\r\n"
 _ASCII_PUNCTUATION = bytes(byte for byte in range(0x21, 0x7F) if not chr(byte).isalnum())
 
@@ -35,6 +37,7 @@ _CANONICAL = frozenset({"NFC", "NFD", "Lowercase", "StripAccents"})
 _COMPATIBLE = frozenset({"NFKC", "NFKD", "Nmt", "Precompiled"})
 _SPACE_RUNS = {"Regex": " {2,}"}
 _WHITE_RUNS = {"Regex": r"\s+"}
+_DIGIT = {"Regex": r"\d"}
 
 
 @dataclass(frozen=True)
@@ -231,8 +234,12 @@ def _find_metaspace(parts: _Components) -> CutRule | NoRule | None:
         return NoRule("Metaspace that does not split")
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE or _shortens_runs(part, _SPACE_RUNS, " ▁")
-        strips_right = part["type"] == "Strip" and not part["strip_left"]
-        if not known and not strips_right:
+        # A chunk begins with a space for its mark; stripped, it only gets a mark that texts always get.
+        keeps_mark = part["type"] == "Strip" and (
+            not part["strip_left"] or _prepend_scheme(parts.pre_tokenizers[0]) == "always"
+        )
+        zeroes_digits = part["type"] == "Replace" and part["pattern"] == _DIGIT and part["content"] == "0"
+        if not known and not keeps_mark and not zeroes_digits:
             return NoRule(f"normalizers before Metaspace: {_names(parts.normalizers)}")
     if "Strip" in parts.normalizer_types() and parts.added:
         # What stands before an added token is stripped as a text by itself.
@@ -243,14 +250,17 @@ def _find_metaspace(parts: _Components) -> CutRule | NoRule | None:
 def _find_white_space(parts: _Components) -> CutRule | NoRule | None:
     """White space is dropped first, and words are looked at one by one then."""
     first, *rest = parts.pre_tokenizers or [{"type": ""}]
-    if first["type"] not in ("WhitespaceSplit", "Whitespace"):
+    finds_words = (
+        first["type"] == "Split"
+        and first["pattern"].get("Regex") == WORD_PATTERN
+        and (first["behavior"], first["invert"]) == ("Removed", True)
+    )
+    if first["type"] not in ("WhitespaceSplit", "Whitespace") and not finds_words:
         return None
     for part in rest:
         # "first" marks only the first word of a text, and each chunk is a text's first.
-        marks_all = part["type"] == "Metaspace" and (
-            part.get("prepend_scheme", "always" if part.get("add_prefix_space", True) else "never") != "first"
-        )
-        if not marks_all and part["type"] not in ("WhitespaceSplit", "Whitespace", "Punctuation", "Digits"):
+        fits = part["type"] == "Metaspace" and _prepend_scheme(part) != "first"
+        if not fits and part["type"] not in ("WhitespaceSplit", "Whitespace", "Punctuation", "Digits"):
             return NoRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE | {"BertNormalizer", "Strip"}
@@ -265,6 +275,11 @@ def _find_white_space(parts: _Components) -> CutRule | NoRule | None:
         separators=_WHITE_SPACE,
         needs_ascii_neighbours=not parts.normalizer_types() <= _CANONICAL | {"BertNormalizer"},
     )
+
+
+def _prepend_scheme(metaspace: dict[str, Any]) -> str:
+    old = "always" if metaspace.get("add_prefix_space", True) else "never"
+    return str(metaspace.get("prepend_scheme", old))
 
 
 def _shortens_runs(part: dict[str, Any], pattern: dict[str, str], contents: str) -> bool:

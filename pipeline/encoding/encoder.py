@@ -131,7 +131,7 @@ class Encoder:
         Encoder
         """
         return cls(
-            table.embeddings,
+            table.dense_rows(),
             table.tokenizer_json,
             normalize=table.normalize,
             unknown_token_id=table.unknown_token_id,
@@ -190,7 +190,7 @@ def warm_up(table: StaticTable) -> None:
     table : StaticTable
     """
     encoder = Encoder(
-        table.embeddings[:, :1],  # what is compiled depends on the tokenizer alone
+        np.zeros((table.rows, 1), np.float32),  # what is compiled depends on the tokenizer alone
         table.tokenizer_json,
         normalize=table.normalize,
         unknown_token_id=table.unknown_token_id,

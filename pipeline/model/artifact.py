@@ -9,23 +9,24 @@ import hashlib
 import json
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import safetensors.numpy
 from pyarrow import fs as pafs
 from safetensors import SafetensorError
 
 from pipeline.errors import ModelError, OutputError
 from pipeline.location import Location, locate, without_credentials
+from pipeline.model import hub
 from pipeline.model.card import make_card
+from pipeline.model.formats import read_foreign
 from pipeline.model.table import StaticTable
 
 MANIFEST_NAME = "lakevec.json"
 FORMAT_NAME = "lakevec-model"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 _TABLE_FILES = ("model.safetensors", "tokenizer.json")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -106,20 +107,69 @@ def publish(table: StaticTable, uri: str, *, provenance: dict[str, Any], quality
     Notes
     -----
     Where folders can be renamed (local disk, HDFS) the folder is written beside and renamed. On object
-    stores ``lakevec.json`` is written last: a folder without it is refused by `load`.
+    stores a ``lakevec.json`` that names nothing is written first and the true one last: `load` refuses the
+    folder in between.
     """
-    target = refuse_existing_model(uri)
-    uri = without_credentials(uri)
     files = _table_files(table, provenance)
     manifest = _manifest(table, files, provenance, quality)
     files["README.md"] = make_card(manifest).encode()
     files[MANIFEST_NAME] = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
+    write_folder(uri, files)
+
+
+def export(artifact: Artifact, uri: str, *, to: Literal["model2vec", "sentence-transformers"]) -> None:
+    """Write a model's folder as another library writes it.
+
+    Parameters
+    ----------
+    artifact : Artifact
+    uri : str
+        Folder or URI; must not exist.
+    to : {"model2vec", "sentence-transformers"}
+
+    Raises
+    ------
+    OutputError
+        If the place is taken or can't be written.
+    """
+    table = artifact.table
+    files = _table_files(table, artifact.provenance)
+    if to == "model2vec":
+        del files["modules.json"]
+    else:
+        del files["config.json"]
+        rows = {"embedding.weight": table.dense_rows()}
+        files["model.safetensors"] = safetensors.numpy.save(rows)
+        files["config_sentence_transformers.json"] = _json_bytes({"similarity_fn_name": "cosine"})
+    files["README.md"] = make_card(_manifest(table, files, artifact.provenance, artifact.quality)).encode()
+    write_folder(uri, files)
+
+
+def write_folder(uri: str, files: dict[str, bytes]) -> None:
+    """Write a folder in one step, or, where folders can't be renamed, with its manifest last.
+
+    Parameters
+    ----------
+    uri : str
+        Folder or URI; must not exist.
+    files : dict of str to bytes
+        Name and content, in the order to write them.
+
+    Raises
+    ------
+    OutputError
+        If the place is taken or can't be written.
+    """
+    target = refuse_existing_model(uri)
+    uri = without_credentials(uri)
     staged = target
     if target.can_rename_folders:
         parent, _, name = target.path.rstrip("/").rpartition("/")
         staged = Location(target.filesystem, f"{parent}/.{name}.{uuid.uuid4().hex}")
     try:
         staged.filesystem.create_dir(staged.path, recursive=True)
+        if staged is target and MANIFEST_NAME in files:
+            (staged / MANIFEST_NAME).write_bytes(_json_bytes({"format": FORMAT_NAME}))
         for name, content in files.items():
             (staged / name).write_bytes(content)
         if staged is not target:
@@ -130,13 +180,16 @@ def publish(table: StaticTable, uri: str, *, provenance: dict[str, Any], quality
         raise OutputError(f"can't publish the model to {uri!r}", got=str(error)) from None
 
 
-def load(uri: str) -> Artifact:
-    """Read a published model and check that it is what was published.
+def load(uri: str, *, revision: str | None = None) -> Artifact:
+    """Read a model: one that was published, checked against what was published, or another library's.
 
     Parameters
     ----------
     uri : str
-        Folder or URI of a model written by `publish`.
+        Folder or URI of a model written by `publish`; or what `pipeline.model.formats` reads; or the id of
+        either on the Hugging Face hub.
+    revision : str, optional
+        Branch, tag or commit of a hub model.
 
     Returns
     -------
@@ -148,8 +201,31 @@ def load(uri: str) -> Artifact:
         If there is no model, its format is unknown, or a file differs from its recorded size, sha256 or
         the model's fingerprint. The message names the file.
     """
-    folder = locate(uri, error=ModelError)
-    uri = without_credentials(uri)
+    place = locate(uri, error=ModelError)
+    shown = without_credentials(uri)
+    found: hub.HubFolder | None = None
+    try:
+        if place.type() == pafs.FileType.NotFound and hub.may_be_hub_id(uri):
+            found = hub.fetch(uri, revision=revision, error=ModelError)
+            place = locate(str(found.folder), error=ModelError)
+        elif revision is not None:
+            raise ModelError(f"revision {revision!r}", expected="none for a model in a folder")
+        is_ours = (place / MANIFEST_NAME).type() != pafs.FileType.NotFound
+    except OSError as error:
+        raise ModelError(f"can't look at {shown!r}", got=without_credentials(str(error))) from None
+    if is_ours:
+        artifact = _load_published(place, shown)
+    else:
+        foreign = read_foreign(place, uri)
+        artifact = Artifact(foreign.table, shown, foreign.to_provenance())
+    if found is None:
+        return artifact
+    fetched = {"hub": {"name": found.name, "commit": found.commit}}
+    return replace(artifact, provenance={**artifact.provenance, **fetched})
+
+
+def _load_published(folder: Location, uri: str) -> Artifact:
+    """Read one of our own folders."""
     manifest = _read_manifest(folder, uri)
     content = {name: _read_checked(folder, name, entry) for name, entry in manifest["files"].items()}
     try:
@@ -158,6 +234,9 @@ def load(uri: str) -> Artifact:
             embeddings=tensors["embeddings"],
             tokenizer_json=content["tokenizer.json"].decode(),
             normalize=manifest["normalize"],
+            weights=tensors.get("weights"),
+            mapping=tensors.get("mapping"),
+            pools_unknown=manifest.get("pools_unknown", False) is True,
         )
     except (SafetensorError, KeyError, UnicodeDecodeError) as error:
         raise ModelError(f"model {uri!r}: tensors or tokenizer can't be read", got=repr(error)) from None
@@ -186,11 +265,13 @@ def _table_files(table: StaticTable, provenance: dict[str, Any]) -> dict[str, by
         "apply_pca": table.dimensions,
         **provenance.get("recipe", {}),
     }
+    if table.mapping is not None:
+        config["vocabulary_quantization"] = len(table.embeddings)
     modules = [("0", ".", "StaticEmbedding")] + (
         [("1", "1_Normalize", "Normalize")] if table.normalize else []
     )
     return {
-        "model.safetensors": safetensors.numpy.save({"embeddings": np.ascontiguousarray(table.embeddings)}),
+        "model.safetensors": safetensors.numpy.save(table.tensors()),
         "tokenizer.json": table.tokenizer_json.encode(),
         "config.json": _json_bytes(config),
         "modules.json": _json_bytes(
@@ -213,6 +294,7 @@ def _manifest(
         "dimensions": table.dimensions,
         "dtype": table.embeddings.dtype.name,
         "normalize": table.normalize,
+        "pools_unknown": table.pools_unknown,
         "unknown_token_id": table.unknown_token_id,
         "files": {
             name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -226,23 +308,18 @@ def _manifest(
 def _read_manifest(folder: Location, uri: str) -> dict[str, Any]:
     """Read and check ``lakevec.json``."""
     try:
-        if folder.type() != pafs.FileType.Directory:
-            raise ModelError(
-                f"model {uri!r} does not exist",
-                expected="the folder of a model published by 'lakevec distill'",
-            )
         manifest = json.loads((folder / MANIFEST_NAME).read_bytes())
-    except FileNotFoundError:
-        raise ModelError(
-            f"{uri!r} is not a lakevec model",
-            got=f"a folder without {MANIFEST_NAME}",
-            expected="a folder published by 'lakevec distill'",
-        ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"model {uri!r}: {MANIFEST_NAME} can't be read", got=str(error)) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
         raise ModelError(f"model {uri!r}: {MANIFEST_NAME}", expected=f'"format": "{FORMAT_NAME}"')
-    version = str(manifest.get("format_version"))
+    if "format_version" not in manifest:
+        raise ModelError(
+            f"model {uri!r} is not whole",
+            got="a folder that is being published, or whose publishing was cut off",
+            remedy="wait, or delete it and publish again",
+        )
+    version = str(manifest["format_version"])
     if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
         raise ModelError(
             f"model {uri!r} has another format version",

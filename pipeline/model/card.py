@@ -16,13 +16,12 @@ tags:
 
 # {title}
 
-A static embedding table distilled by lakevec from **{teacher}**: {rows:,} tokens x {dimensions} dimensions,
-{dtype}. The vector of a text is the mean of its known tokens' rows{normalized}.
+A static embedding table, {made} by lakevec from **{origin}**: {rows:,} tokens x {dimensions} dimensions,
+{dtype}. The vector of a text is the mean of its {tokens} rows{normalized}.
 
 | | |
 |---|---|
 | fingerprint | `{fingerprint}` |
-| teacher | {teacher}, {revision} |
 {facts}
 
 ## Use
@@ -49,6 +48,10 @@ _AGREES = (
     "so averaging it in (Sentence Transformers) or leaving it out (the others) differs only in length, "
     "which normalisation removes."
 )
+_POOLS = (
+    "The unknown token's row counts in the mean, as it does in Sentence Transformers; model2vec leaves it "
+    "out, so there the vectors of texts with unknown words differ."
+)
 _DIFFERS = (
     "Vectors are not normalised. lakevec and model2vec leave unknown tokens out of the mean; Sentence "
     "Transformers counts them, so there the vector of a text with unknown tokens is shorter, in the same "
@@ -70,19 +73,32 @@ def make_card(manifest: dict[str, Any]) -> str:
         Markdown with the metadata block that model hubs read.
     """
     provenance = manifest["provenance"]
-    teacher = provenance.get("teacher", {})
-    facts = {**provenance.get("recipe", {}), **manifest["quality"], **provenance.get("versions", {})}
+    teacher, source = provenance.get("teacher", {}), provenance.get("source", {})
+    facts = {
+        **(
+            {"teacher": f"{teacher['name']}, revision {teacher.get('revision', 'unknown')}"}
+            if teacher
+            else {}
+        ),
+        **{name: value for name, value in source.items() if name != "format"},
+        **provenance.get("recipe", {}),
+        **manifest["quality"],
+        **provenance.get("versions", {}),
+    }
+    origin = f"a model of {source['format']}" if source else teacher.get("name", "an unnamed teacher")
+    pools_unknown = manifest.get("pools_unknown", False)
     return _CARD.format(
         title=f"{teacher.get('name', 'static model')}, {manifest['dimensions']} dimensions",
-        teacher=teacher.get("name", "an unnamed teacher"),
-        revision=f"revision `{teacher.get('revision', 'unknown')}`",
+        made="converted" if source else "distilled",
+        origin=origin,
+        tokens="tokens'" if pools_unknown else "known tokens'",
         rows=manifest["rows"],
         dimensions=manifest["dimensions"],
         dtype=manifest["dtype"],
         normalized=", scaled to length 1" if manifest["normalize"] else "",
         fingerprint=manifest["fingerprint"],
         facts="\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in facts.items()),
-        agreement=_AGREES if manifest["normalize"] else _DIFFERS,
+        agreement=_POOLS if pools_unknown else _AGREES if manifest["normalize"] else _DIFFERS,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -21,14 +22,20 @@ class StaticTable:
 
     Parameters
     ----------
-    embeddings : float32 or float16 ndarray of shape (V, D)
-        Row i belongs to token id i. C-contiguous, finite.
+    embeddings : float32, float16 or int8 ndarray of shape (R, D)
+        Stored rows. C-contiguous, finite.
     tokenizer_json : str
         The `tokenizers` serialisation, without truncation, padding or post-processor.
     normalize : bool, default=True
         Whether text vectors are scaled to length 1.
+    weights : float32 ndarray of shape (V,), optional
+        Factor of each token's row: the scale of int8 rows, or what makes tokens differ that share a row.
+    mapping : int32 ndarray of shape (V,), optional
+        Stored row of each token, where tokens share rows; by default row i belongs to token id i.
+    pools_unknown : bool, default=False
+        Whether the unknown token's row counts in the mean, as it does in Sentence Transformers.
     unknown_token_id : int or None
-        The id that stands for text the tokenizer has no token for; its row is never pooled.
+        The id that stands for text the tokenizer has no token for, where its row is not pooled.
         Read from the tokenizer.
     fingerprint : str
         ``sha256:`` and 64 hexadecimal digits over everything that changes a vector. Computed.
@@ -37,26 +44,35 @@ class StaticTable:
     ------
     ModelError
         If shapes, types or values can't be an embedding table of this tokenizer.
+
+    Notes
+    -----
+    Token i has the row ``weights[i] * embeddings[mapping[i]]``, which is also how model2vec and Sentence
+    Transformers read these three arrays.
     """
 
     embeddings: np.ndarray
     tokenizer_json: str
     normalize: bool = True
+    weights: np.ndarray | None = None
+    mapping: np.ndarray | None = None
+    pools_unknown: bool = False
     unknown_token_id: int | None = field(init=False)
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
         _check_embeddings(self.embeddings)
+        _check_per_token(self)
         try:
             tokenizer = Tokenizer.from_str(self.tokenizer_json)
         # tokenizers raises bare Exception for a bad document
         except Exception as error:
             raise ModelError("tokenizer.json can't be read", got=str(error)) from None
         size = tokenizer.get_vocab_size(with_added_tokens=True)
-        if size != len(self.embeddings):
+        if size != self.rows:
             raise ModelError(
                 "tokenizer and table do not belong together",
-                got=f"{size} tokens and {len(self.embeddings)} rows",
+                got=f"{size} tokens and {self.rows} rows",
                 expected="one row per token",
             )
         last = max(tokenizer.get_vocab(with_added_tokens=True).values())
@@ -66,27 +82,57 @@ class StaticTable:
                 got=str(last),
                 expected=f"ids from 0 to {size - 1}, without a gap",
             )
-        object.__setattr__(self, "unknown_token_id", find_unknown_token_id(tokenizer))
+        unknown = None if self.pools_unknown else find_unknown_token_id(tokenizer)
+        object.__setattr__(self, "unknown_token_id", unknown)
         object.__setattr__(self, "fingerprint", self._compute_fingerprint())
 
     @property
     def rows(self) -> int:
         """Number of tokens, V."""
-        return int(self.embeddings.shape[0])
+        per_token = self.weights if self.mapping is None else self.mapping
+        return len(self.embeddings if per_token is None else per_token)
 
     @property
     def dimensions(self) -> int:
         """Output width, D."""
         return int(self.embeddings.shape[1])
 
+    def dense_rows(self) -> np.ndarray:
+        """Return every token's row.
+
+        Returns
+        -------
+        float32 ndarray of shape (V, D)
+            `embeddings` itself where that is it already.
+        """
+        rows = self.embeddings if self.mapping is None else self.embeddings[self.mapping]
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
+        return rows if self.weights is None else rows * self.weights[:, None]
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the arrays under the names that model2vec gives them in ``model.safetensors``.
+
+        Returns
+        -------
+        dict of str to ndarray
+        """
+        named = {"embeddings": self.embeddings, "weights": self.weights, "mapping": self.mapping}
+        return {name: np.ascontiguousarray(array) for name, array in named.items() if array is not None}
+
     def _compute_fingerprint(self) -> str:
-        head = {
+        head: dict[str, Any] = {
             "scheme": 1,
             "shape": list(self.embeddings.shape),
             "dtype": self.embeddings.dtype.name,
             "normalize": self.normalize,
             "tokenizer": hashlib.sha256(self.tokenizer_json.encode()).hexdigest(),
         }
+        # Named only where they are there, so that plain tables keep the fingerprints they always had.
+        for name, array in self.tensors().items():
+            if name != "embeddings":
+                head[name] = hashlib.sha256(array.data).hexdigest()
+        if self.pools_unknown:
+            head["pools_unknown"] = True
         digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.embeddings).data)
         return f"sha256:{digest.hexdigest()}"
@@ -115,12 +161,36 @@ def _check_embeddings(embeddings: np.ndarray) -> None:
     """Refuse what can't be pooled without surprises."""
     if embeddings.ndim != 2 or 0 in embeddings.shape:
         raise ModelError("embeddings", got=f"shape {embeddings.shape}", expected="(V, D), both at least 1")
-    if embeddings.dtype not in (np.float32, np.float16):
-        raise ModelError("embeddings", got=f"dtype {embeddings.dtype}", expected="float32 or float16")
-    # max and min carry NaN along, so that one pass over the table finds NaN, infinities and giants.
-    if not (float(embeddings.max()) <= LARGEST_VALUE and float(embeddings.min()) >= -LARGEST_VALUE):
+    if embeddings.dtype not in (np.float32, np.float16, np.int8):
+        raise ModelError("embeddings", got=f"dtype {embeddings.dtype}", expected="float32, float16 or int8")
+    _check_values("embeddings", embeddings)
+
+
+def _check_per_token(table: StaticTable) -> None:
+    """Check `weights` and `mapping`."""
+    for name, dtype in (("weights", np.float32), ("mapping", np.int32)):
+        array = getattr(table, name)
+        if array is not None and (array.shape != (table.rows,) or array.dtype != dtype):
+            raise ModelError(
+                name,
+                got=f"{array.dtype} of shape {array.shape}",
+                expected=f"{np.dtype(dtype)} of shape ({table.rows},)",
+            )
+    if table.weights is not None:
+        _check_values("weights", table.weights)
+    if table.mapping is not None and not (
+        table.mapping.min() >= 0 and table.mapping.max() < len(table.embeddings)
+    ):
         raise ModelError(
-            "embeddings hold NaN, infinity or values beyond 1e30",
+            "mapping names rows that are not there", expected=f"rows below {len(table.embeddings)}"
+        )
+
+
+def _check_values(name: str, array: np.ndarray) -> None:
+    # max and min carry NaN along, so that one pass finds NaN, infinities and giants.
+    if not (float(array.max()) <= LARGEST_VALUE and float(array.min()) >= -LARGEST_VALUE):
+        raise ModelError(
+            f"{name} hold NaN, infinity or values beyond 1e30",
             expected="finite values",
             remedy="distil the model again",
         )

@@ -1,0 +1,126 @@
+"""``lakevec convert``: a static model of any library becomes a published one, or one of another library."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from jobs.command_line import Call, run_job
+from jobs.summary import effective_settings
+from pipeline.errors import OutputError, SetupError
+from pipeline.location import without_credentials
+from pipeline.model.artifact import Artifact, export, load, publish, refuse_existing_model
+from pipeline.model.stored_rows import store_rows
+from pipeline.settings import ConvertSettings
+
+SUMMARY = """\
+Turn a static model of another library into a published one, or write one as another library does.
+
+  lakevec reads             with
+  its own folders
+  model2vec, every version  embeddings, weights, mapping; float32, float16, int8
+  Sentence Transformers     StaticEmbedding, Normalize
+  GloVe, word2vec, fastText .txt, .vec, .bin, or those gzipped
+  BPEmb                     NAME.model beside NAME.*.w2v.bin
+  WordLlama                 NAME.safetensors beside its tokenizer, or ../tokenizers
+  any of these folders      on the Hugging Face hub, by id
+
+example:
+  lakevec convert minishlab/potion-base-8M --output models/potion
+  lakevec convert glove.6B.100d.txt --output models/glove
+  lakevec convert models/minilm --to sentence-transformers --output models/minilm-st
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; by default the process's.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 usage or configuration.
+    """
+    return run_job(ConvertSettings, convert, argv, name="convert", summary=SUMMARY)
+
+
+def convert(call: Call[ConvertSettings]) -> None:
+    """Read a model and write it as the settings say.
+
+    Parameters
+    ----------
+    call : Call
+    """
+    settings = call.settings
+    refuse_existing_model(settings.output)
+    artifact = load(settings.model, revision=settings.revision)
+    if settings.dtype is not None and settings.dtype != artifact.table.embeddings.dtype.name:
+        artifact = _with_dtype(artifact, settings.dtype)
+    table = artifact.table
+    print(effective_settings(settings), flush=True)
+    for name, fact in artifact.provenance.get("source", {}).items():
+        print(f"{name:<14} {fact}")
+    if call.dry_run:
+        print("dry run: nothing was written")
+        return
+    if settings.to == "lakevec":
+        publish(table, settings.output, provenance=artifact.provenance, quality=artifact.quality)
+    elif settings.to == "onnx":
+        _export_onnx(artifact, settings.output)
+    else:
+        export(artifact, settings.output, to=settings.to)
+    print(
+        f"wrote {table.rows:,} tokens x {table.dimensions} dimensions, {table.embeddings.dtype}, for"
+        f" {settings.to} to {without_credentials(settings.output)}\n"
+        f"fingerprint {table.fingerprint}"
+    )
+    if table.pools_unknown and settings.to != "sentence-transformers":
+        print("model2vec leaves unknown words out of the mean: there, texts that hold some get other vectors")
+    elif table.unknown_token_id is not None and not table.normalize and settings.to != "model2vec":
+        print(
+            "Sentence Transformers counts unknown words: there, vectors of texts that hold some are shorter"
+        )
+
+
+def _with_dtype(artifact: Artifact, dtype: str) -> Artifact:
+    """Store the same rows in another type."""
+    table = artifact.table
+    rows = table.embeddings.astype("float32")
+    stored = store_rows(rows, dtype, weights=table.weights, mapping=table.mapping)
+    changed = replace(table, embeddings=stored.embeddings, weights=stored.weights)
+    return replace(artifact, table=changed)
+
+
+def _export_onnx(artifact: Artifact, output: str) -> None:
+    """Let model2vec write ONNX; what it does is all there is to it."""
+    try:
+        from model2vec import StaticModel
+        from model2vec.onnx import export_model_to_onnx
+    except ImportError as error:
+        raise SetupError(
+            "to write ONNX needs a package that is not installed",
+            got=str(error.name or error),
+            remedy="pip install 'lakevec[onnx]'",
+        ) from None
+    from tokenizers import Tokenizer
+
+    if "://" in output:
+        raise OutputError(f"output {without_credentials(output)!r}", expected="a local folder for ONNX")
+    table = artifact.table
+    model = StaticModel(
+        table.dense_rows(),
+        Tokenizer.from_str(table.tokenizer_json),
+        normalize=table.normalize,
+        max_length=None,
+    )
+    export_model_to_onnx(model, Path(output))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

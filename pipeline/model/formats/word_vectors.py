@@ -1,0 +1,182 @@
+"""Word vectors as text (GloVe, word2vec, fastText's ``.vec``) and in word2vec's binary form."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import ModelError
+from pipeline.location import Location
+from pipeline.model.formats.declared import (
+    AS_THEY_ARE,
+    LEFT_OUT,
+    NOT_CUT,
+    ForeignModel,
+    make_table,
+    without_limits,
+)
+from pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
+
+SUFFIXES = (".txt", ".vec", ".bin", ".txt.gz", ".vec.gz", ".bin.gz")
+# Enough lines at a time to be fast, few enough to need little memory beside the vectors.
+_LINES = 10_000
+_LONGEST_WORD = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class WordVectors:
+    """Words and their vectors, in the file's order.
+
+    Parameters
+    ----------
+    words : list of str of length V
+        Without duplicates.
+    vectors : float32 ndarray of shape (V, D)
+    skipped : dict of str to int
+        Rows that were left out, and why.
+    """
+
+    words: list[str]
+    vectors: np.ndarray
+    skipped: dict[str, int]
+
+
+def read_word_model(file: Location) -> ForeignModel:
+    """Read word vectors, with a tokenizer that finds the words in text.
+
+    Parameters
+    ----------
+    file : Location
+
+    Returns
+    -------
+    ForeignModel
+
+    Raises
+    ------
+    ModelError
+        If it holds no word vectors.
+    """
+    found = read_word_vectors(file)
+    lowercase = all(word == word.lower() for word in found.words)
+    # The file's own token for unknown words, where it has one, is a word like others.
+    keep = [row for row, word in enumerate(found.words) if word != UNKNOWN]
+    words = [found.words[row] for row in keep]
+    rows = np.zeros((len(words) + 1, found.vectors.shape[1]), dtype=np.float32)
+    rows[:-1] = found.vectors[keep]
+    tokenizer = without_limits(lambda: make_word_tokenizer(words, lowercase=lowercase), file.path)
+    behaviour = {
+        "unknown words": LEFT_OUT,
+        "long texts": NOT_CUT,
+        "vectors": AS_THEY_ARE,
+        "case": "texts are lowered, since no word has a capital" if lowercase else "as it is",
+    }
+    facts = {"skipped words": found.skipped} if found.skipped else {}
+    return ForeignModel(make_table(rows, tokenizer, normalize=False), "word vectors", behaviour, facts)
+
+
+def read_word_vectors(file: Location) -> WordVectors:
+    """Read a file of word vectors.
+
+    Parameters
+    ----------
+    file : Location
+        Text with one word a line, with or without word2vec's first line of V and D; or, where the name ends
+        in ``.bin``, word2vec's binary form. May be gzipped.
+
+    Returns
+    -------
+    WordVectors
+
+    Raises
+    ------
+    ModelError
+        If it is neither.
+    """
+    # pyarrow unpacks what is named .gz by itself.
+    content = file.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        content = gzip.decompress(content)
+    is_binary = file.path.removesuffix(".gz").endswith(".bin")
+    try:
+        words, vectors = _read_binary(content) if is_binary else _read_text(content)
+    except (ValueError, IndexError) as error:
+        raise ModelError(
+            f"{file.path} holds no word vectors",
+            got=str(error),
+            expected="a word and its numbers on every line, or word2vec's binary form in a file named .bin",
+        ) from None
+    return _clean(words, vectors)
+
+
+def _read_text(content: bytes) -> tuple[list[bytes], np.ndarray]:
+    lines = content.split(b"\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    first = lines[0].split() if lines else []
+    if len(first) == 2 and first[0].isdigit() and first[1].isdigit():
+        width = int(first[1])
+        del lines[0]
+    else:
+        width = len(first) - 1
+    if width < 1 or not lines:
+        raise ValueError("no line of a word and numbers")
+    vectors = np.empty((len(lines), width), dtype=np.float32)
+    words = []
+    for start in range(0, len(lines), _LINES):
+        some = lines[start : start + _LINES]
+        # From the right: GloVe's largest file has words with spaces.
+        split = [line.rstrip(b" \r\t").rsplit(b" ", width) for line in some]
+        if any(len(parts) != width + 1 for parts in split):
+            split = [line.split(None) for line in some]  # tabs, or more spaces than one
+            split = [[b" ".join(parts[:-width]), *parts[-width:]] for parts in split]
+        numbers = np.array([parts[1:] for parts in split], dtype=np.bytes_)
+        if numbers.shape != (len(some), width):
+            raise ValueError(f"lines that do not hold {width} numbers")
+        vectors[start : start + len(some)] = numbers.astype(np.float32)
+        words += [parts[0] for parts in split]
+    return words, vectors
+
+
+def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
+    end = content.index(b"\n")
+    rows, width = (int(number) for number in content[:end].split())
+    size = 4 * width
+    if rows < 1 or width < 1 or rows * size > len(content):
+        raise ValueError(f"{rows} rows of {width} numbers in {len(content)} bytes")
+    vectors = np.empty((rows, width), dtype=np.float32)
+    words = []
+    place = end + 1
+    for row in range(rows):
+        space = content.index(b" ", place, place + _LONGEST_WORD)
+        words.append(content[place:space].lstrip(b"\n"))
+        vectors[row] = np.frombuffer(content, dtype="<f4", count=width, offset=space + 1)
+        place = space + 1 + size
+    return words, vectors
+
+
+def _clean(raw: list[bytes], vectors: np.ndarray) -> WordVectors:
+    """Leave out what can't be a row: words that are no text or there before, numbers that are not finite."""
+    words: dict[str, int] = {}
+    skipped = {"not UTF-8": 0, "empty": 0, "seen before": 0, "not finite": 0}
+    finite = np.isfinite(vectors).all(axis=1)
+    for row, encoded in enumerate(raw):
+        try:
+            word = encoded.decode()
+        except UnicodeDecodeError:
+            skipped["not UTF-8"] += 1
+            continue
+        if not word.strip():
+            skipped["empty"] += 1
+        elif word in words:
+            skipped["seen before"] += 1
+        elif not finite[row]:
+            skipped["not finite"] += 1
+        else:
+            words[word] = row
+    if not words:
+        raise ModelError("the file holds no word with finite numbers", got=f"{len(raw)} rows")
+    rows = vectors if len(words) == len(raw) else vectors[list(words.values())]
+    return WordVectors(list(words), rows, {why: count for why, count in skipped.items() if count})
