@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from pipeline.errors import SettingsError
 
@@ -17,7 +16,7 @@ class Reduced:
 
     Parameters
     ----------
-    rows : float64 ndarray of shape (V, D)
+    rows : float32 ndarray of shape (V, D)
     explained_variance : float
         Share of the variance that the D axes hold, in (0, 1].
     """
@@ -47,11 +46,13 @@ def reduce_rows(rows: np.ndarray, *, dimensions: int | float | Literal["auto", "
 
     Notes
     -----
-    Exact solver in float64. An axis has no sign of its own; it is turned so that the row furthest from the
-    origin along it is positive, which makes a distillation repeatable.
+    All axes are found exactly, as eigenvectors of the covariance matrix. In float32 and in the order of
+    model2vec's sums, so that both round the same numbers when they make integers of them. An axis has no sign
+    of its own; it is turned so that the row furthest from the origin along it is positive, which makes a
+    distillation repeatable.
     """
     if dimensions == "none":
-        return Reduced(rows.astype(np.float64), 1.0)
+        return Reduced(rows, 1.0)
     most = min(rows.shape)
     if isinstance(dimensions, int) and dimensions > most:
         raise SettingsError(
@@ -59,9 +60,17 @@ def reduce_rows(rows: np.ndarray, *, dimensions: int | float | Literal["auto", "
             got=str(dimensions),
             expected=f"at most {most}, for a teacher of width {rows.shape[1]} and {rows.shape[0]} rows",
         )
-    wanted = most if dimensions == "auto" else dimensions
-    pca = PCA(n_components=wanted, svd_solver="covariance_eigh")
-    scores = pca.fit_transform(rows.astype(np.float64))
+    centred = rows - rows.mean(axis=0)
+    variances, axes = np.linalg.eigh(centred.T @ centred / max(len(rows) - 1, 1))
+    # eigh sorts upwards, and rounds what is 0 to either side of it.
+    variances, axes = np.clip(variances[::-1], 0, None), axes[:, ::-1]
+    shares = np.cumsum(variances) / (variances.sum() or 1)
+    kept = most
+    if isinstance(dimensions, int):
+        kept = dimensions
+    elif dimensions != "auto":
+        kept = min(int(np.searchsorted(shares, dimensions)) + 1, most)
+    scores = centred @ axes[:, :kept]
     furthest = np.abs(scores).argmax(axis=0)
-    signs = np.where(scores[furthest, np.arange(scores.shape[1])] < 0, -1.0, 1.0)
-    return Reduced(scores * signs, float(pca.explained_variance_ratio_.sum()))
+    signs = np.where(scores[furthest, np.arange(kept)] < 0, -1, 1).astype(scores.dtype)
+    return Reduced(scores * signs, float(shares[kept - 1]))

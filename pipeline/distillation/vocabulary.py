@@ -161,7 +161,7 @@ def _edit_tokenizer(
                 expected="a pattern that leaves some tokens",
             )
         own = own.remove_tokens_from_vocabulary(removed)
-    single, several, report = _sort_words(own, seen, words)
+    single, several, report = _sort_words(own, seen, words, pattern)
     own = own.prune_added_tokens()
     if single:
         own = own.add_tokens_to_vocabulary(single, preprocess_tokens=False)
@@ -171,7 +171,7 @@ def _edit_tokenizer(
 
 
 def _sort_words(
-    own: TokenizerModel, seen: _Seen, words: Words | None
+    own: TokenizerModel, seen: _Seen, words: Words | None, pattern: str | None
 ) -> tuple[list[str], list[str], dict[str, int]]:
     """Tell words that become tokens from those that the tokenizer would cut, and drop the others."""
     if words is None:
@@ -180,6 +180,7 @@ def _sort_words(
         **words.report,
         "changed by the normalizer": 0,
         "known already": 0,
+        "removed by the pattern": 0,
         "not known to the teacher": 0,
     }
     preprocessor = own.preprocessor
@@ -198,6 +199,8 @@ def _sort_words(
             report["known already"] += 1
         elif token in single or token in several:
             report["given before"] += 1
+        elif len(parts) == 1 and pattern is not None and re.match(pattern, token):
+            report["removed by the pattern"] += 1
         elif not seen.understands(word):
             report["not known to the teacher"] += 1
         else:

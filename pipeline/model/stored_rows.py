@@ -51,8 +51,8 @@ def store_rows(
 
     Notes
     -----
-    int8 numbers are ``round(row / scale)`` with ``scale = max |row| / 127``, for each row by itself. Scales go
-    into the weights. A row of zeros has scale 1.
+    int8 numbers are ``round(row / scale)`` with ``scale = max |row| / 127``, for each row by itself. Scales
+    go into the weights. A row of zeros has scale 1.
     """
     if dtype == "int8":
         largest = np.abs(rows).max(axis=1)
