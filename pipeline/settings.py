@@ -164,6 +164,7 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {
     "model2vec-0.1": {
         "pooling": "token",
         "special_tokens": "reversed",
+        "keep_special_tokens": True,
         "weighting": "zipf",
         "normalize": False,
         "token_remove_pattern": r"\[unused",
@@ -215,6 +216,9 @@ class DistillSettings(Settings):
     special_tokens: Literal["teacher", "reversed"] = Field(
         default="teacher",
         description="around each token: the teacher's own, or those in the reverse order, as model2vec 0.1",
+    )
+    keep_special_tokens: bool = Field(
+        default=False, description="keep rows of tokens that only the teacher writes, such as [CLS]"
     )
     prompt: str | None = Field(
         default=None,

@@ -145,7 +145,8 @@ def test_folder_without_manifest_is_no_model(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"'{tmp_path}' is not a model that lakevec knows: got a folder without lakevec.json and of no other "
         "known format; expected a folder of lakevec, model2vec or Sentence Transformers (StaticEmbedding), "
-        "word vectors (.txt, .vec, .bin), a SentencePiece .model with its vectors, or WordLlama's .safetensors"
+        "word vectors (.txt, .vec, .bin), a SentencePiece .model with its vectors, or WordLlama's "
+        ".safetensors"
     )
 
 

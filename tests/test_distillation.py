@@ -44,14 +44,14 @@ def test_pca_keeps_the_longest_axis_and_its_sign() -> None:
     """Points on the line (1, 1, 0), the furthest of them in the negative direction."""
     rows = np.array([[-5, -5, 0], [1, 1, 0], [2, 2, 0], [2, 2, 0]], dtype=np.float32)
     reduced = reduce_rows(rows, dimensions=1)
-    np.testing.assert_allclose(reduced.rows[:, 0], np.sqrt(2) * np.array([5, -1, -2, -2]), atol=1e-9)
+    np.testing.assert_allclose(reduced.rows[:, 0], np.sqrt(2) * np.array([5, -1, -2, -2]), atol=1e-5)
     assert reduced.explained_variance == pytest.approx(1.0)
 
 
 def test_pca_is_centred_unscaled_and_keeps_distances_at_full_width() -> None:
     rows = np.random.default_rng(0).normal(size=(60, 12)).astype(np.float32) + 3
     scores = reduce_rows(rows, dimensions=12).rows
-    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(
         np.linalg.norm(scores[0] - scores[1]), np.linalg.norm(rows[0] - rows[1]), rtol=1e-5
     )

@@ -160,6 +160,7 @@ def _build_vocabulary(
         words=words,
         keeps_subwords=choices.mode != "word",
         reverses_special_tokens=settings.special_tokens == "reversed",
+        keeps_special_tokens=settings.keep_special_tokens,
     )
 
 
@@ -240,6 +241,7 @@ def _describe(settings: DistillSettings, choices: _Choices, teacher: Teacher) ->
         "dense_layers": len(teacher.own_way.dense) if settings.pooling == "auto" else 0,
         "prompt": choices.prompt,
         "special_tokens": settings.special_tokens,
+        "keep_special_tokens": settings.keep_special_tokens,
         "weighting": weighting,
         "sif_coefficient": choices.coefficient,
         "counts": settings.to_record()["counts"],
@@ -248,5 +250,5 @@ def _describe(settings: DistillSettings, choices: _Choices, teacher: Teacher) ->
         "token_remove_pattern": settings.token_remove_pattern,
     }
     usual = {"recipe": None, "dense_layers": 0, "prompt": "", "special_tokens": "teacher", "counts": None}
-    usual |= {"vocabulary_clusters": None, "sif_coefficient": None}
+    usual |= {"vocabulary_clusters": None, "sif_coefficient": None, "keep_special_tokens": False}
     return {key: value for key, value in recipe.items() if key not in usual or value != usual[key]}

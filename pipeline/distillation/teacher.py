@@ -6,7 +6,6 @@ Importing this module imports torch and transformers; only distilling does so.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,8 +198,7 @@ def _encode_batch(
     ids = pad_sequence(batch, batch_first=True, padding_value=sequences.pad_token_id)
     lengths = torch.tensor([len(sequence) for sequence in batch])
     inputs = {"input_ids": ids, "attention_mask": _spans(ids, [(0, int(length)) for length in lengths])}
-    if "token_type_ids" in inspect.signature(model.forward).parameters:
-        inputs["token_type_ids"] = torch.zeros_like(ids)
+    # Without token types: models that have some take 0, and GPT-2 would add the embedding of token 0.
     inputs = {key: value.to(model.device) for key, value in inputs.items()}
     if half is not None:
         with torch.autocast(model.device.type, dtype=half):
@@ -284,7 +282,9 @@ def _load_model(root: Path, teacher: str) -> Any:
     options = {"trust_remote_code": False, "local_files_only": True}
     try:
         config = transformers.AutoConfig.from_pretrained(str(root), **options)
-        kind = transformers.AutoModelForTextEncoding if config.is_encoder_decoder else transformers.AutoModel
+        is_half = any(name.endswith("EncoderModel") for name in config.architectures or [])
+        has_decoder = config.is_encoder_decoder or is_half
+        kind = transformers.AutoModelForTextEncoding if has_decoder else transformers.AutoModel
         return kind.from_pretrained(str(root), use_safetensors=True, dtype=torch.float32, **options)
     # transformers and safetensors raise many kinds of errors for damaged folders
     except Exception as error:

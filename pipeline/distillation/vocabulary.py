@@ -61,6 +61,7 @@ def build_vocabulary(
     words: Words | None = None,
     keeps_subwords: bool = True,
     reverses_special_tokens: bool = False,
+    keeps_special_tokens: bool = False,
 ) -> Vocabulary:
     """Take the teacher's tokens, words that are given, or both.
 
@@ -78,6 +79,8 @@ def build_vocabulary(
         Whether the teacher's own tokens are kept.
     reverses_special_tokens : bool, default=False
         Whether the teacher sees its special tokens in the reverse order, as model2vec 0.1 did it.
+    keeps_special_tokens : bool, default=False
+        Whether tokens that only the teacher itself writes, such as ``[CLS]``, keep their rows, as then.
 
     Returns
     -------
@@ -89,14 +92,18 @@ def build_vocabulary(
         If no token is left, or the teacher's tokenizer has ids that its embeddings don't have.
     """
     _check_embeddings(tokenizer, model)
-    teacher = TokenizerModel.from_transformers_tokenizer(tokenizer).prune_added_tokens()
+    teacher = TokenizerModel.from_transformers_tokenizer(tokenizer)
+    if not keeps_special_tokens:
+        teacher = teacher.prune_added_tokens()
     reader = teacher.deep_copy()
     reader.post_processor = None
     if reader.adds_prefix_space is not None:
         reader.adds_prefix_space = True  # a token stands for a word within a text
     seen = _Seen(reader)
     if keeps_subwords:
-        tokens, own, report = _edit_tokenizer(reader, seen, token_remove_pattern, words)
+        tokens, own, report = _edit_tokenizer(
+            reader, seen, token_remove_pattern, words, keeps_special_tokens=keeps_special_tokens
+        )
     else:
         tokens, own, report = _make_word_tokenizer(seen, words or Words(()))
     before, after = list(teacher.bos_ids or []), list(teacher.eos_ids or [])
@@ -147,7 +154,12 @@ class _Seen:
 
 
 def _edit_tokenizer(
-    reader: TokenizerModel, seen: _Seen, pattern: str | None, words: Words | None
+    reader: TokenizerModel,
+    seen: _Seen,
+    pattern: str | None,
+    words: Words | None,
+    *,
+    keeps_special_tokens: bool,
 ) -> tuple[list[str], Any, dict[str, int]]:
     """Take tokens away from the teacher's tokenizer, and add words to it."""
     own = reader.deep_copy()
@@ -162,7 +174,8 @@ def _edit_tokenizer(
             )
         own = own.remove_tokens_from_vocabulary(removed)
     single, several, report = _sort_words(own, seen, words, pattern)
-    own = own.prune_added_tokens()
+    if not keeps_special_tokens:
+        own = own.prune_added_tokens()
     if single:
         own = own.add_tokens_to_vocabulary(single, preprocess_tokens=False)
     if several:

@@ -1,0 +1,370 @@
+"""Teachers of every architecture: real classes of transformers with random weights, and real tokenizers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import transformers
+from conftest import SHARED_DATA
+from tokenizers import Tokenizer
+
+from pipeline.distillation.recipe import distill
+from pipeline.distillation.teacher import load_teacher
+from pipeline.encoding.encoder import Encoder
+from pipeline.errors import SettingsError, TeacherError
+from pipeline.model.table import StaticTable
+from pipeline.settings import DistillSettings
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+BERT_TOKENS = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
+ROBERTA_TOKENS = {"unk": "<unk>", "cls": "<s>", "sep": "</s>", "pad": "<pad>", "mask": "<mask>"}
+GPT_TOKENS = {"bos": "<|endoftext|>", "eos": "<|endoftext|>"}
+T5_TOKENS = {"unk": "<unk>", "eos": "</s>", "pad": "<pad>"}
+
+# Name: class of the configuration, its options, tokenizer, special tokens, a pattern that leaves few tokens.
+FEW_WORDPIECES, FEW_BYTES, FEW_MARKED = r"\[unused|##|[c-z]|[^\x00-\x7f]", r"Ġ?[^\WĠa-bA\d]", r"▁?[^\W▁ab]"
+ARCHITECTURES: dict[str, tuple[Any, dict[str, Any], str, dict[str, str], str]] = {
+    "BERT": (transformers.BertConfig, SMALL, "bert-base-uncased", BERT_TOKENS, FEW_WORDPIECES),
+    "DistilBERT": (
+        transformers.DistilBertConfig,
+        {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32},
+        "bert-base-uncased",
+        BERT_TOKENS,
+        FEW_WORDPIECES,
+    ),
+    "MPNet": (transformers.MPNetConfig, SMALL, "bert-base-uncased", BERT_TOKENS, FEW_WORDPIECES),
+    "RoBERTa": (
+        transformers.RobertaConfig,
+        {**SMALL, "pad_token_id": 1},
+        "roberta-base",
+        ROBERTA_TOKENS,
+        FEW_BYTES,
+    ),
+    "ModernBERT": (
+        transformers.ModernBertConfig,
+        {**SMALL, "pad_token_id": 50283},
+        "ModernBERT-base",
+        BERT_TOKENS,
+        FEW_BYTES,
+    ),
+    "XLM-R": (
+        transformers.XLMRobertaConfig,
+        {**SMALL, "pad_token_id": 1},
+        "xlm-roberta-base-rebuilt",
+        ROBERTA_TOKENS,
+        FEW_MARKED,
+    ),
+    "E5": (
+        transformers.BertConfig,
+        SMALL,
+        "multilingual-e5-small-rebuilt",
+        ROBERTA_TOKENS,
+        FEW_MARKED,
+    ),
+    "GPT-2, decoder": (
+        transformers.GPT2Config,
+        {"n_embd": 16, "n_layer": 1, "n_head": 2},
+        "gpt2",
+        GPT_TOKENS,
+        FEW_BYTES,
+    ),
+    "Qwen2, decoder": (
+        transformers.Qwen2Config,
+        {**SMALL, "num_key_value_heads": 2},
+        "gpt2",
+        GPT_TOKENS,
+        FEW_BYTES,
+    ),
+    "T5, encoder": (
+        transformers.T5Config,
+        {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 32, "d_kv": 8},
+        "t5-small",
+        T5_TOKENS,
+        FEW_MARKED,
+    ),
+}
+
+
+def make_teacher(name: str, folder: Path) -> Any:
+    """Save a teacher as its authors would, and return its model."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the evaluation data folder ../shared/data is not there")
+    config_class, options, tokenizer_name, special, _ = ARCHITECTURES[name]
+    file = SHARED_DATA / "tokenizers" / tokenizer_name / "tokenizer.json"
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(file), **{f"{role}_token": token for role, token in special.items()}
+    )
+    config = config_class(vocab_size=len(tokenizer), **options)
+    torch.manual_seed(0)
+    kind = transformers.AutoModelForTextEncoding if config.is_encoder_decoder else transformers.AutoModel
+    model = kind.from_config(config).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def distill_plain(folder: Path, **settings: Any) -> StaticTable:
+    """Distil without what comes after the teacher, so that rows are the teacher's own vectors."""
+    plain = {"dimensions": "none", "weighting": "none", "normalize": False}
+    values = {"teacher": str(folder), "output": "unused", **plain, **settings}
+    return distill(DistillSettings.model_validate(values), progress=False).table
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_is_distilled_and_embeds(name: str, tmp_path: Path) -> None:
+    """Rows are what the model says of a token among its special tokens; a new word is found whole."""
+    model = make_teacher(name, tmp_path)
+    (tmp_path / "words.txt").write_text("ganondorf\nabracadabra")
+    table = distill_plain(
+        tmp_path, vocabulary=str(tmp_path / "words.txt"), token_remove_pattern=ARCHITECTURES[name][4]
+    )
+    own = Tokenizer.from_str(table.tokenizer_json)
+    original = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    original.no_truncation()
+    original.no_padding()
+    rows = table.dense_rows()
+    ids = original.encode(" abracadabra").ids
+    word = own.encode("abracadabra", add_special_tokens=False).ids
+    assert len(word) == 1
+    with torch.inference_mode():
+        hidden = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+    np.testing.assert_allclose(rows[word[0]], hidden.mean(dim=0).numpy(), atol=1e-5)
+    assert len(own.encode("an abracadabra about ganondorf").ids) >= 4
+    vectors = Encoder.from_table(table).encode(pa.array(["an abracadabra", "abracadabra"])).vectors
+    np.testing.assert_allclose(vectors[1], rows[word[0]], atol=1e-6)
+    assert np.isfinite(vectors).all()
+    assert vectors.any(axis=1).all()
+
+
+def test_words_of_several_pieces_and_words_are_found_whole(minilm_folder: Path, tmp_path: Path) -> None:
+    """The example of Model2Vec's own description, with a vocabulary and with words alone."""
+    words = tmp_path / "words.csv"
+    words.write_text("word,count\nhyrule,5\nsupervillain,9\nganondorf,7\nhas,1\ninvaded,2\nnew york,4\n")
+    few = {"teacher": str(minilm_folder), "output": "unused", "dimensions": 4, "vocabulary": str(words)}
+    few["token_remove_pattern"] = r"(?!super|gano|hyru|has$|inva|new|,|\[|##)"
+    both = distill(DistillSettings.model_validate(few), progress=False)
+    text = "Supervillain Ganondorf has invaded Hyrule, New York"
+    tokens = Tokenizer.from_str(both.table.tokenizer_json).encode(text).tokens
+    assert [token.strip() for token in tokens] == [
+        "supervillain",
+        "ganondorf",
+        "has",
+        "invaded",
+        "hyrule",
+        ",",
+        "new york",
+    ]
+    alone = distill(DistillSettings.model_validate({**few, "mode": "word"}), progress=False)
+    tokenizer = Tokenizer.from_str(alone.table.tokenizer_json)
+    assert tokenizer.encode(text).tokens == [
+        *["supervillain", "ganondorf", "has", "invaded", "hyrule", "[UNK]", "new york"],
+    ]
+    assert tokenizer.get_vocab()["supervillain"] == 0  # most frequent first
+    assert alone.provenance["recipe"]["mode"] == "word"
+    assert alone.provenance["vocabulary"]["added"] == 6
+    vectors = Encoder.from_table(alone.table).encode(pa.array([text, "Zelda"])).vectors
+    assert vectors[0].any()
+    assert not vectors[1].any()
+
+
+def test_what_became_of_words_is_reported(minilm_folder: Path, tmp_path: Path) -> None:
+    given = ["Zorkmid", "zorkmid", "zorkmid", "", "  ", "x" * 101, "the", "[☃]", "new york", "Ärger"]
+    (tmp_path / "words.txt").write_text("\n".join(given))
+    made = distill(
+        DistillSettings(
+            teacher=str(minilm_folder),
+            output="unused",
+            dimensions=4,
+            vocabulary=str(tmp_path / "words.txt"),
+            token_remove_pattern=r"(?!zork|the$|\[)",
+        ),
+        progress=False,
+    )
+    report = made.provenance["vocabulary"]
+    assert report == {
+        "given": 10,
+        "empty": 2,
+        "too long": 1,
+        "given before": 2,
+        "changed by the normalizer": 2,
+        "known already": 1,
+        "removed by the pattern": 1,
+        "not known to the teacher": 0,
+        "added": 1,
+        "added, of several words": 2,
+    }
+
+
+def sentence_transformer(folder: Path, pooling: str, *more: Any, **options: Any) -> Any:
+    """Save a Sentence Transformer of the tiny BERT, and return it."""
+    library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    from sentence_transformers import models
+
+    make_teacher("BERT", folder / "transformer")
+    torch.manual_seed(1)
+    transformer = models.Transformer(str(folder / "transformer"))
+    model = library.SentenceTransformer(
+        modules=[transformer, models.Pooling(16, pooling_mode=pooling), *more], **options
+    )
+    model.save(str(folder / "teacher"))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("pooling", "dense", "prompt"),
+    [
+        ("cls", 0, ""),
+        ("mean", 0, ""),
+        ("lasttoken", 0, ""),
+        ("mean", 1, ""),
+        ("cls", 2, ""),
+        ("mean", 0, "query: "),
+    ],
+    ids=["cls", "mean", "last token", "one Dense", "two Dense", "prompt"],
+)
+def test_auto_does_what_the_sentence_transformer_does(
+    pooling: str, dense: int, prompt: str, tmp_path: Path
+) -> None:
+    """Without PCA and weights a token's row is the vector that the library itself gives for it."""
+    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    from sentence_transformers import models
+
+    layers = [
+        models.Dense(16, 12, activation_function=torch.nn.Tanh()),
+        models.Dense(12, 8, bias=False, activation_function=torch.nn.Identity()),
+    ][:dense]
+    options = {"prompts": {"query": prompt}, "default_prompt_name": "query"} if prompt else {}
+    teacher = sentence_transformer(tmp_path, pooling, *layers, **options)
+    made = distill(
+        DistillSettings(
+            teacher=str(tmp_path / "teacher"),
+            output="unused",
+            dimensions="none",
+            weighting="none",
+            token_remove_pattern=FEW_WORDPIECES,
+        ),
+        progress=False,
+    )
+    tokens = ["a", "about", "apple", "basis"]
+    tokenizer = Tokenizer.from_str(made.table.tokenizer_json)
+    rows = made.table.dense_rows()[[tokenizer.token_to_id(token) for token in tokens]]
+    np.testing.assert_allclose(rows, teacher.encode(tokens), atol=1e-5)
+    recipe = made.provenance["recipe"]
+    assert recipe["pooling"] == {"cls": "first", "mean": "mean", "lasttoken": "last"}[pooling]
+    assert recipe["pooling_reason"] == "1_Pooling/config.json says so"
+    assert (recipe.get("dense_layers", 0), recipe.get("prompt", "")) == (dense, prompt)
+
+
+def test_pooling_that_is_not_offered_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    sentence_transformer(tmp_path, "max")
+    with pytest.raises(SettingsError, match=r"can't follow this teacher.*choose --pooling mean, first"):
+        distill_plain(tmp_path / "teacher")
+    assert distill_plain(tmp_path / "teacher", pooling="mean", token_remove_pattern=FEW_WORDPIECES).rows > 100
+
+
+def test_teacher_without_a_pooler_is_refused(tmp_path: Path) -> None:
+    make_teacher("DistilBERT", tmp_path)
+    with pytest.raises(TeacherError, match="has no pooler: expected pooling mean, first or last"):
+        distill_plain(tmp_path, pooling="pooler", token_remove_pattern=FEW_WORDPIECES)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    model = make_teacher("BERT", tmp_path)
+    with torch.no_grad():
+        model.encoder.layer[0].output.dense.bias[3] = float("nan")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(TeacherError, match="has weights that are NaN or infinite"):
+        load_teacher(str(tmp_path))
+
+
+def test_tokenizer_of_another_teacher_is_refused(tmp_path: Path) -> None:
+    config = transformers.BertConfig(vocab_size=100, **SMALL)
+    make_teacher("BERT", tmp_path)
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    with pytest.raises(TeacherError) as caught:
+        distill_plain(tmp_path)
+    assert str(caught.value) == (
+        "the teacher's tokenizer and its embeddings do not belong together: got token ids up to 30521 and "
+        "100 embeddings; expected an embedding for each token"
+    )
+
+
+def test_input_mode_takes_the_embeddings_without_a_forward_pass(tmp_path: Path) -> None:
+    model = make_teacher("BERT", tmp_path)
+    table = distill_plain(tmp_path, mode="input", token_remove_pattern=None)
+    vocabulary = json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]
+    own = Tokenizer.from_str(table.tokenizer_json)
+    ids = [vocabulary[own.id_to_token(row)] for row in range(table.rows)]
+    expected = model.get_input_embeddings().weight.detach().numpy()[ids]
+    expected[table.unknown_token_id] = 0
+    np.testing.assert_array_equal(table.dense_rows(), expected)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near_and_falls_back_where_it_overflows(precision: str, tmp_path: Path) -> None:
+    model = make_teacher("BERT", tmp_path)
+    few = {"token_remove_pattern": FEW_WORDPIECES}
+    whole, half = distill_plain(tmp_path, **few), distill_plain(tmp_path, precision=precision, **few)
+    error = np.abs(whole.dense_rows() - half.dense_rows()).max()
+    assert 0 < error < 0.1
+    if precision == "float16":
+        # Beyond float16's 65,504, and back again.
+        with torch.no_grad():
+            model.encoder.layer[0].intermediate.dense.bias += 1e5
+            model.encoder.layer[0].output.dense.weight *= 1e-5
+        model.save_pretrained(tmp_path)
+        np.testing.assert_array_equal(
+            distill_plain(tmp_path, **few).dense_rows(),
+            distill_plain(tmp_path, precision=precision, **few).dense_rows(),
+        )
+
+
+def test_recipe_of_the_first_model2vec(tmp_path: Path) -> None:
+    """Written again from its description: [SEP] token [CLS], the token's own state, PCA, log of the rank."""
+    model = make_teacher("BERT", tmp_path)
+    settings = {"teacher": str(tmp_path), "output": "unused", "recipe": "model2vec-0.1", "dimensions": 8}
+    table = distill(DistillSettings.model_validate(settings), progress=False).table
+    assert not table.normalize
+    vocabulary = json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]
+    kept = [token for token in sorted(vocabulary, key=vocabulary.get) if not token.startswith("[unused")]
+    own = Tokenizer.from_str(table.tokenizer_json)
+    assert [own.id_to_token(row) for row in range(table.rows)] == kept
+    ids = torch.tensor([[vocabulary["[SEP]"], vocabulary[token], vocabulary["[CLS]"]] for token in kept])
+    with torch.inference_mode():
+        states = torch.cat([model(input_ids=part).last_hidden_state[:, 1] for part in ids.split(512)])
+    assert_is_reduced_and_ranked(table, states.double().numpy())
+
+
+def assert_is_reduced_and_ranked(table: StaticTable, states: np.ndarray) -> None:
+    """Compare with PCA by singular values and ``log(1 + i)``; the unknown token's row is never read."""
+    centred = states - states.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    expected = (centred @ axes[: table.dimensions].T) * np.log1p(np.arange(len(states)))[:, None]
+    rows = table.dense_rows()[: len(states)].astype(np.float64)
+    known = np.arange(len(states)) != table.unknown_token_id
+    signs = np.sign((rows * expected).sum(axis=0))
+    np.testing.assert_allclose(rows[known], (expected * signs)[known], atol=2e-3)
+
+
+def test_first_recipe_with_words_takes_the_mean_over_their_own_pieces(tmp_path: Path) -> None:
+    model = make_teacher("BERT", tmp_path)
+    words = ["the", "supervillain", "ganondorf", "of", "hyrule", "abracadabra", "invaded", "castle"]
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    settings = {"teacher": str(tmp_path), "output": "unused", "recipe": "model2vec-0.1", "dimensions": 4}
+    settings |= {"mode": "word", "vocabulary": str(tmp_path / "words.txt")}
+    table = distill(DistillSettings.model_validate(settings), progress=False).table
+    original = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    states = []
+    for word in words:
+        ids = original.encode(word, add_special_tokens=False).ids
+        with torch.inference_mode():
+            output = model(input_ids=torch.tensor([[102, *ids, 101]])).last_hidden_state[0]
+        states.append(output[1:-1].mean(dim=0).double().numpy())
+    # The unknown token stands behind the words, at their mean, and so turns no axis.
+    assert_is_reduced_and_ranked(table, np.array(states))
