@@ -156,7 +156,8 @@ def encode_sequences(
     TeacherError
         If `pooling` is "pooler" and the model has none.
     """
-    order = np.argsort([len(ids) for ids in sequences.ids], kind="stable")
+    # Sorted as model2vec sorts: with the same batches float32 rounds alike, down to the integers of int8.
+    order = np.argsort([len(ids) for ids in sequences.ids])
     outputs: np.ndarray | None = None
     bar = tqdm(total=len(order), desc="teacher", unit="token", disable=None if progress else True)
     with bar:
