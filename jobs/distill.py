@@ -16,8 +16,9 @@ from pipeline.settings import DistillSettings
 SUMMARY = """\
 Distil a Sentence Transformer into a static embedding table and publish it as a folder.
 
-example:
+examples:
   lakevec distill --teacher sentence-transformers/all-MiniLM-L6-v2 --output models/minilm
+  lakevec distill --teacher BAAI/bge-base-en-v1.5 --vocabulary words.txt --output models/bge
 """
 
 
@@ -66,7 +67,10 @@ def distill(call: Call[DistillSettings]) -> None:
         ) from None
     distilled = recipe.distill(settings)
     publish(distilled.table, settings.output, provenance=distilled.provenance, quality=distilled.quality)
-    table = distilled.table
+    table, recipe = distilled.table, distilled.provenance["recipe"]
+    print(f"pooling {recipe['pooling']}: {recipe['pooling_reason']}")
+    for what, count in distilled.provenance.get("vocabulary", {}).items():
+        print(f"words {what}: {count:,}")
     print(
         f"distilled {table.rows:,} tokens x {table.dimensions} dimensions"
         f" in {time.monotonic() - started:.1f} s,"

@@ -16,7 +16,14 @@ import pytest
 from conftest import ROOT
 
 from jobs.embed import main as embed
-from pipeline.settings import BenchmarkSettings, DistillSettings, EmbedSettings, InspectSettings, Settings
+from pipeline.settings import (
+    BenchmarkSettings,
+    ConvertSettings,
+    DistillSettings,
+    EmbedSettings,
+    InspectSettings,
+    Settings,
+)
 
 
 def settings_table(kind: type[Settings]) -> list[str]:
@@ -34,7 +41,12 @@ def settings_table(kind: type[Settings]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("embed", EmbedSettings), ("distill", DistillSettings), ("benchmark", BenchmarkSettings)],
+    [
+        ("embed", EmbedSettings),
+        ("distill", DistillSettings),
+        ("benchmark", BenchmarkSettings),
+        ("convert", ConvertSettings),
+    ],
 )
 def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) -> None:
     readme = (ROOT / "README.md").read_text()
@@ -44,7 +56,7 @@ def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) ->
     assert rows == settings_table(kind)
 
 
-@pytest.mark.parametrize("job", ["benchmark", "demo", "distill", "doctor", "embed", "inspect"])
+@pytest.mark.parametrize("job", ["benchmark", "convert", "demo", "distill", "doctor", "embed", "inspect"])
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
     code = f"import sys; from jobs.cli import main; sys.exit(main(['{job}', '--help']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -57,7 +69,7 @@ def test_readme_commands_use_options_that_exist() -> None:
     readme = (ROOT / "README.md").read_text()
     known = {
         f"--{name.replace('_', '-')}"
-        for kind in (BenchmarkSettings, DistillSettings, EmbedSettings, InspectSettings)
+        for kind in (BenchmarkSettings, ConvertSettings, DistillSettings, EmbedSettings, InspectSettings)
         for name in kind.model_fields
     }
     known |= {"--config", "--dry-run", "--verbose", "--py-files", "--master", "--properties-file", "--files"}
@@ -112,7 +124,7 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     expected = (
-        "lakevec: unknown job 'embd'; expected one of benchmark, demo, distill, doctor, embed, inspect; "
+        "lakevec: unknown job 'embd'; expected one of benchmark, convert, demo, distill, doctor, embed, inspect; "
         "did you mean 'embed'?\n"
     )
     assert done.stderr == expected
