@@ -5,14 +5,20 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer
 
 from jobs.distill import main
 from pipeline.distillation import weighting
+from pipeline.distillation.quantization import cluster_rows
 from pipeline.distillation.recipe import distill
 from pipeline.distillation.reduction import reduce_rows
 from pipeline.distillation.teacher import load_teacher
-from pipeline.errors import SettingsError, TeacherError
+from pipeline.distillation.weighting import read_counts, zipf_weights
+from pipeline.distillation.words import read_words
+from pipeline.errors import InputError, SettingsError, TeacherError
 from pipeline.model.artifact import load
 from pipeline.settings import DistillSettings
 
@@ -68,8 +74,6 @@ def test_more_dimensions_than_the_teacher_has_are_refused() -> None:
 def test_tokens_and_tokenizer_are_those_of_model2vec(
     minilm_model: str, reference: object, general_texts: list[str]
 ) -> None:
-    from tokenizers import Tokenizer
-
     ours = Tokenizer.from_str(load(minilm_model).table.tokenizer_json)
     theirs = reference.tokenizer  # type: ignore[attr-defined]
     theirs.no_truncation()
@@ -228,3 +232,113 @@ def test_hub_teacher_that_can_not_be_reached_says_so(tmp_path: Path, monkeypatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(TeacherError, match="neither a folder nor a hub model that can be reached"):
         load_teacher("org/absent")
+
+
+def write_counts(file: Path, tokens: list[str], counts: list[int]) -> str:
+    pq.write_table(pa.table({"token": tokens, "count": pa.array(counts, pa.int64())}), file)
+    return str(file)
+
+
+def test_counted_weights_are_those_of_the_formula(minilm_folder: Path, tmp_path: Path) -> None:
+    """Rows of one token add up, tokens of others are left out, what was never seen has weight 1."""
+    counts = write_counts(tmp_path / "counts.parquet", ["1", "2", "1", "nobody's"], [60, 30, 10, 7])
+    plain = {"teacher": str(minilm_folder), "output": "unused", "dimensions": 8}
+    plain["token_remove_pattern"] = r"(?!\[PAD|\[UNK)\D"
+    bare, weighed = (
+        distill(DistillSettings.model_validate({**plain, **more}), progress=False)
+        for more in ({"weighting": "none"}, {"counts": counts})
+    )
+    ids = Tokenizer.from_str(bare.table.tokenizer_json).get_vocab()
+    factors = {
+        token: weighed.table.embeddings[ids[token]] / bare.table.embeddings[ids[token]] for token in "123"
+    }
+    for token, expected in {"1": 0.001 / 0.701, "2": 0.001 / 0.301, "3": 1.0}.items():
+        np.testing.assert_allclose(factors[token], expected, rtol=1e-4)
+    assert weighed.provenance["recipe"]["weighting"] == "sif by counts"
+    assert weighed.provenance["recipe"]["sif_coefficient"] == 0.001
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"token": ["1"], "n": [1]}, "expected Parquet with the columns token"),
+        ({"token": ["1"], "count": ["many"]}, "can't be read"),
+        ({"token": ["1"], "count": [-1]}, "got nulls or counts below 0"),
+        ({"token": ["1", None], "count": [1, 2]}, "got nulls or counts below 0"),
+        ({"token": ["nobody's"], "count": [1]}, "no count for any of"),
+        ({"token": ["1"], "count": [0]}, "no count for any of"),
+    ],
+    ids=["column", "type", "negative", "null", "other tokens", "zeros"],
+)
+def test_counts_that_can_not_be_used_are_refused(
+    columns: dict[str, list[object]], message: str, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "counts.parquet")
+    with pytest.raises(InputError, match=message):
+        read_counts(str(tmp_path / "counts.parquet"), ["1", "2"])
+
+
+def test_zipf_weights_are_the_logarithm_of_the_rank() -> None:
+    np.testing.assert_allclose(zipf_weights(3), [0, np.log(2), np.log(3)])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "expected"),
+    [
+        ("words.txt", "b\na\n\nb\n c \n", "word", ["b", "a", "c"]),
+        ("words.csv", "name,count\nx,1\ny,3\nz,3\n", "name", ["y", "z", "x"]),
+        ("words.csv", "word\nx\ny\n", "word", ["x", "y"]),
+    ],
+    ids=["text", "counts", "no counts"],
+)
+def test_vocabulary_is_read_in_order(
+    name: str, content: str, column: str, expected: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert list(read_words(str(tmp_path / name), column=column).words) == expected
+
+
+def test_vocabulary_is_read_from_a_lake(tmp_path: Path) -> None:
+    table = pa.table({"word": ["rare", "often", None], "count": [1, 5, 2]})
+    pq.write_table(table, tmp_path / "part-0.parquet")
+    assert read_words(str(tmp_path), column="word").words == ("often", "rare")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("words.txt", "\n \n", r"holds no word: got 2 lines; expected at least one"),
+        (
+            "words.csv",
+            "other\nx\n",
+            "expected text of one word a line, or Parquet or CSV with a string column 'word'",
+        ),
+        ("words.parquet", "no parquet", "can't be read"),
+        ("words.txt", b"\xff\xfe", "can't be read"),
+    ],
+    ids=["empty", "column", "damaged", "not text"],
+)
+def test_vocabulary_of_nothing_is_refused(
+    name: str, content: str | bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=message):
+        read_words(str(tmp_path / name), column="word")
+    with pytest.raises(InputError, match="can't be read"):
+        read_words("/nowhere/words.txt", column="word")
+
+
+def test_k_means_refuses_more_rows_than_tokens() -> None:
+    with pytest.raises(
+        SettingsError, match=r"vocabulary_clusters: got 5; expected at most 4, the number of tokens"
+    ):
+        cluster_rows(np.zeros((4, 2), np.float32), 5)
+
+
+def test_share_of_variance_decides_how_many_axes_stay() -> None:
+    rows = np.random.default_rng(0).normal(size=(500, 6)).astype(np.float32) * [100, 10, 1, 1, 1, 1]
+    kept = reduce_rows(rows.astype(np.float32), dimensions=0.999)
+    assert kept.rows.shape == (500, 2)
+    assert 0.999 <= kept.explained_variance < 1
+    assert reduce_rows(rows.astype(np.float32), dimensions="auto").rows.shape == (500, 6)
+    np.testing.assert_array_equal(reduce_rows(rows, dimensions="none").rows, rows)

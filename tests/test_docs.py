@@ -124,8 +124,8 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     expected = (
-        "lakevec: unknown job 'embd'; expected one of benchmark, convert, demo, distill, doctor, embed, inspect; "
-        "did you mean 'embed'?\n"
+        "lakevec: unknown job 'embd'; expected one of benchmark, convert, demo, distill, doctor, embed, "
+        "inspect; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
 

@@ -167,3 +167,43 @@ def test_secrets_are_masked_where_settings_are_shown() -> None:
     assert "marker" not in str(record)
     assert record["option"]["header"] == "true"
     assert record["input"] == ["s3://***@bucket/x"]
+
+
+def distill_settings(**values: object) -> DistillSettings:
+    return load_settings(DistillSettings, None, {"teacher": "t", "output": "o", **values})
+
+
+def test_recipe_spells_out_settings_and_what_is_beside_it_wins() -> None:
+    old = distill_settings(recipe="model2vec-0.1", normalize=True)
+    assert (old.pooling, old.special_tokens, old.weighting, old.normalize) == (
+        "token",
+        "reversed",
+        "zipf",
+        True,
+    )
+    assert distill_settings().pooling == "auto"
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("64", 64), ("0.95", 0.95), (".5", 0.5), ("auto", "auto"), ("none", "none")]
+)
+def test_dimensions_may_be_a_number_a_share_or_a_word(word: str, value: object) -> None:
+    assert distill_settings(dimensions=word).dimensions == value
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dimensions": "0"}, "'dimensions' is not allowed"),
+        ({"dimensions": "1.5"}, "'dimensions' is not allowed"),
+        ({"dimensions": "all"}, "'dimensions' is not allowed"),
+        ({"recipe": "model2vec-9"}, "'recipe' is not allowed"),
+        ({"pooling": "max"}, "'pooling' is not allowed"),
+        ({"mode": "word"}, "mode word needs a vocabulary"),
+        ({"mode": "input", "vocabulary": "w.txt"}, "mode input takes no vocabulary"),
+        ({"counts": "c.parquet", "weighting": "zipf"}, "counts belong to weighting sif"),
+    ],
+)
+def test_distill_settings_that_do_not_fit_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        distill_settings(**values)
