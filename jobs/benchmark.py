@@ -17,7 +17,7 @@ from jobs.benchmarks.bench import Bench, machine_cpus
 from jobs.benchmarks.distill_part import measure_distill
 from jobs.benchmarks.report import describe_machine, show_comparison, write_report
 from jobs.benchmarks.timing import Comparison, bind_to_cpus
-from jobs.benchmarks.warm_up import measure_warm_up
+from jobs.benchmarks.warm_up import measure_worker
 from jobs.command_line import Call, run_job
 from jobs.summary import effective_settings
 from pipeline.encoding.encoder import warm_up
@@ -29,6 +29,7 @@ SUMMARY = """\
 Measure lakevec and its peers on the same rows, and write JSON, Markdown tables and a plot.
 
 parts:
+  worker      how long a new worker takes until it embeds
   kernel      texts to vectors in one process, beside model2vec, StaticEmbedding and the tokenizer alone
   texts       the same where every word is new, and for the files of --also
   lengths     the same over text length
@@ -45,6 +46,7 @@ example:
 """
 
 _PARTS: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
+    "worker": measure_worker,
     "kernel": kernel_parts.measure_kernel,
     "texts": kernel_parts.measure_texts,
     "lengths": kernel_parts.measure_lengths,
@@ -105,7 +107,6 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
     folder.mkdir(parents=True)
     bench = Bench(settings, table, folder, machine_cpus(), call.verbose)
     facts: dict[str, Any] = {
-        "warm_up_s": measure_warm_up(settings.model),
         "source_rows": bench.source.num_rows,
         "characters": bench.characters,
         "tokens": table.rows,

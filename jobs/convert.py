@@ -10,7 +10,7 @@ from pathlib import Path
 from jobs.command_line import Call, run_job
 from jobs.summary import effective_settings
 from pipeline.errors import OutputError, SetupError
-from pipeline.location import without_credentials
+from pipeline.location import locate, without_credentials
 from pipeline.model.artifact import Artifact, export, load, publish, refuse_existing_model
 from pipeline.model.stored_rows import store_rows
 from pipeline.settings import ConvertSettings
@@ -110,16 +110,18 @@ def _export_onnx(artifact: Artifact, output: str) -> None:
         ) from None
     from tokenizers import Tokenizer
 
-    if "://" in output:
+    place = locate(output, error=OutputError)
+    if not place.is_local:
         raise OutputError(f"output {without_credentials(output)!r}", expected="a local folder for ONNX")
     table = artifact.table
     model = StaticModel(
         table.dense_rows(),
         Tokenizer.from_str(table.tokenizer_json),
         normalize=table.normalize,
-        max_length=None,
+        # What its tokenizer files get for None is a limit of 512 tokens.
+        max_length=1_000_000,
     )
-    export_model_to_onnx(model, Path(output))
+    export_model_to_onnx(model, Path(place.path))
 
 
 if __name__ == "__main__":

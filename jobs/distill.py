@@ -67,8 +67,8 @@ def distill(call: Call[DistillSettings]) -> None:
         ) from None
     distilled = recipe.distill(settings)
     publish(distilled.table, settings.output, provenance=distilled.provenance, quality=distilled.quality)
-    table, recipe = distilled.table, distilled.provenance["recipe"]
-    print(f"pooling {recipe['pooling']}: {recipe['pooling_reason']}")
+    table, chosen = distilled.table, distilled.provenance["recipe"]
+    print(f"pooling {chosen['pooling']}: {chosen['pooling_reason']}")
     for what, count in distilled.provenance.get("vocabulary", {}).items():
         print(f"words {what}: {count:,}")
     print(

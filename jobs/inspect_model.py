@@ -79,7 +79,7 @@ def describe(artifact: Artifact) -> list[tuple[str, str]]:
     known = artifact.provenance
     teacher, source = known.get("teacher", {}), known.get("source", {})
     megabytes = sum(tensor.nbytes for tensor in table.tensors().values()) / 1e6
-    checked = "all hashes as published" if "versions" in known or not source else "of another library"
+    checked = "all hashes as published" if artifact.is_checked else "of another library"
     shares = f", {len(table.embeddings):,} rows shared by them" if table.mapping is not None else ""
     scaled = ", a factor for each token" if table.weights is not None else ""
     return [

@@ -175,6 +175,7 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {
         "weighting": "sif",
         "sif_coefficient": 1e-4,
         "normalize": True,
+        "dtype": "float16",
         "int8_scale": "table",
         "token_remove_pattern": r"\[unused\d+\]",
     },
@@ -267,7 +268,7 @@ class DistillSettings(Settings):
     @classmethod
     def _spell_out_the_recipe(cls, values: Any) -> Any:
         named = values.get("recipe") if isinstance(values, dict) else None
-        return {**RECIPES[named], **values} if named in RECIPES else values
+        return {**RECIPES[named], **values} if isinstance(named, str) and named in RECIPES else values
 
     @model_validator(mode="after")
     def _fit_together(self) -> DistillSettings:
@@ -327,12 +328,22 @@ class InspectSettings(Settings):
 
 
 BenchmarkPart = Literal[
-    "kernel", "texts", "lengths", "dimensions", "vocabulary", "extremes", "job", "rows", "cores", "distill"
+    "worker",
+    "kernel",
+    "texts",
+    "lengths",
+    "dimensions",
+    "vocabulary",
+    "extremes",
+    "job",
+    "rows",
+    "cores",
+    "distill",
 ]
 
 
 def _main_parts() -> list[BenchmarkPart]:
-    return ["kernel", "job"]
+    return ["worker", "kernel", "job"]
 
 
 class BenchmarkSettings(Settings):
@@ -411,6 +422,13 @@ def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) ->
         If the file can't be read, a key is unknown or missing, or a value is not allowed.
     """
     from_file = _read_yaml(file) if file else {}
+    if {**from_file, **overrides}.get("recipe") is not None:
+        # The file that comes along names every key with its default; that is not to say it.
+        from_file = {
+            key: value
+            for key, value in from_file.items()
+            if key not in kind.model_fields or value != kind.model_fields[key].default
+        }
     try:
         return kind.model_validate({**from_file, **overrides})
     except ValidationError as error:

@@ -71,7 +71,13 @@ def make_both(
     tokenizer.backend_tokenizer.no_padding()
     model = AutoModel.from_pretrained(str(minilm_folder))
     reference = distill_from_model(model, tokenizer, token_remove_pattern=pattern, **theirs)
-    settings = {"teacher": str(minilm_folder), "output": "unused", "recipe": "model2vec-0.10", **ours}
+    settings = {
+        "teacher": str(minilm_folder),
+        "output": "unused",
+        "recipe": "model2vec-0.10",
+        "dtype": "float32",
+        **ours,
+    }
     settings["token_remove_pattern"] = pattern
     return reference, recipe.distill(DistillSettings.model_validate(settings), progress=False).table
 

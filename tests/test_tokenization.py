@@ -115,7 +115,7 @@ def test_every_tokenizer_has_its_familys_rule(name: str) -> None:
 def test_hostile_text_has_the_librarys_ids(name: str) -> None:
     theirs, mine = library(name), ours(name)
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(hostile_texts, min_size=1, max_size=20))
     @example(
         ["a \u0301b", "x=\u0338y < \u0338", "a[PAD]b c", "ab [UNK].cd", "a<mask> b", " a", "a ", "", "  "]

@@ -102,7 +102,6 @@ def write_report(
     ]
     content = json.dumps({"machine": machine, **facts, "comparisons": plain}, indent=2) + "\n"
     (folder / "benchmark.json").write_text(content)
-    ready = ", ".join(f"{seconds:.1f} s ({state})" for state, seconds in facts["warm_up_s"].items())
     versions = ", ".join(f"{name} {found}" for name, found in machine["packages"].items())
     head = [
         f"`{machine['command']}`",
@@ -110,7 +109,6 @@ def write_report(
         f" Python {machine['python']}; {versions}",
         f"{facts['source_rows']:,} real rows, mean {facts['characters']:.0f} characters; repeated with fresh"
         f" words where more are wanted. {facts['tokens']:,} tokens x {facts['dimensions']} dimensions.",
-        f"Not counted: a new worker embeds its first text after {ready}.",
     ]
     shown = [show_comparison(comparison) for comparison in comparisons]
     (folder / "benchmark.md").write_text("\n\n".join([*head, *shown]) + "\n")

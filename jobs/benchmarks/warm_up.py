@@ -7,38 +7,36 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jobs
+from jobs.benchmarks.timing import Comparison
+
+if TYPE_CHECKING:
+    from jobs.benchmarks.bench import Bench
 
 AT_HAND, OF_ANOTHER, COMPILED = "machine code at hand", "of another processor", "nothing compiled"
 _BASIC_PROCESSOR = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
 
 
-def measure_warm_up(model: str) -> dict[str, float]:
-    """Start workers that find this processor's machine code, another one's, and none.
+def measure_worker(bench: Bench) -> Iterator[Comparison]:
+    """Start workers that find this processor's machine code, another one's, and none."""
+    seconds = _measure(bench.settings.model)
+    told = ", ".join(f"{value:.1f} s ({state})" for state, value in seconds.items())
+    note = f"A new worker embeds its first text {told} after its first import."
+    yield Comparison("a new worker", [], "", [note], {"seconds": seconds})
 
-    Parameters
-    ----------
-    model : str
-        Folder or URI of a published model.
 
-    Returns
-    -------
-    dict of str to float
-        Seconds from the first import to the first vectors.
-    """
+def _measure(model: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="lakevec-") as cache:
         env = {**os.environ, "NUMBA_CACHE_DIR": cache, "TOKENIZERS_PARALLELISM": "false"}
-        basic = {**env, **_BASIC_PROCESSOR}
         with tempfile.TemporaryDirectory(prefix="lakevec-") as other:
-            _start_worker(model, {**basic, "NUMBA_CACHE_DIR": other})
+            _start_worker(model, {**env, **_BASIC_PROCESSOR, "NUMBA_CACHE_DIR": other})
             of_another = _start_worker(model, {**env, "NUMBA_CACHE_DIR": other})
-        return {
-            COMPILED: _start_worker(model, env),
-            AT_HAND: _start_worker(model, env),
-            OF_ANOTHER: of_another,
-        }
+        compiled = _start_worker(model, env)
+        return {AT_HAND: _start_worker(model, env), OF_ANOTHER: of_another, COMPILED: compiled}
 
 
 def _start_worker(model: str, env: dict[str, str]) -> float:

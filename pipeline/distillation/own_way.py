@@ -116,11 +116,26 @@ def read_own_way(folder: Path, *, width: int) -> OwnWay:
     """
     if not (folder / "modules.json").is_file():
         return OwnWay("mean", "a transformer that is no Sentence Transformer, so the mean")
+    try:
+        return _read_modules(folder, width)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TeacherError(
+            f"the modules of teacher {folder} can't be read",
+            got=" ".join(str(error).split()),
+            expected="the configuration files of a Sentence Transformer",
+        ) from None
+
+
+def _read_modules(folder: Path, width: int) -> OwnWay:
     config: dict[str, Any] = {}
     dense: list[DenseLayer] = []
     where = "modules.json names no pooling"
     for module in _read(folder / "modules.json"):
         kind, path = str(module["type"]).rpartition(".")[2], str(module["path"])
+        if path.startswith("/") or ".." in path.split("/"):
+            raise TeacherError(
+                f"teacher {folder} names a folder outside", got=repr(path), expected="one in it"
+            )
         if kind == "Pooling":
             config, where = _read(folder / path / "config.json"), f"{path}/config.json"
         elif kind == "Dense":
@@ -131,7 +146,7 @@ def read_own_way(folder: Path, *, width: int) -> OwnWay:
     pooling = _find_pooling(config) if config else "mean"
     return OwnWay(
         pooling,
-        f"{where} says so" if config else where,
+        (f"{where} says so" if pooling else f"{where} says another") if config else where,
         tuple(dense),
         prompt=_default_prompt(folder),
         counts_prompt=bool(config.get("include_prompt", True)),

@@ -121,8 +121,9 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
     teacher = load_teacher(settings.teacher, revision=settings.revision, device=settings.device)
     choices = _Choices.settle(settings, teacher)
     vocabulary = _build_vocabulary(settings, choices, teacher, words)
-    rows = _see_tokens(settings, choices, teacher, vocabulary, progress=progress)
     weights = _weigh(settings, choices, vocabulary.tokens)
+    _check_sizes(settings, teacher, len(vocabulary.tokens))
+    rows = _see_tokens(settings, choices, teacher, vocabulary, progress=progress)
     # model2vec, too, finds what tokens share before it reduces.
     mapping = None
     if settings.vocabulary_clusters is not None:
@@ -162,6 +163,24 @@ def _build_vocabulary(
         reverses_special_tokens=settings.special_tokens == "reversed",
         keeps_special_tokens=settings.keep_special_tokens,
     )
+
+
+def _check_sizes(settings: DistillSettings, teacher: Teacher, tokens: int) -> None:
+    """Refuse, before the long work, what can't be reduced after it."""
+    clusters = settings.vocabulary_clusters
+    if clusters is not None and clusters > tokens:
+        raise SettingsError(
+            "vocabulary_clusters", got=str(clusters), expected=f"at most {tokens}, the number of tokens"
+        )
+    dense = teacher.own_way.dense if settings.pooling == "auto" and settings.mode != "input" else ()
+    width = dense[-1].weight.shape[0] if dense else teacher.model.config.hidden_size
+    rows = tokens if clusters is None else clusters
+    if isinstance(settings.dimensions, int) and settings.dimensions > min(width, rows):
+        raise SettingsError(
+            "dimensions",
+            got=str(settings.dimensions),
+            expected=f"at most {min(width, rows)}, for a teacher of width {width} and {rows} rows",
+        )
 
 
 def _see_tokens(

@@ -64,7 +64,14 @@ def reduce_rows(rows: np.ndarray, *, dimensions: int | float | Literal["auto", "
     variances, axes = np.linalg.eigh(centred.T @ centred / max(len(rows) - 1, 1))
     # eigh sorts upwards, and rounds what is 0 to either side of it.
     variances, axes = np.clip(variances[::-1], 0, None), axes[:, ::-1]
-    shares = np.cumsum(variances) / (variances.sum() or 1)
+    if not variances.sum() > 0:
+        raise SettingsError(
+            "dimensions",
+            got=f"{len(rows)} rows that are all alike",
+            expected="rows that differ",
+            remedy="use none",
+        )
+    shares = np.cumsum(variances) / variances.sum()
     kept = most
     if isinstance(dimensions, int):
         kept = dimensions

@@ -156,6 +156,15 @@ def encode_sequences(
     TeacherError
         If `pooling` is "pooler" and the model has none.
     """
+    longest = max((len(ids) for ids in sequences.ids), default=0)
+    most = getattr(model.config, "max_position_embeddings", None) or longest
+    if longest > most:
+        raise TeacherError(
+            "a token with its prompt is longer than what the teacher reads",
+            got=f"{longest} tokens",
+            expected=f"at most {most}",
+            remedy="give a shorter --prompt",
+        )
     # Sorted as model2vec sorts: with the same batches float32 rounds alike, down to the integers of int8.
     order = np.argsort([len(ids) for ids in sequences.ids])
     outputs: np.ndarray | None = None
@@ -308,6 +317,10 @@ def _transformer_folder(folder: Path) -> Path:
             raise TeacherError(
                 f"teacher {folder} has no Transformer module",
                 expected="a Sentence Transformer, not a static model",
+            )
+        if paths[0].startswith("/") or ".." in paths[0].split("/"):
+            raise TeacherError(
+                f"teacher {folder} names a folder outside", got=repr(paths[0]), expected="one in it"
             )
         root = folder / paths[0]
     if not (root / "config.json").is_file():

@@ -12,10 +12,14 @@ from typing import Any
 
 from skeletoken import TokenizerModel
 from skeletoken.external.transformers import reshape_embeddings
+from skeletoken.models import Unigram
 
 from pipeline.distillation.words import Words
 from pipeline.errors import TeacherError
 from pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
+
+# Enough for a word to win over its pieces, too little to win over other words.
+_MARGIN = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +144,15 @@ class _Seen:
         """Remember how a token that is new is written."""
         self._texts[token] = text
 
+    def text(self, token: str) -> str:
+        """Return how a token that is new was written."""
+        return self._texts[token]
+
+    def score(self, token: str) -> float:
+        """Return what a Unigram tokenizer's pieces of a new token add up to."""
+        entries = self.reader.model.vocab.root
+        return float(sum(entries[piece][1] for piece in self._encode(self._texts[token])))
+
     def pieces(self, token: str) -> list[int]:
         if token in self._texts:
             return self._encode(self._texts[token])
@@ -178,9 +191,23 @@ def _edit_tokenizer(
         own = own.prune_added_tokens()
     if single:
         own = own.add_tokens_to_vocabulary(single, preprocess_tokens=False)
+        _outweigh_pieces(own, seen, single)
     if several:
         own = own.add_addedtokens(several, is_special=False, single_word=True, normalized=True)
-    return list(own.sorted_vocabulary), _without_limits(own.to_tokenizer()), report
+    tokenizer = _without_limits(own.to_tokenizer())
+    if single or several:
+        found = [len(tokenizer.encode(seen.text(token), add_special_tokens=False).ids) for token in single]
+        report["not found whole"] = sum(count != 1 for count in found)
+    return list(own.sorted_vocabulary), tokenizer, report
+
+
+def _outweigh_pieces(own: TokenizerModel, seen: _Seen, words: list[str]) -> None:
+    """Give new words of a Unigram tokenizer a better score than their pieces have together."""
+    if not isinstance(own.model, Unigram):
+        return
+    entries, ids = own.model.vocab.root, own.model.vocab.vocabulary
+    for word in words:
+        entries[ids[word]] = (word, seen.score(word) + _MARGIN)
 
 
 def _sort_words(

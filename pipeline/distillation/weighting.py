@@ -47,7 +47,7 @@ def sif_weights_by_count(counts: np.ndarray, *, coefficient: float) -> np.ndarra
 
     Parameters
     ----------
-    counts : int64 ndarray of shape (V,)
+    counts : ndarray of shape (V,)
         How often each token was seen; not all 0.
     coefficient : float
         a in the formula, in (0, 1).
@@ -97,7 +97,7 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
 
     Returns
     -------
-    int64 ndarray of shape (V,)
+    float64 ndarray of shape (V,)
         0 for a token that has no row.
 
     Raises
@@ -109,7 +109,9 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
     place = locate(uri, error=InputError)
     try:
         table = pq.read_table(place.path, filesystem=place.filesystem, columns=["token", "count"])
-        counts = pc.cast(table["count"], pa.int64())
+        if not pa.types.is_integer(table["count"].type):
+            raise KeyError(f"count is {table['count'].type}")
+        counts = pc.cast(table["count"], pa.float64(), safe=False)
         names = pc.cast(table["token"], pa.large_string())
     except (OSError, pa.ArrowException, KeyError) as error:
         raise InputError(
@@ -122,7 +124,7 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
             f"counts {shown!r}", got="nulls or counts below 0", expected="a count for each token"
         )
     found = pc.index_in(names.combine_chunks(), value_set=pa.array(tokens, pa.large_string()))
-    result = np.zeros(len(tokens), dtype=np.int64)
+    result = np.zeros(len(tokens), dtype=np.float64)
     is_ours = found.is_valid()
     np.add.at(result, found.filter(is_ours).to_numpy(), counts.filter(is_ours).to_numpy())
     if not result.any():

@@ -82,13 +82,16 @@ def read_words(uri: str, *, column: str) -> Words:
 
 
 def _read(place: Location, column: str) -> list[str | None]:
+    name = place.path.lower().removesuffix(".gz")  # unpacked by pyarrow
     is_folder = place.filesystem.get_file_info(place.path).type == pa.fs.FileType.Directory
-    if is_folder or place.path.endswith(".parquet"):
+    if is_folder or name.endswith(".parquet"):
         table = pq.read_table(place.path, filesystem=place.filesystem)
-    elif place.path.endswith(".csv"):
-        table = pa.csv.read_csv(pa.BufferReader(place.read_bytes()))
+    elif name.endswith(".csv"):
+        # A word is a word, be it 007 or NULL.
+        options = pa.csv.ConvertOptions(column_types={column: pa.string()}, strings_can_be_null=False)
+        table = pa.csv.read_csv(pa.BufferReader(place.read_bytes()), convert_options=options)
     else:
-        return list(place.read_bytes().decode().splitlines())
+        return list(place.read_bytes().decode("utf-8-sig").splitlines())
     if "count" in table.column_names and pa.types.is_integer(table["count"].type):
         # Equal counts stay in the file's order.
         table = table.take(pc.sort_indices(table, sort_keys=[("count", "descending")]))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.numpy
+from pyarrow import ArrowException
 from pyarrow import fs as pafs
 from safetensors import SafetensorError
 
@@ -45,12 +46,15 @@ class Artifact:
         Teacher, recipe and package versions, as recorded when it was published.
     quality : dict
         Figures that were measured then.
+    is_checked : bool, default=False
+        Whether all hashes were compared with those that were published.
     """
 
     table: StaticTable
     uri: str
     provenance: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
+    is_checked: bool = False
 
 
 def refuse_existing_model(uri: str) -> Location:
@@ -201,33 +205,34 @@ def load(uri: str, *, revision: str | None = None) -> Artifact:
         If there is no model, its format is unknown, or a file differs from its recorded size, sha256 or
         the model's fingerprint. The message names the file.
     """
-    place = locate(uri, error=ModelError)
     shown = without_credentials(uri)
     found: hub.HubFolder | None = None
     try:
+        place = locate(uri, error=ModelError)
         if place.type() == pafs.FileType.NotFound and hub.may_be_hub_id(uri):
             found = hub.fetch(uri, revision=revision, error=ModelError)
             place = locate(str(found.folder), error=ModelError)
         elif revision is not None:
             raise ModelError(f"revision {revision!r}", expected="none for a model in a folder")
-        is_ours = (place / MANIFEST_NAME).type() != pafs.FileType.NotFound
-    except OSError as error:
-        raise ModelError(f"can't look at {shown!r}", got=without_credentials(str(error))) from None
-    if is_ours:
-        artifact = _load_published(place, shown)
-    else:
-        foreign = read_foreign(place, uri)
-        artifact = Artifact(foreign.table, shown, foreign.to_provenance())
+        if (place / MANIFEST_NAME).type() != pafs.FileType.NotFound:
+            artifact = _load_published(place, shown, links_within=found.cache if found else None)
+        else:
+            foreign = read_foreign(place, uri)
+            artifact = Artifact(foreign.table, shown, foreign.to_provenance())
+    except (OSError, ArrowException) as error:
+        raise ModelError(f"model {shown!r} can't be read", got=without_credentials(str(error))) from None
     if found is None:
         return artifact
     fetched = {"hub": {"name": found.name, "commit": found.commit}}
     return replace(artifact, provenance={**artifact.provenance, **fetched})
 
 
-def _load_published(folder: Location, uri: str) -> Artifact:
-    """Read one of our own folders."""
+def _load_published(folder: Location, uri: str, *, links_within: Path | None) -> Artifact:
+    """Read one of our own folders; its files may be links only within a folder that is given."""
     manifest = _read_manifest(folder, uri)
-    content = {name: _read_checked(folder, name, entry) for name, entry in manifest["files"].items()}
+    content = {
+        name: _read_checked(folder, name, entry, links_within) for name, entry in manifest["files"].items()
+    }
     try:
         tensors = safetensors.numpy.load(content["model.safetensors"])
         table = StaticTable(
@@ -247,7 +252,8 @@ def _load_published(folder: Location, uri: str) -> Artifact:
             expected=str(manifest["fingerprint"]),
             remedy="restore the folder from where it was published",
         )
-    return Artifact(table, uri, manifest.get("provenance", {}), manifest.get("quality", {}))
+    known = manifest.get("provenance", {}), manifest.get("quality", {})
+    return Artifact(table, uri, *known, is_checked=True)
 
 
 def _table_files(table: StaticTable, provenance: dict[str, Any]) -> dict[str, bytes]:
@@ -341,6 +347,15 @@ def _check_manifest_fields(manifest: dict[str, Any], uri: str) -> None:
                 got=type(manifest.get(key)).__name__,
                 expected=kind.__name__,
             )
+    provenance = manifest.get("provenance", {})
+    told = {"provenance": provenance, "quality": manifest.get("quality", {})}
+    if isinstance(provenance, dict):
+        told |= {key: provenance.get(key, {}) for key in ("teacher", "source", "recipe", "vocabulary", "hub")}
+    for key, value in told.items():
+        if not isinstance(value, dict):
+            raise ModelError(
+                f"model {uri!r}: {MANIFEST_NAME}: {key!r}", got=type(value).__name__, expected="dict"
+            )
     for name, entry in manifest["files"].items():
         if not _FILE_NAME.fullmatch(name):
             raise ModelError(
@@ -355,11 +370,12 @@ def _check_manifest_fields(manifest: dict[str, Any], uri: str) -> None:
             raise ModelError(f"model {uri!r}: {MANIFEST_NAME} does not list {name}")
 
 
-def _read_checked(folder: Location, name: str, entry: dict[str, Any]) -> bytes:
+def _read_checked(folder: Location, name: str, entry: dict[str, Any], links_within: Path | None) -> bytes:
     """Read one file of the model and compare it with its entry."""
     file = folder / name
     remedy = "restore the folder from where it was published"
-    if folder.is_local and Path(file.path).is_symlink():
+    is_link = folder.is_local and Path(file.path).is_symlink()
+    if is_link and not (links_within and Path(file.path).resolve().is_relative_to(links_within.resolve())):
         raise ModelError(f"{file.path} is a link", expected="a regular file", remedy=remedy)
     try:
         size = folder.filesystem.get_file_info(file.path).size

@@ -104,6 +104,6 @@ def make_card(manifest: dict[str, Any]) -> str:
 
 def _cell(value: Any) -> str:
     """Show one value in a Markdown table."""
-    return (
-        f"{value:.4g}" if isinstance(value, float) else f"`{value}`" if isinstance(value, str) else str(value)
-    )
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    shown = " ".join(shown.replace("|", "\\|").split())
+    return f"`{shown}`" if isinstance(value, str) else shown

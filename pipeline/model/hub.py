@@ -24,11 +24,14 @@ class HubFolder:
         Its id.
     commit : str
         Commit of the files.
+    cache : pathlib.Path
+        The cache's folder of this repository, in which its files may be links.
     """
 
     folder: Path
     name: str
     commit: str
+    cache: Path
 
 
 def may_be_hub_id(name: str) -> bool:
@@ -94,4 +97,4 @@ def fetch(name: str, *, revision: str | None = None, error: type[UsageError]) ->
             expected="an existing folder, or a hub id and a network",
             remedy=f"check the name; offline, fetch it before with 'hf download {hub_id}' or give its folder",
         ) from None
-    return HubFolder(found / folder if folder else found, name, found.name)
+    return HubFolder(found / folder if folder else found, name, found.name, found.parent.parent)

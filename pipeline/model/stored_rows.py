@@ -59,7 +59,8 @@ def store_rows(
         if has_one_scale:
             largest[:] = largest.max()
             # model2vec divides in float16; one number in thirty is rounded to another integer by that.
-            rows = rows.astype(np.float16)
+            if largest.max() <= np.finfo(np.float16).max:
+                rows = rows.astype(np.float16)
         scales = np.where(largest > 0, largest, _LARGEST_INT8) / _LARGEST_INT8
         rows = np.rint((rows / scales[:, None]).astype(rows.dtype))
         scales = scales if mapping is None else scales[mapping]

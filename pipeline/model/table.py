@@ -83,6 +83,13 @@ class StaticTable:
                 expected=f"ids from 0 to {size - 1}, without a gap",
             )
         unknown = None if self.pools_unknown else find_unknown_token_id(tokenizer)
+        named = json.loads(self.tokenizer_json)["model"].get("unk_token")
+        if named is not None and tokenizer.token_to_id(named) is None:
+            raise ModelError(
+                "the tokenizer's unknown token is not in its vocabulary",
+                got=repr(named),
+                expected="one of its tokens",
+            )
         object.__setattr__(self, "unknown_token_id", unknown)
         object.__setattr__(self, "fingerprint", self._compute_fingerprint())
 
@@ -170,6 +177,8 @@ def _check_per_token(table: StaticTable) -> None:
     """Check `weights` and `mapping`."""
     for name, dtype in (("weights", np.float32), ("mapping", np.int32)):
         array = getattr(table, name)
+        if array is not None and (array.ndim != 1 or array.size == 0):
+            raise ModelError(name, got=f"shape {array.shape}", expected="(V,), at least 1")
         if array is not None and (array.shape != (table.rows,) or array.dtype != dtype):
             raise ModelError(
                 name,
@@ -178,6 +187,11 @@ def _check_per_token(table: StaticTable) -> None:
             )
     if table.weights is not None:
         _check_values("weights", table.weights)
+        largest = float(np.abs(table.weights).max()) * float(
+            np.abs(table.embeddings.astype(np.float32)).max()
+        )
+        if largest > LARGEST_VALUE:
+            raise ModelError("weighted rows hold values beyond 1e30", expected="smaller weights or rows")
     if table.mapping is not None and not (
         table.mapping.min() >= 0 and table.mapping.max() < len(table.embeddings)
     ):

@@ -12,7 +12,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
-from pipeline.errors import ModelError
+from pipeline.errors import LakevecError, ModelError
 from pipeline.location import Location
 from pipeline.model.table import StaticTable, find_unknown_token_id
 
@@ -143,6 +143,8 @@ def without_limits(make: Callable[[], Tokenizer], name: str) -> str:
     try:
         document = json.loads(make().to_str())
     # tokenizers raises bare Exception for a bad document
+    except LakevecError:
+        raise
     except Exception as error:
         raise ModelError(f"{name} can't be read", got=str(error)) from None
     document.update(truncation=None, padding=None, post_processor=None)
@@ -171,12 +173,13 @@ def make_table(
         With a zero row for an unknown token that is left out, so that libraries which count it in agree once
         vectors are normalised; and with weights where rows are int8, which Sentence Transformers needs.
     """
+    _check_kinds(embeddings, weights, mapping)
     kind = embeddings.dtype if embeddings.dtype in (np.float16, np.int8) else np.float32
     rows = np.array(embeddings, dtype=kind, order="C")
     factors = None if weights is None else np.array(weights, dtype=np.float32)
-    if factors is None and rows.dtype == np.int8:
-        factors = np.ones(len(rows), np.float32)
     unknown = None if pools_unknown else find_unknown_token_id(Tokenizer.from_str(tokenizer_json))
+    if factors is None and (rows.dtype == np.int8 or (mapping is not None and unknown is not None)):
+        factors = np.ones(len(rows if mapping is None else mapping), np.float32)
     if unknown is not None and factors is not None and unknown < len(factors):
         factors[unknown] = 0
     elif unknown is not None and mapping is None and unknown < len(rows):
@@ -189,3 +192,23 @@ def make_table(
         mapping=None if mapping is None else np.ascontiguousarray(mapping, dtype=np.int32),
         pools_unknown=pools_unknown,
     )
+
+
+def _check_kinds(embeddings: np.ndarray, weights: np.ndarray | None, mapping: np.ndarray | None) -> None:
+    """Refuse arrays that would lose something when they get a table's types."""
+    for name, array, dimensions, kinds in (
+        ("embeddings", embeddings, 2, "f"),
+        ("weights", weights, 1, "f"),
+        ("mapping", mapping, 1, "iu"),
+    ):
+        if array is None:
+            continue
+        is_kind = array.dtype.kind in kinds or (name == "embeddings" and array.dtype == np.int8)
+        if array.ndim != dimensions or array.size == 0 or not is_kind:
+            raise ModelError(
+                name,
+                got=f"{array.dtype} of shape {array.shape}",
+                expected=f"{dimensions} dimensions of {'integers' if kinds == 'iu' else 'floats or int8'}",
+            )
+    if mapping is not None and not (mapping.min() >= 0 and mapping.max() < len(embeddings)):
+        raise ModelError("mapping names rows that are not there", expected=f"rows below {len(embeddings)}")

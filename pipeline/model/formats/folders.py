@@ -89,7 +89,11 @@ def read_folder(folder: Location) -> ForeignModel | None:
 
 def _model2vec(folder: Location, tensors: dict[str, np.ndarray], tokenizer: str) -> ForeignModel:
     config = read_json(folder / "config.json") if has_file(folder, "config.json") else {}
-    normalize = bool(config.get("normalize", False))
+    normalize = config.get("normalize", False)
+    if not isinstance(normalize, bool):
+        raise ModelError(
+            f"{(folder / 'config.json').path}: normalize", got=repr(normalize), expected="true or false"
+        )
     table = make_table(
         tensors["embeddings"],
         tokenizer,

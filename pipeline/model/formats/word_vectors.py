@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,9 +63,13 @@ def read_word_model(file: Location) -> ForeignModel:
     """
     found = read_word_vectors(file)
     lowercase = all(word == word.lower() for word in found.words)
-    # The file's own token for unknown words, where it has one, is a word like others.
+    # A token for unknown words of the file's own is a word like others, but for this tokenizer's name for it.
     keep = [row for row, word in enumerate(found.words) if word != UNKNOWN]
     words = [found.words[row] for row in keep]
+    if not words:
+        raise ModelError(f"{file.path} holds no word", got=f"only {UNKNOWN}")
+    if len(words) < len(found.words):
+        found.skipped[UNKNOWN] = 1
     rows = np.zeros((len(words) + 1, found.vectors.shape[1]), dtype=np.float32)
     rows[:-1] = found.vectors[keep]
     tokenizer = without_limits(lambda: make_word_tokenizer(words, lowercase=lowercase), file.path)
@@ -95,14 +101,14 @@ def read_word_vectors(file: Location) -> WordVectors:
     ModelError
         If it is neither.
     """
-    # pyarrow unpacks what is named .gz by itself.
-    content = file.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        content = gzip.decompress(content)
     is_binary = file.path.removesuffix(".gz").endswith(".bin")
     try:
+        # pyarrow unpacks what is named .gz by itself.
+        content = file.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
         words, vectors = _read_binary(content) if is_binary else _read_text(content)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OSError, EOFError, zlib.error) as error:
         raise ModelError(
             f"{file.path} holds no word vectors",
             got=str(error),
@@ -112,17 +118,21 @@ def read_word_vectors(file: Location) -> WordVectors:
 
 
 def _read_text(content: bytes) -> tuple[list[bytes], np.ndarray]:
-    lines = content.split(b"\n")
+    lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
     while lines and not lines[-1].strip():
         lines.pop()
     first = lines[0].split() if lines else []
     if len(first) == 2 and first[0].isdigit() and first[1].isdigit():
-        width = int(first[1])
+        rows, width = int(first[0]), int(first[1])
         del lines[0]
+        if rows > len(lines):
+            raise ValueError(f"{len(lines)} of the {rows} rows that its first line promises")
     else:
         width = len(first) - 1
-    if width < 1 or not lines:
-        raise ValueError("no line of a word and numbers")
+    widths = [len(line.split()) - 1 for line in lines[:100]]
+    # Some words hold spaces, but not most.
+    if width < 1 or not lines or 2 * widths.count(width) < len(widths):
+        raise ValueError("no lines of a word and as many numbers as the first has")
     vectors = np.empty((len(lines), width), dtype=np.float32)
     words = []
     for start in range(0, len(lines), _LINES):
@@ -151,7 +161,7 @@ def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
     place = end + 1
     for row in range(rows):
         space = content.index(b" ", place, place + _LONGEST_WORD)
-        words.append(content[place:space].lstrip(b"\n"))
+        words.append(content[place:space].lstrip(b"\r\n"))
         vectors[row] = np.frombuffer(content, dtype="<f4", count=width, offset=space + 1)
         place = space + 1 + size
     return words, vectors
