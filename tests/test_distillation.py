@@ -342,3 +342,23 @@ def test_share_of_variance_decides_how_many_axes_stay() -> None:
     assert 0.999 <= kept.explained_variance < 1
     assert reduce_rows(rows.astype(np.float32), dimensions="auto").rows.shape == (500, 6)
     np.testing.assert_array_equal(reduce_rows(rows, dimensions="none").rows, rows)
+
+
+def test_words_of_a_csv_are_words_whatever_they_look_like(tmp_path: Path) -> None:
+    (tmp_path / "words.csv").write_text("word,count\n007,3\nNULL,2\nTRUE,1\n")
+    assert read_words(str(tmp_path / "words.csv"), column="word").words == ("007", "NULL", "TRUE")
+
+
+def test_sizes_that_can_not_be_are_refused_before_the_teacher_works(
+    minilm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.distillation.recipe.encode_sequences", None)
+    plain = {"teacher": str(minilm_folder), "output": "unused"}
+    for more, message in (
+        ({"dimensions": 385}, "at most 384, for a teacher of width 384"),
+        ({"vocabulary_clusters": 100}, "at most 100, for a teacher of width 384 and 100 rows"),
+        ({"vocabulary_clusters": 10**6}, "at most 29525, the number of tokens"),
+        ({"counts": "/nowhere"}, "can't be read"),
+    ):
+        with pytest.raises((SettingsError, InputError), match=message):
+            distill(DistillSettings.model_validate({**plain, **more}), progress=False)

@@ -176,7 +176,7 @@ def refuse(
     ("words", "code", "message"),
     [
         ({"--model": "/nowhere"}, 2, "model '/nowhere' does not exist"),
-        ({"--model": "."}, 2, "is not a lakevec model"),
+        ({"--model": "."}, 2, "is not a model that lakevec knows"),
         ({"--input": "/nowhere/lake"}, 2, "Spark can't plan this input: got Path does not exist"),
         ({"--text": "body"}, 2, "column 'body' is not in the input: expected one of 'id', 'body text', 'n'"),
         ({"--text": "n"}, 2, "text column 'n': got double; expected string; cast it to string"),

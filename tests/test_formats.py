@@ -397,3 +397,100 @@ def test_conversion_refuses_what_is_there(
     assert f"model output '{tmp_path}' exists" in capsys.readouterr().err
     assert main(["/nowhere/model", "--output", str(tmp_path / "new")]) == 2
     assert "model '/nowhere/model' does not exist" in capsys.readouterr().err
+
+
+def test_published_model_is_read_from_the_hubs_cache_of_links(
+    tiny_table: StaticTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub's cache lays it out: files are links to blobs of their repository, and to no other place."""
+    publish(tiny_table, str(tmp_path / "model"), provenance={}, quality={})
+    cache = tmp_path / "hub" / "models--org--tiny"
+    snapshot = cache / "snapshots" / ("c" * 40)
+    snapshot.mkdir(parents=True)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("c" * 40)
+    shutil.copytree(tmp_path / "model", cache / "blobs")
+    for file in (cache / "blobs").iterdir():
+        (snapshot / file.name).symlink_to(file)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    artifact = load("org/tiny")
+    assert artifact.table.fingerprint == tiny_table.fingerprint
+    assert artifact.is_checked
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "model.safetensors").symlink_to(tmp_path / "model" / "model.safetensors")
+    with pytest.raises(ModelError, match="is a link"):
+        load("org/tiny")
+
+
+def test_byte_order_mark_is_no_part_of_a_word(tmp_path: Path) -> None:
+    for name, content in (
+        ("a.txt", "\ufeff2 2\nhello 1 2\nworld 3 4\n"),
+        ("b.txt", "\ufeffhello 1 2\nworld 3 4\r\n"),
+    ):
+        (tmp_path / name).write_text(content)
+        found = read_word_vectors(locate(str(tmp_path / name), error=ModelError))
+        assert found.words == ["hello", "world"]
+        assert found.vectors.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.txt", b"5 2\nhello 1 2\nworld 3 4\n"),
+        ("cut.txt.gz", gzip.compress(b"hello 1 2\n")[:-6]),
+        ("cut.txt", gzip.compress(b"hello 1 2\n")[:-6]),
+        ("no.txt.gz", b"plain"),
+    ],
+    ids=["rows", "gzip", "gzip of another name", "no gzip"],
+)
+def test_cut_off_file_is_refused(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError):
+        load(str(tmp_path / name))
+
+
+def write_model2vec(folder: Path, config: dict[str, Any], **tensors: np.ndarray) -> str:
+    folder.mkdir(exist_ok=True)
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    make_word_tokenizer(["[UNK]", "north", "east", "south"]).save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_shared_rows_without_weights_leave_unknown_words_out_everywhere(tmp_path: Path) -> None:
+    mapping = np.array([1, 0, 1, 1], np.int64)
+    for name, rows in (("f", np.eye(2, dtype=np.float32)), ("i", 100 * np.eye(2, dtype=np.int8))):
+        folder = write_model2vec(tmp_path / name, {"normalize": True}, embeddings=rows, mapping=mapping)
+        texts = ["north nowhere", "north east"]
+        assert main([folder, "--output", str(tmp_path / f"{name}-st"), "--to", "sentence-transformers"]) == 0
+        for said in (
+            model2vec_says(folder, texts),
+            sentence_transformers_say(tmp_path / f"{name}-st", texts),
+        ):
+            np.testing.assert_allclose(embed(folder, texts), said.astype(np.float32), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "tensors", "message"),
+    [
+        ({"normalize": "false"}, {}, "normalize: got 'false'; expected true or false"),
+        ({}, {"embeddings": np.ones((4, 2), np.int32)}, "embeddings: got int32"),
+        ({}, {"mapping": np.full(4, 0.7, np.float32)}, "mapping: got float32"),
+        ({}, {"mapping": np.array([0, 1, 2, 2**32], np.int64)}, "mapping names rows that are not there"),
+        ({}, {"weights": np.ones(0, np.float32)}, "weights: got float32 of shape"),
+        (
+            {},
+            {"weights": np.full(4, 1e20, np.float32), "embeddings": np.full((4, 2), 1e20, np.float32)},
+            "beyond 1e30",
+        ),
+        ({}, {"weights": np.array([1, np.nan, 1, 1], np.float32)}, "weights hold NaN"),
+    ],
+)
+def test_tensors_that_are_no_table_are_refused(
+    config: dict[str, Any], tensors: dict[str, np.ndarray], message: str, tmp_path: Path
+) -> None:
+    folder = write_model2vec(tmp_path / "m", config, **{"embeddings": np.ones((4, 2), np.float32), **tensors})
+    with pytest.raises(ModelError, match=message):
+        load(folder)

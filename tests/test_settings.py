@@ -207,3 +207,16 @@ def test_dimensions_may_be_a_number_a_share_or_a_word(word: str, value: object) 
 def test_distill_settings_that_do_not_fit_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         distill_settings(**values)
+
+
+def test_recipe_wins_over_a_file_that_only_names_defaults(tmp_path: Path) -> None:
+    file = str(ROOT / "conf" / "distill.yaml")
+    given = {"teacher": "t", "output": "o", "recipe": "model2vec-0.1"}
+    assert load_settings(DistillSettings, file, given).weighting == "zipf"
+    changed = tmp_path / "distill.yaml"
+    changed.write_text("recipe: model2vec-0.1\nnormalize: true\nweighting: none\n")
+    found = load_settings(DistillSettings, str(changed), {"teacher": "t", "output": "o"})
+    assert (found.normalize, found.weighting, found.pooling) == (False, "none", "token")
+    changed.write_text("recipe: [model2vec-0.1]\n")
+    with pytest.raises(SettingsError, match="'recipe' is not allowed"):
+        load_settings(DistillSettings, str(changed), {"teacher": "t", "output": "o"})

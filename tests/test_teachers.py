@@ -113,7 +113,7 @@ def distill_plain(folder: Path, **settings: Any) -> StaticTable:
 def test_every_architecture_is_distilled_and_embeds(name: str, tmp_path: Path) -> None:
     """Rows are what the model says of a token among its special tokens; a new word is found whole."""
     model = make_teacher(name, tmp_path)
-    (tmp_path / "words.txt").write_text("ganondorf\nabracadabra")
+    (tmp_path / "words.txt").write_text("abracadabra\nabed\nbaba\nbarab")
     table = distill_plain(
         tmp_path, vocabulary=str(tmp_path / "words.txt"), token_remove_pattern=ARCHITECTURES[name][4]
     )
@@ -128,7 +128,9 @@ def test_every_architecture_is_distilled_and_embeds(name: str, tmp_path: Path) -
     with torch.inference_mode():
         hidden = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
     np.testing.assert_allclose(rows[word[0]], hidden.mean(dim=0).numpy(), atol=1e-5)
-    assert len(own.encode("an abracadabra about ganondorf").ids) >= 4
+    # Each is made of frequent pieces, which must not win over it.
+    for found in ("abed", "baba", "barab"):
+        assert len(own.encode(found, add_special_tokens=False).ids) == 1
     vectors = Encoder.from_table(table).encode(pa.array(["an abracadabra", "abracadabra"])).vectors
     np.testing.assert_allclose(vectors[1], rows[word[0]], atol=1e-6)
     assert np.isfinite(vectors).all()
@@ -191,13 +193,14 @@ def test_what_became_of_words_is_reported(minilm_folder: Path, tmp_path: Path) -
         "not known to the teacher": 0,
         "added": 1,
         "added, of several words": 2,
+        "not found whole": 0,
     }
 
 
 def sentence_transformer(folder: Path, pooling: str, *more: Any, **options: Any) -> Any:
     """Save a Sentence Transformer of the tiny BERT, and return it."""
     library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-    from sentence_transformers import models
+    from sentence_transformers.sentence_transformer import modules as models
 
     make_teacher("BERT", folder / "transformer")
     torch.manual_seed(1)
@@ -226,7 +229,7 @@ def test_auto_does_what_the_sentence_transformer_does(
 ) -> None:
     """Without PCA and weights a token's row is the vector that the library itself gives for it."""
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-    from sentence_transformers import models
+    from sentence_transformers.sentence_transformer import modules as models
 
     layers = [
         models.Dense(16, 12, activation_function=torch.nn.Tanh()),
@@ -361,3 +364,28 @@ def test_first_recipe_with_words_takes_the_mean_over_their_own_pieces(tmp_path: 
         states.append(output[1:-1].mean(dim=0).double().numpy())
     # The unknown token stands behind the words, at their mean, and so turns no axis.
     assert_is_reduced_and_ranked(table, np.array(states))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("modules.json", '[{"path": "../other", "type": "x.Transformer"}]', "names a folder outside"),
+        ("modules.json", '[{"path": "", "type": "x.Transformer"}, {"type": "x.Pooling"}]', "can't be read"),
+        ("1_Pooling/config.json", "[]", "can't be read"),
+        ("1_Pooling/config.json", '{"pooling_mode": 3}', "can't be read"),
+        ("config_sentence_transformers.json", "[]", "can't be read"),
+    ],
+)
+def test_modules_that_make_no_sense_are_refused(
+    file: str, content: str, message: str, tmp_path: Path
+) -> None:
+    sentence_transformer(tmp_path, "mean")
+    (tmp_path / "teacher" / file).write_text(content)
+    with pytest.raises(TeacherError, match=message):
+        load_teacher(str(tmp_path / "teacher"))
+
+
+def test_prompt_longer_than_what_the_teacher_reads_is_refused(tmp_path: Path) -> None:
+    make_teacher("BERT", tmp_path)
+    with pytest.raises(TeacherError, match=r"got 603 tokens; expected at most 512; give a shorter --prompt"):
+        distill_plain(tmp_path, prompt="a " * 600, token_remove_pattern=FEW_WORDPIECES)
