@@ -109,14 +109,16 @@ def test_readme_commands_of_other_recipes_and_models_run(
     (tmp_path / "lake" / "docs").mkdir(parents=True)
     pq.write_table(pa.table({"body": ["the government", None]}), tmp_path / "lake" / "docs" / "0.parquet")
     (tmp_path / "words.txt").write_text("zork\n")
-    for command in commands:
+    for command in commands[1:]:
         words = [names.get(word, word) for word in command]
+        if "--recipe" in words:
+            continue  # as in test_teachers
         if command[1] == "distill":
             words += ["--token-remove-pattern", r"(?!\[PAD|\[UNK|\[CLS|\[SEP|zork)\D", "--dimensions", "8"]
         argv = [str(installed / "bin" / words[0]), *words[1:]]
         done = subprocess.run(argv, cwd=tmp_path, env=environment(installed), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "models" / "mine-st").is_dir() or (tmp_path / "models" / "minilm-st").is_dir()
+    assert (tmp_path / "models" / "minilm-st").is_dir()
     [vector, _] = pq.read_table(tmp_path / "lake" / "glove")["body_embedding"].to_pylist()
     assert len(vector) == 50
 

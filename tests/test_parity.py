@@ -2,7 +2,7 @@
 
 What the teacher says is kept between combinations, since only forward passes take long. Usually modes and
 poolings are tried on a tenth of the vocabulary, and types of numbers on the whole of it; with
-``LAKEVEC_WHOLE_PARITY=1`` every combination is tried on the whole vocabulary, which takes ten minutes.
+``LAKEVEC_WHOLE=1`` every combination is tried on the whole vocabulary, which takes ten minutes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.encoding.encoder import Encoder
 from pipeline.model.table import StaticTable
 from pipeline.settings import DistillSettings
 
-IS_WHOLE = bool(os.environ.get("LAKEVEC_WHOLE_PARITY"))
+IS_WHOLE = bool(os.environ.get("LAKEVEC_WHOLE"))
 UNUSED = r"\[unused\d+\]"
 FEW = UNUSED if IS_WHOLE else UNUSED + r"|##|[^ab0-9.,\[\]]"
 WORDS = ["apotropaic", "bricolage", "blockchain", "Beekeeper", "beautiful day", "b+", "and", "bricolage"]
@@ -128,10 +128,6 @@ def test_combination_gives_model2vecs_tokens_and_vectors(
 
 NUMBERS = {
     "int8": ({"quantize_to": "int8"}, {"dtype": "int8"}),
-    "int8, no weights": (
-        {"quantize_to": "int8", "sif_coefficient": None},
-        {"dtype": "int8", "weighting": "none"},
-    ),
     "float16": ({"quantize_to": "float16"}, {"dtype": "float16"}),
 }
 REDUCTIONS = {
