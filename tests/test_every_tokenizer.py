@@ -1,11 +1,7 @@
-"""A table on every tokenizer: published, loaded, embedded with on Spark, and exported to both libraries.
-
-Of tokenizers that differ in their vocabulary alone one is tried, and all with ``LAKEVEC_WHOLE=1``.
-"""
+"""A table on every tokenizer: published, loaded, embedded with on Spark, and exported to both libraries."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +17,8 @@ from pipeline.model.formats.bpemb import read_sentencepiece
 from pipeline.model.formats.declared import make_table, read_tokenizer, without_limits
 from udfs import make_embed_udf
 
-IS_WHOLE = bool(os.environ.get("LAKEVEC_WHOLE"))
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
-TWINS = {
-    "bert-base-cased-rebuilt",
-    "bert-base-multilingual-cased-rebuilt",
-    "bpemb-spm/ja.wiki.bpe.vs5000.model",
-    "model2vec-test_tokenizer",
-    "multilingual-e5-small-rebuilt",
-    "roberta-base",
-    "vespa-real_tokenizer",
-}
 NAMES = [
     "ModernBERT-base",
     "bert-base-cased",
@@ -68,7 +54,7 @@ def read(name: str) -> str:
     return read_tokenizer(locate(str(file / "tokenizer.json"), error=ModelError))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if IS_WHOLE or name not in TWINS])
+@pytest.mark.parametrize("name", NAMES)
 def test_table_goes_all_the_way(name: str, spark: Any, general_texts: list[str], tmp_path: Path) -> None:
     library = pytest.importorskip("model2vec", reason="model2vec is not installed")
     other = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")

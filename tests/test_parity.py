@@ -128,6 +128,10 @@ def test_combination_gives_model2vecs_tokens_and_vectors(
 
 NUMBERS = {
     "int8": ({"quantize_to": "int8"}, {"dtype": "int8"}),
+    "int8, no weights": (
+        {"quantize_to": "int8", "sif_coefficient": None},
+        {"dtype": "int8", "weighting": "none"},
+    ),
     "float16": ({"quantize_to": "float16"}, {"dtype": "float16"}),
 }
 REDUCTIONS = {

@@ -60,6 +60,13 @@ ARCHITECTURES: dict[str, tuple[Any, dict[str, Any], str, dict[str, str], str]] =
         ROBERTA_TOKENS,
         FEW_MARKED,
     ),
+    "E5": (
+        transformers.BertConfig,
+        SMALL,
+        "multilingual-e5-small-rebuilt",
+        ROBERTA_TOKENS,
+        FEW_MARKED,
+    ),
     "GPT-2, decoder": (
         transformers.GPT2Config,
         {"n_embd": 16, "n_layer": 1, "n_head": 2},
