@@ -11,7 +11,8 @@ from jobs.command_line import Call, run_job
 from jobs.summary import effective_settings
 from pipeline.errors import OutputError, SetupError
 from pipeline.location import locate, without_credentials
-from pipeline.model.artifact import Artifact, export, load, publish, refuse_existing_model
+from pipeline.model.artifact import Artifact, load
+from pipeline.model.publishing import export, publish, refuse_existing_model
 from pipeline.model.stored_rows import store_rows
 from pipeline.settings import ConvertSettings
 

@@ -10,7 +10,7 @@ from jobs.command_line import Call, run_job
 from jobs.summary import effective_settings
 from pipeline.errors import SetupError
 from pipeline.location import without_credentials
-from pipeline.model.artifact import publish, refuse_existing_model
+from pipeline.model.publishing import publish, refuse_existing_model
 from pipeline.settings import DistillSettings
 
 SUMMARY = """\

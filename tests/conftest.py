@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from jobs.java import ensure_java
-from pipeline.model.artifact import publish
+from pipeline.model.publishing import publish
 from pipeline.model.table import StaticTable
 from pipeline.settings import DistillSettings
 
@@ -96,3 +96,9 @@ def spark() -> Iterator[object]:
     )
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def foreign_models(shared_data: Path) -> Path:
+    """Real models of other libraries."""
+    return shared_data / "models"

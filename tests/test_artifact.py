@@ -15,8 +15,9 @@ from pyarrow import fs as pafs
 from pipeline.encoding.encoder import Encoder
 from pipeline.errors import ModelError, OutputError
 from pipeline.location import Location, absolute_uri, locate
-from pipeline.model import artifact
-from pipeline.model.artifact import load, publish
+from pipeline.model import artifact, publishing
+from pipeline.model.artifact import load
+from pipeline.model.publishing import publish
 from pipeline.model.table import StaticTable
 
 
@@ -82,19 +83,26 @@ def test_model_is_published_to_a_filesystem_by_uri(tiny_table: StaticTable, tmp_
 def test_without_folder_renames_the_manifest_is_written_last(
     tiny_table: StaticTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An object store has no folder to rename: a folder without lakevec.json is no model."""
+    """An object store has no folder to rename: until the last file is there, the folder is refused."""
     written: list[str] = []
     original = Location.write_bytes
 
     def note(self: Location, content: bytes) -> None:
+        if written:
+            with pytest.raises(
+                ModelError, match="model 'any' is not whole: got a folder that is being published"
+            ):
+                load("any")
         written.append(Path(self.path).name)
         original(self, content)
 
     store = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
     monkeypatch.setattr(Location, "write_bytes", note)
-    monkeypatch.setattr(artifact, "locate", lambda uri, error: Location(store, "bucket/model"))
+    for module in (artifact, publishing):
+        monkeypatch.setattr(module, "locate", lambda uri, error: Location(store, "bucket/model"))
     publish(tiny_table, "any", provenance={}, quality={})
-    assert written[-1] == "lakevec.json"
+    assert (written[0], written[-1]) == ("lakevec.json", "lakevec.json")
+    assert written.count("model.safetensors") == 1
     assert load("any").table.fingerprint == tiny_table.fingerprint
 
 

@@ -12,9 +12,10 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import ModelError
 from pipeline.location import locate
-from pipeline.model.artifact import export, load, publish
+from pipeline.model.artifact import load
 from pipeline.model.formats.bpemb import read_sentencepiece
 from pipeline.model.formats.declared import make_table, read_tokenizer, without_limits
+from pipeline.model.publishing import export, publish
 from udfs import make_embed_udf
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -1,4 +1,4 @@
-"""Models of other libraries: they load, give the vectors of their library, and go back to it."""
+"""Models of other libraries load and give the vectors of their library."""
 
 from __future__ import annotations
 
@@ -11,65 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import safetensors.numpy
-from conftest import SHARED_DATA, make_word_tokenizer
+from conftest import SHARED_DATA
+from libraries import (
+    MODEL2VEC,
+    SENTENCE_TRANSFORMERS,
+    embed,
+    model2vec_says,
+    sentence_transformers_say,
+    write_model2vec,
+)
 from tokenizers import Tokenizer
 
-from jobs.convert import main
-from pipeline.encoding.encoder import Encoder
 from pipeline.errors import ModelError
 from pipeline.location import locate
-from pipeline.model.artifact import load, publish
+from pipeline.model.artifact import load
 from pipeline.model.formats.bpemb import read_sentencepiece
 from pipeline.model.formats.word_vectors import read_word_vectors
-from pipeline.model.stored_rows import store_rows
+from pipeline.model.publishing import publish
 from pipeline.model.table import StaticTable
 
-TEXTS = [
-    "hello world",
-    "The Größe of 日本 is, after all, a matter of measurement (2.5 km)...",
-    "Set the object *o* size to *size*.",
-    "Yeah, it isn't that it's predictable",
-]
-
-
-def embed(model: str | Path | StaticTable, texts: list[str] | None = None) -> np.ndarray:
-    table = model if isinstance(model, StaticTable) else load(str(model)).table
-    return Encoder.from_table(table).encode(pa.array(texts or TEXTS)).vectors
-
-
-def model2vec_says(folder: Path | str, texts: list[str] | None = None) -> np.ndarray:
-    library = pytest.importorskip("model2vec", reason="model2vec is not installed")
-    vectors: np.ndarray = library.StaticModel.from_pretrained(folder, max_length=None).encode(texts or TEXTS)
-    return vectors
-
-
-def sentence_transformers_say(folder: Path | str, texts: list[str] | None = None) -> np.ndarray:
-    library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-    vectors: np.ndarray = library.SentenceTransformer(str(folder), device="cpu").encode(texts or TEXTS)
-    return vectors
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not SHARED_DATA.is_dir():
-        pytest.skip("the evaluation data folder ../shared/data is not there")
-    return SHARED_DATA / "models"
-
-
-MODEL2VEC = [
-    "potion-base-4M-int8",
-    "model2vec-rs-fixtures/test-model-float32",
-    "model2vec-rs-fixtures/test-model-float16",
-    "model2vec-rs-fixtures/test-model-int8",
-    "model2vec-rs-fixtures/test-model-vocab-quantized",
-]
-SENTENCE_TRANSFORMERS = [
-    "model2vec-rs-fixtures/test-model-modules-normalize",
-    "model2vec-rs-fixtures/test-model-modules-no-normalize",
-]
 WITHOUT_MODULES = [
     "model2vec-rs-fixtures/test-model-sentence-transformers",
     "model2vec-rs-fixtures/test-model-static-embedding",
@@ -77,15 +39,17 @@ WITHOUT_MODULES = [
 
 
 @pytest.mark.parametrize("name", [*MODEL2VEC, *WITHOUT_MODULES])
-def test_model2vecs_folder_gives_its_vectors(name: str, models: Path, general_texts: list[str]) -> None:
-    theirs = model2vec_says(models / name, general_texts[:500]).astype(np.float32)
+def test_model2vecs_folder_gives_its_vectors(
+    name: str, foreign_models: Path, general_texts: list[str]
+) -> None:
+    theirs = model2vec_says(foreign_models / name, general_texts[:500]).astype(np.float32)
     # model2vec rounds the vectors of a float16 table to float16.
     tolerance = 1e-3 if "float16" in name else 1e-5
-    np.testing.assert_allclose(embed(models / name, general_texts[:500]), theirs, atol=tolerance)
+    np.testing.assert_allclose(embed(foreign_models / name, general_texts[:500]), theirs, atol=tolerance)
 
 
-def test_float16_rows_are_summed_in_float32(models: Path, general_texts: list[str]) -> None:
-    folder = models / "model2vec-rs-fixtures/test-model-float16"
+def test_float16_rows_are_summed_in_float32(foreign_models: Path, general_texts: list[str]) -> None:
+    folder = foreign_models / "model2vec-rs-fixtures/test-model-float16"
     rows = safetensors.numpy.load_file(folder / "model.safetensors")["embeddings"].astype(np.float32)
     from model2vec import StaticModel
 
@@ -96,11 +60,11 @@ def test_float16_rows_are_summed_in_float32(models: Path, general_texts: list[st
 
 @pytest.mark.parametrize("name", SENTENCE_TRANSFORMERS)
 def test_sentence_transformers_folder_gives_its_vectors(
-    name: str, models: Path, general_texts: list[str]
+    name: str, foreign_models: Path, general_texts: list[str]
 ) -> None:
     texts = [text for text in general_texts[:500] if text.strip()]
-    theirs = sentence_transformers_say(models / name, texts)
-    np.testing.assert_allclose(embed(models / name, texts), theirs, atol=1e-5)
+    theirs = sentence_transformers_say(foreign_models / name, texts)
+    np.testing.assert_allclose(embed(foreign_models / name, texts), theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -117,37 +81,37 @@ def test_sentence_transformers_folder_gives_its_vectors(
     ],
 )
 def test_fixture_gives_the_vectors_that_stand_beside_it(
-    name: str, text: str, expected: str, models: Path
+    name: str, text: str, expected: str, foreign_models: Path
 ) -> None:
-    folder = models / "model2vec-rs-fixtures"
+    folder = foreign_models / "model2vec-rs-fixtures"
     wanted = json.loads((folder / f"embeddings_{expected}.json").read_text())
     np.testing.assert_allclose(embed(folder / name, [text]), wanted, atol=1e-5)
 
 
-def test_first_model2vec_called_its_file_otherwise(models: Path, tmp_path: Path) -> None:
-    source = models / "model2vec-rs-fixtures/test-model-float32"
+def test_first_model2vec_called_its_file_otherwise(foreign_models: Path, tmp_path: Path) -> None:
+    source = foreign_models / "model2vec-rs-fixtures/test-model-float32"
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(source / name, tmp_path)
     shutil.copy(source / "model.safetensors", tmp_path / "embeddings.safetensors")
     np.testing.assert_array_equal(embed(tmp_path), embed(source))
 
 
-def test_declared_behaviour_is_recorded(models: Path) -> None:
-    source = load(str(models / "potion-base-4M-int8")).provenance["source"]
+def test_declared_behaviour_is_recorded(foreign_models: Path) -> None:
+    source = load(str(foreign_models / "potion-base-4M-int8")).provenance["source"]
     assert source == {
         "format": "model2vec",
         "unknown words": "left out of the mean",
         "long texts": "no text is cut; model2vec itself cuts at 512 tokens unless told otherwise",
         "vectors": "scaled to length 1",
     }
-    source = load(str(models / SENTENCE_TRANSFORMERS[1])).provenance["source"]
+    source = load(str(foreign_models / SENTENCE_TRANSFORMERS[1])).provenance["source"]
     assert source["unknown words"] == "counted in the mean, with the unknown token's row"
     assert source["vectors"] == "not normalised"
 
 
-def test_word_vectors_give_the_mean_of_their_words(models: Path) -> None:
+def test_word_vectors_give_the_mean_of_their_words(foreign_models: Path) -> None:
     """GloVe's file read by hand: lower case, clitics as the Penn Treebank cuts them, no unknown words."""
-    file = models / "glove50-4k" / "glove50_4k.txt"
+    file = foreign_models / "glove50-4k" / "glove50_4k.txt"
     table = {}
     for line in file.read_text(encoding="utf-8").splitlines()[1:]:
         word, *numbers = line.split(" ")
@@ -289,16 +253,16 @@ def test_folder_that_is_no_static_model_is_refused(
 
 
 def test_hub_model_is_read_from_the_cache_with_its_commit(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    foreign_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hub cache as huggingface_hub lays it out, read without a network; a folder in the repository too."""
     commit = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
     cache = tmp_path / "models--org--potion"
     (cache / "refs").mkdir(parents=True)
     (cache / "refs" / "main").write_text(commit)
-    source = models / "model2vec-rs-fixtures/test-model-float32"
+    source = foreign_models / "model2vec-rs-fixtures/test-model-float32"
     shutil.copytree(source, cache / "snapshots" / commit)
-    shutil.copytree(models / MODEL2VEC[-1], cache / "snapshots" / commit / "small" / "one")
+    shutil.copytree(foreign_models / MODEL2VEC[-1], cache / "snapshots" / commit / "small" / "one")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -308,95 +272,6 @@ def test_hub_model_is_read_from_the_cache_with_its_commit(
     assert load("org/potion/small/one").table.dimensions == 64
     with pytest.raises(ModelError, match=r"neither a folder nor a hub model.*offline, fetch it before with"):
         load("org/absent")
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-@pytest.mark.parametrize("shared", [False, True], ids=["a row each", "shared rows"])
-def test_stored_rows_come_back_in_all_three_libraries(dtype: str, shared: bool, tmp_path: Path) -> None:
-    """What weights and mapping mean is the same for lakevec, model2vec and Sentence Transformers."""
-    words = ["[UNK]", "north", "east", "south", "west"]
-    rng = np.random.default_rng(0)
-    mapping = np.array([0, 1, 1, 2, 0], np.int32) if shared else None
-    rows = rng.normal(size=(3 if shared else 5, 8))
-    weights = rng.uniform(0.1, 1, size=5) if shared else None
-    if weights is not None:
-        weights[0] = 0
-    else:
-        rows[0] = 0
-    stored = store_rows(rows, dtype, weights=weights, mapping=mapping)
-    table = StaticTable(
-        stored.embeddings,
-        make_word_tokenizer(words).to_str(),
-        weights=stored.weights,
-        mapping=stored.mapping,
-    )
-    publish(table, str(tmp_path / "model"), provenance={}, quality={})
-    assert load(str(tmp_path / "model")).table.fingerprint == table.fingerprint
-    texts = ["north north east", "south", "west east nowhere", "nowhere"]
-    exact = rows if mapping is None else rows[mapping] * np.asarray(weights)[:, None]
-    vector = exact[[1, 1, 2]].mean(axis=0)
-    tolerance = {"float32": 1e-6, "float16": 1e-3, "int8": 2e-2}[dtype]
-    mine = embed(tmp_path / "model", texts)
-    assert not mine[3].any()
-    np.testing.assert_allclose(mine[0], vector / np.linalg.norm(vector), atol=tolerance)
-    rest = 2e-3 if dtype == "float16" else 1e-5
-    for library in (model2vec_says, sentence_transformers_say):
-        theirs = library(tmp_path / "model", texts[:3]).astype(np.float32)
-        np.testing.assert_allclose(mine[:3], theirs, atol=rest)
-
-
-@pytest.mark.parametrize("to", ["lakevec", "model2vec", "sentence-transformers"])
-@pytest.mark.parametrize("name", [*MODEL2VEC, SENTENCE_TRANSFORMERS[0], "glove50-4k/glove50_4k.txt"])
-def test_converted_model_agrees_with_the_library_it_is_for(
-    name: str, to: str, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "model"
-    assert main([str(models / name), "--output", str(output), "--to", to]) == 0
-    said = capsys.readouterr().out
-    assert f"for {to} to {output}" in said
-    # No unknown words: that they are treated otherwise elsewhere is what convert says.
-    texts = ["the government said", "the world", "of the people , by the people"]
-    mine = embed(models / name, texts)
-    library = {"sentence-transformers": sentence_transformers_say}.get(to, model2vec_says)
-    tolerance = 2e-3 if "float16" in name else 1e-5
-    np.testing.assert_allclose(library(output, texts).astype(np.float32), mine, atol=tolerance)
-    np.testing.assert_allclose(embed(output, texts), mine, atol=1e-6)
-    is_counted = name == SENTENCE_TRANSFORMERS[0] and to != "sentence-transformers"
-    assert ("leaves unknown words out" in said) == is_counted
-    is_longer = "glove" in name and to != "model2vec"
-    assert ("counts unknown words" in said) == is_longer
-
-
-def test_conversion_to_int8_keeps_the_scale(models: Path, general_texts: list[str], tmp_path: Path) -> None:
-    file, output = str(models / "glove50-4k/glove50_4k.txt"), tmp_path / "model"
-    assert main([file, "--output", str(output), "--dtype", "int8"]) == 0
-    table = load(str(output)).table
-    assert table.embeddings.dtype == np.int8
-    whole, small = embed(file, general_texts[:200]), embed(table, general_texts[:200])
-    np.testing.assert_allclose(small, whole, atol=0.02)
-
-
-@pytest.mark.filterwarnings("ignore")  # torch warns about its own exporter
-def test_onnx_gives_the_same_vectors(models: Path, tmp_path: Path) -> None:
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
-    source, output = models / "model2vec-rs-fixtures/test-model-float32", tmp_path / "onnx"
-    assert main([str(source), "--output", str(output), "--to", "onnx"]) == 0
-    session = runtime.InferenceSession(str(output / "model.onnx"))
-    tokenizer = Tokenizer.from_file(str(output / "tokenizer.json"))
-    for text in TEXTS:
-        ids = np.array([tokenizer.encode(text, add_special_tokens=False).ids], dtype=np.int64)
-        [vectors] = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-        np.testing.assert_allclose(vectors, embed(source, [text]), atol=1e-5)
-
-
-def test_conversion_refuses_what_is_there(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([str(models / MODEL2VEC[1]), "--output", str(tmp_path)]) == 2
-    assert f"model output '{tmp_path}' exists" in capsys.readouterr().err
-    assert main(["/nowhere/model", "--output", str(tmp_path / "new")]) == 2
-    assert "model '/nowhere/model' does not exist" in capsys.readouterr().err
 
 
 def test_published_model_is_read_from_the_hubs_cache_of_links(
@@ -449,27 +324,6 @@ def test_cut_off_file_is_refused(name: str, content: bytes, tmp_path: Path) -> N
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError):
         load(str(tmp_path / name))
-
-
-def write_model2vec(folder: Path, config: dict[str, Any], **tensors: np.ndarray) -> str:
-    folder.mkdir(exist_ok=True)
-    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
-    make_word_tokenizer(["[UNK]", "north", "east", "south"]).save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text(json.dumps(config))
-    return str(folder)
-
-
-def test_shared_rows_without_weights_leave_unknown_words_out_everywhere(tmp_path: Path) -> None:
-    mapping = np.array([1, 0, 1, 1], np.int64)
-    for name, rows in (("f", np.eye(2, dtype=np.float32)), ("i", 100 * np.eye(2, dtype=np.int8))):
-        folder = write_model2vec(tmp_path / name, {"normalize": True}, embeddings=rows, mapping=mapping)
-        texts = ["north nowhere", "north east"]
-        assert main([folder, "--output", str(tmp_path / f"{name}-st"), "--to", "sentence-transformers"]) == 0
-        for said in (
-            model2vec_says(folder, texts),
-            sentence_transformers_say(tmp_path / f"{name}-st", texts),
-        ):
-            np.testing.assert_allclose(embed(folder, texts), said.astype(np.float32), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from conftest import SHARED_DATA
 
 from jobs.inspect_model import main, nearest_tokens
-from pipeline.model.artifact import publish
+from pipeline.model.publishing import publish
 from pipeline.model.table import StaticTable
 
 

@@ -13,7 +13,8 @@ from pyarrow import fs as pafs
 
 from jobs.embed import main
 from pipeline.errors import OutputError
-from pipeline.model.artifact import load, publish
+from pipeline.model.artifact import load
+from pipeline.model.publishing import publish
 from pipeline.model.table import StaticTable
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -32,9 +32,23 @@ def cluster_rows(rows: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarra
     -----
     With the start and the seed of model2vec, so that both find the same centres.
     """
-    if clusters > len(rows):
-        raise SettingsError(
-            "vocabulary_clusters", got=str(clusters), expected=f"at most {len(rows)}, the number of tokens"
-        )
+    check_clusters(clusters, len(rows))
     kmeans = KMeans(n_clusters=clusters, random_state=42, init="random").fit(rows.astype(np.float32))
     return kmeans.cluster_centers_.astype(np.float32), kmeans.labels_.astype(np.int32)
+
+
+def check_clusters(clusters: int, tokens: int) -> None:
+    """Refuse more shared rows than tokens.
+
+    Parameters
+    ----------
+    clusters, tokens : int
+
+    Raises
+    ------
+    SettingsError
+    """
+    if clusters > tokens:
+        raise SettingsError(
+            "vocabulary_clusters", got=str(clusters), expected=f"at most {tokens}, the number of tokens"
+        )

@@ -9,15 +9,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import __version__
-from pipeline.distillation.quantization import cluster_rows
-from pipeline.distillation.reduction import reduce_rows
-from pipeline.distillation.teacher import (
-    Sequences,
-    Teacher,
-    encode_sequences,
-    input_embeddings,
-    load_teacher,
-)
+from pipeline.distillation.forward import Sequences, encode_sequences, input_embeddings
+from pipeline.distillation.own_way import DenseLayer
+from pipeline.distillation.quantization import check_clusters, cluster_rows
+from pipeline.distillation.reduction import check_dimensions, reduce_rows
+from pipeline.distillation.teacher import Teacher, load_teacher
 from pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
 from pipeline.distillation.weighting import (
     read_counts,
@@ -61,6 +57,7 @@ class _Choices:
     pooling: str
     reason: str
     prompt: str
+    dense: tuple[DenseLayer, ...]
     coefficient: float | None
 
     @classmethod
@@ -68,6 +65,7 @@ class _Choices:
         mode = settings.mode or ("vocabulary" if settings.vocabulary else "output")
         pooling: str = settings.pooling
         reason, prompt = "as asked for", settings.prompt or ""
+        dense: tuple[DenseLayer, ...] = ()
         if mode == "input":
             pooling, reason, prompt = "none", "input embeddings need none", ""
         elif pooling == "auto":
@@ -79,13 +77,13 @@ class _Choices:
                     expected="a Sentence Transformer that pools by mean, CLS or last token",
                     remedy="choose --pooling mean, first, last or pooler",
                 )
-            pooling, reason = own.pooling, own.reason
+            pooling, reason, dense = own.pooling, own.reason, own.dense
             prompt = own.prompt if settings.prompt is None else settings.prompt
         coefficient = None
         if settings.weighting == "sif":
             usual = _COEFFICIENT_BY_COUNT if settings.counts else _COEFFICIENT_BY_RANK
             coefficient = settings.sif_coefficient or usual
-        return cls(mode, pooling, reason, prompt, coefficient)
+        return cls(mode, pooling, reason, prompt, dense, coefficient)
 
 
 def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
@@ -122,7 +120,7 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
     choices = _Choices.settle(settings, teacher)
     vocabulary = _build_vocabulary(settings, choices, teacher, words)
     weights = _weigh(settings, choices, vocabulary.tokens)
-    _check_sizes(settings, teacher, len(vocabulary.tokens))
+    _check_sizes(settings, choices, teacher, len(vocabulary.tokens))
     rows = _see_tokens(settings, choices, teacher, vocabulary, progress=progress)
     # model2vec, too, finds what tokens share before it reduces.
     mapping = None
@@ -143,7 +141,7 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
         table=_make_table(settings, vocabulary, stored),
         provenance={
             "teacher": {"name": settings.name or teacher.name, "revision": teacher.revision},
-            "recipe": _describe(settings, choices, teacher),
+            "recipe": _describe(settings, choices),
             **({"vocabulary": vocabulary.report} if vocabulary.report else {}),
             "versions": {"lakevec": __version__, **{name: version(name) for name in _RECORDED_PACKAGES}},
         },
@@ -165,28 +163,18 @@ def _build_vocabulary(
     )
 
 
-def _check_sizes(settings: DistillSettings, teacher: Teacher, tokens: int) -> None:
+def _check_sizes(settings: DistillSettings, choices: _Choices, teacher: Teacher, tokens: int) -> None:
     """Refuse, before the long work, what can't be reduced after it."""
-    clusters = settings.vocabulary_clusters
-    if clusters is not None and clusters > tokens:
-        raise SettingsError(
-            "vocabulary_clusters", got=str(clusters), expected=f"at most {tokens}, the number of tokens"
-        )
-    dense = teacher.own_way.dense if settings.pooling == "auto" and settings.mode != "input" else ()
-    width = dense[-1].weight.shape[0] if dense else teacher.model.config.hidden_size
-    rows = tokens if clusters is None else clusters
-    if isinstance(settings.dimensions, int) and settings.dimensions > min(width, rows):
-        raise SettingsError(
-            "dimensions",
-            got=str(settings.dimensions),
-            expected=f"at most {min(width, rows)}, for a teacher of width {width} and {rows} rows",
-        )
+    if settings.vocabulary_clusters is not None:
+        check_clusters(settings.vocabulary_clusters, tokens)
+    width = choices.dense[-1].weight.shape[0] if choices.dense else teacher.model.config.hidden_size
+    check_dimensions(settings.dimensions, rows=settings.vocabulary_clusters or tokens, width=width)
 
 
 def _see_tokens(
     settings: DistillSettings, choices: _Choices, teacher: Teacher, vocabulary: Vocabulary, *, progress: bool
 ) -> np.ndarray:
-    """Return one vector of the teacher's for each token; zeros where it sees nothing."""
+    """Return one vector of the teacher's for each token; where it sees nothing, the mean of all."""
     seen = [row for row, pieces in enumerate(vocabulary.pieces) if pieces]
     if choices.mode == "input":
         found = input_embeddings(vocabulary.model, [vocabulary.pieces[row] for row in seen])
@@ -199,9 +187,8 @@ def _see_tokens(
             precision=settings.precision,
             progress=progress,
         )
-        if settings.pooling == "auto":
-            for layer in teacher.own_way.dense:
-                found = layer.apply(found)
+        for layer in choices.dense:
+            found = layer.apply(found)
     if len(seen) == len(vocabulary.tokens):
         return found
     # The mean, so that a row nobody reads does not turn the axes.
@@ -247,27 +234,27 @@ def _make_table(settings: DistillSettings, vocabulary: Vocabulary, stored: Store
     )
 
 
-def _describe(settings: DistillSettings, choices: _Choices, teacher: Teacher) -> dict[str, Any]:
-    """Return every choice that decided about the table."""
-    weighting = {"sif": "sif by counts" if settings.counts else "sif by rank"}.get(
-        settings.weighting, settings.weighting
-    )
-    recipe: dict[str, Any] = {
+def _describe(settings: DistillSettings, choices: _Choices) -> dict[str, Any]:
+    """Return every choice that decided about the table; what is as usual is left out."""
+    by = " by counts" if settings.counts else " by rank"
+    unusual = {
         "recipe": settings.recipe,
+        "dense_layers": len(choices.dense) or None,
+        "prompt": choices.prompt or None,
+        "special_tokens": settings.special_tokens if settings.special_tokens != "teacher" else None,
+        "keep_special_tokens": settings.keep_special_tokens or None,
+        "sif_coefficient": choices.coefficient,
+        "counts": settings.to_record()["counts"],
+        "int8_scale": settings.int8_scale if settings.dtype == "int8" else None,
+        "vocabulary_clusters": settings.vocabulary_clusters,
+        "precision": settings.precision if settings.precision != "auto" else None,
+    }
+    return {
         "mode": choices.mode,
         "pooling": choices.pooling,
         "pooling_reason": choices.reason,
-        "dense_layers": len(teacher.own_way.dense) if settings.pooling == "auto" else 0,
-        "prompt": choices.prompt,
-        "special_tokens": settings.special_tokens,
-        "keep_special_tokens": settings.keep_special_tokens,
-        "weighting": weighting,
-        "sif_coefficient": choices.coefficient,
-        "counts": settings.to_record()["counts"],
+        "weighting": settings.weighting + (by if settings.weighting == "sif" else ""),
         "pca_dimensions": settings.dimensions,
-        "vocabulary_clusters": settings.vocabulary_clusters,
         "token_remove_pattern": settings.token_remove_pattern,
+        **{key: value for key, value in unusual.items() if value is not None},
     }
-    usual = {"recipe": None, "dense_layers": 0, "prompt": "", "special_tokens": "teacher", "counts": None}
-    usual |= {"vocabulary_clusters": None, "sif_coefficient": None, "keep_special_tokens": False}
-    return {key: value for key, value in recipe.items() if key not in usual or value != usual[key]}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from pipeline.errors import SettingsError
+from pipeline.settings import Dimensions
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Reduced:
     explained_variance: float
 
 
-def reduce_rows(rows: np.ndarray, *, dimensions: int | float | Literal["auto", "none"]) -> Reduced:
+def reduce_rows(rows: np.ndarray, *, dimensions: Dimensions) -> Reduced:
     """Centre the rows and project them on their first principal axes, unscaled.
 
     Parameters
@@ -54,12 +54,7 @@ def reduce_rows(rows: np.ndarray, *, dimensions: int | float | Literal["auto", "
     if dimensions == "none":
         return Reduced(rows, 1.0)
     most = min(rows.shape)
-    if isinstance(dimensions, int) and dimensions > most:
-        raise SettingsError(
-            "dimensions",
-            got=str(dimensions),
-            expected=f"at most {most}, for a teacher of width {rows.shape[1]} and {rows.shape[0]} rows",
-        )
+    check_dimensions(dimensions, rows=rows.shape[0], width=rows.shape[1])
     centred = rows - rows.mean(axis=0)
     variances, axes = np.linalg.eigh(centred.T @ centred / max(len(rows) - 1, 1))
     # eigh sorts upwards, and rounds what is 0 to either side of it.
@@ -81,3 +76,26 @@ def reduce_rows(rows: np.ndarray, *, dimensions: int | float | Literal["auto", "
     furthest = np.abs(scores).argmax(axis=0)
     signs = np.where(scores[furthest, np.arange(kept)] < 0, -1, 1).astype(scores.dtype)
     return Reduced(scores * signs, float(shares[kept - 1]))
+
+
+def check_dimensions(dimensions: Dimensions, *, rows: int, width: int) -> None:
+    """Refuse more dimensions than there are axes.
+
+    Parameters
+    ----------
+    dimensions : int, float, "auto" or "none"
+        As `reduce_rows` takes it.
+    rows, width : int
+        V and H.
+
+    Raises
+    ------
+    SettingsError
+    """
+    most = min(rows, width)
+    if isinstance(dimensions, int) and dimensions > most:
+        raise SettingsError(
+            "dimensions",
+            got=str(dimensions),
+            expected=f"at most {most}, for a teacher of width {width} and {rows} rows",
+        )

@@ -1,0 +1,170 @@
+"""The teacher at work: token sequences in, one vector of hidden states out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from pipeline.errors import TeacherError
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """What the teacher sees, one sequence for each row of the table.
+
+    Parameters
+    ----------
+    ids : list of list of int
+        Token ids, special tokens and prompt included.
+    own : list of (int, int)
+        Where the token's own pieces begin and end in each.
+    counted : list of (int, int)
+        Which part a mean is over.
+    pad_token_id : int
+        Fills short sequences of a batch; masked out.
+    """
+
+    ids: list[list[int]]
+    own: list[tuple[int, int]]
+    counted: list[tuple[int, int]]
+    pad_token_id: int
+
+
+def encode_sequences(
+    model: Any,
+    sequences: Sequences,
+    *,
+    pooling: str,
+    batch_size: int,
+    precision: str = "float32",
+    progress: bool = True,
+) -> np.ndarray:
+    """Push token sequences through the teacher and keep one vector of each.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        The teacher's model.
+    sequences : Sequences
+    pooling : {"mean", "first", "last", "pooler", "token"}
+        Mean of the counted part, hidden state of the first or the last position, the model's pooler, or mean
+        of the token's own pieces.
+    batch_size : int
+        Sequences per forward pass; sorted by length so that little is padded.
+    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+        Arithmetic of the forward pass. What isn't finite in half precision is computed again in float32.
+    progress : bool, default=True
+        Whether to draw a progress bar on stderr.
+
+    Returns
+    -------
+    float32 ndarray of shape (V, H)
+        Values that are not finite are 0.
+
+    Raises
+    ------
+    TeacherError
+        If `pooling` is "pooler" and the model has none.
+    """
+    longest = max((len(ids) for ids in sequences.ids), default=0)
+    most = getattr(model.config, "max_position_embeddings", None) or longest
+    if longest > most:
+        raise TeacherError(
+            "a token with its prompt is longer than what the teacher reads",
+            got=f"{longest} tokens",
+            expected=f"at most {most}",
+            remedy="give a shorter --prompt",
+        )
+    # Sorted as model2vec sorts: with the same batches float32 rounds alike, down to the integers of int8.
+    order = np.argsort([len(ids) for ids in sequences.ids])
+    outputs: np.ndarray | None = None
+    bar = tqdm(total=len(order), desc="teacher", unit="token", disable=None if progress else True)
+    with bar:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            pooled = _encode_batch(model, sequences, rows, pooling, _half_precision(model, precision))
+            if outputs is None:
+                outputs = np.empty((len(order), pooled.shape[1]), dtype=np.float32)
+            outputs[rows] = pooled
+            bar.update(len(rows))
+    if outputs is None:
+        raise TeacherError("the vocabulary is empty", expected="at least one token")
+    finite: np.ndarray = np.nan_to_num(outputs, copy=False, posinf=0.0, neginf=0.0)
+    return finite
+
+
+def input_embeddings(model: Any, pieces: list[list[int]]) -> np.ndarray:
+    """Return the teacher's input embeddings, without a forward pass.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    pieces : list of list of int
+        Token ids of each row; their embeddings are averaged.
+
+    Returns
+    -------
+    float32 ndarray of shape (V, H)
+    """
+    table = model.get_input_embeddings().weight.detach().float().cpu().numpy()
+    return np.stack([table[ids].mean(axis=0) for ids in pieces])
+
+
+@torch.inference_mode()
+def _encode_batch(
+    model: Any, sequences: Sequences, rows: np.ndarray, pooling: str, half: torch.dtype | None
+) -> np.ndarray:
+    batch = [torch.tensor(sequences.ids[row]) for row in rows]
+    ids = pad_sequence(batch, batch_first=True, padding_value=sequences.pad_token_id)
+    lengths = torch.tensor([len(sequence) for sequence in batch])
+    inputs = {"input_ids": ids, "attention_mask": _spans(ids, [(0, int(length)) for length in lengths])}
+    # Without token types: models that have some take 0, and GPT-2 would add the embedding of token 0.
+    inputs = {key: value.to(model.device) for key, value in inputs.items()}
+    with torch.autocast(model.device.type, dtype=half, enabled=half is not None):
+        pooled = _pool(model(**inputs), sequences, rows, lengths, pooling)
+    if half is not None and not bool(torch.isfinite(pooled).all()):
+        pooled = _pool(model(**inputs), sequences, rows, lengths, pooling)
+    found: np.ndarray = pooled.float().cpu().numpy()
+    return found
+
+
+def _pool(
+    output: Any, sequences: Sequences, rows: np.ndarray, lengths: torch.Tensor, pooling: str
+) -> torch.Tensor:
+    hidden: torch.Tensor = output.last_hidden_state
+    averaged: torch.Tensor
+    if pooling == "pooler":
+        pooler: torch.Tensor | None = getattr(output, "pooler_output", None)
+        if pooler is None:
+            raise TeacherError(
+                "the teacher has no pooler", expected="pooling mean, first or last for this model"
+            )
+        return pooler
+    if pooling == "first":
+        return hidden[:, 0]
+    if pooling == "last":
+        return hidden[torch.arange(len(rows)), lengths.to(hidden.device) - 1]
+    spans = sequences.own if pooling == "token" else sequences.counted
+    mask = _spans(hidden[:, :, 0], [spans[row] for row in rows])
+    shares = (mask / mask.sum(dim=1, keepdim=True).clamp(min=1)).to(hidden)
+    averaged = torch.bmm(shares[:, None, :], hidden)[:, 0]
+    return averaged
+
+
+def _spans(like: torch.Tensor, spans: list[tuple[int, int]]) -> torch.Tensor:
+    """Return a mask of shape (B, L), 1 within each row's span."""
+    places = torch.arange(like.shape[1])
+    first, last = torch.tensor(spans).T
+    inside: torch.Tensor = (places >= first[:, None]) & (places < last[:, None])
+    return inside.long()
+
+
+def _half_precision(model: Any, precision: str) -> torch.dtype | None:
+    if precision == "auto":
+        return torch.float16 if model.device.type == "cuda" else None
+    return {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}[precision]
