@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -216,6 +217,26 @@ def test_shipped_code_runs_and_compiles_once_where_it_can(tmp_path: Path, cache:
     unpacked = ["code-" in file for file, _, _ in said]
     assert unpacked == {"writable": [True, True], "not writable": [False, False]}[cache]
     assert [hits for _, hits, _ in said] == {"writable": ["0", "1"], "not writable": ["0", "0"]}[cache]
+
+
+def test_machine_code_lies_in_the_nodes_folder_where_numba_has_none(tmp_path: Path) -> None:
+    """Code that another user installed, and no cache of this user's."""
+    code = (
+        "import numpy as np; from pipeline.encoding import pooling;"
+        "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
+        "pooling.pool_mean(table, ids, np.array([0, 1]), out, normalize=False);"
+        "print(sum(pooling._pool_mean.stats.cache_hits.values()))"
+    )
+    root = Path(__file__).resolve().parent.parent
+    installed = tmp_path / "installed"
+    shutil.copytree(root / "pipeline", installed / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    # A file in a folder's place stops root, too.
+    (installed / "pipeline" / "encoding" / "__pycache__").touch()
+    env = {"PYTHONPATH": str(installed), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "/proc/none"}
+    argv = [sys.executable, "-c", code]
+    said = [subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True) for _ in range(2)]
+    assert [done.stdout for done in said] == ["0\n", "1\n"], said[0].stderr
+    assert list((tmp_path / f"lakevec-{os.getuid()}" / "machine-code").rglob("*.nbi"))
 
 
 def make_archive(folder: Path) -> Path:

@@ -142,10 +142,9 @@ def without_limits(make: Callable[[], Tokenizer], name: str) -> str:
     """
     try:
         document = json.loads(make().to_str())
-    # tokenizers raises bare Exception for a bad document
     except LakevecError:
         raise
-    except Exception as error:
+    except Exception as error:  # tokenizers raises bare ones for a bad document
         raise ModelError(f"{name} can't be read", got=str(error)) from None
     document.update(truncation=None, padding=None, post_processor=None)
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
