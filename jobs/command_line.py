@@ -14,7 +14,8 @@ from pydantic_core import PydanticUndefined
 
 from pipeline import __version__
 from pipeline.errors import LakevecError, SettingsError
-from pipeline.settings import Settings, is_positional, load_settings
+from pipeline.settings import Settings, is_positional
+from pipeline.settings_file import load_settings
 
 S = TypeVar("S", bound=Settings)
 

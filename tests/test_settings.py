@@ -8,7 +8,8 @@ from conftest import ROOT
 
 from jobs.command_line import Call, run_job
 from pipeline.errors import LakevecError, SettingsError
-from pipeline.settings import DistillSettings, EmbedSettings, Settings, load_settings
+from pipeline.settings import DistillSettings, EmbedSettings, Settings
+from pipeline.settings_file import load_settings
 
 REQUIRED = {"model": "m", "input": ["i"], "text": ["t"], "output": "o"}
 

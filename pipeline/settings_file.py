@@ -1,0 +1,100 @@
+"""Settings from a YAML file, with the command line on top, and the one shape of what is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import SettingsError
+from pipeline.settings import Settings, is_positional
+
+S = TypeVar("S", bound=Settings)
+
+
+def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) -> S:
+    """Build the settings of one job from a YAML file and what the command line says on top.
+
+    Parameters
+    ----------
+    kind : type
+        Subclass of `Settings`.
+    file : str or None
+        Path of a YAML mapping, or None for defaults only.
+    overrides : dict
+        Values given on the command line; they win over the file.
+
+    Returns
+    -------
+    Settings
+        An instance of `kind`.
+
+    Raises
+    ------
+    SettingsError
+        If the file can't be read, a key is unknown or missing, or a value is not allowed.
+    """
+    from_file = _read_yaml(file) if file else {}
+    if {**from_file, **overrides}.get("recipe") is not None:
+        # The file that comes along names every key with its default; that is not to say it.
+        from_file = {
+            key: value
+            for key, value in from_file.items()
+            if key not in kind.model_fields or value != kind.model_fields[key].default
+        }
+    try:
+        return kind.model_validate({**from_file, **overrides})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if not problem["loc"]:  # of several keys together
+            raise SettingsError(problem["msg"].removeprefix("Value error, ")) from None
+        key = str(problem["loc"][0])
+        source = Path(file).name if file and key in from_file and key not in overrides else "options"
+        raise _settings_error(kind, source, key, dict(problem)) from None
+
+
+def _read_yaml(file: str) -> dict[str, Any]:
+    """Read a YAML mapping; an empty file is an empty mapping."""
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"configuration file {file!r} does not exist", remedy="give --config an existing YAML file"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"configuration file {file!r} is not readable YAML", got=reason) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SettingsError(
+            f"configuration file {file!r}",
+            got=type(content).__name__,
+            expected="a mapping of setting names to values",
+        )
+    return content
+
+
+def _settings_error(kind: type[Settings], source: str, key: str, problem: dict[str, Any]) -> SettingsError:
+    """Put pydantic's finding into our one error shape."""
+    if problem["type"] == "extra_forbidden":
+        known = sorted(kind.model_fields)
+        near = difflib.get_close_matches(key, known, n=1)
+        return SettingsError(
+            f"{source}: unknown key {key!r}",
+            expected=f"one of {', '.join(known)}",
+            remedy=f"did you mean {near[0]!r}?" if near else "",
+        )
+    if problem["type"] == "missing":
+        field = kind.model_fields[key]
+        option = key.upper() if is_positional(field) else f"--{key.replace('_', '-')}"
+        return SettingsError(
+            f"{source}: {key!r} is missing",
+            expected=str(field.description),
+            remedy=f"give {option} or put {key!r} into the configuration file",
+        )
+    message = problem["msg"].removeprefix("Value error, ")
+    return SettingsError(f"{source}: {key!r} is not allowed: {message}", got=repr(problem["input"]))
