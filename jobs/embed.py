@@ -12,39 +12,49 @@ if not __package__:
     # Started by path: spark-submit puts this folder on the path, where the project's root belongs.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import Call, run_job
+from jobs.metrics import write_metrics
 from jobs.session import open_session
-from jobs.spark_sink import check_spark_sink, choose_sink, quoted, recheck_sink, write_with_spark
+from jobs.spark_sink import check_spark_sink, choose_sink, recheck_sink, write_with_spark
 from jobs.summary import effective_settings, summarize
-from pipeline import __version__
 from pipeline.encoding.encoder import warm_up
-from pipeline.encoding.vector_types import VectorType
-from pipeline.errors import DataError
+from pipeline.errors import DataError, LakevecError
 from pipeline.location import absolute_uri, without_credentials
 from pipeline.model.artifact import Artifact, load
 from pipeline.output.commit import OutputFolder
-from pipeline.output.manifest import FileEntry, sum_counts, sum_memory
-from pipeline.output.sink import FileLayout
+from pipeline.output.contract import Contract
 from pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from jobs.embed_run import EmbedRun
     from jobs.lake_input import Columns
     from udfs.embed_task import EmbedTask
 
 SUMMARY = """\
 Embed text columns with a published model and write them, with all other columns, as Parquet.
 
+The first run embeds the whole input; a later one embeds the files that are new since. A run that was killed,
+wherever it was, is finished by the next one: no row is lost, doubled or of another model.
+
 example:
   lakevec embed --model models/minilm --input lake/docs --text body --output lake/vectors
+
+exit codes:
+  0  done, or nothing new
+  1  failed; what was committed before stays
+  2  usage or configuration; nothing was started
+  3  another run is at work on this output
 """
 
 
@@ -59,12 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 failed, 2 usage or configuration.
+        0 done, 1 failed, 2 usage or configuration, 3 another run is at work.
     """
     return run_job(EmbedSettings, embed, argv, name="embed", summary=SUMMARY)
 
 
-def embed(call: Call[EmbedSettings], *, task_type: type[EmbedTask] | None = None) -> None:
+def embed(
+    call: Call[EmbedSettings],
+    *,
+    task_type: type[EmbedTask] | None = None,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> None:
     """Embed a lake as the settings say; everything that can be refused is refused before a task starts.
 
     Parameters
@@ -72,31 +87,40 @@ def embed(call: Call[EmbedSettings], *, task_type: type[EmbedTask] | None = None
     call : Call
     task_type : type, optional
         What runs in place of `EmbedTask`; the benchmark measures the same job with vectors that cost nothing.
+    on_step : callable, optional
+        Called with the name of each step of the commit that is done.
     """
     settings = call.settings
     started = time.monotonic()
     artifact = load(settings.model)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     sink = choose_sink(settings)
-    output = OutputFolder(absolute_uri(settings.output), run_id) if sink != "spark out of reach" else None
-    if output is not None:
-        output.refuse_existing()
+    output = None
+    if sink != "spark out of reach":
+        output = OutputFolder(absolute_uri(settings.output), run_id, on_step=on_step)
+        output.look()
     if sink != "direct":
-        check_spark_sink(settings)
+        check_spark_sink(settings, output)
     print(effective_settings(settings), flush=True)
     conf = {
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
         "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
         **settings.conf,
     }
-    with open_session(
-        "lakevec embed",
-        master=settings.master,
-        conf=conf,
-        verbose=call.verbose,
-        # Workers find the machine code then, on this machine or shipped.
-        meanwhile=partial(warm_up, artifact.table),
-    ) as spark:
+    with ExitStack() as held:
+        if output is not None and sink == "direct" and not call.dry_run:
+            # Before Spark starts: a second run should learn at once that there is a first.
+            held.enter_context(output.held(grace_s=_grace_s(settings)))
+        spark = held.enter_context(
+            open_session(
+                "lakevec embed",
+                master=settings.master,
+                conf=conf,
+                verbose=call.verbose,
+                # Workers find the machine code then, on this machine or shipped.
+                meanwhile=partial(warm_up, artifact.table),
+            )
+        )
         from jobs.lake_input import choose_columns, read_input
         from jobs.spark_errors import translated
 
@@ -110,14 +134,90 @@ def embed(call: Call[EmbedSettings], *, task_type: type[EmbedTask] | None = None
                 sink = recheck_sink(spark, settings, output)
             startup_s = time.monotonic() - started
             if output is None or sink != "direct":
-                is_free = output is not None
                 record = _run_with_spark(
-                    spark, frame, columns, settings, artifact, startup_s, is_free=is_free
+                    spark, frame, columns, settings, artifact, startup_s, is_free=output is not None
                 )
             else:
-                run = _Run(spark, settings, artifact, columns, output, run_id, task_type)
-                record = run.run(frame, startup_s=startup_s)
+                record = _run_directly(
+                    spark, frame, columns, settings, artifact, output, run_id, startup_s, task_type
+                )
     print(summarize(record))
+    if settings.metrics is not None:
+        write_metrics(record, settings.metrics)
+
+
+def _run_directly(
+    spark: SparkSession,
+    frame: DataFrame,
+    columns: Columns,
+    settings: EmbedSettings,
+    artifact: Artifact,
+    output: OutputFolder,
+    run_id: str,
+    startup_s: float,
+    task_type: type[EmbedTask] | None,
+) -> dict[str, Any]:
+    """Let tasks write, commit wave by wave, and return what there is to tell."""
+    from jobs.embed_run import EmbedRun
+    from jobs.keyed import KeyedRun
+    from jobs.lake_input import table_schema
+    from jobs.progress import show_progress
+
+    run: EmbedRun | KeyedRun
+    if settings.key is not None:
+        run = KeyedRun(spark, settings, artifact, columns, output, run_id)
+    else:
+        run = EmbedRun(spark, settings, artifact, columns, output, run_id, task_type)
+    contract = Contract(
+        generation="",
+        fingerprint=artifact.table.fingerprint,
+        dimensions=artifact.table.dimensions,
+        columns=run.columns.embeddings,
+        vector_type=settings.vector_type,
+        max_tokens=settings.max_tokens,
+        schema_of_files={field.name: field.dataType.simpleString() for field in run.columns.schema.fields},
+        partition_by=run.columns.partition_by,
+        key=settings.key,
+        table_format=settings.table_format,
+    )
+    schema = table_schema(run.columns, frame.schema)
+    try:
+        with show_progress(spark, "embedding"):
+            if isinstance(run, KeyedRun):
+                run.run(frame, contract, schema)
+            else:
+                output.begin(contract, schema, refresh=settings.full_refresh)
+                _run_waves(run, frame)
+        if not output.state.rows_read and not output.state.skipped:
+            raise DataError("the input has no rows", remedy="check --input; nothing was written")
+        record = run.record(startup_s=startup_s)
+        output.finish(record)
+    except LakevecError as error:
+        if output.is_begun and output.state.rows_read:
+            failed = {**run.record(startup_s=startup_s), "status": "failed", "error": str(error)}
+            output.write_record(failed)
+            if settings.metrics is not None:
+                write_metrics(failed, settings.metrics)
+        raise
+    return record
+
+
+def _run_waves(run: EmbedRun, frame: DataFrame) -> None:
+    """Embed what is not in the output yet: files and rows by Spark's streaming, other inputs in one go."""
+    from jobs.waves import FileWaves, can_stream_files, run_at_once, run_row_waves
+
+    if can_stream_files(run.spark, run.settings):
+        for path in run.settings.input:
+            FileWaves(run, path, frame.schema).run()
+    elif not run_row_waves(run):
+        run_at_once(run, frame)
+
+
+def _grace_s(settings: EmbedSettings) -> float:
+    """Say how long tasks may outlive their driver: not at all where they are its own children."""
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    is_local = (settings.master or "local").startswith("local") and "cluster" not in (settings.master or "")
+    return 0.0 if is_local and not is_submitted else 60.0 * settings.grace_minutes
 
 
 def _run_with_spark(
@@ -140,134 +240,14 @@ def _run_with_spark(
     return {**record, "output": without_credentials(settings.output), "seconds": seconds}
 
 
-class _Run:
-    """One embedding run on an open session."""
-
-    def __init__(
-        self,
-        spark: SparkSession,
-        settings: EmbedSettings,
-        artifact: Artifact,
-        columns: Columns,
-        output: OutputFolder,
-        run_id: str,
-        task_type: type[EmbedTask] | None,
-    ) -> None:
-        self._spark = spark
-        self._settings = settings
-        self._artifact = artifact
-        self._columns = columns
-        self._output = output
-        self._run_id = run_id
-        self._task_type = task_type
-
-    def run(self, frame: DataFrame, *, startup_s: float) -> dict[str, Any]:
-        """Embed, check and commit; return the content of ``run.json``."""
-        started_at, started = datetime.now(UTC), time.monotonic()
-        try:
-            entries, rows_read = self._embed(frame)
-            if not entries:
-                raise DataError("the input has no rows", remedy="check --input; nothing was written")
-            record = self._record(entries)
-            record["started"] = started_at.isoformat(timespec="seconds")
-            record["seconds"] = {
-                "startup": round(startup_s, 3),
-                "embed": round(time.monotonic() - started, 3),
-            }
-            self._output.commit(entries, rows_read=rows_read, record=record)
-        except BaseException:
-            self._output.abandon()
-            raise
-        return record
-
-    def _embed(self, frame: DataFrame) -> tuple[list[FileEntry], int]:
-        """Run the tasks; return what they wrote and how many rows Spark read for them."""
-        from pyspark.sql import Observation
-        from pyspark.sql import functions as f
-
-        from jobs.progress import show_progress
-        from udfs.embed_task import ENTRY_SCHEMA
-
-        read = Observation("lakevec input")
-        rows = select(frame, self._columns).observe(read, f.count(f.lit(1)).alias("rows"))
-        with show_progress(self._spark, "embedding"):
-            lines = rows.mapInArrow(self._task(), ENTRY_SCHEMA).collect()
-        entries = [FileEntry.from_json(line.entry) for line in lines]
-        return entries, int(read.get["rows"]) if entries else 0
-
-    def _task(self) -> Any:
-        from udfs.embed_task import EmbedTask
-        from udfs.node_table import make_node_table
-        from udfs.shipping import ship_files
-
-        table, files = make_node_table(self._artifact.table, node_dir=self._settings.node_dir)
-        return (self._task_type or EmbedTask)(
-            table=table,
-            fetch=ship_files(self._spark, table, files),
-            embedding_columns=self._columns.embeddings,
-            read=self._columns.read,
-            kept=self._columns.kept,
-            staging=self._output.staging,
-            run_id=self._run_id,
-            layout=self._layout(),
-            max_tokens=self._settings.max_tokens,
-            partition_by=self._columns.partition_by,
-            vector_type=VectorType(self._settings.vector_type),
-        )
-
-    def _layout(self) -> FileLayout:
-        """Describe the files; Spark's own footer keys keep its exact types and its calendar."""
-        return FileLayout(
-            embedding_columns=tuple(self._columns.embeddings.values()),
-            compression=self._settings.compression,
-            metadata={
-                "lakevec.version": __version__,
-                "lakevec.run": self._run_id,
-                "lakevec.model": self._artifact.table.fingerprint,
-                "org.apache.spark.version": self._spark.version,
-                "org.apache.spark.sql.parquet.row.metadata": self._columns.schema.json(),
-            },
-            compact=VectorType(self._settings.vector_type) is not VectorType.FLOAT32,
-            target_bytes=self._settings.target_file_mb * 10**6,
-        )
-
-    def _record(self, entries: list[FileEntry]) -> dict[str, Any]:
-        table = self._artifact.table
-        return {
-            "run": self._run_id,
-            "lakevec": __version__,
-            "spark": self._spark.version,
-            "model": {
-                "uri": self._artifact.uri,
-                "fingerprint": table.fingerprint,
-                "dimensions": table.dimensions,
-            },
-            "settings": self._settings.to_record(),
-            "output": without_credentials(self._settings.output),
-            "rows": sum(entry.rows for entry in entries),
-            "files": len(entries),
-            "bytes": sum(entry.bytes for entry in entries),
-            "memory": sum_memory(entries),
-            "columns": {
-                column: {"embedding": self._columns.embeddings[column], **counts}
-                for column, counts in sum_counts(entries).items()
-            },
-        }
-
-
-def select(frame: DataFrame, columns: Columns) -> DataFrame:
-    """Take the columns that the run reads, numbered: mapInArrow trips over dots in names."""
-    chosen = [quoted(name) for name in columns.read]
-    chosen += [quoted(name).cast("string") for name in columns.partition_by]
-    return frame.select(*(column.alias(f"c{number}") for number, column in enumerate(chosen)))
-
-
 def _describe(frame: DataFrame, columns: Columns) -> None:
     """Print what a dry run tells."""
     print("output schema:")
     for field in columns.schema.fields:
         print(f"  {field.name}: {field.dataType.simpleString()}")
     print("plan of the input:")
+    from jobs.embed_run import select
+
     select(frame, columns).explain()
     print("dry run: nothing was written")
 

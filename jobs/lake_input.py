@@ -85,7 +85,35 @@ def read_input(spark: SparkSession, settings: EmbedSettings) -> DataFrame:
             raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
         return spark.read.options(**settings.option).table(settings.input[0])
     paths = [absolute_uri(path) for path in settings.input]
+    if settings.on_bad_file == "skip":
+        # Only for the schema, so that a damaged file is not the one it is taken from.
+        lenient = {**settings.option, "ignoreCorruptFiles": "true"}
+        return spark.read.format(settings.format).options(**lenient).load(paths)
     return spark.read.format(settings.format).options(**settings.option).load(paths)
+
+
+def table_schema(columns: Columns, source: t.StructType) -> str:
+    """Describe the whole output as Spark and Delta write schemas, partition columns last.
+
+    Parameters
+    ----------
+    columns : Columns
+    source : pyspark.sql.types.StructType
+        Schema of the input, which knows the partition columns' types.
+
+    Returns
+    -------
+    str
+        JSON.
+    """
+    fields = [*columns.schema.fields, *(source[name] for name in columns.partition_by)]
+    plain = [t.StructField(field.name, _without_length(field.dataType)) for field in fields]
+    return t.StructType(plain).json()
+
+
+def _without_length(kind: t.DataType) -> t.DataType:
+    """Delta knows no types of strings but one."""
+    return t.StringType() if isinstance(kind, t.CharType | t.VarcharType) else kind
 
 
 def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
@@ -116,11 +144,11 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
         if column not in fields:
             raise _missing_column(column, list(fields))
     for column in settings.text:
-        if not isinstance(fields[column].dataType, t.StringType | t.CharType | t.VarcharType):
+        if not isinstance(fields[column].dataType, t.StringType | t.CharType | t.VarcharType | t.BinaryType):
             raise InputError(
                 f"text column {column!r}",
                 got=fields[column].dataType.simpleString(),
-                expected="string",
+                expected="string, or binary that holds UTF-8",
                 remedy="cast it to string in a view or table first",
             )
     kept = tuple(

@@ -11,7 +11,7 @@ from pyspark.errors import AnalysisException, PySparkException, PythonException
 
 from jobs.session import spark_log
 from pipeline import errors
-from pipeline.errors import DataError, InputError, LakevecError
+from pipeline.errors import DataError, InputError, LakevecError, UnreadableFileError
 
 # The last line of a worker's traceback, when the error is one of ours.
 _OURS = re.compile(r"^pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
@@ -49,12 +49,7 @@ def _translate(error: PySparkException | Py4JError) -> LakevecError:
         or "is not a Parquet file" in message
     ):
         file = _FILE.search(message)
-        return DataError(
-            "an input file can't be read",
-            got=file[1].rstrip(".") if file else condition,
-            expected="a readable file of the --format given",
-            remedy="repair or remove it, then run again",
-        )
+        return UnreadableFileError(file[1].rstrip(".") if file else condition)
     if condition.startswith("DATA_SOURCE_NOT_FOUND"):
         return InputError(
             "Spark does not know this format",

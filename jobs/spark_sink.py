@@ -8,7 +8,7 @@ from pyarrow import fs as pafs
 
 from jobs.lake_input import Columns
 from pipeline.errors import OutputError
-from pipeline.location import absolute_uri, locate
+from pipeline.location import absolute_uri, locate, without_credentials
 from pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def recheck_sink(spark: SparkSession, settings: EmbedSettings, output: OutputFol
         return "direct"
     if settings.sink == "direct":
         raise OutputError("sink 'direct' can't write this output", got=reason, remedy="use --sink spark")
-    check_spark_sink(settings)
+    check_spark_sink(settings, None)
+    output.leave()
     print(f"sink: Spark's own writer, since {reason}", flush=True)
     return "spark"
 
@@ -95,28 +96,59 @@ def probe_output(spark: SparkSession, output: OutputFolder) -> str:
     from udfs.embed_task import WriteProbe
 
     probe = WriteProbe(output.staging)
-    try:
-        [answer] = spark.range(1).mapInArrow(probe, "error string").collect()
-        if answer.error:
-            return f"a task can't write to the output ({answer.error})"
-        is_there = (output.staging / probe.name).type() == pafs.FileType.File
-        return "" if is_there else "what a task writes to the output is not seen by the driver"
-    finally:
-        output.abandon()
+    [answer] = spark.range(1).mapInArrow(probe, "error string").collect()
+    if answer.error:
+        return f"a task can't write to the output ({answer.error})"
+    written = output.staging / probe.name
+    if written.type() != pafs.FileType.File:
+        return "what a task writes to the output is not seen by the driver"
+    written.delete()
+    return ""
 
 
-def check_spark_sink(settings: EmbedSettings) -> None:
+# Settings that mean something to the direct sink alone.
+_DIRECT_ONLY = (
+    "wave_bytes",
+    "wave_files",
+    "full_refresh",
+    "key",
+    "on_bad_row",
+    "max_chars",
+    "on_bad_file",
+    "table_format",
+    "sha256",
+    "checkpoint",
+)
+
+
+def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> None:
     """Refuse what only the direct sink does.
 
     Parameters
     ----------
     settings : EmbedSettings
+    output : OutputFolder or None
+        None where this process can't look at it.
 
     Raises
     ------
     OutputError
-        If vectors are to be stored as anything but float32.
+        If the output exists, or vectors are to be stored as anything but float32, or rows are to be told
+        apart.
     """
+    if output is not None and output.is_begun:
+        raise OutputError(
+            f"output {without_credentials(settings.output)!r} exists",
+            expected="a new or empty folder for Spark's own writer",
+            remedy="choose another --output, or use --sink direct to go on with it",
+        )
+    defaults = {name: field.default for name, field in EmbedSettings.model_fields.items()}
+    if asked := [name for name in _DIRECT_ONLY if getattr(settings, name) != defaults[name]]:
+        raise OutputError(
+            "Spark's own writer writes everything once",
+            got=", ".join(f"--{name.replace('_', '-')}" for name in asked),
+            remedy="leave that out, or use --sink direct",
+        )
     if settings.vector_type != "float32":
         raise OutputError(
             "Spark's own writer stores vectors as float32",

@@ -13,7 +13,9 @@ Every message has one shape, *what; got; expected; what to do*, and never holds 
     │   ├── InputError          input paths, format, columns
     │   └── OutputError         an output that exists or can't be written
     ├── DataError               what only the data could show, found while running
-    └── CommitError             written files that are not what was promised
+    │   └── UnreadableFileError an input file that can't be read
+    ├── CommitError             written files that are not what was promised
+    └── BusyError               exit code 3: another run is at work on the output
 """
 
 from __future__ import annotations
@@ -75,6 +77,31 @@ class OutputError(UsageError):
 
 class DataError(LakevecError):
     """The data hold something that can't be embedded."""
+
+
+class UnreadableFileError(DataError):
+    """An input file can't be read.
+
+    Parameters
+    ----------
+    path : str
+        The file, as Spark names it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            "an input file can't be read",
+            got=path,
+            expected="a readable file of the --format given",
+            remedy="repair or remove it, or leave it out with --on-bad-file skip; then run again",
+        )
+
+
+class BusyError(LakevecError):
+    """Another run writes to the same output; later it may be free."""
+
+    exit_code = 3
 
 
 class CommitError(LakevecError):

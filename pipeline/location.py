@@ -5,7 +5,9 @@ The only module that decides what ``s3a://`` or ``file:`` means; everything else
 
 from __future__ import annotations
 
+import contextlib
 import re
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +56,10 @@ class Location:
         """Return whether a file, a folder or nothing is there."""
         return self.filesystem.get_file_info(self.path).type
 
+    def exists(self) -> bool:
+        """Return whether a file or a folder is there."""
+        return bool(self.type() != pafs.FileType.NotFound)
+
     def read_bytes(self) -> bytes:
         """Return the whole content of the file."""
         with self.filesystem.open_input_stream(self.path) as stream:
@@ -64,6 +70,41 @@ class Location:
         """Write the file, replacing what was there; the folder must exist."""
         with self.filesystem.open_output_stream(self.path, compression=None) as stream:
             stream.write(content)
+
+    def write_whole(self, content: bytes) -> None:
+        """Write the file so that whoever reads it sees the old content or the new one, and make its folder.
+
+        Object stores do that by themselves, and so does a local rename; HDFS has no rename over a file, so
+        a file that is there already is written in place.
+        """
+        self.filesystem.create_dir(self.parent.path, recursive=True)
+        is_there = self.type() == pafs.FileType.File
+        if isinstance(self.filesystem, pafs.HadoopFileSystem) and is_there:
+            self.write_bytes(content)
+        elif self.can_rename_folders:
+            beside = self.parent / f".{self.name}.{uuid.uuid4().hex[:8]}"
+            beside.write_bytes(content)
+            self.filesystem.move(beside.path, self.path)
+        else:
+            self.write_bytes(content)
+
+    def delete(self) -> None:
+        """Remove the file or the folder with all that it holds; nothing there is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            if (kind := self.type()) == pafs.FileType.Directory:
+                self.filesystem.delete_dir(self.path)
+            elif kind == pafs.FileType.File:
+                self.filesystem.delete_file(self.path)
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def parent(self) -> Location:
+        """The folder that the place lies in."""
+        return Location(self.filesystem, self.path.rstrip("/").rpartition("/")[0])
 
     def list(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
         """Return what lies in the folder, empty where there is no folder."""

@@ -72,7 +72,9 @@ class EmbedSettings(Settings):
         min_length=1, description="paths or URIs to read, or table names with format 'table'"
     )
     text: StringList = Field(min_length=1, description="string column to embed; may be given several times")
-    output: str = Field(description="folder or URI for the Parquet files; must not exist yet")
+    output: str = Field(
+        description="folder or URI for the Parquet files; one that an earlier run wrote is gone on with"
+    )
     format: str = Field(
         default="parquet",
         description="any format Spark reads (parquet, csv, json, text, orc, ...), or 'table'",
@@ -88,6 +90,50 @@ class EmbedSettings(Settings):
     )
     max_tokens: int | None = Field(
         default=None, ge=1, description="embed only the first N known tokens of a text; by default all"
+    )
+    wave_bytes: Annotated[str | None, Field(pattern=r"^[1-9]\d*[kmgt]?$")] = Field(
+        default=None,
+        description="bytes of input files that are embedded and committed together, as in 500m or 32g; by "
+        "default 32g, or any number with wave-files",
+    )
+    wave_files: int | None = Field(
+        default=None, ge=1, description="input files that are embedded and committed together"
+    )
+    full_refresh: bool = Field(
+        default=False,
+        description="embed everything anew beside the old output, and put it in its place when it is whole",
+    )
+    key: str | None = Field(
+        default=None,
+        description="column of which the output holds every value once; rows with another text are embedded "
+        "anew, all others are left or copied",
+    )
+    key_order: str | None = Field(
+        default=None,
+        description="of input rows with one key, the one with the greatest value of this column counts; by "
+        "default that of the file changed last",
+    )
+    deletes: Literal["keep", "remove"] = Field(
+        default="keep", description="with a key: what becomes of rows whose key is gone from the input"
+    )
+    on_bad_row: Literal["fail", "null", "quarantine"] = Field(
+        default="fail",
+        description="for a text that is not valid UTF-8 or too long: end the run, write a null vector, or "
+        "write the row with its reason to _lakevec/quarantine",
+    )
+    max_chars: int | None = Field(
+        default=None, ge=1, description="a text of more characters is a bad row; by default none is"
+    )
+    on_bad_file: Literal["fail", "skip"] = Field(
+        default="fail",
+        description="for an input file that can't be read: end the run, or leave it out until it changes",
+    )
+    table_format: Literal["parquet", "delta"] = Field(
+        default="parquet",
+        description="delta commits the same files to a Delta table, which any store can switch in one step",
+    )
+    sha256: bool = Field(
+        default=False, description="take each file's check sum while writing, for lakevec verify"
     )
     compression: Literal["zstd", "snappy", "none"] = Field(
         default="zstd", description="codec of all columns but the embeddings, which hardly compress"
@@ -117,6 +163,20 @@ class EmbedSettings(Settings):
         description="megabytes of input files per task; what a task writes is some seven times larger",
     )
     batch_rows: int = Field(default=10_000, ge=1, description="rows that Spark hands to Python at a time")
+    checkpoint: str | None = Field(
+        default=None,
+        description="folder or URI for Spark's checkpoints, where Spark can't reach the output; by default "
+        "they lie in the output's _lakevec folder",
+    )
+    grace_minutes: int = Field(
+        default=60,
+        ge=0,
+        description="what dead runs left is removed after this time; local tasks die with their driver, so "
+        "locally at once",
+    )
+    metrics: str | None = Field(
+        default=None, description="local file for the run's figures in Prometheus' text format"
+    )
     node_dir: str | None = Field(
         default=None,
         description="folder on every node for the one copy of the table; by default YARN's or the system's "
@@ -127,6 +187,14 @@ class EmbedSettings(Settings):
         description="Spark master, such as local[2]; by default spark-submit's, or else local[*]",
     )
     conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> EmbedSettings:
+        if self.wave_bytes is not None and self.wave_files is not None:
+            raise ValueError("wave_bytes and wave_files can't both be given")
+        if self.key is None and (self.key_order is not None or self.deletes != "keep"):
+            raise ValueError("key_order and deletes need a key")
+        return self
 
     @field_validator("embedding_column")
     @classmethod
@@ -282,6 +350,21 @@ class DistillSettings(Settings):
         except re.error as error:
             raise ValueError(f"must be a regular expression ({error})") from None
         return value
+
+
+class VerifySettings(Settings):
+    """What ``lakevec verify`` checks of an output."""
+
+    output: str = Field(
+        description="folder or URI that lakevec embed wrote", json_schema_extra={"positional": True}
+    )
+    sha256: bool = Field(
+        default=False, description="read all files and compare their check sums, where embed took them"
+    )
+    model: str | None = Field(
+        default=None, description="embed a sample of rows again with this model; by default the run's own"
+    )
+    sample: int = Field(default=1000, ge=0, description="rows to embed again; 0 embeds none")
 
 
 class DemoSettings(Settings):

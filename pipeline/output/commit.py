@@ -1,20 +1,32 @@
-"""From staging to output: check what the tasks wrote, then move it where readers look.
+"""From staging to output: check what the tasks wrote, log it, then put it where readers look.
 
 Layout of an output, in which Parquet readers skip every name that begins with ``_``::
 
-    OUTPUT/part-00000-....parquet     rows
-    OUTPUT/_SUCCESS                   written last
-    OUTPUT/_lakevec/manifest.json     files of the run, written before the first of them is moved
-    OUTPUT/_lakevec/run.json          settings, model, counts, timings
-    OUTPUT/_lakevec/staging/RUN/      files of task attempts until they are moved
+    OUTPUT/part-00000-....parquet            rows
+    OUTPUT/_SUCCESS                          written when a run ends
+    OUTPUT/_lakevec/run.json                 the last run: settings, model, counts, timings
+    OUTPUT/_lakevec/current.json             which generation the output is in
+    OUTPUT/_lakevec/GENERATION/output.json   what all rows share
+    OUTPUT/_lakevec/GENERATION/log/          one file a commit, see `history`
+    OUTPUT/_lakevec/GENERATION/checkpoint/   Spark's, one for each input
+    OUTPUT/_lakevec/staging/RUN/             files of task attempts until they are moved
+    OUTPUT/_lakevec/quarantine/              rows that could not be embedded
+    OUTPUT/_lakevec/lease/                   the claim of the run that is at work
+
+A wave is committed by one file of the log. A run that is killed before it leaves nothing but its staging
+folder; one that is killed behind it leaves moves to be done, and the next run does them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -22,122 +34,375 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from pipeline.errors import CommitError, OutputError
-from pipeline.location import Location, locate, without_credentials
-from pipeline.output.manifest import FileEntry
+from pipeline.location import Location, absolute_uri, locate, without_credentials
+from pipeline.output.contract import Contract, read_contract
+from pipeline.output.delta import DeltaLog
+from pipeline.output.history import Commit, History, State
+from pipeline.output.lease import Lease
+from pipeline.output.manifest import OWN_FOLDER, FileEntry
+from pipeline.output.switch import (
+    beside,
+    check_can_switch,
+    clean_switch,
+    finish_switch,
+    is_refresh,
+    mark_refresh,
+    switch,
+)
 
-OWN_FOLDER = "_lakevec"
-_FOOTER_THREADS = 16
+_THREADS = 16
+_CREDENTIALS = re.compile("://[^/@]*@")
+_CURRENT = "current.json"
+_NEXT = "next.json"
+_SUCCESS = "_SUCCESS"
 
 
 class OutputFolder:
-    """The output of one run, from the first check to the last rename.
+    """An output, from the first look at it to the last rename.
 
     Parameters
     ----------
     uri : str
         Folder or URI of the output.
     run_id : str
-        Name of the run; its staging folder carries it.
+        Name of the run; its staging folder and its files carry it.
+    on_step : callable, optional
+        Called with the name of each step that is done.
     """
 
-    def __init__(self, uri: str, run_id: str) -> None:
+    def __init__(self, uri: str, run_id: str, *, on_step: Callable[[str], None] = lambda step: None) -> None:
         self._uri = without_credentials(uri)
         self._location = locate(uri, error=OutputError)
         self._own = self._location / OWN_FOLDER
-        self._staging = self._own / "staging" / run_id
-        self._moved: list[Location] = []
-        self._made: list[Location] = []
-        self._written: list[Location] = []
-        self._existed = False
+        self._run = run_id
+        self._on_step = on_step
+        self._lease = Lease(self._own, run_id, self._uri)
+        self._delta: DeltaLog | None = None
+        self._full_uri = uri
+        self._schema = ""
+        self._existed = self._was_begun = self._is_pending = False
+        # Where rows and state go: the output itself, or what will take its place.
+        self._target = self._location
+        self._generation = ""
+        self._is_refresh = False
+        self._history = History(self._state_folder("none"))
 
     @property
     def staging(self) -> Location:
-        """Where tasks write."""
-        return self._staging
+        """Where tasks write: with Delta, whose readers know their files from its log, in place."""
+        return self._target if self._delta is not None else self._stagings / self._run
 
-    def refuse_existing(self) -> None:
-        """Check, before anything runs, that the output is free.
+    @property
+    def state(self) -> State:
+        """What is committed."""
+        return self._history.state
+
+    @property
+    def location(self) -> Location:
+        """The output, or what will take its place."""
+        return self._target
+
+    @property
+    def generation(self) -> str:
+        """The output's life that is written to."""
+        return self._generation
+
+    @property
+    def checkpoint(self) -> str:
+        """Folder for Spark's checkpoints, as a URI without credentials."""
+        root = _CREDENTIALS.sub("://", absolute_uri(self._full_uri).partition("?")[0]).rstrip("/")
+        if self._target is not self._location:
+            root = f"{root.rpartition('/')[0]}/{self._target.name}"
+        return f"{root}/{OWN_FOLDER}/{self._generation}/checkpoint"
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether earlier runs wrote the output."""
+        return (self._own / _CURRENT).exists()
+
+    def look(self) -> None:
+        """Check, before anything runs, that the output is free or one of ours.
 
         Raises
         ------
         OutputError
-            If there is a file, or a folder that is not empty, or the place can't be reached.
+            If there is a file, or a folder of somebody else, or the place can't be reached.
         """
         try:
+            finish_switch(self._location)
             kind = self._location.type()
-            taken = kind == pafs.FileType.File or bool(self._location.list())
+            names = [info.base_name for info in self._location.list()]
         except OSError as error:
             raise OutputError(f"can't look at output {self._uri!r}", got=str(error)) from None
         self._existed = kind == pafs.FileType.Directory
-        if taken:
+        self._was_begun = self.is_begun
+        foreign = kind == pafs.FileType.File or set(names) - {OWN_FOLDER}
+        if foreign and not self._was_begun:
             raise OutputError(
-                f"output {self._uri!r} exists",
-                expected="a new or empty folder",
+                f"output {self._uri!r} exists and was not written by this version of lakevec",
+                expected="a new or empty folder, or an output to go on with",
                 remedy="choose another --output, or delete this one if no run is using it",
             )
 
-    def commit(self, entries: Sequence[FileEntry], *, rows_read: int, record: dict[str, Any]) -> None:
-        """Check the tasks' files against their footers and move them to the output.
+    @contextmanager
+    def held(self, *, grace_s: float) -> Iterator[None]:
+        """Hold the lease; what a killed run left is finished or cleaned first.
 
         Parameters
         ----------
-        entries : sequence of FileEntry
-            What the successful task attempts wrote.
-        rows_read : int
-            Rows that Spark read for them.
-        record : dict
-            Content of ``run.json``.
+        grace_s : float
+            How long staging folders of dead runs are left alone, for tasks that outlive their driver.
+
+        Raises
+        ------
+        BusyError
+            If another run holds the lease.
+        """
+        with self._lease:
+            self._on_step("leased")
+            try:
+                self._recover(grace_s)
+                self._on_step("recovered")
+                yield
+            except BaseException:
+                with suppress(OSError, ArrowException):
+                    self._abandon()
+                raise
+            self._remove_staging()
+
+    def is_other_model(self, contract: Contract) -> bool:
+        """Say whether a run differs from those before in nothing but what its vectors are."""
+        known = read_contract(self._state_folder(self._read_pointer(_CURRENT)))
+        return known.is_other_model(contract)
+
+    def check_can_rewrite(self) -> None:
+        """Refuse to replace some of an output's files where that can't be done in one step.
+
+        Raises
+        ------
+        OutputError
+        """
+        if self._delta is None and not self._location.is_local:
+            raise OutputError(
+                f"rows of output {self._uri!r} can't be replaced",
+                got="Parquet on a store that can't switch between old and new files in one step",
+                expected="--table-format delta there, or a local or mounted file system",
+                remedy="write a new --output as such",
+            )
+
+    def begin(self, contract: Contract, schema: str, *, refresh: bool = False) -> None:
+        """Open the output for waves that keep to the contract.
+
+        Parameters
+        ----------
+        contract : Contract
+            Its generation is chosen here.
+        schema : str
+            All columns as Delta's JSON, for a table format that wants to know them.
+        refresh : bool, default=False
+            Whether to write everything anew, and put it in the old output's place in the end.
+
+        Raises
+        ------
+        OutputError
+            If the contract is not the one that the output was begun with.
+        """
+        self._schema = schema
+        if self.is_begun and not refresh:
+            self._refuse_mixing(contract)
+        elif self.is_begun:
+            self._begin_refresh(contract)
+        else:
+            self._start_generation(contract)
+        self._history = History(self._state_folder(self._generation))
+        self._history.read()
+        if contract.table_format == "delta":
+            self._open_delta()
+            assert self._delta is not None  # noqa: S101
+            if not self._delta.exists():
+                self._delta.create(schema, contract.partition_by)
+        if not self._is_refresh:
+            self._write_pointer(_CURRENT, self._generation)
+        self._on_step("begun")
+
+    def commit(self, commit: Commit) -> None:
+        """Check the tasks' files against their footers, log them, and put them where readers look.
+
+        Parameters
+        ----------
+        commit : Commit
+            Numbered behind `state`.
 
         Raises
         ------
         CommitError
-            If rows or bytes are not what the tasks said, or somebody else wrote to the output meanwhile.
-            `abandon` removes what is there then.
+            If rows or bytes are not what the tasks said, or another run writes to the output.
         """
-        self._check_counts(entries, rows_read)
-        with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-            list(pool.map(self._check_footer, entries))
-        self._check_alone()
-        self._write_json("manifest.json", {"files": [asdict(entry) for entry in entries]})
-        for folder in _parents(entries):
-            self._location.filesystem.create_dir((self._location / folder).path)
-            self._made.append(self._location / folder)
-        for entry in entries:
-            target = self._location / entry.name
-            self._location.filesystem.move((self._staging / entry.name).path, target.path)
-            self._moved.append(target)
-        self._write_json("run.json", record)
-        self._location.filesystem.delete_dir((self._own / "staging").path)
-        (self._location / "_SUCCESS").write_bytes(b"")
+        self._on_step("embedded")
+        self._check_counts(commit)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(self._check_footer, commit.added))
+        if commit.number == 0:
+            self._check_alone()
+        self._on_step("checked")
+        self._lease.check()
+        if commit.removed and self._delta is None:
+            self._rewrite(commit)
+        else:
+            before = self._history.state
+            self._history.append(commit)
+            self._is_pending = True
+            self._on_step("logged")
+            self._apply(commit, before)
+            self._is_pending = False
+        self._on_step("applied")
+        self._check_total()
+        self._history.compact()
+        self._on_step("compacted")
 
-    def abandon(self) -> None:
-        """Remove everything that this run wrote; an output that was not there before is gone again."""
-        for file in (*self._moved, *self._written):
-            file.filesystem.delete_file(file.path)
-        for folder in reversed(self._made):
-            if not folder.list():
-                folder.filesystem.delete_dir(folder.path)
-        for folder in (self._staging, self._own / "staging", self._own):
-            beneath = folder.list()
-            if folder.type() == pafs.FileType.Directory and (folder is self._staging or not beneath):
-                folder.filesystem.delete_dir(folder.path)
-        there = self._location.type() == pafs.FileType.Directory
-        if there and not self._existed and not self._location.list():
-            self._location.filesystem.delete_dir(self._location.path)
+    def finish(self, record: dict[str, Any]) -> None:
+        """End the run: switch to what a refresh has built, write ``run.json`` and ``_SUCCESS``.
 
-    def _check_counts(self, entries: Sequence[FileEntry], rows_read: int) -> None:
-        written = sum(entry.rows for entry in entries)
-        if written != rows_read:
+        Parameters
+        ----------
+        record : dict
+            Content of ``run.json``.
+        """
+        if self._is_refresh:
+            self._lease.check()
+            self._switch()
+            self._on_step("switched")
+        self.write_record(record)
+        self._on_step("recorded")
+        if self._delta is None:
+            (self._location / _SUCCESS).write_bytes(b"")
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write ``run.json``."""
+        content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        (self._own / "run.json").write_whole(content.encode())
+
+    def leave(self) -> None:
+        """Give up an output that nothing was written to, so that somebody else can write it."""
+        self._abandon()
+
+    # Beginning
+
+    def _refuse_mixing(self, contract: Contract) -> None:
+        self._generation = self._read_pointer(_CURRENT)
+        known = read_contract(self._state_folder(self._generation))
+        if differences := list(known.differences(contract)):
+            raise OutputError(
+                f"output {self._uri!r} holds rows of another kind",
+                got="; ".join(differences),
+                remedy="choose another --output, or write everything anew with --full-refresh",
+            )
+
+    def _begin_refresh(self, contract: Contract) -> None:
+        """Go on with a refresh of the same kind that was cut off, or begin one."""
+        current = read_contract(self._state_folder(self._read_pointer(_CURRENT)))
+        is_delta = "delta" in (current.table_format, contract.table_format)
+        if current.table_format != contract.table_format or (
+            is_delta and current.partition_by != contract.partition_by
+        ):
+            raise OutputError(
+                f"output {self._uri!r} is a table of another format or with other partitions",
+                got=f"{contract.table_format}, partitions ({', '.join(contract.partition_by)})",
+                expected=f"{current.table_format}, partitions ({', '.join(current.partition_by)})",
+                remedy="choose another --output",
+            )
+        self._is_refresh = True
+        if contract.table_format == "delta":
+            unfinished = self._read_pointer(_NEXT)
+            folder = self._state_folder(unfinished)
+        else:
+            check_can_switch(self._location, self._uri, "--full-refresh")
+            self._target = beside(self._location, "next")
+            unfinished = self._read_pointer(_CURRENT) if is_refresh(self._target) else ""
+            folder = self._state_folder(unfinished)
+        if unfinished and (folder / "output.json").exists():
+            self._generation = unfinished
+            if not list(read_contract(folder).differences(contract)):
+                return
+        self._drop_refresh(folder if unfinished else None)
+        if contract.table_format != "delta":
+            mark_refresh(self._target)
+        self._start_generation(contract)
+        self._write_pointer(_NEXT if contract.table_format == "delta" else _CURRENT, self._generation)
+
+    def _drop_refresh(self, folder: Location | None) -> None:
+        """Remove a refresh that nobody goes on with; no reader knows its files."""
+        if self._target is not self._location:
+            self._target.delete()
+        elif folder is not None:
+            history = History(folder)
+            history.read()
+            for name in (*history.state.files, *history.state.quarantine):
+                (self._location / name).delete()
+            folder.delete()
+
+    def _start_generation(self, contract: Contract) -> None:
+        self._generation = uuid.uuid4().hex[:12]
+        contract.model_copy(update={"generation": self._generation}).write(
+            self._state_folder(self._generation)
+        )
+
+    def _open_delta(self) -> None:
+        self._delta = DeltaLog(self._full_uri, self._location, self._generation)
+
+    def _state_folder(self, generation: str) -> Location:
+        return self._target / OWN_FOLDER / generation
+
+    @property
+    def _stagings(self) -> Location:
+        return self._own / "staging"
+
+    def _read_pointer(self, name: str) -> str:
+        """Read the name of a generation; empty where there is none."""
+        file = self._target / OWN_FOLDER / name
+        if not file.exists():
+            return ""
+        try:
+            generation = json.loads(file.read_bytes())["generation"]
+        except (ValueError, KeyError, TypeError):
+            generation = None
+        if not (isinstance(generation, str) and generation.isalnum()):
+            raise OutputError(
+                f"output {self._uri!r} is damaged",
+                got=f"no name of a generation in {OWN_FOLDER}/{name}",
+                remedy="restore it, or embed into another --output",
+            )
+        return generation
+
+    def _write_pointer(self, name: str, generation: str) -> None:
+        (self._target / OWN_FOLDER / name).write_whole(json.dumps({"generation": generation}).encode())
+
+    # Checks
+
+    def _check_counts(self, commit: Commit) -> None:
+        written = sum(entry.rows for entry in commit.added)
+        if written != commit.rows_read:
             raise CommitError(
                 f"output {self._uri!r}: rows read and rows written differ",
                 got=f"{written} rows written",
-                expected=str(rows_read),
-                remedy="nothing was committed; run again",
+                expected=str(commit.rows_read),
+                remedy="nothing of this wave was committed; run again",
+            )
+
+    def _check_total(self) -> None:
+        state = self._history.state
+        quarantined = sum(file.rows for file in state.quarantine.values())
+        if state.rows != state.rows_read - quarantined - state.rows_removed:
+            raise CommitError(
+                f"output {self._uri!r}: its rows don't add up",
+                got=f"{state.rows} rows in files",
+                expected=f"{state.rows_read} read, {quarantined} in quarantine, {state.rows_removed} replaced",
+                remedy="check it with lakevec verify",
             )
 
     def _check_footer(self, entry: FileEntry) -> None:
         """Compare a file with what its task said."""
-        file = self._staging / entry.name
+        file = self.staging / entry.name
         try:
             size = file.filesystem.get_file_info(file.path).size
             rows = pq.read_metadata(file.path, filesystem=file.filesystem).num_rows
@@ -153,12 +418,14 @@ class OutputFolder:
                 f"file {entry.name} of output {self._uri!r} is not what its task wrote",
                 got=f"{rows} rows, {size} bytes",
                 expected=f"{entry.rows} rows, {entry.bytes} bytes",
-                remedy="nothing was committed; run again",
+                remedy="nothing of this wave was committed; run again",
             )
 
     def _check_alone(self) -> None:
-        names = [info.base_name for info in self._location.list() if info.base_name != OWN_FOLDER]
-        names += [info.base_name for info in self._own.list() if info.base_name != "staging"]
+        """Make sure that nobody else wrote to an output since it was found free."""
+        if self._delta is not None:
+            return
+        names = [info.base_name for info in self._target.list() if info.base_name != OWN_FOLDER]
         if names:
             raise CommitError(
                 f"output {self._uri!r} was written by somebody else meanwhile",
@@ -166,16 +433,201 @@ class OutputFolder:
                 remedy="nothing was committed; choose another --output",
             )
 
-    def _write_json(self, name: str, value: dict[str, Any]) -> None:
-        file = self._own / name
-        file.write_bytes((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-        self._written.append(file)
+    # Putting files where readers look
+
+    def _apply(self, commit: Commit, before: State) -> None:
+        """Do what a logged commit says, or what of it is not done yet."""
+        if self._delta is None:
+            self._move(commit)
+        elif not self._is_refresh:
+            self._delta.append(commit, before)
+
+    def _move(self, commit: Commit) -> None:
+        """Move staged files to the output; some may be there already."""
+        staging = self._stagings / commit.run
+        for folder in sorted({entry.name.rpartition("/")[0] for entry in commit.added}):
+            if folder:
+                self._target.filesystem.create_dir((self._target / folder).path, recursive=True)
+
+        def move(entry: FileEntry) -> None:
+            staged, target = staging / entry.name, self._target / entry.name
+            if staged.exists():
+                staged.filesystem.move(staged.path, target.path)
+            elif not target.exists():
+                raise CommitError(
+                    f"file {entry.name} of output {self._uri!r} is gone",
+                    expected="a file that a run has written and checked",
+                    remedy="restore it, or write everything anew with --full-refresh",
+                )
+            self._on_step("moved")
+
+        if self._location.can_rename_folders:  # a rename costs nothing
+            for entry in commit.added:
+                move(entry)
+        else:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                list(pool.map(move, commit.added))
+
+    def _rewrite(self, commit: Commit) -> None:
+        """Build the output that `commit` describes beside this one, of hard links, and switch to it."""
+        successor = beside(self._location, "next")
+        successor.delete()
+        staged = {entry.name: self.staging / entry.name for entry in commit.added}
+        state = self._history.state.after(commit)
+        for name in (*state.files, *state.quarantine):
+            _link(staged.get(name, self._location / name), successor / name)
+        for info in self._own.list(recursive=True):
+            name = info.path.removeprefix(f"{self._own.path}/")
+            if info.type == pafs.FileType.File and not name.startswith(("staging/", "lease/", "quarantine/")):
+                _link(self._own / name, successor / OWN_FOLDER / name)
+        if (self._location / _SUCCESS).exists():
+            _link(self._location / _SUCCESS, successor / _SUCCESS)
+        history = History(successor / OWN_FOLDER / self._generation)
+        history.read()
+        history.append(commit)
+        self._copy_lease(successor)
+        self._on_step("built")
+        self._lease.check()
+        switch(self._location)
+        self._history.read()
+        self._on_step("switched")
+
+    def _switch(self) -> None:
+        """Make what a refresh has built the output."""
+        if self._delta is not None:
+            self._delta.replace(self._history.state, self._schema, self._run)
+            self._on_step("delta replaced")
+            self._end_delta_refresh()
+            return
+        self._copy_lease(self._target)
+        (self._target / _SUCCESS).write_bytes(b"")
+        self._on_step("built")
+        switch(self._location)
+        self._target = self._location
+        self._is_refresh = False
+
+    def _end_delta_refresh(self) -> None:
+        """Forget the old generation; its files stay as long as Delta's readers may travel back to them."""
+        old = self._read_pointer(_CURRENT)
+        self._write_pointer(_CURRENT, self._generation)
+        (self._own / _NEXT).delete()
+        if old != self._generation:
+            self._state_folder(old).delete()
+        self._is_refresh = False
+
+    def _copy_lease(self, successor: Location) -> None:
+        """Let the claim be there before the folder that it speaks for is."""
+        claim = self._lease.claim
+        (successor / OWN_FOLDER / "lease" / claim.name).write_whole(claim.read_bytes())
+
+    # After a crash
+
+    def _recover(self, grace_s: float) -> None:
+        """Finish the last commit, and clean up behind runs that are dead, since the lease is ours."""
+        clean_switch(self._location)
+        if self.is_begun:
+            self._generation = self._read_pointer(_CURRENT)
+            contract = read_contract(self._state_folder(self._generation))
+            if contract.table_format == "delta":
+                self._recover_delta_refresh()
+                self._open_delta()
+            self._history = History(self._state_folder(self._generation))
+            self._history.read()
+            self._finish_last(self._history)
+            self._recover_refresh()
+        for info in self._stagings.list():
+            self._clean_staging(info.base_name, grace_s)
+        (self._stagings / self._run / "run").write_whole(b"")
+
+    def _finish_last(self, history: History) -> None:
+        """Do what the last commit says and its run did not come to do."""
+        if history.last is not None:
+            self._apply(history.last, history.before_last)
+
+    def _recover_refresh(self) -> None:
+        """Move what the last commit of a refresh in the making left in the staging folder."""
+        successor = beside(self._location, "next")
+        if self._delta is not None or not is_refresh(successor):
+            return
+        self._target = successor
+        if generation := self._read_pointer(_CURRENT):
+            history = History(self._state_folder(generation))
+            history.read()
+            self._finish_last(history)
+        self._target = self._location
+
+    def _recover_delta_refresh(self) -> None:
+        """End a refresh whose transaction is in Delta's log: it has happened."""
+        following = self._read_pointer(_NEXT)
+        if following and DeltaLog(self._full_uri, self._location, following).version() is not None:
+            self._generation = following
+            self._end_delta_refresh()
+
+    def _clean_staging(self, run: str, grace_s: float) -> None:
+        """Remove what a dead run staged, or left among Delta's files, once its tasks can't be alive."""
+        folder = self._stagings / run
+        if self._delta is not None:
+            self._note_committed(run, folder)
+        age = time.time() - _newest(folder)
+        if age < grace_s:
+            return
+        if self._delta is not None:
+            committed = set(json.loads((folder / "committed.json").read_bytes()))
+            for info in self._location.list(recursive=True):
+                name = info.path.removeprefix(f"{self._location.path}/")
+                if run in info.base_name and name.endswith(".parquet") and name not in committed:
+                    (self._location / name).delete()
+        folder.delete()
+
+    def _note_committed(self, run: str, folder: Location) -> None:
+        """Keep which files of a dead run are in Delta's log, before later runs replace some of them."""
+        note = folder / "committed.json"
+        if note.exists():
+            return
+        states = [self._history.state]
+        if following := self._read_pointer(_NEXT):
+            history = History(self._state_folder(following))
+            history.read()
+            states.append(history.state)
+        names = [
+            name
+            for state in states
+            for name, file in (*state.files.items(), *state.quarantine.items())
+            if file.run == run
+        ]
+        note.write_whole(json.dumps(names).encode())
+
+    def _abandon(self) -> None:
+        """Remove what this run did not commit; an output that was not there before is gone again."""
+        if self._is_pending:
+            return  # the next run moves what is staged
+        if (self._stagings / self._run).exists():
+            self._clean_staging(self._run, grace_s=-1.0)
+        if self._was_begun or self._history.state.rows_read or self._is_refresh:
+            return
+        is_ours = not self._existed
+        if self._delta is not None:
+            (self._location / "_delta_log").delete()
+        for info in self._own.list():
+            if info.base_name != "lease":
+                (self._own / info.base_name).delete()
+        self._lease.give_back()
+        for folder in (self._own, self._location) if is_ours else (self._own,):
+            if folder.exists() and not folder.list():
+                folder.delete()
+
+    def _remove_staging(self) -> None:
+        (self._stagings / self._run).delete()
+        if not self._stagings.list():
+            self._stagings.delete()
 
 
-def _parents(entries: Sequence[FileEntry]) -> list[str]:
-    """Return the folders of partitioned files, each behind the one it lies in."""
-    found = set()
-    for entry in entries:
-        parts = entry.name.split("/")[:-1]
-        found |= {"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
-    return sorted(found)
+def _newest(folder: Location) -> float:
+    """Return the time of the last change in a folder, in seconds since 1970."""
+    times = [info.mtime_ns or 0 for info in folder.list(recursive=True)]
+    return max(times, default=0) / 1e9
+
+
+def _link(source: Location, target: Location) -> None:
+    target.filesystem.create_dir(target.parent.path, recursive=True)
+    os.link(source.path, target.path)

@@ -10,6 +10,10 @@ from dataclasses import asdict, dataclass, field
 # Per text column, what was seen and how often.
 Counts = dict[str, dict[str, int]]
 
+# Everything of ours that is no row lies here, below the output; Parquet readers skip the name.
+OWN_FOLDER = "_lakevec"
+QUARANTINE = f"{OWN_FOLDER}/quarantine/"
+
 
 @dataclass(frozen=True)
 class FileEntry:
@@ -27,6 +31,8 @@ class FileEntry:
         What was seen in each text column.
     worker : dict
         The process that wrote it: ``host``, ``pid`` and its memory, ``peak_bytes`` and ``own_bytes``.
+    sha256 : str
+        Of the file's bytes, hexadecimal; empty where nobody asked for it.
     """
 
     name: str
@@ -34,6 +40,12 @@ class FileEntry:
     bytes: int
     counts: Counts
     worker: dict[str, str | int] = field(default_factory=dict)
+    sha256: str = ""
+
+    @property
+    def is_quarantine(self) -> bool:
+        """Whether its rows could not be embedded."""
+        return self.name.startswith(QUARANTINE)
 
     def to_json(self) -> str:
         """Return the entry as one line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 # Spark's own list (ExternalCatalogUtils): these are written as % and two hexadecimal digits.
 _ESCAPED = frozenset(map(chr, range(0x01, 0x20))) | set("\x7f\"#%'*/:=?\\{[]^")
+_ESCAPE = re.compile("%([0-9A-F]{2})")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -74,6 +76,35 @@ def folder_name(column: str, value: str | None) -> str:
     ('day of week=Mon%2FTue', 'day=__HIVE_DEFAULT_PARTITION__')
     """
     return f"{_escape(column)}={_NO_VALUE if value is None else _escape(value)}"
+
+
+def partition_values(name: str, columns: Sequence[str]) -> dict[str, str | None]:
+    """Read the values of partition columns back from a file's name.
+
+    Parameters
+    ----------
+    name : str
+        Name of a file below the output, folders included.
+    columns : sequence of str
+        Partition columns, outermost first.
+
+    Returns
+    -------
+    dict of str to (str or None)
+
+    Examples
+    --------
+    >>> partition_values("day of week=Mon%2FTue/part-0.parquet", ["day of week"])
+    {'day of week': 'Mon/Tue'}
+    """
+    folders = name.split("/")[: len(columns)]
+    values = [
+        folder.removeprefix(f"{_escape(column)}=") for column, folder in zip(columns, folders, strict=True)
+    ]
+    return {
+        column: None if value == _NO_VALUE else _ESCAPE.sub(lambda found: chr(int(found[1], 16)), value)
+        for column, value in zip(columns, values, strict=True)
+    }
 
 
 def _escape(text: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
@@ -38,6 +40,8 @@ class FileLayout:
         Whether vectors are worth compressing; unit vectors of full precision hardly shrink.
     target_bytes : int, default=2**29
         A file that reaches this size is closed, and the task begins another.
+    sha256 : bool, default=False
+        Whether to take the check sum of each file while it is written.
     """
 
     embedding_columns: tuple[str, ...]
@@ -45,6 +49,7 @@ class FileLayout:
     metadata: dict[str, str]
     compact: bool = False
     target_bytes: int = 1 << 29
+    sha256: bool = False
 
 
 class TaskFiles:
@@ -147,6 +152,7 @@ class _File:
         self._layout = layout
         self._writer: Any = None  # both come with the first row group
         self._stream: Any = None
+        self._sum: Any = None
         self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
         self._counts: dict[str, Counter[str]] = {}
@@ -191,7 +197,8 @@ class _File:
         self._stream.close()
         size = self._place.filesystem.get_file_info(self._place.path).size
         counts = {column: dict(seen) for column, seen in self._counts.items()}
-        return FileEntry(self.name, self._rows, size, counts)
+        checked = self._sum.hexdigest() if self._sum else ""
+        return FileEntry(self.name, self._rows, size, counts, sha256=checked)
 
     def abort(self) -> None:
         # On a full disk, say, closing fails as writing did; the first error is the one to tell.
@@ -206,26 +213,51 @@ class _File:
         filesystem = self._place.filesystem
         filesystem.create_dir(self._place.path.rpartition("/")[0], recursive=True)
         self._stream = filesystem.open_output_stream(self._place.path, compression=None)
-        embeddings = [f"{column}.list.element" for column in self._layout.embedding_columns]
+        into = self._stream
+        if self._layout.sha256:
+            self._sum = hashlib.sha256()
+            into = _Summed(self._stream, self._sum)
+        # A file of rows in quarantine has no vectors.
+        vectors = [column for column in self._layout.embedding_columns if column in schema.names]
+        embeddings = [f"{column}.list.element" for column in vectors]
         others = [path for path in _leaf_paths(schema) if path not in embeddings]
         # Parquet has no integers of one byte: small ones are stored as indices of a dictionary, a byte each.
         # Rounded floats are stored byte plane by byte plane.
         integers = [
             f"{column}.list.element"
-            for column in self._layout.embedding_columns
+            for column in vectors
             if pa.types.is_integer(schema.field(column).type.value_type)
         ]
         floats = [path for path in embeddings if path not in integers]
         is_compact = self._layout.compact
         codecs = dict.fromkeys(others, self._layout.compression.upper())
         return pq.ParquetWriter(
-            self._stream,
+            into,
             schema.with_metadata(self._layout.metadata),
             compression=codecs | dict.fromkeys(embeddings, "ZSTD") if is_compact else codecs,
             use_byte_stream_split=floats if is_compact else False,
             use_dictionary=others + integers,
             write_statistics=others,
         )
+
+
+class _Summed(io.RawIOBase):
+    """A stream that takes a check sum of what goes through it."""
+
+    def __init__(self, stream: Any, checksum: Any) -> None:
+        self._stream = stream
+        self._sum = checksum
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._sum.update(content)
+        self._stream.write(content)
+        return len(content)
+
+    def close(self) -> None:
+        """Leave the stream open: who opened it closes it."""
 
 
 def _nullable(field: pa.Field) -> pa.Field:

@@ -1,0 +1,240 @@
+"""One run of ``lakevec embed`` on an open session: rows go through tasks into files, wave by wave."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from jobs.spark_sink import quoted
+from pipeline import __version__
+from pipeline.encoding.vector_types import VectorType
+from pipeline.location import without_credentials
+from pipeline.model.artifact import Artifact
+from pipeline.output.commit import OutputFolder
+from pipeline.output.history import Commit, InputFile, Wave
+from pipeline.output.manifest import FileEntry, sum_counts, sum_memory
+from pipeline.output.sink import FileLayout
+from pipeline.settings import EmbedSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from jobs.lake_input import Columns
+    from udfs.embed_task import EmbedTask
+
+
+class EmbedRun:
+    """A run that commits waves to one output.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    settings : EmbedSettings
+    artifact : Artifact
+    columns : Columns
+    output : OutputFolder
+        Begun.
+    run_id : str
+    task_type : type, optional
+        What runs in place of `EmbedTask`.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: EmbedSettings,
+        artifact: Artifact,
+        columns: Columns,
+        output: OutputFolder,
+        run_id: str,
+        task_type: type[EmbedTask] | None = None,
+    ) -> None:
+        self.spark = spark
+        self.settings = settings
+        self.columns = columns
+        self.output = output
+        self.details: dict[str, Any] = {}
+        self._artifact = artifact
+        self.run_id = run_id
+        self._task_type = task_type
+        self._started_at, self._started = datetime.now(UTC), time.monotonic()
+        self._entries: list[FileEntry] = []
+        self._waves = 0
+        self._rows_read = 0
+
+    def embed(self, frame: DataFrame) -> tuple[list[FileEntry], int]:
+        """Run the tasks; commit nothing yet.
+
+        Parameters
+        ----------
+        frame : pyspark.sql.DataFrame
+            All columns that the run needs.
+
+        Returns
+        -------
+        list of FileEntry
+            What they wrote.
+        int
+            How many rows Spark read for them.
+        """
+        return self.embed_selected(select(frame, self.columns))
+
+    def embed_selected(self, rows: DataFrame) -> tuple[list[FileEntry], int]:
+        """Do as `embed` on columns that `select` took."""
+        from pyspark.sql import Observation
+        from pyspark.sql import functions as f
+
+        from udfs.embed_task import ENTRY_SCHEMA
+
+        read = Observation("lakevec input")
+        observed = rows.observe(read, f.count(f.lit(1)).alias("rows"))
+        lines = observed.mapInArrow(self._task, ENTRY_SCHEMA).collect()
+        entries = [FileEntry.from_json(line.entry) for line in lines]
+        return entries, int(read.get["rows"]) if entries else 0
+
+    def commit(
+        self,
+        wave: Wave,
+        entries: list[FileEntry],
+        *,
+        rows_read: int,
+        removed: Sequence[str] = (),
+        skipped: Sequence[InputFile] = (),
+        retaken: Sequence[str] = (),
+    ) -> None:
+        """Commit what tasks wrote.
+
+        Parameters
+        ----------
+        wave : Wave
+        entries : list of FileEntry
+        rows_read : int
+            Rows that the files must hold.
+        removed : sequence of str
+            Files that they replace.
+        skipped : sequence of InputFile
+            Input files that were left out.
+        retaken : sequence of str
+            Input files that are not left out any more.
+        """
+        self.output.commit(
+            Commit(
+                number=self.output.state.number + 1,
+                run=self.run_id,
+                wave=wave,
+                rows_read=rows_read,
+                added=entries,
+                removed=list(removed),
+                skipped=list(skipped),
+                retaken=list(retaken),
+            )
+        )
+        self._entries += entries
+        self._waves += 1
+        self._rows_read += rows_read
+
+    @cached_property
+    def _task(self) -> Any:
+        from udfs.embed_task import EmbedTask
+        from udfs.node_table import make_node_table
+        from udfs.shipping import ship_files
+
+        table, files = make_node_table(self._artifact.table, node_dir=self.settings.node_dir)
+        return (self._task_type or EmbedTask)(
+            table=table,
+            fetch=ship_files(self.spark, table, files),
+            embedding_columns=self.columns.embeddings,
+            read=self.columns.read,
+            kept=self.columns.kept,
+            staging=self.output.staging,
+            run_id=self.run_id,
+            layout=self.layout,
+            max_tokens=self.settings.max_tokens,
+            partition_by=self.columns.partition_by,
+            vector_type=VectorType(self.settings.vector_type),
+            on_bad_row=self.settings.on_bad_row,
+            max_chars=self.settings.max_chars,
+        )
+
+    @cached_property
+    def layout(self) -> FileLayout:
+        """How files are stored; Spark's own footer keys keep its exact types and its calendar."""
+        return FileLayout(
+            embedding_columns=tuple(self.columns.embeddings.values()),
+            compression=self.settings.compression,
+            metadata={
+                "lakevec.version": __version__,
+                "lakevec.run": self.run_id,
+                "lakevec.model": self._artifact.table.fingerprint,
+                "org.apache.spark.version": self.spark.version,
+                "org.apache.spark.sql.parquet.row.metadata": self.columns.schema.json(),
+            },
+            compact=VectorType(self.settings.vector_type) is not VectorType.FLOAT32,
+            target_bytes=self.settings.target_file_mb * 10**6,
+            sha256=self.settings.sha256,
+        )
+
+    def record(self, *, startup_s: float) -> dict[str, Any]:
+        """Say what the run did and what the output holds now: the content of ``run.json``.
+
+        Parameters
+        ----------
+        startup_s : float
+            Seconds before the first row.
+
+        Returns
+        -------
+        dict
+        """
+        table, state = self._artifact.table, self.output.state
+        rows = [entry for entry in self._entries if not entry.is_quarantine]
+        counts = sum_counts(self._entries)
+        return {
+            "run": self.run_id,
+            "status": "done" if self._waves else "nothing new",
+            "lakevec": __version__,
+            "spark": self.spark.version,
+            "started": self._started_at.isoformat(timespec="seconds"),
+            "model": {
+                "uri": self._artifact.uri,
+                "fingerprint": table.fingerprint,
+                "dimensions": table.dimensions,
+            },
+            "settings": self.settings.to_record(),
+            "output": without_credentials(self.settings.output),
+            "waves": self._waves,
+            "rows_read": self._rows_read,
+            "rows": sum(entry.rows for entry in rows),
+            "rows_quarantined": sum(entry.rows for entry in self._entries if entry.is_quarantine),
+            "files": len(rows),
+            "bytes": sum(entry.bytes for entry in rows),
+            "seconds": {
+                "startup": round(startup_s, 3),
+                "embed": round(time.monotonic() - self._started, 3),
+            },
+            **({"memory": sum_memory(self._entries)} if self._entries else {}),
+            "columns": {
+                column: {"embedding": name, **Counter(counts.get(column, {}))}
+                for column, name in self.columns.embeddings.items()
+            },
+            **self.details,
+            "total": {
+                "commits": state.number + 1,
+                "rows": state.rows,
+                "rows_quarantined": sum(file.rows for file in state.quarantine.values()),
+                "files": len(state.files),
+                "bytes": state.bytes,
+            },
+            "skipped_files": [file.model_dump() for file in state.skipped.values()],
+        }
+
+
+def select(frame: DataFrame, columns: Columns) -> DataFrame:
+    """Take the columns that the run reads, numbered: mapInArrow trips over dots in names."""
+    chosen = [quoted(name) for name in columns.read]
+    chosen += [quoted(name).cast("string") for name in columns.partition_by]
+    return frame.select(*(column.alias(f"c{number}") for number, column in enumerate(chosen)))

@@ -1,0 +1,53 @@
+"""The figures of a run in Prometheus' text format, for the node exporter's textfile collector."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pipeline.errors import SetupError
+
+
+def write_metrics(record: dict[str, Any], path: str) -> None:
+    """Write a file that Prometheus' node exporter collects; who reads it sees the old or the new one.
+
+    Parameters
+    ----------
+    record : dict
+        Content of ``run.json``.
+    path : str
+        Local file; the collector wants its name to end with ``.prom``.
+
+    Raises
+    ------
+    SetupError
+        If the library that writes it is missing.
+    """
+    try:
+        from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+    except ImportError:
+        raise SetupError(
+            "--metrics needs the library prometheus-client", remedy="pip install 'lakevec[metrics]'"
+        ) from None
+    registry = CollectorRegistry()
+    labels = {"output": record["output"]}
+
+    def set_gauge(name: str, help_text: str, value: float) -> None:
+        gauge = Gauge(f"lakevec_{name}", help_text, list(labels), registry=registry)
+        gauge.labels(**labels).set(value)
+
+    started = datetime.fromisoformat(record["started"]).timestamp()
+    seconds, total = record["seconds"], record["total"]
+    failed = record["status"] == "failed"
+    set_gauge("last_run_success", "1 if the last run ended well, 0 if it failed", 0 if failed else 1)
+    set_gauge("last_run_start_timestamp_seconds", "when the last run began", started)
+    set_gauge("last_run_duration_seconds", "how long it took, start-up included", sum(seconds.values()))
+    set_gauge("last_run_rows", "rows that it wrote", record["rows"])
+    set_gauge("last_run_rows_quarantined", "rows that it put into quarantine", record["rows_quarantined"])
+    set_gauge("last_run_waves", "waves that it committed", record["waves"])
+    set_gauge("rows", "rows of the output", total["rows"])
+    set_gauge("rows_quarantined", "rows in quarantine", total["rows_quarantined"])
+    set_gauge("files", "files of the output", total["files"])
+    set_gauge("bytes", "bytes of those files", total["bytes"])
+    set_gauge("skipped_input_files", "input files that can't be read", len(record["skipped_files"]))
+    write_to_textfile(path, registry)

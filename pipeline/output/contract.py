@@ -1,0 +1,135 @@
+"""What all rows of one output share, so that no run mixes others in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import OutputError
+from pipeline.location import Location
+
+FILE = "output.json"
+
+
+class Contract(BaseModel):
+    """What the first run of an output laid down, kept as ``output.json``.
+
+    Parameters
+    ----------
+    generation : str
+        Name of this life of the output; a full refresh begins another one.
+    fingerprint : str
+        The model's.
+    dimensions : int
+        Length of a vector.
+    columns : dict of str to str
+        Text column and the name of its embedding column.
+    vector_type : {"float32", "float16", "int8"}
+        Elements of stored vectors.
+    max_tokens : int or None
+        How many known tokens of a text are embedded.
+    schema_of_files : dict of str to str
+        Name and type of all columns.
+    partition_by : tuple of str
+        Columns whose values are folders.
+    key : str or None
+        Column of which the output holds every value once.
+    table_format : {"parquet", "delta"}
+        Who says which files are the output's: their folder, or Delta's log.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    generation: str
+    fingerprint: str
+    dimensions: int
+    columns: dict[str, str]
+    vector_type: Literal["float32", "float16", "int8"]
+    max_tokens: int | None
+    schema_of_files: dict[str, str]
+    partition_by: tuple[str, ...]
+    key: str | None
+    table_format: Literal["parquet", "delta"]
+
+    def differences(self, other: Contract) -> Iterator[str]:
+        """Say where `other` would not fit.
+
+        Parameters
+        ----------
+        other : Contract
+            What a run is asked for.
+
+        Yields
+        ------
+        str
+            One difference, as ``what: theirs, here ours``.
+        """
+        for name, title in _TITLES.items():
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours != theirs:
+                yield f"{title} {_show(theirs)}, there {_show(ours)}"
+
+    def is_other_model(self, other: Contract) -> bool:
+        """Say whether `other` differs in nothing but what the vectors are."""
+        same = {name: getattr(self, name) for name in _VECTORS}
+        differs = any(getattr(other, name) != value for name, value in same.items())
+        return differs and not list(self.differences(other.model_copy(update=same)))
+
+    def write(self, folder: Location) -> None:
+        """Lay the contract down in the state folder of its generation."""
+        (folder / FILE).write_whole(self.model_dump_json(indent=2).encode() + b"\n")
+
+
+_TITLES = {
+    "table_format": "table format",
+    "fingerprint": "model fingerprint",
+    "dimensions": "dimensions",
+    "columns": "text columns",
+    "vector_type": "vector type",
+    "max_tokens": "max tokens",
+    "schema_of_files": "columns",
+    "partition_by": "partition columns",
+    "key": "key",
+}
+
+
+_VECTORS = ("fingerprint", "dimensions", "vector_type", "max_tokens")
+
+
+def read_contract(folder: Location) -> Contract:
+    """Read what was laid down.
+
+    Parameters
+    ----------
+    folder : Location
+        State folder of the generation.
+
+    Returns
+    -------
+    Contract
+
+    Raises
+    ------
+    OutputError
+        If it is missing or damaged.
+    """
+    try:
+        return Contract.model_validate_json((folder / FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise OutputError(
+            "an output's contract can't be read",
+            got=f"{type(error).__name__} from {FILE}",
+            expected="the file that the output's first run wrote",
+            remedy="restore it, or embed into another --output",
+        ) from None
+
+
+def _show(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {kind}" for key, kind in value.items()) + "}"
+    if isinstance(value, tuple):
+        return f"({', '.join(value)})"
+    return "none" if value is None else str(value)

@@ -1,0 +1,206 @@
+"""One run at a time on one output: claims that are renewed while their holder lives.
+
+A run writes a claim of its own and then looks for others; a file system that shows what was written before a
+listing began (local disks, HDFS, S3, Google Cloud Storage, Azure) needs no locks for that: of two that start
+at the same moment at least one sees the other. A claim that is not renewed for `_EXPIRY_S` belongs to a run
+that is dead; one of this machine is known to be dead as soon as its process is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from pyarrow import ArrowException
+
+from pipeline.errors import BusyError, CommitError, OutputError
+from pipeline.location import Location
+
+_BEAT_S = 10.0
+_EXPIRY_S = 60.0
+_TRIES = 3
+
+
+class Lease:
+    """The right to write to an output; a context manager.
+
+    Parameters
+    ----------
+    own : Location
+        The output's own folder.
+    run : str
+        Who asks.
+    uri : str
+        The output as messages name it.
+    """
+
+    def __init__(self, own: Location, run: str, uri: str) -> None:
+        self._folder = own / "lease"
+        self._run = run
+        self._uri = uri
+        self._stop = threading.Event()
+        self._beat = threading.Thread(target=self._renew, daemon=True)
+        self._beats = 0
+
+    @property
+    def claim(self) -> Location:
+        """The file that says so."""
+        return self._folder / f"{self._run}.json"
+
+    def __enter__(self) -> Lease:
+        """Take the lease.
+
+        Raises
+        ------
+        BusyError
+            If another run holds it.
+        """
+        try:
+            self._acquire()
+        except BaseException:
+            self._release()
+            raise
+        self._beat.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the lease back."""
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Remove the claim; twice is once."""
+        self._stop.set()
+        if self._beat.is_alive():
+            self._beat.join()
+        self._release()
+
+    def check(self) -> None:
+        """Make sure that the lease is still ours, as it isn't after a minute without a sign of life.
+
+        Raises
+        ------
+        CommitError
+            If another run has taken it.
+        """
+        others = [name for name in self._claims() if name != self.claim.name]
+        if others or not self.claim.exists():
+            raise CommitError(
+                f"output {self._uri!r} was taken over by another run",
+                got="no sign of life of this one for too long",
+                remedy="nothing more was committed; let the other run end, then run again",
+            )
+
+    def _acquire(self) -> None:
+        for attempt in range(_TRIES):
+            self._write()
+            others = {name: claim for name, claim in self._claims().items() if name != self.claim.name}
+            living = [name for name in others if self._lives(name)]
+            for name in set(others) - set(living):
+                (self._folder / name).delete()
+            if not living:
+                return
+            if attempt == _TRIES - 1:
+                break
+            # Two that start at once see each other; who comes back first finds the place free.
+            self.claim.delete()
+            time.sleep(random.uniform(0.1, 1.0))  # noqa: S311
+        raise BusyError(
+            f"another run is writing to output {self._uri!r}",
+            got=f"run {living[0].removesuffix('.json')}",
+            remedy="let it end, then run again",
+        )
+
+    def _lives(self, name: str) -> bool:
+        """Watch a claim until it is renewed, or until its holder must be dead."""
+        before = self._read(name)
+        if before is None:
+            return False
+        if (alive := _process_lives(before)) is not None:
+            return alive
+        deadline = time.monotonic() + _EXPIRY_S
+        while time.monotonic() < deadline:
+            time.sleep(1.0)
+            now = self._read(name)
+            if now is None:
+                return False
+            if now != before:
+                return True
+        return False
+
+    def _claims(self) -> dict[str, None]:
+        return {info.base_name: None for info in self._folder.list() if info.base_name.endswith(".json")}
+
+    def _read(self, name: str) -> dict[str, object] | None:
+        try:
+            content: dict[str, object] = json.loads((self._folder / name).read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError:
+            return {}
+        return content
+
+    def _write(self) -> None:
+        try:
+            self.claim.write_whole(json.dumps(_describe_process() | {"beats": self._beats}).encode())
+        except (OSError, ArrowException) as error:
+            raise OutputError(
+                f"can't write to output {self._uri!r}",
+                got=type(error).__name__,
+                remedy="check its permissions and free space",
+            ) from None
+
+    def _renew(self) -> None:
+        while not self._stop.wait(_BEAT_S):
+            self._beats += 1
+            # Whoever took the lease over removed the claim; it must not come back.
+            with contextlib.suppress(OSError, ArrowException, OutputError):
+                if self.claim.exists():
+                    self._write()
+
+    def _release(self) -> None:
+        with contextlib.suppress(OSError, ArrowException):
+            self.claim.delete()
+            if not self._folder.list():
+                self._folder.delete()
+
+
+def _describe_process() -> dict[str, object]:
+    """Name this process so that another one on the machine can tell whether it still runs."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), **_machine()}
+
+
+def _process_lives(claim: dict[str, object]) -> bool | None:
+    """Say whether the process of a claim runs; None where only its own machine can tell."""
+    machine = _machine()
+    if not machine or {key: claim.get(key) for key in machine} != machine:
+        return None
+    pid = claim.get("pid")
+    return isinstance(pid, int) and _started(pid) == claim.get("started") != ""
+
+
+def _machine() -> dict[str, object]:
+    """Name this boot of this machine, and the namespace in which process ids mean something."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return {"boot": boot, "namespace": Path("/proc/self/ns/pid").readlink().name}
+    except OSError:
+        return {}
+
+
+def _started(pid: int) -> str:
+    """Return when a process began, in clock ticks since boot; empty where there is none, or only a zombie."""
+    try:
+        # Behind the name, which may hold anything: state is the first field, the start the twentieth.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]

@@ -1,0 +1,132 @@
+"""A whole output in the place of another: in one step where the file system has one.
+
+The new output is built beside the old one, as ``.NAME.lakevec-next``, a name that readers of the parent
+folder skip. Linux exchanges two folders in one step (``renameat2``), so whoever lists sees the one or the
+other. File systems without that step (HDFS, some network disks) get two renames, between which the output is
+not there; a run that finds it so finishes the second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+
+from pipeline.errors import OutputError
+from pipeline.location import Location
+from pipeline.output.manifest import OWN_FOLDER
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_READY = f"{OWN_FOLDER}/ready"
+_REFRESH = f"{OWN_FOLDER}/refresh"
+
+
+def beside(output: Location, word: str) -> Location:
+    """Return the place beside an output where its successor or predecessor lies."""
+    return output.parent / f".{output.name}.lakevec-{word}"
+
+
+def mark_refresh(place: Location) -> None:
+    """Say of a folder that it is an output in the making, worth to be gone on with."""
+    (place / _REFRESH).write_whole(b"")
+
+
+def is_refresh(place: Location) -> bool:
+    """Say whether a folder is an output in the making."""
+    return (place / _REFRESH).exists()
+
+
+def switch(output: Location) -> None:
+    """Put what was built beside an output in its place; the old one is removed afterwards.
+
+    Parameters
+    ----------
+    output : Location
+        Folder on a file system that renames folders.
+    """
+    successor = beside(output, "next")
+    (successor / _READY).write_whole(b"")
+    if not _exchange(output, successor):
+        output.filesystem.move(output.path, beside(output, "old").path)
+        with contextlib.suppress(FileNotFoundError):  # somebody finished it for us
+            output.filesystem.move(successor.path, output.path)
+    _tidy(output)
+
+
+def finish_switch(output: Location) -> None:
+    """Finish what a killed run began, so that the output is there.
+
+    Parameters
+    ----------
+    output : Location
+    """
+    if output.exists():
+        return
+    successor, predecessor = beside(output, "next"), beside(output, "old")
+    with contextlib.suppress(FileNotFoundError):
+        if (successor / _READY).exists():
+            output.filesystem.move(successor.path, output.path)
+        elif predecessor.exists():
+            output.filesystem.move(predecessor.path, output.path)
+
+
+def clean_switch(output: Location) -> None:
+    """Remove what an earlier switch or rewrite left beside an output; a refresh in the making stays.
+
+    Parameters
+    ----------
+    output : Location
+    """
+    if not output.can_rename_folders:
+        return
+    if (output / _READY).exists() or not is_refresh(beside(output, "next")):
+        _tidy(output)
+
+
+def check_can_switch(output: Location, uri: str, wish: str) -> None:
+    """Refuse to replace a whole output where no rename could do it.
+
+    Parameters
+    ----------
+    output : Location
+    uri : str
+        The output as messages name it.
+    wish : str
+        What was asked for.
+
+    Raises
+    ------
+    OutputError
+    """
+    if not output.can_rename_folders:
+        raise OutputError(
+            f"{wish} can't be done on output {uri!r}",
+            got="an object store, which has no step that replaces a folder",
+            expected="--table-format delta there, or a file system that renames folders",
+            remedy="or embed into a new --output",
+        )
+
+
+def _tidy(output: Location) -> None:
+    beside(output, "next").delete()
+    beside(output, "old").delete()
+    (output / _REFRESH).delete()
+    (output / _READY).delete()
+
+
+def _exchange(one: Location, other: Location) -> bool:
+    """Exchange two folders in one step; say whether the file system can."""
+    if not one.is_local:
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one.path), _AT_FDCWD, os.fsencode(other.path), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV):
+        return False
+    raise OSError(code, os.strerror(code), one.path)

@@ -1,0 +1,161 @@
+"""Tasks of a keyed run: what an output holds, row by row, and its files again without rows that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from pipeline.location import Location
+from pipeline.output.sink import FileLayout, TaskFiles
+from udfs.embed_task import entry_batch, file_stem
+from udfs.worker_cache import describe_worker
+
+_BATCH_ROWS = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class ReadKeys:
+    """A function for ``DataFrame.mapInArrow``: names of files in, one line about each of their rows out.
+
+    Parameters
+    ----------
+    output : Location
+        The output.
+    columns : tuple of str
+        The columns to read; behind them come the file's name and the row's place in it.
+    """
+
+    output: Location
+    columns: tuple[str, ...]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Read the columns of all files.
+
+        Parameters
+        ----------
+        batches : iterator of pyarrow.RecordBatch
+            One column, the files' names below the output.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            The columns numbered as ``c0``, then ``name`` and ``row``.
+        """
+        numbered = {f"c{number}": pads.field(column) for number, column in enumerate(self.columns)}
+        for batch in batches:
+            for name in batch.column(0).to_pylist():
+                row = 0
+                for part in _scan(self.output / name, numbered):
+                    rows = np.arange(row, row + part.num_rows)
+                    row += part.num_rows
+                    arrays = [*part.columns, pa.array([name] * part.num_rows, pa.string()), pa.array(rows)]
+                    yield pa.RecordBatch.from_arrays(arrays, names=[*numbered, "name", "row"])
+
+
+@dataclass(frozen=True, eq=False)
+class RewriteTask:
+    """A function for ``DataFrame.mapInArrow``: changes of files in, one line about each new file out.
+
+    Parameters
+    ----------
+    output : Location
+        The output.
+    columns : tuple of str
+        The columns that a change may bring; vectors stay as they are.
+    staging : Location
+        Folder for files of task attempts.
+    run_id : str
+        Part of the file's name.
+    layout : FileLayout
+        How the file is stored.
+
+    Notes
+    -----
+    Changes come numbered, ``c0`` and on, then ``name``, ``row`` and ``is_update``, sorted by the file's
+    name. A row that is not updated is left out.
+    """
+
+    output: Location
+    columns: tuple[str, ...]
+    staging: Location
+    run_id: str
+    layout: FileLayout
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Write every file that has changes again, without its old rows or with their new values.
+
+        Parameters
+        ----------
+        batches : iterator of pyarrow.RecordBatch
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            One row per new file, its entry as JSON.
+        """
+        with TaskFiles(self.staging, file_stem(self.run_id), self.layout) as files:
+            for name, changes in _by_file(batches):
+                self._rewrite(name, changes, files)
+            entries = files.close()
+        worker = describe_worker()
+        for entry in entries:
+            yield entry_batch(replace(entry, worker=worker))
+
+    def _rewrite(self, name: str, changes: pa.Table, files: TaskFiles) -> None:
+        folder = f"{name.rpartition('/')[0]}/" if "/" in name else ""
+        places = changes["row"].to_numpy()
+        order = np.argsort(places, kind="stable")
+        places, changes = places[order], changes.take(pa.array(order))
+        updates = changes["is_update"].to_numpy(zero_copy_only=False)
+        first = 0
+        for part in _scan(self.output / name, None):
+            here = slice(*np.searchsorted(places, [first, first + part.num_rows]))
+            # Old rows that change nothing, then new values, in the old rows' order.
+            source = np.arange(part.num_rows)
+            keep = np.ones(part.num_rows, dtype=bool)
+            keep[places[here][~updates[here]] - first] = False
+            updated = np.flatnonzero(updates[here])
+            source[places[here][updated] - first] = part.num_rows + np.arange(len(updated))
+            new = changes.slice(here.start, here.stop - here.start).take(pa.array(updated))
+            arrays = [
+                self._merged(part, new, field.name, source[keep])
+                if field.name in self.columns
+                else part.column(index).filter(pa.array(keep))
+                for index, field in enumerate(part.schema)
+            ]
+            files.write(pa.RecordBatch.from_arrays(arrays, names=part.schema.names), {}, folder=folder)
+            first += part.num_rows
+
+    def _merged(self, part: pa.RecordBatch, new: pa.Table, column: str, source: np.ndarray) -> pa.Array:
+        """Take old values and new ones of a column."""
+        old = part.column(column)
+        brought = new[f"c{self.columns.index(column)}"].combine_chunks().cast(old.type)
+        return pa.concat_arrays([old, brought]).take(pa.array(source))
+
+
+def _scan(file: Location, columns: dict[str, pads.Expression] | None) -> Iterator[pa.RecordBatch]:
+    """Read a file's rows in their order."""
+    dataset = pads.dataset(file.path, filesystem=file.filesystem, format="parquet")
+    yield from dataset.to_batches(columns=columns, batch_size=_BATCH_ROWS, use_threads=False)
+
+
+def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.Table]]:
+    """Gather the changes of each file, which come one file behind the other."""
+    for name, runs in groupby(_runs(batches), key=lambda run: run[0]):
+        yield name, pa.Table.from_batches([part for _, part in runs])
+
+
+def _runs(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Cut batches where the file's name changes."""
+    for batch in batches:
+        names = batch.column("name").to_pylist()
+        start = 0
+        for name, run in groupby(names):
+            length = sum(1 for _ in run)
+            yield name, batch.slice(start, length)
+            start += length
