@@ -15,8 +15,9 @@ _JOBS = {
     "demo": "distil, embed and search the docstrings of installed packages",
     "distill": "turn a Sentence Transformer into an embedding table",
     "doctor": "say what is installed here and what is missing",
-    "embed": "embed text columns of a lake into Parquet",
+    "embed": "embed text columns of a lake into Parquet, what is new of it",
     "inspect": "say what a model is, and check a published one",
+    "verify": "check an output against what its runs promised",
 }
 # spark-submit puts this folder on the path, where a module `inspect` would hide Python's own.
 _MODULES = {"inspect": "inspect_model"}

@@ -225,7 +225,7 @@ class EmbedRun:
             "total": {
                 "commits": state.number + 1,
                 "rows": state.rows,
-                "rows_quarantined": sum(file.rows for file in state.quarantine.values()),
+                "rows_quarantined": state.rows_quarantined,
                 "files": len(state.files),
                 "bytes": state.bytes,
             },

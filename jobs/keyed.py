@@ -90,6 +90,8 @@ class KeyedRun(EmbedRun):
             seen, *counted, f.sum("rows").alias("rows"), f.count_if(f.col(_KEY).isNull()).alias("nulls")
         )
         wanted = ["new", "changed", "updated"] + (["gone"] if self.settings.deletes == "remove" else [])
+        # Else the little that is kept lies in two hundred partitions.
+        self.spark.conf.set("spark.sql.optimizer.canChangeCachedPlanOutputPartitioning", "true")
         changes = classified.filter(f.col(_ACTION).isin(wanted)).persist(StorageLevel.DISK_ONLY)
         try:
             changes.count()

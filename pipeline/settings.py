@@ -365,6 +365,11 @@ class VerifySettings(Settings):
         default=None, description="embed a sample of rows again with this model; by default the run's own"
     )
     sample: int = Field(default=1000, ge=0, description="rows to embed again; 0 embeds none")
+    master: str | None = Field(
+        default=None,
+        description="Spark master, such as local[2]; by default spark-submit's, or else local[*]",
+    )
+    conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")
 
 
 class DemoSettings(Settings):

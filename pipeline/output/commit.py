@@ -22,24 +22,25 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import pyarrow.parquet as pq
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from pipeline.errors import CommitError, OutputError
 from pipeline.location import Location, absolute_uri, locate, without_credentials
+from pipeline.output.checks import THREADS, check_counts, check_footers, check_total
 from pipeline.output.contract import Contract, read_contract
 from pipeline.output.delta import DeltaLog
+from pipeline.output.generation import CURRENT, NEXT, read_pointer, state_folder, write_pointer
 from pipeline.output.history import Commit, History, State
 from pipeline.output.lease import Lease
 from pipeline.output.manifest import OWN_FOLDER, FileEntry
+from pipeline.output.staging import Staging, stagings
 from pipeline.output.switch import (
     beside,
     check_can_switch,
@@ -50,10 +51,7 @@ from pipeline.output.switch import (
     switch,
 )
 
-_THREADS = 16
 _CREDENTIALS = re.compile("://[^/@]*@")
-_CURRENT = "current.json"
-_NEXT = "next.json"
 _SUCCESS = "_SUCCESS"
 
 
@@ -85,12 +83,13 @@ class OutputFolder:
         self._target = self._location
         self._generation = ""
         self._is_refresh = False
+        self._staging = Staging(self._own, run_id)
         self._history = History(self._state_folder("none"))
 
     @property
     def staging(self) -> Location:
         """Where tasks write: with Delta, whose readers know their files from its log, in place."""
-        return self._target if self._delta is not None else self._stagings / self._run
+        return self._target if self._delta is not None else self._staging.folder
 
     @property
     def state(self) -> State:
@@ -118,7 +117,7 @@ class OutputFolder:
     @property
     def is_begun(self) -> bool:
         """Whether earlier runs wrote the output."""
-        return (self._own / _CURRENT).exists()
+        return (self._own / CURRENT).exists()
 
     def look(self) -> None:
         """Check, before anything runs, that the output is free or one of ours.
@@ -168,11 +167,11 @@ class OutputFolder:
                 with suppress(OSError, ArrowException):
                     self._abandon()
                 raise
-            self._remove_staging()
+            self._staging.remove()
 
     def is_other_model(self, contract: Contract) -> bool:
         """Say whether a run differs from those before in nothing but what its vectors are."""
-        known = read_contract(self._state_folder(self._read_pointer(_CURRENT)))
+        known = read_contract(self._state_folder(read_pointer(self._target)))
         return known.is_other_model(contract)
 
     def check_can_rewrite(self) -> None:
@@ -222,7 +221,7 @@ class OutputFolder:
             if not self._delta.exists():
                 self._delta.create(schema, contract.partition_by)
         if not self._is_refresh:
-            self._write_pointer(_CURRENT, self._generation)
+            write_pointer(self._target, self._generation)
         self._on_step("begun")
 
     def commit(self, commit: Commit) -> None:
@@ -239,9 +238,8 @@ class OutputFolder:
             If rows or bytes are not what the tasks said, or another run writes to the output.
         """
         self._on_step("embedded")
-        self._check_counts(commit)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(self._check_footer, commit.added))
+        check_counts(commit, self._uri)
+        check_footers(self.staging, commit.added, self._uri)
         if commit.number == 0:
             self._check_alone()
         self._on_step("checked")
@@ -256,7 +254,7 @@ class OutputFolder:
             self._apply(commit, before)
             self._is_pending = False
         self._on_step("applied")
-        self._check_total()
+        check_total(self._history.state, self._uri)
         self._history.compact()
         self._on_step("compacted")
 
@@ -289,7 +287,7 @@ class OutputFolder:
     # Beginning
 
     def _refuse_mixing(self, contract: Contract) -> None:
-        self._generation = self._read_pointer(_CURRENT)
+        self._generation = read_pointer(self._target)
         known = read_contract(self._state_folder(self._generation))
         if differences := list(known.differences(contract)):
             raise OutputError(
@@ -300,7 +298,7 @@ class OutputFolder:
 
     def _begin_refresh(self, contract: Contract) -> None:
         """Go on with a refresh of the same kind that was cut off, or begin one."""
-        current = read_contract(self._state_folder(self._read_pointer(_CURRENT)))
+        current = read_contract(self._state_folder(read_pointer(self._target)))
         is_delta = "delta" in (current.table_format, contract.table_format)
         if current.table_format != contract.table_format or (
             is_delta and current.partition_by != contract.partition_by
@@ -313,12 +311,12 @@ class OutputFolder:
             )
         self._is_refresh = True
         if contract.table_format == "delta":
-            unfinished = self._read_pointer(_NEXT)
+            unfinished = read_pointer(self._target, NEXT)
             folder = self._state_folder(unfinished)
         else:
             check_can_switch(self._location, self._uri, "--full-refresh")
             self._target = beside(self._location, "next")
-            unfinished = self._read_pointer(_CURRENT) if is_refresh(self._target) else ""
+            unfinished = read_pointer(self._target) if is_refresh(self._target) else ""
             folder = self._state_folder(unfinished)
         if unfinished and (folder / "output.json").exists():
             self._generation = unfinished
@@ -328,7 +326,8 @@ class OutputFolder:
         if contract.table_format != "delta":
             mark_refresh(self._target)
         self._start_generation(contract)
-        self._write_pointer(_NEXT if contract.table_format == "delta" else _CURRENT, self._generation)
+        is_delta = contract.table_format == "delta"
+        write_pointer(self._target, self._generation, NEXT if is_delta else CURRENT)
 
     def _drop_refresh(self, folder: Location | None) -> None:
         """Remove a refresh that nobody goes on with; no reader knows its files."""
@@ -351,75 +350,7 @@ class OutputFolder:
         self._delta = DeltaLog(self._full_uri, self._location, self._generation)
 
     def _state_folder(self, generation: str) -> Location:
-        return self._target / OWN_FOLDER / generation
-
-    @property
-    def _stagings(self) -> Location:
-        return self._own / "staging"
-
-    def _read_pointer(self, name: str) -> str:
-        """Read the name of a generation; empty where there is none."""
-        file = self._target / OWN_FOLDER / name
-        if not file.exists():
-            return ""
-        try:
-            generation = json.loads(file.read_bytes())["generation"]
-        except (ValueError, KeyError, TypeError):
-            generation = None
-        if not (isinstance(generation, str) and generation.isalnum()):
-            raise OutputError(
-                f"output {self._uri!r} is damaged",
-                got=f"no name of a generation in {OWN_FOLDER}/{name}",
-                remedy="restore it, or embed into another --output",
-            )
-        return generation
-
-    def _write_pointer(self, name: str, generation: str) -> None:
-        (self._target / OWN_FOLDER / name).write_whole(json.dumps({"generation": generation}).encode())
-
-    # Checks
-
-    def _check_counts(self, commit: Commit) -> None:
-        written = sum(entry.rows for entry in commit.added)
-        if written != commit.rows_read:
-            raise CommitError(
-                f"output {self._uri!r}: rows read and rows written differ",
-                got=f"{written} rows written",
-                expected=str(commit.rows_read),
-                remedy="nothing of this wave was committed; run again",
-            )
-
-    def _check_total(self) -> None:
-        state = self._history.state
-        quarantined = sum(file.rows for file in state.quarantine.values())
-        if state.rows != state.rows_read - quarantined - state.rows_removed:
-            raise CommitError(
-                f"output {self._uri!r}: its rows don't add up",
-                got=f"{state.rows} rows in files",
-                expected=f"{state.rows_read} read, {quarantined} in quarantine, {state.rows_removed} replaced",
-                remedy="check it with lakevec verify",
-            )
-
-    def _check_footer(self, entry: FileEntry) -> None:
-        """Compare a file with what its task said."""
-        file = self.staging / entry.name
-        try:
-            size = file.filesystem.get_file_info(file.path).size
-            rows = pq.read_metadata(file.path, filesystem=file.filesystem).num_rows
-        except (OSError, ArrowException) as error:
-            raise CommitError(
-                f"file {entry.name} of output {self._uri!r} can't be read back",
-                got=type(error).__name__,
-                expected="a file that the driver and all executors see",
-                remedy="give an --output on storage that all machines share",
-            ) from None
-        if (rows, size) != (entry.rows, entry.bytes):
-            raise CommitError(
-                f"file {entry.name} of output {self._uri!r} is not what its task wrote",
-                got=f"{rows} rows, {size} bytes",
-                expected=f"{entry.rows} rows, {entry.bytes} bytes",
-                remedy="nothing of this wave was committed; run again",
-            )
+        return state_folder(self._target, generation)
 
     def _check_alone(self) -> None:
         """Make sure that nobody else wrote to an output since it was found free."""
@@ -444,7 +375,7 @@ class OutputFolder:
 
     def _move(self, commit: Commit) -> None:
         """Move staged files to the output; some may be there already."""
-        staging = self._stagings / commit.run
+        staging = Staging(self._own, commit.run).folder
         for folder in sorted({entry.name.rpartition("/")[0] for entry in commit.added}):
             if folder:
                 self._target.filesystem.create_dir((self._target / folder).path, recursive=True)
@@ -465,7 +396,7 @@ class OutputFolder:
             for entry in commit.added:
                 move(entry)
         else:
-            with ThreadPoolExecutor(_THREADS) as pool:
+            with ThreadPoolExecutor(THREADS) as pool:
                 list(pool.map(move, commit.added))
 
     def _rewrite(self, commit: Commit) -> None:
@@ -508,9 +439,9 @@ class OutputFolder:
 
     def _end_delta_refresh(self) -> None:
         """Forget the old generation; its files stay as long as Delta's readers may travel back to them."""
-        old = self._read_pointer(_CURRENT)
-        self._write_pointer(_CURRENT, self._generation)
-        (self._own / _NEXT).delete()
+        old = read_pointer(self._target)
+        write_pointer(self._target, self._generation)
+        (self._own / NEXT).delete()
         if old != self._generation:
             self._state_folder(old).delete()
         self._is_refresh = False
@@ -526,7 +457,7 @@ class OutputFolder:
         """Finish the last commit, and clean up behind runs that are dead, since the lease is ours."""
         clean_switch(self._location)
         if self.is_begun:
-            self._generation = self._read_pointer(_CURRENT)
+            self._generation = read_pointer(self._target)
             contract = read_contract(self._state_folder(self._generation))
             if contract.table_format == "delta":
                 self._recover_delta_refresh()
@@ -535,9 +466,9 @@ class OutputFolder:
             self._history.read()
             self._finish_last(self._history)
             self._recover_refresh()
-        for info in self._stagings.list():
-            self._clean_staging(info.base_name, grace_s)
-        (self._stagings / self._run / "run").write_whole(b"")
+        for staging in stagings(self._own):
+            self._clean_staging(staging, grace_s)
+        self._staging.begin()
 
     def _finish_last(self, history: History) -> None:
         """Do what the last commit says and its run did not come to do."""
@@ -550,7 +481,7 @@ class OutputFolder:
         if self._delta is not None or not is_refresh(successor):
             return
         self._target = successor
-        if generation := self._read_pointer(_CURRENT):
+        if generation := read_pointer(self._target):
             history = History(self._state_folder(generation))
             history.read()
             self._finish_last(history)
@@ -558,51 +489,35 @@ class OutputFolder:
 
     def _recover_delta_refresh(self) -> None:
         """End a refresh whose transaction is in Delta's log: it has happened."""
-        following = self._read_pointer(_NEXT)
+        following = read_pointer(self._target, NEXT)
         if following and DeltaLog(self._full_uri, self._location, following).version() is not None:
             self._generation = following
             self._end_delta_refresh()
 
-    def _clean_staging(self, run: str, grace_s: float) -> None:
-        """Remove what a dead run staged, or left among Delta's files, once its tasks can't be alive."""
-        folder = self._stagings / run
+    def _clean_staging(self, staging: Staging, grace_s: float) -> None:
+        """Remove what a run staged, or left among Delta's files, once its tasks can't be alive."""
         if self._delta is not None:
-            self._note_committed(run, folder)
-        age = time.time() - _newest(folder)
-        if age < grace_s:
+            staging.note_committed(self._all_states())
+        if staging.age_s < grace_s:
             return
         if self._delta is not None:
-            committed = set(json.loads((folder / "committed.json").read_bytes()))
-            for info in self._location.list(recursive=True):
-                name = info.path.removeprefix(f"{self._location.path}/")
-                if run in info.base_name and name.endswith(".parquet") and name not in committed:
-                    (self._location / name).delete()
-        folder.delete()
+            staging.remove_strays(self._location)
+        staging.remove()
 
-    def _note_committed(self, run: str, folder: Location) -> None:
-        """Keep which files of a dead run are in Delta's log, before later runs replace some of them."""
-        note = folder / "committed.json"
-        if note.exists():
-            return
-        states = [self._history.state]
-        if following := self._read_pointer(_NEXT):
+    def _all_states(self) -> Iterator[State]:
+        """Tell all that the output holds, a refresh in the making included."""
+        yield self._history.state
+        if following := read_pointer(self._location, NEXT):
             history = History(self._state_folder(following))
             history.read()
-            states.append(history.state)
-        names = [
-            name
-            for state in states
-            for name, file in (*state.files.items(), *state.quarantine.items())
-            if file.run == run
-        ]
-        note.write_whole(json.dumps(names).encode())
+            yield history.state
 
     def _abandon(self) -> None:
         """Remove what this run did not commit; an output that was not there before is gone again."""
         if self._is_pending:
             return  # the next run moves what is staged
-        if (self._stagings / self._run).exists():
-            self._clean_staging(self._run, grace_s=-1.0)
+        if self._staging.folder.exists():
+            self._clean_staging(self._staging, grace_s=-1.0)
         if self._was_begun or self._history.state.rows_read or self._is_refresh:
             return
         is_ours = not self._existed
@@ -615,17 +530,6 @@ class OutputFolder:
         for folder in (self._own, self._location) if is_ours else (self._own,):
             if folder.exists() and not folder.list():
                 folder.delete()
-
-    def _remove_staging(self) -> None:
-        (self._stagings / self._run).delete()
-        if not self._stagings.list():
-            self._stagings.delete()
-
-
-def _newest(folder: Location) -> float:
-    """Return the time of the last change in a folder, in seconds since 1970."""
-    times = [info.mtime_ns or 0 for info in folder.list(recursive=True)]
-    return max(times, default=0) / 1e9
 
 
 def _link(source: Location, target: Location) -> None:

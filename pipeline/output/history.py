@@ -147,6 +147,11 @@ class State(BaseModel):
         return sum(file.rows for file in self.files.values())
 
     @property
+    def rows_quarantined(self) -> int:
+        """Rows in quarantine."""
+        return sum(file.rows for file in self.quarantine.values())
+
+    @property
     def bytes(self) -> int:
         """Bytes of the output's files."""
         return sum(file.bytes for file in self.files.values())

@@ -1,0 +1,181 @@
+"""``lakevec verify``: is an output what its runs promised.
+
+Started as ``lakevec verify``, ``python -m jobs.verify`` or ``spark-submit jobs/verify.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    # Started by path: spark-submit puts this folder on the path, where the project's root belongs.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jobs.command_line import Call, run_job
+from jobs.session import open_session
+from pipeline.errors import CommitError, LakevecError
+from pipeline.location import without_credentials
+from pipeline.model.artifact import load
+from pipeline.output.reading import StoredOutput, open_output
+from pipeline.settings import VerifySettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from pipeline.model.table import StaticTable
+
+SUMMARY = """\
+Check an output: all files there and as promised, no others, one model, every vector finite and of its length,
+and a sample of rows embedded again and compared bit for bit.
+
+example:
+  lakevec verify lake/vectors
+"""
+_MOST_SHOWN = 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; by default the process's.
+
+    Returns
+    -------
+    int
+        0 sound, 1 not, 2 usage or configuration.
+    """
+    return run_job(VerifySettings, verify, argv, name="verify", summary=SUMMARY)
+
+
+def verify(call: Call[VerifySettings]) -> None:
+    """Check an output and say what was found.
+
+    Parameters
+    ----------
+    call : Call
+
+    Raises
+    ------
+    CommitError
+        If something is not as promised.
+    """
+    settings = call.settings
+    output = open_output(settings.output)
+    table, note = _find_model(settings, output)
+    print(
+        f"checking {output.uri}: {output.state.rows:,} rows in {len(output.state.files):,} files,"
+        f" {output.state.number + 1:,} commits",
+        flush=True,
+    )
+    if note:
+        print(note, flush=True)
+    if call.dry_run:
+        print("dry run: no file was read")
+        return
+    problems = list(output.find_strays())
+    with open_session(
+        "lakevec verify", master=settings.master, conf=settings.conf, verbose=call.verbose
+    ) as spark:
+        from jobs.progress import show_progress
+        from jobs.spark_errors import translated
+
+        with translated(), show_progress(spark, "verifying"):
+            reports = _check_files(spark, settings, output, table)
+    problems += [f"{report['name']} {problem}" for report in reports for problem in report["problems"]]
+    if problems:
+        for problem in problems[:_MOST_SHOWN]:
+            print(f"  {problem}")
+        raise CommitError(
+            f"output {output.uri!r} is not what its runs promised",
+            got=f"{len(problems)} problem{'' if len(problems) == 1 else 's'}",
+            remedy="restore the files named above, or write everything anew with --full-refresh",
+        )
+    print(_praise(output, reports, settings))
+
+
+def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticTable | None, str]:
+    """Load the model that the output was written with; say so where it is not at hand."""
+    if settings.sample == 0:
+        return None, ""
+    uri = settings.model or output.model_uri
+    if not set(output.contract.columns) & set(output.contract.schema_of_files):
+        return None, "no row is embedded again: the output does not keep its texts"
+    try:
+        table = load(uri).table
+    except LakevecError as error:
+        if settings.model is not None:
+            raise
+        return None, f"no row is embedded again: the run's model can't be loaded ({error})"
+    if table.fingerprint != output.contract.fingerprint:
+        if settings.model is not None:
+            raise CommitError(
+                "the model is not the output's",
+                got=table.fingerprint,
+                expected=output.contract.fingerprint,
+                remedy="give that one as --model",
+            )
+        return None, f"no row is embedded again: {without_credentials(uri)} is another model by now"
+    return table, ""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a task gets to know of a file."""
+
+    name: str
+    file: dict[str, Any]
+    is_quarantine: bool
+
+
+def _check_files(
+    spark: SparkSession, settings: VerifySettings, output: StoredOutput, table: StaticTable | None
+) -> list[dict[str, Any]]:
+    from udfs.node_table import make_node_table
+    from udfs.shipping import ship_files
+    from udfs.verify_task import REPORT_SCHEMA, VerifyTask
+
+    node_table, files = make_node_table(table, node_dir=None) if table is not None else (None, {})
+    state = output.state
+    task = VerifyTask(
+        output=output.location,
+        contract=output.contract,
+        table=node_table,
+        fetch=ship_files(spark, node_table, files) if node_table is not None else None,
+        sample_every=max(1, state.rows // settings.sample) if table is not None else 0,
+        sha256=settings.sha256,
+    )
+    asked = [
+        (json.dumps(vars(_Asked(name, file.model_dump(), is_quarantine))),)
+        for stored, is_quarantine in ((state.files, False), (state.quarantine, True))
+        for name, file in stored.items()
+    ]
+    if not asked:
+        return []
+    names = spark.createDataFrame(asked, "asked string").repartition(min(len(asked), 10_000))
+    return [json.loads(row.report) for row in names.mapInArrow(task, REPORT_SCHEMA).collect()]
+
+
+def _praise(output: StoredOutput, reports: list[dict[str, Any]], settings: VerifySettings) -> str:
+    sampled = sum(report["sampled"] for report in reports)
+    summed = sum(report["summed"] for report in reports)
+    lines = [
+        f"sound: {output.state.rows:,} rows, all vectors finite and of length {output.contract.dimensions},"
+        f" model {output.contract.fingerprint[:19]}...",
+        f"  {sampled:,} vectors made again from their texts, all the same bits",
+    ]
+    if settings.sha256:
+        lines.append(f"  {summed:,} of {len(reports):,} files compared by sha256")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

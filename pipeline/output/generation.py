@@ -1,0 +1,59 @@
+"""The lives of an output: each full refresh begins one, and a small file says which one counts."""
+
+from __future__ import annotations
+
+import json
+
+from pipeline.errors import OutputError
+from pipeline.location import Location
+from pipeline.output.manifest import OWN_FOLDER
+
+CURRENT = "current.json"
+# With Delta: the one that a full refresh is building.
+NEXT = "next.json"
+
+
+def state_folder(output: Location, generation: str) -> Location:
+    """Return the folder that holds the state of a generation."""
+    return output / OWN_FOLDER / generation
+
+
+def read_pointer(output: Location, name: str = CURRENT) -> str:
+    """Read the name of a generation.
+
+    Parameters
+    ----------
+    output : Location
+    name : str, default=CURRENT
+        Which pointer.
+
+    Returns
+    -------
+    str
+        Empty where there is none.
+
+    Raises
+    ------
+    OutputError
+        If the pointer is damaged.
+    """
+    file = output / OWN_FOLDER / name
+    if not file.exists():
+        return ""
+    try:
+        generation = json.loads(file.read_bytes())["generation"]
+    except (OSError, ValueError, KeyError, TypeError):
+        generation = None
+    if not (isinstance(generation, str) and generation.isascii() and generation.isalnum()):
+        raise OutputError(
+            "an output is damaged",
+            got=f"no name of a generation in {OWN_FOLDER}/{name}",
+            expected="what earlier runs wrote",
+            remedy="restore it, or embed into another --output",
+        )
+    return generation
+
+
+def write_pointer(output: Location, generation: str, name: str = CURRENT) -> None:
+    """Say which generation counts."""
+    (output / OWN_FOLDER / name).write_whole(json.dumps({"generation": generation}).encode())

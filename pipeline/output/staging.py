@@ -1,0 +1,77 @@
+"""What runs have in the making: a folder each, removed when the run ends, or some time after its death."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+
+from pipeline.location import Location
+from pipeline.output.history import State
+
+_MARKER = "run"
+_COMMITTED = "committed.json"
+
+
+class Staging:
+    """The staging folder of one run.
+
+    Parameters
+    ----------
+    own : Location
+        The output's own folder.
+    run : str
+    """
+
+    def __init__(self, own: Location, run: str) -> None:
+        self._all = own / "staging"
+        self.run = run
+        self.folder = self._all / run
+
+    def begin(self) -> None:
+        """Make the folder, so that later runs know of this one."""
+        (self.folder / _MARKER).write_whole(b"")
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        self.folder.delete()
+        if self._all.exists() and not self._all.list():
+            self._all.delete()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since something changed in the folder."""
+        times = [info.mtime_ns or 0 for info in self.folder.list(recursive=True)]
+        return time.time() - max(times, default=0) / 1e9
+
+    def note_committed(self, states: Iterable[State]) -> None:
+        """Keep which files the run committed, before later runs replace some of them.
+
+        Parameters
+        ----------
+        states : iterable of State
+            All that the output holds.
+        """
+        note = self.folder / _COMMITTED
+        if not self.folder.exists() or note.exists():
+            return
+        names = [
+            name
+            for state in states
+            for name, file in (*state.files.items(), *state.quarantine.items())
+            if file.run == self.run
+        ]
+        note.write_whole(json.dumps(names).encode())
+
+    def remove_strays(self, output: Location) -> None:
+        """Remove the run's files that were written in place and never committed."""
+        committed = set(json.loads((self.folder / _COMMITTED).read_bytes()))
+        for info in output.list(recursive=True):
+            name = info.path.removeprefix(f"{output.path}/")
+            if self.run in info.base_name and name.endswith(".parquet") and name not in committed:
+                (output / name).delete()
+
+
+def stagings(own: Location) -> list[Staging]:
+    """List the runs that left a staging folder."""
+    return [Staging(own, info.base_name) for info in (own / "staging").list()]

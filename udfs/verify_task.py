@@ -1,0 +1,182 @@
+"""One task of ``lakevec verify``: read files of an output and compare them with what was promised."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from pipeline.encoding.bad_texts import as_strings
+from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.vector_types import SCALE_SUFFIX, VectorType, to_columns
+from pipeline.location import Location
+from pipeline.output.contract import Contract
+from pipeline.output.history import StoredFile
+from udfs.node_table import NodeTable
+from udfs.worker_cache import get_encoder
+
+REPORT_SCHEMA = "report string"
+_BATCH_ROWS = 16_384
+_CHUNK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class VerifyTask:
+    """A function for ``DataFrame.mapInArrow``: names of files in, a report about each out.
+
+    Parameters
+    ----------
+    output : Location
+    contract : Contract
+    table : NodeTable or None
+        The model, if a sample is to be embedded again.
+    fetch : callable or None
+        Returns the table's files where the node has no copy.
+    sample_every : int
+        Every how manieth row of a file is embedded again; 0 for none.
+    sha256 : bool
+        Whether to compare check sums.
+    """
+
+    output: Location
+    contract: Contract
+    table: NodeTable | None
+    fetch: Callable[[], dict[str, bytes]] | None
+    sample_every: int
+    sha256: bool
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Check every file.
+
+        Parameters
+        ----------
+        batches : iterator of pyarrow.RecordBatch
+            One column: a file's name and what is promised about it, as JSON.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            One row per file, as JSON: ``name``, ``problems``, ``rows``, ``sampled``, ``summed``.
+        """
+        for batch in batches:
+            for line in batch.column(0).to_pylist():
+                asked = json.loads(line)
+                promised = StoredFile.model_validate(asked["file"])
+                report = _Report(asked["name"])
+                try:
+                    self._check(report, promised, is_quarantine=asked["is_quarantine"])
+                except FileNotFoundError:
+                    report.problems.append("is missing")
+                except (OSError, pa.ArrowException) as error:
+                    report.problems.append(f"can't be read ({type(error).__name__})")
+                yield pa.RecordBatch.from_pydict({"report": [json.dumps(vars(report))]})
+
+    def _check(self, report: _Report, promised: StoredFile, *, is_quarantine: bool) -> None:
+        file = self.output / report.name
+        with file.filesystem.open_input_file(file.path) as stream:
+            if stream.size() != promised.bytes:
+                report.problems.append(f"has {stream.size()} bytes instead of {promised.bytes}")
+            if self.sha256 and promised.sha256:
+                report.summed = True
+                if _sha256(stream) != promised.sha256:
+                    report.problems.append("has another sha256")
+            footer = pq.read_metadata(stream)
+        report.rows = footer.num_rows
+        if footer.num_rows != promised.rows:
+            report.problems.append(f"has {footer.num_rows} rows instead of {promised.rows}")
+        if is_quarantine:
+            return
+        model = (footer.metadata or {}).get(b"lakevec.model", b"").decode(errors="replace")
+        if model != self.contract.fingerprint:
+            report.problems.append("was written with another model")
+        self._check_vectors(report, file)
+
+    def _check_vectors(self, report: _Report, file: Location) -> None:
+        """Look at every vector, and embed some texts again."""
+        dataset = pads.dataset(file.path, filesystem=file.filesystem, format="parquet")
+        missing = [name for name in self.contract.columns.values() if name not in dataset.schema.names]
+        if missing:
+            report.problems.append(f"has no column {missing[0]!r}")
+            return
+        start = 0
+        for batch in dataset.to_batches(columns=self._columns(dataset.schema), batch_size=_BATCH_ROWS):
+            for name in self.contract.columns.values():
+                if problem := _vector_problem(batch, name, self.contract.dimensions):
+                    report.problems.append(f"{problem} in column {name!r}")
+                    return
+            if self.sample_every:
+                chosen = np.arange(-start % self.sample_every, batch.num_rows, self.sample_every)
+                self._embed_again(report, batch.take(pa.array(chosen)))
+            start += batch.num_rows
+
+    def _columns(self, schema: pa.Schema) -> dict[str, pads.Expression]:
+        """Read vectors, and what is needed to make them again."""
+        names = [name for name in self.contract.columns if name in schema.names and self.sample_every]
+        for name in self.contract.columns.values():
+            names += [name, *([name + SCALE_SUFFIX] if name + SCALE_SUFFIX in schema.names else [])]
+        return {name: pads.field(name) for name in dict.fromkeys(names)}
+
+    def _embed_again(self, report: _Report, rows: pa.RecordBatch) -> None:
+        """Compare stored vectors with those of their texts, bit for bit."""
+        for column, name in self.contract.columns.items():
+            if column not in rows.schema.names or self.table is None or self.fetch is None:
+                continue
+            encoder = get_encoder(self.table, self.fetch, max_tokens=self.contract.max_tokens)
+            stored = rows.column(name)
+            # A bad text may have been given no vector.
+            is_embedded = np.asarray(stored.is_valid())
+            texts = as_strings(rows.column(column)).filter(pa.array(is_embedded))
+            again = self._encode(encoder, texts, name)
+            report.sampled += len(texts)
+            if _bits(stored.filter(pa.array(is_embedded))) != _bits(again):
+                report.problems.append(f"holds vectors in column {name!r} that are not those of their texts")
+
+    def _encode(self, encoder: Encoder, texts: pa.Array, name: str) -> pa.Array:
+        return to_columns(encoder.encode(texts), name, VectorType(self.contract.vector_type))[name]
+
+
+class _Report:
+    """What was found out about a file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.problems: list[str] = []
+        self.rows = 0
+        self.sampled = 0
+        self.summed = False
+
+
+def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
+    """Say what is wrong with a batch's vectors; empty if nothing."""
+    vectors = batch.column(name)
+    lengths = np.diff(vectors.offsets.to_numpy())[np.asarray(vectors.is_valid())]
+    if (lengths != dimensions).any():
+        return f"vectors of another length than {dimensions}"
+    numbers = vectors.flatten()
+    scale = name + SCALE_SUFFIX
+    checked = [numbers, *([batch.column(scale).drop_null()] if scale in batch.schema.names else [])]
+    for values in checked:
+        if values.null_count:
+            return "vectors with nulls"
+        if pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy()).all():
+            return "vectors that are not finite"
+    return ""
+
+
+def _bits(vectors: pa.Array) -> bytes:
+    return bytes(vectors.flatten().to_numpy(zero_copy_only=False).tobytes())
+
+
+def _sha256(stream: pa.NativeFile) -> str:
+    found = hashlib.sha256()
+    stream.seek(0)
+    while content := stream.read(_CHUNK_BYTES):
+        found.update(content)
+    stream.seek(0)
+    return found.hexdigest()
