@@ -76,12 +76,17 @@ def run_job(
     except LakevecError as error:
         if verbose:
             raise
-        print(f"lakevec {name}: {error}", file=sys.stderr)
+        print(_one_line(f"lakevec {name}: {error}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"lakevec {name}: interrupted", file=sys.stderr)
         return 1
     return 0
+
+
+def _one_line(message: str) -> str:
+    """Write out line ends, terminal codes and halves of characters, which names in files may hold."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
 
 
 def _parse(kind: type[S], words: list[str], name: str, summary: str) -> Call[S]:

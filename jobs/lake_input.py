@@ -6,6 +6,8 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import types as t
 
 from pipeline.encoding.vector_types import SCALE_SUFFIX, VectorType
@@ -85,11 +87,14 @@ def read_input(spark: SparkSession, settings: EmbedSettings) -> DataFrame:
             raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
         return spark.read.options(**settings.option).table(settings.input[0])
     paths = [absolute_uri(path) for path in settings.input]
-    if settings.on_bad_file == "skip":
-        # Only for the schema, so that a damaged file is not the one it is taken from.
-        lenient = {**settings.option, "ignoreCorruptFiles": "true"}
-        return spark.read.format(settings.format).options(**lenient).load(paths)
-    return spark.read.format(settings.format).options(**settings.option).load(paths)
+    reader = spark.read.format(settings.format).options(**settings.option)
+    try:
+        return reader.load(paths)
+    except (PySparkException, Py4JError):
+        if settings.on_bad_file == "fail":
+            raise
+        # The file that Spark takes the schema from is a damaged one; what the others agree on will do.
+        return reader.options(ignoreCorruptFiles="true", mergeSchema="true").load(paths)
 
 
 def table_schema(columns: Columns, source: t.StructType) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import Call, run_job
 from jobs.session import open_session
+from pipeline.encoding.vector_types import VectorType
 from pipeline.errors import CommitError, LakevecError
 from pipeline.location import without_credentials
 from pipeline.model.artifact import load
@@ -144,10 +145,14 @@ def _check_files(
     from udfs.verify_task import REPORT_SCHEMA, VerifyTask
 
     node_table, files = make_node_table(table, node_dir=None) if table is not None else (None, {})
-    state = output.state
+    state, contract = output.state, output.contract
     task = VerifyTask(
         output=output.location,
-        contract=output.contract,
+        fingerprint=contract.fingerprint,
+        dimensions=contract.dimensions,
+        columns=contract.columns,
+        vector_type=VectorType(contract.vector_type),
+        max_tokens=contract.max_tokens,
         table=node_table,
         fetch=ship_files(spark, node_table, files) if node_table is not None else None,
         sample_every=max(1, state.rows // settings.sample) if table is not None else 0,

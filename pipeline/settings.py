@@ -58,6 +58,9 @@ def _mask(key: str, value: Any) -> Any:
     return value
 
 
+# Java counts rows and files up to here.
+_LARGEST = 2**31 - 1
+
 _MODEL = (
     "a published model, or one of model2vec, Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: "
     "folder, file, URI or Hugging Face hub id"
@@ -89,15 +92,18 @@ class EmbedSettings(Settings):
         default="{column}_embedding", description="name of an embedding column; {column} is its text column"
     )
     max_tokens: int | None = Field(
-        default=None, ge=1, description="embed only the first N known tokens of a text; by default all"
+        default=None,
+        ge=1,
+        le=_LARGEST,
+        description="embed only the first N known tokens of a text; by default all",
     )
-    wave_bytes: Annotated[str | None, Field(pattern=r"^[1-9]\d*[kmgt]?$")] = Field(
+    wave_bytes: Annotated[str | None, Field(pattern=r"^[1-9][0-9]{0,14}[kmgt]?$")] = Field(
         default=None,
         description="bytes of input files that are embedded and committed together, as in 500m or 32g; by "
         "default 32g, or any number with wave-files",
     )
     wave_files: int | None = Field(
-        default=None, ge=1, description="input files that are embedded and committed together"
+        default=None, ge=1, le=_LARGEST, description="input files that are embedded and committed together"
     )
     full_refresh: bool = Field(
         default=False,
@@ -122,7 +128,10 @@ class EmbedSettings(Settings):
         "write the row with its reason to _lakevec/quarantine",
     )
     max_chars: int | None = Field(
-        default=None, ge=1, description="a text of more characters is a bad row; by default none is"
+        default=None,
+        ge=1,
+        le=_LARGEST,
+        description="a text of more characters is a bad row; by default none is",
     )
     on_bad_file: Literal["fail", "skip"] = Field(
         default="fail",
@@ -147,7 +156,10 @@ class EmbedSettings(Settings):
         default=None, description="columns whose values become folders, as Spark's partitionBy makes them"
     )
     target_file_mb: int = Field(
-        default=512, ge=1, description="a task that has written so many megabytes begins another file"
+        default=512,
+        ge=1,
+        le=_LARGEST,
+        description="a task that has written so many megabytes begins another file",
     )
     sink: Literal["auto", "direct", "spark"] = Field(
         default="auto",
@@ -160,9 +172,12 @@ class EmbedSettings(Settings):
     input_split_mb: int = Field(
         default=32,
         ge=1,
+        le=_LARGEST,
         description="megabytes of input files per task; what a task writes is some seven times larger",
     )
-    batch_rows: int = Field(default=10_000, ge=1, description="rows that Spark hands to Python at a time")
+    batch_rows: int = Field(
+        default=10_000, ge=1, le=_LARGEST, description="rows that Spark hands to Python at a time"
+    )
     checkpoint: str | None = Field(
         default=None,
         description="folder or URI for Spark's checkpoints, where Spark can't reach the output; by default "
@@ -171,6 +186,7 @@ class EmbedSettings(Settings):
     grace_minutes: int = Field(
         default=60,
         ge=0,
+        le=_LARGEST,
         description="what dead runs left is removed after this time; local tasks die with their driver, so "
         "locally at once",
     )

@@ -10,9 +10,25 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsError
+from pipeline.location import without_credentials
 from pipeline.settings import Settings, is_positional
 
 S = TypeVar("S", bound=Settings)
+
+# Of a value that is refused.
+_LONGEST_SHOWN = 200
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, by which ten lines can stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(
+                problem="an alias; expected every value written out", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) -> S:
@@ -59,12 +75,13 @@ def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) ->
 def _read_yaml(file: str) -> dict[str, Any]:
     """Read a YAML mapping; an empty file is an empty mapping."""
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        content = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)  # noqa: S506  (it is a safe one)
     except FileNotFoundError:
         raise SettingsError(
             f"configuration file {file!r} does not exist", remedy="give --config an existing YAML file"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # Of what PyYAML makes of "2020-13-45", "!!bool maybe" or a thousand brackets, YAMLError is only one.
+    except (OSError, yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise SettingsError(f"configuration file {file!r} is not readable YAML", got=reason) from None
     if content is None:
@@ -97,4 +114,15 @@ def _settings_error(kind: type[Settings], source: str, key: str, problem: dict[s
             remedy=f"give {option} or put {key!r} into the configuration file",
         )
     message = problem["msg"].removeprefix("Value error, ")
-    return SettingsError(f"{source}: {key!r} is not allowed: {message}", got=repr(problem["input"]))
+    return SettingsError(f"{source}: {key!r} is not allowed: {message}", got=_show(key, problem["input"]))
+
+
+def _show(key: str, value: object) -> str:
+    """Show a value that is refused; of those that may be secrets, and of giants, only what they are."""
+    if key in ("conf", "option"):
+        return type(value).__name__
+    try:
+        shown = without_credentials(repr(value))
+    except ValueError:  # an integer of thousands of digits
+        return type(value).__name__
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."

@@ -125,7 +125,7 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     assert done.returncode == 2
     expected = (
         "lakevec: unknown job 'embd'; expected one of benchmark, convert, demo, distill, doctor, embed, "
-        "inspect; did you mean 'embed'?\n"
+        "inspect, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
 

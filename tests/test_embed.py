@@ -179,7 +179,7 @@ def refuse(
         ({"--model": "."}, 2, "is not a model that lakevec knows"),
         ({"--input": "/nowhere/lake"}, 2, "Spark can't plan this input: got Path does not exist"),
         ({"--text": "body"}, 2, "column 'body' is not in the input: expected one of 'id', 'body text', 'n'"),
-        ({"--text": "n"}, 2, "text column 'n': got double; expected string; cast it to string"),
+        ({"--text": "n"}, 2, "text column 'n': got double; expected string, or binary that holds UTF-8"),
         ({"--keep": "nn"}, 2, "column 'nn' is not in the input"),
         ({"--embedding-column": "N"}, 2, "embedding column 'N' clashes with another column"),
         ({"--format": "teapot"}, 2, "Spark does not know this format"),
@@ -436,7 +436,9 @@ def test_auto_takes_sparks_writer_where_tasks_can_not_write(
 
 
 def test_a_task_tries_to_write_first(tmp_path: Path, spark: Any) -> None:
-    assert probe_output(spark, OutputFolder(str(tmp_path / "out"), "r1")) == ""
+    output = OutputFolder(str(tmp_path / "out"), "r1")
+    assert probe_output(spark, output) == ""
+    output.leave()
     assert not (tmp_path / "out").exists()
     told = probe_output(spark, OutputFolder("/proc/none", "r1"))
     assert re.fullmatch(r"a task can't write to the output \(\w+\)", told)

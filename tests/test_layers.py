@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 HEAVY = {"torch", "transformers", "sklearn", "skeletoken", "huggingface_hub"}
+SPARK = {"pyspark", "udfs", "jobs"}
 
 
 def modules_of(package: str) -> list[str]:
@@ -19,34 +19,36 @@ def modules_of(package: str) -> list[str]:
     return [name.removesuffix(".__init__") for name in names]
 
 
-def imported_by(module: str, cwd: Path = ROOT) -> set[str]:
-    """Top-level names in sys.modules after importing one module in a process of its own."""
-    code = (
-        f"import importlib, json, sys; importlib.import_module({module!r});"
-        "print(json.dumps(sorted({n.partition('.')[0] for n in sys.modules})))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout))
+PIPELINE = modules_of("pipeline")
 
 
-@pytest.mark.parametrize("module", [m for m in modules_of("pipeline") if ".distillation." not in m])
-def test_pipeline_module_imports_neither_spark_nor_upper_layers_nor_torch(module: str) -> None:
-    assert not imported_by(module) & ({"pyspark", "udfs", "jobs"} | HEAVY)
-
-
-@pytest.mark.parametrize("module", [m for m in modules_of("pipeline") if ".distillation." in m])
-def test_distillation_module_imports_neither_spark_nor_upper_layers(module: str) -> None:
-    assert not imported_by(module) & {"pyspark", "udfs", "jobs"}
-
-
-@pytest.mark.parametrize("module", modules_of("udfs"))
-def test_udfs_module_imports_neither_jobs_nor_torch_nor_pydantic(module: str) -> None:
-    assert not imported_by(module) & ({"jobs", "pydantic"} | HEAVY)
-
-
-@pytest.mark.parametrize("module", modules_of("jobs"))
-def test_jobs_module_imports_no_torch(module: str) -> None:
-    assert not imported_by(module) & HEAVY
+@pytest.mark.parametrize(
+    ("modules", "forbidden"),
+    [
+        ([name for name in PIPELINE if ".distillation." not in name], SPARK | HEAVY),
+        ([name for name in PIPELINE if ".distillation." in name], SPARK),
+        (modules_of("udfs"), {"jobs", "pydantic"} | HEAVY),
+        (modules_of("jobs"), HEAVY),
+    ],
+    ids=["pipeline", "distillation", "udfs", "jobs"],
+)
+def test_modules_import_nothing_of_upper_layers_and_nothing_heavy(
+    modules: list[str], forbidden: set[str]
+) -> None:
+    """Of the modules of a layer, imported one behind the other, each must leave the process clean."""
+    code = f"""
+import importlib, json, sys
+found = {{}}
+for module in {modules!r}:
+    before = set(sys.modules)
+    importlib.import_module(module)
+    for name in set(sys.modules) - before:
+        found.setdefault(name.partition(".")[0], module)
+print(json.dumps(found))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert {name: found[name] for name in forbidden & set(found)} == {}
 
 
 def test_output_wing_knows_no_model_and_evaluation_order_holds() -> None:

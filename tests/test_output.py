@@ -1,14 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import CommitError, OutputError
 from pipeline.output.commit import OutputFolder
 from pipeline.output.manifest import FileEntry, sum_counts
 from pipeline.output.partitions import split_by_partition
@@ -40,9 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def output(folder: Path) -> OutputFolder:
-    output = OutputFolder(str(folder), "r1")
-    output.refuse_existing()
-    return output
+    return OutputFolder(str(folder), "r1")
 
 
 def test_file_stores_vectors_plainly_and_the_rest_compressed(output: OutputFolder) -> None:
@@ -106,19 +103,17 @@ def test_files_roll_at_the_target_size_and_counts_go_with_their_rows(output: Out
     assert all(entry.counts["text"]["rows"] == entry.rows for entry in entries)
     assert sum(entry.rows for entry in entries) == 160_000
     assert all(entry.bytes >= 300_000 for entry in entries[:-1])
-    record = {"rows": 160_000}
-    output.commit(entries, rows_read=160_000, record=record)
 
 
-def test_partitions_are_folders_and_only_so_many_files_are_open(output: OutputFolder, folder: Path) -> None:
+def test_partitions_are_folders_and_only_so_many_files_are_open(output: OutputFolder) -> None:
     with TaskFiles(output.staging, "a", LAYOUT) as files:
         for number in range(100):
             files.write(batch(3, number), {}, folder=f"k={number % 50}/")
         entries = files.close()
     assert len(entries) == 100  # with 32 open files, none of 50 folders is still open when it comes again
-    output.commit(entries, rows_read=300, record={})
-    assert sorted(path.name for path in folder.glob("k=*")) == sorted(f"k={number}" for number in range(50))
-    assert pq.read_table(folder).num_rows == 300
+    staged = Path(output.staging.path)
+    assert sorted(path.name for path in staged.glob("k=*")) == sorted(f"k={number}" for number in range(50))
+    assert pq.read_table(staged).num_rows == 300
 
 
 def test_rows_are_split_by_the_folders_that_spark_would_name() -> None:
@@ -147,116 +142,18 @@ def test_entry_survives_the_trip_as_json() -> None:
     assert FileEntry.from_json(entry.to_json()) == entry
 
 
+def test_check_sum_is_that_of_the_file(output: OutputFolder) -> None:
+    with TaskFiles(output.staging, "a", replace(LAYOUT, sha256=True)) as files:
+        files.write(batch(40_000), {})
+        (entry,) = files.close()
+    content = (Path(output.staging.path) / entry.name).read_bytes()
+    assert entry.sha256 == hashlib.sha256(content).hexdigest()
+    assert pq.read_metadata(Path(output.staging.path) / entry.name).num_rows == 40_000
+
+
 def test_counts_add_up_per_column() -> None:
     entries = [
         FileEntry("a", 1, 1, {"t": {"rows": 1}}),
         FileEntry("b", 2, 1, {"t": {"rows": 2}, "u": {"rows": 5}}),
     ]
     assert sum_counts(entries) == {"t": {"rows": 3}, "u": {"rows": 5}}
-
-
-def test_commit_moves_files_and_leaves_only_what_the_layout_says(output: OutputFolder, folder: Path) -> None:
-    entries = [write(output, "a", 3), write(output, "b", 4)]
-    write(output, "orphan-of-a-failed-attempt", 9)
-    output.commit(entries, rows_read=7, record={"rows": 7})
-    found = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-    assert found == [
-        "_SUCCESS",
-        "_lakevec/manifest.json",
-        "_lakevec/run.json",
-        "a-000.parquet",
-        "b-000.parquet",
-    ]
-    assert pq.read_table(folder).num_rows == 7
-
-
-def test_rows_read_and_written_must_be_equal(output: OutputFolder, folder: Path) -> None:
-    entries = [write(output, "a", 3)]
-    with pytest.raises(CommitError) as caught:
-        output.commit(entries, rows_read=4, record={})
-    assert str(caught.value) == (
-        f"output '{folder}': rows read and rows written differ: got 3 rows written; expected 4; "
-        "nothing was committed; run again"
-    )
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda file: file.unlink(), "expected a file that the driver and all executors see"),
-        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "can't be read back"),
-        (lambda file: file.write_bytes(b"PAR1" + file.read_bytes()), "is not what its task wrote"),
-        (lambda file: pq.write_table(pq.read_table(file).slice(1), file), "got 2 rows"),
-    ],
-    ids=["missing", "cut off", "grown", "fewer rows"],
-)
-def test_footers_are_checked_before_anything_is_moved(
-    output: OutputFolder, folder: Path, damage: Any, message: str
-) -> None:
-    entries = [write(output, "good", 2), write(output, "a", 3)]
-    damage(Path(output.staging.path) / "a-000.parquet")
-    with pytest.raises(CommitError, match=message):
-        output.commit(entries, rows_read=5, record={})
-    assert [file.name for file in folder.iterdir()] == ["_lakevec"]
-    output.abandon()
-    assert not folder.exists()
-
-
-@pytest.mark.parametrize("name", ["other.parquet", "_lakevec/manifest.json"])
-def test_commit_refuses_when_somebody_else_wrote_meanwhile(
-    output: OutputFolder, folder: Path, name: str
-) -> None:
-    entries = [write(output, "a", 3)]
-    (folder / name).write_text("theirs")
-    with pytest.raises(CommitError, match="was written by somebody else meanwhile"):
-        output.commit(entries, rows_read=3, record={})
-    output.abandon()
-    assert [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()] == [name]
-
-
-def test_abandon_takes_back_files_that_were_moved(
-    output: OutputFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entries = [write(output, "a", 3)]
-
-    write_json = output._write_json
-
-    def fail(name: str, value: dict[str, Any]) -> None:
-        if name == "run.json":
-            raise OSError("disk full")
-        write_json(name, value)
-
-    monkeypatch.setattr(output, "_write_json", fail)
-    with pytest.raises(OSError, match="disk full"):
-        output.commit(entries, rows_read=3, record={})
-    assert (folder / "a-000.parquet").exists()
-    assert (folder / "_lakevec" / "manifest.json").exists()
-    output.abandon()
-    assert not folder.exists()
-
-
-def test_abandon_keeps_a_folder_that_was_there_before(folder: Path) -> None:
-    folder.mkdir()
-    output = OutputFolder(str(folder), "r1")
-    output.refuse_existing()
-    write(output, "a", 3)
-    output.abandon()
-    assert list(folder.iterdir()) == []
-
-
-def test_abandon_before_anything_was_written_is_harmless(output: OutputFolder, folder: Path) -> None:
-    output.abandon()
-    assert not folder.exists()
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_output_that_exists_is_refused(folder: Path, kind: str) -> None:
-    place = {"file": folder, "folder": folder / "part-0.parquet"}[kind]
-    place.parent.mkdir(exist_ok=True)
-    place.write_text("theirs")
-    with pytest.raises(OutputError) as caught:
-        OutputFolder(str(folder), "r1").refuse_existing()
-    assert str(caught.value) == (
-        f"output '{folder}' exists: expected a new or empty folder; choose another --output, "
-        "or delete this one if no run is using it"
-    )

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,6 @@ from pipeline.encoding.bad_texts import as_strings
 from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.vector_types import SCALE_SUFFIX, VectorType, to_columns
 from pipeline.location import Location
-from pipeline.output.contract import Contract
-from pipeline.output.history import StoredFile
 from udfs.node_table import NodeTable
 from udfs.worker_cache import get_encoder
 
@@ -33,7 +32,15 @@ class VerifyTask:
     Parameters
     ----------
     output : Location
-    contract : Contract
+    fingerprint : str
+        The model's.
+    dimensions : int
+        Length of a vector.
+    columns : dict of str to str
+        Text column and the name of its embedding column.
+    vector_type : VectorType
+    max_tokens : int or None
+        How many known tokens of a text are embedded.
     table : NodeTable or None
         The model, if a sample is to be embedded again.
     fetch : callable or None
@@ -45,7 +52,11 @@ class VerifyTask:
     """
 
     output: Location
-    contract: Contract
+    fingerprint: str
+    dimensions: int
+    columns: dict[str, str]
+    vector_type: VectorType
+    max_tokens: int | None
     table: NodeTable | None
     fetch: Callable[[], dict[str, bytes]] | None
     sample_every: int
@@ -67,47 +78,46 @@ class VerifyTask:
         for batch in batches:
             for line in batch.column(0).to_pylist():
                 asked = json.loads(line)
-                promised = StoredFile.model_validate(asked["file"])
                 report = _Report(asked["name"])
                 try:
-                    self._check(report, promised, is_quarantine=asked["is_quarantine"])
+                    self._check(report, asked["file"], is_quarantine=asked["is_quarantine"])
                 except FileNotFoundError:
                     report.problems.append("is missing")
                 except (OSError, pa.ArrowException) as error:
                     report.problems.append(f"can't be read ({type(error).__name__})")
                 yield pa.RecordBatch.from_pydict({"report": [json.dumps(vars(report))]})
 
-    def _check(self, report: _Report, promised: StoredFile, *, is_quarantine: bool) -> None:
+    def _check(self, report: _Report, promised: dict[str, Any], *, is_quarantine: bool) -> None:
         file = self.output / report.name
         with file.filesystem.open_input_file(file.path) as stream:
-            if stream.size() != promised.bytes:
-                report.problems.append(f"has {stream.size()} bytes instead of {promised.bytes}")
-            if self.sha256 and promised.sha256:
+            if stream.size() != promised["bytes"]:
+                report.problems.append(f"has {stream.size()} bytes instead of {promised['bytes']}")
+            if self.sha256 and promised["sha256"]:
                 report.summed = True
-                if _sha256(stream) != promised.sha256:
+                if _sha256(stream) != promised["sha256"]:
                     report.problems.append("has another sha256")
             footer = pq.read_metadata(stream)
         report.rows = footer.num_rows
-        if footer.num_rows != promised.rows:
-            report.problems.append(f"has {footer.num_rows} rows instead of {promised.rows}")
+        if footer.num_rows != promised["rows"]:
+            report.problems.append(f"has {footer.num_rows} rows instead of {promised['rows']}")
         if is_quarantine:
             return
         model = (footer.metadata or {}).get(b"lakevec.model", b"").decode(errors="replace")
-        if model != self.contract.fingerprint:
+        if model != self.fingerprint:
             report.problems.append("was written with another model")
         self._check_vectors(report, file)
 
     def _check_vectors(self, report: _Report, file: Location) -> None:
         """Look at every vector, and embed some texts again."""
         dataset = pads.dataset(file.path, filesystem=file.filesystem, format="parquet")
-        missing = [name for name in self.contract.columns.values() if name not in dataset.schema.names]
+        missing = [name for name in self.columns.values() if name not in dataset.schema.names]
         if missing:
             report.problems.append(f"has no column {missing[0]!r}")
             return
         start = 0
         for batch in dataset.to_batches(columns=self._columns(dataset.schema), batch_size=_BATCH_ROWS):
-            for name in self.contract.columns.values():
-                if problem := _vector_problem(batch, name, self.contract.dimensions):
+            for name in self.columns.values():
+                if problem := _vector_problem(batch, name, self.dimensions):
                     report.problems.append(f"{problem} in column {name!r}")
                     return
             if self.sample_every:
@@ -117,17 +127,17 @@ class VerifyTask:
 
     def _columns(self, schema: pa.Schema) -> dict[str, pads.Expression]:
         """Read vectors, and what is needed to make them again."""
-        names = [name for name in self.contract.columns if name in schema.names and self.sample_every]
-        for name in self.contract.columns.values():
+        names = [name for name in self.columns if name in schema.names and self.sample_every]
+        for name in self.columns.values():
             names += [name, *([name + SCALE_SUFFIX] if name + SCALE_SUFFIX in schema.names else [])]
         return {name: pads.field(name) for name in dict.fromkeys(names)}
 
     def _embed_again(self, report: _Report, rows: pa.RecordBatch) -> None:
         """Compare stored vectors with those of their texts, bit for bit."""
-        for column, name in self.contract.columns.items():
+        for column, name in self.columns.items():
             if column not in rows.schema.names or self.table is None or self.fetch is None:
                 continue
-            encoder = get_encoder(self.table, self.fetch, max_tokens=self.contract.max_tokens)
+            encoder = get_encoder(self.table, self.fetch, max_tokens=self.max_tokens)
             stored = rows.column(name)
             # A bad text may have been given no vector.
             is_embedded = np.asarray(stored.is_valid())
@@ -138,7 +148,7 @@ class VerifyTask:
                 report.problems.append(f"holds vectors in column {name!r} that are not those of their texts")
 
     def _encode(self, encoder: Encoder, texts: pa.Array, name: str) -> pa.Array:
-        return to_columns(encoder.encode(texts), name, VectorType(self.contract.vector_type))[name]
+        return to_columns(encoder.encode(texts), name, self.vector_type)[name]
 
 
 class _Report:

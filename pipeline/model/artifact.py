@@ -6,7 +6,6 @@ The folder is specified in ``docs/artifact.md``. Nothing in it is ever unpickled
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from pipeline.errors import ModelError
 from pipeline.location import Location, locate, without_credentials
 from pipeline.model import hub
+from pipeline.model.files import read_document, read_regular
 from pipeline.model.formats import read_foreign
 from pipeline.model.table import StaticTable
 
@@ -114,7 +114,7 @@ def _load_published(folder: Location, uri: str, *, links_within: Path | None) ->
             mapping=tensors.get("mapping"),
             pools_unknown=manifest.get("pools_unknown", False) is True,
         )
-    except (SafetensorError, KeyError, UnicodeDecodeError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"model {uri!r}: tensors or tokenizer can't be read", got=repr(error)) from None
     if table.fingerprint != manifest["fingerprint"]:
         raise ModelError(
@@ -130,7 +130,7 @@ def _load_published(folder: Location, uri: str, *, links_within: Path | None) ->
 def _read_manifest(folder: Location, uri: str) -> dict[str, Any]:
     """Read and check ``lakevec.json``."""
     try:
-        manifest = json.loads((folder / MANIFEST_NAME).read_bytes())
+        manifest = read_document(folder / MANIFEST_NAME)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {uri!r}: {MANIFEST_NAME} can't be read", got=str(error)) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
@@ -200,7 +200,7 @@ def _read_checked(folder: Location, name: str, entry: dict[str, Any], links_with
             raise ModelError(
                 f"{file.path} is damaged", got=f"{size} bytes", expected=f"{entry['bytes']}", remedy=remedy
             )
-        content = file.read_bytes()
+        content = read_regular(file)
     except OSError as error:
         raise ModelError(f"{file.path} can't be read", got=str(error), remedy=remedy) from None
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:

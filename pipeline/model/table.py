@@ -65,8 +65,9 @@ class StaticTable:
         _check_per_token(self)
         try:
             tokenizer = Tokenizer.from_str(self.tokenizer_json)
-        # tokenizers raises bare Exception for a bad document
-        except Exception as error:
+        except BaseException as error:
+            if not is_tokenizers_own(error):
+                raise
             raise ModelError("tokenizer.json can't be read", got=str(error)) from None
         size = tokenizer.get_vocab_size(with_added_tokens=True)
         if size != self.rows:
@@ -75,13 +76,7 @@ class StaticTable:
                 got=f"{size} tokens and {self.rows} rows",
                 expected="one row per token",
             )
-        last = max(tokenizer.get_vocab(with_added_tokens=True).values())
-        if last >= size:
-            raise ModelError(
-                "tokenizer has token ids beyond the table's rows",
-                got=str(last),
-                expected=f"ids from 0 to {size - 1}, without a gap",
-            )
+        check_token_ids(tokenizer)
         unknown = None if self.pools_unknown else find_unknown_token_id(tokenizer)
         named = json.loads(self.tokenizer_json)["model"].get("unk_token")
         if named is not None and tokenizer.token_to_id(named) is None:
@@ -143,6 +138,42 @@ class StaticTable:
         digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.embeddings).data)
         return f"sha256:{digest.hexdigest()}"
+
+
+def is_tokenizers_own(error: BaseException) -> bool:
+    """Tell whether an error may come from a bad document: tokenizers raises bare ones, and panics.
+
+    Parameters
+    ----------
+    error : BaseException
+        A panic of Rust is one, and no `Exception`; its class can't be imported.
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def check_token_ids(tokenizer: Tokenizer) -> None:
+    """Refuse token ids that a table of one row per token has no row for.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+
+    Raises
+    ------
+    ModelError
+        If ids have a gap.
+    """
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    if ids and max(ids) >= len(ids):
+        raise ModelError(
+            "tokenizer has token ids beyond the table's rows",
+            got=str(max(ids)),
+            expected=f"ids from 0 to {len(ids) - 1}, without a gap",
+        )
 
 
 def find_unknown_token_id(tokenizer: Tokenizer) -> int | None:

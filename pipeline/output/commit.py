@@ -130,7 +130,7 @@ class OutputFolder:
         try:
             finish_switch(self._location)
             kind = self._location.type()
-            names = [info.base_name for info in self._location.list()]
+            names = [info.base_name for info in self._location.list()] if kind != pafs.FileType.File else []
         except OSError as error:
             raise OutputError(f"can't look at output {self._uri!r}", got=str(error)) from None
         self._existed = kind == pafs.FileType.Directory
@@ -384,13 +384,13 @@ class OutputFolder:
             staged, target = staging / entry.name, self._target / entry.name
             if staged.exists():
                 staged.filesystem.move(staged.path, target.path)
+                self._on_step("moved")
             elif not target.exists():
                 raise CommitError(
                     f"file {entry.name} of output {self._uri!r} is gone",
                     expected="a file that a run has written and checked",
                     remedy="restore it, or write everything anew with --full-refresh",
                 )
-            self._on_step("moved")
 
         if self._location.can_rename_folders:  # a rename costs nothing
             for entry in commit.added:

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import LakevecError, ModelError
 from pipeline.location import Location
-from pipeline.model.table import StaticTable, find_unknown_token_id
+from pipeline.model.files import read_document, read_regular
+from pipeline.model.table import StaticTable, check_token_ids, find_unknown_token_id, is_tokenizers_own
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +71,8 @@ def read_tensors(file: Location) -> dict[str, np.ndarray]:
         If it is none.
     """
     try:
-        tensors: dict[str, np.ndarray] = safetensors.numpy.load(file.read_bytes())
-    except (SafetensorError, OSError, KeyError) as error:
+        tensors: dict[str, np.ndarray] = safetensors.numpy.load(read_regular(file))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelError(f"{file.path} can't be read", got=str(error)) from None
     return tensors
 
@@ -93,7 +94,7 @@ def read_json(file: Location) -> dict[str, Any]:
         If it is none.
     """
     try:
-        content = json.loads(file.read_bytes())
+        content = read_document(file)
     except (OSError, ValueError) as error:
         raise ModelError(f"{file.path} can't be read", got=str(error)) from None
     if not isinstance(content, dict):
@@ -118,7 +119,7 @@ def read_tokenizer(file: Location) -> str:
     ModelError
         If the `tokenizers` library can't read it.
     """
-    return without_limits(lambda: Tokenizer.from_str(file.read_bytes().decode()), file.path)
+    return without_limits(lambda: Tokenizer.from_str(read_regular(file).decode()), file.path)
 
 
 def without_limits(make: Callable[[], Tokenizer], name: str) -> str:
@@ -141,10 +142,14 @@ def without_limits(make: Callable[[], Tokenizer], name: str) -> str:
         If it can't be made.
     """
     try:
-        document = json.loads(make().to_str())
+        tokenizer = make()
+        check_token_ids(tokenizer)  # before its serialisation, which lists every gap
+        document = json.loads(tokenizer.to_str())
     except LakevecError:
         raise
-    except Exception as error:  # tokenizers raises bare ones for a bad document
+    except BaseException as error:
+        if not is_tokenizers_own(error):
+            raise
         raise ModelError(f"{name} can't be read", got=str(error)) from None
     document.update(truncation=None, padding=None, post_processor=None)
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
@@ -174,8 +179,9 @@ def make_table(
     """
     _check_kinds(embeddings, weights, mapping)
     kind = embeddings.dtype if embeddings.dtype in (np.float16, np.int8) else np.float32
-    rows = np.array(embeddings, dtype=kind, order="C")
-    factors = None if weights is None else np.array(weights, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused with the table
+        rows = np.array(embeddings, dtype=kind, order="C")
+        factors = None if weights is None else np.array(weights, dtype=np.float32)
     unknown = None if pools_unknown else find_unknown_token_id(Tokenizer.from_str(tokenizer_json))
     if factors is None and (rows.dtype == np.int8 or (mapping is not None and unknown is not None)):
         factors = np.ones(len(rows if mapping is None else mapping), np.float32)

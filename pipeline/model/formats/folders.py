@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from pyarrow import fs as pafs
 
 from pipeline.errors import ModelError
 from pipeline.location import Location
+from pipeline.model.files import read_document
 from pipeline.model.formats.declared import (
     LEFT_OUT,
     NOT_CUT,
@@ -141,12 +141,13 @@ def _read_modules(folder: Location) -> list[tuple[str, str]]:
     """Return the folder and kind of each module."""
     file = folder / _MODULES
     try:
-        modules = json.loads(file.read_bytes())
+        modules = read_document(file)
         found = [(str(module["path"]), str(module["type"]).rpartition(".")[2]) for module in modules]
     except (OSError, ValueError, KeyError, TypeError):
         raise ModelError(
             f"{file.path} can't be read", expected="a list of modules with path and type"
         ) from None
-    if any(".." in path.split("/") or path.startswith("/") for path, _ in found):
+    # What can't be printed is no name of a folder: a null, a line's end, half a character.
+    if any(".." in path.split("/") or path.startswith("/") or not path.isprintable() for path, _ in found):
         raise ModelError(f"{file.path} names a folder outside", expected="folders in it")
     return found

@@ -1,0 +1,454 @@
+"""The commit of an output, step by step: what is checked, what a killed run leaves, who may write."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+
+from pipeline.errors import BusyError, CommitError, OutputError
+from pipeline.output import lease
+from pipeline.output.commit import OutputFolder
+from pipeline.output.contract import Contract
+from pipeline.output.history import Commit, History, Wave
+from pipeline.output.manifest import FileEntry
+from pipeline.output.sink import FileLayout, TaskFiles
+
+LAYOUT = FileLayout(embedding_columns=("v",), compression="zstd", metadata={})
+SCHEMA = json.dumps(
+    {
+        "type": "struct",
+        "fields": [
+            {"name": "id", "type": "string", "nullable": True, "metadata": {}},
+            {
+                "name": "v",
+                "type": {"type": "array", "elementType": "float", "containsNull": True},
+                "nullable": True,
+                "metadata": {},
+            },
+        ],
+    }
+)
+
+
+def contract(**changes: Any) -> Contract:
+    plain: dict[str, Any] = {
+        "generation": "",
+        "fingerprint": "sha256:one",
+        "dimensions": 1,
+        "columns": {"id": "v"},
+        "vector_type": "float32",
+        "max_tokens": None,
+        "schema_of_files": {"id": "string", "v": "array<float>"},
+        "partition_by": (),
+        "key": None,
+        "table_format": "parquet",
+    }
+    return Contract(**plain | changes)
+
+
+def write(output: OutputFolder, name: str, ids: list[str], folder: str = "") -> FileEntry:
+    vectors = pa.array([[float(len(word))] for word in ids], pa.list_(pa.float32()))
+    with TaskFiles(output.staging, name, LAYOUT) as files:
+        files.write(pa.record_batch({"id": ids, "v": vectors}), {"id": {"rows": len(ids)}}, folder=folder)
+        (entry,) = files.close()
+    return entry
+
+
+def a_commit(output: OutputFolder, run: str, added: list[FileEntry], **changes: Any) -> Commit:
+    number = output.state.number + 1
+    rows = sum(entry.rows for entry in added)
+    plain = {
+        "number": number,
+        "run": run,
+        "wave": Wave(input="i", batch=number, query="q"),
+        "rows_read": rows,
+        "added": added,
+    }
+    return Commit(**plain | changes)
+
+
+@contextmanager
+def a_run(
+    folder: Path, run: str, *, refresh: bool = False, on_step: Any = lambda step: None, **changes: Any
+) -> Iterator[OutputFolder]:
+    output = OutputFolder(str(folder), run, on_step=on_step)
+    output.look()
+    with output.held(grace_s=0.0):
+        output.begin(contract(**changes), SCHEMA, refresh=refresh)
+        yield output
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "output"
+
+
+def ids_in(folder: Path) -> list[str]:
+    """What a reader sees that lists the folder."""
+    files = [file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_"))]
+    return sorted(word for file in files for word in pq.read_table(file)["id"].to_pylist())
+
+
+def names_below(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+
+def test_waves_add_up_and_only_what_the_layout_says_is_left(folder: Path) -> None:
+    with a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x", "y"]), write(output, "b", ["z"])]))
+        write(output, "of a failed attempt", ["lost"])
+        output.commit(a_commit(output, "r1", [write(output, "c", ["w"])]))
+        output.finish({"rows": 4})
+        generation = output.generation
+    assert ids_in(folder) == ["w", "x", "y", "z"]
+    assert set(names_below(folder)) == {
+        "_SUCCESS",
+        f"_lakevec/{generation}/log/000000000000.json",
+        f"_lakevec/{generation}/log/000000000001.json",
+        f"_lakevec/{generation}/output.json",
+        "_lakevec/current.json",
+        "_lakevec/run.json",
+        "a-000.parquet",
+        "b-000.parquet",
+        "c-000.parquet",
+    }
+    with a_run(folder, "r2") as output:
+        assert (output.state.rows, output.state.rows_read, output.state.number) == (4, 4, 1)
+        assert output.state.counts == {"id": {"rows": 4}}
+
+
+def test_rows_read_and_written_must_be_equal(folder: Path) -> None:
+    with pytest.raises(CommitError) as caught, a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x"])], rows_read=2))
+    assert str(caught.value) == (
+        f"output '{folder}': rows read and rows written differ: got 1 rows written; expected 2; "
+        "nothing of this wave was committed; run again"
+    )
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.unlink(), "expected a file that the driver and all executors see"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "can't be read back"),
+        (lambda file: file.write_bytes(b"PAR1" + file.read_bytes()), "is not what its task wrote"),
+        (lambda file: pq.write_table(pq.read_table(file).slice(1), file), "got 1 rows"),
+    ],
+    ids=["missing", "cut off", "grown", "fewer rows"],
+)
+def test_failed_wave_keeps_what_was_there(folder: Path, damage: Any, message: str) -> None:
+    with a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x"])]))
+    with pytest.raises(CommitError, match=message), a_run(folder, "r2") as output:
+        entries = [write(output, "good", ["v"]), write(output, "b", ["y", "z"])]
+        damage(Path(output.staging.path) / "b-000.parquet")
+        output.commit(a_commit(output, "r2", entries))
+    assert ids_in(folder) == ["x"]
+    assert not (folder / "_lakevec" / "staging").exists()
+
+
+def test_first_commit_refuses_when_somebody_else_wrote_meanwhile(folder: Path) -> None:
+    with (
+        pytest.raises(CommitError, match="was written by somebody else meanwhile"),
+        a_run(folder, "r1") as output,
+    ):
+        entry = write(output, "a", ["x"])
+        (folder / "other.parquet").write_text("theirs")
+        output.commit(a_commit(output, "r1", [entry]))
+    assert names_below(folder) == ["other.parquet"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_output_of_somebody_else_is_refused(folder: Path, kind: str) -> None:
+    place = {"file": folder, "folder": folder / "part-0.parquet"}[kind]
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("theirs")
+    with pytest.raises(OutputError, match="exists and was not written by this version of lakevec"):
+        OutputFolder(str(folder), "r1").look()
+
+
+def test_run_without_a_row_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), a_run(folder, "r1"):
+        raise RuntimeError
+    assert not folder.exists()
+    folder.mkdir()
+    with pytest.raises(RuntimeError), a_run(folder, "r1"):
+        raise RuntimeError
+    assert list(folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fingerprint": "sha256:two"}, "model fingerprint sha256:two, there sha256:one"),
+        ({"columns": {"body": "v"}}, r"text columns \{body: v\}, there \{id: v\}"),
+        ({"vector_type": "int8"}, "vector type int8, there float32"),
+        ({"max_tokens": 3}, "max tokens 3, there none"),
+        ({"partition_by": ("k",)}, r"partition columns \(k\), there \(\)"),
+        ({"key": "id"}, "key id, there none"),
+        ({"table_format": "delta"}, "table format delta, there parquet"),
+    ],
+)
+def test_rows_of_another_kind_are_refused_with_what_differs(
+    folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    with a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x"])]))
+    before = names_below(folder)
+    with (
+        pytest.raises(OutputError, match=f"holds rows of another kind: got {message}"),
+        a_run(folder, "r2", **changes),
+    ):
+        pass
+    assert names_below(folder) == before
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the run's own cleaning is done. The fault harness kills for real."""
+
+
+def killed_at(folder: Path, step: str, act: Any, **changes: Any) -> list[str]:
+    """Let a run die at a step; return what readers saw at each step."""
+    seen = []
+
+    def on_step(name: str) -> None:
+        seen.append(ids_in(folder))
+        if name == step:
+            raise Killed
+
+    output = OutputFolder(str(folder), "dead", on_step=on_step)
+    output._abandon = lambda: None  # type: ignore[method-assign]
+    output._lease._release = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        output.look()
+        with output.held(grace_s=0.0):
+            output.begin(contract(**changes), SCHEMA, refresh=changes.pop("refresh", False))
+            act(output)
+    return seen  # type: ignore[return-value]
+
+
+STEPS = ["embedded", "checked", "logged", "moved", "applied", "compacted"]
+
+
+@pytest.mark.usefixtures("stale_claims")
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_commit_is_finished_or_forgotten(folder: Path, step: str) -> None:
+    with a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x"])]))
+
+    def act(output: OutputFolder, run: str = "dead") -> None:
+        entries = [write(output, "b", ["y"]), write(output, "c", ["z"])]
+        output.commit(a_commit(output, run, entries))
+
+    for view in killed_at(folder, step, act):
+        assert len(view) == len(set(view))
+        assert "x" in view
+    with a_run(folder, "r2") as output:
+        was_logged = STEPS.index(step) >= STEPS.index("logged")
+        assert output.state.number == int(was_logged)
+        if not was_logged:
+            act(output, "r2")
+    assert ids_in(folder) == ["x", "y", "z"]
+    assert not (folder / "_lakevec" / "staging").exists()
+
+
+@pytest.fixture
+def stale_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims of this very process belong to a run that is dead."""
+    monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
+
+
+@pytest.mark.usefixtures("stale_claims")
+@pytest.mark.parametrize("step", ["begun", "logged", "moved", "built"])
+def test_killed_refresh_is_gone_on_with_and_readers_see_the_old_rows(folder: Path, step: str) -> None:
+    with a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["old"])]))
+        output.finish({})
+
+    def act(output: OutputFolder) -> None:
+        output.commit(a_commit(output, "dead", [write(output, "b", ["n1"])]))
+        output.finish({})
+
+    changes: dict[str, Any] = {"fingerprint": "sha256:two", "refresh": True}
+    seen = []
+
+    def on_step(name: str) -> None:
+        seen.append(ids_in(folder))
+        if name == step:
+            raise Killed
+
+    output = OutputFolder(str(folder), "dead", on_step=on_step)
+    output._abandon = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        output.look()
+        with output.held(grace_s=0.0):
+            output.begin(contract(fingerprint="sha256:two"), SCHEMA, refresh=True)
+            act(output)
+    assert all(view == ["old"] for view in seen)
+    with a_run(folder, "between") as output:  # a run of the old kind goes on meanwhile
+        assert output.state.rows == 1
+    with a_run(folder, "r3", on_step=lambda step: seen.append(ids_in(folder)), **changes) as output:
+        if output.state.number < 0:
+            output.commit(a_commit(output, "r3", [write(output, "b", ["n1"])]))
+        output.commit(a_commit(output, "r3", [write(output, "c", ["n2"])]))
+        output.finish({})
+    assert all(view in (["old"], ["n1", "n2"]) for view in seen)
+    assert ids_in(folder) == ["n1", "n2"]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_refresh_without_an_exchange_takes_two_renames_and_survives_the_gap(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.output.switch._exchange", lambda one, other: False)
+    with a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["old"])]))
+    with a_run(folder, "r2", refresh=True) as output:
+        output.commit(a_commit(output, "r2", [write(output, "b", ["new"])]))
+        output.finish({})
+    assert ids_in(folder) == ["new"]
+    # Killed between the renames: the output is not there, its successor is.
+    folder.rename(folder.parent / ".output.lakevec-next")
+    (folder.parent / ".output.lakevec-next" / "_lakevec" / "ready").write_bytes(b"")
+    with a_run(folder, "r3") as output:
+        assert output.state.rows == 1
+    assert ids_in(folder) == ["new"]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_replaced_files_go_in_one_step(folder: Path) -> None:
+    with a_run(folder, "r1", key="id") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x", "y"]), write(output, "b", ["z"])]))
+    seen = []
+    with a_run(folder, "r2", key="id", on_step=lambda step: seen.append(ids_in(folder))) as output:
+        added = [write(output, "c", ["x", "yy"])]
+        output.commit(a_commit(output, "r2", added, removed=["a-000.parquet"]))
+        assert output.state.rows == 3
+        output.finish({})
+    assert {tuple(view) for view in seen} == {("x", "y", "z"), ("x", "yy", "z")}
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    with a_run(folder, "r3", key="id") as output:
+        assert sorted(output.state.files) == ["b-000.parquet", "c-000.parquet"]
+
+
+def test_log_is_compacted_and_a_hole_is_told(tmp_path: Path) -> None:
+    """Ten thousand runs of a file each."""
+    from pipeline.location import locate
+
+    place = locate(str(tmp_path / "state"), error=OutputError)
+    history = History(place)
+    for number in range(10_000):
+        entry = FileEntry(f"part-{number:05d}.parquet", 10, 100, {"t": {"rows": 10}})
+        wave = Wave(input="i", batch=number, query="q")
+        history.append(Commit(number=number, run="r", wave=wave, rows_read=10, added=[entry]))
+        history.compact()
+    log = tmp_path / "state" / "log"
+    assert len(list(log.iterdir())) <= 41
+    assert sum(file.stat().st_size for file in log.iterdir()) < 2_000_000
+    again = History(place)
+    again.read()
+    assert again.state == history.state
+    assert (again.state.rows, again.state.number, again.state.inputs["i"].batch) == (100_000, 9_999, 9_999)
+    for number in (10_000, 10_001, 10_002):
+        commit = Commit(number=number, run="r", wave=Wave(input="i", batch=number), rows_read=0, added=[])
+        again.append(commit)
+    (log / "000000010001.json").unlink()
+    with pytest.raises(CommitError, match="no commit 10001 before commit 10002"):
+        History(place).read()
+
+
+def test_commit_that_somebody_else_made_is_not_overwritten(folder: Path) -> None:
+    with (
+        pytest.raises(CommitError, match="another run wrote to this output meanwhile"),
+        a_run(folder, "r1") as output,
+    ):
+        log = folder / "_lakevec" / output.generation / "log"
+        log.mkdir()
+        (log / "000000000000.json").write_text("{}")
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x"])]))
+
+
+def test_second_run_is_refused_while_the_first_lives(folder: Path) -> None:
+    with a_run(folder, "r1") as output:
+        with (
+            pytest.raises(BusyError, match=f"another run is writing to output '{folder}': got run r1"),
+            a_run(folder, "r2"),
+        ):
+            pass
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x"])]))
+    with a_run(folder, "r2") as output:
+        assert output.state.rows == 1
+
+
+def test_lease_of_a_killed_process_is_free_at_once(folder: Path) -> None:
+    code = f"""
+import os, signal
+from pipeline.output.commit import OutputFolder
+output = OutputFolder({str(folder)!r}, "dead")
+output.look()
+with output.held(grace_s=0.0):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == -9
+    claim = json.loads((folder / "_lakevec" / "lease" / "dead.json").read_text())
+    assert claim["pid"] not in (0, os.getpid())
+    with a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x"])]))
+    assert names_below(folder / "_lakevec" / "lease") == []
+
+
+def test_claim_of_another_machine_is_watched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_EXPIRY_S", 3.0)
+    claims = folder / "_lakevec" / "lease"
+    claims.mkdir(parents=True)
+    (claims / "far.json").write_text('{"host": "far", "beats": 1}')
+    with a_run(folder, "r1"):  # no sign of life: dead
+        assert not (claims / "far.json").exists()
+
+    (claims).mkdir(parents=True, exist_ok=True)
+    (claims / "far.json").write_text('{"host": "far", "beats": 1}')
+    beats = iter(range(2, 100))
+    read = lease.Lease._read
+
+    def renewed(self: Any, name: str) -> Any:
+        (claims / "far.json").write_text(json.dumps({"host": "far", "beats": next(beats)}))
+        return read(self, name)
+
+    monkeypatch.setattr(lease.Lease, "_read", renewed)
+    with pytest.raises(BusyError, match="got run far"), a_run(folder, "r2"):
+        pass
+
+
+def test_run_that_was_taken_over_commits_nothing_more(folder: Path) -> None:
+    with pytest.raises(CommitError, match="was taken over by another run"), a_run(folder, "r1") as output:
+        entry = write(output, "a", ["x"])
+        (folder / "_lakevec" / "lease" / "r1.json").unlink()
+        output.commit(a_commit(output, "r1", [entry]))
+    assert ids_in(folder) == [] if folder.exists() else True
+
+
+def test_staging_of_a_dead_run_waits_for_its_grace(folder: Path) -> None:
+    with a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x"])]))
+    left = folder / "_lakevec" / "staging" / "dead"
+    left.mkdir(parents=True)
+    (left / "run").write_bytes(b"")
+    with OutputFolder(str(folder), "r2").held(grace_s=3600.0):
+        assert left.exists()
+    os.utime(left / "run", (0, 0))
+    with OutputFolder(str(folder), "r3").held(grace_s=3600.0):
+        assert not left.exists()
