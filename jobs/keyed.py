@@ -195,18 +195,18 @@ class KeyedRun(EmbedRun):
     ) -> DataFrame:
         """Take the input's rows whose keys have one of the actions."""
         marks = changes.filter(f.col(_ACTION).isin(actions)).select(
-            f.col(_KEY).alias("k"),
-            f.col("best.o").alias("o"),
-            f.col("best.t").alias("t"),
-            f.col("best.r").alias("r"),
+            f.col(_KEY).alias("lakevec k"),
+            f.col("best.o").alias("lakevec o"),
+            f.col("best.t").alias("lakevec t"),
+            f.col("best.r").alias("lakevec r"),
             _NAME,
             _ROW,
         )
         is_it = (
-            (f.col(_KEY) == f.col("k"))
-            & f.col(_ORDER).eqNullSafe(f.col("o"))
-            & (f.col(TEXT_HASH) == f.col("t"))
-            & (f.col(ROW_HASH) == f.col("r"))
+            (f.col(_KEY) == f.col("lakevec k"))
+            & f.col(_ORDER).eqNullSafe(f.col("lakevec o"))
+            & (f.col(TEXT_HASH) == f.col("lakevec t"))
+            & (f.col(ROW_HASH) == f.col("lakevec r"))
         )
         rows = source.join(marks, is_it)
         return rows.dropDuplicates([_KEY]) if unique else rows

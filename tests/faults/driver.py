@@ -1,0 +1,106 @@
+"""The job, killing itself at a given point: ``python -m tests.faults.driver TRACE POINT WORDS``.
+
+A point is the n-th time that something happens, such as ``moved:3``: a step of the commit is done, or
+``change:n``, the driver is about to change a file, or ``torn:n``, it is half way through that change. All
+that happens is noted in the file TRACE, so that a run which nobody kills tells which points there are.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pyarrow import fs as pafs
+
+from jobs.command_line import run_job
+from jobs.embed import embed
+from pipeline.location import Location
+from pipeline.output import switch
+from pipeline.settings import EmbedSettings
+
+
+class Points:
+    """Counts what happens, and kills this process at one of the points."""
+
+    def __init__(self, trace: str, fatal: str) -> None:
+        self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._fatal = fatal
+        self._seen: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def step(self, name: str) -> None:
+        """Note a step of the commit."""
+        self._pass(name)
+
+    def change(self, what: str, do: Callable[[], Any], do_half: Callable[[], Any]) -> Any:
+        """Do something that changes a file; die before it or half way through it if that is the point."""
+        number = self._pass("change", what)
+        if self._fatal == f"torn:{number}":
+            do_half()
+            _die()
+        return do()
+
+    def _pass(self, name: str, what: str = "") -> int:
+        with self._lock:
+            self._seen[name] += 1
+            number = self._seen[name]
+            os.write(self._trace, f"{name}:{number}\t{what}\n".encode())
+        if self._fatal == f"{name}:{number}":
+            _die()
+        return number
+
+
+def _die() -> None:
+    """Die as if somebody had pulled the plug: no handler, no finally, no exit of Python's."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def watch_changes(points: Points) -> None:
+    """Make points of all changes that the driver's Python makes to files; renames lie between steps."""
+    write, delete, link, exchange = Location.write_bytes, Location.delete, os.link, switch._exchange
+
+    def write_bytes(self: Location, content: bytes) -> None:
+        half = partial(write, self, content[: len(content) // 2])
+        points.change(f"write {self.path}", partial(write, self, content), half)
+
+    def delete_whole(self: Location) -> None:
+        points.change(f"delete {self.path}", partial(delete, self), partial(_delete_half, self))
+
+    def link_file(source: str, target: str) -> None:
+        do = partial(link, source, target)
+        points.change(f"link {target}", do, do)
+
+    def exchange_folders(one: Location, other: Location) -> bool:
+        do = partial(exchange, one, other)
+        done: bool = points.change(f"exchange {one.path}", do, do)
+        return done
+
+    Location.write_bytes = write_bytes  # type: ignore[method-assign]
+    Location.delete = delete_whole  # type: ignore[method-assign]
+    os.link = link_file  # type: ignore[assignment]
+    switch._exchange = exchange_folders
+
+
+def _delete_half(place: Location) -> None:
+    """Remove every other file of a folder."""
+    files = [info.path for info in place.list(recursive=True) if info.type == pafs.FileType.File]
+    for path in sorted(files)[::2]:
+        place.filesystem.delete_file(path)
+
+
+def main(argv: list[str]) -> int:
+    trace, fatal, *words = argv
+    points = Points(trace, fatal)
+    watch_changes(points)
+    job = partial(embed, on_step=points.step)
+    return run_job(EmbedSettings, job, words, name="embed", summary="the job, watched")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,233 @@
+"""Runs a case: strike, run again until it is done, and compare what is there with an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyarrow import ArrowException
+
+from .content import Rows
+from .faults import DISK, LONGEST_RUN_S, Fault, SmallDisk, kill, marked
+from .modes import Known, Workshop, copy_output, read_output
+from .plan import Case
+from .reader import DeltaView, FolderView, Reader
+
+# How often a scheduler starts a run that nobody kills before somebody is called.
+_RERUNS = 3
+# How long processes may outlive the driver that was killed.
+_ORPHANS_S = 20.0
+_BIG_DISK = 4 << 30
+_HIDDEN = ("staging", "lease")
+
+
+@dataclass
+class Outcome:
+    """What came of a case.
+
+    Parameters
+    ----------
+    case : Case
+    kills : int
+        Faults that struck; a run may end before its fault comes.
+    reruns : int
+        Runs after the last fault, up to the one that was done.
+    is_done : bool
+        Whether that one was done.
+    lost, doubled, wrong : int
+        Rows, compared with an undisturbed run.
+    views, overtaken : int
+        Looks that readers took, and those that fell between two outputs and were taken again.
+    bad : list of str
+        What they should not have seen.
+    left : list of str
+        Files that should have been cleaned up.
+    seconds : float
+    """
+
+    case: Case
+    kills: int = 0
+    reruns: int = 0
+    is_done: bool = False
+    lost: int = 0
+    doubled: int = 0
+    wrong: int = 0
+    views: int = 0
+    overtaken: int = 0
+    bad: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        return self.is_done and not (self.lost or self.doubled or self.wrong or self.bad)
+
+    def __str__(self) -> str:
+        what = ", then ".join(map(str, self.case.faults)) or "nothing"
+        found = "exact" if self.is_good else f"{self.lost} lost, {self.doubled} doubled, {self.wrong} wrong"
+        found += "" if self.is_done else ", never done"
+        found += f", bad views: {'; '.join(sorted(set(self.bad))[:3])}" if self.bad else ""
+        found += f", left: {', '.join(self.left[:4])}" if self.left else ""
+        return f"{self.case.mode}: {what}: {self.kills} kills, {self.reruns} reruns, {found} ({self.seconds:.0f} s)"
+
+
+class Harness:
+    """Runs cases in a workshop.
+
+    Parameters
+    ----------
+    workshop : Workshop
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._cases = 0
+        self._lock = threading.Lock()
+
+    def run_all(
+        self, cases: Iterable[Case], *, at_once: int = 1, tell: Callable[[Outcome], None] = lambda _: None
+    ) -> list[Outcome]:
+        """Run cases, several of them at a time if that is wished."""
+
+        def run(case: Case) -> Outcome:
+            outcome = self.run(case)
+            tell(outcome)
+            return outcome
+
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(run, cases))
+
+    def run(self, case: Case) -> Outcome:
+        """Run one case; its folder stays if it went wrong."""
+        with self._lock:
+            self._cases += 1
+            name = f"{self._cases:03d}-{case.mode.replace(' ', '-').replace(',', '')}"
+        outcome = Outcome(case)
+        started = time.monotonic()
+        _Trial(self._workshop, case, self._workshop.folder / "cases" / name, outcome).run()
+        outcome.seconds = time.monotonic() - started
+        return outcome
+
+
+class _Trial:
+    """One case while it runs."""
+
+    def __init__(self, workshop: Workshop, case: Case, folder: Path, outcome: Outcome) -> None:
+        self._workshop, self._case, self._folder, self._outcome = workshop, case, folder, outcome
+        self._known: Known = workshop.know(case.mode)
+        self._mode = self._known.mode
+        self._marker = f"faults-{uuid.uuid4().hex}"
+        self._runs = 0
+        self._disk: SmallDisk | None = None
+
+    def run(self) -> None:
+        self._folder.mkdir(parents=True)
+        with ExitStack() as held:
+            place = self._folder / "place"
+            if any(fault.kind == DISK for fault in self._case.faults):
+                self._disk = held.enter_context(SmallDisk(place))
+                self._disk.leave(_BIG_DISK)
+            else:
+                place.mkdir()
+            output = place / "out"
+            copy_output(self._known.start, output)
+            view = (DeltaView if self._mode.is_delta else FolderView)(output)
+            reader = Reader(view.look, self._known.old, self._known.new, is_atomic=self._mode.is_atomic)
+            reader.start()
+            try:
+                self._let_run(output)
+            finally:
+                self._bury()
+                reader.stop()
+            reader.check()
+            self._outcome.views, self._outcome.overtaken = reader.views, reader.overtaken
+            self._outcome.bad = reader.bad
+            self._compare(output)
+            if not self._mode.is_cluster:  # there tasks may outlive the driver, and their files stay an hour
+                self._outcome.left = list(_left_over(output))
+        if self._outcome.is_good:
+            shutil.rmtree(self._folder)
+
+    def _let_run(self, output: Path) -> None:
+        for fault in self._case.faults:
+            is_done = self._strike(fault, output)
+        if self._case.faults and is_done:
+            self._outcome.is_done = True
+            return
+        while not self._outcome.is_done and self._outcome.reruns <= _RERUNS:
+            self._outcome.reruns += 1
+            self._outcome.is_done = self._start(output, "none").wait(LONGEST_RUN_S) == 0
+
+    def _strike(self, fault: Fault, output: Path) -> bool:
+        """Start a run and let a fault come over it; say whether it was done nevertheless."""
+        if fault.kind == DISK and self._disk is not None:
+            self._disk.leave(int(fault.share * self._known.bytes))
+        driver = self._start(output, fault.point or "none")
+        self._outcome.kills += fault.strike(driver, output)
+        code = driver.wait(LONGEST_RUN_S)
+        if self._disk is not None:
+            self._disk.leave(_BIG_DISK)
+        return code == 0
+
+    def _start(self, output: Path, point: str):
+        self._runs += 1
+        scratch = self._folder / f"run-{self._runs}"
+        return self._workshop.start(self._mode, output, scratch, point=point, marker=self._marker)
+
+    def _bury(self) -> None:
+        """Wait for processes that outlived their driver, since they may still write; end the last ones."""
+        deadline = time.monotonic() + _ORPHANS_S
+        while marked(self._marker) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        for pid in marked(self._marker):
+            kill(pid)
+
+    def _compare(self, output: Path) -> None:
+        """Compare the output with an undisturbed run's, row by row and byte by byte."""
+        outcome, expected = self._outcome, self._known
+        try:
+            table = read_output(output, is_delta=self._mode.is_delta).sort_by("id")
+            rows = Rows.of(table)
+        except (OSError, ArrowException) as error:
+            outcome.lost = len(expected.new)
+            outcome.bad.append(f"can't be read in the end: {error}")
+            return
+        outcome.lost, outcome.doubled = rows.lost(expected.new), rows.doubled
+        outcome.wrong = rows.wrong(expected.new)
+        names = expected.result.column_names
+        if rows.equals(expected.new) and not table.select(names).equals(expected.result):
+            outcome.wrong = sum(table[name] != expected.result[name] for name in names)
+
+
+def _left_over(output: Path) -> Iterable[str]:
+    """Name what a run that is done should have cleaned up, its own or others'."""
+    for entry in os.scandir(output.parent):
+        if entry.name != output.name:
+            yield entry.name
+    own = output / "_lakevec"
+    yield from (name for name in _HIDDEN if (own / name).exists())
+    for file in own.rglob(".*"):
+        # Spark's checkpoint has hidden files of its own.
+        if "checkpoint" not in file.parts:
+            yield str(file.relative_to(output))
+    generations = [entry.name for entry in own.iterdir() if (entry / "output.json").exists()]
+    if len(generations) > 1:
+        yield f"{len(generations)} generations"
+    if (output / "_delta_log").exists():
+        yield from _unknown_to_delta(output)
+
+
+def _unknown_to_delta(output: Path) -> Iterable[str]:
+    """Name files that no version of a Delta table knows."""
+    log = "".join(file.read_text() for file in (output / "_delta_log").glob("*.json"))
+    for file in output.glob("*.parquet"):
+        if file.name not in log:
+            yield file.name

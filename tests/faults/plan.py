@@ -1,0 +1,124 @@
+"""Which faults strike which modes: every step of every commit, every process, and chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+
+from .faults import CHANGE, DISK, EXECUTOR, JVM, MACHINE, STEP, TIME, WORKER, Fault
+from .modes import Known
+
+# Where the run after a killed one is killed too, in what it does to recover and just behind that.
+_AGAIN = ("leased:1", "recovered:1", "begun:1", "checked:1", "moved:1", "applied:1")
+# Seconds before which a run has hardly started Python.
+_FIRST_S = 2.0
+# What a run of a cluster takes longer, for its executors start before its tasks do.
+_CLUSTER_S = 8.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """Faults of one run after the other, until one is let alone.
+
+    Parameters
+    ----------
+    mode : str
+    faults : tuple of Fault
+        One a run; none is an undisturbed run.
+    """
+
+    mode: str
+    faults: tuple[Fault, ...]
+
+
+def plan(known: dict[str, Known], kills: int, *, has_disks: bool, seed: int = 0) -> list[Case]:
+    """Choose cases with so many kills, of all kinds as evenly as that number allows.
+
+    Parameters
+    ----------
+    known : dict of str to Known
+        Modes to strike.
+    kills : int
+    has_disks : bool
+        Whether a disk can be filled.
+    seed : int, default=0
+    """
+    rng = np.random.default_rng(seed)
+    by_mode = [list(_cases(one, rng, has_disks=has_disks)) for one in known.values()]
+    # One of each mode in turn, so that a small number has some of everything.
+    cases = [case for turn in zip_longest(*by_mode) for case in turn if case is not None]
+    chosen: list[Case] = []
+    left = kills
+    while left > 0:
+        if not cases:
+            cases = [Case(one.mode.name, (_by_chance(one, rng),)) for one in known.values()]
+        case = cases.pop(0)
+        chosen.append(case)
+        left -= len(case.faults)
+    return chosen
+
+
+def _cases(known: Known, rng: np.random.Generator, *, has_disks: bool) -> Iterator[Case]:
+    """List what a mode must stand."""
+    name = known.mode.name
+    if name == "speculation":
+        yield Case(name, ())
+    if known.mode.is_cluster:
+        for _ in range(4 if name == "cluster" else 2):
+            yield Case(name, (_child(EXECUTOR, known, rng, "writing"),))
+        yield Case(name, (_child(WORKER, known, rng, "busy"),))
+        yield Case(name, (_driver(known, rng), _child(EXECUTOR, known, rng, "writing")))
+        return
+    if known.mode.like:
+        for point in ("writing", "busy"):
+            for _ in range(3):
+                yield Case(name, (_child(WORKER, known, rng, point),))
+        return
+    steps = {point.partition(":")[0] for point in known.points} - {"change"}
+    must = [Fault(STEP, _some(step, known, rng)) for step in sorted(steps)]
+    must += [Fault(CHANGE, _some("change", known, rng)) for _ in range(2)]
+    must += [Fault(CHANGE, _some("change", known, rng).replace("change", "torn")) for _ in range(2)]
+    must += [_driver(known, rng), Fault(MACHINE, delay_s=_moment(known, rng))]
+    must += [_child(WORKER, known, rng, "writing"), _child(JVM, known, rng, "")]
+    for index in rng.permutation(len(must)):
+        fault = must[index]
+        # Every second time the run that must put things right is killed as well.
+        again = [_again(known, rng)] if index % 2 else []
+        yield Case(name, (fault, *again))
+    if has_disks:
+        for share in rng.uniform(0.0, 0.9, 2):
+            yield Case(name, (Fault(DISK, share=float(share)),))
+
+
+def _some(step: str, known: Known, rng: np.random.Generator) -> str:
+    """Choose one of the times that a step is done."""
+    return str(rng.choice([point for point in known.points if point.partition(":")[0] == step]))
+
+
+def _again(known: Known, rng: np.random.Generator) -> Fault:
+    kind = rng.choice([STEP, CHANGE, TIME])
+    if kind == STEP:
+        return Fault(STEP, str(rng.choice([point for point in _AGAIN if point in known.points])))
+    if kind == CHANGE:
+        return Fault(CHANGE, f"{rng.choice(['change', 'torn'])}:{rng.integers(1, 12)}")
+    return _driver(known, rng)
+
+
+def _by_chance(known: Known, rng: np.random.Generator) -> Fault:
+    return _driver(known, rng) if rng.random() < 0.7 else Fault(MACHINE, delay_s=_moment(known, rng))
+
+
+def _driver(known: Known, rng: np.random.Generator) -> Fault:
+    return Fault(TIME, delay_s=_moment(known, rng))
+
+
+def _child(kind: str, known: Known, rng: np.random.Generator, point: str) -> Fault:
+    return Fault(kind, point, delay_s=_moment(known, rng) / 2)
+
+
+def _moment(known: Known, rng: np.random.Generator) -> float:
+    longest = known.seconds + (_CLUSTER_S if known.mode.is_cluster else 0.0)
+    return float(rng.uniform(_FIRST_S, max(longest, _FIRST_S + 1.0)))

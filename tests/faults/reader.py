@@ -1,0 +1,168 @@
+"""Somebody who reads the output again and again while it is written, and may see nothing half done."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from .content import COLUMNS, Rows
+
+# A file as it was when it was read: device, inode, size, time of the last change.
+_Key = tuple[int, int, int, int]
+_PAUSE_S = 0.02
+
+
+class Overtaken(Exception):  # noqa: N818
+    """The folder was exchanged between listing it and reading; whoever lists again sees the new one."""
+
+
+class Files:
+    """Reads files, each once while it stays as it is."""
+
+    def __init__(self) -> None:
+        self._rows: dict[_Key, Rows] = {}
+        self._views: dict[frozenset[_Key], Rows] = {}
+
+    def read(self, paths: list[str]) -> Rows:
+        keys = frozenset(self._read_file(path) for path in paths)
+        if keys not in self._views:
+            self._views[keys] = Rows.union([self._rows[key] for key in keys])
+        return self._views[keys]
+
+    def _read_file(self, path: str) -> _Key:
+        with open(path, "rb") as file:  # noqa: PTH123
+            found = os.fstat(file.fileno())
+            key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+            if key not in self._rows:
+                self._rows[key] = Rows.of(pq.read_table(file, columns=COLUMNS))
+        return key
+
+
+def list_parquet(folder: Path) -> list[str] | None:
+    """List what Parquet readers take, in one look at the folder; None where it is not there."""
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        names = os.listdir(opened)  # noqa: PTH208 - of the very folder that was opened
+        if not os.path.samestat(os.fstat(opened), os.stat(folder)):  # noqa: PTH116
+            raise Overtaken
+    finally:
+        os.close(opened)
+    return sorted(name for name in names if name.endswith(".parquet") and not name.startswith(("_", ".")))
+
+
+class FolderView:
+    """The output as readers of Parquet folders see it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = Files()
+
+    def look(self) -> Rows | None:
+        names = list_parquet(self._folder)
+        if names is None:
+            return None
+        try:
+            return self._files.read([f"{self._folder}/{name}" for name in names])
+        except FileNotFoundError as error:
+            # It is no fault of the files' if they were replaced meanwhile.
+            now = list_parquet(self._folder)
+            if now is not None and Path(str(error.filename)).name in now:
+                raise
+            raise Overtaken from None
+
+
+class DeltaView:
+    """The output as Delta's readers see it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = Files()
+
+    def look(self) -> Rows | None:
+        from deltalake import DeltaTable
+
+        if not DeltaTable.is_deltatable(str(self._folder)):
+            return None
+        return self._files.read(DeltaTable(str(self._folder)).file_uris())
+
+
+class Reader(threading.Thread):
+    """Looks at an output until it is stopped, and keeps what it should not have seen.
+
+    Parameters
+    ----------
+    look : callable
+        Returns the rows that are there, None for no output.
+    old, new : Rows
+        What is there before the job and what must be there after it.
+    is_atomic : bool
+        Whether the output is the old one until it is the new one; else it grows.
+    """
+
+    def __init__(
+        self, look: Callable[[], Rows | None], old: Rows | None, new: Rows, *, is_atomic: bool
+    ) -> None:
+        super().__init__(daemon=True)
+        self._look = look
+        self._old, self._new, self._is_atomic = old, new, is_atomic
+        self._last: Rows | None = None
+        self._ended = threading.Event()
+        self.views = self.overtaken = 0
+        self.bad: list[str] = []
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            self.check()
+            self._ended.wait(_PAUSE_S)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+    def check(self) -> None:
+        """Look once."""
+        try:
+            seen = self._look()
+        except Overtaken:
+            self.overtaken += 1
+            return
+        except Exception as error:  # whatever a reader may meet is what this is about
+            self._note(f"{type(error).__name__}: {error}")
+            return
+        self.views += 1
+        if seen is self._last and self.views > 1:
+            return
+        if reason := self._judge(seen):
+            self._note(reason)
+        self._last = seen
+
+    def _judge(self, seen: Rows | None) -> str:
+        """Say what is wrong with a view; empty if nothing is."""
+        if seen is None:
+            return "no output" if self._old is not None or self._last is not None else ""
+        if seen.doubled:
+            return f"{seen.doubled} rows twice"
+        if self._is_atomic:
+            is_new = seen.equals(self._new)
+            if not is_new and (self._old is None or not seen.equals(self._old)):
+                return f"{len(seen)} rows, neither the old nor the new"
+            if not is_new and self._last is not None and self._last.equals(self._new):
+                return "the old rows after the new ones"
+            return ""
+        if wrong := seen.wrong(self._new):
+            return f"{wrong} rows that are not the job's"
+        for before in (self._old, self._last):
+            if before is not None and (gone := seen.lost(before)):
+                return f"{gone} rows gone"
+        return ""
+
+    def _note(self, reason: str) -> None:
+        if len(self.bad) < 1000:
+            self.bad.append(reason)
