@@ -14,6 +14,7 @@ from typing import Any
 
 from jobs.benchmarks import kernel_parts, spark_parts
 from jobs.benchmarks.bench import Bench, machine_cpus
+from jobs.benchmarks.changes import measure_changes
 from jobs.benchmarks.distill_part import measure_distill
 from jobs.benchmarks.report import describe_machine, show_comparison, write_report
 from jobs.benchmarks.timing import Comparison, bind_to_cpus
@@ -39,6 +40,7 @@ parts:
   job         Parquet to Parquet on Spark, beside pandas UDFs and the job with constant vectors
   rows        the job over more rows (--growth)
   cores       the job on more cores (--cores)
+  changes     the job with a key, over lakes of which little has changed
   distill     distilling --teacher, beside model2vec
 
 example:
@@ -56,6 +58,7 @@ _PARTS: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
     "job": spark_parts.measure_job,
     "rows": spark_parts.measure_rows,
     "cores": spark_parts.measure_cores,
+    "changes": measure_changes,
     "distill": measure_distill,
 }
 

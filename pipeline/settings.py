@@ -36,9 +36,26 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    @field_validator("*")
+    @classmethod
+    def _holds_text(cls, value: Any) -> Any:
+        if not _is_text(value):
+            raise ValueError("may hold only whole characters, and no null")
+        return value
+
     def to_record(self) -> dict[str, Any]:
         """Return the settings for people and ``run.json``: values that look like secrets are masked."""
         return {key: _mask(key, value) for key, value in self.model_dump().items()}
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether all strings in a value are ones that paths, Java and Parquet can hold."""
+    if isinstance(value, dict):
+        return all(_is_text(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return all(map(_is_text, value))
+    # Half a character is also what Python makes of a byte on the command line that is no UTF-8.
+    return not isinstance(value, str) or not re.search("[\0\ud800-\udfff]", value)
 
 
 # As spark.redaction.regex, and names that object stores use.
@@ -435,6 +452,7 @@ BenchmarkPart = Literal[
     "job",
     "rows",
     "cores",
+    "changes",
     "distill",
 ]
 
