@@ -20,6 +20,24 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+# They take longest, so they come first and the others fill the cores behind them.
+SLOW_FILES = (
+    "test_processes",
+    "test_faults",
+    "test_packaging",
+    "test_parity",
+    "test_benchmark",
+    "test_secrets",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return SLOW_FILES.index(item.path.stem) if item.path.stem in SLOW_FILES else len(SLOW_FILES)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
@@ -88,6 +106,7 @@ def spark() -> Iterator[object]:
         SparkSession.builder.master("local[2]")
         .appName("lakevec tests")
         .config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "4")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.log.level", "OFF")
         .config("spark.sql.session.timeZone", "Europe/Zurich")

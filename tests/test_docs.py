@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
+from jobs.cli import main as lakevec
 from jobs.embed import main as embed
 from pipeline.settings import (
     BenchmarkSettings,
@@ -23,6 +26,7 @@ from pipeline.settings import (
     EmbedSettings,
     InspectSettings,
     Settings,
+    VerifySettings,
 )
 
 
@@ -56,7 +60,9 @@ def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) ->
     assert rows == settings_table(kind)
 
 
-@pytest.mark.parametrize("job", ["benchmark", "convert", "demo", "distill", "doctor", "embed", "inspect"])
+@pytest.mark.parametrize(
+    "job", ["benchmark", "convert", "demo", "distill", "doctor", "embed", "inspect", "verify"]
+)
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
     code = f"import sys; from jobs.cli import main; sys.exit(main(['{job}', '--help']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -69,7 +75,10 @@ def test_readme_commands_use_options_that_exist() -> None:
     readme = (ROOT / "README.md").read_text()
     known = {
         f"--{name.replace('_', '-')}"
-        for kind in (BenchmarkSettings, ConvertSettings, DistillSettings, EmbedSettings, InspectSettings)
+        for kind in (
+            *(BenchmarkSettings, ConvertSettings, DistillSettings),
+            *(EmbedSettings, InspectSettings, VerifySettings),
+        )
         for name in kind.model_fields
     }
     known |= {"--config", "--dry-run", "--verbose", "--py-files", "--master", "--properties-file", "--files"}
@@ -117,6 +126,45 @@ def test_readers_take_small_vectors_as_the_output_page_says(
         assert (np.abs(np.array(matrix, np.float32) - known) <= largest / 254 * 1.0001).all()
     half = pq.read_table("lake/half")["text_embedding"].drop_null().to_pylist()
     assert (np.abs(np.array(half) - known) <= np.abs(known) / 2048 + 1e-7).all()
+
+
+def test_readme_commands_that_go_on_run(
+    spark: Any,
+    tiny_model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_model, tmp_path / "models" / "minilm")
+    (tmp_path / "lake" / "docs").mkdir(parents=True)
+    pq.write_table(
+        pa.table({"id": [1, 2], "body": ["north", None]}), tmp_path / "lake" / "docs" / "0.parquet"
+    )
+    text = (ROOT / "README.md").read_text().split("\n## Run it again\n")[1].split("\n## ")[0]
+    [block] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    commands = [shlex.split(line) for line in block.splitlines()]
+    assert [command[1] for command in commands] == ["embed", "embed", "embed", "verify"]
+    spark.conf.set("spark.sql.shuffle.partitions", "4")
+    first = ["embed", "--model", "models/minilm", "--input", "lake/docs", "--text", "body"]
+    for words in ([*first, "--output", "lake/vectors"], *(command[1:] for command in commands)):
+        words = [str(tmp_path / word) if word.startswith("lake/") else word for word in words]
+        assert lakevec(words) == 0
+    assert "sound: 2 rows" in capsys.readouterr().out
+
+
+def test_delta_lines_run(
+    spark: Any, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"body": ["north"]}), tmp_path / "docs.parquet")
+    words = ["--model", tiny_model, "--input", str(tmp_path / "docs.parquet"), "--text", "body"]
+    assert embed([*words, "--output", str(tmp_path / "lake" / "vectors"), "--table-format", "delta"]) == 0
+    page = (ROOT / "docs" / "runs.md").read_text()
+    [lines] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    assert found["before"].num_rows == 1
 
 
 def test_unknown_job_is_told_with_the_nearest() -> None:

@@ -41,7 +41,6 @@ NAMES = [
     "t5-small",
     "t5-small/spiece.model",
     "vespa-real_tokenizer",
-    "xlm-roberta-base-rebuilt",
 ]
 
 

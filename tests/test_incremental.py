@@ -343,13 +343,13 @@ def test_second_run_is_told_to_wait(
 
 
 def test_checkpoints_stay_small(tiny_model: str, lake: Path, out: Path) -> None:
-    """Sixty waves of a file each; Spark keeps ten batches, and its list of files in one piece."""
-    for number in range(60):
+    """Thirty waves of a file each; Spark keeps ten batches, and its list of files in one piece."""
+    for number in range(30):
         put(lake / f"{number}.parquet", [str(number)])
     embed(tiny_model, lake, out, "--wave-files", "1")
     [checkpoint] = out.glob("_lakevec/*/checkpoint/*")
     for kind in ("offsets", "commits"):
-        assert len([file for file in (checkpoint / kind).iterdir() if file.name[0] != "."]) <= 25
+        assert len([file for file in (checkpoint / kind).iterdir() if file.name[0] != "."]) <= 20
     [log] = out.glob("_lakevec/*/log")
     assert len(list(log.iterdir())) <= 41
-    assert len(ids(out)) == 60
+    assert len(ids(out)) == 30

@@ -73,19 +73,12 @@ def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, 
             *[sys.executable, "-m", "jobs.embed", "--master", "local[1]"],
             *words(minilm_model, lake, tmp_path / "module"),
         ],
-        "script": [
-            sys.executable,
-            "-c",
-            "import sys; from jobs.cli import main; sys.exit(main())",
-            "embed",
-            *words(minilm_model, lake, tmp_path / "script", "--batch-rows", "77", "--master", "local[8]"),
-        ],
         "submit": [
             *submit,
             "--master",
-            "local[2]",
+            "local[8]",
             "jobs/embed.py",
-            *words(minilm_model, lake, tmp_path / "submit"),
+            *words(minilm_model, lake, tmp_path / "submit", "--batch-rows", "77"),
         ],
         "cluster": [
             *submit,
@@ -104,7 +97,7 @@ def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, 
         assert "embedded 1,600 rows" in done.stdout
         results[name] = vectors(tmp_path / name)
     assert len(results["module"]) == 1600
-    assert results["module"] == results["script"] == results["submit"] == results["cluster"]
+    assert results["module"] == results["submit"] == results["cluster"]
 
 
 def test_failure_under_spark_submit_shows_no_stack_trace(minilm_model: str, tmp_path: Path) -> None:
