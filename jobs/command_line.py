@@ -67,7 +67,7 @@ def run_job(
     Returns
     -------
     int
-        0 done, 1 failed, 2 usage or configuration.
+        0 done, 1 failed, 2 usage or configuration, 3 another run is at work.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in words

@@ -13,7 +13,6 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import os
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -21,8 +20,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from jobs.clock import Clock
 from jobs.command_line import Call, run_job
-from jobs.metrics import write_metrics
+from jobs.metrics import check_metrics, write_metrics
 from jobs.session import open_session
 from jobs.spark_sink import check_spark_sink, choose_sink, recheck_sink, write_with_spark
 from jobs.summary import effective_settings, summarize
@@ -91,7 +91,9 @@ def embed(
         Called with the name of each step of the commit that is done.
     """
     settings = call.settings
-    started = time.monotonic()
+    clock = Clock()
+    if settings.metrics is not None:
+        check_metrics(settings.metrics)
     artifact = load(settings.model)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     sink = choose_sink(settings)
@@ -132,14 +134,14 @@ def embed(
                 return
             if output is not None and sink == "direct":
                 sink = recheck_sink(spark, settings, output)
-            startup_s = time.monotonic() - started
+            clock.start_embedding()
             if output is None or sink != "direct":
                 record = _run_with_spark(
-                    spark, frame, columns, settings, artifact, startup_s, is_free=output is not None
+                    spark, frame, columns, settings, artifact, clock, is_free=output is not None
                 )
             else:
                 record = _run_directly(
-                    spark, frame, columns, settings, artifact, output, run_id, startup_s, task_type
+                    spark, frame, columns, settings, artifact, output, run_id, clock, task_type
                 )
     print(summarize(record))
     if settings.metrics is not None:
@@ -154,7 +156,7 @@ def _run_directly(
     artifact: Artifact,
     output: OutputFolder,
     run_id: str,
-    startup_s: float,
+    clock: Clock,
     task_type: type[EmbedTask] | None,
 ) -> dict[str, Any]:
     """Let tasks write, commit wave by wave, and return what there is to tell."""
@@ -165,9 +167,9 @@ def _run_directly(
 
     run: EmbedRun | KeyedRun
     if settings.key is not None:
-        run = KeyedRun(spark, settings, artifact, columns, output, run_id)
+        run = KeyedRun(spark, settings, artifact, columns, output, run_id, clock)
     else:
-        run = EmbedRun(spark, settings, artifact, columns, output, run_id, task_type)
+        run = EmbedRun(spark, settings, artifact, columns, output, run_id, clock, task_type)
     contract = Contract(
         generation="",
         fingerprint=artifact.table.fingerprint,
@@ -190,11 +192,11 @@ def _run_directly(
                 _run_waves(run, frame)
         if not output.state.rows_read and not output.state.skipped:
             raise DataError("the input has no rows", remedy="check --input; nothing was written")
-        record = run.record(startup_s=startup_s)
+        record = run.record()
         output.finish(record)
     except LakevecError as error:
         if output.is_begun and output.state.rows_read:
-            failed = {**run.record(startup_s=startup_s), "status": "failed", "error": str(error)}
+            failed = run.record(error=str(error))
             output.write_record(failed)
             if settings.metrics is not None:
                 write_metrics(failed, settings.metrics)
@@ -226,18 +228,16 @@ def _run_with_spark(
     columns: Columns,
     settings: EmbedSettings,
     artifact: Artifact,
-    startup_s: float,
+    clock: Clock,
     *,
     is_free: bool,
 ) -> dict[str, Any]:
     """Let Spark write, and return what there is to tell."""
     from jobs.progress import show_progress
 
-    started = time.monotonic()
     with show_progress(spark, "embedding"):
         record = write_with_spark(spark, frame, columns, settings, artifact.table, is_free=is_free)
-    seconds = {"startup": round(startup_s, 3), "embed": round(time.monotonic() - started, 3)}
-    return {**record, "output": without_credentials(settings.output), "seconds": seconds}
+    return {**record, "output": without_credentials(settings.output), "seconds": clock.seconds()}
 
 
 def _describe(frame: DataFrame, columns: Columns) -> None:

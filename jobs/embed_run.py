@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from jobs.clock import Clock
 from jobs.spark_sink import quoted
 from pipeline import __version__
 from pipeline.encoding.vector_types import VectorType
@@ -39,6 +39,7 @@ class EmbedRun:
     output : OutputFolder
         Begun.
     run_id : str
+    clock : Clock
     task_type : type, optional
         What runs in place of `EmbedTask`.
     """
@@ -51,6 +52,7 @@ class EmbedRun:
         columns: Columns,
         output: OutputFolder,
         run_id: str,
+        clock: Clock,
         task_type: type[EmbedTask] | None = None,
     ) -> None:
         self.spark = spark
@@ -61,7 +63,9 @@ class EmbedRun:
         self._artifact = artifact
         self.run_id = run_id
         self._task_type = task_type
-        self._started_at, self._started = datetime.now(UTC), time.monotonic()
+        self._clock = clock
+        # Asked for now: a JVM that has died tells nothing, and the record is wanted all the same.
+        self._spark_version = spark.version
         self._entries: list[FileEntry] = []
         self._waves = 0
         self._rows_read = 0
@@ -170,7 +174,7 @@ class EmbedRun:
                 "lakevec.version": __version__,
                 "lakevec.run": self.run_id,
                 "lakevec.model": self._artifact.table.fingerprint,
-                "org.apache.spark.version": self.spark.version,
+                "org.apache.spark.version": self._spark_version,
                 "org.apache.spark.sql.parquet.row.metadata": self.columns.schema.json(),
             },
             compact=VectorType(self.settings.vector_type) is not VectorType.FLOAT32,
@@ -178,13 +182,13 @@ class EmbedRun:
             sha256=self.settings.sha256,
         )
 
-    def record(self, *, startup_s: float) -> dict[str, Any]:
+    def record(self, *, error: str = "") -> dict[str, Any]:
         """Say what the run did and what the output holds now: the content of ``run.json``.
 
         Parameters
         ----------
-        startup_s : float
-            Seconds before the first row.
+        error : str, default=""
+            What ended the run before its end.
 
         Returns
         -------
@@ -193,12 +197,15 @@ class EmbedRun:
         table, state = self._artifact.table, self.output.state
         rows = [entry for entry in self._entries if not entry.is_quarantine]
         counts = sum_counts(self._entries)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         return {
             "run": self.run_id,
-            "status": "done" if self._waves else "nothing new",
+            "status": "failed" if error else "done" if self._waves else "nothing new",
+            **({"error": error} if error else {}),
+            "last_success": self.output.last_record().get("last_success") if error else now,
             "lakevec": __version__,
-            "spark": self.spark.version,
-            "started": self._started_at.isoformat(timespec="seconds"),
+            "spark": self._spark_version,
+            "started": self._clock.started_at.isoformat(timespec="seconds"),
             "model": {
                 "uri": self._artifact.uri,
                 "fingerprint": table.fingerprint,
@@ -212,10 +219,7 @@ class EmbedRun:
             "rows_quarantined": sum(entry.rows for entry in self._entries if entry.is_quarantine),
             "files": len(rows),
             "bytes": sum(entry.bytes for entry in rows),
-            "seconds": {
-                "startup": round(startup_s, 3),
-                "embed": round(time.monotonic() - self._started, 3),
-            },
+            "seconds": self._clock.seconds(),
             **({"memory": sum_memory(self._entries)} if self._entries else {}),
             "columns": {
                 column: {"embedding": name, **Counter(counts.get(column, {}))}

@@ -26,6 +26,7 @@ from pipeline.output.manifest import FileEntry
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
+    from jobs.clock import Clock
     from jobs.lake_input import Columns
     from pipeline.model.artifact import Artifact
     from pipeline.output.commit import OutputFolder
@@ -54,9 +55,10 @@ class KeyedRun(EmbedRun):
         columns: Columns,
         output: OutputFolder,
         run_id: str,
+        clock: Clock,
     ) -> None:
         _check_key(settings, columns)
-        super().__init__(spark, settings, artifact, _with_hashes(columns), output, run_id)
+        super().__init__(spark, settings, artifact, _with_hashes(columns), output, run_id, clock)
         self._key = str(settings.key)
 
     def run(self, frame: DataFrame, contract: Contract, schema: str) -> None:

@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from pipeline.errors import SetupError
+from pipeline.errors import OutputError, SetupError
+
+
+def check_metrics(path: str) -> None:
+    """Find out, before anything runs, whether metrics can be written.
+
+    Parameters
+    ----------
+    path : str
+        Local file.
+
+    Raises
+    ------
+    SetupError
+        If the library that writes it is missing.
+    OutputError
+        If there is no such folder, or it can't be written to.
+    """
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError:
+        raise SetupError(
+            "--metrics needs the library prometheus-client", remedy="pip install 'lakevec[metrics]'"
+        ) from None
+    folder = Path(path).absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(
+            f"metrics {path!r} can't be written",
+            got=f"no folder {str(folder)!r} that can be written to",
+            remedy="make it, or choose another --metrics",
+        )
 
 
 def write_metrics(record: dict[str, Any], path: str) -> None:
@@ -17,18 +49,9 @@ def write_metrics(record: dict[str, Any], path: str) -> None:
         Content of ``run.json``.
     path : str
         Local file; the collector wants its name to end with ``.prom``.
-
-    Raises
-    ------
-    SetupError
-        If the library that writes it is missing.
     """
-    try:
-        from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
-    except ImportError:
-        raise SetupError(
-            "--metrics needs the library prometheus-client", remedy="pip install 'lakevec[metrics]'"
-        ) from None
+    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
     registry = CollectorRegistry()
     labels = {"output": record["output"]}
 
@@ -40,6 +63,9 @@ def write_metrics(record: dict[str, Any], path: str) -> None:
     seconds, total = record["seconds"], record["total"]
     failed = record["status"] == "failed"
     set_gauge("last_run_success", "1 if the last run ended well, 0 if it failed", 0 if failed else 1)
+    if succeeded := record["last_success"]:
+        moment = datetime.fromisoformat(succeeded).timestamp()
+        set_gauge("last_success_timestamp_seconds", "when the last run that ended well ended", moment)
     set_gauge("last_run_start_timestamp_seconds", "when the last run began", started)
     set_gauge("last_run_duration_seconds", "how long it took, start-up included", sum(seconds.values()))
     set_gauge("last_run_rows", "rows that it wrote", record["rows"])

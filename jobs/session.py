@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,8 @@ def open_session(
         yield spark
     finally:
         pool.shutdown()
-        spark.stop()
+        with suppress(ConnectionError):  # a JVM that has died needs no stopping
+            spark.stop()
 
 
 def _start_session(

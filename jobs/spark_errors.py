@@ -36,6 +36,13 @@ def translated() -> Iterator[None]:
         yield
     except (PySparkException, Py4JError) as error:
         raise _translate(error) from error
+    except ConnectionError as error:
+        log = f"; Spark's log is {spark_log()}" if spark_log() else ""
+        raise DataError(
+            "Spark has died",
+            got=type(error).__name__,
+            remedy=f"see whether the machine has memory left, then run again{log}",
+        ) from error
 
 
 def _translate(error: PySparkException | Py4JError) -> LakevecError:

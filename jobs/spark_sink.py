@@ -118,6 +118,7 @@ _DIRECT_ONLY = (
     "table_format",
     "sha256",
     "checkpoint",
+    "metrics",
 )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as f
 
@@ -116,7 +118,8 @@ class _Waves:
             # What the wave raised is in the stream's error as text only.
             raise failure[0] if failure else error from None
         finally:
-            query.stop()
+            with suppress(PySparkException, Py4JError, ConnectionError):  # of a JVM that has died
+                query.stop()
 
     def _commit(self, wave: Wave, batch: DataFrame) -> None:
         raise NotImplementedError

@@ -39,7 +39,7 @@ from pipeline.output.delta import DeltaLog
 from pipeline.output.generation import CURRENT, NEXT, read_pointer, state_folder, write_pointer
 from pipeline.output.history import Commit, History, State
 from pipeline.output.lease import Lease
-from pipeline.output.manifest import OWN_FOLDER, FileEntry
+from pipeline.output.manifest import OWN_FOLDER, FileEntry, read_record
 from pipeline.output.staging import Staging, stagings
 from pipeline.output.switch import (
     beside,
@@ -274,6 +274,10 @@ class OutputFolder:
         self._on_step("recorded")
         if self._delta is None:
             (self._location / _SUCCESS).write_bytes(b"")
+
+    def last_record(self) -> dict[str, Any]:
+        """Return the ``run.json`` of the last run; empty where there is none that can be read."""
+        return read_record(self._location)
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write ``run.json``."""

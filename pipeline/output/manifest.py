@@ -6,6 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.location import Location
 
 # Per text column, what was seen and how often.
 Counts = dict[str, dict[str, int]]
@@ -55,6 +58,25 @@ class FileEntry:
     def from_json(cls, line: str) -> FileEntry:
         """Read an entry back from `to_json`."""
         return cls(**json.loads(line))
+
+
+def read_record(output: Location) -> dict[str, Any]:
+    """Read the ``run.json`` of an output's last run.
+
+    Parameters
+    ----------
+    output : Location
+
+    Returns
+    -------
+    dict
+        Empty where there is none that can be read.
+    """
+    try:
+        record = json.loads((output / OWN_FOLDER / "run.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def sum_counts(entries: Iterable[FileEntry]) -> Counts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from pipeline.output.contract import Contract, read_contract
 from pipeline.output.delta import DeltaLog
 from pipeline.output.generation import read_pointer, state_folder
 from pipeline.output.history import History, State
-from pipeline.output.manifest import OWN_FOLDER
+from pipeline.output.manifest import OWN_FOLDER, read_record
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,8 @@ def open_output(uri: str) -> StoredOutput:
 
 
 def _model_uri(location: Location) -> str:
-    try:
-        uri = json.loads((location / OWN_FOLDER / "run.json").read_bytes())["model"]["uri"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    model = read_record(location).get("model")
+    uri = model.get("uri") if isinstance(model, dict) else None
     return uri if isinstance(uri, str) else ""
 
 

@@ -1,0 +1,29 @@
+"""When a run began and what it spent its time on."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+
+class Clock:
+    """Two spans of a run: until the first row could be read, and from then on."""
+
+    def __init__(self) -> None:
+        self.started_at = datetime.now(UTC)
+        self._started = self._embedding = time.monotonic()
+
+    def start_embedding(self) -> None:
+        """End the first span."""
+        self._embedding = time.monotonic()
+
+    def seconds(self) -> dict[str, float]:
+        """Return both spans, in seconds.
+
+        Returns
+        -------
+        dict of str to float
+            ``startup`` and ``embed``.
+        """
+        embed = time.monotonic() - self._embedding
+        return {"startup": round(self._embedding - self._started, 3), "embed": round(embed, 3)}
