@@ -17,6 +17,8 @@ from pipeline.errors import SetupError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+# Spark's own leaves the keys of Azure's stores in event logs and on its pages.
+_SECRETS = "(?i)secret|password|passwd|token|access[._-]?key|account[._-]?key|credential"
 _CHECKOUT = str(Path(__file__).resolve().parent.parent)
 
 
@@ -61,6 +63,7 @@ def open_session(
     `udfs` is shipped, so that executors run exactly what the driver runs.
     """
     try:
+        from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
     except ImportError:
         raise SetupError(
@@ -69,12 +72,20 @@ def open_session(
         ) from None
     if (running := SparkSession.getActiveSession()) is not None:
         for key, value in conf.items():
-            running.conf.set(key, value)
+            try:
+                running.conf.set(key, value)
+            except PySparkException as error:
+                raise SetupError(
+                    f"Spark property {key!r} can't be changed",
+                    got=str(error.getCondition()),
+                    remedy="set it where this Spark is started",
+                ) from None
         yield running
         return
     pool = ThreadPoolExecutor(1)
     other_work = pool.submit(meanwhile)
-    spark = _start_session(SparkSession.builder.appName(name), master, conf, verbose=verbose)
+    redacted = {"spark.redaction.regex": _SECRETS, **conf}
+    spark = _start_session(SparkSession.builder.appName(name), master, redacted, verbose=verbose)
     try:
         other_work.result()
         _ship_code(spark)
@@ -116,22 +127,26 @@ def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
     """Start a JVM; its stderr, and that of its Python workers, goes to a file unless verbose."""
     global _log_file
     if verbose or _log_file is not None:  # a JVM that runs already keeps the stderr it was started with
-        return builder.getOrCreate()
+        try:
+            return builder.getOrCreate()
+        except Exception as error:
+            raise _no_start(error) from None
     handle, _log_file = tempfile.mkstemp(prefix="lakevec-spark-", suffix=".log")
     screen = os.dup(2)
     os.dup2(handle, 2)
     try:
         return builder.getOrCreate()
     except Exception as error:  # whatever the launcher finds
-        raise SetupError(
-            "Spark can't start",
-            got=type(error).__name__,
-            remedy=f"its log is {_log_file}; 'lakevec doctor' may help",
-        ) from None
+        raise _no_start(error) from None
     finally:
         os.dup2(screen, 2)
         os.close(screen)
         os.close(handle)
+
+
+def _no_start(error: Exception) -> SetupError:
+    log = f"its log is {_log_file}; " if _log_file else ""
+    return SetupError("Spark can't start", got=type(error).__name__, remedy=f"{log}'lakevec doctor' may help")
 
 
 def _quiet_submitted(spark: SparkSession, *, verbose: bool) -> None:

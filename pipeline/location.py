@@ -145,7 +145,12 @@ def absolute_uri(name: str) -> str:
     str
         The URI as it was, or the absolute local path.
     """
-    return name if _SCHEME.match(name) else str(Path(name).expanduser().absolute())
+    if _SCHEME.match(name):
+        return name
+    try:
+        return str(Path(name).expanduser().absolute())
+    except RuntimeError:  # of a user who is not there
+        return str(Path(name).absolute())
 
 
 def locate(name: str, *, error: type[UsageError]) -> Location:

@@ -31,7 +31,7 @@ from typing import Any
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from pipeline.errors import CommitError, OutputError
+from pipeline.errors import CommitError, LakevecError, OutputError
 from pipeline.location import Location, absolute_uri, locate, without_credentials
 from pipeline.output.checks import THREADS, check_counts, check_footers, check_total
 from pipeline.output.contract import Contract, read_contract
@@ -78,7 +78,7 @@ class OutputFolder:
         self._delta: DeltaLog | None = None
         self._full_uri = uri
         self._schema = ""
-        self._existed = self._was_begun = self._is_pending = False
+        self._existed = self._was_begun = False
         # Where rows and state go: the output itself, or what will take its place.
         self._target = self._location
         self._generation = ""
@@ -164,7 +164,7 @@ class OutputFolder:
                 self._on_step("recovered")
                 yield
             except BaseException:
-                with suppress(OSError, ArrowException):
+                with suppress(OSError, ArrowException, LakevecError):
                     self._abandon()
                 raise
             self._staging.remove()
@@ -249,10 +249,8 @@ class OutputFolder:
         else:
             before = self._history.state
             self._history.append(commit)
-            self._is_pending = True
             self._on_step("logged")
             self._apply(commit, before)
-            self._is_pending = False
         self._on_step("applied")
         check_total(self._history.state, self._uri)
         self._history.compact()
@@ -518,8 +516,15 @@ class OutputFolder:
 
     def _abandon(self) -> None:
         """Remove what this run did not commit; an output that was not there before is gone again."""
-        if self._is_pending:
-            return  # the next run moves what is staged
+        # As the disk has it: what ended the run may have come between the log and what we know of it.
+        self._history.read()
+        last = self._history.last
+        if (
+            last is not None
+            and last.run == self._run
+            and any((self._staging.folder / entry.name).exists() for entry in last.added)
+        ):
+            return  # the next run moves what is committed
         if self._staging.folder.exists():
             self._clean_staging(self._staging, grace_s=-1.0)
         if self._was_begun or self._history.state.rows_read or self._is_refresh:

@@ -42,7 +42,7 @@ def read_pointer(output: Location, name: str = CURRENT) -> str:
         return ""
     try:
         generation = json.loads(file.read_bytes())["generation"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         generation = None
     if not (isinstance(generation, str) and generation.isascii() and generation.isalnum()):
         raise OutputError(

@@ -14,16 +14,21 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipeline.errors import CommitError
 from pipeline.location import Location
-from pipeline.output.manifest import Counts, FileEntry
+from pipeline.output.manifest import Counts, FileEntry, check_name
 
 _EVERY = 20
 _T = TypeVar("_T", bound=BaseModel)
+
+
+FileName = Annotated[str, AfterValidator(check_name)]
+# A plain word, since a folder is named by it.
+RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class InputFile(BaseModel):
@@ -88,13 +93,20 @@ class Commit(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     number: int
-    run: str
+    run: RunId
     wave: Wave
     rows_read: int
     added: list[FileEntry]
-    removed: list[str] = Field(default_factory=list)
+    removed: list[FileName] = Field(default_factory=list)
     skipped: list[InputFile] = Field(default_factory=list)
     retaken: list[str] = Field(default_factory=list)
+
+    @field_validator("added")
+    @classmethod
+    def _are_ours(cls, added: list[FileEntry]) -> list[FileEntry]:
+        for entry in added:
+            check_name(entry.name)
+        return added
 
     @property
     def rows(self) -> int:
@@ -134,8 +146,8 @@ class State(BaseModel):
 
     number: int = -1
     inputs: dict[str, Wave] = Field(default_factory=dict)
-    files: dict[str, StoredFile] = Field(default_factory=dict)
-    quarantine: dict[str, StoredFile] = Field(default_factory=dict)
+    files: dict[FileName, StoredFile] = Field(default_factory=dict)
+    quarantine: dict[FileName, StoredFile] = Field(default_factory=dict)
     rows_read: int = 0
     rows_removed: int = 0
     counts: Counts = Field(default_factory=dict)
@@ -242,6 +254,8 @@ class History:
             if number != self.state.number + 1:
                 raise _broken(f"no commit {self.state.number + 1} before commit {number}")
             self.last, self.before_last = self._load(Commit, number), self.state
+            if unknown := set(self.last.removed) - {*self.state.files, *self.state.quarantine}:
+                raise _broken(f"{len(unknown)} unknown files that commit {number} removes")
             self.state = self.state.after(self.last)
 
     def append(self, commit: Commit) -> None:
@@ -281,9 +295,12 @@ class History:
     def _load(self, kind: type[_T], number: int) -> _T:
         name = _name(number, state=kind is State)
         try:
-            return kind.model_validate_json((self._log / name).read_bytes())
+            found = kind.model_validate_json((self._log / name).read_bytes())
         except (OSError, ValidationError) as error:
             raise _broken(f"{type(error).__name__} from log/{name}") from None
+        if found.number != number:  # type: ignore[attr-defined]
+            raise _broken(f"another number in log/{name}")
+        return found
 
 
 def _create(file: Location, content: bytes) -> bool:
@@ -311,7 +328,7 @@ def _name(number: int, *, state: bool = False) -> str:
 
 def _number(name: str) -> int:
     number = name.partition(".")[0]
-    if not number.isdigit():
+    if not (number.isascii() and number.isdigit()):
         raise _broken(f"the unknown file log/{name}")
     return int(number)
 

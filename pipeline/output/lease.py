@@ -141,12 +141,12 @@ class Lease:
 
     def _read(self, name: str) -> dict[str, object] | None:
         try:
-            content: dict[str, object] = json.loads((self._folder / name).read_bytes())
+            content = json.loads((self._folder / name).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
-        return content
+        return content if isinstance(content, dict) else {}
 
     def _write(self) -> None:
         try:

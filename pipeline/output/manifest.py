@@ -60,6 +60,30 @@ class FileEntry:
         return cls(**json.loads(line))
 
 
+def check_name(name: str) -> str:
+    """Make sure that a file's name can't lead out of the output, or to what is not a run's.
+
+    Parameters
+    ----------
+    name : str
+        Name of a file of rows, or of rows in quarantine, below the output.
+
+    Returns
+    -------
+    str
+        The same.
+
+    Raises
+    ------
+    ValueError
+    """
+    parts = name.removeprefix(QUARANTINE).split("/")
+    is_hidden = any(part.startswith((".", "_")) and "=" not in part for part in parts)
+    if not name.isprintable() or "\\" in name or "" in parts or is_hidden or not name.endswith(".parquet"):
+        raise ValueError("must be the name of a Parquet file below the output")
+    return name
+
+
 def read_record(output: Location) -> dict[str, Any]:
     """Read the ``run.json`` of an output's last run.
 

@@ -6,6 +6,8 @@ import json
 import time
 from collections.abc import Iterable
 
+from pyarrow import fs as pafs
+
 from pipeline.location import Location
 from pipeline.output.history import State
 
@@ -74,4 +76,5 @@ class Staging:
 
 def stagings(own: Location) -> list[Staging]:
     """List the runs that left a staging folder."""
-    return [Staging(own, info.base_name) for info in (own / "staging").list()]
+    found = (own / "staging").list()
+    return [Staging(own, info.base_name) for info in found if info.type == pafs.FileType.Directory]
