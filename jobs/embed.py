@@ -177,7 +177,11 @@ def _run_directly(
         columns=run.columns.embeddings,
         vector_type=settings.vector_type,
         max_tokens=settings.max_tokens,
-        schema_of_files={field.name: field.dataType.simpleString() for field in run.columns.schema.fields},
+        model=artifact.uri,
+        schema_of_files={
+            field.name: field.dataType.simpleString()
+            for field in (*run.columns.schema.fields, *(frame.schema[name] for name in columns.partition_by))
+        },
         partition_by=run.columns.partition_by,
         key=settings.key,
         table_format=settings.table_format,
@@ -195,7 +199,7 @@ def _run_directly(
         record = run.record()
         output.finish(record)
     except LakevecError as error:
-        if output.is_begun and output.state.rows_read:
+        if output.is_open and output.served.rows_read + output.state.rows_read:
             failed = run.record(error=str(error))
             output.write_record(failed)
             if settings.metrics is not None:

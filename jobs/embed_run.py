@@ -194,7 +194,8 @@ class EmbedRun:
         -------
         dict
         """
-        table, state = self._artifact.table, self.output.state
+        # A refresh that failed has served nobody.
+        table, state = self._artifact.table, self.output.served if error else self.output.state
         rows = [entry for entry in self._entries if not entry.is_quarantine]
         counts = sum_counts(self._entries)
         now = datetime.now(UTC).isoformat(timespec="seconds")

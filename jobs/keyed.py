@@ -39,6 +39,7 @@ _KEY, _ORDER, _ACTION, _NAME, _ROW = (f"lakevec {word}" for word in ("key", "ord
 _KEY_TYPES = (t.StringType, t.IntegralType, t.DateType, t.DecimalType, t.BinaryType)
 _MICROSECONDS = {
     "ignoreNullFields": "false",
+    "timeZone": "UTC",
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
@@ -74,7 +75,7 @@ class KeyedRun(EmbedRun):
         """
         refresh = self.settings.full_refresh
         source = self._hashed(frame)
-        if self.output.is_begun and not refresh and self.output.is_other_model(contract):
+        if self.output.is_begun and (refresh or self.output.is_other_model(contract)):
             # Every row is embedded anew, so the old ones are no help; but none may be lost.
             self._refuse_to_lose(source)
             refresh = True
@@ -101,7 +102,7 @@ class KeyedRun(EmbedRun):
             if counts["nulls"]:
                 raise DataError(
                     f"key column {self._key!r} has rows without a key",
-                    got=f"{counts['nulls']} kinds of nulls" if counts["nulls"] > 1 else "null",
+                    got="null",
                     expected="a value in every row",
                     remedy="leave those rows out in a view or table first",
                 )
@@ -133,7 +134,7 @@ class KeyedRun(EmbedRun):
         entries: list[FileEntry] = []
         if to_embed := counts["new"] + counts["changed"]:
             rows = source
-            if state.files or has_duplicates:
+            if state.files or state.quarantine or has_duplicates:
                 rows = self._rows_of(source, changes, ["new", "changed"], unique=has_duplicates)
             entries, _ = self.embed_selected(select(rows, self.columns))
             self._check(entries, to_embed)
@@ -248,20 +249,24 @@ class KeyedRun(EmbedRun):
                 t.StructField("row", t.LongType()),
             ]
         )
-        files = self.spark.createDataFrame(names, "name string").repartition(max(1, len(names)))
-        read = ReadKeys(self.output.location, (self._key, TEXT_HASH, ROW_HASH))
+        files = self.spark.createDataFrame(names, "name string").repartition(max(1, min(len(names), 10_000)))
+        read = ReadKeys(
+            self.output.location,
+            (self._key, TEXT_HASH, ROW_HASH),
+            is_text=isinstance(kind, t.StringType),
+        )
         rows = files.mapInArrow(read, schema)
         return rows.toDF("known key", "known text", "known row", _NAME, _ROW)
 
     def _refuse_to_lose(self, source: DataFrame) -> None:
-        """Refuse another model where rows would be lost whose text is not at hand any more."""
-        if self.settings.deletes == "remove":
+        """Refuse to write everything anew where rows would be lost whose text is not at hand any more."""
+        if self.settings.deletes == "remove" or self.output.key != self._key:
             return
         known = self._known(self.output.state, source.schema[_KEY].dataType)
         gone = known.join(source, known["known key"] == source[_KEY], "left_anti").count()
         if gone:
             raise DataError(
-                "another model needs the texts of all rows",
+                "writing everything anew needs the texts of all rows",
                 got=f"{gone} rows of the output whose key is gone from the input",
                 remedy="give an input that has them, or let them go with --deletes remove",
             )
@@ -269,17 +274,18 @@ class KeyedRun(EmbedRun):
     def _hashed(self, frame: DataFrame) -> DataFrame:
         """Add the hashes, the key and the order to the input's rows."""
         columns = self.columns
-        of_text = [_exact(quoted(name)) for name in (*columns.embeddings, *columns.partition_by)]
+        of_text = [self._bytes(frame, name) for name in (*columns.embeddings, *columns.partition_by)]
         plain = [name for name in columns.kept if name not in (*columns.embeddings, TEXT_HASH, ROW_HASH)]
-        of_row = [
-            _exact(quoted(name))
-            if isinstance(frame.schema[name].dataType, t.StringType | t.BinaryType)
-            else _exact(f.to_json(f.struct(quoted(name)), _MICROSECONDS))
-            for name in plain
-        ]
+        of_row = [self._bytes(frame, name) for name in plain]
         return self._ordered(frame).withColumns(
             {TEXT_HASH: _hash(of_text), ROW_HASH: _hash(of_row), _KEY: quoted(self._key)}
         )
+
+    def _bytes(self, frame: DataFrame, name: str) -> Column:
+        """Write a column's values so that equal bytes mean equal values, whatever the session's settings."""
+        if isinstance(frame.schema[name].dataType, t.StringType | t.BinaryType):
+            return _exact(quoted(name))
+        return _exact(f.to_json(f.struct(quoted(name)), _MICROSECONDS))
 
     def _ordered(self, frame: DataFrame) -> DataFrame:
         """Add what says which of two rows with one key counts."""

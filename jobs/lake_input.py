@@ -38,6 +38,10 @@ _PLAIN_TYPES = (
 )
 
 
+# Whatever Spark's own settings say: a file that it left out in silence would count as taken.
+WHOLE_FILES = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
+
+
 @dataclass(frozen=True)
 class Columns:
     """The columns of a run.
@@ -87,14 +91,16 @@ def read_input(spark: SparkSession, settings: EmbedSettings) -> DataFrame:
             raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
         return spark.read.options(**settings.option).table(settings.input[0])
     paths = [absolute_uri(path) for path in settings.input]
-    reader = spark.read.format(settings.format).options(**settings.option)
+    reader = spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES)
     try:
         return reader.load(paths)
     except (PySparkException, Py4JError):
         if settings.on_bad_file == "fail":
             raise
-        # The file that Spark takes the schema from is a damaged one; what the others agree on will do.
-        return reader.options(ignoreCorruptFiles="true", mergeSchema="true").load(paths)
+    # The file that Spark takes the schema from is a damaged one; what the others agree on will do.
+    lenient = spark.read.format(settings.format).options(**settings.option)
+    schema = lenient.options(ignoreCorruptFiles="true", mergeSchema="true").load(paths).schema
+    return reader.schema(schema).load(paths)
 
 
 def table_schema(columns: Columns, source: t.StructType) -> str:
@@ -183,6 +189,12 @@ def _check_partition_columns(
     for number, column in enumerate(partition_by):
         kind = fields[column].dataType
         is_collated = isinstance(kind, t.StringType) and not kind.isUTF8BinaryCollation()
+        if settings.table_format == "delta" and isinstance(kind, t.TimestampType | t.TimestampNTZType):
+            raise InputError(
+                f"partition column {column!r} of a Delta table",
+                got=kind.simpleString(),
+                expected="a date or a string, which read alike in every time zone",
+            )
         is_plain = isinstance(kind, _PLAIN_TYPES) and not isinstance(kind, t.BinaryType) and not is_collated
         if not is_plain or column in settings.text or column in partition_by[:number]:
             raise InputError(

@@ -56,7 +56,7 @@ def _translate(error: PySparkException | Py4JError) -> LakevecError:
         or "is not a Parquet file" in message
     ):
         file = _FILE.search(message)
-        return UnreadableFileError(file[1].rstrip(".") if file else condition)
+        return UnreadableFileError(file[1].rstrip(".") if file else condition, told=message)
     if condition.startswith("DATA_SOURCE_NOT_FOUND"):
         return InputError(
             "Spark does not know this format",

@@ -74,7 +74,7 @@ def recheck_sink(spark: SparkSession, settings: EmbedSettings, output: OutputFol
         return "direct"
     if settings.sink == "direct":
         raise OutputError("sink 'direct' can't write this output", got=reason, remedy="use --sink spark")
-    check_spark_sink(settings, None)
+    check_spark_sink(settings, output)
     output.leave()
     print(f"sink: Spark's own writer, since {reason}", flush=True)
     return "spark"

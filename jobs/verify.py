@@ -91,6 +91,9 @@ def verify(call: Call[VerifySettings]) -> None:
 
         with translated(), show_progress(spark, "verifying"):
             reports = _check_files(spark, settings, output, table)
+            problems += (
+                _find_doubles(spark, output) if not any(report["problems"] for report in reports) else []
+            )
     problems += [f"{report['name']} {problem}" for report in reports for problem in report["problems"]]
     if problems:
         for problem in problems[:_MOST_SHOWN]:
@@ -167,6 +170,23 @@ def _check_files(
         return []
     names = spark.createDataFrame(asked, "asked string").repartition(min(len(asked), 10_000))
     return [json.loads(row.report) for row in names.mapInArrow(task, REPORT_SCHEMA).collect()]
+
+
+def _find_doubles(spark: SparkSession, output: StoredOutput) -> list[str]:
+    """Find keys that stand twice, where every one must stand once."""
+    from udfs.keyed_tasks import ReadKeys
+
+    key = output.contract.key
+    if key is None or not output.state.files:
+        return []
+    kind = output.contract.schema_of_files[key]
+    names = spark.createDataFrame([(name,) for name in output.state.files], "name string")
+    read = ReadKeys(output.location, (key,), is_text=kind == "string")
+    keys = names.repartition(min(len(output.state.files), 10_000)).mapInArrow(
+        read, f"c0 {kind}, name string, row long"
+    )
+    doubles = keys.groupBy("c0").count().filter("count > 1").count()
+    return [f"{doubles} keys stand more than once"] if doubles else []
 
 
 def _praise(output: StoredOutput, reports: list[dict[str, Any]], settings: VerifySettings) -> str:

@@ -19,9 +19,10 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as f
 
 from jobs.embed_run import EmbedRun, select
+from jobs.lake_input import WHOLE_FILES
 from jobs.spark_errors import translated
 from pipeline.errors import CommitError, InputError, OutputError, SetupError, UnreadableFileError
-from pipeline.location import absolute_uri, without_credentials
+from pipeline.location import absolute_uri, is_local_path, one_name, without_credentials
 from pipeline.output.history import InputFile, Wave
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ class _Waves:
                     self._commit(wave, batch)
             except BaseException as error:
                 failure.append(error)
-                raise
+                # A plain exception, which is what Java's side can be told.
+                raise RuntimeError("a wave failed") from None
 
         for name, value in _STREAMING_CONF.items():
             self._spark.conf.set(name, value)
@@ -135,7 +137,7 @@ class _Waves:
             is_there = bool(path.getFileSystem(configuration).exists(path))
         except Exception as error:
             raise SetupError(
-                f"Spark can't keep its checkpoint at {uri!r}",
+                f"Spark can't keep its checkpoint at {without_credentials(uri)!r}",
                 got=type(error).__name__,
                 expected="a place that Spark's own file systems reach",
                 remedy="give such a folder as --checkpoint, the same one in every run",
@@ -143,7 +145,7 @@ class _Waves:
         if is_known and not is_there:
             raise CommitError(
                 f"Spark's checkpoint of input {self._wave.uri!r} is gone",
-                got=f"nothing at {uri!r}",
+                got=f"nothing at {without_credentials(uri)!r}",
                 expected="the folder that the earlier runs used",
                 remedy="restore it or give its --checkpoint; or start over with --full-refresh",
             )
@@ -161,9 +163,7 @@ class RowWaves(_Waves):
     """
 
     def __init__(self, run: EmbedRun, rows: DataFrame) -> None:
-        name = run.settings.input[0]
-        identity = hashlib.sha256(f"table {name}".encode()).hexdigest()[:12]
-        super().__init__(run, Wave(input=identity, format="table"))
+        super().__init__(run, _table_wave(run))
         self._rows = select(rows, run.columns)
 
     def run(self) -> None:
@@ -188,10 +188,12 @@ class FileWaves(_Waves):
     """
 
     def __init__(self, run: EmbedRun, path: str, schema: StructType) -> None:
-        self._uri = absolute_uri(path).rstrip("/")
+        given = absolute_uri(path).rstrip("/")
+        # Spark knows files by their paths: a local one is read by one name, whatever it was given as.
+        self._uri = one_name(given) if is_local_path(given) else given
         self._schema = schema
         uri, settings = without_credentials(self._uri), run.settings
-        identity = hashlib.sha256(f"{settings.format} {uri}".encode()).hexdigest()[:12]
+        identity = hashlib.sha256(f"{settings.format} {one_name(given)}".encode()).hexdigest()[:12]
         option = settings.to_record()["option"]
         super().__init__(run, Wave(input=identity, uri=uri, format=settings.format, option=option))
 
@@ -206,8 +208,32 @@ class FileWaves(_Waves):
             If Spark's checkpoint is not the one that the output was written with.
         """
         self._refuse_overlap()
+        known = self._run.output.state.inputs.get(self._wave.input)
+        if known is not None and not known.query:
+            raise self._taken("it was read at once before, so that new files can't be told from old ones")
         self._stream(self._list())
         self._retake()
+
+    def run_at_once(self) -> None:
+        """Commit the whole input as one wave, once.
+
+        Raises
+        ------
+        OutputError
+            If the output has its rows already.
+        """
+        if self._wave.input in self._run.output.state.inputs:
+            raise self._taken(
+                "an input that Spark can't stream, so that new rows can't be told from old ones"
+            )
+        self._refuse_overlap()
+        settings = self._settings
+        reader = self._spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES)
+        entries, rows = self._run.embed(reader.schema(self._schema).load(self._uri))
+        self._run.commit(self._wave, entries, rows_read=rows)
+
+    def _taken(self, got: str) -> OutputError:
+        return _has_rows(self._run, got)
 
     def _commit(self, wave: Wave, batch: DataFrame) -> None:
         self._embed(wave, _files(batch))
@@ -243,7 +269,15 @@ class FileWaves(_Waves):
         return bool(filesystem.exists(path) and filesystem.getFileStatus(path).isFile())
 
     def _refuse_overlap(self) -> None:
-        """Refuse an input whose files may be in the output under another input's name."""
+        """Refuse an input whose files may be in the output under another name, or be the output's own."""
+        option = {name.lower(): value.lower() for name, value in self._settings.option.items()}
+        place = f"{one_name(absolute_uri(self._settings.output))}/"
+        if option.get("recursivefilelookup") == "true" and place.startswith(_beginning(self._wave.uri)):
+            raise InputError(
+                f"input {self._wave.uri!r} holds the output",
+                got="recursiveFileLookup, which would read what was written",
+                remedy="choose an --output elsewhere",
+            )
         for known in self._run.output.state.inputs.values():
             if known.input == self._wave.input:
                 if known.option != self._wave.option:
@@ -252,6 +286,13 @@ class FileWaves(_Waves):
                         got=f"--option {self._wave.option}",
                         expected=str(known.option),
                         remedy="give those, or start over with --full-refresh",
+                    )
+                if known.uri != self._wave.uri:
+                    raise InputError(
+                        "an input was read under another name before",
+                        got=self._wave.uri,
+                        expected=known.uri,
+                        remedy="give that name, or start over with --full-refresh",
                     )
                 continue
             if not known.uri:  # a table
@@ -265,18 +306,27 @@ class FileWaves(_Waves):
                 )
 
     def _retake(self) -> None:
-        """Try files again that could not be read, if they have changed since."""
-        changed, gone = [], []
+        """Try files again that could not be read: they may have changed, or their store may be well again."""
         skipped = [file for file in self._run.output.state.skipped.values() if file.input == self._wave.input]
+        good = []
         for file in skipped:
             found = self._look_again(file.path)
-            if found is None:
-                continue
-            if (found.bytes, found.modified) != (file.bytes, file.modified):
-                changed.append(found)
-                gone.append(file.path)
-        if changed:
-            self._embed(self._wave, changed, retaken=gone)
+            if found is not None and self._is_readable(found):
+                good.append(found)
+        if good:
+            self._embed(self._wave, good, retaken=[file.path for file in good])
+
+    def _is_readable(self, file: _File) -> bool:
+        try:
+            with translated():
+                self._read_for_nothing([file])
+        except UnreadableFileError:
+            return False
+        return True
+
+    def _read_for_nothing(self, files: list[_File]) -> None:
+        """Read what the run would read, and keep nothing."""
+        select(self._read(files), self._run.columns).write.format("noop").mode("overwrite").save()
 
     def _look_again(self, path: str) -> _File | None:
         try:
@@ -307,9 +357,11 @@ class FileWaves(_Waves):
         """Read until no file fails, without embedding; return the good files and the bad ones."""
         bad = []
         while True:
-            same = [file for file in files if _comparable(file.path) == _comparable(error.path)]
-            if not same:
+            # The longest, since one file's name may be the beginning of another's.
+            named = [file for file in files if _is_named(file.path, error.told)]
+            if not named:
                 raise error
+            same = [max(named, key=lambda file: len(file.path))]
             files = [file for file in files if file not in same]
             bad += [
                 InputFile(
@@ -325,8 +377,7 @@ class FileWaves(_Waves):
                 return files, bad
             try:
                 with translated():
-                    rows = select(self._read(files), self._run.columns)
-                    rows.write.format("noop").mode("overwrite").save()
+                    self._read_for_nothing(files)
                 return files, bad
             except UnreadableFileError as another:
                 error = another
@@ -337,7 +388,7 @@ class FileWaves(_Waves):
         is_folder = not _GLOB.search(self._uri) and not self._is_file()
         if is_folder and "basePath" not in settings.option:
             reader = reader.option("basePath", self._uri)
-        return reader.load([_escape(file.path) for file in files])
+        return reader.options(**WHOLE_FILES).load([_escape(file.path) for file in files])
 
 
 def _jvm(spark: SparkSession) -> Any:
@@ -367,13 +418,35 @@ def _escape(path: str) -> str:
 
 def _beginning(uri: str) -> str:
     """Return the part of a path before its first pattern, as a folder where there is none."""
-    fixed = _GLOB.split(uri)[0]
-    return fixed if fixed != uri else f"{uri}/"
+    name = one_name(uri)
+    fixed = _GLOB.split(name)[0]
+    return fixed if fixed != name else f"{name}/"
 
 
-def _comparable(path: str) -> str:
-    """Reduce the ways in which Spark writes one path to one."""
-    return re.sub(r"^(\w+):/+", r"\1:/", unquote(path))
+def _is_named(path: str, told: str) -> bool:
+    """Say whether an error of Spark's names a file, in one of the ways in which it writes paths."""
+    bare = re.sub(r"^\w+:/*", "/", path)
+    return bare in told or bare in unquote(told)
+
+
+def _table_wave(run: EmbedRun) -> Wave:
+    """Name a table by what the catalog calls it, however it was given."""
+    name = run.settings.input[0]
+    try:
+        table = run.spark.catalog.getTable(name)
+        parts = [table.catalog or "", *(table.namespace or []), table.name]
+    except PySparkException:  # a file's path, for one, in quotes behind a format
+        parts = [name]
+    identity = ".".join(parts).lower()
+    return Wave(input=hashlib.sha256(f"table {identity}".encode()).hexdigest()[:12], format="table")
+
+
+def _has_rows(run: EmbedRun, got: str) -> OutputError:
+    return OutputError(
+        f"output {without_credentials(run.settings.output)!r} has the rows of this input",
+        got=got,
+        remedy="write everything anew with --full-refresh, or keep one row a key with --key",
+    )
 
 
 def run_row_waves(run: EmbedRun) -> bool:
@@ -397,8 +470,10 @@ def run_row_waves(run: EmbedRun) -> bool:
     options = {**limit, "maxFileAge": "36500d", **settings.option}
     try:
         rows = spark.readStream.options(**options).table(settings.input[0])
-    except PySparkException:
-        return False
+    except PySparkException as error:
+        if re.search("stream|batch", str(error), re.IGNORECASE):
+            return False
+        raise
     RowWaves(run, rows).run()
     return True
 
@@ -416,14 +491,12 @@ def run_at_once(run: EmbedRun, frame: DataFrame) -> None:
     OutputError
         If the output has its rows already.
     """
-    names = [without_credentials(absolute_uri(name)) for name in run.settings.input]
-    identity = f"{run.settings.format} {' '.join(names)}"
-    wave = Wave(input=hashlib.sha256(identity.encode()).hexdigest()[:12], format=run.settings.format)
+    if run.settings.format != "table":
+        for path in run.settings.input:
+            FileWaves(run, path, frame.schema).run_at_once()
+        return
+    wave = _table_wave(run)
     if wave.input in run.output.state.inputs:
-        raise OutputError(
-            f"output {without_credentials(run.settings.output)!r} has the rows of this input",
-            got="an input that Spark can't stream, so that new rows can't be told from old ones",
-            remedy="write everything anew with --full-refresh, or keep one row a key with --key",
-        )
+        raise _has_rows(run, "an input that Spark can't stream, so that new rows can't be told from old ones")
     entries, rows = run.embed(frame)
     run.commit(wave, entries, rows_read=rows)

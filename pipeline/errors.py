@@ -86,10 +86,12 @@ class UnreadableFileError(DataError):
     ----------
     path : str
         The file, as Spark names it.
+    told : str, default=""
+        All that Spark said; not for showing.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, told: str = "") -> None:
+        self.told = told
         super().__init__(
             "an input file can't be read",
             got=path,

@@ -6,6 +6,7 @@ The only module that decides what ``s3a://`` or ``file:`` means; everything else
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import uuid
 from dataclasses import dataclass
@@ -151,6 +152,40 @@ def absolute_uri(name: str) -> str:
         return str(Path(name).expanduser().absolute())
     except RuntimeError:  # of a user who is not there
         return str(Path(name).absolute())
+
+
+def is_local_path(uri: str) -> bool:
+    """Say whether a name that `absolute_uri` returned is a path on this machine."""
+    return uri.startswith(("/", "file:"))
+
+
+def one_name(uri: str) -> str:
+    """Return the one name of a place that has several: for comparing, and for files also for reading.
+
+    Parameters
+    ----------
+    uri : str
+        As `absolute_uri` returns it.
+
+    Returns
+    -------
+    str
+        Local paths without ``file:``, ``..`` and symbolic links; URIs without credentials, and with ``s3``
+        for Hadoop's other names of it.
+
+    Examples
+    --------
+    >>> one_name("s3a://key:secret@bucket/lake/"), one_name("file:///lake/../docs")
+    ('s3://bucket/lake', '/docs')
+    """
+    scheme, separator, rest = uri.partition("://")
+    if uri.startswith("file:"):
+        separator, uri = "", "/" + uri.removeprefix("file:").lstrip("/")
+    if not separator:
+        return os.path.realpath(uri)
+    return f"{_SCHEMES.get(scheme, scheme)}://{_USER_INFO.sub('', '://' + rest).removeprefix('://')}".rstrip(
+        "/"
+    )
 
 
 def locate(name: str, *, error: type[UsageError]) -> Location:

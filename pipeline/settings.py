@@ -225,6 +225,8 @@ class EmbedSettings(Settings):
     def _fit_together(self) -> EmbedSettings:
         if self.wave_bytes is not None and self.wave_files is not None:
             raise ValueError("wave_bytes and wave_files can't both be given")
+        if self.key is not None and self.on_bad_file == "skip":
+            raise ValueError("on_bad_file skip goes with new files, not with a key: rows would seem gone")
         if self.key is None and (self.key_order is not None or self.deletes != "keep"):
             raise ValueError("key_order and deletes need a key")
         return self

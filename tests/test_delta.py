@@ -17,7 +17,7 @@ from test_incremental import embed, other_model, put  # noqa: F401
 from test_object_storage import bucket  # noqa: F401
 
 from jobs.verify import main as verify
-from pipeline.errors import OutputError
+from pipeline.errors import CommitError, OutputError
 from pipeline.output import lease
 from pipeline.output.commit import OutputFolder
 
@@ -77,6 +77,31 @@ def test_refresh_is_one_transaction_and_time_travel_goes_behind_it(folder: Path)
     assert len(list((folder / "_lakevec").glob("*/output.json"))) == 1
 
 
+def test_table_that_others_changed_is_refused(folder: Path) -> None:
+    for run in ("r1", "r2"):
+        with a_run(folder, run, table_format="delta") as output:
+            output.commit(a_commit(output, run, [write(output, f"a-{run}", [run])]))
+    DeltaTable(str(folder)).optimize.compact()
+    with (
+        pytest.raises(CommitError, match="was changed by somebody else"),
+        a_run(folder, "r3", table_format="delta"),
+    ):
+        pass
+    assert ids(folder) == ["r1", "r2"]
+
+
+def test_killed_before_the_table_is_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(OutputFolder, "_abandon", lambda self: None)
+        patch.setattr("pipeline.output.delta.DeltaLog.create", lambda *args: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed), a_run(folder, "dead", table_format="delta"):
+            pass
+    with a_run(folder, "r1", table_format="delta") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x"])]))
+    assert ids(folder) == ["x"]
+
+
 @pytest.mark.parametrize("step", ["embedded", "applied", "delta replaced"])
 def test_killed_refresh_ends_or_goes_on(folder: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
@@ -128,6 +153,13 @@ def test_engines_read_the_table(tiny_model: str, tmp_path: Path) -> None:
     actions = pa.table(DeltaTable(str(out)).get_add_actions(flatten=True))
     assert actions["num_records"].to_pylist() == [1, 1]
     assert verify([str(out), "--sha256"]) == 0
+    other = pa.table(
+        {"id": ["x"], "text": ["north"], "day": [1], "at": pa.array([0], pa.timestamp("us", "UTC"))}
+    )
+    for file in lake.iterdir():
+        file.unlink()
+    pq.write_table(other, lake / "other.parquet")
+    embed(tiny_model, lake, out, *words, code=2)  # else no reader could make sense of the partitions
 
 
 @pytest.mark.usefixtures("spark")

@@ -135,6 +135,91 @@ def test_partition_folders_globs_files_and_days(
     assert not (tmp_path / "deep").exists()
 
 
+def test_one_input_has_one_name(
+    tiny_model: str, lake: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark: Any
+) -> None:
+    put(lake / "a.parquet", ["a"])
+    embed(tiny_model, lake, out)
+    (tmp_path / "link").symlink_to(lake)
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        f"file:{lake}",
+        f"file://{lake}/",
+        tmp_path / "x" / ".." / "lake",
+        tmp_path / "link",
+        "lake/",
+    ):
+        assert embed(tiny_model, name, out)["status"] == "nothing new"
+    assert ids(out) == ["a"]
+    spark.sql("SELECT 'a' AS id, 'north' AS text").write.mode("overwrite").saveAsTable("one_name")
+    try:
+        for name in ("one_name", "default.one_name", "ONE_NAME", "spark_catalog.default.one_name"):
+            embed(tiny_model, name, tmp_path / "table", "--format", "table")
+    finally:
+        spark.sql("DROP TABLE one_name")
+    assert ids(tmp_path / "table") == ["a"]
+
+
+def test_input_that_was_read_at_once_is_not_streamed_after(
+    tiny_model: str, lake: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(lake / "a.parquet", ["a"])
+    late = ["--option", "modifiedBefore=2100-01-01T00:00:00"]
+    embed(tiny_model, lake, out, *late)
+    embed(tiny_model, lake, out, *late, code=2)
+    embed(tiny_model, lake, out, code=2)
+    assert "was read with other options before" in capsys.readouterr().err
+    assert ids(out) == ["a"]
+
+
+def test_output_inside_a_recursive_input_is_refused(
+    tiny_model: str, lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(lake / "a.parquet", ["a"])
+    embed(tiny_model, lake, lake / "out", "--option", "recursiveFileLookup=true", code=2)
+    assert "holds the output" in capsys.readouterr().err
+
+
+def test_no_file_is_left_out_in_silence(
+    tiny_model: str, lake: Path, out: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the user's Spark is told to ignore."""
+    put(lake / "a.parquet", ["a"])
+    (lake / "b.parquet").write_bytes(b"PAR1 no parquet PAR1")
+    try:
+        embed(tiny_model, lake, out, "--conf", "spark.sql.files.ignoreCorruptFiles=true", code=1)
+    finally:
+        spark.conf.unset("spark.sql.files.ignoreCorruptFiles")
+    assert "an input file can't be read" in capsys.readouterr().err
+
+
+def test_output_behind_a_link_is_refreshed_where_it_lies(tiny_model: str, lake: Path, tmp_path: Path) -> None:
+    put(lake / "a.parquet", ["a"])
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    embed(tiny_model, lake, tmp_path / "out")
+    embed(tiny_model, lake, tmp_path / "out", "--full-refresh")
+    assert (tmp_path / "out").is_symlink()
+    assert ids(tmp_path / "real") == ["a"]
+
+
+def test_refused_run_leaves_the_record_of_the_last_one(tiny_model: str, lake: Path, out: Path) -> None:
+    put(lake / "a.parquet", ["a"])
+    before = embed(tiny_model, lake, out)
+    assert embed(tiny_model, lake, out, "--vector-type", "int8", code=2) == before
+
+
+def test_failed_probe_does_not_append_with_sparks_writer(
+    tiny_model: str, lake: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(lake / "a.parquet", ["a"])
+    embed(tiny_model, lake, out)
+    monkeypatch.setattr("udfs.shipping.is_local", lambda spark: False)
+    monkeypatch.setattr("jobs.spark_sink.probe_output", lambda spark, output: "a mount is gone")
+    embed(tiny_model, lake, out, code=2)
+    assert ids(out) == ["a"]
+
+
 def test_csv_with_options_and_text(
     tiny_model: str, lake: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,7 +380,7 @@ def test_bad_files_are_left_out_until_they_change(
     bad = {"parquet": b"PAR1 no parquet at all PAR1", "json": gzip.compress(b'{"id": "x"}' * 999)[:-20]}[form]
     good("b", "b")
     good("c", "c")
-    (lake / f"a bad %.{suffix}").write_bytes(bad)
+    (lake / f"a bad %20,.{suffix}").write_bytes(bad)
     (lake / f"d.{suffix}").write_bytes(bad)
     words = ["--format", form]
     embed(tiny_model, lake, out, *words, code=1)
@@ -305,14 +390,15 @@ def test_bad_files_are_left_out_until_they_change(
     record = embed(tiny_model, lake, out, *words)
     assert ids(out) == ["b", "c"]
     names = [Path(file["path"]).name for file in record["skipped_files"]]
-    assert sorted(names) == [f"a bad %.{suffix}", f"d.{suffix}"]
+    assert sorted(names) == [f"a bad %20,.{suffix}", f"d.{suffix}"]
     assert "left out: 2 input files that can't be read" in capsys.readouterr().out
     assert embed(tiny_model, lake, out, *words)["status"] == "nothing new"
-    good("a bad %", "a")
+    good("a bad %20,", "a")
     (lake / f"d.{suffix}").write_bytes(bad + b"other")
     record = embed(tiny_model, lake, out, *words)
     assert ids(out) == ["a", "b", "c"]
     assert [Path(file["path"]).name for file in record["skipped_files"]] == [f"d.{suffix}"]
+    assert record["rows"] == 1
     good("e", "e")
     assert embed(tiny_model, lake, out, *words)["rows"] == 1
 

@@ -126,10 +126,43 @@ def test_another_model_embeds_every_row_anew(
     embed(tiny_model, lake, out, "--key", "id")
     put(lake, [(1, "north", 1)])
     embed(other_model, lake, out, "--key", "id", code=1)
-    assert "another model needs the texts of all rows: got 1 rows" in capsys.readouterr().err
+    assert "writing everything anew needs the texts of all rows: got 1 rows" in capsys.readouterr().err
     assert read(out)[1][2] == NORTH
     embed(other_model, lake, out, "--key", "id", "--deletes", "remove")
     assert read(out) == {1: ("north", 1, [0.0, 2.0])}
+
+
+def test_full_refresh_loses_no_row_that_is_kept(tiny_model: str, lake: Path, out: Path) -> None:
+    put(lake, [(1, "north", 1), (2, "east", 2)])
+    embed(tiny_model, lake, out, "--key", "id")
+    put(lake, [(1, "north", 1)])
+    embed(tiny_model, lake, out, "--key", "id", "--full-refresh", code=1)
+    assert set(read(out)) == {1, 2}
+
+
+def test_key_may_be_the_text_and_wait_in_quarantine_alone(
+    tiny_model: str, lake: Path, out: Path, spark: Any
+) -> None:
+    words = ["--key", "text", "--on-bad-row", "quarantine", "--max-chars", "5"]
+    put(lake, [(1, "too long", 1)])
+    assert embed(tiny_model, lake, out, *words)["rows_quarantined"] == 1
+    put(lake, [(1, "too long", 1), (2, "north", 2)])
+    assert embed(tiny_model, lake, out, *words)["rows"] == 1
+    assert embed(tiny_model, lake, out, *words)["status"] == "nothing new"
+    [bad] = spark.read.parquet(str(out / "_lakevec" / "quarantine")).collect()
+    assert (bytes(bad.text), bad.lakevec_reason) == (b"too long", "text: longer than 5 characters")
+
+
+def test_another_time_zone_changes_nothing(tiny_model: str, lake: Path, out: Path, spark: Any) -> None:
+    spark.sql("SELECT 1 AS id, 'north' AS text, TIMESTAMP'2026-01-01 00:00:00' AS n").write.parquet(str(lake))
+    embed(tiny_model, lake, out, "--key", "id")
+    zone = "spark.sql.session.timeZone"
+    before = spark.conf.get(zone)
+    try:
+        record = embed(tiny_model, lake, out, "--key", "id", "--conf", f"{zone}=America/New_York")
+    finally:
+        spark.conf.set(zone, before)
+    assert record["status"] == "nothing new"
 
 
 def test_what_can_be_no_key_is_refused(
@@ -143,6 +176,8 @@ def test_what_can_be_no_key_is_refused(
     assert "is not among the columns that are written" in capsys.readouterr().err
     embed(tiny_model, lake, out, "--deletes", "remove", code=2)
     assert "key_order and deletes need a key" in capsys.readouterr().err
+    embed(tiny_model, lake, out, "--key", "id", "--on-bad-file", "skip", code=2)
+    assert "on_bad_file skip goes with new files" in capsys.readouterr().err
 
 
 def test_partitions_and_quarantine_keep_their_keys(tiny_model: str, lake: Path, out: Path) -> None:

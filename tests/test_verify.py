@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,22 @@ def test_another_model_is_refused_or_told(
     embed(tiny_model, tmp_path / "lake", tmp_path / "ids", "--keep", "id")
     assert main([str(tmp_path / "ids")]) == 0
     assert "the output does not keep its texts" in capsys.readouterr().out
+
+
+def test_key_that_stands_twice_is_found(
+    tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "lake" / "a.parquet", ["a", "b"])
+    embed(tiny_model, tmp_path / "lake", tmp_path / "out", "--key", "id")
+    [file] = (tmp_path / "out").glob("*.parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(0, "id", pa.array(["a", "a"])), file)
+    [log] = (tmp_path / "out").glob("_lakevec/*/log/*.json")
+    size = re.search(r'"bytes": (\d+)', log.read_text())
+    assert size is not None
+    log.write_text(log.read_text().replace(size[0], f'"bytes": {file.stat().st_size}'))
+    assert main([str(tmp_path / "out")]) == 1
+    assert "1 keys stand more than once" in capsys.readouterr().out
 
 
 def test_what_is_no_output_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
+from pipeline.encoding.bad_texts import as_strings
 from pipeline.location import Location
 from pipeline.output.sink import FileLayout, TaskFiles
 from udfs.embed_task import entry_batch, file_stem
@@ -28,10 +29,13 @@ class ReadKeys:
         The output.
     columns : tuple of str
         The columns to read; behind them come the file's name and the row's place in it.
+    is_text : bool, default=False
+        Whether the first column holds strings; in quarantine they are bytes.
     """
 
     output: Location
     columns: tuple[str, ...]
+    is_text: bool = False
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Read the columns of all files.
@@ -53,7 +57,13 @@ class ReadKeys:
                 for part in _scan(self.output / name, numbered):
                     rows = np.arange(row, row + part.num_rows)
                     row += part.num_rows
-                    arrays = [*part.columns, pa.array([name] * part.num_rows, pa.string()), pa.array(rows)]
+                    first = as_strings(part.column(0)) if self.is_text else part.column(0)
+                    arrays = [
+                        first,
+                        *part.columns[1:],
+                        pa.array([name] * part.num_rows, pa.string()),
+                        pa.array(rows),
+                    ]
                     yield pa.RecordBatch.from_arrays(arrays, names=[*numbered, "name", "row"])
 
 

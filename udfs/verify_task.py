@@ -14,7 +14,6 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from pipeline.encoding.bad_texts import as_strings
-from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.vector_types import SCALE_SUFFIX, VectorType, to_columns
 from pipeline.location import Location
 from udfs.node_table import NodeTable
@@ -142,13 +141,11 @@ class VerifyTask:
             # A bad text may have been given no vector.
             is_embedded = np.asarray(stored.is_valid())
             texts = as_strings(rows.column(column)).filter(pa.array(is_embedded))
-            again = self._encode(encoder, texts, name)
+            again = to_columns(encoder.encode(texts), name, self.vector_type)
             report.sampled += len(texts)
-            if _bits(stored.filter(pa.array(is_embedded))) != _bits(again):
+            here = rows.filter(pa.array(is_embedded))
+            if any(_bits(here.column(column)) != _bits(array) for column, array in again.items()):
                 report.problems.append(f"holds vectors in column {name!r} that are not those of their texts")
-
-    def _encode(self, encoder: Encoder, texts: pa.Array, name: str) -> pa.Array:
-        return to_columns(encoder.encode(texts), name, self.vector_type)[name]
 
 
 class _Report:
@@ -179,8 +176,10 @@ def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
     return ""
 
 
-def _bits(vectors: pa.Array) -> bytes:
-    return bytes(vectors.flatten().to_numpy(zero_copy_only=False).tobytes())
+def _bits(values: pa.Array) -> bytes:
+    """Return the bytes of vectors, or of their scales."""
+    flat = values.flatten() if pa.types.is_list(values.type) else values
+    return bytes(flat.to_numpy(zero_copy_only=False).tobytes())
 
 
 def _sha256(stream: pa.NativeFile) -> str:

@@ -22,10 +22,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from pyarrow import ArrowException
@@ -37,7 +39,7 @@ from pipeline.output.checks import THREADS, check_counts, check_footers, check_t
 from pipeline.output.contract import Contract, read_contract
 from pipeline.output.delta import DeltaLog
 from pipeline.output.generation import CURRENT, NEXT, read_pointer, state_folder, write_pointer
-from pipeline.output.history import Commit, History, State
+from pipeline.output.history import NO_LINKS, Commit, History, State
 from pipeline.output.lease import Lease
 from pipeline.output.manifest import OWN_FOLDER, FileEntry, read_record
 from pipeline.output.staging import Staging, stagings
@@ -46,8 +48,6 @@ from pipeline.output.switch import (
     check_can_switch,
     clean_switch,
     finish_switch,
-    is_refresh,
-    mark_refresh,
     switch,
 )
 
@@ -70,7 +70,7 @@ class OutputFolder:
 
     def __init__(self, uri: str, run_id: str, *, on_step: Callable[[str], None] = lambda step: None) -> None:
         self._uri = without_credentials(uri)
-        self._location = locate(uri, error=OutputError)
+        self._location = _followed(locate(uri, error=OutputError))
         self._own = self._location / OWN_FOLDER
         self._run = run_id
         self._on_step = on_step
@@ -78,7 +78,11 @@ class OutputFolder:
         self._delta: DeltaLog | None = None
         self._full_uri = uri
         self._schema = ""
-        self._existed = self._was_begun = False
+        self._existed = self._was_begun = self._made_delta = False
+        # Whether `begin` has found the run fit to write.
+        self.is_open = False
+        # What readers see while a refresh is building something else.
+        self.served = State()
         # Where rows and state go: the output itself, or what will take its place.
         self._target = self._location
         self._generation = ""
@@ -109,7 +113,9 @@ class OutputFolder:
     @property
     def checkpoint(self) -> str:
         """Folder for Spark's checkpoints, as a URI without credentials."""
-        root = _CREDENTIALS.sub("://", absolute_uri(self._full_uri).partition("?")[0]).rstrip("/")
+        root = self._location.path
+        if not self._location.is_local:
+            root = _CREDENTIALS.sub("://", absolute_uri(self._full_uri).partition("?")[0]).rstrip("/")
         if self._target is not self._location:
             root = f"{root.rpartition('/')[0]}/{self._target.name}"
         return f"{root}/{OWN_FOLDER}/{self._generation}/checkpoint"
@@ -158,14 +164,18 @@ class OutputFolder:
             If another run holds the lease.
         """
         with self._lease:
+            self._was_begun = self.is_begun  # as it is now that nobody else can begin it
             self._on_step("leased")
             try:
                 self._recover(grace_s)
+                self.served = self._history.state
                 self._on_step("recovered")
                 yield
-            except BaseException:
+            except BaseException as error:
                 with suppress(OSError, ArrowException, LakevecError):
                     self._abandon()
+                if isinstance(error, OSError | ArrowException) and not isinstance(error, ConnectionError):
+                    raise self._no_write(error) from error
                 raise
             self._staging.remove()
 
@@ -173,6 +183,11 @@ class OutputFolder:
         """Say whether a run differs from those before in nothing but what its vectors are."""
         known = read_contract(self._state_folder(read_pointer(self._target)))
         return known.is_other_model(contract)
+
+    @property
+    def key(self) -> str | None:
+        """Column of which an output that is begun holds every value once."""
+        return read_contract(self._state_folder(read_pointer(self._location))).key
 
     def check_can_rewrite(self) -> None:
         """Refuse to replace some of an output's files where that can't be done in one step.
@@ -188,6 +203,8 @@ class OutputFolder:
                 expected="--table-format delta there, or a local or mounted file system",
                 remedy="write a new --output as such",
             )
+        if self._delta is None:
+            check_can_switch(self._location, self._uri, "replacing rows")
 
     def begin(self, contract: Contract, schema: str, *, refresh: bool = False) -> None:
         """Open the output for waves that keep to the contract.
@@ -215,13 +232,11 @@ class OutputFolder:
             self._start_generation(contract)
         self._history = History(self._state_folder(self._generation))
         self._history.read()
-        if contract.table_format == "delta":
-            self._open_delta()
-            assert self._delta is not None  # noqa: S101
-            if not self._delta.exists():
-                self._delta.create(schema, contract.partition_by)
         if not self._is_refresh:
             write_pointer(self._target, self._generation)
+        if contract.table_format == "delta":
+            self._begin_delta(contract, schema)
+        self.is_open = True
         self._on_step("begun")
 
     def commit(self, commit: Commit) -> None:
@@ -251,6 +266,8 @@ class OutputFolder:
             self._history.append(commit)
             self._on_step("logged")
             self._apply(commit, before)
+        if not self._is_refresh:
+            self.served = self._history.state
         self._on_step("applied")
         check_total(self._history.state, self._uri)
         self._history.compact()
@@ -267,6 +284,7 @@ class OutputFolder:
         if self._is_refresh:
             self._lease.check()
             self._switch()
+            self.served = self._history.state
             self._on_step("switched")
         self.write_record(record)
         self._on_step("recorded")
@@ -281,6 +299,14 @@ class OutputFolder:
         """Write ``run.json``."""
         content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         (self._own / "run.json").write_whole(content.encode())
+
+    def _no_write(self, error: Exception) -> CommitError:
+        reason = error.strerror if isinstance(error, OSError) else None
+        return CommitError(
+            f"can't read or write output {self._uri!r}",
+            got=f"{type(error).__name__}{f', {reason}' if reason else ''}",
+            remedy="check its permissions and free space, then run again; what is committed stays",
+        )
 
     def leave(self) -> None:
         """Give up an output that nothing was written to, so that somebody else can write it."""
@@ -299,7 +325,7 @@ class OutputFolder:
             )
 
     def _begin_refresh(self, contract: Contract) -> None:
-        """Go on with a refresh of the same kind that was cut off, or begin one."""
+        """Begin a generation that no reader sees; one that was cut off is not worth its sources' changes."""
         current = read_contract(self._state_folder(read_pointer(self._target)))
         is_delta = "delta" in (current.table_format, contract.table_format)
         if current.table_format != contract.table_format or (
@@ -312,41 +338,32 @@ class OutputFolder:
                 remedy="choose another --output",
             )
         self._is_refresh = True
-        if contract.table_format == "delta":
-            unfinished = read_pointer(self._target, NEXT)
-            folder = self._state_folder(unfinished)
-        else:
+        if not is_delta:
             check_can_switch(self._location, self._uri, "--full-refresh")
             self._target = beside(self._location, "next")
-            unfinished = read_pointer(self._target) if is_refresh(self._target) else ""
-            folder = self._state_folder(unfinished)
-        if unfinished and (folder / "output.json").exists():
-            self._generation = unfinished
-            if not list(read_contract(folder).differences(contract)):
-                return
-        self._drop_refresh(folder if unfinished else None)
-        if contract.table_format != "delta":
-            mark_refresh(self._target)
         self._start_generation(contract)
-        is_delta = contract.table_format == "delta"
         write_pointer(self._target, self._generation, NEXT if is_delta else CURRENT)
-
-    def _drop_refresh(self, folder: Location | None) -> None:
-        """Remove a refresh that nobody goes on with; no reader knows its files."""
-        if self._target is not self._location:
-            self._target.delete()
-        elif folder is not None:
-            history = History(folder)
-            history.read()
-            for name in (*history.state.files, *history.state.quarantine):
-                (self._location / name).delete()
-            folder.delete()
 
     def _start_generation(self, contract: Contract) -> None:
         self._generation = uuid.uuid4().hex[:12]
         contract.model_copy(update={"generation": self._generation}).write(
             self._state_folder(self._generation)
         )
+
+    def _begin_delta(self, contract: Contract, schema: str) -> None:
+        """Make the table, or make sure that nobody else has changed it."""
+        self._open_delta()
+        assert self._delta is not None  # noqa: S101
+        if not self._delta.exists():
+            self._delta.create(schema, contract.partition_by)
+            self._made_delta = True
+        elif not self._is_refresh and self._delta.files() != set(self._history.state.files):
+            raise CommitError(
+                f"Delta table {self._uri!r} was changed by somebody else",
+                got="files in Delta's log that no run wrote, or the other way round",
+                expected="the files of lakevec's own runs; OPTIMIZE rewrites them, VACUUM is fine",
+                remedy="restore the table's version, or write everything anew with --full-refresh",
+            )
 
     def _open_delta(self) -> None:
         self._delta = DeltaLog(self._full_uri, self._location, self._generation)
@@ -467,7 +484,6 @@ class OutputFolder:
             self._history = History(self._state_folder(self._generation))
             self._history.read()
             self._finish_last(self._history)
-            self._recover_refresh()
         for staging in stagings(self._own):
             self._clean_staging(staging, grace_s)
         self._staging.begin()
@@ -477,24 +493,22 @@ class OutputFolder:
         if history.last is not None:
             self._apply(history.last, history.before_last)
 
-    def _recover_refresh(self) -> None:
-        """Move what the last commit of a refresh in the making left in the staging folder."""
-        successor = beside(self._location, "next")
-        if self._delta is not None or not is_refresh(successor):
-            return
-        self._target = successor
-        if generation := read_pointer(self._target):
-            history = History(self._state_folder(generation))
-            history.read()
-            self._finish_last(history)
-        self._target = self._location
-
     def _recover_delta_refresh(self) -> None:
-        """End a refresh whose transaction is in Delta's log: it has happened."""
+        """End a refresh whose transaction is in Delta's log: it has happened. Forget any other."""
         following = read_pointer(self._target, NEXT)
-        if following and DeltaLog(self._full_uri, self._location, following).version() is not None:
+        if not following:
+            return
+        if DeltaLog(self._full_uri, self._location, following).version() is not None:
             self._generation = following
             self._end_delta_refresh()
+            return
+        folder = self._state_folder(following)
+        history = History(folder)
+        history.read()
+        (self._own / NEXT).delete()
+        for name in (*history.state.files, *history.state.quarantine):
+            (self._location / name).delete()
+        folder.delete()
 
     def _clean_staging(self, staging: Staging, grace_s: float) -> None:
         """Remove what a run staged, or left among Delta's files, once its tasks can't be alive."""
@@ -503,7 +517,7 @@ class OutputFolder:
         if staging.age_s < grace_s:
             return
         if self._delta is not None:
-            staging.remove_strays(self._location)
+            staging.remove_strays(self._location, self._all_states())
         staging.remove()
 
     def _all_states(self) -> Iterator[State]:
@@ -530,7 +544,7 @@ class OutputFolder:
         if self._was_begun or self._history.state.rows_read or self._is_refresh:
             return
         is_ours = not self._existed
-        if self._delta is not None:
+        if self._made_delta:
             (self._location / "_delta_log").delete()
         for info in self._own.list():
             if info.base_name != "lease":
@@ -541,6 +555,16 @@ class OutputFolder:
                 folder.delete()
 
 
+def _followed(location: Location) -> Location:
+    """Follow symbolic links, so that what lies beside the output lies on its disk."""
+    return replace(location, path=os.path.realpath(location.path)) if location.is_local else location
+
+
 def _link(source: Location, target: Location) -> None:
     target.filesystem.create_dir(target.parent.path, recursive=True)
-    os.link(source.path, target.path)
+    try:
+        os.link(source.path, target.path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(source.path, target.path)

@@ -20,6 +20,8 @@ class Contract(BaseModel):
     ----------
     generation : str
         Name of this life of the output; a full refresh begins another one.
+    model : str, default=""
+        Where the first run found its model.
     fingerprint : str
         The model's.
     dimensions : int
@@ -44,6 +46,7 @@ class Contract(BaseModel):
 
     format: Literal[1] = 1
     generation: str
+    model: str = ""
     fingerprint: str
     dimensions: int
     columns: dict[str, str]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
 
 from pipeline.errors import CommitError, SetupError
-from pipeline.location import Location, absolute_uri
+from pipeline.location import Location, absolute_uri, is_local_path, one_name
 from pipeline.output.history import Commit, State
 from pipeline.output.partitions import partition_values
 
@@ -203,6 +204,8 @@ def _for_deltalake(uri: str) -> tuple[str, dict[str, str]]:
     'eu-west-1'
     """
     absolute = absolute_uri(uri)
+    if is_local_path(absolute):
+        return Path(one_name(absolute)).as_uri(), {}
     parts = urlsplit(absolute)
     if not parts.netloc or parts.scheme not in ("s3", "s3a", "s3n"):
         return absolute, {}

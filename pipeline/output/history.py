@@ -11,6 +11,8 @@ older goes, so the log is as long after ten thousand runs as after fifty.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import uuid
 from collections import Counter
@@ -23,6 +25,8 @@ from pipeline.location import Location
 from pipeline.output.manifest import Counts, FileEntry, check_name
 
 _EVERY = 20
+# What file systems say that know no hard links.
+NO_LINKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMLINK)
 _T = TypeVar("_T", bound=BaseModel)
 
 
@@ -317,8 +321,15 @@ def _create(file: Location, content: bytes) -> bool:
         os.link(beside.path, file.path)
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if file.exists():
+            return False
+        file.write_whole(content)
     finally:
-        beside.delete()
+        with contextlib.suppress(OSError):
+            beside.delete()
     return True
 
 

@@ -169,8 +169,8 @@ class Lease:
     def _release(self) -> None:
         with contextlib.suppress(OSError, ArrowException):
             self.claim.delete()
-            if not self._folder.list():
-                self._folder.delete()
+            if self._folder.is_local:  # a folder that holds another's claim by now stays
+                Path(self._folder.path).rmdir()
 
 
 def _describe_process() -> dict[str, object]:

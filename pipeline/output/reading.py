@@ -13,7 +13,7 @@ from pipeline.output.contract import Contract, read_contract
 from pipeline.output.delta import DeltaLog
 from pipeline.output.generation import read_pointer, state_folder
 from pipeline.output.history import History, State
-from pipeline.output.manifest import OWN_FOLDER, read_record
+from pipeline.output.manifest import OWN_FOLDER
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class StoredOutput:
     state : State
         Files, rows, counts.
     model_uri : str
-        Where the last run found its model; empty if unknown.
+        Where the first run found its model; empty if unknown.
     delta : DeltaLog or None
         Where it is a Delta table.
     """
@@ -97,13 +97,7 @@ def open_output(uri: str) -> StoredOutput:
     history = History(folder)
     history.read()
     delta = DeltaLog(uri, location, generation) if contract.table_format == "delta" else None
-    return StoredOutput(shown, location, contract, history.state, _model_uri(location), delta)
-
-
-def _model_uri(location: Location) -> str:
-    model = read_record(location).get("model")
-    uri = model.get("uri") if isinstance(model, dict) else None
-    return uri if isinstance(uri, str) else ""
+    return StoredOutput(shown, location, contract, history.state, contract.model, delta)
 
 
 def _is_hidden(name: str) -> bool:

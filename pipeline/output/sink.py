@@ -22,6 +22,7 @@ _ROW_GROUP_BYTES = 64 << 20
 # Of all open files together: rows that wait for their row group, and files that wait for rows.
 _WAITING_BYTES = 128 << 20
 _OPEN_FILES = 32
+_SPARK_SCHEMA = "org.apache.spark.sql.parquet.row.metadata"
 
 
 @dataclass(frozen=True)
@@ -231,9 +232,12 @@ class _File:
         floats = [path for path in embeddings if path not in integers]
         is_compact = self._layout.compact
         codecs = dict.fromkeys(others, self._layout.compression.upper())
+        metadata = dict(self._layout.metadata)
+        if len(vectors) < len(self._layout.embedding_columns):
+            metadata.pop(_SPARK_SCHEMA, None)  # it tells of vectors
         return pq.ParquetWriter(
             into,
-            schema.with_metadata(self._layout.metadata),
+            schema.with_metadata(metadata),
             compression=codecs | dict.fromkeys(embeddings, "ZSTD") if is_compact else codecs,
             use_byte_stream_split=floats if is_compact else False,
             use_dictionary=others + integers,

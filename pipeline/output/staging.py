@@ -65,9 +65,18 @@ class Staging:
         ]
         note.write_whole(json.dumps(names).encode())
 
-    def remove_strays(self, output: Location) -> None:
-        """Remove the run's files that were written in place and never committed."""
+    def remove_strays(self, output: Location, states: Iterable[State]) -> None:
+        """Remove the run's files that were written in place and never committed.
+
+        Parameters
+        ----------
+        output : Location
+        states : iterable of State
+            All that the output holds, none of which is removed.
+        """
         committed = set(json.loads((self.folder / _COMMITTED).read_bytes()))
+        for state in states:
+            committed |= {*state.files, *state.quarantine}
         for info in output.list(recursive=True):
             name = info.path.removeprefix(f"{output.path}/")
             if self.run in info.base_name and name.endswith(".parquet") and name not in committed:

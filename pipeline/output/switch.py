@@ -12,30 +12,24 @@ import contextlib
 import ctypes
 import errno
 import os
+from pathlib import Path
+
+from pyarrow.fs import FileType
 
 from pipeline.errors import OutputError
 from pipeline.location import Location
+from pipeline.output.generation import CURRENT
 from pipeline.output.manifest import OWN_FOLDER
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _READY = f"{OWN_FOLDER}/ready"
-_REFRESH = f"{OWN_FOLDER}/refresh"
+_CURRENT = f"{OWN_FOLDER}/{CURRENT}"
 
 
 def beside(output: Location, word: str) -> Location:
     """Return the place beside an output where its successor or predecessor lies."""
     return output.parent / f".{output.name}.lakevec-{word}"
-
-
-def mark_refresh(place: Location) -> None:
-    """Say of a folder that it is an output in the making, worth to be gone on with."""
-    (place / _REFRESH).write_whole(b"")
-
-
-def is_refresh(place: Location) -> bool:
-    """Say whether a folder is an output in the making."""
-    return (place / _REFRESH).exists()
 
 
 def switch(output: Location) -> None:
@@ -62,26 +56,28 @@ def finish_switch(output: Location) -> None:
     ----------
     output : Location
     """
-    if output.exists():
-        return
     successor, predecessor = beside(output, "next"), beside(output, "old")
-    with contextlib.suppress(FileNotFoundError):
-        if (successor / _READY).exists():
-            output.filesystem.move(successor.path, output.path)
-        elif predecessor.exists():
-            output.filesystem.move(predecessor.path, output.path)
+    if (output / _CURRENT).exists() or not output.can_rename_folders:
+        return
+    if output.type() == FileType.File or {info.base_name for info in output.list()} - {OWN_FOLDER}:
+        return  # somebody else's
+    waiting = [place for place in (successor, predecessor) if place.exists()]
+    if successor in waiting and not (successor / _READY).exists():
+        waiting.remove(successor)
+    if waiting:
+        output.delete()  # a folder that somebody made in the gap, without a row in it
+        with contextlib.suppress(FileNotFoundError):
+            output.filesystem.move(waiting[0].path, output.path)
 
 
 def clean_switch(output: Location) -> None:
-    """Remove what an earlier switch or rewrite left beside an output; a refresh in the making stays.
+    """Remove what a switch, or a run that was building a successor, left beside an output.
 
     Parameters
     ----------
     output : Location
     """
-    if not output.can_rename_folders:
-        return
-    if (output / _READY).exists() or not is_refresh(beside(output, "next")):
+    if output.can_rename_folders and (output / _CURRENT).exists():
         _tidy(output)
 
 
@@ -100,11 +96,16 @@ def check_can_switch(output: Location, uri: str, wish: str) -> None:
     ------
     OutputError
     """
+    got = ""
     if not output.can_rename_folders:
+        got = "an object store, which has no step that replaces a folder"
+    elif output.is_local and _device(output) != _device(output.parent):
+        got = "a mount point, which nothing beside it can replace"
+    if got:
         raise OutputError(
             f"{wish} can't be done on output {uri!r}",
-            got="an object store, which has no step that replaces a folder",
-            expected="--table-format delta there, or a file system that renames folders",
+            got=got,
+            expected="--table-format delta there, or a folder that can be renamed",
             remedy="or embed into a new --output",
         )
 
@@ -112,8 +113,11 @@ def check_can_switch(output: Location, uri: str, wish: str) -> None:
 def _tidy(output: Location) -> None:
     beside(output, "next").delete()
     beside(output, "old").delete()
-    (output / _REFRESH).delete()
     (output / _READY).delete()
+
+
+def _device(folder: Location) -> int:
+    return Path(folder.path).stat().st_dev if folder.exists() else -1
 
 
 def _exchange(one: Location, other: Location) -> bool:
