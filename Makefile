@@ -6,7 +6,7 @@ PIP    := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 SETUP  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format benchmark dist clean
+.PHONY: help setup demo test check format benchmark faults dist clean
 
 help: ## show these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -31,6 +31,9 @@ format: $(VENV)/.dev ## rewrite the code in the house style
 benchmark: $(VENV)/.dev ## kernel and job beside their peers, into ./bench; options as BENCHMARK="..."
 	test -d demo/model || $(BIN)/lakevec demo
 	$(BIN)/lakevec benchmark --model demo/model --output bench $(BENCHMARK)
+
+faults: $(VENV)/.dev ## kill the job in every way and compare every row, half an hour; options as FAULTS="..."
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 dist: $(VENV)/.dev ## a wheel, and the same as lakevec.zip for --py-files
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -1,12 +1,15 @@
 """The job, killing itself at a given point: ``python -m tests.faults.driver TRACE POINT WORDS``.
 
 A point is the n-th time that something happens, such as ``moved:3``: a step of the commit is done, or
-``change:n``, the driver is about to change a file, or ``torn:n``, it is half way through that change. All
-that happens is noted in the file TRACE, so that a run which nobody kills tells which points there are.
+``change:n``, the driver is about to change a file, or ``torn:n``, it is half way through that change. At
+``failed:n`` nobody dies, but the change fails as on a bad disk; at ``late:n`` it fails although it is done,
+as when a store's answer is lost. All that happens is noted in the file TRACE, so that a run which nobody
+kills tells which points there are.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -39,12 +42,17 @@ class Points:
         self._pass(name)
 
     def change(self, what: str, do: Callable[[], Any], do_half: Callable[[], Any]) -> Any:
-        """Do something that changes a file; die before it or half way through it if that is the point."""
+        """Do something that changes a file, unless the point says otherwise."""
         number = self._pass("change", what)
         if self._fatal == f"torn:{number}":
             do_half()
             _die()
-        return do()
+        if self._fatal == f"failed:{number}":
+            raise OSError(errno.EIO, "failed")
+        done = do()
+        if self._fatal == f"late:{number}":
+            raise OSError(errno.EIO, "failed, or so it seems")
+        return done
 
     def _pass(self, name: str, what: str = "") -> int:
         with self._lock:
@@ -88,7 +96,9 @@ def watch_changes(points: Points) -> None:
 
 
 def _delete_half(place: Location) -> None:
-    """Remove every other file of a folder."""
+    """Remove every other file of a folder; half a file can't be removed."""
+    if place.type() != pafs.FileType.Directory:
+        return
     files = [info.path for info in place.list(recursive=True) if info.type == pafs.FileType.File]
     for path in sorted(files)[::2]:
         place.filesystem.delete_file(path)

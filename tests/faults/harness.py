@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 import time
 import uuid
@@ -76,7 +77,8 @@ class Outcome:
         found += "" if self.is_done else ", never done"
         found += f", bad views: {'; '.join(sorted(set(self.bad))[:3])}" if self.bad else ""
         found += f", left: {', '.join(self.left[:4])}" if self.left else ""
-        return f"{self.case.mode}: {what}: {self.kills} kills, {self.reruns} reruns, {found} ({self.seconds:.0f} s)"
+        counts = f"{self.kills} kills, {self.reruns} reruns"
+        return f"{self.case.mode}: {what}: {counts}, {found} ({self.seconds:.0f} s)"
 
 
 class Harness:
@@ -162,9 +164,11 @@ class _Trial:
         if self._case.faults and is_done:
             self._outcome.is_done = True
             return
-        while not self._outcome.is_done and self._outcome.reruns <= _RERUNS:
-            self._outcome.reruns += 1
+        for _ in range(_RERUNS):
+            if self._outcome.is_done:
+                break
             self._outcome.is_done = self._start(output, "none").wait(LONGEST_RUN_S) == 0
+            self._outcome.reruns += len(self._case.faults) > 0
 
     def _strike(self, fault: Fault, output: Path) -> bool:
         """Start a run and let a fault come over it; say whether it was done nevertheless."""
@@ -177,7 +181,7 @@ class _Trial:
             self._disk.leave(_BIG_DISK)
         return code == 0
 
-    def _start(self, output: Path, point: str):
+    def _start(self, output: Path, point: str) -> subprocess.Popen[bytes]:
         self._runs += 1
         scratch = self._folder / f"run-{self._runs}"
         return self._workshop.start(self._mode, output, scratch, point=point, marker=self._marker)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import cycle, islice, zip_longest
 
 import numpy as np
 
@@ -48,17 +49,31 @@ def plan(known: dict[str, Known], kills: int, *, has_disks: bool, seed: int = 0)
     """
     rng = np.random.default_rng(seed)
     by_mode = [list(_cases(one, rng, has_disks=has_disks)) for one in known.values()]
-    # One of each mode in turn, so that a small number has some of everything.
-    cases = [case for turn in zip_longest(*by_mode) for case in turn if case is not None]
-    chosen: list[Case] = []
-    left = kills
-    while left > 0:
-        if not cases:
-            cases = [Case(one.mode.name, (_by_chance(one, rng),)) for one in known.values()]
-        case = cases.pop(0)
-        chosen.append(case)
-        left -= len(case.faults)
-    return chosen
+    # One of each mode in turn, and every step before the second time of any: little has some of everything.
+    cases = _varied([case for turn in zip_longest(*by_mode) for case in turn if case is not None])
+    chosen = []
+    while cases and kills > 0:
+        chosen.append(cases.pop(0))
+        kills -= len(chosen[-1].faults)
+    return chosen + plan_by_chance(known, kills, seed=seed)
+
+
+def plan_by_chance(known: dict[str, Known], kills: int, *, seed: int) -> list[Case]:
+    """Choose drivers and machines that die at any time, in one mode after the other."""
+    rng = np.random.default_rng(seed)
+    modes = islice(cycle(known.values()), max(kills, 0))
+    return [Case(one.mode.name, (_by_chance(one, rng),)) for one in modes]
+
+
+def _varied(cases: list[Case]) -> list[Case]:
+    """Let cases that strike at what was not struck yet come first."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for case in cases:
+        what = str(case.faults[0]).partition(":")[0].partition(" after ")[0] if case.faults else ""
+        ranked.append((seen[what], case))
+        seen[what] += 1
+    return [case for _, case in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _cases(known: Known, rng: np.random.Generator, *, has_disks: bool) -> Iterator[Case]:
@@ -85,8 +100,8 @@ def _cases(known: Known, rng: np.random.Generator, *, has_disks: bool) -> Iterat
     must += [_child(WORKER, known, rng, "writing"), _child(JVM, known, rng, "")]
     for index in rng.permutation(len(must)):
         fault = must[index]
-        # Every second time the run that must put things right is killed as well.
-        again = [_again(known, rng)] if index % 2 else []
+        # The run that must put things right is killed as well, never, once or twice.
+        again = [_again(known, rng) for _ in range(index % 3)]
         yield Case(name, (fault, *again))
     if has_disks:
         for share in rng.uniform(0.0, 0.9, 2):

@@ -146,7 +146,9 @@ class Reader(threading.Thread):
     def _judge(self, seen: Rows | None) -> str:
         """Say what is wrong with a view; empty if nothing is."""
         if seen is None:
-            return "no output" if self._old is not None or self._last is not None else ""
+            # A new output without rows goes again when its run fails.
+            is_missed = self._old is not None or (self._last is not None and len(self._last) > 0)
+            return "no output" if is_missed else ""
         if seen.doubled:
             return f"{seen.doubled} rows twice"
         if self._is_atomic:

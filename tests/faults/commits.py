@@ -1,0 +1,327 @@
+"""The commit alone, without Spark, killed at every single change that it makes to files.
+
+What tasks do is played by a few lines, and each run is a fork, so that a kill costs a tenth of a second: all
+points of all modes can be tried, and pairs of them. ``python -m tests.faults.commits`` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import deltalake  # noqa: F401 - once for all forks, as pandas
+import pandas as pd  # noqa: F401
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import LakevecError
+from pipeline.output.commit import OutputFolder
+from pipeline.output.contract import Contract
+from pipeline.output.history import Commit, Wave
+from pipeline.output.manifest import FileEntry
+from pipeline.output.sink import FileLayout, TaskFiles
+
+from .driver import Points, watch_changes
+
+_LAYOUT = FileLayout(embedding_columns=(), compression="none", metadata={})
+_ROWS_A_FILE = 4
+_FIELDS = [("id", "long"), ("vector", "long")]
+_SCHEMA = json.dumps(
+    {
+        "type": "struct",
+        "fields": [{"name": name, "type": kind, "nullable": True, "metadata": {}} for name, kind in _FIELDS],
+    }
+)
+
+# Rows as they are compared: an id and what stands for its vector.
+View = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Play:
+    """What a run does.
+
+    Parameters
+    ----------
+    name : str
+    model : int
+        What each vector is.
+    waves : int
+        How many batches there are in all.
+    is_delta, is_refresh, is_rewrite : bool
+        A rewrite replaces the files that hold the first few ids.
+    """
+
+    name: str
+    model: int = 1
+    waves: int = 3
+    is_delta: bool = False
+    is_refresh: bool = False
+    is_rewrite: bool = False
+
+    @property
+    def is_atomic(self) -> bool:
+        return self.is_refresh or self.is_rewrite
+
+    def result(self) -> View:
+        """Return what must be there in the end."""
+        ids = range(self.waves * 2 * _ROWS_A_FILE)
+        return [(number, self._vector(number)) for number in ids]
+
+    def _vector(self, number: int) -> int:
+        return 7 if self.is_rewrite and number < 3 * _ROWS_A_FILE else self.model
+
+    def run(self, folder: Path, on_step: Callable[[str], None]) -> None:
+        """Do as the job does."""
+        run = f"run-{os.getpid()}-{os.urandom(3).hex()}"
+        output = OutputFolder(str(folder), run, on_step=on_step)
+        output.look()
+        with output.held(grace_s=0.0):
+            output.begin(self._contract(), _SCHEMA, refresh=self.is_refresh)
+            if self.is_rewrite:
+                self._rewrite(output, run)
+            else:
+                self._append(output, run)
+            output.finish({"run": run})
+
+    def _append(self, output: OutputFolder, run: str) -> None:
+        known = output.state.inputs.get("lake")
+        # Spark's checkpoint replays the last batch at most.
+        for batch in range(known.batch if known else 0, self.waves):
+            wave = Wave(input="lake", batch=batch, query="q")
+            output.state.check_follows(wave)
+            if output.state.has(wave):
+                continue
+            first = batch * 2 * _ROWS_A_FILE
+            added = [
+                self._write(output, f"{batch}-{part}-{run}", range(start, start + _ROWS_A_FILE))
+                for part, start in enumerate((first, first + _ROWS_A_FILE))
+            ]
+            self._commit(output, run, wave, added)
+
+    def _rewrite(self, output: OutputFolder, run: str) -> None:
+        output.check_can_rewrite()
+        removed, added = [], []
+        for name in sorted(output.state.files):
+            rows = pq.read_table((output.location / name).path).to_pylist()
+            ids = [row["id"] for row in rows]
+            if [row["vector"] for row in rows] != [self._vector(number) for number in ids]:
+                removed.append(name)
+                added.append(self._write(output, f"again-{len(added)}-{run}", ids))
+        if removed:
+            self._commit(output, run, Wave(input="key"), added, removed=removed)
+
+    def _write(self, output: OutputFolder, stem: str, ids: range | list[int]) -> FileEntry:
+        rows = {"id": list(ids), "vector": [self._vector(number) for number in ids]}
+        with TaskFiles(output.staging, f"part-{stem}", _LAYOUT) as files:
+            files.write(pa.RecordBatch.from_pydict(rows), {})
+            return files.close()[0]
+
+    def _commit(
+        self,
+        output: OutputFolder,
+        run: str,
+        wave: Wave,
+        added: list[FileEntry],
+        *,
+        removed: list[str] | None = None,
+    ) -> None:
+        rows = sum(entry.rows for entry in added)
+        number = output.state.number + 1
+        output.commit(
+            Commit(number=number, run=run, wave=wave, rows_read=rows, added=added, removed=removed or [])
+        )
+
+    def _contract(self) -> Contract:
+        return Contract(
+            generation="",
+            fingerprint=str(self.model),
+            dimensions=1,
+            columns={"id": "vector"},
+            vector_type="float32",
+            max_tokens=None,
+            schema_of_files=dict(_FIELDS),
+            partition_by=(),
+            key=None,
+            table_format="delta" if self.is_delta else "parquet",
+        )
+
+
+# Each with what it begins with; 25 waves are enough for the log to be folded.
+_OLD, _OLD_DELTA = Play("old", waves=18), Play("old delta", waves=3, is_delta=True)
+PLAYS: dict[Play, Play | None] = {
+    Play("new"): None,
+    Play("append", waves=21): _OLD,
+    Play("refresh", waves=2, model=2, is_refresh=True): _OLD,
+    Play("rewrite", waves=18, is_rewrite=True): _OLD,
+    Play("new delta", is_delta=True): None,
+    Play("append delta", waves=5, is_delta=True): _OLD_DELTA,
+    Play("refresh delta", waves=2, model=2, is_delta=True, is_refresh=True): _OLD_DELTA,
+    Play("rewrite delta", is_delta=True, is_rewrite=True): _OLD_DELTA,
+}
+
+
+class Stage:
+    """Plays in a folder, each run in a process of its own.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._log = folder / "log"
+
+    def prepare(self, play: Play) -> tuple[Path | None, View, list[str]]:
+        """Make what a play begins with; return it, what readers see in it, and all points of the play."""
+        before = PLAYS[play]
+        start = None
+        if before is not None:
+            start = self._folder / before.name
+            if not start.exists() and self._run(before, start, "none") != 0:
+                raise RuntimeError(self._log.read_text())
+        place = self._place(start)
+        trace = self._folder / "trace"
+        trace.unlink(missing_ok=True)
+        if self._run(play, place / "out", "none", trace=trace) != 0:
+            raise RuntimeError(self._log.read_text())
+        points = [line.partition("\t")[0] for line in trace.read_text().splitlines()]
+        return start, before.result() if before else [], points
+
+    def strike(self, play: Play, start: Path | None, old: View, points: list[str]) -> list[str]:
+        """Kill a run at each of the points, one run after the other; return what went wrong.
+
+        The last run is not killed, and a reader looks after each of them.
+        """
+        place = self._place(start)
+        output = place / "out"
+        wrong = []
+        for number, point in enumerate([*points, "none"]):
+            code = self._run(play, output, point)
+            if point == "none" and code != 0:
+                wrong.append(f"run {number} ends with {code}: {self._log.read_text().splitlines()[-1]}")
+            wrong += [f"after run {number}: {found}" for found in self._check(play, output, old)]
+        wrong += [f"left {entry.name}" for entry in place.iterdir() if entry != output]
+        for found in self._check(play, output, old, is_end=True):
+            wrong.append(f"in the end: {found}")
+        return wrong
+
+    def _place(self, start: Path | None) -> Path:
+        place = self._folder / "place"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        if start is not None:
+            shutil.copytree(start, place / "out")
+        return place
+
+    def _run(self, play: Play, output: Path, point: str, *, trace: Path = Path(os.devnull)) -> int:
+        def work() -> None:
+            points = Points(str(trace), point)
+            watch_changes(points)
+            play.run(output, points.step)
+
+        return self._fork(work)
+
+    def _check(self, play: Play, output: Path, old: View, *, is_end: bool = False) -> list[str]:
+        """Look as a reader does; deltalake's threads must not be forked, so this is a process as well."""
+        told = self._folder / "view"
+
+        def work() -> None:
+            told.write_text(json.dumps(list(_complaints(play, output, old, is_end=is_end))))
+
+        told.unlink(missing_ok=True)
+        if self._fork(work) != 0:
+            return [self._log.read_text().splitlines()[-1]]
+        found: list[str] = json.loads(told.read_text())
+        return found
+
+    def _fork(self, work: Callable[[], None]) -> int:
+        """Call something in a fork; 0 is done, 1 one of our errors, 2 any other, -9 a kill."""
+        pid = os.fork()
+        if pid:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        code = 2
+        try:
+            work()
+            code = 0
+        except LakevecError as error:
+            self._log.write_text(str(error))
+            code = 1
+        except BaseException:
+            self._log.write_text(traceback.format_exc())
+        finally:
+            os._exit(code)
+
+
+def _complaints(play: Play, output: Path, old: View, *, is_end: bool) -> Iterator[str]:
+    new = play.result()
+    seen = sorted(_read(play, output))
+    if is_end:
+        if seen != new:
+            yield f"{len(seen)} rows instead of {len(new)}"
+        run = json.loads((output / "_lakevec" / "run.json").read_text())
+        yield from () if run else ["no record"]
+    elif play.is_atomic:
+        if seen not in (old, new):
+            yield f"{len(seen)} rows, neither the old nor the new"
+    elif len(seen) != len(set(seen)) or not set(old) <= set(seen) <= set(new):
+        yield f"{len(seen)} rows, {len(set(seen) - set(new))} foreign, {len(set(old) - set(seen))} gone"
+
+
+def _read(play: Play, output: Path) -> View:
+    if play.is_delta:
+        from deltalake import DeltaTable
+
+        if not DeltaTable.is_deltatable(str(output)):
+            return []
+        files = DeltaTable(str(output)).file_uris()
+    else:
+        files = [str(file) for file in output.glob("*.parquet")]
+    return [(row["id"], row["vector"]) for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def with_worse(points: list[str]) -> list[str]:
+    """Add to each change that it may be cut in the middle, fail, or seem to fail."""
+    changes = [point.partition(":")[2] for point in points if point.startswith("change:")]
+    return points + [f"{word}:{number}" for number in changes for word in ("torn", "failed", "late")]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.commits", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="plays")
+    parser.add_argument(
+        "--pairs", type=int, default=0, metavar="N", help="kill the next run at N points, too"
+    )
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="lakevec-commits-"))
+    stage, kills, failures = Stage(folder), 0, 0
+    for play in PLAYS:
+        if given.only and play.name not in given.only:
+            continue
+        start, old, points = stage.prepare(play)
+        here = 0
+        for first in with_worse(points):
+            seconds = [[], *([f"change:{n}"] for n in range(1, given.pairs + 1))]
+            for second in seconds:
+                chain = [first, *second]
+                kills, here = kills + len(chain), here + len(chain)
+                if wrong := stage.strike(play, start, old, chain):
+                    failures += 1
+                    print(f"{play.name}: {', then '.join(chain)}: {'; '.join(wrong)}", flush=True)
+        print(f"{play.name}: {here} kills", flush=True)
+    shutil.rmtree(folder)
+    print(f"{kills} kills, {failures} went wrong")
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
