@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from .plan import plan, plan_by_chance
 
 _NUMBERS = (
     *("kills", "reruns", "lost", "doubled", "wrong", "bad views", "never done"),
-    *("left", "looks", "overtaken", "s"),
+    *("left", "looks", "overtaken", "copies", "s"),
 )
 # How often faults that came too late are made up for.
 _ROUNDS = 3
@@ -48,6 +49,7 @@ def main() -> int:
         # A run may be done before its fault comes.
         missing = given.kills - sum(outcome.kills for outcome in outcomes)
         cases = plan_by_chance(known, missing, seed=seed)
+    workshop.close()
     lines = list(_table(outcomes))
     print("\n" + "\n".join(lines))
     minutes = (time.monotonic() - started) / 60
@@ -81,6 +83,8 @@ def _table(outcomes: list[Outcome]) -> Iterable[str]:
     for name, group in sorted(groups.items()):
         yield _line(f"{name:{width}}", group)
     yield _line(f"{'all':{width}}", outcomes)
+    struck = Counter(kind for outcome in outcomes for kind in outcome.struck)
+    yield "\nof which, by kind: " + ", ".join(f"{kind} {number}" for kind, number in struck.most_common())
 
 
 def _line(name: str, outcomes: list[Outcome]) -> str:
@@ -95,6 +99,7 @@ def _line(name: str, outcomes: list[Outcome]) -> str:
         sum(len(outcome.left) for outcome in outcomes),
         sum(outcome.views for outcome in outcomes),
         sum(outcome.overtaken for outcome in outcomes),
+        sum(outcome.copies for outcome in outcomes),
         round(sum(outcome.seconds for outcome in outcomes)),
     ]
     return "  ".join(

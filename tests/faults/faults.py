@@ -7,12 +7,17 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 STEP, CHANGE = "driver at a step", "driver at a change"
 TIME, MACHINE, JVM = "driver at some time", "whole machine", "JVM"
-WORKER, EXECUTOR, DISK = "Python worker", "executor", "disk full"
+WORKER, EXECUTOR = "Python worker", "executor"
+# Nobody is killed: a worker stands still for a while, and goes on when a copy of its task is done.
+STALL, DISK = "stalled worker", "disk full"
+# How long that is.
+_STALL_S = 8.0
 LONGEST_RUN_S = 900.0
 _POLL_S = 0.003
 
@@ -45,8 +50,20 @@ class Fault:
             return f"disk full after {self.share:.0%}"
         return f"{self.kind} {self.point} after {self.delay_s:.1f} s".replace("  ", " ")
 
-    def strike(self, driver: subprocess.Popen[bytes], output: Path) -> bool:
-        """Do it, if it is not the driver that does it; say whether it was done before the job's end."""
+    @property
+    def is_kill(self) -> bool:
+        return self.kind not in (STALL, DISK)
+
+    def strike(self, driver: subprocess.Popen[bytes], output: Path, *, parents: Sequence[int] = ()) -> bool:
+        """Do it, if it is not the driver that does it; say whether it was done before the job's end.
+
+        Parameters
+        ----------
+        driver : subprocess.Popen
+        output : Path
+        parents : sequence of int, optional
+            Processes beside the driver that executors descend from.
+        """
         if self.kind in (STEP, CHANGE, DISK):
             code = driver.wait(LONGEST_RUN_S)
             return code != 0 if self.kind == DISK else code == -signal.SIGKILL
@@ -61,14 +78,14 @@ class Fault:
             for pid in victims:
                 kill(pid)
             return True
-        return self._strike_child(driver, output)
+        return self._strike_child(driver, output, parents)
 
-    def _strike_child(self, driver: subprocess.Popen[bytes], output: Path) -> bool:
+    def _strike_child(self, driver: subprocess.Popen[bytes], output: Path, parents: Sequence[int]) -> bool:
         busy: dict[int, int] = {}
         while driver.poll() is None:
-            family = descendants(driver.pid)
+            family = [pid for parent in (driver.pid, *parents) for pid in descendants(parent)]
             for pid in family:
-                if self._is_victim(pid, output, busy) and kill(pid):
+                if self._is_victim(pid, output, busy) and (stall if self.kind == STALL else kill)(pid):
                     return True
             time.sleep(_POLL_S)
         return False
@@ -102,6 +119,18 @@ def descendants(pid: int) -> list[int]:
         found += new
         waiting += new
     return found
+
+
+def stall(pid: int) -> bool:
+    """Let a process stand still for a while; say whether it was there."""
+    try:
+        os.kill(pid, signal.SIGSTOP)
+    except ProcessLookupError:
+        return False
+    time.sleep(_STALL_S)
+    with contextlib.suppress(ProcessLookupError):  # Spark may have ended it when the copy was done
+        os.kill(pid, signal.SIGCONT)
+    return True
 
 
 def kill(pid: int) -> bool:

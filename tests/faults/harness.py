@@ -37,8 +37,12 @@ class Outcome:
     Parameters
     ----------
     case : Case
+    struck : list of str
+        Kinds of the faults that struck; a run may end before its fault comes.
     kills : int
-        Faults that struck; a run may end before its fault comes.
+        How many of them killed somebody.
+    copies : int
+        Speculative copies of tasks that Spark started.
     reruns : int
         Runs after the last fault, up to the one that was done.
     is_done : bool
@@ -55,7 +59,9 @@ class Outcome:
     """
 
     case: Case
+    struck: list[str] = field(default_factory=list)
     kills: int = 0
+    copies: int = 0
     reruns: int = 0
     is_done: bool = False
     lost: int = 0
@@ -78,6 +84,7 @@ class Outcome:
         found += f", bad views: {'; '.join(sorted(set(self.bad))[:3])}" if self.bad else ""
         found += f", left: {', '.join(self.left[:4])}" if self.left else ""
         counts = f"{self.kills} kills, {self.reruns} reruns"
+        counts += f", {self.copies} speculative copies" if self.copies else ""
         return f"{self.case.mode}: {what}: {counts}, {found} ({self.seconds:.0f} s)"
 
 
@@ -153,6 +160,7 @@ class _Trial:
             self._outcome.views, self._outcome.overtaken = reader.views, reader.overtaken
             self._outcome.bad = reader.bad
             self._compare(output)
+            self._outcome.copies = _count_copies(self._folder)
             if not self._mode.is_cluster:  # there tasks may outlive the driver, and their files stay an hour
                 self._outcome.left = list(_left_over(output))
         if self._outcome.is_good:
@@ -175,7 +183,10 @@ class _Trial:
         if fault.kind == DISK and self._disk is not None:
             self._disk.leave(int(fault.share * self._known.bytes))
         driver = self._start(output, fault.point or "none")
-        self._outcome.kills += fault.strike(driver, output)
+        cluster = self._workshop.cluster if self._mode.is_standalone else None
+        if fault.strike(driver, output, parents=cluster.pids if cluster else ()):
+            self._outcome.struck.append(fault.kind)
+            self._outcome.kills += fault.is_kill
         code = driver.wait(LONGEST_RUN_S)
         if self._disk is not None:
             self._disk.leave(_BIG_DISK)
@@ -209,6 +220,12 @@ class _Trial:
         names = expected.result.column_names
         if rows.equals(expected.new) and not table.select(names).equals(expected.result):
             outcome.wrong = sum(table[name] != expected.result[name] for name in names)
+
+
+def _count_copies(folder: Path) -> int:
+    """Count speculative copies of tasks in Spark's event logs."""
+    lines = (line for log in folder.glob("run-*/events/*") for line in log.read_text().splitlines())
+    return sum("SparkListenerTaskStart" in line and '"Speculative":true' in line for line in lines)
 
 
 def _left_over(output: Path) -> Iterable[str]:

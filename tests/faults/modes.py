@@ -17,6 +17,7 @@ import pyspark
 
 from jobs.java import ensure_java
 
+from .cluster import Cluster
 from .content import Rows
 from .faults import LONGEST_RUN_S
 from .lakes import embedded, make_rows, publish_model, write_lake
@@ -24,6 +25,8 @@ from .lakes import embedded, make_rows, publish_model, write_lake
 ROOT = Path(__file__).resolve().parent.parent.parent
 _FAST_JVM = "-XX:+IgnoreUnrecognizedVMOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
 _CLUSTER = "local-cluster[2,1,1024]"
+# Stands for the address of `Cluster`.
+_STANDALONE = "standalone"
 # Commits of an output before it is appended to, so that its log is folded within the few waves that follow.
 _EARLIER_COMMITS = 17
 _SPECULATION = [
@@ -32,6 +35,12 @@ _SPECULATION = [
     "spark.speculation.multiplier=1.01",
     "spark.speculation.quantile=0.1",
     "spark.speculation.minTaskRuntime=1ms",
+    "spark.driver.host=127.0.0.1",
+    "spark.cores.max=2",
+    "spark.executor.cores=1",
+    "spark.eventLog.enabled=true",
+    "spark.eventLog.compress=false",
+    "spark.eventLog.rolling.enabled=false",
 ]
 
 
@@ -74,7 +83,11 @@ class Mode:
 
     @property
     def is_cluster(self) -> bool:
-        return any(word.startswith("local-cluster") for word in self.words)
+        return self.is_standalone or _CLUSTER in self.words
+
+    @property
+    def is_standalone(self) -> bool:
+        return _STANDALONE in self.words
 
 
 _WAVES = ("--wave-files", "9")
@@ -98,7 +111,7 @@ MODES = {
         Mode("delta key", "keyed later", (*_KEY, *_DELTA), before="first delta keys"),
         Mode("retries", "many", (*_WAVES, "--master", "local[2,4]"), like="new"),
         Mode("cluster", "many", (*_WAVES, *_ON_CLUSTER), like="new"),
-        Mode("speculation", "many", (*_WAVES, *_ON_CLUSTER, "--conf", *_SPECULATION), like="new"),
+        Mode("speculation", "many", (*_WAVES, "--master", _STANDALONE, "--conf", *_SPECULATION), like="new"),
     )
 }
 
@@ -152,6 +165,7 @@ class Workshop:
         self._lakes: dict[str, pa.Table] = {}
         self._known: dict[str, Known] = {}
         self._archive = self.folder / "classes.jsa"
+        self.cluster: Cluster | None = None
         ensure_java()
 
     def prepare(self) -> None:
@@ -192,6 +206,9 @@ class Workshop:
         if name in self._known:
             return self._known[name]
         mode = MODES[name]
+        if mode.is_standalone and self.cluster is None:
+            self.cluster = Cluster(self.folder / "spark", self.folder / "cluster")
+            self.cluster.start()
         if mode.like:
             like = self.know(mode.like, undisturbed=undisturbed)
             known = replace(like, mode=mode)
@@ -208,13 +225,19 @@ class Workshop:
             self._run_undisturbed(known)
         return known
 
-    def command(self, mode: Mode, output: Path, trace: Path, point: str) -> list[str]:
+    def close(self) -> None:
+        """Stop what was started."""
+        if self.cluster is not None:
+            self.cluster.stop()
+
+    def command(self, mode: Mode, output: Path, scratch: Path, point: str, marker: str) -> list[str]:
         """Return the command line of a run."""
         words = ["--model", self.model(mode.model), "--input", str(self._lake(mode.lake)), "--text", "text"]
         words += ["--output", str(output), "--node-dir", str(self.folder / "node")]
         if "--master" not in mode.words:
             words += ["--master", "local[2]"]
-        own = list(mode.words)
+        url = self.cluster.url if self.cluster is not None else ""
+        own = [url if word == _STANDALONE else word for word in mode.words]
         conf = [] if "--conf" not in own else own[own.index("--conf") + 1 :]
         own = own[: own.index("--conf")] if conf else own
         archive = f"-XX:SharedArchiveFile={self._archive}"
@@ -225,15 +248,19 @@ class Workshop:
             "spark.sql.shuffle.partitions=2",
             f"spark.driver.extraJavaOptions={_FAST_JVM} {archive}",
             f"spark.executor.extraJavaOptions={_FAST_JVM}",
+            f"spark.executorEnv.LAKEVEC_FAULTS={marker}",
+            f"spark.eventLog.dir=file://{scratch / 'events'}",
         ]
-        return [sys.executable, "-m", "tests.faults.driver", str(trace), point, *words, *own, "--conf", *conf]
+        driver = [sys.executable, "-m", "tests.faults.driver", str(scratch / "trace"), point]
+        return [*driver, *words, *own, "--conf", *conf]
 
     def start(
         self, mode: Mode, output: Path, scratch: Path, *, point: str = "none", marker: str = ""
     ) -> subprocess.Popen[bytes]:
         """Start a run; what it says goes to ``scratch/log``, what happens to ``scratch/trace``."""
         temporary = scratch / "tmp"
-        temporary.mkdir(parents=True, exist_ok=True)
+        for folder in (temporary, scratch / "events"):
+            folder.mkdir(parents=True, exist_ok=True)
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))
         }
@@ -247,7 +274,7 @@ class Workshop:
         }
         with (scratch / "log").open("ab") as log:
             return subprocess.Popen(
-                self.command(mode, output, scratch / "trace", point),
+                self.command(mode, output, scratch, point, marker),
                 env=environment,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -284,7 +311,13 @@ class Workshop:
             raise RuntimeError(f"an undisturbed run of {known.mode.name!r} does not write what it should")
         known.result = result
         known.points = [line.split("\t")[0] for line in (output.parent / "trace").read_text().splitlines()]
-        known.bytes = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+        had = set() if known.start is None else set(_sizes(known.start))
+        known.bytes = sum(size for name, size in _sizes(output).items() if name not in had)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder)): file.stat().st_size for file in files}
 
 
 def copy_output(source: Path | None, target: Path) -> None:

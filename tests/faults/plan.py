@@ -9,7 +9,7 @@ from itertools import cycle, islice, zip_longest
 
 import numpy as np
 
-from .faults import CHANGE, DISK, EXECUTOR, JVM, MACHINE, STEP, TIME, WORKER, Fault
+from .faults import CHANGE, DISK, EXECUTOR, JVM, MACHINE, STALL, STEP, TIME, WORKER, Fault
 from .modes import Known
 
 # Where the run after a killed one is killed too, in what it does to recover and just behind that.
@@ -79,10 +79,14 @@ def _varied(cases: list[Case]) -> list[Case]:
 def _cases(known: Known, rng: np.random.Generator, *, has_disks: bool) -> Iterator[Case]:
     """List what a mode must stand."""
     name = known.mode.name
-    if name == "speculation":
-        yield Case(name, ())
+    if known.mode.is_standalone:
+        for _ in range(4):
+            yield Case(name, (_stall(rng),))
+        yield Case(name, (_child(EXECUTOR, known, rng, "writing"),))
+        yield Case(name, (_driver(known, rng), _stall(rng)))
+        return
     if known.mode.is_cluster:
-        for _ in range(4 if name == "cluster" else 2):
+        for _ in range(4):
             yield Case(name, (_child(EXECUTOR, known, rng, "writing"),))
         yield Case(name, (_child(WORKER, known, rng, "busy"),))
         yield Case(name, (_driver(known, rng), _child(EXECUTOR, known, rng, "writing")))
@@ -132,6 +136,11 @@ def _driver(known: Known, rng: np.random.Generator) -> Fault:
 
 def _child(kind: str, known: Known, rng: np.random.Generator, point: str) -> Fault:
     return Fault(kind, point, delay_s=_moment(known, rng) / 2)
+
+
+def _stall(rng: np.random.Generator) -> Fault:
+    # One of the first tasks, so that the copies of all later ones have a slot to run in.
+    return Fault(STALL, "writing", delay_s=float(rng.uniform(_FIRST_S, _CLUSTER_S)))
 
 
 def _moment(known: Known, rng: np.random.Generator) -> float:
