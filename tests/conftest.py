@@ -88,12 +88,20 @@ def tiny_model(tiny_table: StaticTable, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def minilm_model(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """all-MiniLM-L6-v2 distilled with the default settings, as ``lakevec distill`` publishes it."""
+    from filelock import FileLock
+
     from pipeline.distillation.recipe import distill
 
-    folder = str(tmp_path_factory.mktemp("minilm") / "model")
-    distilled = distill(DistillSettings(teacher=str(minilm_folder), output=folder), progress=False)
-    publish(distilled.table, folder, provenance=distilled.provenance, quality=distilled.quality)
-    return folder
+    base = tmp_path_factory.getbasetemp()
+    # One for all of xdist's workers, whose folders have one parent.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "minilm-model"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            distilled = distill(
+                DistillSettings(teacher=str(minilm_folder), output=str(folder)), progress=False
+            )
+            publish(distilled.table, str(folder), provenance=distilled.provenance, quality=distilled.quality)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

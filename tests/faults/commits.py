@@ -295,6 +295,14 @@ def with_worse(points: list[str]) -> list[str]:
     return points + [f"{word}:{number}" for number in changes for word in ("torn", "failed", "late")]
 
 
+def strike_every(stride: int, play: Play, folder: Path) -> list[tuple[str, list[str]]]:
+    """Kill a play at each so-manieth point; return the points where something went wrong, and what."""
+    stage = Stage(folder)
+    start, old, points = stage.prepare(play)
+    struck = [(point, stage.strike(play, start, old, [point])) for point in with_worse(points)[::stride]]
+    return [(point, wrong) for point, wrong in struck if wrong]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.commits", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="plays")
