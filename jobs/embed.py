@@ -27,7 +27,7 @@ from jobs.session import open_session
 from jobs.spark_sink import check_spark_sink, choose_sink, recheck_sink, write_with_spark
 from jobs.summary import effective_settings, summarize
 from pipeline.encoding.encoder import warm_up
-from pipeline.errors import DataError, LakevecError
+from pipeline.errors import DataError, LakevecError, UsageError
 from pipeline.location import absolute_uri, without_credentials
 from pipeline.model.artifact import Artifact, load
 from pipeline.output.commit import OutputFolder
@@ -37,7 +37,6 @@ from pipeline.settings import EmbedSettings
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from jobs.embed_run import EmbedRun
     from jobs.lake_input import Columns
     from udfs.embed_task import EmbedTask
 
@@ -160,44 +159,40 @@ def _run_directly(
     task_type: type[EmbedTask] | None,
 ) -> dict[str, Any]:
     """Let tasks write, commit wave by wave, and return what there is to tell."""
-    from jobs.embed_run import EmbedRun
-    from jobs.keyed import KeyedRun
+    from jobs.keyed import KeyedRun, with_hashes
     from jobs.lake_input import table_schema
+    from jobs.new_rows import NewRowsRun
     from jobs.progress import show_progress
 
-    run: EmbedRun | KeyedRun
     if settings.key is not None:
-        run = KeyedRun(spark, settings, artifact, columns, output, run_id, clock)
-    else:
-        run = EmbedRun(spark, settings, artifact, columns, output, run_id, clock, task_type)
+        columns = with_hashes(columns, settings.key)
+    kind = NewRowsRun if settings.key is None else KeyedRun
+    run = kind(spark, settings, artifact, columns, output, run_id, clock, task_type)
     contract = Contract(
         generation="",
         fingerprint=artifact.table.fingerprint,
         dimensions=artifact.table.dimensions,
-        columns=run.columns.embeddings,
+        columns=columns.embeddings,
         vector_type=settings.vector_type,
         max_tokens=settings.max_tokens,
         model=artifact.uri,
         schema_of_files={
             field.name: field.dataType.simpleString()
-            for field in (*run.columns.schema.fields, *(frame.schema[name] for name in columns.partition_by))
+            for field in (*columns.schema.fields, *(frame.schema[name] for name in columns.partition_by))
         },
-        partition_by=run.columns.partition_by,
+        partition_by=columns.partition_by,
         key=settings.key,
         table_format=settings.table_format,
     )
-    schema = table_schema(run.columns, frame.schema)
     try:
         with show_progress(spark, "embedding"):
-            if isinstance(run, KeyedRun):
-                run.run(frame, contract, schema)
-            else:
-                output.begin(contract, schema, refresh=settings.full_refresh)
-                _run_waves(run, frame)
+            run.run(frame, contract, table_schema(columns, frame.schema))
         if not output.state.rows_read and not output.state.skipped:
             raise DataError("the input has no rows", remedy="check --input; nothing was written")
         record = run.record()
         output.finish(record)
+    except UsageError:  # nothing was done, so the last run is still the last
+        raise
     except LakevecError as error:
         if output.is_open and output.served.rows_read + output.state.rows_read:
             failed = run.record(error=str(error))
@@ -206,17 +201,6 @@ def _run_directly(
                 write_metrics(failed, settings.metrics)
         raise
     return record
-
-
-def _run_waves(run: EmbedRun, frame: DataFrame) -> None:
-    """Embed what is not in the output yet: files and rows by Spark's streaming, other inputs in one go."""
-    from jobs.waves import FileWaves, can_stream_files, run_at_once, run_row_waves
-
-    if can_stream_files(run.spark, run.settings):
-        for path in run.settings.input:
-            FileWaves(run, path, frame.schema).run()
-    elif not run_row_waves(run):
-        run_at_once(run, frame)
 
 
 def _grace_s(settings: EmbedSettings) -> float:
@@ -246,12 +230,12 @@ def _run_with_spark(
 
 def _describe(frame: DataFrame, columns: Columns) -> None:
     """Print what a dry run tells."""
+    from jobs.embed_run import select
+
     print("output schema:")
     for field in columns.schema.fields:
         print(f"  {field.name}: {field.dataType.simpleString()}")
     print("plan of the input:")
-    from jobs.embed_run import select
-
     select(frame, columns).explain()
     print("dry run: nothing was written")
 

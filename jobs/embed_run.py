@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from jobs.lake_input import Columns
+    from pipeline.output.contract import Contract
     from udfs.embed_task import EmbedTask
 
 
-class EmbedRun:
+class EmbedRun(ABC):
     """A run that commits waves to one output.
 
     Parameters
@@ -37,7 +39,7 @@ class EmbedRun:
     artifact : Artifact
     columns : Columns
     output : OutputFolder
-        Begun.
+        `run` begins it.
     run_id : str
     clock : Clock
     task_type : type, optional
@@ -70,6 +72,20 @@ class EmbedRun:
         self._waves = 0
         self._rows_read = 0
 
+    @abstractmethod
+    def run(self, frame: DataFrame, contract: Contract, schema: str) -> None:
+        """Begin the output and commit what there is to commit.
+
+        Parameters
+        ----------
+        frame : pyspark.sql.DataFrame
+            The whole input.
+        contract : Contract
+            What all rows share.
+        schema : str
+            All columns as Delta's JSON.
+        """
+
     def embed(self, frame: DataFrame) -> tuple[list[FileEntry], int]:
         """Run the tasks; commit nothing yet.
 
@@ -96,8 +112,7 @@ class EmbedRun:
 
         read = Observation("lakevec input")
         observed = rows.observe(read, f.count(f.lit(1)).alias("rows"))
-        lines = observed.mapInArrow(self._task, ENTRY_SCHEMA).collect()
-        entries = [FileEntry.from_json(line.entry) for line in lines]
+        entries = entries_of(observed.mapInArrow(self._task, ENTRY_SCHEMA))
         return entries, int(read.get["rows"]) if entries else 0
 
     def commit(
@@ -236,6 +251,21 @@ class EmbedRun:
             },
             "skipped_files": [file.model_dump() for file in state.skipped.values()],
         }
+
+
+def entries_of(tasks: DataFrame) -> list[FileEntry]:
+    """Run tasks that write files, and return what they say of them.
+
+    Parameters
+    ----------
+    tasks : pyspark.sql.DataFrame
+        Of one column, an entry as JSON in each row.
+
+    Returns
+    -------
+    list of FileEntry
+    """
+    return [FileEntry.from_json(line.entry) for line in tasks.collect()]
 
 
 def select(frame: DataFrame, columns: Columns) -> DataFrame:

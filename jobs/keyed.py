@@ -16,7 +16,7 @@ from pyspark.sql import Observation
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from jobs.embed_run import EmbedRun, select
+from jobs.embed_run import EmbedRun, entries_of, select
 from jobs.spark_sink import quoted
 from pipeline.errors import CommitError, DataError, InputError
 from pipeline.output.contract import Contract
@@ -24,13 +24,9 @@ from pipeline.output.history import State, Wave
 from pipeline.output.manifest import FileEntry
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame
 
-    from jobs.clock import Clock
     from jobs.lake_input import Columns
-    from pipeline.model.artifact import Artifact
-    from pipeline.output.commit import OutputFolder
-    from pipeline.settings import EmbedSettings
 
 TEXT_HASH = "lakevec_text_hash"
 ROW_HASH = "lakevec_row_hash"
@@ -48,19 +44,9 @@ _MICROSECONDS = {
 class KeyedRun(EmbedRun):
     """A run that keeps one row a key; see `EmbedRun` for the parameters."""
 
-    def __init__(
-        self,
-        spark: SparkSession,
-        settings: EmbedSettings,
-        artifact: Artifact,
-        columns: Columns,
-        output: OutputFolder,
-        run_id: str,
-        clock: Clock,
-    ) -> None:
-        _check_key(settings, columns)
-        super().__init__(spark, settings, artifact, _with_hashes(columns), output, run_id, clock)
-        self._key = str(settings.key)
+    @property
+    def _key(self) -> str:
+        return str(self.settings.key)
 
     def run(self, frame: DataFrame, contract: Contract, schema: str) -> None:
         """Bring the output up to date with the input.
@@ -176,8 +162,7 @@ class KeyedRun(EmbedRun):
         ordered = dropped.unionByName(updated).repartition(min(2 * len(removed), 10_000), "name")
         ordered = ordered.sortWithinPartitions("name", "row")
         task = RewriteTask(self.output.location, kept, self.output.staging, self.run_id, self.layout)
-        lines = ordered.mapInArrow(task, ENTRY_SCHEMA).collect()
-        entries = [FileEntry.from_json(line.entry) for line in lines]
+        entries = entries_of(ordered.mapInArrow(task, ENTRY_SCHEMA))
         known = state.files | state.quarantine
         gone = sum(row["count"] for row in found if row[1] != "updated")
         self._check(entries, sum(known[name].rows for name in removed) - gone)
@@ -312,7 +297,25 @@ def _hash(parts: list[Any]) -> Column:
     return f.unhex(f.sha2(f.concat(f.lit("").cast("binary"), *parts), 256))
 
 
-def _with_hashes(columns: Columns) -> Columns:
+def with_hashes(columns: Columns, key: str) -> Columns:
+    """Add the columns that a keyed run writes beside those of every run.
+
+    Parameters
+    ----------
+    columns : Columns
+    key : str
+        Column of which the output shall hold every value once.
+
+    Returns
+    -------
+    Columns
+
+    Raises
+    ------
+    InputError
+        If the column can be no key.
+    """
+    _check_key(key, columns)
     added = [t.StructField(name, t.BinaryType()) for name in (TEXT_HASH, ROW_HASH)]
     return replace(
         columns,
@@ -321,9 +324,8 @@ def _with_hashes(columns: Columns) -> Columns:
     )
 
 
-def _check_key(settings: EmbedSettings, columns: Columns) -> None:
+def _check_key(key: str, columns: Columns) -> None:
     """Refuse what can't be a key."""
-    key = str(settings.key)
     if key not in columns.kept:
         raise InputError(
             f"key column {key!r} is not among the columns that are written",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -100,9 +100,7 @@ class EmbedTask:
                 for folder, rows in split_by_partition(batch, self.partition_by, values):
                     files.write(*self._embed(encoder, rows), folder=folder)
             entries = files.close()
-        worker = describe_worker()
-        for entry in entries:
-            yield entry_batch(replace(entry, worker=worker))
+        yield from tell(entries)
 
     def _embed(self, encoder: Encoder, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Counts]:
         """Add the embedding columns to the columns that are kept."""
@@ -208,6 +206,18 @@ def file_stem(run_id: str) -> str:
     return f"part-{partition:05d}-{attempt}-{run_id}"
 
 
-def entry_batch(entry: FileEntry) -> pa.RecordBatch:
-    """Say what was written, as a task hands it to the driver."""
-    return pa.RecordBatch.from_pydict({"entry": [entry.to_json()]})
+def tell(entries: Sequence[FileEntry]) -> Iterator[pa.RecordBatch]:
+    """Say what was written, as a task hands it to the driver.
+
+    Parameters
+    ----------
+    entries : sequence of FileEntry
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        One row per file, its entry as JSON, with the worker that wrote it.
+    """
+    worker = describe_worker()
+    for entry in entries:
+        yield pa.RecordBatch.from_pydict({"entry": [replace(entry, worker=worker).to_json()]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -13,8 +13,7 @@ import pyarrow.dataset as pads
 from pipeline.encoding.bad_texts import as_strings
 from pipeline.location import Location
 from pipeline.output.sink import FileLayout, TaskFiles
-from udfs.embed_task import entry_batch, file_stem
-from udfs.worker_cache import describe_worker
+from udfs.embed_task import file_stem, tell
 
 _BATCH_ROWS = 16_384
 
@@ -112,9 +111,7 @@ class RewriteTask:
             for name, changes in _by_file(batches):
                 self._rewrite(name, changes, files)
             entries = files.close()
-        worker = describe_worker()
-        for entry in entries:
-            yield entry_batch(replace(entry, worker=worker))
+        yield from tell(entries)
 
     def _rewrite(self, name: str, changes: pa.Table, files: TaskFiles) -> None:
         folder = f"{name.rpartition('/')[0]}/" if "/" in name else ""

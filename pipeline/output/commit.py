@@ -22,10 +22,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -35,24 +33,25 @@ from pyarrow import fs as pafs
 
 from pipeline.errors import CommitError, LakevecError, OutputError
 from pipeline.location import Location, absolute_uri, locate, without_credentials
-from pipeline.output.checks import THREADS, check_counts, check_footers, check_total
+from pipeline.output.checks import check_counts, check_footers, check_total
 from pipeline.output.contract import Contract, read_contract
 from pipeline.output.delta import DeltaLog
-from pipeline.output.generation import CURRENT, NEXT, read_pointer, state_folder, write_pointer
-from pipeline.output.history import NO_LINKS, Commit, History, State
-from pipeline.output.lease import Lease
-from pipeline.output.manifest import OWN_FOLDER, FileEntry, read_record
-from pipeline.output.staging import Staging, stagings
-from pipeline.output.switch import (
-    beside,
-    check_can_switch,
-    clean_switch,
-    finish_switch,
-    switch,
+from pipeline.output.generation import (
+    CURRENT,
+    NEXT,
+    read_pointer,
+    remove_leftovers,
+    state_folder,
+    write_pointer,
 )
+from pipeline.output.history import Commit, History, State
+from pipeline.output.lease import Lease
+from pipeline.output.manifest import OWN_FOLDER, read_record
+from pipeline.output.moving import SUCCESS, link_output, move_files
+from pipeline.output.staging import Staging, stagings
+from pipeline.output.switch import beside, check_can_switch, clean_switch, finish_switch, switch
 
 _CREDENTIALS = re.compile("://[^/@]*@")
-_SUCCESS = "_SUCCESS"
 
 
 class OutputFolder:
@@ -81,6 +80,8 @@ class OutputFolder:
         self._existed = self._was_begun = self._made_delta = False
         # Whether `begin` has found the run fit to write.
         self.is_open = False
+        # Whether the run that made the last commit did not come to its end.
+        self.was_cut_off = False
         # What readers see while a refresh is building something else.
         self.served = State()
         # Where rows and state go: the output itself, or what will take its place.
@@ -289,7 +290,7 @@ class OutputFolder:
         self.write_record(record)
         self._on_step("recorded")
         if self._delta is None:
-            (self._location / _SUCCESS).write_bytes(b"")
+            (self._location / SUCCESS).write_bytes(b"")
 
     def last_record(self) -> dict[str, Any]:
         """Return the ``run.json`` of the last run; empty where there is none that can be read."""
@@ -325,7 +326,7 @@ class OutputFolder:
             )
 
     def _begin_refresh(self, contract: Contract) -> None:
-        """Begin a generation that no reader sees; one that was cut off is not worth its sources' changes."""
+        """Begin a generation that no reader sees."""
         current = read_contract(self._state_folder(read_pointer(self._target)))
         is_delta = "delta" in (current.table_format, contract.table_format)
         if current.table_format != contract.table_format or (
@@ -388,50 +389,17 @@ class OutputFolder:
     def _apply(self, commit: Commit, before: State) -> None:
         """Do what a logged commit says, or what of it is not done yet."""
         if self._delta is None:
-            self._move(commit)
+            staging = Staging(self._own, commit.run).folder
+            move_files(commit, staging, self._target, on_move=lambda: self._on_step("moved"))
         elif not self._is_refresh:
             self._delta.append(commit, before)
-
-    def _move(self, commit: Commit) -> None:
-        """Move staged files to the output; some may be there already."""
-        staging = Staging(self._own, commit.run).folder
-        for folder in sorted({entry.name.rpartition("/")[0] for entry in commit.added}):
-            if folder:
-                self._target.filesystem.create_dir((self._target / folder).path, recursive=True)
-
-        def move(entry: FileEntry) -> None:
-            staged, target = staging / entry.name, self._target / entry.name
-            if staged.exists():
-                staged.filesystem.move(staged.path, target.path)
-                self._on_step("moved")
-            elif not target.exists():
-                raise CommitError(
-                    f"file {entry.name} of output {self._uri!r} is gone",
-                    expected="a file that a run has written and checked",
-                    remedy="restore it, or write everything anew with --full-refresh",
-                )
-
-        if self._location.can_rename_folders:  # a rename costs nothing
-            for entry in commit.added:
-                move(entry)
-        else:
-            with ThreadPoolExecutor(THREADS) as pool:
-                list(pool.map(move, commit.added))
 
     def _rewrite(self, commit: Commit) -> None:
         """Build the output that `commit` describes beside this one, of hard links, and switch to it."""
         successor = beside(self._location, "next")
         successor.delete()
         staged = {entry.name: self.staging / entry.name for entry in commit.added}
-        state = self._history.state.after(commit)
-        for name in (*state.files, *state.quarantine):
-            _link(staged.get(name, self._location / name), successor / name)
-        for info in self._own.list(recursive=True):
-            name = info.path.removeprefix(f"{self._own.path}/")
-            if info.type == pafs.FileType.File and not name.startswith(("staging/", "lease/", "quarantine/")):
-                _link(self._own / name, successor / OWN_FOLDER / name)
-        if (self._location / _SUCCESS).exists():
-            _link(self._location / _SUCCESS, successor / _SUCCESS)
+        link_output(self._location, self._history.state.after(commit), staged, successor)
         history = History(successor / OWN_FOLDER / self._generation)
         history.read()
         history.append(commit)
@@ -450,7 +418,7 @@ class OutputFolder:
             self._end_delta_refresh()
             return
         self._copy_lease(self._target)
-        (self._target / _SUCCESS).write_bytes(b"")
+        (self._target / SUCCESS).write_bytes(b"")
         self._on_step("built")
         switch(self._location)
         self._target = self._location
@@ -483,15 +451,14 @@ class OutputFolder:
                 self._open_delta()
             self._history = History(self._state_folder(self._generation))
             self._history.read()
-            self._finish_last(self._history)
+            if (last := self._history.last) is not None:
+                self._apply(last, self._history.before_last)
+                record = self.last_record()
+                self.was_cut_off = record.get("run") != last.run or record.get("status") == "failed"
+        remove_leftovers(self._location)
         for staging in stagings(self._own):
             self._clean_staging(staging, grace_s)
         self._staging.begin()
-
-    def _finish_last(self, history: History) -> None:
-        """Do what the last commit says and its run did not come to do."""
-        if history.last is not None:
-            self._apply(history.last, history.before_last)
 
     def _recover_delta_refresh(self) -> None:
         """End a refresh whose transaction is in Delta's log: it has happened. Forget any other."""
@@ -541,7 +508,9 @@ class OutputFolder:
             return  # the next run moves what is committed
         if self._staging.folder.exists():
             self._clean_staging(self._staging, grace_s=-1.0)
-        if self._was_begun or self._history.state.rows_read or self._is_refresh:
+        if self._is_refresh:
+            clean_switch(self._location)
+        if self._was_begun or self._history.state.rows_read:
             return
         is_ours = not self._existed
         if self._made_delta:
@@ -558,13 +527,3 @@ class OutputFolder:
 def _followed(location: Location) -> Location:
     """Follow symbolic links, so that what lies beside the output lies on its disk."""
     return replace(location, path=os.path.realpath(location.path)) if location.is_local else location
-
-
-def _link(source: Location, target: Location) -> None:
-    target.filesystem.create_dir(target.parent.path, recursive=True)
-    try:
-        os.link(source.path, target.path)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        shutil.copyfile(source.path, target.path)

@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import OutputError
 from pipeline.location import Location
-
-FILE = "output.json"
+from pipeline.output.generation import CONTRACT
 
 
 class Contract(BaseModel):
@@ -83,7 +82,7 @@ class Contract(BaseModel):
 
     def write(self, folder: Location) -> None:
         """Lay the contract down in the state folder of its generation."""
-        (folder / FILE).write_whole(self.model_dump_json(indent=2).encode() + b"\n")
+        (folder / CONTRACT).write_whole(self.model_dump_json(indent=2).encode() + b"\n")
 
 
 _TITLES = {
@@ -120,11 +119,11 @@ def read_contract(folder: Location) -> Contract:
         If it is missing or damaged.
     """
     try:
-        return Contract.model_validate_json((folder / FILE).read_bytes())
+        return Contract.model_validate_json((folder / CONTRACT).read_bytes())
     except (OSError, ValidationError) as error:
         raise OutputError(
             "an output's contract can't be read",
-            got=f"{type(error).__name__} from {FILE}",
+            got=f"{type(error).__name__} from {CONTRACT}",
             expected="the file that the output's first run wrote",
             remedy="restore it, or embed into another --output",
         ) from None

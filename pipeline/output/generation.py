@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+from pyarrow.fs import FileType
+
 from pipeline.errors import OutputError
 from pipeline.location import Location
 from pipeline.output.manifest import OWN_FOLDER
 
 CURRENT = "current.json"
+CONTRACT = "output.json"
 # With Delta: the one that a full refresh is building.
 NEXT = "next.json"
 
@@ -52,6 +55,27 @@ def read_pointer(output: Location, name: str = CURRENT) -> str:
             remedy="restore it, or embed into another --output",
         )
     return generation
+
+
+def remove_leftovers(output: Location) -> None:
+    """Remove what killed runs left half-written, and generations that no pointer names.
+
+    Parameters
+    ----------
+    output : Location
+        Of which this run holds the lease.
+    """
+    named = {read_pointer(output, name) for name in (CURRENT, NEXT)}
+    own = output / OWN_FOLDER
+    folders = [own, own / "lease", *(own / name / part for name in named - {""} for part in (".", "log"))]
+    for folder in folders:
+        for info in folder.list():
+            is_half_written = info.base_name.startswith(".") and info.type == FileType.File
+            is_old = (
+                folder is own and info.base_name not in named and (own / info.base_name / CONTRACT).exists()
+            )
+            if is_half_written or is_old:
+                (folder / info.base_name).delete()
 
 
 def write_pointer(output: Location, generation: str, name: str = CURRENT) -> None:
