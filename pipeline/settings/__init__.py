@@ -1,0 +1,27 @@
+"""The settings of each job: strict models.
+
+The models are the only place where a key, its type, default, range and help text stand; the command line
+(`jobs.command_line`), ``conf/*.yaml`` and the tables in ``README.md`` follow them. This package
+knows nothing of argparse or Spark.
+"""
+
+from pipeline.settings.base import Settings, is_positional
+from pipeline.settings.benchmark import BenchmarkSettings
+from pipeline.settings.demo import DemoSettings
+from pipeline.settings.distill import Dimensions, DistillSettings
+from pipeline.settings.embed import EmbedSettings
+from pipeline.settings.models import ConvertSettings, InspectSettings
+from pipeline.settings.verify import VerifySettings
+
+__all__ = [
+    "BenchmarkSettings",
+    "ConvertSettings",
+    "DemoSettings",
+    "Dimensions",
+    "DistillSettings",
+    "EmbedSettings",
+    "InspectSettings",
+    "Settings",
+    "VerifySettings",
+    "is_positional",
+]

@@ -1,0 +1,85 @@
+"""What all settings have in common: strictness, how secrets are hidden, words that come up in several."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
+from pydantic.fields import FieldInfo
+
+from pipeline.location import without_credentials
+
+# Java counts rows and files up to here.
+LARGEST = 2**31 - 1
+
+MODEL = (
+    "a published model, or one of model2vec, Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: "
+    "folder, file, URI or Hugging Face hub id"
+)
+
+
+def _as_list(value: object) -> object:
+    """Let a YAML file write one value where a list is meant."""
+    return [value] if isinstance(value, str) else value
+
+
+StringList = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, values are not coerced, instances don't change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @field_validator("*")
+    @classmethod
+    def _holds_text(cls, value: Any) -> Any:
+        if not _is_text(value):
+            raise ValueError("may hold only whole characters, and no null")
+        return value
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the settings for people and ``run.json``: values that look like secrets are masked."""
+        return {key: _mask(key, value) for key, value in self.model_dump().items()}
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether all strings in a value are ones that paths, Java and Parquet can hold."""
+    if isinstance(value, dict):
+        return all(_is_text(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return all(map(_is_text, value))
+    # Half a character is also what Python makes of a byte on the command line that is no UTF-8.
+    return not isinstance(value, str) or not re.search("[\0\ud800-\udfff]", value)
+
+
+# As spark.redaction.regex, and names that object stores use.
+_SECRET_KEY = re.compile(
+    r"secret|password|passwd|token$|access[._-]?key|account[._-]?key|credential", re.IGNORECASE
+)
+
+
+def _mask(key: str, value: Any) -> Any:
+    """Hide values of secret keys, and user and password inside URIs."""
+    if isinstance(value, dict):
+        return {inner: _mask(inner, content) for inner, content in value.items()}
+    if isinstance(value, list):
+        return [_mask(key, content) for content in value]
+    if isinstance(value, str):
+        return "***" if _SECRET_KEY.search(key) else without_credentials(value)
+    return value
+
+
+def is_positional(field: FieldInfo) -> bool:
+    """Tell whether a setting stands on the command line without its name.
+
+    Parameters
+    ----------
+    field : pydantic.fields.FieldInfo
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("positional") is True

@@ -1,0 +1,158 @@
+"""Settings of ``lakevec distill``, and published recipes by name."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from pipeline.settings.base import Settings
+
+
+def _as_number(value: object) -> object:
+    """Let the command line write a number as a word."""
+    if isinstance(value, str) and re.fullmatch(r"\d+", value):
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\d*\.\d+", value):
+        return float(value)
+    return value
+
+
+Dimensions = Annotated[
+    Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | Literal["auto", "none"],
+    BeforeValidator(_as_number),
+]
+RecipeName = Literal["model2vec-0.1", "model2vec-0.10"]
+
+# What each name stands for; whatever is given beside it wins.
+RECIPES: dict[RecipeName, dict[str, Any]] = {
+    # Of 0.1 to 0.4: the teacher saw "[SEP] token [CLS]", in that order, and the token's own state was kept.
+    "model2vec-0.1": {
+        "pooling": "token",
+        "special_tokens": "reversed",
+        "keep_special_tokens": True,
+        "weighting": "zipf",
+        "normalize": False,
+        "token_remove_pattern": r"\[unused",
+    },
+    "model2vec-0.10": {
+        "pooling": "mean",
+        "special_tokens": "teacher",
+        "weighting": "sif",
+        "sif_coefficient": 1e-4,
+        "normalize": True,
+        "dtype": "float16",
+        "int8_scale": "table",
+        "token_remove_pattern": r"\[unused\d+\]",
+    },
+}
+
+
+class DistillSettings(Settings):
+    """How ``lakevec distill`` turns a Sentence Transformer into a table."""
+
+    teacher: str = Field(description="folder of a Sentence Transformer, or its Hugging Face hub id")
+    output: str = Field(description="folder or URI to publish the model to; must not exist yet")
+    revision: str | None = Field(
+        default=None, description="branch, tag or commit of a hub teacher; the commit is recorded"
+    )
+    name: str | None = Field(
+        default=None, description="teacher's name for the model card; by default its hub id or folder's name"
+    )
+    recipe: RecipeName | None = Field(
+        default=None, description="a published recipe by name; options given beside it win"
+    )
+    mode: Literal["output", "input", "vocabulary", "word"] | None = Field(
+        default=None,
+        description="output: the teacher's tokens, seen by it; input: their input embeddings; vocabulary: "
+        "its tokens and the words of a vocabulary; word: those words alone; by default output, or vocabulary "
+        "where one is given",
+    )
+    vocabulary: str | None = Field(
+        default=None,
+        description="words to find whole: a text file of one a line, or Parquet or CSV with a column of "
+        "words and perhaps a column count",
+    )
+    vocabulary_column: str = Field(default="word", description="column of a vocabulary's words")
+    pooling: Literal["auto", "mean", "first", "last", "pooler", "token"] = Field(
+        default="auto",
+        description="what is kept of the teacher's output: the mean, the first or last position, its pooler, "
+        "or the token's own position; auto does what the Sentence Transformer itself does, Dense layers and "
+        "default prompt included",
+    )
+    special_tokens: Literal["teacher", "reversed"] = Field(
+        default="teacher",
+        description="around each token: the teacher's own, or those in the reverse order, as model2vec 0.1",
+    )
+    keep_special_tokens: bool = Field(
+        default=False, description="keep rows of tokens that only the teacher writes, such as [CLS]"
+    )
+    prompt: str | None = Field(
+        default=None,
+        description="text before each token; by default none, or with pooling auto the teacher's",
+    )
+    dimensions: Dimensions = Field(
+        default=256,
+        description="output width D by PCA: a number, a share of variance to keep such as 0.95, auto for the "
+        "teacher's width, or none for no PCA",
+    )
+    weighting: Literal["sif", "zipf", "none"] = Field(
+        default="sif",
+        description="sif: a / (a + p), p from Zipf's law over ranks or from counts; zipf: log(1 + rank)",
+    )
+    counts: str | None = Field(
+        default=None, description="Parquet of columns token and count, for p of the SIF weight"
+    )
+    sif_coefficient: float | None = Field(
+        default=None, gt=0, lt=1, description="a of the SIF weight; by default 0.0001, with counts 0.001"
+    )
+    normalize: bool = Field(default=True, description="give every text vector length 1")
+    dtype: Literal["float32", "float16", "int8"] = Field(
+        default="float32", description="type of the stored table; int8 rows come with their scale"
+    )
+    int8_scale: Literal["token", "table"] = Field(
+        default="token", description="whether int8 rows have each their own scale, or one as model2vec's"
+    )
+    vocabulary_clusters: int | None = Field(
+        default=None, ge=1, description="let tokens share this many rows, found by k-means"
+    )
+    token_remove_pattern: str | None = Field(
+        default=r"\[unused\d+\]",
+        description="regular expression; tokens that begin with a match are left out",
+    )
+    device: str = Field(
+        default="auto", description="torch device of the teacher; auto is cuda where there is one, else cpu"
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="the teacher's arithmetic; auto is float16 on cuda, with float32 for what overflows, and "
+        "float32 on cpu",
+    )
+    batch_size: int = Field(default=256, ge=1, description="tokens per forward pass of the teacher")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out_the_recipe(cls, values: Any) -> Any:
+        named = values.get("recipe") if isinstance(values, dict) else None
+        return {**RECIPES[named], **values} if isinstance(named, str) and named in RECIPES else values
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> DistillSettings:
+        needs_words = self.mode in ("vocabulary", "word")
+        if needs_words and self.vocabulary is None:
+            raise ValueError(f"mode {self.mode} needs a vocabulary")
+        if self.vocabulary is not None and self.mode in ("output", "input"):
+            raise ValueError(f"mode {self.mode} takes no vocabulary")
+        if self.counts is not None and self.weighting != "sif":
+            raise ValueError("counts belong to weighting sif")
+        return self
+
+    @field_validator("token_remove_pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"must be a regular expression ({error})") from None
+        return value
