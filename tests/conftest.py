@@ -16,10 +16,6 @@ from pipeline.model.publishing import publish
 from pipeline.model.table import StaticTable
 from pipeline.settings import DistillSettings
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Test processes share the cores: threads that wait for each other's turn in a loop would take them.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
