@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,8 @@ def bucket() -> Iterator[Any]:
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # What is stored belongs to the process: other tests may have left some.
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
 
     def place(name: str) -> str:
         return f"s3://key:marker@lake/{name}?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
