@@ -162,7 +162,7 @@ class Encoder:
         is_null = np.zeros(len(texts), dtype=bool)
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         counts = EncodingCounts()
-        for start, part in _slices(texts):
+        for start, part in slices(texts):
             stop = start + len(part)
             is_null[start:stop] = part.is_null().to_numpy(zero_copy_only=False)
             counts += self._encode_slice(part, vectors[start:stop])
@@ -248,8 +248,25 @@ def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, values, type=kind, mask=mask)
 
 
-def _slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.LargeStringArray]]:
-    """Cut an array into pieces of bounded rows and bytes; a long text is a piece by itself."""
+def slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.LargeStringArray]]:
+    """Cut an array into pieces of bounded rows and bytes; a long text is a piece by itself.
+
+    Parameters
+    ----------
+    texts : pyarrow string, large_string or string_view array
+
+    Yields
+    ------
+    int
+        Position of the piece's first text.
+    pyarrow.LargeStringArray
+        The piece.
+
+    Raises
+    ------
+    DataError
+        If the array holds no strings.
+    """
     start = 0
     chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
     for chunk in chunks:
