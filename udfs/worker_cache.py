@@ -14,12 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.counting.text_counter import TextCounter
 from pipeline.encoding.encoder import Encoder
 from udfs.node_table import NodeTable
 
 # A job uses one model; a session that compares models should not grow without end.
 _MOST_MODELS = 4
 _encoders: OrderedDict[tuple[str, int | None], Encoder] = OrderedDict()
+_counters: dict[tuple[str, int], TextCounter] = {}
 
 
 def get_encoder(
@@ -50,9 +52,36 @@ def get_encoder(
     return _encoders[key]
 
 
+def get_counter(
+    tokenizer: NodeTable, fetch: Callable[[], dict[str, bytes]], *, longest_phrase: int = 1
+) -> TextCounter:
+    """Return this worker's counter by a tokenizer, made at its first use; what it had counted is dropped.
+
+    Parameters
+    ----------
+    tokenizer : NodeTable
+        From `udfs.node_table.make_node_tokenizer`.
+    fetch : callable
+        As for `get_encoder`.
+    longest_phrase : int, default=1
+
+    Returns
+    -------
+    TextCounter
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    key = (tokenizer.fingerprint, longest_phrase)
+    if key not in _counters:
+        _counters.clear()
+        _counters[key] = tokenizer.open_counter(fetch, longest_phrase=longest_phrase)
+    _counters[key].take()  # of a task that failed
+    return _counters[key]
+
+
 def forget_encoders() -> None:
-    """Forget all encoders, and with them what their memos hold."""
+    """Forget all encoders and counters, and with them what their memos hold."""
     _encoders.clear()
+    _counters.clear()
 
 
 def describe_worker() -> dict[str, str | int]:

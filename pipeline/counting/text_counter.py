@@ -29,6 +29,7 @@ from pipeline.encoding.tallying import (
 from pipeline.encoding.tokenization import WholeTextTokenizer, raw_buffers
 from pipeline.encoding.words import NORMALIZED
 
+_WARM_UP_CHUNKS = 20_000
 _MARKER = bytes([NORMALIZED])
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
 
@@ -197,3 +198,16 @@ class TextCounter:
         found = Sequences()
         found.extend(self._lexicon.number(self._speller.words(text or "")) for text in strings)
         return found.words, found.starts
+
+
+def warm_up(tokenizer_json: str, unknown_token_id: int | None) -> None:
+    """Compile all that counting may need, or load it from where it was kept.
+
+    Parameters
+    ----------
+    tokenizer_json : str
+    unknown_token_id : int or None
+    """
+    # More chunks than a memo has room for at first.
+    numbers = " ".join(map(str, range(_WARM_UP_CHUNKS)))
+    TextCounter(tokenizer_json, unknown_token_id).count(pa.array(["\u00e9 [UNK]", numbers]))
