@@ -10,7 +10,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import types as t
 
-from pipeline.encoding.vector_types import SCALE_SUFFIX, VectorType
+from pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
 from pipeline.errors import InputError, OutputError
 from pipeline.location import absolute_uri
 from pipeline.settings import CountSettings, EmbedSettings
@@ -230,6 +230,11 @@ def _check_partition_columns(
 
 def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]:
     """Describe the columns of one embedding as Spark reads them."""
+    if settings.store == "sum":
+        # For whoever finds the column without the output around it.
+        is_sum = {"lakevec.store": "sum"}
+        tokens = t.StructField(name + TOKENS_SUFFIX, t.IntegerType())
+        return [t.StructField(name, t.ArrayType(t.FloatType()), metadata=is_sum), tokens]
     if VectorType(settings.vector_type) is not VectorType.INT8:
         return [t.StructField(name, t.ArrayType(t.FloatType()))]
     scale = t.StructField(name + SCALE_SUFFIX, t.FloatType())

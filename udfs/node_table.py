@@ -21,7 +21,7 @@ import numpy as np
 
 from pipeline.counting.text_counter import TextCounter
 from pipeline.encoding.compilation import keep_machine_code, lacks_machine_code, machine_code
-from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.encoder import Encoder, Store
 from pipeline.errors import DataError
 from pipeline.model.table import StaticTable
 from pipeline.node_folder import private_folder
@@ -52,7 +52,13 @@ class NodeTable:
     machine_code: dict[str, str]
     node_dir: str | None = None
 
-    def open(self, fetch: Callable[[], dict[str, bytes]], *, max_tokens: int | None = None) -> Encoder:
+    def open(
+        self,
+        fetch: Callable[[], dict[str, bytes]],
+        *,
+        max_tokens: int | None = None,
+        store: Store = "mean",
+    ) -> Encoder:
         """Return an encoder on the node's copy, laying the copy down first where there is none.
 
         Parameters
@@ -60,7 +66,8 @@ class NodeTable:
         fetch : callable
             Returns the files' bytes; called only by the first workers of a node.
         max_tokens : int, optional
-            Passed to the encoder.
+        store : {"mean", "sum"}, default="mean"
+            Both are passed to the encoder.
 
         Returns
         -------
@@ -81,6 +88,7 @@ class NodeTable:
             normalize=settings["normalize"],
             unknown_token_id=settings["unknown_token_id"],
             max_tokens=max_tokens,
+            store=store,
         )
 
     def open_counter(self, fetch: Callable[[], dict[str, bytes]], *, longest_phrase: int = 1) -> TextCounter:

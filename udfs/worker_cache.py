@@ -15,17 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.counting.text_counter import TextCounter
-from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.encoder import Encoder, Store
 from udfs.node_table import NodeTable
 
 # A job uses one model; a session that compares models should not grow without end.
 _MOST_MODELS = 4
-_encoders: OrderedDict[tuple[str, int | None], Encoder] = OrderedDict()
+_encoders: OrderedDict[tuple[str, int | None, Store], Encoder] = OrderedDict()
 _counters: dict[tuple[str, int], TextCounter] = {}
 
 
 def get_encoder(
-    table: NodeTable, fetch: Callable[[], dict[str, bytes]], *, max_tokens: int | None = None
+    table: NodeTable,
+    fetch: Callable[[], dict[str, bytes]],
+    *,
+    max_tokens: int | None = None,
+    store: Store = "mean",
 ) -> Encoder:
     """Return this worker's encoder of a model, made at its first use.
 
@@ -36,6 +40,7 @@ def get_encoder(
         Returns the table's files and the machine code; called only where the node lacks some.
     max_tokens : int, optional
         Embed only the first `max_tokens` known tokens.
+    store : {"mean", "sum"}, default="mean"
 
     Returns
     -------
@@ -43,9 +48,9 @@ def get_encoder(
     """
     # A task slot is one core; the tokenizer's own threads would take the other slots' cores.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    key = (table.fingerprint, max_tokens)
+    key = (table.fingerprint, max_tokens, store)
     if key not in _encoders:
-        _encoders[key] = table.open(fetch, max_tokens=max_tokens)
+        _encoders[key] = table.open(fetch, max_tokens=max_tokens, store=store)
         while len(_encoders) > _MOST_MODELS:
             _encoders.popitem(last=False)
     _encoders.move_to_end(key)
