@@ -35,6 +35,8 @@ from pipeline.settings import CountSettings
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from udfs.count_task import CountTask
+
 SUMMARY = """\
 Count the tokens and words of text columns, exactly: how often each occurs, and in how many texts.
 
@@ -140,7 +142,14 @@ def _check_input(done: dict[str, Any], request: dict[str, Any], settings: CountS
         )
 
 
-def count_lines(spark: SparkSession, frame: DataFrame, settings: CountSettings, tokenizer: Any) -> DataFrame:
+def count_lines(
+    spark: SparkSession,
+    frame: DataFrame,
+    settings: CountSettings,
+    tokenizer: CountedTokenizer,
+    *,
+    task_type: type[CountTask] | None = None,
+) -> DataFrame:
     """Let tasks count, and add up what they say; nothing runs yet.
 
     Parameters
@@ -150,6 +159,8 @@ def count_lines(spark: SparkSession, frame: DataFrame, settings: CountSettings, 
         The input.
     settings : CountSettings
     tokenizer : CountedTokenizer
+    task_type : type, optional
+        What runs in place of `CountTask`.
 
     Returns
     -------
@@ -166,7 +177,7 @@ def count_lines(spark: SparkSession, frame: DataFrame, settings: CountSettings, 
     table, files = make_node_tokenizer(
         tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir
     )
-    task = CountTask(
+    task = (task_type or CountTask)(
         tokenizer=table,
         fetch=ship_files(spark, table, files),
         longest_phrase=settings.phrases,

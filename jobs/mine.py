@@ -62,7 +62,7 @@ def mine(call: Call[MineSettings]) -> None:
     settings = call.settings
     output = locate(settings.output, error=OutputError)
     vocabulary = output / "vocabulary.parquet"
-    if output.exists() and ((output / RECORD).type() != (output / RECORD).type().File or vocabulary.exists()):
+    if vocabulary.exists() or (output.exists() and not (output / RECORD).exists()):
         raise OutputError(
             f"output {without_credentials(settings.output)!r} exists", remedy="choose another --output"
         )
