@@ -41,8 +41,8 @@ SUMMARY = """\
 Count the tokens and words of text columns, exactly: how often each occurs, and in how many texts.
 
 examples:
-  lakevec count --model models/minilm --input lake/docs --text body --output lake/counts
-  lakevec distill --teacher sentence-transformers/all-MiniLM-L6-v2 --counts lake/counts --output models/counted
+  lakevec count --model BAAI/bge-base-en-v1.5 --input lake/docs --text body --output lake/counts
+  lakevec distill --teacher BAAI/bge-base-en-v1.5 --counts lake/counts --output models/counted
 """
 # What decides about the counts; the rest is how they are made.
 _REQUEST = ("input", "text", "format", "option", "phrases", "on_bad_row")
@@ -174,9 +174,7 @@ def count_lines(
     from udfs.node_table import make_node_tokenizer
     from udfs.shipping import ship_files
 
-    table, files = make_node_tokenizer(
-        tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir
-    )
+    table, files = make_node_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
     task = (task_type or CountTask)(
         tokenizer=table,
         fetch=ship_files(spark, table, files),

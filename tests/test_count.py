@@ -39,16 +39,15 @@ def test_docstring_examples_are_true() -> None:
 
 def sums(names: list[Any], counts: Any, documents: Any) -> dict[Any, tuple[int, int]]:
     return {
-        name: (int(count), int(texts))
-        for name, count, texts in zip(names, counts, documents, strict=True)
+        name: (int(count), int(texts)) for name, count, texts in zip(names, counts, documents, strict=True)
     }
 
 
 def found(counts: Counts) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
     return (
-        sums(counts.token_ids.tolist(), counts.token_counts, counts.token_documents),
-        sums(counts.words, counts.word_counts, counts.word_documents),
-        sums(counts.phrases, counts.phrase_counts, counts.phrase_documents),
+        sums(counts.token_ids.tolist(), *counts.tokens[1:]),
+        sums(*counts.words),
+        sums(*counts.phrases),
     )
 
 
@@ -58,9 +57,7 @@ def expected(things: list[list[Any]]) -> dict[Any, tuple[int, int]]:
     return {thing: (count, documents[thing]) for thing, count in counts.items()}
 
 
-def by_library(
-    tokenizer: Tokenizer, texts: list[str]
-) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
+def by_library(tokenizer: Tokenizer, texts: list[str]) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
     """Count with the library and Python alone."""
     tokens = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
     words = [Speller(tokenizer).words(text) for text in texts]

@@ -31,17 +31,20 @@ def test_docstring_examples_are_true() -> None:
     assert doctest.testmod(mining).failed == 0
 
 
-def write_counts(
-    folder: Path, words: list[tuple[str, int, int]], phrases: list[tuple[str, int, int]]
-) -> str:
+def write_counts(folder: Path, words: list[tuple[str, int, int]], phrases: list[tuple[str, int, int]]) -> str:
     """What ``lakevec count`` would leave."""
     for name, column, rows in (("words", "word", words), ("phrases", "phrase", phrases)):
         (folder / name).mkdir(parents=True)
         columns = zip(*rows, strict=True) if rows else ([], [], [])
         kinds = [pa.string(), pa.int64(), pa.int64()]
         arrays = [pa.array(values, kind) for values, kind in zip(columns, kinds, strict=True)]
-        pq.write_table(pa.table(dict(zip([column, "count", "documents"], arrays, strict=True))), folder / name / "0.parquet")
-    stored_counts.finish(locate(str(folder), error=InputError), pa.table({"id": [0]}), {"kind": "lakevec count"})
+        pq.write_table(
+            pa.table(dict(zip([column, "count", "documents"], arrays, strict=True))),
+            folder / name / "0.parquet",
+        )
+    stored_counts.finish(
+        locate(str(folder), error=InputError), pa.table({"id": [0]}), {"kind": "lakevec count"}
+    )
     return str(folder)
 
 
@@ -81,12 +84,14 @@ def test_words_that_are_split_come_ranked_by_what_they_save(
     counts = write_counts(tmp_path / "counts", WORDS, PHRASES)
     assert run(counts, model, tmp_path / "out") == 0
     rows = pq.read_table(tmp_path / "out").to_pylist()
-    assert rows == [
-        {"word": "numpy", "count": 60, "documents": 30, "pieces": 3, "saving": 120, "rank": 1}
-        if rank == 1
-        else row
-        for rank, row in enumerate(rows)
-    ]
+    assert rows[1] == {
+        "word": "numpy",
+        "count": 60,
+        "documents": 30,
+        "pieces": 3,
+        "saving": 120,
+        "rank": 2,
+    }
     assert [(row["word"], row["pieces"], row["saving"], row["rank"]) for row in rows] == [
         ("thes", 2, 120, 1),
         ("numpy", 3, 120, 2),
@@ -154,11 +159,23 @@ SECRETS = [
     "c:\\users\\somebody",
     "a9x8b7c6d5e4",
 ]
-NO_SECRETS = ["dataframe", "float64", "tokenization", "internationalization", "utf8", "défaut", "can't", "x-ray"]
+NO_SECRETS = [
+    "dataframe",
+    "float64",
+    "tokenization",
+    "internationalization",
+    "utf8",
+    "défaut",
+    "can't",
+    "x-ray",
+]
 
 
 def english() -> LetterPairs:
-    words = {word for word in dir(np) + dir(random) if word.isalpha()} | {"tokenization", "internationalization"}
+    words = {word for word in dir(np) + dir(random) if word.isalpha()} | {
+        "tokenization",
+        "internationalization",
+    }
     return LetterPairs(sorted(words))
 
 
@@ -220,7 +237,9 @@ def test_mined_words_and_phrases_become_tokens(tmp_path: Path) -> None:
     tokenizer: Any = transformers.PreTrainedTokenizerFast(
         tokenizer_file=str(file), unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
     )
-    config = transformers.BertConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
+    config = transformers.BertConfig(
+        hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4
+    )
     vocabulary = build_vocabulary(
         tokenizer,
         transformers.BertModel(config),
@@ -228,4 +247,4 @@ def test_mined_words_and_phrases_become_tokens(tmp_path: Path) -> None:
         words=read_words(str(tmp_path / "words"), column="word"),
     )
     encoded = vocabulary.tokenizer.encode("A NumPy DataFrame, in New York", add_special_tokens=False)
-    assert encoded.tokens == ["a", "numpy", "dataframe", ",", "in", "new york"]
+    assert [token.strip() for token in encoded.tokens] == ["a", "numpy", "dataframe", ",", "in", "new york"]

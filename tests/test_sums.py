@@ -183,9 +183,7 @@ def test_sql_of_the_output_page_gives_the_vectors_of_the_whole(
     assert tokens == summed.tokens.tolist()
 
     totals = np.array([row[1] for row in duckdb.sql(by_duckdb).fetchall()])
-    np.testing.assert_allclose(
-        totals / np.linalg.norm(totals, axis=1, keepdims=True), whole, atol=1e-6
-    )
+    np.testing.assert_allclose(totals / np.linalg.norm(totals, axis=1, keepdims=True), whole, atol=1e-6)
     found: dict[str, Any] = {}
     exec(by_pandas, found)
     np.testing.assert_allclose(found["vectors"], whole, atol=1e-6)

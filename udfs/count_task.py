@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.counting.lexicon import Tally
 from pipeline.counting.text_counter import Counts
 from pipeline.encoding.bad_texts import as_strings, find_bad_texts
 from udfs.node_table import NodeTable
@@ -66,7 +67,7 @@ class CountTask:
                 yield from _tell(counter.take())
         yield from _tell(counter.take())
         numbers = np.fromiter(facts.values(), np.int64, len(facts))
-        yield _lines(FACT, list(facts), numbers, numbers)
+        yield _lines(FACT, Tally(list(facts), numbers, numbers))
 
     def _good_texts(self, column: pa.Array, facts: Counter[str]) -> pa.Array:
         texts = as_strings(column)
@@ -80,22 +81,20 @@ class CountTask:
 
 
 def _tell(counts: Counts) -> Iterator[pa.RecordBatch]:
-    nothing = [""] * len(counts.token_ids)
-    yield _lines(TOKEN, nothing, counts.token_counts, counts.token_documents, ids=counts.token_ids)
-    yield _lines(WORD, counts.words, counts.word_counts, counts.word_documents)
-    yield _lines(PHRASE, counts.phrases, counts.phrase_counts, counts.phrase_documents)
+    yield _lines(TOKEN, counts.tokens, ids=counts.token_ids)
+    yield _lines(WORD, counts.words)
+    yield _lines(PHRASE, counts.phrases)
 
 
-def _lines(
-    kind: str, names: Sequence[str], counts: np.ndarray, documents: np.ndarray, ids: np.ndarray | None = None
-) -> pa.RecordBatch:
-    ids = np.full(len(names), -1) if ids is None else ids
+def _lines(kind: str, tally: Tally, *, ids: np.ndarray | None = None) -> pa.RecordBatch:
+    rows = len(tally.counts)
+    ids = np.full(rows, -1) if ids is None else ids
     return pa.RecordBatch.from_pydict(
         {
-            "kind": pa.array([kind] * len(names), pa.string()),
+            "kind": pa.array([kind] * rows, pa.string()),
             "id": pa.array(ids.astype(np.int32)),
-            "name": pa.array(names, pa.string()),
-            "count": pa.array(counts.astype(np.int64)),
-            "documents": pa.array(documents.astype(np.int64)),
+            "name": pa.array(tally.names or [""] * rows, pa.string()),
+            "count": pa.array(tally.counts.astype(np.int64)),
+            "documents": pa.array(tally.documents.astype(np.int64)),
         }
     )

@@ -144,9 +144,7 @@ class VerifyTask:
         for column, name in self.columns.items():
             if column not in rows.schema.names or self.table is None or self.fetch is None:
                 continue
-            encoder = get_encoder(
-                self.table, self.fetch, max_tokens=self.max_tokens, store=self.store
-            )
+            encoder = get_encoder(self.table, self.fetch, max_tokens=self.max_tokens, store=self.store)
             stored = rows.column(name)
             # A bad text may have been given no vector.
             is_embedded = np.asarray(stored.is_valid())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,26 @@ from pipeline.counting.spelling import Words
 from pipeline.encoding.tallying import COUNT, DOCUMENTS, make_tallies
 
 _BREAK = -1
+
+
+class Tally(NamedTuple):
+    """Things that were seen.
+
+    Parameters
+    ----------
+    names : list of str
+    counts : int64 ndarray
+        How often each was seen.
+    documents : int64 ndarray
+        In how many texts.
+    """
+
+    names: list[str]
+    counts: np.ndarray
+    documents: np.ndarray
+
+
+NOTHING = Tally([], np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class Lexicon:
@@ -41,13 +62,13 @@ class Lexicon:
         """Return all words, in the order of their numbers."""
         return list(self._numbers)
 
-    def take(self) -> tuple[list[str], np.ndarray, np.ndarray]:
+    def take(self) -> Tally:
         """Return words that were seen, their counts and documents, and count from 0 again."""
         seen = np.flatnonzero(self.tallies[: len(self), COUNT])
         counts, documents = self.tallies[seen, COUNT].copy(), self.tallies[seen, DOCUMENTS].copy()
         self.tallies[:, [COUNT, DOCUMENTS]] = 0
         names = self.names()
-        return [names[number] for number in seen], counts, documents
+        return Tally([names[number] for number in seen], counts, documents)
 
 
 class Sequences:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.counting.lexicon import NOTHING, Tally
+
 # A phrase is a number of 63 bits: its words' numbers, 21 bits each, one more than they are.
 _BITS = 21
 MOST_WORDS = (1 << _BITS) - 2
@@ -51,7 +53,7 @@ class PhraseCounts:
                 phrases = phrases << _BITS | here + 1
             self._parts.append(_tally(phrases[is_whole], texts[:last][is_whole]))
 
-    def take(self, names: list[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    def take(self, names: list[str]) -> Tally:
         """Return the phrases, their counts and documents, and count from 0 again.
 
         Parameters
@@ -61,22 +63,20 @@ class PhraseCounts:
 
         Returns
         -------
-        phrases : list of str
-            Words with a space between them.
-        counts : int64 ndarray
-        documents : int64 ndarray
-            Texts that hold the phrase.
+        Tally
+            Named by words with a space between them.
         """
         if not self._parts:
-            return [], np.empty(0, np.int64), np.empty(0, np.int64)
+            return NOTHING
         phrases, counts, documents = (np.concatenate(part) for part in zip(*self._parts, strict=True))
         self._parts = []
         order = np.argsort(phrases, kind="stable")
         phrases, firsts = np.unique(phrases[order], return_index=True)
         if not len(phrases):
-            return [], counts, documents
+            return NOTHING
         spelled = [_spell(int(phrase), names) for phrase in phrases]
-        return spelled, np.add.reduceat(counts[order], firsts), np.add.reduceat(documents[order], firsts)
+        sums = np.add.reduceat(counts[order], firsts), np.add.reduceat(documents[order], firsts)
+        return Tally(spelled, *sums)
 
 
 def _tally(phrases: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from pipeline.counting.lexicon import Lexicon, Sequences
+from pipeline.counting.lexicon import NOTHING, Lexicon, Sequences, Tally
 from pipeline.counting.phrases import PhraseCounts
 from pipeline.counting.spelling import Speller
 from pipeline.encoding.chunking import CutRule, find_cut_rule
@@ -42,21 +42,14 @@ class Counts:
     ----------
     token_ids : int64 ndarray
         Tokens that were seen.
-    words, phrases : list of str
-        Words and phrases that were seen.
-    token_counts, token_documents, word_counts, ... : int64 ndarray
-        How often each was seen, and in how many texts.
+    tokens, words, phrases : Tally
+        What was seen; tokens have no names here.
     """
 
     token_ids: np.ndarray
-    token_counts: np.ndarray
-    token_documents: np.ndarray
-    words: list[str]
-    word_counts: np.ndarray
-    word_documents: np.ndarray
-    phrases: list[str]
-    phrase_counts: np.ndarray
-    phrase_documents: np.ndarray
+    tokens: Tally
+    words: Tally
+    phrases: Tally
 
 
 class TextCounter:
@@ -137,14 +130,10 @@ class TextCounter:
         Counts
         """
         seen = np.flatnonzero(self._tokens[:, COUNT])
-        tokens = self._tokens[seen, COUNT].copy(), self._tokens[seen, DOCUMENTS].copy()
+        tokens = Tally([], self._tokens[seen, COUNT].copy(), self._tokens[seen, DOCUMENTS].copy())
         self._tokens[:, [COUNT, DOCUMENTS]] = 0
-        phrases = (
-            self._phrases.take(self._lexicon.names())
-            if self._phrases is not None
-            else ([], np.empty(0, np.int64), np.empty(0, np.int64))
-        )
-        counts = Counts(seen, *tokens, *self._lexicon.take(), *phrases)
+        phrases = NOTHING if self._phrases is None else self._phrases.take(self._lexicon.names())
+        counts = Counts(seen, tokens, self._lexicon.take(), phrases)
         if len(self._lexicon) > self._most_words:
             self._forget_words()
         return counts

@@ -93,8 +93,8 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
     ----------
     uri : str
         Parquet file or folder with the columns ``token`` (string) and ``count`` (integer); rows of one token
-        add up, and tokens that are not among `tokens` are left out. Or the folder that ``lakevec count`` wrote:
-        its tokens, and for a token that was none then, such as an added word, its words.
+        add up, and tokens that are not among `tokens` are left out. Or the folder that ``lakevec count``
+        wrote: its tokens, and for a token that was none then, such as an added word, its words.
     tokens : sequence of str of length V
 
     Returns
@@ -144,7 +144,7 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
 def _add_words(place: Location, tokens: Sequence[str], *, is_new: np.ndarray, counts: np.ndarray) -> None:
     """Give tokens that were none when tokens were counted the counts of their words."""
     # Byte-level and Unigram tokenizers mark that a word begins.
-    new = {tokens[number].lstrip("Ġ▁"): number for number in np.flatnonzero(is_new)}
+    new = {tokens[number].lstrip("Ġ▁"): number for number in np.flatnonzero(is_new).tolist()}
     if not new or not place.exists():
         return
     asked = pc.field("word").isin(pa.array(list(new), pa.string()))

@@ -150,8 +150,8 @@ class ChunkMemo:
         Returns
         -------
         list of bytes
-            A word that was normalized here and is not ASCII begins with `words.NORMALIZED`; a word too long for
-            its tokenizer is that byte alone.
+            A word that was normalized here and is not ASCII begins with `words.NORMALIZED`; a word too long
+            for its tokenizer is that byte alone.
         """
         arrays = self._arrays
         starts = arrays.entries[first : self.entries, layout.KEY_START]

@@ -184,8 +184,9 @@ def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.nd
 
     Notes
     -----
-    Rows are added in float32 in blocks of 256 tokens, in token order, and blocks in float64; the sum is rounded
-    to float32 once. An element is off by at most ``256 * 2**-24`` of the sum of the rows' absolute values there.
+    Rows are added in float32 in blocks of 256 tokens, in token order, and blocks in float64; the sum is
+    rounded to float32 once. An element is off by at most ``256 * 2**-24`` of the sum of the rows' absolute
+    values there.
 
     Examples
     --------

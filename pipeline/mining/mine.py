@@ -61,9 +61,7 @@ def mine_words(settings: MineSettings, tokenizer_json: str) -> Mined:
     """
     words = _read(settings.counts, WORDS, "word", settings)
     pairs = LetterPairs(words["word"].to_pylist())
-    fit = WordFilter(
-        settings.min_chars, settings.max_chars, tuple(settings.script), settings.digits, pairs
-    )
+    fit = WordFilter(settings.min_chars, settings.max_chars, tuple(settings.script), settings.digits, pairs)
     report: Counter[str] = Counter({"frequent enough": words.num_rows})
     found = _choose(words, [fit.reason_against(word) for word in words["word"].to_pylist()], report)
     if settings.phrases:

@@ -28,15 +28,16 @@ class CountSettings(Settings):
         default_factory=dict, description="reader option of that format, as KEY=VALUE, such as header=true"
     )
     phrases: int = Field(
-        default=1, ge=1, le=3, description="also count phrases of up to 2 or 3 neighbouring words; 1 counts words alone"
+        default=1,
+        ge=1,
+        le=3,
+        description="also count phrases of up to 2 or 3 neighbouring words; 1 counts words alone",
     )
     on_bad_row: Literal["fail", "skip"] = Field(
         default="fail",
         description="for a text that is not valid UTF-8: end the run, or leave it out and count it",
     )
-    input_split_mb: int = Field(
-        default=32, ge=1, le=LARGEST, description="megabytes of input files per task"
-    )
+    input_split_mb: int = Field(default=32, ge=1, le=LARGEST, description="megabytes of input files per task")
     batch_rows: int = Field(
         default=10_000, ge=1, le=LARGEST, description="rows that Spark hands to Python at a time"
     )

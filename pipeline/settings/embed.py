@@ -97,8 +97,8 @@ class EmbedSettings(Settings):
     )
     store: Literal["mean", "sum"] = Field(
         default="mean",
-        description="what is kept of a text: its vector, or the plain sum of its tokens' rows and a column of "
-        "how many they are, which add up over texts in SQL",
+        description="what is kept of a text: its vector, or the plain sum of its tokens' rows and a column "
+        "of how many they are, which add up over texts in SQL",
     )
     partition_by: StringList | None = Field(
         default=None, description="columns whose values become folders, as Spark's partitionBy makes them"

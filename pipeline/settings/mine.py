@@ -33,7 +33,7 @@ class MineSettings(Settings):
     )
     min_npmi: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(
         default=0.5,
-        description="normalised pointwise mutual information from which on a phrase belongs together, -1 to 1",
+        description="normalised pointwise mutual information, -1 to 1, that a phrase must have",
     )
 
     @model_validator(mode="after")
