@@ -75,6 +75,13 @@ class SentenceEncoder:
         dense = self._teacher.own_way.dense
         return int(dense[-1].weight.shape[0] if dense else self._teacher.model.config.hidden_size)
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the teacher holds, its Dense layers' included."""
+        dense = [part for layer in self._teacher.own_way.dense for part in (layer.weight, layer.bias)]
+        own = sum(part.size for part in dense if part is not None)
+        return int(own + sum(weights.numel() for weights in self._teacher.model.parameters()))
+
     def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
         """Embed texts.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +101,8 @@ def encode_distinct(model: EmbeddingModel, texts: Sequence[str], cache: VectorCa
     rows = np.array([places.setdefault(text, len(places)) for text in texts])
     distinct = list(places)
     vectors = cache.encode(model, distinct) if cache is not None else model.encode(distinct)
-    return np.asarray(vectors, dtype=np.float32)[rows]
+    found: np.ndarray = np.asarray(vectors, dtype=np.float32)[rows]
+    return found
 
 
 class VectorCache:
@@ -142,7 +142,7 @@ class VectorCache:
         self._folder.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f".{uuid.uuid4().hex}.npy")
         np.save(beside, vectors, allow_pickle=False)
-        os.replace(beside, file)
+        beside.replace(file)
         return vectors
 
 

@@ -125,9 +125,7 @@ def ndcg(found: Sequence[str], relevant: Mapping[str, float], *, depth: int = _D
     return float((gains * discounts[: len(gains)]).sum() / (best * discounts[: len(best)]).sum())
 
 
-def _judgements(
-    queries: list[str], documents: list[str], gains: list[float]
-) -> dict[str, dict[str, float]]:
+def _judgements(queries: list[str], documents: list[str], gains: list[float]) -> dict[str, dict[str, float]]:
     judged: dict[str, dict[str, float]] = {}
     for query, document, gain in zip(queries, documents, gains, strict=True):
         if gain > 0:

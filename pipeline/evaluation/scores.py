@@ -66,7 +66,8 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """
     rows = vectors.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    units: np.ndarray = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return units
 
 
 def paired_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -81,7 +82,8 @@ def paired_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     float64 ndarray of shape (N,)
         Cosines, rounded to 9 digits; 0 where either row is zero.
     """
-    return np.round(np.einsum("nd,nd->n", unit_rows(left), unit_rows(right)), _DIGITS)
+    cosines: np.ndarray = np.round(np.einsum("nd,nd->n", unit_rows(left), unit_rows(right)), _DIGITS)
+    return cosines
 
 
 def all_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -113,4 +115,4 @@ def is_zero(vectors: np.ndarray) -> np.ndarray:
     -------
     bool ndarray of shape (N,)
     """
-    return ~vectors.any(axis=1)
+    return np.asarray(~vectors.any(axis=1))

@@ -180,9 +180,7 @@ def _tasks_of(group: Group, folder: Location) -> list[Task]:
         if entry.type == kind and not entry.base_name.startswith((".", "_"))
     )
     tasks = [
-        _make_task(group, folder / name)
-        for name in names
-        if group.is_of_folders or name.endswith(_SUFFIX)
+        _make_task(group, folder / name) for name in names if group.is_of_folders or name.endswith(_SUFFIX)
     ]
     if not tasks:
         wanted = "a folder for each task" if group.is_of_folders else "a Parquet file for each task"

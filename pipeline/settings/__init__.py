@@ -10,6 +10,7 @@ from pipeline.settings.benchmark import BenchmarkSettings
 from pipeline.settings.demo import DemoSettings
 from pipeline.settings.distill import Dimensions, DistillSettings
 from pipeline.settings.embed import EmbedSettings
+from pipeline.settings.evaluate import EvaluateSettings
 from pipeline.settings.models import ConvertSettings, InspectSettings
 from pipeline.settings.verify import VerifySettings
 
@@ -20,6 +21,7 @@ __all__ = [
     "Dimensions",
     "DistillSettings",
     "EmbedSettings",
+    "EvaluateSettings",
     "InspectSettings",
     "Settings",
     "VerifySettings",

@@ -1,0 +1,268 @@
+"""From names on the command line to models that can be evaluated: tables, teachers, and tables made anew.
+
+Teachers and distillation bring torch, which is imported only where one of them is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.errors import ModelError, SetupError
+from pipeline.evaluation.models import EmbeddingModel, StaticModel
+from pipeline.location import without_credentials
+from pipeline.model import hub
+from pipeline.model.artifact import MANIFEST_NAME, load
+from pipeline.model.publishing import publish
+from pipeline.settings import DistillSettings
+
+if TYPE_CHECKING:
+    from pipeline.distillation.sentences import SentenceEncoder
+
+_BYTES_PER_PARAMETER = 4
+_LARGEST_CONFIGURATION = 1 << 20
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A distillation that leaves something out.
+
+    Parameters
+    ----------
+    name : str
+        What the report calls it.
+    changes : dict
+        Settings of `DistillSettings` that differ from the defaults.
+    """
+
+    name: str
+    changes: dict[str, object]
+
+
+ABLATIONS = (
+    Ablation("output, PCA, SIF", {}),
+    Ablation("no PCA", {"dimensions": "none"}),
+    Ablation("no SIF", {"weighting": "none"}),
+    Ablation("neither", {"dimensions": "none", "weighting": "none"}),
+    Ablation("input embeddings", {"mode": "input"}),
+)
+PLAIN = Ablation("not a Sentence Transformer", {"pooling": "mean"})
+
+
+class TeacherModel:
+    """A Sentence Transformer as a model to evaluate.
+
+    Parameters
+    ----------
+    name : str
+    encoder : SentenceEncoder
+    fingerprint : str
+    """
+
+    def __init__(self, name: str, encoder: SentenceEncoder, fingerprint: str) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+        self.dimensions = encoder.width
+        self.parameters = encoder.parameters
+        self.size_bytes = _BYTES_PER_PARAMETER * encoder.parameters
+        self._encoder = encoder
+
+    def prepare(self) -> None:
+        """Run a text, since a first one takes longer."""
+        self._encoder.encode(["one"])
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Turn texts into vectors.
+
+        Parameters
+        ----------
+        texts : sequence of str of length N
+
+        Returns
+        -------
+        float32 ndarray of shape (N, H)
+        """
+        return self._encoder.encode(texts, progress=True)
+
+
+def name_models(uris: Sequence[str]) -> list[str]:
+    """Choose short names: the last parts of paths, as many as tell them apart.
+
+    Parameters
+    ----------
+    uris : sequence of str
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> name_models(["models/minilm", "old/models/minilm", "glove.txt"])
+    ['models/minilm', 'old/models/minilm', 'glove.txt']
+    """
+    split = [without_credentials(uri).rstrip("/").split("/") for uri in uris]
+    for length in range(1, max(map(len, split), default=0) + 1):
+        names = ["/".join(parts[-length:]) for parts in split]
+        clashing = {name for name in names if names.count(name) > 1}
+        if not clashing:
+            break
+    return names if split else []
+
+
+def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
+    """Open whatever a name names.
+
+    Parameters
+    ----------
+    uri : str
+        A model that `pipeline.model.artifact.load` reads, or a Sentence Transformer.
+    name : str
+        What the report shall call it.
+    device : str, default="auto"
+        torch device of a Sentence Transformer.
+
+    Returns
+    -------
+    EmbeddingModel
+
+    Raises
+    ------
+    ModelError
+        If it is neither.
+    """
+    folder = Path(uri).expanduser()
+    if folder.is_dir() and _is_teacher(folder):
+        return open_teacher(uri, name, device=device)
+    try:
+        return StaticModel(name, load(uri).table)
+    except ModelError:
+        if folder.exists() or not hub.may_be_hub_id(uri):
+            raise
+    return open_teacher(uri, name, device=device)
+
+
+def open_teacher(teacher: str, name: str, *, device: str = "auto") -> TeacherModel:
+    """Load a Sentence Transformer.
+
+    Parameters
+    ----------
+    teacher : str
+        Folder or hub id.
+    name : str
+        What the report shall call it.
+    device : str, default="auto"
+
+    Returns
+    -------
+    TeacherModel
+
+    Raises
+    ------
+    SetupError
+        If torch or another package of the extra ``distill`` is missing.
+    TeacherError
+        If it can't be loaded.
+    """
+    try:
+        from pipeline.distillation.sentences import SentenceEncoder
+    except ImportError as error:
+        raise _needs_torch(error) from None
+    encoder = SentenceEncoder(teacher, device=device)
+    return TeacherModel(name, encoder, _fingerprint(Path(teacher).expanduser(), encoder.revision))
+
+
+def distil_ablations(
+    teacher: str, plain_teacher: str | None, *, device: str, cache: Path | None
+) -> Iterator[StaticModel]:
+    """Distil the tables that leave something out, one after the other.
+
+    Parameters
+    ----------
+    teacher : str
+        Folder or hub id of a Sentence Transformer.
+    plain_teacher : str or None
+        A plain transformer, distilled with mean pooling.
+    device : str
+        torch device.
+    cache : Path or None
+        Local folder where tables of earlier runs lie, and these are put.
+
+    Yields
+    ------
+    StaticModel
+
+    Raises
+    ------
+    SetupError
+        If torch or another package of the extra ``distill`` is missing.
+    TeacherError
+        If a teacher can't be loaded.
+    """
+    wanted = [(teacher, ablation) for ablation in ABLATIONS]
+    if plain_teacher is not None:
+        wanted.append((plain_teacher, PLAIN))
+    for source, ablation in wanted:
+        yield _distil(source, ablation, device, cache)
+
+
+def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -> StaticModel:
+    try:
+        from pipeline.distillation import recipe
+        from pipeline.distillation.teacher import load_teacher
+    except ImportError as error:
+        raise _needs_torch(error) from None
+    changed = json.dumps(ablation.changes, sort_keys=True)
+    folder = None
+    if cache is not None:
+        known = _fingerprint(Path(teacher).expanduser(), load_teacher(teacher, device="cpu").revision)
+        folder = cache / f"table-{hashlib.sha256(f'{known} {changed}'.encode()).hexdigest()[:32]}"
+        if (folder / MANIFEST_NAME).is_file():
+            return StaticModel(ablation.name, load(str(folder)).table)
+    values = {"teacher": teacher, "output": "not written", "device": device, **ablation.changes}
+    distilled = recipe.distill(DistillSettings.model_validate(values))
+    if folder is not None:
+        publish(distilled.table, str(folder), provenance=distilled.provenance, quality=distilled.quality)
+    return StaticModel(ablation.name, distilled.table)
+
+
+def _is_teacher(folder: Path) -> bool:
+    """Tell a transformer from a table: by its modules, or by what kind of model its configuration names."""
+    if (folder / MANIFEST_NAME).exists():
+        return False
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        return any(str(module["type"]).endswith(".Transformer") for module in modules)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return kind not in (None, "model2vec")
+
+
+def _fingerprint(folder: Path, revision: str) -> str:
+    """Name a teacher by its weights and its configuration, which says how it pools."""
+    digest = hashlib.sha256(revision.encode())
+    files = (
+        sorted(file for kind in ("*.json", "*.txt") for file in folder.rglob(kind)) if folder.is_dir() else []
+    )
+    for file in files:
+        if file.stat().st_size <= _LARGEST_CONFIGURATION:
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _needs_torch(error: ImportError) -> SetupError:
+    return SetupError(
+        "to evaluate a Sentence Transformer, or to distil one, needs a package that is not installed",
+        got=str(error.name),
+        remedy="pip install 'lakevec[distill]'",
+    )
