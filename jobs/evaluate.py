@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.tasks import Task
 
 SUMMARY = """\
-Say how good models are: on public tasks whose data lie in a folder, and beside their teacher on your own rows.
+Say how good models are: on tasks whose data lie in a folder, and beside their teacher on your own rows.
 Writes report.html, evaluation.json and timings.json. docs/evaluation.md tells of tasks and metrics.
 
 examples:

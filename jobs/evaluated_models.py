@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.distillation.sentences import SentenceEncoder
 
 _BYTES_PER_PARAMETER = 4
+_DIMENSIONS: int = DistillSettings.model_fields["dimensions"].default
 _LARGEST_CONFIGURATION = 1 << 20
 
 
@@ -218,14 +219,18 @@ def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -
         from pipeline.distillation.teacher import load_teacher
     except ImportError as error:
         raise _needs_torch(error) from None
-    changed = json.dumps(ablation.changes, sort_keys=True)
+    loaded = load_teacher(teacher, device="cpu")
+    changes = dict(ablation.changes)
+    if loaded.model.config.hidden_size < _DIMENSIONS:
+        changes.setdefault("dimensions", "auto")
     folder = None
     if cache is not None:
-        known = _fingerprint(Path(teacher).expanduser(), load_teacher(teacher, device="cpu").revision)
+        known = _fingerprint(Path(teacher).expanduser(), loaded.revision)
+        changed = json.dumps(changes, sort_keys=True)
         folder = cache / f"table-{hashlib.sha256(f'{known} {changed}'.encode()).hexdigest()[:32]}"
         if (folder / MANIFEST_NAME).is_file():
             return StaticModel(ablation.name, load(str(folder)).table)
-    values = {"teacher": teacher, "output": "not written", "device": device, **ablation.changes}
+    values = {"teacher": teacher, "output": "not written", "device": device, **changes}
     distilled = recipe.distill(DistillSettings.model_validate(values))
     if folder is not None:
         publish(distilled.table, str(folder), provenance=distilled.provenance, quality=distilled.quality)

@@ -18,8 +18,8 @@ _WHAT = {
     "trained on all training rows.",
     "clustering": "V-measure of mini-batch k-means, the mean of five seeds (MTEB: v_measure).",
     "retrieval": "nDCG at 10 by cosine over all documents (MTEB: ndcg_at_10).",
-    "phrases": "PEARL: Pearson correlation on BIRD, accuracy at the best threshold of cosine on PPDB, on Turney "
-    "the share of phrases whose synonym is nearer than all distractors.",
+    "phrases": "PEARL: Pearson correlation on BIRD, accuracy at the best threshold of cosine on PPDB, on "
+    "Turney the share of phrases whose synonym is nearer than all distractors.",
 }
 
 

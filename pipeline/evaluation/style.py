@@ -24,7 +24,8 @@ p { max-width: 46rem; }
 .wide { overflow-x: auto; margin: .75rem 0 1.25rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 caption { caption-side: top; text-align: left; padding-bottom: .35rem; }
-th, td { padding: .28rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: .28rem .7rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
 th[scope=row], th[scope=col]:first-child { text-align: left; font-weight: 500; }
 th[scope=col] { font-weight: 600; vertical-align: bottom; white-space: normal; border-bottom-width: 2px; }
 tbody tr:nth-child(even) { background: var(--shade); }
