@@ -14,6 +14,8 @@ from pipeline.errors import InputError
 from pipeline.location import locate, without_credentials
 
 _BATCH_ROWS = 1 << 16
+# Of fewer, some bootstrap resamples are one text many times.
+LEAST_TEXTS = 20
 
 
 def sample_texts(uri: str, column: str, *, rows: int) -> list[str]:
@@ -36,7 +38,7 @@ def sample_texts(uri: str, column: str, *, rows: int) -> list[str]:
     Raises
     ------
     InputError
-        If it can't be read, has no such column of strings, or fewer than three such texts.
+        If it can't be read, has no such column of strings, or fewer than 20 such texts.
 
     Notes
     -----
@@ -57,9 +59,11 @@ def sample_texts(uri: str, column: str, *, rows: int) -> list[str]:
             got=without_credentials(" ".join(str(error).split())[:200]),
             expected="Parquet files",
         ) from None
-    if len(kept) < 3:
+    if len(kept) < LEAST_TEXTS:
         raise InputError(
-            f"sample {shown!r}: column {column!r}", got=f"{len(kept)} distinct texts", expected="at least 3"
+            f"sample {shown!r}: column {column!r}",
+            got=f"{len(kept)} distinct texts",
+            expected=f"at least {LEAST_TEXTS}",
         )
     texts: list[str] = kept.tolist()
     return texts

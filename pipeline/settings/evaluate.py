@@ -31,7 +31,10 @@ class EvaluateSettings(Settings):
     )
     text: str = Field(default="text", description="text column of the sample")
     sample_rows: int = Field(
-        default=2000, ge=3, le=5000, description="distinct texts of the sample to compare, the same each time"
+        default=2000,
+        ge=20,
+        le=5000,
+        description="distinct texts of the sample to compare, the same each time",
     )
     ablations: str | None = Field(
         default=None,
