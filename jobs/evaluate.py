@@ -179,7 +179,7 @@ def _run_model(run: _Run, model: EmbeddingModel) -> dict[str, Any]:
 
 
 def _run_ablations(run: _Run) -> dict[str, Any] | None:
-    from jobs.evaluated_models import PLAIN, distil_ablations
+    from jobs.ablations import PLAIN, distil_ablations
 
     settings = run.settings
     if settings.ablations is None:

@@ -1,14 +1,13 @@
-"""From names on the command line to models that can be evaluated: tables, teachers, and tables made anew.
+"""From names on the command line to models that can be evaluated: tables and teachers.
 
-Teachers and distillation bring torch, which is imported only where one of them is asked for.
+Teachers bring torch, which is imported only where one of them is asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,41 +18,12 @@ from pipeline.evaluation.models import EmbeddingModel, StaticModel
 from pipeline.location import without_credentials
 from pipeline.model import hub
 from pipeline.model.artifact import MANIFEST_NAME, load
-from pipeline.model.publishing import publish
-from pipeline.settings import DistillSettings
 
 if TYPE_CHECKING:
     from pipeline.distillation.sentences import SentenceEncoder
 
 _BYTES_PER_PARAMETER = 4
-_DIMENSIONS: int = DistillSettings.model_fields["dimensions"].default
 _LARGEST_CONFIGURATION = 1 << 20
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """A distillation that leaves something out.
-
-    Parameters
-    ----------
-    name : str
-        What the report calls it.
-    changes : dict
-        Settings of `DistillSettings` that differ from the defaults.
-    """
-
-    name: str
-    changes: dict[str, object]
-
-
-ABLATIONS = (
-    Ablation("output, PCA, SIF", {}),
-    Ablation("no PCA", {"dimensions": "none"}),
-    Ablation("no SIF", {"weighting": "none"}),
-    Ablation("neither", {"dimensions": "none", "weighting": "none"}),
-    Ablation("input embeddings", {"mode": "input"}),
-)
-PLAIN = Ablation("not a Sentence Transformer", {"pooling": "mean"})
 
 
 class TeacherModel:
@@ -174,67 +144,9 @@ def open_teacher(teacher: str, name: str, *, device: str = "auto") -> TeacherMod
     try:
         from pipeline.distillation.sentences import SentenceEncoder
     except ImportError as error:
-        raise _needs_torch(error) from None
+        raise torch_is_missing(error) from None
     encoder = SentenceEncoder(teacher, device=device)
-    return TeacherModel(name, encoder, _fingerprint(Path(teacher).expanduser(), encoder.revision))
-
-
-def distil_ablations(
-    teacher: str, plain_teacher: str | None, *, device: str, cache: Path | None
-) -> Iterator[StaticModel]:
-    """Distil the tables that leave something out, one after the other.
-
-    Parameters
-    ----------
-    teacher : str
-        Folder or hub id of a Sentence Transformer.
-    plain_teacher : str or None
-        A plain transformer, distilled with mean pooling.
-    device : str
-        torch device.
-    cache : Path or None
-        Local folder where tables of earlier runs lie, and these are put.
-
-    Yields
-    ------
-    StaticModel
-
-    Raises
-    ------
-    SetupError
-        If torch or another package of the extra ``distill`` is missing.
-    TeacherError
-        If a teacher can't be loaded.
-    """
-    wanted = [(teacher, ablation) for ablation in ABLATIONS]
-    if plain_teacher is not None:
-        wanted.append((plain_teacher, PLAIN))
-    for source, ablation in wanted:
-        yield _distil(source, ablation, device, cache)
-
-
-def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -> StaticModel:
-    try:
-        from pipeline.distillation import recipe
-        from pipeline.distillation.teacher import load_teacher
-    except ImportError as error:
-        raise _needs_torch(error) from None
-    loaded = load_teacher(teacher, device="cpu")
-    changes = dict(ablation.changes)
-    if loaded.model.config.hidden_size < _DIMENSIONS:
-        changes.setdefault("dimensions", "auto")
-    folder = None
-    if cache is not None:
-        known = _fingerprint(Path(teacher).expanduser(), loaded.revision)
-        changed = json.dumps(changes, sort_keys=True)
-        folder = cache / f"table-{hashlib.sha256(f'{known} {changed}'.encode()).hexdigest()[:32]}"
-        if (folder / MANIFEST_NAME).is_file():
-            return StaticModel(ablation.name, load(str(folder)).table)
-    values = {"teacher": teacher, "output": "not written", "device": device, **changes}
-    distilled = recipe.distill(DistillSettings.model_validate(values))
-    if folder is not None:
-        publish(distilled.table, str(folder), provenance=distilled.provenance, quality=distilled.quality)
-    return StaticModel(ablation.name, distilled.table)
+    return TeacherModel(name, encoder, name_teacher(Path(teacher).expanduser(), encoder.revision))
 
 
 def _is_teacher(folder: Path) -> bool:
@@ -253,8 +165,21 @@ def _is_teacher(folder: Path) -> bool:
     return kind not in (None, "model2vec")
 
 
-def _fingerprint(folder: Path, revision: str) -> str:
-    """Name a teacher by its weights and its configuration, which says how it pools."""
+def name_teacher(folder: Path, revision: str) -> str:
+    """Name a teacher by its weights and its configuration, which says how it pools.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it lies; one that is not there is on a hub, and its revision says all.
+    revision : str
+        Commit, or digest of the weights.
+
+    Returns
+    -------
+    str
+        ``sha256:`` and 64 hexadecimal digits.
+    """
     digest = hashlib.sha256(revision.encode())
     files = (
         sorted(file for kind in ("*.json", "*.txt") for file in folder.rglob(kind)) if folder.is_dir() else []
@@ -265,7 +190,17 @@ def _fingerprint(folder: Path, revision: str) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _needs_torch(error: ImportError) -> SetupError:
+def torch_is_missing(error: ImportError) -> SetupError:
+    """Return the error of a command that needs the extra ``distill``.
+
+    Parameters
+    ----------
+    error : ImportError
+
+    Returns
+    -------
+    SetupError
+    """
     return SetupError(
         "to evaluate a Sentence Transformer, or to distil one, needs a package that is not installed",
         got=str(error.name),

@@ -20,8 +20,9 @@ import transformers
 from conftest import ROOT
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from jobs.ablations import ABLATIONS
 from jobs.evaluate import main as evaluate
-from jobs.evaluated_models import ABLATIONS, name_models, open_model
+from jobs.evaluated_models import name_models, open_model
 from pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
 from pipeline.evaluation.figures import Point, draw_scatter
 from pipeline.evaluation.report import render_report

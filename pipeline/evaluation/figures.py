@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
+
+from pipeline.evaluation.labels import Circle, place_labels
 
 # Classes c0 to c7 of the page's style sheet.
 COLOURS = 8
 _WIDTH = 720
 _LARGEST_RADIUS = 34.0
 _LEAST_RADIUS = 4.0
-_LINE = 16
 
 
 @dataclass(frozen=True)
@@ -90,22 +90,24 @@ def draw_scatter(points: Sequence[Point]) -> str:
         _text((left + _WIDTH - right) / 2, height - 10, "texts per second (log scale)", anchor="middle")
     )
     parts.append(_text(left - 40, top - 8, "mean score, times 100"))
-    order = sorted(range(len(points)), key=lambda place: -points[place].size_bytes)
-    for place in order:
-        point = points[place]
-        radius = max(_LEAST_RADIUS, _LARGEST_RADIUS * math.sqrt(point.size_bytes / largest))
-        parts.append(
-            f'<circle class="c{place % COLOURS}" cx="{across(point.texts_per_s):.1f}"'
-            f' cy="{up(point.score):.1f}" r="{radius:.1f}">'
-            f"<title>{escape(_tell(point))}</title></circle>"
+    circles = [
+        Circle(
+            across(point.texts_per_s),
+            up(point.score),
+            max(_LEAST_RADIUS, _LARGEST_RADIUS * math.sqrt(point.size_bytes / largest)),
         )
-    heights = spread_labels([up(point.score) + 4 for point in points], least=_LINE)
-    for point, y in zip(points, heights, strict=True):
-        x = across(point.texts_per_s)
-        radius = max(_LEAST_RADIUS, _LARGEST_RADIUS * math.sqrt(point.size_bytes / largest))
-        is_left = x + radius + 8 + 7 * len(point.name) > _WIDTH
-        place_x = x - radius - 5 if is_left else x + radius + 5
-        parts.append(_text(place_x, y, point.name, anchor="end" if is_left else "start", kind="label"))
+        for point in points
+    ]
+    # The large ones first, so that the small ones lie on them.
+    for place in sorted(range(len(points)), key=lambda place: -points[place].size_bytes):
+        circle, told = circles[place], escape(_tell(points[place]))
+        parts.append(
+            f'<circle class="c{place % COLOURS}" cx="{circle.x:.1f}" cy="{circle.y:.1f}"'
+            f' r="{circle.radius:.1f}"><title>{told}</title></circle>'
+        )
+    names = [point.name for point in points]
+    for name, (x, y) in zip(names, place_labels(names, circles, width=_WIDTH, height=height), strict=True):
+        parts.append(_text(x, y, name, kind="label"))
     told = "; ".join(_tell(point) for point in points)
     return _svg(height, "Speed and quality", told, parts)
 
@@ -194,32 +196,6 @@ def draw_spans(spans: Sequence[Span], *, title: str, axis: str) -> str:
         f"{span.name} {span.difference:+.3f}, {span.low:+.3f} to {span.high:+.3f}" for span in spans
     )
     return _svg(foot + 48, title, told, parts)
-
-
-def spread_labels(heights: Sequence[float], *, least: float) -> list[float]:
-    """Move labels apart, downwards, until none is nearer to the next than a line.
-
-    Parameters
-    ----------
-    heights : sequence of float
-    least : float
-        Height of a line.
-
-    Returns
-    -------
-    list of float
-        In the order given.
-
-    Examples
-    --------
-    >>> spread_labels([10.0, 12.0, 50.0], least=16)
-    [10.0, 26.0, 50.0]
-    """
-    moved = list(heights)
-    order = sorted(range(len(moved)), key=lambda place: moved[place])
-    for above, below in pairwise(order):
-        moved[below] = max(moved[below], moved[above] + least)
-    return moved
 
 
 def _decades(rates: Sequence[float]) -> tuple[int, int]:

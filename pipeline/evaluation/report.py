@@ -22,6 +22,15 @@ _WHAT = {
     "Turney the share of phrases whose synonym is nearer than all distractors.",
 }
 
+_SHORT = {
+    "wordsim": "Words",
+    "sts": "STS",
+    "classification": "Classification",
+    "clustering": "Clustering",
+    "retrieval": "Retrieval",
+    "phrases": "Phrases",
+}
+
 
 def render_report(record: dict[str, Any], timings: dict[str, Any]) -> str:
     """Make the page.
@@ -98,7 +107,7 @@ def _averages_table(
     models: Sequence[dict[str, Any]], timings: dict[str, Any]
 ) -> tuple[list[str], list[list[str]]]:
     groups, rates = _groups_of(models), text_rates(timings)
-    head = ["Model", *(GROUPS[group].title for group in groups), "Mean", "Texts/s", "MB", "Width"]
+    head = ["Model", *(_SHORT[group] for group in groups), "Mean", "Texts/s", "MB", "Width"]
     columns = [
         *(_starred([model["averages"].get(group) for model in models]) for group in groups),
         _starred([model["mean"] for model in models]),

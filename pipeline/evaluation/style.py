@@ -13,7 +13,7 @@ _DARK = """
   --c4: #f07f9f; --c5: #d8c24a; --c6: #5fcbd6; --c7: #a9b0b8;
 """
 _RULES = """
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem;
+body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem 4rem;
   background: var(--ground); color: var(--ink); overflow-wrap: break-word;
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .5rem; }
@@ -24,11 +24,13 @@ p { max-width: 46rem; }
 .wide { overflow-x: auto; margin: .75rem 0 1.25rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 caption { caption-side: top; text-align: left; padding-bottom: .35rem; }
-th, td { padding: .28rem .7rem; text-align: right; white-space: nowrap;
+th, td { padding: .28rem .55rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th[scope=row], th[scope=col]:first-child { text-align: left; font-weight: 500; }
 th[scope=col] { font-weight: 600; vertical-align: bottom; white-space: normal; border-bottom-width: 2px; }
 tbody tr:nth-child(even) { background: var(--shade); }
+th[scope=row] { position: sticky; left: 0; background: var(--ground); }
+tbody tr:nth-child(even) th { background: var(--shade); }
 tr.average > * { font-weight: 700; border-top: 2px solid var(--line); }
 tr.apart > * { color: var(--soft); }
 td.best { font-weight: 700; }
