@@ -24,6 +24,7 @@ from pipeline.settings import (
     ConvertSettings,
     DistillSettings,
     EmbedSettings,
+    EvaluateSettings,
     InspectSettings,
     Settings,
     VerifySettings,
@@ -50,6 +51,7 @@ def settings_table(kind: type[Settings]) -> list[str]:
         ("distill", DistillSettings),
         ("benchmark", BenchmarkSettings),
         ("convert", ConvertSettings),
+        ("evaluate", EvaluateSettings),
     ],
 )
 def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) -> None:
@@ -61,7 +63,7 @@ def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) ->
 
 
 @pytest.mark.parametrize(
-    "job", ["benchmark", "convert", "demo", "distill", "doctor", "embed", "inspect", "verify"]
+    "job", ["benchmark", "convert", "demo", "distill", "doctor", "embed", "evaluate", "inspect", "verify"]
 )
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
     code = f"import sys; from jobs.cli import main; sys.exit(main(['{job}', '--help']))"
@@ -77,7 +79,7 @@ def test_readme_commands_use_options_that_exist() -> None:
         f"--{name.replace('_', '-')}"
         for kind in (
             *(BenchmarkSettings, ConvertSettings, DistillSettings),
-            *(EmbedSettings, InspectSettings, VerifySettings),
+            *(EmbedSettings, EvaluateSettings, InspectSettings, VerifySettings),
         )
         for name in kind.model_fields
     }
@@ -173,7 +175,7 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     assert done.returncode == 2
     expected = (
         "lakevec: unknown job 'embd'; expected one of benchmark, convert, demo, distill, doctor, embed, "
-        "inspect, verify; did you mean 'embed'?\n"
+        "evaluate, inspect, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
 

@@ -65,7 +65,7 @@ def draw_scatter(points: Sequence[Point]) -> str:
     str
         An ``svg`` element.
     """
-    height, left, right, top, bottom = 400, 56, 24, 24, 52
+    height, left, right, top, bottom = 406, 56, 24, 30, 52
     first, last = _decades([point.texts_per_s for point in points])
     low, high, step = _ticks([point.score for point in points])
     largest = max(point.size_bytes for point in points)
@@ -89,7 +89,7 @@ def draw_scatter(points: Sequence[Point]) -> str:
     parts.append(
         _text((left + _WIDTH - right) / 2, height - 10, "texts per second (log scale)", anchor="middle")
     )
-    parts.append(_text(left - 40, top - 8, "mean score, times 100"))
+    parts.append(_text(left - 40, 12, "mean score, times 100"))
     circles = [
         Circle(
             across(point.texts_per_s),

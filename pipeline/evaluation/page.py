@@ -32,7 +32,12 @@ def make_page(title: str, body: Sequence[str]) -> str:
 
 
 def make_table(
-    caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, kinds: Sequence[str] = ()
+    caption: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    kinds: Sequence[str] = (),
+    has_words: bool = False,
 ) -> str:
     """Make a table whose first column names the rows.
 
@@ -45,6 +50,8 @@ def make_table(
         Cells; one that ends with a star is the best of its column.
     kinds : sequence of str, optional
         A class for each row: ``average``, ``apart`` or nothing.
+    has_words : bool, default=False
+        Whether the second column holds words too, and no figures.
 
     Returns
     -------
@@ -58,8 +65,9 @@ def make_table(
         opening = f'<tr class="{kind}">' if kind else "<tr>"
         cells = "".join(_cell(cell) for cell in row[1:])
         lines.append(f'{opening}<th scope="row">{escape(row[0])}</th>{cells}</tr>')
+    style = ' class="left"' if has_words else ""
     return scrolled(
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{columns}</tr></thead>"
+        f"<table{style}><caption>{escape(caption)}</caption><thead><tr>{columns}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>",
         caption,
     )

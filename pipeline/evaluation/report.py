@@ -135,7 +135,7 @@ def _starred(values: Sequence[float | None]) -> list[str]:
     """Show scores, the best with a star where there is something to choose from."""
     shown = [show_score(value) for value in values]
     known = [float(text) for text in shown if text]
-    if len(known) < 2:
+    if len(set(known)) < 2:
         return shown
     return [f"{text}*" if text and float(text) == max(known) else text for text in shown]
 
@@ -171,7 +171,7 @@ def _group(record: dict[str, Any], group: str) -> list[str]:
     return [
         heading(title),
         paragraph(_WHAT[group]),
-        make_table(f"{title}: score of each task", head, rows, kinds=kinds),
+        make_table(f"{title}: score of each task", head, rows, kinds=kinds, has_words=True),
         *notes,
     ]
 
@@ -189,13 +189,14 @@ def _ablations(record: dict[str, Any], timings: dict[str, Any]) -> list[str]:
         heading("What each step of the recipe is worth"),
         paragraph(
             f"Tables distilled from {ablations['teacher']}: the whole recipe (the teacher's output for each "
-            "token, PCA to 256 dimensions, SIF weights by rank), and the recipe without a step."
+            "token, PCA to 256 dimensions, SIF weights by rank), and the recipe without a step; the "
+            "difference is that of the mean."
         ),
     ]
     if _groups_of(models):
         head, rows = _averages_table(models, timings)
         whole = models[0]["mean"]
-        head.append("Mean less that of the whole")
+        head.append("Difference")
         for model, row in zip(models, rows, strict=True):
             row.append("" if model is models[0] else f"{100 * (model['mean'] - whole):+.1f}")
         shown.append(make_table("Ablations: average of each group", head, rows))
@@ -210,7 +211,8 @@ def _ablations(record: dict[str, Any], timings: dict[str, Any]) -> list[str]:
     name = ablations["plain_name"]
     shown.append(
         paragraph(
-            f"“{name}” was not measured: no weights of a plain transformer were given (--plain-teacher)."
+            f"“{name}” was not measured: no weights of a plain transformer were given "
+            "(setting plain_teacher)."
             if ablations["plain_teacher"] is None
             else f"“{name}” is the whole recipe with {ablations['plain_teacher']}, pooled by the mean.",
             "note",

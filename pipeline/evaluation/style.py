@@ -31,6 +31,7 @@ th[scope=col] { font-weight: 600; vertical-align: bottom; white-space: normal; b
 tbody tr:nth-child(even) { background: var(--shade); }
 th[scope=row] { position: sticky; left: 0; background: var(--ground); }
 tbody tr:nth-child(even) th { background: var(--shade); }
+.left td:nth-child(2), .left th:nth-child(2) { text-align: left; }
 tr.average > * { font-weight: 700; border-top: 2px solid var(--line); }
 tr.apart > * { color: var(--soft); }
 td.best { font-weight: 700; }
