@@ -301,7 +301,7 @@ def test_circles_have_areas_in_proportion_to_sizes() -> None:
     assert sorted(radii)[1] / sorted(radii)[0] == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize(("name", "width", "height"), [("wide", 1200, 4600), ("narrow", 500, 4600)])
+@pytest.mark.parametrize(("name", "width", "height"), [("wide", 1200, 5400), ("narrow", 500, 5400)])
 def test_page_is_shown_by_a_browser(report: Path, name: str, width: int, height: int) -> None:
     """Leaves artifacts/evaluate/report-*.png to be looked at."""
     browser = next((found for known in BROWSERS if (found := shutil.which(known))), None)
