@@ -47,6 +47,14 @@ class _Run:
     timings: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Comparison:
+    """Rows of the user's, and the teacher that models are compared with on them."""
+
+    texts: list[str]
+    teacher: EmbeddingModel
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job.
 
@@ -105,12 +113,13 @@ def _evaluate(run: _Run, output: Location) -> None:
     from pipeline.evaluation.summary import show_averages
 
     models = _open_models(run.settings)
+    comparison = _open_sample(run.settings)
     record: dict[str, Any] = {
         "format": FORMAT,
         "tasks": describe_tasks(run.tasks),
         "models": [_run_model(run, model) for model in models],
         "ablations": _run_ablations(run),
-        "fidelity": _compare(run, models),
+        "fidelity": _compare(run, models, comparison),
         "versions": describe_versions(),
     }
     timings = {"machine": _describe_machine(), "models": run.timings}
@@ -194,24 +203,33 @@ def _run_ablations(run: _Run) -> dict[str, Any] | None:
     }
 
 
-def _compare(run: _Run, models: list[EmbeddingModel]) -> dict[str, Any] | None:
-    """Measure fidelity to the teacher on the user's own rows."""
-    settings = run.settings
-    if settings.sample is None or settings.teacher is None or not models:
+def _open_sample(settings: EvaluateSettings) -> _Comparison | None:
+    if settings.sample is None or settings.teacher is None:
         return None
     from jobs.evaluated_models import open_teacher
-    from pipeline.evaluation.models import StaticModel, encode_distinct
-    from pipeline.evaluation.record import describe_fidelity
     from pipeline.evaluation.sampling import sample_texts
 
     texts = sample_texts(settings.sample, settings.text, rows=settings.sample_rows)
     teacher = open_teacher(settings.teacher, _shown_teacher(settings.teacher), device=settings.device)
-    truth = encode_distinct(teacher, texts, run.cache)
+    return _Comparison(texts, teacher)
+
+
+def _compare(
+    run: _Run, models: list[EmbeddingModel], comparison: _Comparison | None
+) -> dict[str, Any] | None:
+    """Measure fidelity to the teacher on the user's own rows."""
+    if comparison is None or not models:
+        return None
+    from pipeline.evaluation.models import StaticModel, encode_distinct
+    from pipeline.evaluation.record import describe_fidelity
+
+    truth = encode_distinct(comparison.teacher, comparison.texts, run.cache)
     vectors = [
-        encode_distinct(model, texts, None if isinstance(model, StaticModel) else run.cache)
+        encode_distinct(model, comparison.texts, None if isinstance(model, StaticModel) else run.cache)
         for model in models
     ]
-    return {"column": settings.text, **describe_fidelity(models, vectors, teacher, truth)}
+    found = describe_fidelity(models, vectors, comparison.teacher, truth)
+    return {"column": run.settings.text, **found}
 
 
 def _shown_teacher(uri: str) -> str:

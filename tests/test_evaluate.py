@@ -285,6 +285,19 @@ def test_model_that_is_not_there_is_refused_and_nothing_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_sample_that_can_not_be_read_is_refused_before_any_task(
+    small_data: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", tiny_model, "--data", str(small_data), "--output", str(tmp_path / "out")]
+    sample = ["--sample", str(small_data / "rows"), "--text", "bodi", "--teacher", "gone"]
+    assert evaluate([*words, *sample]) == 2
+    told = capsys.readouterr().err
+    assert told == (
+        f"lakevec evaluate: sample '{small_data}/rows' has no column 'bodi': expected one of 'body'; "
+        "did you mean 'body'?\n"
+    )
+
+
 def test_dry_run_lists_tasks_and_writes_nothing(
     small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
