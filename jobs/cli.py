@@ -17,6 +17,7 @@ _JOBS = {
     "distill": "turn a Sentence Transformer into an embedding table",
     "doctor": "say what is installed here and what is missing",
     "embed": "embed text columns of a lake into Parquet, what is new of it",
+    "evaluate": "say how good models are, on public tasks and on your own rows",
     "inspect": "say what a model is, and check a published one",
     "mine": "find the words of a lake that its model should know whole",
     "verify": "check an output against what its runs promised",

@@ -26,6 +26,7 @@ exit code: 0 if embedding on this machine can work, 2 if something it needs is m
 
 _CORE = ("numpy", "pyarrow", "pandas", "numba", "tokenizers", "safetensors", "pydantic", "PyYAML", "tqdm")
 _DISTILL = ("torch", "transformers", "scikit-learn", "skeletoken", "huggingface-hub")
+_EVALUATE = ("scikit-learn", "scipy", "threadpoolctl")
 _LEAST_MEMORY_GIB = 4
 _LEAST_TEMP_GIB = 2
 
@@ -156,6 +157,13 @@ def check_distill() -> Finding:
     return _packages("distill", _DISTILL, "pip install 'lakevec[distill]', to distil models", needed=False)
 
 
+def check_evaluate() -> Finding:
+    """Look for the packages that evaluating needs."""
+    return _packages(
+        "evaluate", _EVALUATE, "pip install 'lakevec[evaluate]', to evaluate models", needed=False
+    )
+
+
 def check_demo() -> Finding:
     """Look for the demo's teacher."""
     remedy = "pip install 'lakevec[demo]', to run the demo"
@@ -170,6 +178,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_memory,
     check_temp,
     check_distill,
+    check_evaluate,
     check_demo,
 )
 

@@ -25,6 +25,7 @@ from pipeline.settings import (
     CountSettings,
     DistillSettings,
     EmbedSettings,
+    EvaluateSettings,
     InspectSettings,
     MineSettings,
     Settings,
@@ -54,6 +55,7 @@ def settings_table(kind: type[Settings]) -> list[str]:
         ("convert", ConvertSettings),
         ("count", CountSettings),
         ("mine", MineSettings),
+        ("evaluate", EvaluateSettings),
     ],
 )
 def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) -> None:
@@ -66,7 +68,10 @@ def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) ->
 
 @pytest.mark.parametrize(
     "job",
-    ["benchmark", "convert", "count", "demo", "distill", "doctor", "embed", "inspect", "mine", "verify"],
+    [
+        *("benchmark", "convert", "count", "demo", "distill", "doctor", "embed", "evaluate", "inspect"),
+        *("mine", "verify"),
+    ],
 )
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
     code = f"import sys; from jobs.cli import main; sys.exit(main(['{job}', '--help']))"
@@ -82,7 +87,7 @@ def test_readme_commands_use_options_that_exist() -> None:
         f"--{name.replace('_', '-')}"
         for kind in (
             *(BenchmarkSettings, ConvertSettings, CountSettings, DistillSettings),
-            *(EmbedSettings, InspectSettings, MineSettings, VerifySettings),
+            *(EmbedSettings, EvaluateSettings, InspectSettings, MineSettings, VerifySettings),
         )
         for name in kind.model_fields
     }
@@ -179,7 +184,7 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     assert done.returncode == 2
     expected = (
         "lakevec: unknown job 'embd'; expected one of benchmark, convert, count, demo, distill, doctor, "
-        "embed, inspect, mine, verify; did you mean 'embed'?\n"
+        "embed, evaluate, inspect, mine, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
 

@@ -64,7 +64,7 @@ def test_wheel_holds_its_code_and_its_configuration(installed: Path, tmp_path: P
     argv = [str(installed / "bin" / "python"), "-c", code]
     done = subprocess.run(argv, cwd=tmp_path, env=environment(installed), capture_output=True, text=True)
     assert done.stdout.count(str(installed)) == 3
-    for name in ("embed.yaml", "distill.yaml", "spark-defaults.conf"):
+    for name in ("embed.yaml", "distill.yaml", "evaluate.yaml", "spark-defaults.conf"):
         shipped = installed / "share" / "lakevec" / "conf" / name
         assert shipped.read_text() == (ROOT / "conf" / name).read_text()
 

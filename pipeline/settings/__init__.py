@@ -11,6 +11,7 @@ from pipeline.settings.count import CountSettings
 from pipeline.settings.demo import DemoSettings
 from pipeline.settings.distill import Dimensions, DistillSettings
 from pipeline.settings.embed import EmbedSettings
+from pipeline.settings.evaluate import EvaluateSettings
 from pipeline.settings.mine import MineSettings
 from pipeline.settings.models import ConvertSettings, InspectSettings
 from pipeline.settings.verify import VerifySettings
@@ -23,6 +24,7 @@ __all__ = [
     "Dimensions",
     "DistillSettings",
     "EmbedSettings",
+    "EvaluateSettings",
     "InspectSettings",
     "MineSettings",
     "Settings",

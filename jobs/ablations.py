@@ -1,0 +1,101 @@
+"""Tables distilled without a step of the recipe, to see what it is worth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.evaluated_models import name_teacher, torch_is_missing
+from pipeline.evaluation.models import StaticModel
+from pipeline.model.artifact import MANIFEST_NAME, load
+from pipeline.model.publishing import publish
+from pipeline.settings import DistillSettings
+
+_DIMENSIONS: int = DistillSettings.model_fields["dimensions"].default
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A distillation that leaves something out.
+
+    Parameters
+    ----------
+    name : str
+        What the report calls it.
+    changes : dict
+        Settings of `DistillSettings` that differ from the defaults.
+    """
+
+    name: str
+    changes: dict[str, object]
+
+
+ABLATIONS = (
+    Ablation("output, PCA, SIF", {}),
+    Ablation("no PCA", {"dimensions": "none"}),
+    Ablation("no SIF", {"weighting": "none"}),
+    Ablation("neither", {"dimensions": "none", "weighting": "none"}),
+    Ablation("input embeddings", {"mode": "input"}),
+)
+PLAIN = Ablation("not a Sentence Transformer", {"pooling": "mean"})
+
+
+def distil_ablations(
+    teacher: str, plain_teacher: str | None, *, device: str, cache: Path | None
+) -> Iterator[StaticModel]:
+    """Distil the tables that leave something out, one after the other.
+
+    Parameters
+    ----------
+    teacher : str
+        Folder or hub id of a Sentence Transformer.
+    plain_teacher : str or None
+        A plain transformer, distilled with mean pooling.
+    device : str
+        torch device.
+    cache : Path or None
+        Local folder where tables of earlier runs lie, and these are put.
+
+    Yields
+    ------
+    StaticModel
+
+    Raises
+    ------
+    SetupError
+        If torch or another package of the extra ``distill`` is missing.
+    TeacherError
+        If a teacher can't be loaded.
+    """
+    wanted = [(teacher, ablation) for ablation in ABLATIONS]
+    if plain_teacher is not None:
+        wanted.append((plain_teacher, PLAIN))
+    for source, ablation in wanted:
+        yield _distil(source, ablation, device, cache)
+
+
+def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -> StaticModel:
+    try:
+        from pipeline.distillation import recipe
+        from pipeline.distillation.teacher import load_teacher
+    except ImportError as error:
+        raise torch_is_missing(error) from None
+    loaded = load_teacher(teacher, device="cpu")
+    changes = dict(ablation.changes)
+    if loaded.model.config.hidden_size < _DIMENSIONS:
+        changes.setdefault("dimensions", "auto")
+    folder = None
+    if cache is not None:
+        known = name_teacher(Path(teacher).expanduser(), loaded.revision)
+        changed = json.dumps(changes, sort_keys=True)
+        folder = cache / f"table-{hashlib.sha256(f'{known} {changed}'.encode()).hexdigest()[:32]}"
+        if (folder / MANIFEST_NAME).is_file():
+            return StaticModel(ablation.name, load(str(folder)).table)
+    values = {"teacher": teacher, "output": "not written", "device": device, **changes}
+    distilled = recipe.distill(DistillSettings.model_validate(values))
+    if folder is not None:
+        publish(distilled.table, str(folder), provenance=distilled.provenance, quality=distilled.quality)
+    return StaticModel(ablation.name, distilled.table)

@@ -1,0 +1,262 @@
+"""``lakevec evaluate``: how good models are, on public tasks and on the user's own rows."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyarrow import fs as pafs
+from tqdm import tqdm
+
+from jobs.command_line import Call, run_job
+from jobs.summary import effective_settings
+from pipeline.errors import OutputError, SetupError
+from pipeline.location import Location, locate, without_credentials
+from pipeline.settings import EvaluateSettings
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.models import EmbeddingModel, VectorCache
+    from pipeline.evaluation.running import Result
+    from pipeline.evaluation.tasks import Task
+
+SUMMARY = """\
+Say how good models are: on tasks whose data lie in a folder, and beside their teacher on your own rows.
+Writes report.html, evaluation.json and timings.json. docs/evaluation.md tells of tasks and metrics.
+
+examples:
+  lakevec evaluate --model models/minilm --model glove.txt --data data --output report
+  lakevec evaluate --model models/bge --output report --sample lake/docs --text body \\
+      --teacher BAAI/bge-base-en-v1.5
+"""
+_LOG_EVERY_S = 30.0
+
+
+@dataclass
+class _Run:
+    """What all parts of an evaluation use and add to."""
+
+    settings: EvaluateSettings
+    tasks: list[Task]
+    cache: VectorCache | None
+    timings: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Rows of the user's, and the teacher that models are compared with on them."""
+
+    texts: list[str]
+    teacher: EmbeddingModel
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; by default the process's.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 usage or configuration.
+    """
+    return run_job(EvaluateSettings, evaluate, argv, name="evaluate", summary=SUMMARY)
+
+
+def evaluate(call: Call[EvaluateSettings]) -> None:
+    """Evaluate as the settings say and write the report.
+
+    Parameters
+    ----------
+    call : Call
+
+    Raises
+    ------
+    SetupError
+        If a package of the extra ``evaluate`` is missing.
+    OutputError
+        If the output exists.
+    """
+    settings = call.settings
+    output = _refuse_existing(settings.output)
+    try:
+        from pipeline.evaluation.models import VectorCache
+        from pipeline.evaluation.tasks import find_tasks
+    except ImportError as error:
+        raise SetupError(
+            "evaluating needs a package that is not installed",
+            got=str(error.name),
+            remedy="pip install 'lakevec[evaluate]'",
+        ) from None
+    print(effective_settings(settings), flush=True)
+    tasks = find_tasks(settings.data, settings.only) if settings.data is not None else []
+    if call.dry_run:
+        for task in tasks:
+            print(f"  {task.key}")
+        print("dry run: nothing was evaluated")
+        return
+    cache = VectorCache(Path(settings.cache).expanduser()) if settings.cache else None
+    _evaluate(_Run(settings, tasks, cache), output)
+
+
+def _evaluate(run: _Run, output: Location) -> None:
+    from pipeline.evaluation.record import FORMAT, describe_tasks, describe_versions, to_json
+    from pipeline.evaluation.report import render_report
+    from pipeline.evaluation.summary import show_averages
+
+    models = _open_models(run.settings)
+    comparison = _open_sample(run.settings)
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "tasks": describe_tasks(run.tasks),
+        "models": [_run_model(run, model) for model in models],
+        "ablations": _run_ablations(run),
+        "fidelity": _compare(run, models, comparison),
+        "versions": describe_versions(),
+    }
+    timings = {"machine": _describe_machine(), "models": run.timings}
+    files = {
+        "report.html": render_report(record, timings).encode(),
+        "timings.json": to_json(timings),
+        "evaluation.json": to_json(record),
+    }
+    try:
+        for name, content in files.items():
+            (output / name).write_whole(content)
+    except OSError as error:
+        raise OutputError(
+            f"can't write to {without_credentials(run.settings.output)!r}", got=str(error)
+        ) from None
+    print(show_averages(record, timings))
+    print(f"wrote {', '.join(files)} to {without_credentials(run.settings.output)}")
+
+
+def _refuse_existing(uri: str) -> Location:
+    place = locate(uri, error=OutputError)
+    try:
+        taken = place.type() != pafs.FileType.NotFound
+    except OSError as error:
+        raise OutputError(f"can't look at {without_credentials(uri)!r}", got=str(error)) from None
+    if taken:
+        raise OutputError(
+            f"report output {without_credentials(uri)!r} exists",
+            remedy="choose another --output, or remove it first",
+        )
+    return place
+
+
+def _open_models(settings: EvaluateSettings) -> list[EmbeddingModel]:
+    from jobs.evaluated_models import name_models, open_model
+
+    uris = list(dict.fromkeys(settings.model))
+    return [
+        open_model(uri, name, device=settings.device)
+        for uri, name in zip(uris, name_models(uris), strict=True)
+    ]
+
+
+def _run_model(run: _Run, model: EmbeddingModel) -> dict[str, Any]:
+    """Measure speed first, while nothing is remembered, and then quality."""
+    from pipeline.evaluation.models import StaticModel
+    from pipeline.evaluation.record import describe_model, describe_time
+    from pipeline.evaluation.running import measure_speed, run_tasks
+    from pipeline.evaluation.speed_texts import choose_speed_texts
+
+    settings = run.settings
+    speed = None
+    if run.tasks:
+        texts = choose_speed_texts(str(settings.data), run.tasks, most=settings.speed_texts)
+        speed = measure_speed(model, texts, limit_s=settings.speed_s)
+    # A table embeds faster than a disk reads.
+    cache = None if isinstance(model, StaticModel) else run.cache
+    results: list[Result] = []
+    with _progress(model.name, len(run.tasks)) as bar:
+        for result in run_tasks(model, run.tasks, cache=cache):
+            results.append(result)
+            bar.set_postfix_str(result.task.key, refresh=False)
+            bar.update()
+    run.timings.append(describe_time(model, speed, results))
+    return describe_model(model, results)
+
+
+def _run_ablations(run: _Run) -> dict[str, Any] | None:
+    from jobs.ablations import PLAIN, distil_ablations
+
+    settings = run.settings
+    if settings.ablations is None:
+        return None
+    cache = Path(settings.cache).expanduser() if settings.cache else None
+    tables = distil_ablations(settings.ablations, settings.plain_teacher, device=settings.device, cache=cache)
+    return {
+        "teacher": _shown_teacher(settings.ablations),
+        "plain_teacher": None if settings.plain_teacher is None else _shown_teacher(settings.plain_teacher),
+        "plain_name": PLAIN.name,
+        "models": [_run_model(run, table) for table in tables],
+    }
+
+
+def _open_sample(settings: EvaluateSettings) -> _Comparison | None:
+    if settings.sample is None or settings.teacher is None:
+        return None
+    from jobs.evaluated_models import open_teacher
+    from pipeline.evaluation.sampling import sample_texts
+
+    texts = sample_texts(settings.sample, settings.text, rows=settings.sample_rows)
+    teacher = open_teacher(settings.teacher, _shown_teacher(settings.teacher), device=settings.device)
+    return _Comparison(texts, teacher)
+
+
+def _compare(
+    run: _Run, models: list[EmbeddingModel], comparison: _Comparison | None
+) -> dict[str, Any] | None:
+    """Measure fidelity to the teacher on the user's own rows."""
+    if comparison is None or not models:
+        return None
+    from pipeline.evaluation.models import StaticModel, encode_distinct
+    from pipeline.evaluation.record import describe_fidelity
+
+    truth = encode_distinct(comparison.teacher, comparison.texts, run.cache)
+    vectors = [
+        encode_distinct(model, comparison.texts, None if isinstance(model, StaticModel) else run.cache)
+        for model in models
+    ]
+    found = describe_fidelity(models, vectors, comparison.teacher, truth)
+    return {"column": run.settings.text, **found}
+
+
+def _shown_teacher(uri: str) -> str:
+    """Return a hub id as it is and of a folder its name, or the name of its parent for one called model."""
+    path = Path(uri).expanduser()
+    if not path.is_dir():
+        return without_credentials(uri)
+    resolved = path.resolve()
+    return resolved.parent.name if resolved.name == "model" else resolved.name
+
+
+@contextmanager
+def _progress(label: str, total: int) -> Iterator[tqdm[Any]]:
+    """Draw a bar on a terminal; elsewhere a line now and then."""
+    every_s = 0.1 if sys.stderr.isatty() else _LOG_EVERY_S
+    with tqdm(total=total, desc=label, unit="task", mininterval=every_s, file=sys.stderr) as bar:
+        yield bar
+
+
+def _describe_machine() -> dict[str, Any]:
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].partition(":")[2].strip() if names else processor
+    return {"processor": processor, "cpus": len(os.sched_getaffinity(0))}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""From names on the command line to models that can be evaluated: tables and teachers.
+
+Teachers bring torch, which is imported only where one of them is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.errors import ModelError, SetupError
+from pipeline.evaluation.models import EmbeddingModel, StaticModel
+from pipeline.location import without_credentials
+from pipeline.model import hub
+from pipeline.model.artifact import MANIFEST_NAME, load
+
+if TYPE_CHECKING:
+    from pipeline.distillation.sentences import SentenceEncoder
+
+_BYTES_PER_PARAMETER = 4
+_LARGEST_CONFIGURATION = 1 << 20
+
+
+class TeacherModel:
+    """A Sentence Transformer as a model to evaluate.
+
+    Parameters
+    ----------
+    name : str
+    encoder : SentenceEncoder
+    fingerprint : str
+    """
+
+    def __init__(self, name: str, encoder: SentenceEncoder, fingerprint: str) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+        self.dimensions = encoder.width
+        self.parameters = encoder.parameters
+        self.size_bytes = _BYTES_PER_PARAMETER * encoder.parameters
+        self._encoder = encoder
+
+    def prepare(self) -> None:
+        """Run a text, since a first one takes longer."""
+        self._encoder.encode(["one"])
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Turn texts into vectors.
+
+        Parameters
+        ----------
+        texts : sequence of str of length N
+
+        Returns
+        -------
+        float32 ndarray of shape (N, H)
+        """
+        return self._encoder.encode(texts, progress=True)
+
+
+def name_models(uris: Sequence[str]) -> list[str]:
+    """Choose short names: the last parts of paths, as many as tell them apart.
+
+    Parameters
+    ----------
+    uris : sequence of str
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> name_models(["models/minilm", "old/models/minilm", "glove.txt"])
+    ['models/minilm', 'old/models/minilm', 'glove.txt']
+    """
+    split = [without_credentials(uri).rstrip("/").split("/") for uri in uris]
+    for length in range(1, max(map(len, split), default=0) + 1):
+        names = ["/".join(parts[-length:]) for parts in split]
+        clashing = {name for name in names if names.count(name) > 1}
+        if not clashing:
+            break
+    return names if split else []
+
+
+def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
+    """Open whatever a name names.
+
+    Parameters
+    ----------
+    uri : str
+        A model that `pipeline.model.artifact.load` reads, or a Sentence Transformer.
+    name : str
+        What the report shall call it.
+    device : str, default="auto"
+        torch device of a Sentence Transformer.
+
+    Returns
+    -------
+    EmbeddingModel
+
+    Raises
+    ------
+    ModelError
+        If it is neither.
+    """
+    folder = Path(uri).expanduser()
+    if folder.is_dir() and _is_teacher(folder):
+        return open_teacher(uri, name, device=device)
+    try:
+        return StaticModel(name, load(uri).table)
+    except ModelError:
+        if folder.exists() or not hub.may_be_hub_id(uri):
+            raise
+    return open_teacher(uri, name, device=device)
+
+
+def open_teacher(teacher: str, name: str, *, device: str = "auto") -> TeacherModel:
+    """Load a Sentence Transformer.
+
+    Parameters
+    ----------
+    teacher : str
+        Folder or hub id.
+    name : str
+        What the report shall call it.
+    device : str, default="auto"
+
+    Returns
+    -------
+    TeacherModel
+
+    Raises
+    ------
+    SetupError
+        If torch or another package of the extra ``distill`` is missing.
+    TeacherError
+        If it can't be loaded.
+    """
+    try:
+        from pipeline.distillation.sentences import SentenceEncoder
+    except ImportError as error:
+        raise torch_is_missing(error) from None
+    encoder = SentenceEncoder(teacher, device=device)
+    return TeacherModel(name, encoder, name_teacher(Path(teacher).expanduser(), encoder.revision))
+
+
+def _is_teacher(folder: Path) -> bool:
+    """Tell a transformer from a table: by its modules, or by what kind of model its configuration names."""
+    if (folder / MANIFEST_NAME).exists():
+        return False
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        return any(str(module["type"]).endswith(".Transformer") for module in modules)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return kind not in (None, "model2vec")
+
+
+def name_teacher(folder: Path, revision: str) -> str:
+    """Name a teacher by its weights and its configuration, which says how it pools.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it lies; one that is not there is on a hub, and its revision says all.
+    revision : str
+        Commit, or digest of the weights.
+
+    Returns
+    -------
+    str
+        ``sha256:`` and 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(revision.encode())
+    files = (
+        sorted(file for kind in ("*.json", "*.txt") for file in folder.rglob(kind)) if folder.is_dir() else []
+    )
+    for file in files:
+        if file.stat().st_size <= _LARGEST_CONFIGURATION:
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def torch_is_missing(error: ImportError) -> SetupError:
+    """Return the error of a command that needs the extra ``distill``.
+
+    Parameters
+    ----------
+    error : ImportError
+
+    Returns
+    -------
+    SetupError
+    """
+    return SetupError(
+        "to evaluate a Sentence Transformer, or to distil one, needs a package that is not installed",
+        got=str(error.name),
+        remedy="pip install 'lakevec[distill]'",
+    )

@@ -1,0 +1,88 @@
+"""Columns of the Parquet files that hold tasks, checked before anything is embedded."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.location import Location
+
+Kind = Literal["text", "number", "texts"]
+
+_TYPES = {"text": pa.string(), "number": pa.float64(), "texts": pa.list_(pa.string())}
+
+
+def column_names(file: Location) -> list[str]:
+    """Return the names of a file's columns.
+
+    Parameters
+    ----------
+    file : Location
+        A Parquet file.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    InputError
+        If it can't be read.
+    """
+    try:
+        names: list[str] = pq.read_schema(file.path, filesystem=file.filesystem).names
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(file, error) from None
+    return names
+
+
+def read_columns(file: Location, kinds: dict[str, Kind]) -> dict[str, list[Any]]:
+    """Read columns of a task.
+
+    Parameters
+    ----------
+    file : Location
+        A Parquet file.
+    kinds : dict of str to {"text", "number", "texts"}
+        The columns and what they hold; what a file holds besides is left alone.
+
+    Returns
+    -------
+    dict of str to list
+        Strings, floats or lists of strings, none of them null.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read, lacks a column, holds no row, or a null or another type.
+    """
+    missing = [name for name in kinds if name not in (present := column_names(file))]
+    if missing:
+        raise InputError(
+            f"task file {file.path!r} lacks {', '.join(map(repr, missing))}",
+            got=f"columns {', '.join(map(repr, present))}",
+            expected=f"{', '.join(map(repr, kinds))}",
+        )
+    try:
+        table = pq.read_table(file.path, columns=list(kinds), filesystem=file.filesystem)
+        columns = {name: pc.cast(table[name], _TYPES[kind]) for name, kind in kinds.items()}
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(file, error) from None
+    for name, column in columns.items():
+        if column.null_count:
+            raise InputError(f"task file {file.path!r}: column {name!r}", got="nulls", expected="none")
+    if table.num_rows == 0:
+        raise InputError(f"task file {file.path!r} holds no row", expected="at least one")
+    return {name: column.to_pylist() for name, column in columns.items()}
+
+
+def _unreadable(file: Location, error: Exception) -> InputError:
+    return InputError(
+        f"task file {file.path!r} can't be read",
+        got=" ".join(str(error).split())[:200],
+        expected="Parquet as docs/evaluation.md tells it",
+    )
