@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -102,7 +103,7 @@ def count(call: Call[CountSettings]) -> None:
         with translated():
             frame = read_input(spark, settings)
             check_text_columns(frame.schema, settings.text)
-            request = _request(settings, tokenizer, _digest_files(frame))
+            request = _request(settings, tokenizer, _digest_files(spark, frame))
             if done is not None:
                 _check_input(done, request, settings)
                 print(f"counted already: {_tell(done)}")
@@ -127,17 +128,29 @@ def _request(settings: CountSettings, tokenizer: CountedTokenizer, files: str) -
     return {**chosen, "tokenizer": tokenizer.fingerprint, "files": files}
 
 
-def _digest_files(frame: DataFrame) -> str:
-    """Digest the names of the input's files; of an input without files nothing."""
-    names = "\n".join(sorted(frame.inputFiles()))
-    return hashlib.sha256(names.encode()).hexdigest()
+def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
+    """Digest names, times and sizes of the input's files; empty where there are none, as behind a view."""
+    from jobs.file_waves import escape, facts
+
+    names = [escape(unquote(name)) for name in frame.inputFiles()]
+    if not names:
+        return ""
+    listed = facts(spark.read.format("binaryFile").load(names)).collect()
+    lines = sorted(f"{file.path} {file.modified} {file.length}" for file in listed)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _check_input(done: dict[str, Any], request: dict[str, Any], settings: CountSettings) -> None:
+    if not request["files"]:
+        raise OutputError(
+            f"output {without_credentials(settings.output)!r} holds counts of this input",
+            got="an input without files, so that other rows can't be told",
+            remedy="choose another --output",
+        )
     if done["request"] != request:
         raise OutputError(
             f"output {without_credentials(settings.output)!r} holds the counts of other files",
-            got="files that came or went since",
+            got="files that came, went or changed since",
             remedy="choose another --output",
         )
 

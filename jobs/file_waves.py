@@ -136,7 +136,7 @@ class FileWaves(Waves):
                 expected="the folder above them, so that their values can be told",
                 remedy="add --option basePath=FOLDER, or give the folder itself as --input",
             )
-        return _facts(listed)
+        return facts(listed)
 
     def _is_file(self) -> bool:
         path = jvm_of(self._spark).org.apache.hadoop.fs.Path(self._uri)
@@ -205,10 +205,10 @@ class FileWaves(Waves):
 
     def _look_again(self, path: str) -> _File | None:
         try:
-            listed = self._spark.read.format("binaryFile").load(_escape(path))
+            listed = self._spark.read.format("binaryFile").load(escape(path))
         except AnalysisException:  # it is gone
             return None
-        files = _files(_facts(listed))
+        files = _files(facts(listed))
         return files[0] if files else None
 
     def _embed(self, wave: Wave, files: list[_File], *, retaken: list[str] | None = None) -> None:
@@ -254,7 +254,7 @@ class FileWaves(Waves):
         is_folder = not _GLOB.search(self._uri) and not self._is_file()
         if is_folder and "basePath" not in settings.option:
             reader = reader.option("basePath", self._uri)
-        return reader.options(**WHOLE_FILES).load([_escape(file.path) for file in files])
+        return reader.options(**WHOLE_FILES).load([escape(file.path) for file in files])
 
 
 def _can_stream(spark: SparkSession, settings: EmbedSettings) -> bool:
@@ -271,8 +271,19 @@ def _can_stream(spark: SparkSession, settings: EmbedSettings) -> bool:
     return True
 
 
-def _facts(listed: DataFrame) -> DataFrame:
-    """Take what Spark knows about files without reading them."""
+def facts(listed: DataFrame) -> DataFrame:
+    """Take what Spark knows about files without reading them.
+
+    Parameters
+    ----------
+    listed : pyspark.sql.DataFrame
+        Files in the format ``binaryFile``.
+
+    Returns
+    -------
+    pyspark.sql.DataFrame
+        Columns ``path``, ``modified`` (microseconds, as a string) and ``length`` (bytes).
+    """
     modified = f.unix_micros("modificationTime").cast("string").alias("modified")
     return listed.select("path", modified, "length")
 
@@ -281,8 +292,17 @@ def _files(listed: DataFrame) -> list[_File]:
     return [_File(row.path, row.length, row.modified) for row in listed.collect()]
 
 
-def _escape(path: str) -> str:
-    """Name one file, whatever characters its name has, where Spark takes patterns."""
+def escape(path: str) -> str:
+    """Name one file, whatever characters its name has, where Spark takes patterns.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    str
+    """
     return _GLOB.sub(lambda found: f"\\{found[0]}", path)
 
 

@@ -144,7 +144,7 @@ def lake(tmp_path: Path, spark: Any) -> Path:
     return tmp_path
 
 
-def run(model: str, place: Path, output: Path, *words: str) -> int:
+def run(model: str, place: Path | str, output: Path, *words: str) -> int:
     texts = ["--text", "body text", "--text", "title"]
     return main(["--model", model, "--input", str(place), *texts, "--output", str(output), *words])
 
@@ -201,7 +201,22 @@ def test_same_request_is_done_already_and_another_is_refused(
     assert "holds the counts of another request: choose another --output" in capsys.readouterr().err
     pq.write_table(pa.table({"body text": ["x"], "title": ["y"]}), lake / "one" / "new.parquet")
     assert run(tiny_model, lake / "one", output) == 2
-    assert "counts of other files: got files that came or went since" in capsys.readouterr().err
+    assert "counts of other files: got files that came, went or changed since" in capsys.readouterr().err
+    (lake / "one" / "new.parquet").unlink()
+    assert run(tiny_model, lake / "one", output) == 0
+    (file, *_) = (lake / "one").iterdir()
+    file.touch()
+    assert run(tiny_model, lake / "one", output) == 2
+
+
+def test_counts_of_a_view_are_not_taken_for_those_of_its_rows_today(
+    tiny_model: str, lake: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spark.sql("SELECT 'north' AS `body text`, 'east' AS title").createOrReplaceTempView("rows")
+    words = ["--format", "table"]
+    assert run(tiny_model, "rows", lake / "counts", *words) == 0
+    assert run(tiny_model, "rows", lake / "counts", *words) == 2
+    assert "an input without files, so that other rows can't be told" in capsys.readouterr().err
 
 
 def test_what_a_killed_count_left_is_refused_and_then_counted_over(tiny_model: str, lake: Path) -> None:
