@@ -16,8 +16,9 @@ setup: $(VENV)/.dev ## everything for development, into .venv
 demo: $(VENV)/.demo ## distil, embed and search real text in ./demo
 	$(BIN)/lakevec demo
 
+# Test processes share the cores: torch's threads, which wait for each other in a loop, would take them.
 test: $(VENV)/.dev ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev ## style, lint and types, as CI does
 	$(BIN)/ruff format --check .

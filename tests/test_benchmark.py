@@ -23,7 +23,7 @@ from jobs.benchmarks.timing import Comparison, Rate, in_new_process, take_turns
 from pipeline.errors import InputError
 
 KERNEL_PARTS = ["kernel", "texts", "lengths", "dimensions", "vocabulary", "extremes"]
-SPARK_PARTS = ["job", "rows", "cores"]
+SPARK_PARTS = ["job", "rows", "cores", "count"]
 
 
 @pytest.fixture
@@ -121,6 +121,9 @@ def test_parts_run_and_are_reported(parts: list[str], minilm_model: str, lake: P
             "lakevec, 2,000 rows",
             "lakevec, 4,000 rows",
             "lakevec, local[1] on 1 CPU",
+            "embed, nothing written",
+            "count",
+            "count, with pairs of words",
         },
     }[parts[0]]
     assert ways.keys() == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -263,6 +264,26 @@ def test_killed_commit_is_finished_or_forgotten(folder: Path, step: str) -> None
             act(output, "r2")
     assert ids_in(folder) == ["x", "y", "z"]
     assert not (folder / "_lakevec" / "staging").exists()
+
+
+def test_what_killed_writes_left_is_removed_by_the_next_run(folder: Path) -> None:
+    with a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x"])]))
+        generation = output.generation
+    own = folder / "_lakevec"
+    shutil.copytree(own / generation, own / "0123456789ab")
+    hidden = [own / ".run.json.1", own / generation / "log" / ".00000001.json.2", own / "lease" / ".claim.3"]
+    for file in hidden:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("half")
+    kept = own / "quarantine" / "rows.parquet"
+    kept.parent.mkdir()
+    kept.write_text("rows of the user's")
+    with a_run(folder, "r2") as output:
+        assert output.state.number == 0
+    assert not any(file.exists() for file in [*hidden, own / "0123456789ab"])
+    assert kept.exists()
+    assert ids_in(folder) == ["x"]
 
 
 @pytest.fixture

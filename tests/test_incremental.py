@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 
 from jobs.embed import main
 from pipeline.model.publishing import publish
@@ -297,6 +300,40 @@ def test_input_that_can_not_be_streamed_is_embedded_once(
     assert "has the rows of this input" in capsys.readouterr().err
     embed(tiny_model, "once", out, "--format", "table", "--full-refresh")
     assert ids(out) == ["a"]
+
+
+@pytest.mark.parametrize("step", ["logged", "applied", "recorded"])
+def test_input_that_can_not_be_streamed_is_finished_by_the_next_run(
+    tiny_model: str, lake: Path, out: Path, step: str, spark: Any
+) -> None:
+    """A process of its own, since SIGKILL ends it; its rerun ends as it would have."""
+    put(lake / "a.parquet", ["a"])
+    words = ["--model", tiny_model, "--input", str(lake), "--text", "text", "--output", str(out)]
+    words += ["--option", "modifiedBefore=2100-01-01T00:00:00"]
+    killed = "import os, signal; from functools import partial; from jobs.command_line import run_job; "
+    killed += "from jobs.embed import embed; from pipeline.settings import EmbedSettings; "
+    killed += f"die = lambda step: step == {step!r} and os.kill(os.getpid(), signal.SIGKILL); "
+    killed += f"run_job(EmbedSettings, partial(embed, on_step=die), {words!r}, name='embed', summary='')"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", killed], env=env, capture_output=True).returncode == -9
+    option = words[-2:]
+    assert embed(tiny_model, lake, out, *option, code=0 if step != "recorded" else 2)["total"]["rows"] == 1
+    assert ids(out) == ["a"]
+    assert (out / "_SUCCESS").exists()
+    put(lake / "b.parquet", ["b"])
+    embed(tiny_model, lake, out, *option, code=2)
+    assert ids(out) == ["a"]
+
+
+def test_other_inputs_do_not_make_a_finished_one_seem_cut_off(
+    tiny_model: str, lake: Path, out: Path, spark: Any
+) -> None:
+    spark.sql("SELECT 'a' AS id, 'north' AS text").createOrReplaceTempView("once")
+    spark.sql("SELECT 'b' AS id, 'north' AS text").createOrReplaceTempView("another")
+    embed(tiny_model, "once", out, "--format", "table")
+    embed(tiny_model, "another", out, "--format", "table")
+    embed(tiny_model, "once", out, "--format", "table", code=2)
+    assert ids(out) == ["a", "b"]
 
 
 def test_table_that_can_be_streamed_goes_on(tiny_model: str, out: Path, tmp_path: Path, spark: Any) -> None:

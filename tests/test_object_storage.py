@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 from pyarrow import fs as pafs
 
 from jobs.embed import main
-from pipeline.errors import OutputError
+from pipeline.errors import BusyError, OutputError
 from pipeline.model.artifact import load
 from pipeline.model.publishing import publish
 from pipeline.model.table import StaticTable
+from pipeline.output.commit import OutputFolder
+
+deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed")
+from faults.commits import Play  # noqa: E402 - needs deltalake
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -27,6 +36,8 @@ def bucket() -> Iterator[Any]:
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # What is stored belongs to the process: other tests may have left some.
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
 
     def place(name: str) -> str:
         return f"s3://key:marker@lake/{name}?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
@@ -68,11 +79,13 @@ def test_model_is_published_and_loaded(bucket: Any, tiny_table: StaticTable) -> 
 def test_tasks_write_there_and_credentials_stay_out_of_what_is_shown(
     bucket: Any, tiny_model: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lake = pa.table({"id": range(4), "k": ["a", "b", "a", None], "text": ["north", None, "", "east"]})
+    texts = ["north", None, "", "east", "north " * 9]
+    lake = pa.table({"id": range(5), "k": ["a", "b", "a", None, "c"], "text": texts})
     pq.write_table(lake, tmp_path / "lake.parquet")
     words = ["--model", tiny_model, "--input", str(tmp_path / "lake.parquet"), "--text", "text"]
     output = bucket("vectors")
     words += ["--partition-by", "k", "--checkpoint", str(tmp_path / "checkpoint")]
+    words += ["--max-chars", "9", "--on-bad-row", "quarantine"]
     assert main([*words, "--output", output]) == 0
     rows = read(output)
     assert rows["text_embedding"].to_pylist() == [[0.0, 1.0], None, [0.0, 0.0], [1.0, 0.0]]
@@ -83,7 +96,10 @@ def test_tasks_write_there_and_credentials_stay_out_of_what_is_shown(
     assert not [name for name in names if "staging" in name or "lease" in name]
     filesystem, path = pafs.FileSystem.from_uri(output)
     record = filesystem.open_input_stream(f"{path}/_lakevec/run.json").read().decode()
-    assert json.loads(record)["rows"] == 4
+    assert (json.loads(record)["rows"], json.loads(record)["rows_quarantined"]) == (4, 1)
+    (bad,) = [name for name in names if name.startswith("_lakevec/quarantine/")]
+    (row,) = pq.read_table(f"{path}/{bad}", filesystem=filesystem).to_pylist()
+    assert (row["id"], row["k"], row["text"]) == (4, "c", texts[4].encode())
     assert main([*words, "--output", output]) == 0
     shown = capsys.readouterr()
     assert "nothing new" in shown.out
@@ -99,3 +115,83 @@ def test_bucket_that_is_not_there_is_one_line(
     assert "does not exist" in err
     assert err.count("\n") == 1
     assert "marker" not in err
+
+
+_KILLED = """
+import os, signal, sys
+from faults.commits import Play
+def die(step):
+    if step == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+eval(sys.argv[1]).run(sys.argv[2], die)
+"""
+
+
+def ids_and_vectors(uri: str, play: Play) -> list[tuple[int, int]]:
+    """What a reader sees: of Delta its log's files, else all that a listing shows."""
+    if play.is_delta:
+        options = dict(pair.split("=") for pair in uri.partition("?")[2].split("&"))
+        table = deltalake.DeltaTable(
+            f"s3://{uri.partition('@')[2].partition('?')[0]}",
+            storage_options={
+                "AWS_ACCESS_KEY_ID": "key",
+                "AWS_SECRET_ACCESS_KEY": "marker",
+                "AWS_ENDPOINT_URL": f"http://{options['endpoint_override']}",
+                "AWS_REGION": "us-east-1",
+                "AWS_ALLOW_HTTP": "true",
+            },
+        ).to_pyarrow_table()
+    else:
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+        table = pq.read_table(path, filesystem=filesystem, partitioning=None)
+    return sorted(zip(table["id"].to_pylist(), table["vector"].to_pylist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("old", "play", "steps"),
+    [
+        (Play("old", waves=1), Play("append"), ("checked", "logged", "moved", "applied")),
+        (
+            Play("old", is_delta=True),
+            Play("refresh delta", waves=2, model=2, is_delta=True, is_refresh=True),
+            ("logged", "delta replaced"),
+        ),
+        (
+            Play("old", is_delta=True),
+            Play("rewrite delta", is_delta=True, is_rewrite=True),
+            ("checked", "logged"),
+        ),
+    ],
+    ids=["append", "refresh delta", "rewrite delta"],
+)
+def test_killed_commit_is_finished_or_forgotten_there(
+    bucket: Any, old: Play, play: Play, steps: tuple[str, ...]
+) -> None:
+    """SIGKILL between two steps leaves rows that are whole, and a rerun that ends well."""
+    output = bucket(f"killed/{'-'.join(play.name.split())}")
+    old.run(output, lambda step: None)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    for step in steps:
+        words = [sys.executable, "-c", _KILLED, repr(play), output, step]
+        killed = subprocess.run(words, env=env, capture_output=True, text=True)
+        assert killed.returncode == -9, killed.stderr
+        seen = ids_and_vectors(output, play)
+        assert len(seen) == len(set(seen))
+        if play.is_atomic:
+            assert seen in (old.result(), play.result())
+        else:
+            assert set(old.result()) <= set(seen) <= set(play.result())
+    play.run(output, lambda step: None)
+    assert ids_and_vectors(output, play) == play.result()
+    assert not [name for name in names_below(output) if "staging" in name or "lease/" in name]
+
+
+def test_second_run_is_refused_while_the_first_lives_there(bucket: Any) -> None:
+    first = OutputFolder(bucket("busy"), "r1")
+    first.look()
+    second = OutputFolder(bucket("busy"), "r2")
+    second.look()
+    with first.held(grace_s=0.0):
+        with pytest.raises(BusyError, match="got run r1") as refused, second.held(grace_s=0.0):
+            pass
+        assert "marker" not in str(refused.value)

@@ -80,7 +80,7 @@ class OutputFolder:
         self._existed = self._was_begun = self._made_delta = False
         # Whether `begin` has found the run fit to write.
         self.is_open = False
-        # Whether the run that made the last commit did not come to its end.
+        # Whether no run has come to its end since the last commit.
         self.was_cut_off = False
         # What readers see while a refresh is building something else.
         self.served = State()
@@ -275,7 +275,7 @@ class OutputFolder:
         self._on_step("compacted")
 
     def finish(self, record: dict[str, Any]) -> None:
-        """End the run: switch to what a refresh has built, write ``run.json`` and ``_SUCCESS``.
+        """End the run: switch to what a refresh has built, write ``_SUCCESS`` and ``run.json``.
 
         Parameters
         ----------
@@ -287,10 +287,11 @@ class OutputFolder:
             self._switch()
             self.served = self._history.state
             self._on_step("switched")
-        self.write_record(record)
-        self._on_step("recorded")
         if self._delta is None:
             (self._location / SUCCESS).write_bytes(b"")
+        # Last, since a run that is not recorded as done is finished by the next one.
+        self.write_record(record)
+        self._on_step("recorded")
 
     def last_record(self) -> dict[str, Any]:
         """Return the ``run.json`` of the last run; empty where there is none that can be read."""
@@ -453,12 +454,17 @@ class OutputFolder:
             self._history.read()
             if (last := self._history.last) is not None:
                 self._apply(last, self._history.before_last)
-                record = self.last_record()
-                self.was_cut_off = record.get("run") != last.run or record.get("status") == "failed"
+                self.was_cut_off = not self._has_ended()
         remove_leftovers(self._location)
         for staging in stagings(self._own):
             self._clean_staging(staging, grace_s)
         self._staging.begin()
+
+    def _has_ended(self) -> bool:
+        record = self.last_record()
+        total = record.get("total")
+        commits = total.get("commits") if isinstance(total, dict) else None
+        return record.get("status") != "failed" and commits == self._history.state.number + 1
 
     def _recover_delta_refresh(self) -> None:
         """End a refresh whose transaction is in Delta's log: it has happened. Forget any other."""

@@ -7,22 +7,26 @@ knows nothing of argparse or Spark.
 
 from pipeline.settings.base import Settings, is_positional
 from pipeline.settings.benchmark import BenchmarkSettings
+from pipeline.settings.count import CountSettings
 from pipeline.settings.demo import DemoSettings
 from pipeline.settings.distill import Dimensions, DistillSettings
 from pipeline.settings.embed import EmbedSettings
 from pipeline.settings.evaluate import EvaluateSettings
+from pipeline.settings.mine import MineSettings
 from pipeline.settings.models import ConvertSettings, InspectSettings
 from pipeline.settings.verify import VerifySettings
 
 __all__ = [
     "BenchmarkSettings",
     "ConvertSettings",
+    "CountSettings",
     "DemoSettings",
     "Dimensions",
     "DistillSettings",
     "EmbedSettings",
     "EvaluateSettings",
     "InspectSettings",
+    "MineSettings",
     "Settings",
     "VerifySettings",
     "is_positional",

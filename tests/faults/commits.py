@@ -79,7 +79,7 @@ class Play:
     def _vector(self, number: int) -> int:
         return 7 if self.is_rewrite and number < 3 * _ROWS_A_FILE else self.model
 
-    def run(self, folder: Path, on_step: Callable[[str], None]) -> None:
+    def run(self, folder: Path | str, on_step: Callable[[str], None]) -> None:
         """Do as the job does."""
         run = f"run-{os.getpid()}-{os.urandom(3).hex()}"
         output = OutputFolder(str(folder), run, on_step=on_step)
@@ -111,7 +111,8 @@ class Play:
         output.check_can_rewrite()
         removed, added = [], []
         for name in sorted(output.state.files):
-            rows = pq.read_table((output.location / name).path).to_pylist()
+            file = output.location / name
+            rows = pq.read_table(file.path, filesystem=file.filesystem).to_pylist()
             ids = [row["id"] for row in rows]
             if [row["vector"] for row in rows] != [self._vector(number) for number in ids]:
                 removed.append(name)
