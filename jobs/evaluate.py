@@ -245,7 +245,9 @@ def _shown_teacher(uri: str) -> str:
 def _progress(label: str, total: int) -> Iterator[tqdm[Any]]:
     """Draw a bar on a terminal; elsewhere a line now and then."""
     every_s = 0.1 if sys.stderr.isatty() else _LOG_EVERY_S
-    with tqdm(total=total, desc=label, unit="task", mininterval=every_s, file=sys.stderr) as bar:
+    with tqdm(
+        total=total, desc=label, unit="task", mininterval=every_s, file=sys.stderr, disable=total == 0
+    ) as bar:
         yield bar
 
 

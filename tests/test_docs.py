@@ -69,8 +69,8 @@ def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) ->
 @pytest.mark.parametrize(
     "job",
     [
-        *("benchmark", "convert", "count", "demo", "distill", "doctor", "embed", "evaluate", "inspect"),
-        *("mine", "verify"),
+        *("benchmark", "convert", "count", "demo", "distill", "doctor"),
+        *("embed", "evaluate", "inspect", "mine", "verify"),
     ],
 )
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:

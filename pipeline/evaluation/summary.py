@@ -35,7 +35,8 @@ def show_averages(record: dict[str, Any], timings: dict[str, Any]) -> str:
         )
     shown = _align(lines)
     if (fidelity := record["fidelity"]) is not None:
-        shown += ["", f"fidelity to {fidelity['teacher']['name']} on {fidelity['rows']:,} texts"]
+        title = f"fidelity to {fidelity['teacher']['name']} on {fidelity['rows']:,} texts"
+        shown += ["", title] if shown else [title]
         shown += _align(
             [
                 ["model", "correlation", "rank", "neighbours", "difference to the first"],
