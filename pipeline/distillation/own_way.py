@@ -34,8 +34,8 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "SiLU": torch.nn.functional.silu,
     "Sigmoid": torch.sigmoid,
 }
-# Length does not matter to what is centred and weighted afterwards.
-_IGNORED = ("Normalize", "Dropout")
+_READING_FILE = "sentence_bert_config.json"
+_WITHOUT_WEIGHTS = ("Normalize", "Dropout")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +86,13 @@ class OwnWay:
         Text that it puts before every text; empty where there is none.
     counts_prompt : bool
         Whether a mean is also over the prompt.
+    normalizes : bool
+        Whether vectors of texts are scaled to length 1. Distilling tokens does without: length does not
+        matter to what is centred and weighted afterwards.
+    max_tokens : int or None
+        Tokens that it reads of a text, special ones included; None where it names no number.
+    lowercases : bool
+        Whether it writes texts in lower case before its tokenizer sees them.
     """
 
     pooling: str | None
@@ -93,6 +100,9 @@ class OwnWay:
     dense: tuple[DenseLayer, ...] = ()
     prompt: str = ""
     counts_prompt: bool = True
+    normalizes: bool = False
+    max_tokens: int | None = None
+    lowercases: bool = False
 
 
 def read_own_way(folder: Path, *, width: int) -> OwnWay:
@@ -118,7 +128,7 @@ def read_own_way(folder: Path, *, width: int) -> OwnWay:
         return OwnWay("mean", "a transformer that is no Sentence Transformer, so the mean")
     try:
         return _read_modules(folder, width)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TeacherError(
             f"the modules of teacher {folder} can't be read",
             got=" ".join(str(error).split()),
@@ -129,6 +139,8 @@ def read_own_way(folder: Path, *, width: int) -> OwnWay:
 def _read_modules(folder: Path, width: int) -> OwnWay:
     config: dict[str, Any] = {}
     dense: list[DenseLayer] = []
+    reading: dict[str, Any] = {}
+    kinds: list[str] = []
     where = "modules.json names no pooling"
     for module in _read(folder / "modules.json"):
         kind, path = str(module["type"]).rpartition(".")[2], str(module["path"])
@@ -136,11 +148,14 @@ def _read_modules(folder: Path, width: int) -> OwnWay:
             raise TeacherError(
                 f"teacher {folder} names a folder outside", got=repr(path), expected="one in it"
             )
+        kinds.append(kind)
+        if kind == "Transformer" and (folder / path / _READING_FILE).is_file():
+            reading = _read(folder / path / _READING_FILE)
         if kind == "Pooling":
             config, where = _read(folder / path / "config.json"), f"{path}/config.json"
         elif kind == "Dense":
             dense.append(_read_dense(folder / path, dense[-1].weight.shape[0] if dense else width))
-        elif kind not in ("Transformer", *_IGNORED):
+        elif kind not in ("Transformer", *_WITHOUT_WEIGHTS):
             # Only pooling "auto" needs it, and says then what to do.
             return OwnWay(None, f"its module {kind} is not known")
     pooling = _find_pooling(config) if config else "mean"
@@ -150,6 +165,9 @@ def _read_modules(folder: Path, width: int) -> OwnWay:
         tuple(dense),
         prompt=_default_prompt(folder),
         counts_prompt=bool(config.get("include_prompt", True)),
+        normalizes="Normalize" in kinds,
+        max_tokens=None if reading.get("max_seq_length") is None else int(reading["max_seq_length"]),
+        lowercases=bool(reading.get("do_lower_case", False)),
     )
 
 
