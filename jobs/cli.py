@@ -17,6 +17,7 @@ _JOBS = {
     "doctor": "say what is installed here and what is missing",
     "embed": "embed text columns of a lake into Parquet, what is new of it",
     "inspect": "say what a model is, and check a published one",
+    "tune": "fit a table to its teacher on rows of the lake",
     "verify": "check an output against what its runs promised",
 }
 # spark-submit puts this folder on the path, where a module `inspect` would hide Python's own.

@@ -11,6 +11,7 @@ from pipeline.settings.demo import DemoSettings
 from pipeline.settings.distill import Dimensions, DistillSettings
 from pipeline.settings.embed import EmbedSettings
 from pipeline.settings.models import ConvertSettings, InspectSettings
+from pipeline.settings.tune import TuneSettings
 from pipeline.settings.verify import VerifySettings
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "EmbedSettings",
     "InspectSettings",
     "Settings",
+    "TuneSettings",
     "VerifySettings",
     "is_positional",
 ]
