@@ -153,7 +153,7 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     partition_by = tuple(settings.partition_by or ())
     for column in dict.fromkeys([*settings.text, *(settings.keep or []), *partition_by]):
         if column not in fields:
-            raise missing_column(column, list(fields))
+            raise _missing_column(column, list(fields))
     for column in settings.text:
         if not isinstance(fields[column].dataType, t.StringType | t.CharType | t.VarcharType | t.BinaryType):
             raise InputError(
@@ -212,18 +212,7 @@ def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]
     return [t.StructField(name, t.ArrayType(t.ByteType())), scale]
 
 
-def missing_column(column: str, present: list[str]) -> InputError:
-    """Make the error for a column that the input lacks.
-
-    Parameters
-    ----------
-    column : str
-    present : list of str
-
-    Returns
-    -------
-    InputError
-    """
+def _missing_column(column: str, present: list[str]) -> InputError:
     near = difflib.get_close_matches(column, present, n=1)
     return InputError(
         f"column {column!r} is not in the input",
