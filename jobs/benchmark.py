@@ -15,6 +15,7 @@ from typing import Any
 from jobs.benchmarks import kernel_parts, spark_parts
 from jobs.benchmarks.bench import Bench, machine_cpus
 from jobs.benchmarks.changes import measure_changes
+from jobs.benchmarks.count_part import measure_count
 from jobs.benchmarks.distill_part import measure_distill
 from jobs.benchmarks.report import describe_machine, show_comparison, write_report
 from jobs.benchmarks.timing import Comparison, bind_to_cpus
@@ -41,6 +42,7 @@ parts:
   rows        the job over more rows (--growth)
   cores       the job on more cores (--cores)
   changes     the job with a key, over lakes of which little has changed
+  count       counting, beside embedding without a write
   distill     distilling --teacher, beside model2vec
 
 example:
@@ -59,6 +61,7 @@ _PARTS: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
     "rows": spark_parts.measure_rows,
     "cores": spark_parts.measure_cores,
     "changes": measure_changes,
+    "count": measure_count,
     "distill": measure_distill,
 }
 

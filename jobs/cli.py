@@ -12,11 +12,13 @@ from pipeline import __version__
 _JOBS = {
     "benchmark": "measure it here, beside what one would write without it",
     "convert": "read and write the models of other libraries",
+    "count": "count the tokens and words of text columns, exactly",
     "demo": "distil, embed and search the docstrings of installed packages",
     "distill": "turn a Sentence Transformer into an embedding table",
     "doctor": "say what is installed here and what is missing",
     "embed": "embed text columns of a lake into Parquet, what is new of it",
     "inspect": "say what a model is, and check a published one",
+    "mine": "find the words of a lake that its model should know whole",
     "tune": "fit a table to its teacher on rows of the lake",
     "verify": "check an output against what its runs promised",
 }

@@ -174,6 +174,7 @@ def _run_directly(
         dimensions=artifact.table.dimensions,
         columns=columns.embeddings,
         vector_type=settings.vector_type,
+        store=settings.store,
         max_tokens=settings.max_tokens,
         model=artifact.uri,
         schema_of_files={

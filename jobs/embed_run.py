@@ -177,6 +177,7 @@ class EmbedRun(ABC):
             vector_type=VectorType(self.settings.vector_type),
             on_bad_row=self.settings.on_bad_row,
             max_chars=self.settings.max_chars,
+            store=self.settings.store,
         )
 
     @cached_property
@@ -189,6 +190,7 @@ class EmbedRun(ABC):
                 "lakevec.version": __version__,
                 "lakevec.run": self.run_id,
                 "lakevec.model": self._artifact.table.fingerprint,
+                **({"lakevec.store": "sum"} if self.settings.store == "sum" else {}),
                 "org.apache.spark.version": self._spark_version,
                 "org.apache.spark.sql.parquet.row.metadata": self.columns.schema.json(),
             },

@@ -10,10 +10,10 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import types as t
 
-from pipeline.encoding.vector_types import SCALE_SUFFIX, VectorType
+from pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
 from pipeline.errors import InputError, OutputError
 from pipeline.location import absolute_uri
-from pipeline.settings import EmbedSettings
+from pipeline.settings import CountSettings, EmbedSettings, TuneSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -69,13 +69,13 @@ class Columns:
         return (*self.kept, *(column for column in self.embeddings if column not in self.kept))
 
 
-def read_input(spark: SparkSession, settings: EmbedSettings) -> DataFrame:
+def read_input(spark: SparkSession, settings: EmbedSettings | CountSettings | TuneSettings) -> DataFrame:
     """Describe the input to Spark; nothing but schemas and footers is read yet.
 
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-    settings : EmbedSettings
+    settings : EmbedSettings, CountSettings or TuneSettings
 
     Returns
     -------
@@ -95,7 +95,7 @@ def read_input(spark: SparkSession, settings: EmbedSettings) -> DataFrame:
     try:
         return reader.load(paths)
     except (PySparkException, Py4JError):
-        if settings.on_bad_file == "fail":
+        if not isinstance(settings, EmbedSettings) or settings.on_bad_file == "fail":
             raise
     # The file that Spark takes the schema from is a damaged one; what the others agree on will do.
     lenient = spark.read.format(settings.format).options(**settings.option)
@@ -153,15 +153,8 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     partition_by = tuple(settings.partition_by or ())
     for column in dict.fromkeys([*settings.text, *(settings.keep or []), *partition_by]):
         if column not in fields:
-            raise _missing_column(column, list(fields))
-    for column in settings.text:
-        if not isinstance(fields[column].dataType, t.StringType | t.CharType | t.VarcharType | t.BinaryType):
-            raise InputError(
-                f"text column {column!r}",
-                got=fields[column].dataType.simpleString(),
-                expected="string, or binary that holds UTF-8",
-                remedy="cast it to string in a view or table first",
-            )
+            raise missing_column(column, list(fields))
+    _check_texts(fields, settings.text)
     kept = tuple(
         name
         for name in fields
@@ -180,6 +173,37 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     _refuse_clash((*kept, *partition_by), [field.name for field in added])
     schema = t.StructType([fields[name] for name in kept] + added)
     return Columns(kept, embeddings, partition_by, schema)
+
+
+def check_text_columns(schema: t.StructType, names: list[str]) -> None:
+    """Refuse text columns that are not there or hold no text.
+
+    Parameters
+    ----------
+    schema : pyspark.sql.types.StructType
+        Schema of the input.
+    names : list of str
+
+    Raises
+    ------
+    InputError
+    """
+    fields = {field.name: field for field in schema.fields}
+    for column in names:
+        if column not in fields:
+            raise missing_column(column, list(fields))
+    _check_texts(fields, names)
+
+
+def _check_texts(fields: dict[str, t.StructField], names: list[str]) -> None:
+    for column in names:
+        if not isinstance(fields[column].dataType, t.StringType | t.CharType | t.VarcharType | t.BinaryType):
+            raise InputError(
+                f"text column {column!r}",
+                got=fields[column].dataType.simpleString(),
+                expected="string, or binary that holds UTF-8",
+                remedy="cast it to string in a view or table first",
+            )
 
 
 def _check_partition_columns(
@@ -206,13 +230,29 @@ def _check_partition_columns(
 
 def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]:
     """Describe the columns of one embedding as Spark reads them."""
+    if settings.store == "sum":
+        # For whoever finds the column without the output around it.
+        is_sum = {"lakevec.store": "sum"}
+        tokens = t.StructField(name + TOKENS_SUFFIX, t.IntegerType())
+        return [t.StructField(name, t.ArrayType(t.FloatType()), metadata=is_sum), tokens]
     if VectorType(settings.vector_type) is not VectorType.INT8:
         return [t.StructField(name, t.ArrayType(t.FloatType()))]
     scale = t.StructField(name + SCALE_SUFFIX, t.FloatType())
     return [t.StructField(name, t.ArrayType(t.ByteType())), scale]
 
 
-def _missing_column(column: str, present: list[str]) -> InputError:
+def missing_column(column: str, present: list[str]) -> InputError:
+    """Make the error for a column that the input lacks.
+
+    Parameters
+    ----------
+    column : str
+    present : list of str
+
+    Returns
+    -------
+    InputError
+    """
     near = difflib.get_close_matches(column, present, n=1)
     return InputError(
         f"column {column!r} is not in the input",

@@ -108,6 +108,7 @@ def probe_output(spark: SparkSession, output: OutputFolder) -> str:
 
 # Settings that mean something to the direct sink alone.
 _DIRECT_ONLY = (
+    "store",
     "wave_bytes",
     "wave_files",
     "full_refresh",

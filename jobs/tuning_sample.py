@@ -6,11 +6,9 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as f
-from pyspark.sql import types as t
 
-from jobs.lake_input import WHOLE_FILES, missing_column
+from jobs.lake_input import check_text_columns, missing_column, read_input
 from pipeline.errors import InputError
-from pipeline.location import absolute_uri
 from pipeline.settings import TuneSettings
 from pipeline.tuning.sample import share_equally, share_in_proportion
 
@@ -33,8 +31,8 @@ def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
     Returns
     -------
     list of str
-        At most ``settings.rows``, in the order of their hashes, cut at ``settings.max_chars``. Nulls and texts
-        of white space alone are left out.
+        At most ``settings.rows``, in the order of their hashes, cut at ``settings.max_chars``. Nulls and
+        texts of white space alone are left out.
 
     Raises
     ------
@@ -63,14 +61,10 @@ def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
 
 def _read_texts(spark: SparkSession, settings: TuneSettings) -> DataFrame:
     """Return the columns stratum, place and text of all texts that are not empty."""
-    rows = _read_input(spark, settings)
-    fields = {field.name: field.dataType for field in rows.schema.fields}
-    for column in [*settings.text, *([settings.stratify] if settings.stratify else [])]:
-        if column not in fields:
-            raise missing_column(column, list(fields))
-    for column in settings.text:
-        if not isinstance(fields[column], t.StringType | t.CharType | t.VarcharType):
-            raise InputError(f"text column {column!r}", got=fields[column].simpleString(), expected="string")
+    rows = read_input(spark, settings)
+    check_text_columns(rows.schema, settings.text)
+    if settings.stratify is not None and settings.stratify not in rows.columns:
+        raise missing_column(settings.stratify, rows.columns)
     quoted = [f.col(f"`{column.replace('`', '``')}`") for column in settings.text]
     label = f.col(f"`{settings.stratify.replace('`', '``')}`") if settings.stratify else f.lit(None)
     parts = [
@@ -84,15 +78,6 @@ def _read_texts(spark: SparkSession, settings: TuneSettings) -> DataFrame:
     stratum = f.coalesce(f.col("label").cast("string"), f.lit("")) if settings.stratify else length
     place = f.xxhash64("text", f.lit(settings.seed))
     return texts.select(stratum.alias("stratum"), place.alias("place"), "text")
-
-
-def _read_input(spark: SparkSession, settings: TuneSettings) -> DataFrame:
-    if settings.format == "table":
-        if len(settings.input) != 1:
-            raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
-        return spark.read.options(**settings.option).table(settings.input[0])
-    paths = [absolute_uri(path) for path in settings.input]
-    return spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES).load(paths)
 
 
 def _thin_out(texts: DataFrame, available: dict[str, int], shares: dict[str, int]) -> DataFrame:

@@ -156,6 +156,7 @@ def _check_files(
         columns=contract.columns,
         vector_type=VectorType(contract.vector_type),
         max_tokens=contract.max_tokens,
+        store=contract.store,
         table=node_table,
         fetch=ship_files(spark, node_table, files) if node_table is not None else None,
         sample_every=max(1, state.rows // settings.sample) if table is not None else 0,

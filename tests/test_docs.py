@@ -22,9 +22,11 @@ from jobs.embed import main as embed
 from pipeline.settings import (
     BenchmarkSettings,
     ConvertSettings,
+    CountSettings,
     DistillSettings,
     EmbedSettings,
     InspectSettings,
+    MineSettings,
     Settings,
     VerifySettings,
 )
@@ -50,6 +52,8 @@ def settings_table(kind: type[Settings]) -> list[str]:
         ("distill", DistillSettings),
         ("benchmark", BenchmarkSettings),
         ("convert", ConvertSettings),
+        ("count", CountSettings),
+        ("mine", MineSettings),
     ],
 )
 def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) -> None:
@@ -61,7 +65,8 @@ def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) ->
 
 
 @pytest.mark.parametrize(
-    "job", ["benchmark", "convert", "demo", "distill", "doctor", "embed", "inspect", "verify"]
+    "job",
+    ["benchmark", "convert", "count", "demo", "distill", "doctor", "embed", "inspect", "mine", "verify"],
 )
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
     code = f"import sys; from jobs.cli import main; sys.exit(main(['{job}', '--help']))"
@@ -76,8 +81,8 @@ def test_readme_commands_use_options_that_exist() -> None:
     known = {
         f"--{name.replace('_', '-')}"
         for kind in (
-            *(BenchmarkSettings, ConvertSettings, DistillSettings),
-            *(EmbedSettings, InspectSettings, VerifySettings),
+            *(BenchmarkSettings, ConvertSettings, CountSettings, DistillSettings),
+            *(EmbedSettings, InspectSettings, MineSettings, VerifySettings),
         )
         for name in kind.model_fields
     }
@@ -113,7 +118,8 @@ def test_readers_take_small_vectors_as_the_output_page_says(
     known = np.array([vector for vector in full if vector is not None], np.float32)
     largest = np.abs(known).max(axis=1, keepdims=True)
 
-    by_spark, by_pandas, by_polars = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    about_types = page.split("\n## Sums\n")[0]
+    by_spark, by_pandas, by_polars = re.findall(r"```python\n(.*?)```", about_types, re.DOTALL)
     found: dict[str, Any] = {"spark": spark}
     exec(by_spark.replace("lake/", f"{tmp_path}/lake/"), found)  # Spark's folder is another
     rows = [row.vector for row in found["exact"].collect()]
@@ -172,8 +178,8 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     expected = (
-        "lakevec: unknown job 'embd'; expected one of benchmark, convert, demo, distill, doctor, embed, "
-        "inspect, verify; did you mean 'embed'?\n"
+        "lakevec: unknown job 'embd'; expected one of benchmark, convert, count, demo, distill, doctor, "
+        "embed, inspect, mine, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyspark import TaskContext
 
 from pipeline.encoding.bad_texts import as_strings, find_bad_texts
-from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.encoder import Encoder, Store
 from pipeline.encoding.vector_types import VectorType, to_columns
 from pipeline.errors import DataError
 from pipeline.location import Location
@@ -61,6 +61,8 @@ class EmbedTask:
         null, or the row goes to files of its own, with the reason.
     max_chars : int or None, default=None
         Most characters of a text.
+    store : {"mean", "sum"}, default="mean"
+        What is kept of a text.
     """
 
     table: NodeTable
@@ -76,6 +78,7 @@ class EmbedTask:
     vector_type: VectorType = VectorType.FLOAT32
     on_bad_row: str = "fail"
     max_chars: int | None = None
+    store: Store = "mean"
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Embed and write all rows of a partition.
@@ -156,7 +159,7 @@ class EmbedTask:
 
     def make_encoder(self) -> Encoder:
         """Return this worker's encoder, which stays with it for other tasks."""
-        return get_encoder(self.table, self.fetch, max_tokens=self.max_tokens)
+        return get_encoder(self.table, self.fetch, max_tokens=self.max_tokens, store=self.store)
 
 
 class WriteProbe:

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.counting.text_counter import TextCounter
 from pipeline.encoding.compilation import keep_machine_code, lacks_machine_code, machine_code
-from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.encoder import Encoder, Store
 from pipeline.errors import DataError
 from pipeline.model.table import StaticTable
 from pipeline.node_folder import private_folder
@@ -51,7 +52,13 @@ class NodeTable:
     machine_code: dict[str, str]
     node_dir: str | None = None
 
-    def open(self, fetch: Callable[[], dict[str, bytes]], *, max_tokens: int | None = None) -> Encoder:
+    def open(
+        self,
+        fetch: Callable[[], dict[str, bytes]],
+        *,
+        max_tokens: int | None = None,
+        store: Store = "mean",
+    ) -> Encoder:
         """Return an encoder on the node's copy, laying the copy down first where there is none.
 
         Parameters
@@ -59,7 +66,8 @@ class NodeTable:
         fetch : callable
             Returns the files' bytes; called only by the first workers of a node.
         max_tokens : int, optional
-            Passed to the encoder.
+        store : {"mean", "sum"}, default="mean"
+            Both are passed to the encoder.
 
         Returns
         -------
@@ -71,14 +79,7 @@ class NodeTable:
         DataError
             If the shipped bytes are not the model's.
         """
-        folder = self._folder()
-        is_intact = self._is_intact(folder)
-        if not is_intact or lacks_machine_code(self.machine_code):
-            files = fetch()
-            self._check(files)
-            keep_machine_code({name: files[name] for name in self.machine_code})
-            if not is_intact:
-                self._lay_down(folder, {name: files[name] for name in self.sha256})
+        folder = self._provide(fetch)
         settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
         table = np.load(folder / _TABLE_FILE, mmap_mode="r", allow_pickle=False)
         return Encoder(
@@ -87,7 +88,44 @@ class NodeTable:
             normalize=settings["normalize"],
             unknown_token_id=settings["unknown_token_id"],
             max_tokens=max_tokens,
+            store=store,
         )
+
+    def open_counter(self, fetch: Callable[[], dict[str, bytes]], *, longest_phrase: int = 1) -> TextCounter:
+        """Return a counter by the node's copy of a tokenizer, as `make_node_tokenizer` made it.
+
+        Parameters
+        ----------
+        fetch : callable
+            As for `open`.
+        longest_phrase : int, default=1
+            Passed to the counter.
+
+        Returns
+        -------
+        TextCounter
+
+        Raises
+        ------
+        DataError
+            If the shipped bytes are not the driver's.
+        """
+        settings = json.loads((self._provide(fetch) / _SETTINGS_FILE).read_text(encoding="utf-8"))
+        return TextCounter(
+            settings["tokenizer_json"], settings["unknown_token_id"], longest_phrase=longest_phrase
+        )
+
+    def _provide(self, fetch: Callable[[], dict[str, bytes]]) -> Path:
+        """Return the folder of the node's copy, which is there then, as is the machine code."""
+        folder = self._folder()
+        is_intact = self._is_intact(folder)
+        if not is_intact or lacks_machine_code(self.machine_code):
+            files = fetch()
+            self._check(files)
+            keep_machine_code({name: files[name] for name in self.machine_code})
+            if not is_intact:
+                self._lay_down(folder, {name: files[name] for name in self.sha256})
+        return folder
 
     def _folder(self) -> Path:
         """Name the copy's folder."""
@@ -149,6 +187,33 @@ def make_node_table(table: StaticTable, *, node_dir: str | None = None) -> tuple
     compiled = machine_code()
     node_table = NodeTable(table.fingerprint, _digests(files), _digests(compiled), node_dir)
     return node_table, {**files, **compiled}
+
+
+def make_node_tokenizer(
+    tokenizer_json: str, unknown_token_id: int | None, *, node_dir: str | None = None
+) -> tuple[NodeTable, dict[str, bytes]]:
+    """Prepare a tokenizer without a table for shipping, with what was compiled on this machine.
+
+    Parameters
+    ----------
+    tokenizer_json : str
+    unknown_token_id : int or None
+    node_dir : str, optional
+        See `NodeTable`.
+
+    Returns
+    -------
+    NodeTable
+        What tasks carry, for `NodeTable.open_counter`.
+    dict of str to bytes
+        The files to ship once.
+    """
+    settings = {"tokenizer_json": tokenizer_json, "unknown_token_id": unknown_token_id}
+    files = {_SETTINGS_FILE: json.dumps(settings).encode()}
+    compiled = machine_code()
+    digests = _digests(files)
+    fingerprint = f"sha256:{digests[_SETTINGS_FILE]}"
+    return NodeTable(fingerprint, digests, _digests(compiled), node_dir), {**files, **compiled}
 
 
 def _digests(files: dict[str, bytes]) -> dict[str, str]:

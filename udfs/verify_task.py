@@ -14,7 +14,8 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from pipeline.encoding.bad_texts import as_strings
-from pipeline.encoding.vector_types import SCALE_SUFFIX, VectorType, to_columns
+from pipeline.encoding.encoder import Store
+from pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType, to_columns
 from pipeline.location import Location
 from udfs.node_table import NodeTable
 from udfs.worker_cache import get_encoder
@@ -48,6 +49,8 @@ class VerifyTask:
         Every how manieth row of a file is embedded again; 0 for none.
     sha256 : bool
         Whether to compare check sums.
+    store : {"mean", "sum"}, default="mean"
+        What was kept of a text.
     """
 
     output: Location
@@ -60,6 +63,7 @@ class VerifyTask:
     fetch: Callable[[], dict[str, bytes]] | None
     sample_every: int
     sha256: bool
+    store: Store = "mean"
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Check every file.
@@ -109,14 +113,17 @@ class VerifyTask:
     def _check_vectors(self, report: _Report, file: Location) -> None:
         """Look at every vector, and embed some texts again."""
         dataset = pads.dataset(file.path, filesystem=file.filesystem, format="parquet")
-        missing = [name for name in self.columns.values() if name not in dataset.schema.names]
+        promised = list(self.columns.values())
+        promised += [name + TOKENS_SUFFIX for name in promised] if self.store == "sum" else []
+        missing = [name for name in promised if name not in dataset.schema.names]
         if missing:
             report.problems.append(f"has no column {missing[0]!r}")
             return
         start = 0
         for batch in dataset.to_batches(columns=self._columns(dataset.schema), batch_size=_BATCH_ROWS):
             for name in self.columns.values():
-                if problem := _vector_problem(batch, name, self.dimensions):
+                problem = _vector_problem(batch, name, self.dimensions)
+                if problem := problem or (_tokens_problem(batch, name) if self.store == "sum" else ""):
                     report.problems.append(f"{problem} in column {name!r}")
                     return
             if self.sample_every:
@@ -129,6 +136,7 @@ class VerifyTask:
         names = [name for name in self.columns if name in schema.names and self.sample_every]
         for name in self.columns.values():
             names += [name, *([name + SCALE_SUFFIX] if name + SCALE_SUFFIX in schema.names else [])]
+            names += [name + TOKENS_SUFFIX] if self.store == "sum" else []
         return {name: pads.field(name) for name in dict.fromkeys(names)}
 
     def _embed_again(self, report: _Report, rows: pa.RecordBatch) -> None:
@@ -136,7 +144,7 @@ class VerifyTask:
         for column, name in self.columns.items():
             if column not in rows.schema.names or self.table is None or self.fetch is None:
                 continue
-            encoder = get_encoder(self.table, self.fetch, max_tokens=self.max_tokens)
+            encoder = get_encoder(self.table, self.fetch, max_tokens=self.max_tokens, store=self.store)
             stored = rows.column(name)
             # A bad text may have been given no vector.
             is_embedded = np.asarray(stored.is_valid())
@@ -174,6 +182,14 @@ def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
         if pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy()).all():
             return "vectors that are not finite"
     return ""
+
+
+def _tokens_problem(batch: pa.RecordBatch, name: str) -> str:
+    """Say what is wrong with the token counts beside sums; empty if nothing."""
+    tokens = batch.column(name + TOKENS_SUFFIX)
+    if not tokens.is_null().equals(batch.column(name).is_null()):
+        return "sums without a count of tokens"
+    return "counts of tokens below 0" if (pa.compute.min(tokens).as_py() or 0) < 0 else ""
 
 
 def _bits(values: pa.Array) -> bytes:

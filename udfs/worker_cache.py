@@ -14,16 +14,22 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.encoding.encoder import Encoder
+from pipeline.counting.text_counter import TextCounter
+from pipeline.encoding.encoder import Encoder, Store
 from udfs.node_table import NodeTable
 
 # A job uses one model; a session that compares models should not grow without end.
 _MOST_MODELS = 4
-_encoders: OrderedDict[tuple[str, int | None], Encoder] = OrderedDict()
+_encoders: OrderedDict[tuple[str, int | None, Store], Encoder] = OrderedDict()
+_counters: dict[tuple[str, int], TextCounter] = {}
 
 
 def get_encoder(
-    table: NodeTable, fetch: Callable[[], dict[str, bytes]], *, max_tokens: int | None = None
+    table: NodeTable,
+    fetch: Callable[[], dict[str, bytes]],
+    *,
+    max_tokens: int | None = None,
+    store: Store = "mean",
 ) -> Encoder:
     """Return this worker's encoder of a model, made at its first use.
 
@@ -34,6 +40,7 @@ def get_encoder(
         Returns the table's files and the machine code; called only where the node lacks some.
     max_tokens : int, optional
         Embed only the first `max_tokens` known tokens.
+    store : {"mean", "sum"}, default="mean"
 
     Returns
     -------
@@ -41,18 +48,45 @@ def get_encoder(
     """
     # A task slot is one core; the tokenizer's own threads would take the other slots' cores.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    key = (table.fingerprint, max_tokens)
+    key = (table.fingerprint, max_tokens, store)
     if key not in _encoders:
-        _encoders[key] = table.open(fetch, max_tokens=max_tokens)
+        _encoders[key] = table.open(fetch, max_tokens=max_tokens, store=store)
         while len(_encoders) > _MOST_MODELS:
             _encoders.popitem(last=False)
     _encoders.move_to_end(key)
     return _encoders[key]
 
 
+def get_counter(
+    tokenizer: NodeTable, fetch: Callable[[], dict[str, bytes]], *, longest_phrase: int = 1
+) -> TextCounter:
+    """Return this worker's counter by a tokenizer, made at its first use; what it had counted is dropped.
+
+    Parameters
+    ----------
+    tokenizer : NodeTable
+        From `udfs.node_table.make_node_tokenizer`.
+    fetch : callable
+        As for `get_encoder`.
+    longest_phrase : int, default=1
+
+    Returns
+    -------
+    TextCounter
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    key = (tokenizer.fingerprint, longest_phrase)
+    if key not in _counters:
+        _counters.clear()
+        _counters[key] = tokenizer.open_counter(fetch, longest_phrase=longest_phrase)
+    _counters[key].take()  # of a task that failed
+    return _counters[key]
+
+
 def forget_encoders() -> None:
-    """Forget all encoders, and with them what their memos hold."""
+    """Forget all encoders and counters, and with them what their memos hold."""
     _encoders.clear()
+    _counters.clear()
 
 
 def describe_worker() -> dict[str, str | int]:

@@ -5,7 +5,9 @@ Peers import their libraries inside, where the libraries are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts
+from udfs.count_task import CountTask
 from udfs.embed_task import EmbedTask
-from udfs.worker_cache import forget_encoders
+from udfs.node_table import NodeTable
+from udfs.worker_cache import forget_encoders, get_encoder
 
 # Of this worker process: the run that it worked for last, and the models of peers.
 _seen: dict[str, Any] = {}
@@ -25,10 +29,51 @@ class ColdTask(EmbedTask):
 
     def make_encoder(self) -> Encoder:
         """Return this worker's encoder, a new one in every run."""
-        if _seen.get("run") != self.run_id:
-            forget_encoders()
-            _seen["run"] = self.run_id
+        _forget_other_runs(self.run_id)
         return super().make_encoder()
+
+
+@dataclass(frozen=True, eq=False)
+class ColdCountTask(CountTask):
+    """The task of ``lakevec count``, with an empty memo in every run."""
+
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Count all rows of a partition."""
+        _forget_other_runs(self.run)
+        yield from super().__call__(batches)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodeTask:
+    """Embeds the first column, and writes nothing: one row with the number of rows for each batch.
+
+    Parameters
+    ----------
+    table : NodeTable
+    fetch : callable
+    run : str
+        Every run begins with an empty memo.
+    """
+
+    table: NodeTable
+    fetch: Callable[[], dict[str, bytes]]
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Embed all rows of a partition."""
+        _forget_other_runs(self.run)
+        encoder = get_encoder(self.table, self.fetch)
+        for batch in batches:
+            encoded = encoder.encode(batch.column(0))
+            yield pa.RecordBatch.from_pydict({"rows": pa.array([len(encoded.vectors)], pa.int64())})
+
+
+def _forget_other_runs(run: str) -> None:
+    if _seen.get("run") != run:
+        forget_encoders()
+        _seen["run"] = run
 
 
 class CeilingTask(EmbedTask):

@@ -62,6 +62,7 @@ class Choices:
 
     @classmethod
     def settle(cls, settings: DistillSettings, teacher: Teacher) -> Choices:
+        """Settle them by the teacher's own way."""
         mode = settings.mode or ("vocabulary" if settings.vocabulary else "output")
         pooling: str = settings.pooling
         reason, prompt = "as asked for", settings.prompt or ""

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.counting.stored_counts import TOKENS, WORDS, part_of
 from pipeline.errors import InputError
-from pipeline.location import locate, without_credentials
+from pipeline.location import Location, without_credentials
 
 
 def sif_weights_by_rank(tokens: int, *, coefficient: float) -> np.ndarray:
@@ -92,7 +93,8 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
     ----------
     uri : str
         Parquet file or folder with the columns ``token`` (string) and ``count`` (integer); rows of one token
-        add up, and tokens that are not among `tokens` are left out.
+        add up, and tokens that are not among `tokens` are left out. Or the folder that ``lakevec count`` wrote:
+        its tokens, and for a token that was none then, such as an added word, its words.
     tokens : sequence of str of length V
 
     Returns
@@ -106,7 +108,7 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
         If it can't be read, lacks a column, or has a count for none of the tokens.
     """
     shown = without_credentials(uri)
-    place = locate(uri, error=InputError)
+    place = part_of(uri, TOKENS)
     try:
         table = pq.read_table(place.path, filesystem=place.filesystem, columns=["token", "count"])
         if not pa.types.is_integer(table["count"].type):
@@ -127,6 +129,9 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
     result = np.zeros(len(tokens), dtype=np.float64)
     is_ours = found.is_valid()
     np.add.at(result, found.filter(is_ours).to_numpy(), counts.filter(is_ours).to_numpy())
+    words = part_of(uri, WORDS)
+    if place != words:
+        _add_words(words, tokens, is_new=~np.isin(np.arange(len(tokens)), found.drop_null()), counts=result)
     if not result.any():
         raise InputError(
             f"counts {shown!r} have nothing to do with this vocabulary",
@@ -134,6 +139,18 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
             expected="counts of the teacher's own tokens",
         )
     return result
+
+
+def _add_words(place: Location, tokens: Sequence[str], *, is_new: np.ndarray, counts: np.ndarray) -> None:
+    """Give tokens that were none when tokens were counted the counts of their words."""
+    # Byte-level and Unigram tokenizers mark that a word begins.
+    new = {tokens[number].lstrip("Ġ▁"): number for number in np.flatnonzero(is_new)}
+    if not new or not place.exists():
+        return
+    asked = pc.field("word").isin(pa.array(list(new), pa.string()))
+    table = pq.read_table(place.path, filesystem=place.filesystem, columns=["word", "count"], filters=asked)
+    for word, count in zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True):
+        counts[new[word]] += count
 
 
 def _sif(probability: np.ndarray, coefficient: float) -> np.ndarray:

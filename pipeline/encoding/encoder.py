@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoding.pooling import pool_mean
+from pipeline.encoding.pooling import pool_mean, pool_sum
 from pipeline.encoding.tokenization import make_tokenizer, slice_texts
 from pipeline.errors import DataError
 from pipeline.model.table import StaticTable
@@ -18,6 +19,9 @@ from pipeline.model.table import StaticTable
 _SLICE_ROWS = 4096
 _SLICE_BYTES = 1 << 20
 _CACHE_LINE = 64
+
+# What is kept of a text: the mean of its tokens' rows, or their sum and how many they are.
+Store = Literal["mean", "sum"]
 _WARM_UP_CHUNKS = 20_000
 
 
@@ -69,11 +73,14 @@ class Encoded:
         Which texts were null.
     counts : EncodingCounts
         What was seen.
+    tokens : int32 ndarray of shape (N,), optional
+        Where vectors are sums, how many tokens were summed.
     """
 
     vectors: np.ndarray
     is_null: np.ndarray
     counts: EncodingCounts
+    tokens: np.ndarray | None = None
 
     def to_arrow(self) -> pa.ListArray:
         """Return the vectors as Arrow ``list<float>`` of length N, null where the text was null."""
@@ -95,6 +102,8 @@ class Encoder:
         Token that is left out of the mean.
     max_tokens : int, optional
         Embed only the first `max_tokens` known tokens; None embeds all.
+    store : {"mean", "sum"}, default="mean"
+        Whether a text becomes the mean of its tokens' rows, normalised or not, or their plain sum.
 
     Notes
     -----
@@ -110,21 +119,26 @@ class Encoder:
         normalize: bool,
         unknown_token_id: int | None,
         max_tokens: int | None = None,
+        store: Store = "mean",
     ) -> None:
         self._table = _aligned(np.ascontiguousarray(embeddings, dtype=np.float32)).view()
         # As a mapped file is: one type of table means one compilation.
         self._table.flags.writeable = False
         self._tokenizer = make_tokenizer(tokenizer_json, unknown_token_id, max_tokens=max_tokens)
         self._normalize = normalize
+        self._store = store
 
     @classmethod
-    def from_table(cls, table: StaticTable, *, max_tokens: int | None = None) -> Encoder:
+    def from_table(
+        cls, table: StaticTable, *, max_tokens: int | None = None, store: Store = "mean"
+    ) -> Encoder:
         """Make the encoder of a table at hand.
 
         Parameters
         ----------
         table : StaticTable
         max_tokens : int, optional
+        store : {"mean", "sum"}, default="mean"
 
         Returns
         -------
@@ -136,6 +150,7 @@ class Encoder:
             normalize=table.normalize,
             unknown_token_id=table.unknown_token_id,
             max_tokens=max_tokens,
+            store=store,
         )
 
     @property
@@ -161,16 +176,25 @@ class Encoder:
         """
         is_null = np.zeros(len(texts), dtype=bool)
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        tokens = np.empty(len(texts), dtype=np.int32) if self._store == "sum" else None
         counts = EncodingCounts()
-        for start, part in _slices(texts):
+        for start, part in slices(texts):
             stop = start + len(part)
             is_null[start:stop] = part.is_null().to_numpy(zero_copy_only=False)
-            counts += self._encode_slice(part, vectors[start:stop])
-        return Encoded(vectors, is_null, counts)
+            some = None if tokens is None else tokens[start:stop]
+            counts += self._encode_slice(part, vectors[start:stop], some)
+        return Encoded(vectors, is_null, counts, tokens)
 
-    def _encode_slice(self, texts: pa.LargeStringArray, vectors: np.ndarray) -> EncodingCounts:
+    def _encode_slice(
+        self, texts: pa.LargeStringArray, vectors: np.ndarray, summed: np.ndarray | None
+    ) -> EncodingCounts:
         tokens = self._tokenizer.tokenize(texts)
-        zeros = pool_mean(self._table, tokens.ids, tokens.offsets, vectors, normalize=self._normalize)
+        rows = self._table, tokens.ids, tokens.offsets, vectors
+        if summed is None:
+            zeros = pool_mean(*rows, normalize=self._normalize)
+        else:
+            zeros = pool_sum(*rows)
+            summed[:] = np.diff(tokens.offsets)
         return EncodingCounts(
             rows=len(texts),
             nulls=texts.null_count,
@@ -248,8 +272,25 @@ def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, values, type=kind, mask=mask)
 
 
-def _slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.LargeStringArray]]:
-    """Cut an array into pieces of bounded rows and bytes; a long text is a piece by itself."""
+def slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.LargeStringArray]]:
+    """Cut an array into pieces of bounded rows and bytes; a long text is a piece by itself.
+
+    Parameters
+    ----------
+    texts : pyarrow string, large_string or string_view array
+
+    Yields
+    ------
+    int
+        Position of the piece's first text.
+    pyarrow.LargeStringArray
+        The piece.
+
+    Raises
+    ------
+    DataError
+        If the array holds no strings.
+    """
     start = 0
     chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
     for chunk in chunks:

@@ -86,6 +86,12 @@ class ChunkMemo:
             tokenizer if rule.name == "bert" else None, most_word_bytes(self._pieces.most_characters)
         )
         self._arrays = _make_arrays()
+        self._generation = 0
+
+    @property
+    def generation(self) -> int:
+        """How often the memo started again; entries of another generation are other chunks."""
+        return self._generation
 
     @property
     def entries(self) -> int:
@@ -121,7 +127,7 @@ class ChunkMemo:
         """
         state = self._arrays.state
         if state[layout.ENTRIES] > self._most_entries or state[layout.KEY_BYTES] > self._most_key_bytes:
-            self._arrays = _make_arrays()
+            self._start_again()
         self._arrays.state[[layout.OCCURRENCES, layout.ROW, layout.PLACE]] = 0
         row_ends = np.zeros(len(is_null) + 1, dtype=np.int64)
         try:
@@ -129,9 +135,36 @@ class ChunkMemo:
             self._tokenize_pending()
         except BaseException:
             # Entries that wait for ids nobody will bring must not be found again.
-            self._arrays = _make_arrays()
+            self._start_again()
             raise
         return row_ends
+
+    def chunks(self, first: int) -> list[bytes]:
+        """Return the keys of entries, which are chunks as they were looked up.
+
+        Parameters
+        ----------
+        first : int
+            Entry to begin with.
+
+        Returns
+        -------
+        list of bytes
+            A word that was normalized here and is not ASCII begins with `words.NORMALIZED`; a word too long for
+            its tokenizer is that byte alone.
+        """
+        arrays = self._arrays
+        starts = arrays.entries[first : self.entries, layout.KEY_START]
+        ends = starts + arrays.entries[first : self.entries, layout.KEY_LENGTH]
+        if not len(starts):
+            return []
+        base = int(starts.min())
+        keys = arrays.keys[base : int(ends.max())].tobytes()
+        return [keys[start:end] for start, end in zip(starts - base, ends - base, strict=True)]
+
+    def _start_again(self) -> None:
+        self._arrays = _make_arrays()
+        self._generation += 1
 
     def _scan(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray) -> None:
         longest = int(np.diff(offsets).max(initial=0)) + READ_AHEAD

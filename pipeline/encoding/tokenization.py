@@ -102,7 +102,7 @@ class ChunkTokenizer:
         -------
         TokenIds
         """
-        data, offsets = _raw_buffers(texts)
+        data, offsets = raw_buffers(texts)
         is_null = np.asarray(texts.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
         row_ends = self._memo.look_up(data, offsets, is_null)
         arrays = self._memo.arrays
@@ -181,8 +181,18 @@ class WholeTextTokenizer:
         return TokenIds(ids, offsets, unknown, truncated)
 
 
-def _raw_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return an array's bytes and offsets, read-only, since one type means one compilation."""
+def raw_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return an array's bytes and offsets, read-only, since one type means one compilation.
+
+    Parameters
+    ----------
+    texts : pyarrow.LargeStringArray of length N
+
+    Returns
+    -------
+    uint8 ndarray
+    int64 ndarray of shape (N + 1,)
+    """
     _, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
     content = np.frombuffer(data if data else b"\0", dtype=np.uint8)
@@ -208,7 +218,7 @@ def slice_texts(
     pyarrow.LargeStringArray
         The piece.
     """
-    _, offsets = _raw_buffers(texts)
+    _, offsets = raw_buffers(texts)
     first = 0
     while first < len(texts):
         last = int(np.searchsorted(offsets, offsets[first] + most_bytes, side="right")) - 1

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline.encoding.encoder import Encoded, list_array
 
 SCALE_SUFFIX = "_scale"
+TOKENS_SUFFIX = "_tokens"
 _LARGEST_HALF = np.float32(np.finfo(np.float16).max)
 
 
@@ -45,12 +46,17 @@ def to_columns(encoded: Encoded, name: str, kind: VectorType) -> dict[str, pa.Ar
     Returns
     -------
     dict of str to pyarrow.Array
-        The embedding column; for int8 also ``<name>_scale``, float32 of length N, null where the text was.
+        The embedding column; for int8 also ``<name>_scale``, float32 of length N; for sums also
+        ``<name>_tokens``, int32 of length N. They are null where the text was.
 
     Notes
     -----
     With v a vector and ``s = max|v| / 127``, int8 stores ``round(v / s)`` and s; the zero vector has s = 0.
     """
+    mask = encoded.is_null if encoded.is_null.any() else None
+    if encoded.tokens is not None:
+        # The settings refuse sums of any other type.
+        return {name: encoded.to_arrow(), name + TOKENS_SUFFIX: pa.array(encoded.tokens, mask=mask)}
     if kind is VectorType.FLOAT32:
         return {name: encoded.to_arrow()}
     if kind is VectorType.FLOAT16:
@@ -60,7 +66,6 @@ def to_columns(encoded: Encoded, name: str, kind: VectorType) -> dict[str, pa.Ar
     column = scales[:, None]
     shares = np.divide(encoded.vectors, column, out=np.zeros_like(encoded.vectors), where=column > 0)
     integers = np.rint(shares).clip(-127, 127).astype(np.int8)
-    mask = encoded.is_null if encoded.is_null.any() else None
     return {
         name: list_array(integers, encoded.is_null),
         name + SCALE_SUFFIX: pa.array(scales, pa.float32(), mask=mask),

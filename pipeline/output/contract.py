@@ -29,6 +29,8 @@ class Contract(BaseModel):
         Text column and the name of its embedding column.
     vector_type : {"float32", "float16", "int8"}
         Elements of stored vectors.
+    store : {"mean", "sum"}, default="mean"
+        What is kept of a text: the mean of its tokens' rows, or their sum and number.
     max_tokens : int or None
         How many known tokens of a text are embedded.
     schema_of_files : dict of str to str
@@ -50,6 +52,7 @@ class Contract(BaseModel):
     dimensions: int
     columns: dict[str, str]
     vector_type: Literal["float32", "float16", "int8"]
+    store: Literal["mean", "sum"] = "mean"
     max_tokens: int | None
     schema_of_files: dict[str, str]
     partition_by: tuple[str, ...]
@@ -91,6 +94,7 @@ _TITLES = {
     "dimensions": "dimensions",
     "columns": "text columns",
     "vector_type": "vector type",
+    "store": "store",
     "max_tokens": "max tokens",
     "schema_of_files": "columns",
     "partition_by": "partition columns",
@@ -98,7 +102,7 @@ _TITLES = {
 }
 
 
-_VECTORS = ("fingerprint", "dimensions", "vector_type", "max_tokens")
+_VECTORS = ("fingerprint", "dimensions", "vector_type", "store", "max_tokens")
 
 
 def read_contract(folder: Location) -> Contract:

@@ -7,9 +7,11 @@ knows nothing of argparse or Spark.
 
 from pipeline.settings.base import Settings, is_positional
 from pipeline.settings.benchmark import BenchmarkSettings
+from pipeline.settings.count import CountSettings
 from pipeline.settings.demo import DemoSettings
 from pipeline.settings.distill import Dimensions, DistillSettings
 from pipeline.settings.embed import EmbedSettings
+from pipeline.settings.mine import MineSettings
 from pipeline.settings.models import ConvertSettings, InspectSettings
 from pipeline.settings.tune import TuneSettings
 from pipeline.settings.verify import VerifySettings
@@ -17,11 +19,13 @@ from pipeline.settings.verify import VerifySettings
 __all__ = [
     "BenchmarkSettings",
     "ConvertSettings",
+    "CountSettings",
     "DemoSettings",
     "Dimensions",
     "DistillSettings",
     "EmbedSettings",
     "InspectSettings",
+    "MineSettings",
     "Settings",
     "TuneSettings",
     "VerifySettings",

@@ -20,6 +20,7 @@ BenchmarkPart = Literal[
     "rows",
     "cores",
     "changes",
+    "count",
     "distill",
 ]
 

@@ -102,7 +102,8 @@ class DistillSettings(Settings):
         description="sif: a / (a + p), p from Zipf's law over ranks or from counts; zipf: log(1 + rank)",
     )
     counts: str | None = Field(
-        default=None, description="Parquet of columns token and count, for p of the SIF weight"
+        default=None,
+        description="what lakevec count wrote, or Parquet of columns token and count, for p of the SIF weight",
     )
     sif_coefficient: float | None = Field(
         default=None, gt=0, lt=1, description="a of the SIF weight; by default 0.0001, with counts 0.001"

@@ -95,6 +95,11 @@ class EmbedSettings(Settings):
         description="elements of stored vectors; float16 is rounded and read as float, int8 comes with a "
         "column of scales",
     )
+    store: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="what is kept of a text: its vector, or the plain sum of its tokens' rows and a column of "
+        "how many they are, which add up over texts in SQL",
+    )
     partition_by: StringList | None = Field(
         default=None, description="columns whose values become folders, as Spark's partitionBy makes them"
     )
@@ -153,6 +158,8 @@ class EmbedSettings(Settings):
             raise ValueError("wave_bytes and wave_files can't both be given")
         if self.key is not None and self.on_bad_file == "skip":
             raise ValueError("on_bad_file skip goes with new files, not with a key: rows would seem gone")
+        if self.store == "sum" and self.vector_type != "float32":
+            raise ValueError("store sum needs vector_type float32: what is rounded does not add up")
         if self.key is None and (self.key_order is not None or self.deletes != "keep"):
             raise ValueError("key_order and deletes need a key")
         return self

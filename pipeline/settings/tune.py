@@ -25,8 +25,8 @@ class TuneSettings(Settings):
     output: str = Field(description="folder or URI to publish the model to; must not exist yet")
     vectors: str | None = Field(
         default=None,
-        description="folder or URI that keeps the sample and the teacher's vectors of it, for the next run; by "
-        "default the output's name with -teacher behind it",
+        description="folder or URI that keeps the sample and the teacher's vectors of it, for the next run; "
+        "by default the output's name with -teacher behind it",
     )
     format: str = Field(
         default="parquet",
@@ -78,8 +78,8 @@ class TuneSettings(Settings):
         default=3000,
         ge=3,
         le=LARGEST,
-        description="texts of the sample, at most a fifth of it, that are not learned from but decide when to "
-        "stop",
+        description="texts of the sample, at most a fifth of it, that are not learned from but decide when "
+        "to stop",
     )
     epochs: int = Field(default=6, ge=1, le=1000, description="most passes over the texts")
     patience: int = Field(
@@ -117,7 +117,7 @@ class TuneSettings(Settings):
         default=1000,
         ge=1,
         le=LARGEST,
-        description="texts whose vectors are one task's work and one file; a killed run loses no finished one",
+        description="texts whose vectors are one task's work and one file, which a killed run doesn't lose",
     )
     sample: str | None = Field(
         default=None,

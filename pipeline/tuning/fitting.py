@@ -123,8 +123,9 @@ def tune(settings: TuneSettings, taught: TaughtTexts, *, progress: bool = True) 
     -----
     Targets are the teacher's vectors, centred and reduced by PCA to D. The start is what the teacher makes of
     each token alone, in the same space, times SIF weights by the sample's counts; or another table, mapped
-    into that space by least squares. Tokens that no text holds are trained as texts of one token; with another
-    table they keep their mapped row. No weight comes after.
+    into that space by least squares. Every token is also trained as a text of its own, so those that no text
+    holds stay in the space of the others; with another table they keep their mapped row. No weight comes
+    after.
     """
     held_out = _count_held_out(settings, len(taught.texts))
     start = _make_start(settings, taught, progress=progress)

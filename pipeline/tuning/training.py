@@ -141,8 +141,8 @@ def train(
     -----
     The loss of a batch is ``mean(1 - cos(s_i, t_i)) + relation * (1 - corr(S, T))`` with the means ``s``, the
     targets ``t``, and the cosines ``S`` and ``T`` of all pairs of students' and teacher's vectors. The first
-    part is Tokenlearn's (MinishLab, 2024), the second follows relational distillation (Park et al., "Relational
-    Knowledge Distillation", CVPR 2019). Lengths are free, so rows keep what weights they need. The same
+    part is Tokenlearn's (MinishLab, 2024), the second follows Park et al., "Relational Knowledge
+    Distillation" (CVPR 2019). Lengths are free, so rows keep what weights they need. The same
     arguments give the same bits on one machine with one number of threads.
     """
     texts = _Texts(lesson, token_targets)

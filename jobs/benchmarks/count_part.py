@@ -1,0 +1,56 @@
+"""How fast ``lakevec count`` counts, beside an embedding that writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from jobs.benchmarks import spark as ways_on_spark
+from jobs.benchmarks.bench import Bench
+from jobs.benchmarks.tasks import ColdCountTask, EncodeTask
+from jobs.benchmarks.timing import Comparison, take_turns
+from jobs.count import count_lines
+from pipeline.counting.text_counter import warm_up
+from pipeline.counting.tokenizer_source import find_tokenizer
+from pipeline.settings import CountSettings
+
+EMBED, COUNT = "embed, nothing written", "count"
+PAIRS = "count, with pairs of words"
+
+
+def measure_count(bench: Bench) -> Iterator[Comparison]:
+    """Count on one session, beside the same texts embedded and dropped, in turn."""
+    settings = bench.settings
+    tokenizer = find_tokenizer(settings.model)
+    warm_up(tokenizer.json, tokenizer.unknown_token_id)
+    lake, output = str(bench.lake), str(bench.folder / "counts")
+    with ways_on_spark.quiet_session(settings, master=settings.master, verbose=bench.verbose) as spark:
+        from udfs.node_table import make_node_table
+        from udfs.shipping import ship_files
+
+        rows = spark.read.parquet(lake)
+        table, files = make_node_table(bench.table)
+        fetch = ship_files(spark, table, files)
+
+        def embed() -> int:
+            told = rows.select(settings.text).mapInArrow(EncodeTask(table, fetch), "rows long").collect()
+            return sum(line.rows for line in told)
+
+        def counting(phrases: int) -> Callable[[], int]:
+            asked = CountSettings(
+                model=settings.model, input=[lake], text=[settings.text], output=output, phrases=phrases
+            )
+
+            def count() -> int:
+                lines = count_lines(spark, rows, asked, tokenizer, task_type=ColdCountTask)
+                told = lines.groupBy("kind", "name").sum("count").filter("kind = 'fact'").collect()
+                return sum(line["sum(count)"] for line in told if line.name == "rows")
+
+            return count
+
+        ways = {EMBED: embed, COUNT: counting(1), PAIRS: counting(2)}
+        ways[COUNT]()  # warm
+        rates = take_turns(ways, settings.repeats)
+    speeds = {rate.way: rate.rows_per_s for rate in rates}
+    share = speeds[COUNT] / speeds[EMBED]
+    notes = [f"counting runs at {share:.0%} of the rate of embedding without a write, words included."]
+    yield Comparison("counting", rates, EMBED, notes, {"share_of_embedding": share})

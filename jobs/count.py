@@ -1,0 +1,283 @@
+"""``lakevec count``: how often tokens and words occur in a lake, exactly.
+
+Started as ``lakevec count``, ``python -m jobs.count`` or ``spark-submit jobs/count.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    # Started by path: spark-submit puts this folder on the path, where the project's root belongs.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.clock import Clock
+from jobs.command_line import Call, run_job
+from jobs.session import open_session
+from jobs.summary import effective_settings
+from pipeline import __version__
+from pipeline.counting.stored_counts import PHRASES, WORDS, begin, finish, read_record
+from pipeline.counting.text_counter import warm_up
+from pipeline.counting.tokenizer_source import CountedTokenizer, find_tokenizer
+from pipeline.errors import CommitError, DataError, OutputError
+from pipeline.location import Location, absolute_uri, locate, without_credentials
+from pipeline.settings import CountSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from udfs.count_task import CountTask
+
+SUMMARY = """\
+Count the tokens and words of text columns, exactly: how often each occurs, and in how many texts.
+
+examples:
+  lakevec count --model models/minilm --input lake/docs --text body --output lake/counts
+  lakevec distill --teacher sentence-transformers/all-MiniLM-L6-v2 --counts lake/counts --output models/counted
+"""
+# What decides about the counts; the rest is how they are made.
+_REQUEST = ("input", "text", "format", "option", "phrases", "on_bad_row")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; by default the process's.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 usage or configuration.
+    """
+    return run_job(CountSettings, count, argv, name="count", summary=SUMMARY)
+
+
+def count(call: Call[CountSettings]) -> None:
+    """Count a lake as the settings say.
+
+    Parameters
+    ----------
+    call : Call
+
+    Raises
+    ------
+    OutputError
+        If the output holds something else than the counts of this request.
+    """
+    settings = call.settings
+    clock = Clock()
+    tokenizer = find_tokenizer(settings.model)
+    output = locate(settings.output, error=OutputError)
+    done = read_record(output)
+    if done is not None and done["request"] != _request(settings, tokenizer, done["request"]["files"]):
+        raise OutputError(
+            f"output {without_credentials(settings.output)!r} holds the counts of another request",
+            remedy="choose another --output",
+        )
+    print(effective_settings(settings), flush=True)
+    conf = {
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
+        "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
+        **settings.conf,
+    }
+    compiled = partial(warm_up, tokenizer.json, tokenizer.unknown_token_id)
+    with open_session(
+        "lakevec count", master=settings.master, conf=conf, verbose=call.verbose, meanwhile=compiled
+    ) as spark:
+        from jobs.lake_input import check_text_columns, read_input
+        from jobs.spark_errors import translated
+
+        with translated():
+            frame = read_input(spark, settings)
+            check_text_columns(frame.schema, settings.text)
+            request = _request(settings, tokenizer, _digest_files(frame))
+            if done is not None:
+                _check_input(done, request, settings)
+                print(f"counted already: {_tell(done)}")
+                return
+            if call.dry_run:
+                print("dry run: nothing was written")
+                return
+            begin(output)
+            clock.start_embedding()
+            record = _count(spark, frame, settings, tokenizer, output)
+            seconds = clock.seconds()
+            record = {**record, "request": request, "seconds": seconds}
+            finish(output, record.pop("table"), record)
+    rate = record["rows"] / max(seconds["embed"], 1e-9)
+    print(f"counted {_tell(record)}\n  in {seconds['embed']:.1f} s ({rate:,.0f} rows/s)")
+
+
+def _request(settings: CountSettings, tokenizer: CountedTokenizer, files: str) -> dict[str, Any]:
+    """Return what two runs have in common if one would find what the other found."""
+    recorded = settings.to_record()
+    chosen = {name: recorded[name] for name in _REQUEST}
+    return {**chosen, "tokenizer": tokenizer.fingerprint, "files": files}
+
+
+def _digest_files(frame: DataFrame) -> str:
+    """Digest the names of the input's files; of an input without files nothing."""
+    names = "\n".join(sorted(frame.inputFiles()))
+    return hashlib.sha256(names.encode()).hexdigest()
+
+
+def _check_input(done: dict[str, Any], request: dict[str, Any], settings: CountSettings) -> None:
+    if done["request"] != request:
+        raise OutputError(
+            f"output {without_credentials(settings.output)!r} holds the counts of other files",
+            got="files that came or went since",
+            remedy="choose another --output",
+        )
+
+
+def count_lines(
+    spark: SparkSession,
+    frame: DataFrame,
+    settings: CountSettings,
+    tokenizer: CountedTokenizer,
+    *,
+    task_type: type[CountTask] | None = None,
+) -> DataFrame:
+    """Let tasks count, and add up what they say; nothing runs yet.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    frame : pyspark.sql.DataFrame
+        The input.
+    settings : CountSettings
+    tokenizer : CountedTokenizer
+    task_type : type, optional
+        What runs in place of `CountTask`.
+
+    Returns
+    -------
+    pyspark.sql.DataFrame
+        One row for each thing that was seen: `udfs.count_task.COUNTS_SCHEMA`.
+    """
+    from pyspark.sql import functions as f
+
+    from jobs.spark_sink import quoted
+    from udfs.count_task import COUNTS_SCHEMA, CountTask
+    from udfs.node_table import make_node_tokenizer
+    from udfs.shipping import ship_files
+
+    table, files = make_node_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
+    task = (task_type or CountTask)(
+        tokenizer=table,
+        fetch=ship_files(spark, table, files),
+        longest_phrase=settings.phrases,
+        skips_bad_rows=settings.on_bad_row == "skip",
+    )
+    # Numbered, since mapInArrow trips over dots in names.
+    texts = frame.select(*(quoted(name).alias(f"c{number}") for number, name in enumerate(settings.text)))
+    lines = texts.mapInArrow(task, COUNTS_SCHEMA)
+    sums = f.sum("count").alias("count"), f.sum("documents").alias("documents")
+    return lines.groupBy("kind", "id", "name").agg(*sums)
+
+
+def _count(
+    spark: SparkSession,
+    frame: DataFrame,
+    settings: CountSettings,
+    tokenizer: CountedTokenizer,
+    output: Location,
+) -> dict[str, Any]:
+    """Count, let Spark write words, and return the record with the tokens' table."""
+    from pyspark import StorageLevel
+
+    from jobs.progress import show_progress
+    from udfs.count_task import FACT, PHRASE, TOKEN, WORD
+
+    # Read several times below; without this the lake would be.
+    lines = count_lines(spark, frame, settings, tokenizer).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        with show_progress(spark, "counting"):
+            told = lines.filter(lines.kind == FACT).collect()
+            facts = {line.name: int(line["count"]) for line in told}
+            if not facts.get("rows"):
+                raise DataError("the input has no rows", remedy="check --input")
+            tokens = _tokens_table(lines.filter(lines.kind == TOKEN).collect(), tokenizer)
+            words = _write_words(lines, WORD, settings, WORDS)
+            phrases = _write_words(lines, PHRASE, settings, PHRASES) if settings.phrases > 1 else 0
+    finally:
+        lines.unpersist()
+    if words and not (output / WORDS).exists():
+        raise CommitError(
+            "what Spark writes to the output is not seen by the driver",
+            expected="storage that all executors reach by the same path or URI",
+            remedy="choose another --output",
+        )
+    return {
+        "kind": "lakevec count",
+        "lakevec": __version__,
+        "model": {"uri": tokenizer.uri, "tokenizer": tokenizer.fingerprint},
+        "settings": settings.to_record(),
+        "rows": facts["rows"],
+        "texts": facts.get("texts", 0),
+        "nulls": facts.get("nulls", 0),
+        "bad": facts.get("bad", 0),
+        "tokens": int(pa.compute.sum(tokens["count"]).as_py() or 0),
+        "distinct_tokens": int(np.count_nonzero(tokens["count"].to_numpy())),
+        "distinct_words": words,
+        "distinct_phrases": phrases,
+        "table": tokens,
+    }
+
+
+def _tokens_table(lines: list[Any], tokenizer: CountedTokenizer) -> pa.Table:
+    """Return a row for every token, seen or not."""
+    sums = np.zeros((2, len(tokenizer.tokens)), dtype=np.int64)
+    for line in lines:
+        sums[:, line.id] = line["count"], line.documents
+    kept = np.array([bool(token) for token in tokenizer.tokens])
+    return pa.table(
+        {
+            "id": pa.array(np.flatnonzero(kept).astype(np.int32)),
+            "token": pa.array([token for token in tokenizer.tokens if token], pa.string()),
+            "count": pa.array(sums[0][kept]),
+            "documents": pa.array(sums[1][kept]),
+        }
+    )
+
+
+def _write_words(lines: DataFrame, kind: str, settings: CountSettings, name: str) -> int:
+    """Let Spark write words or phrases, most frequent first, and return how many there are."""
+    from pyspark.sql import functions as f
+
+    column = "word" if name == WORDS else "phrase"
+    chosen = lines.filter(lines.kind == kind)
+    seen = chosen.select(f.col("name").alias(column), "count", "documents")
+    ordered = seen.orderBy(f.desc("count"), f.desc("documents"), column)
+    place = f"{absolute_uri(settings.output).rstrip('/')}/{name}"
+    ordered.write.mode("overwrite").option("compression", "zstd").parquet(place)
+    return int(chosen.count())
+
+
+def _tell(record: dict[str, Any]) -> str:
+    told = (
+        f"{record['rows']:,} rows: {record['texts']:,} texts, {record['nulls']:,} nulls,"
+        f" {record['tokens']:,} tokens ({record['distinct_tokens']:,} of the vocabulary's),"
+        f" {record['distinct_words']:,} distinct words"
+    )
+    if record["settings"]["phrases"] > 1:
+        told += f", {record['distinct_phrases']:,} phrases"
+    if record["bad"]:
+        told += f", {record['bad']:,} texts that are not UTF-8 left out"
+    return f"{told}; in {record['settings']['output']}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""``lakevec mine``: the words of a lake that its model should know whole."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.command_line import Call, run_job
+from jobs.summary import effective_settings
+from pipeline import __version__
+from pipeline.counting.tokenizer_source import find_tokenizer
+from pipeline.errors import OutputError
+from pipeline.location import locate, without_credentials
+from pipeline.mining.mine import Mined, mine_words
+from pipeline.settings import MineSettings
+
+SUMMARY = """\
+Find frequent words that a tokenizer splits, those first that would save most tokens, from what lakevec count
+counted. Strings that look like keys, ids, numbers or addresses are left out.
+
+examples:
+  lakevec mine --counts lake/counts --model sentence-transformers/all-MiniLM-L6-v2 --output lake/words
+  lakevec distill --teacher sentence-transformers/all-MiniLM-L6-v2 --vocabulary lake/words --output models/mine
+"""
+_SHOWN = 20
+# Readers of Parquet folders skip names that begin with "_".
+RECORD = "_mine.json"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; by default the process's.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 usage or configuration.
+    """
+    return run_job(MineSettings, mine, argv, name="mine", summary=SUMMARY)
+
+
+def mine(call: Call[MineSettings]) -> None:
+    """Write a vocabulary as the settings say.
+
+    Parameters
+    ----------
+    call : Call
+
+    Raises
+    ------
+    OutputError
+        If the output exists.
+    """
+    settings = call.settings
+    output = locate(settings.output, error=OutputError)
+    vocabulary = output / "vocabulary.parquet"
+    if vocabulary.exists() or (output.exists() and not (output / RECORD).exists()):
+        raise OutputError(
+            f"output {without_credentials(settings.output)!r} exists", remedy="choose another --output"
+        )
+    print(effective_settings(settings), flush=True)
+    tokenizer = find_tokenizer(settings.model)
+    mined = mine_words(settings, tokenizer.json)
+    print(_tell(mined))
+    if call.dry_run:
+        print("dry run: nothing was written")
+        return
+    record = {
+        "lakevec": __version__,
+        "model": {"uri": tokenizer.uri, "tokenizer": tokenizer.fingerprint},
+        "settings": settings.to_record(),
+        "report": mined.report,
+    }
+    (output / RECORD).write_whole(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+    buffer = pa.BufferOutputStream()
+    pq.write_table(mined.table, buffer, compression="zstd")
+    # Last, so that a folder with a vocabulary is whole.
+    vocabulary.write_whole(buffer.getvalue().to_pybytes())
+    print(f"wrote {mined.table.num_rows:,} words to {without_credentials(settings.output)}")
+
+
+def _tell(mined: Mined) -> str:
+    lines = [f"  {number:>9,} {reason}" for reason, number in mined.report.items() if number]
+    lines.append("   saves  count  texts  pieces  word")
+    for row in mined.table.slice(0, _SHOWN).to_pylist():
+        lines.append(
+            f"{row['saving']:>8,} {row['count']:>6,} {row['documents']:>6,} {row['pieces']:>7}  {row['word']}"
+        )
+    return "words\n" + "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

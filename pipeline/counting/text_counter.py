@@ -1,0 +1,213 @@
+"""Exact counts of tokens, words and phrases in texts, by the encoder's memo of chunks.
+
+What a chunk holds is known once it has been seen; counting it again is a look-up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Tokenizer
+
+from pipeline.counting.lexicon import Lexicon, Sequences
+from pipeline.counting.phrases import PhraseCounts
+from pipeline.counting.spelling import Speller
+from pipeline.encoding.chunking import CutRule, find_cut_rule
+from pipeline.encoding.encoder import slices
+from pipeline.encoding.memo import ChunkMemo, not_utf8
+from pipeline.encoding.tallying import (
+    COUNT,
+    DOCUMENTS,
+    count_words,
+    make_tallies,
+    tally_numbers,
+    tally_tokens,
+    write_words,
+)
+from pipeline.encoding.tokenization import WholeTextTokenizer, raw_buffers
+from pipeline.encoding.words import NORMALIZED
+
+_WARM_UP_CHUNKS = 20_000
+_MARKER = bytes([NORMALIZED])
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What was counted; counts of other texts add up with these.
+
+    Parameters
+    ----------
+    token_ids : int64 ndarray
+        Tokens that were seen.
+    words, phrases : list of str
+        Words and phrases that were seen.
+    token_counts, token_documents, word_counts, ... : int64 ndarray
+        How often each was seen, and in how many texts.
+    """
+
+    token_ids: np.ndarray
+    token_counts: np.ndarray
+    token_documents: np.ndarray
+    words: list[str]
+    word_counts: np.ndarray
+    word_documents: np.ndarray
+    phrases: list[str]
+    phrase_counts: np.ndarray
+    phrase_documents: np.ndarray
+
+
+class TextCounter:
+    """Count the tokens, words and phrases of texts.
+
+    Parameters
+    ----------
+    tokenizer_json : str
+        The `tokenizers` serialisation; special tokens, truncation and padding are not its business here.
+    unknown_token_id : int or None
+        Token that stands for what the tokenizer does not know; it is counted like any other.
+    longest_phrase : int, default=1
+        Most words of a phrase, up to 3; 1 counts no phrases.
+    most_words : int, default=2**19
+        `is_full` says so when there are more words.
+    most_phrases : int, default=2**21
+        The same for counts of phrases.
+
+    Notes
+    -----
+    Not for two threads at a time. Memory: the memo's, 24 bytes a token, some 150 a word.
+    """
+
+    def __init__(
+        self,
+        tokenizer_json: str,
+        unknown_token_id: int | None,
+        *,
+        longest_phrase: int = 1,
+        most_words: int = 1 << 19,
+        most_phrases: int = 1 << 21,
+    ) -> None:
+        tokenizer = Tokenizer.from_str(tokenizer_json)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._unknown = -1 if unknown_token_id is None else unknown_token_id
+        self._most_words, self._most_phrases = most_words, most_phrases
+        self._speller = Speller(tokenizer)
+        rule = find_cut_rule(tokenizer_json)
+        self._has_bert_keys = isinstance(rule, CutRule) and rule.name == "bert"
+        self._memo = ChunkMemo(tokenizer, rule, unknown_token_id) if isinstance(rule, CutRule) else None
+        self._whole = WholeTextTokenizer(tokenizer, None)
+        self._tokens = make_tallies(max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1)
+        self._phrases = PhraseCounts(longest_phrase) if longest_phrase > 1 else None
+        self._texts = 0  # numbered through, so that no tally takes a text for another
+        self._forget_words()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `take` should be called before more texts come, to bound memory."""
+        waiting = 0 if self._phrases is None else len(self._phrases)
+        return len(self._lexicon) > self._most_words or waiting > self._most_phrases
+
+    def count(self, texts: pa.Array | pa.ChunkedArray) -> None:
+        """Count texts; nulls hold nothing.
+
+        Parameters
+        ----------
+        texts : pyarrow string, large_string or string_view array
+
+        Raises
+        ------
+        DataError
+            If a text is not valid UTF-8, or the array holds no strings.
+        """
+        for _, part in slices(texts):
+            numbers, offsets = self._count_chunks(part) if self._memo else self._count_whole(part)
+            tally_numbers(numbers, offsets, self._texts, self._lexicon.tallies)
+            if self._phrases is not None:
+                self._phrases.add(numbers, offsets)
+            self._texts += len(part)
+
+    def take(self) -> Counts:
+        """Return all counts so far, and count from 0 again.
+
+        Returns
+        -------
+        Counts
+        """
+        seen = np.flatnonzero(self._tokens[:, COUNT])
+        tokens = self._tokens[seen, COUNT].copy(), self._tokens[seen, DOCUMENTS].copy()
+        self._tokens[:, [COUNT, DOCUMENTS]] = 0
+        phrases = (
+            self._phrases.take(self._lexicon.names())
+            if self._phrases is not None
+            else ([], np.empty(0, np.int64), np.empty(0, np.int64))
+        )
+        counts = Counts(seen, *tokens, *self._lexicon.take(), *phrases)
+        if len(self._lexicon) > self._most_words:
+            self._forget_words()
+        return counts
+
+    def _forget_words(self) -> None:
+        self._lexicon = Lexicon()
+        self._token_words, self._chunk_words = Sequences(), Sequences()
+        if self._memo is not None:
+            self._token_words.extend(self._lexicon.number(words) for words in self._speller.token_words())
+
+    def _count_chunks(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+        """Count the tokens of texts; return their words and breaks, and where each text's begin."""
+        memo = self._memo
+        if memo is None:
+            raise AssertionError("asked for only where there is a memo")
+        data, offsets = raw_buffers(texts)
+        generation = memo.generation
+        row_ends = memo.look_up(data, offsets, np.asarray(texts.is_null(), dtype=np.bool_))
+        if memo.generation != generation:
+            self._chunk_words = Sequences()
+        new = memo.chunks(len(self._chunk_words))
+        self._chunk_words.extend(self._lexicon.number(self._spell_chunk(chunk)) for chunk in new)
+        occurrences = memo.arrays.occurrences
+        tally_tokens(occurrences, row_ends, memo.arrays, self._texts, self._unknown, self._tokens)
+        token_words, chunk_words = self._token_words, self._chunk_words
+        word_offsets = np.empty(len(texts) + 1, dtype=np.int64)
+        count_words(occurrences, row_ends, token_words.starts, chunk_words.starts, word_offsets)
+        numbers = np.empty(word_offsets[-1], dtype=np.int32)
+        sequences = token_words.starts, token_words.words, chunk_words.starts, chunk_words.words
+        write_words(occurrences, row_ends, *sequences, numbers)
+        return numbers, word_offsets
+
+    def _spell_chunk(self, chunk: bytes) -> list[str | None]:
+        if self._has_bert_keys:
+            if chunk == _MARKER:
+                return [None]
+            if chunk.startswith(_MARKER):
+                return self._speller.piece_words(chunk[1:].decode())
+            if _PLAIN.issuperset(chunk):
+                return self._speller.piece_words(chunk.decode())
+        return self._speller.words(chunk.decode())
+
+    def _count_whole(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+        """Do as `_count_chunks` where texts can't be cut."""
+        tokens = self._whole.tokenize(texts)
+        tally_numbers(tokens.ids, tokens.offsets, self._texts, self._tokens)
+        try:
+            strings = texts.to_pylist()
+        except UnicodeDecodeError:
+            raise not_utf8() from None
+        found = Sequences()
+        found.extend(self._lexicon.number(self._speller.words(text or "")) for text in strings)
+        return found.words, found.starts
+
+
+def warm_up(tokenizer_json: str, unknown_token_id: int | None) -> None:
+    """Compile all that counting may need, or load it from where it was kept.
+
+    Parameters
+    ----------
+    tokenizer_json : str
+    unknown_token_id : int or None
+    """
+    # More chunks than a memo has room for at first.
+    numbers = " ".join(map(str, range(_WARM_UP_CHUNKS)))
+    TextCounter(tokenizer_json, unknown_token_id).count(pa.array(["\u00e9 [UNK]", numbers]))

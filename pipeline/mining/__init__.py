@@ -1,0 +1,1 @@
+"""Which words of a lake its model should know whole."""

@@ -1,0 +1,53 @@
+"""Settings of ``lakevec count``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.settings.base import LARGEST, MODEL, Settings, StringList
+
+
+class CountSettings(Settings):
+    """What ``lakevec count`` reads, counts and writes."""
+
+    model: str = Field(description=f"whose tokens are counted: a Sentence Transformer, or {MODEL}")
+    input: StringList = Field(
+        min_length=1, description="paths or URIs to read, or table names with format 'table'"
+    )
+    text: StringList = Field(min_length=1, description="string column to count; may be given several times")
+    output: str = Field(
+        description="folder or URI for the counts; one that holds those of the same request is left as it is"
+    )
+    format: str = Field(
+        default="parquet",
+        description="any format Spark reads (parquet, csv, json, text, orc, ...), or 'table'",
+    )
+    option: dict[str, str] = Field(
+        default_factory=dict, description="reader option of that format, as KEY=VALUE, such as header=true"
+    )
+    phrases: int = Field(
+        default=1,
+        ge=1,
+        le=3,
+        description="also count phrases of up to 2 or 3 neighbouring words; 1 counts words alone",
+    )
+    on_bad_row: Literal["fail", "skip"] = Field(
+        default="fail",
+        description="for a text that is not valid UTF-8: end the run, or leave it out and count it",
+    )
+    input_split_mb: int = Field(default=32, ge=1, le=LARGEST, description="megabytes of input files per task")
+    batch_rows: int = Field(
+        default=10_000, ge=1, le=LARGEST, description="rows that Spark hands to Python at a time"
+    )
+    node_dir: str | None = Field(
+        default=None,
+        description="folder on every node for the one copy of the tokenizer; by default YARN's or the "
+        "system's folder for temporary files",
+    )
+    master: str | None = Field(
+        default=None,
+        description="Spark master, such as local[2]; by default spark-submit's, or else local[*]",
+    )
+    conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")

@@ -1,0 +1,101 @@
+"""What one task of ``lakevec count`` does: count its rows, and hand on sums."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.counting.text_counter import Counts
+from pipeline.encoding.bad_texts import as_strings, find_bad_texts
+from udfs.node_table import NodeTable
+from udfs.worker_cache import get_counter
+
+TOKEN, WORD, PHRASE, FACT = "token", "word", "phrase", "fact"
+COUNTS_SCHEMA = "kind string, id int, name string, count long, documents long"
+
+
+@dataclass(frozen=True, eq=False)
+class CountTask:
+    """A function for ``DataFrame.mapInArrow``: texts in, one line about each thing counted out.
+
+    Parameters
+    ----------
+    tokenizer : NodeTable
+        Name and check sums of the tokenizer.
+    fetch : callable
+        Returns its files where the node has no copy.
+    longest_phrase : int
+        Most words of a phrase; 1 counts none.
+    skips_bad_rows : bool
+        Whether a text that is not valid UTF-8 counts as null; else it ends the task.
+
+    Notes
+    -----
+    A thing may come several times; its lines add up, over all tasks. A text is never in two tasks, so
+    documents add up too.
+    """
+
+    tokenizer: NodeTable
+    fetch: Callable[[], dict[str, bytes]]
+    longest_phrase: int
+    skips_bad_rows: bool
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Count all rows of a partition.
+
+        Parameters
+        ----------
+        batches : iterator of pyarrow.RecordBatch
+            Text columns alone.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+        """
+        counter = get_counter(self.tokenizer, self.fetch, longest_phrase=self.longest_phrase)
+        facts: Counter[str] = Counter()
+        for batch in batches:
+            facts["rows"] += batch.num_rows
+            for column in batch.columns:
+                counter.count(self._good_texts(column, facts))
+            if counter.is_full:
+                yield from _tell(counter.take())
+        yield from _tell(counter.take())
+        numbers = np.fromiter(facts.values(), np.int64, len(facts))
+        yield _lines(FACT, list(facts), numbers, numbers)
+
+    def _good_texts(self, column: pa.Array, facts: Counter[str]) -> pa.Array:
+        texts = as_strings(column)
+        facts["nulls"] += texts.null_count
+        if self.skips_bad_rows and (found := find_bad_texts(texts)):
+            bad = np.logical_or.reduce(list(found.values()))
+            facts["bad"] += int(bad.sum())
+            texts = pa.compute.if_else(pa.array(bad), pa.scalar(None, texts.type), texts)
+        facts["texts"] += len(texts) - texts.null_count
+        return texts
+
+
+def _tell(counts: Counts) -> Iterator[pa.RecordBatch]:
+    nothing = [""] * len(counts.token_ids)
+    yield _lines(TOKEN, nothing, counts.token_counts, counts.token_documents, ids=counts.token_ids)
+    yield _lines(WORD, counts.words, counts.word_counts, counts.word_documents)
+    yield _lines(PHRASE, counts.phrases, counts.phrase_counts, counts.phrase_documents)
+
+
+def _lines(
+    kind: str, names: Sequence[str], counts: np.ndarray, documents: np.ndarray, ids: np.ndarray | None = None
+) -> pa.RecordBatch:
+    ids = np.full(len(names), -1) if ids is None else ids
+    return pa.RecordBatch.from_pydict(
+        {
+            "kind": pa.array([kind] * len(names), pa.string()),
+            "id": pa.array(ids.astype(np.int32)),
+            "name": pa.array(names, pa.string()),
+            "count": pa.array(counts.astype(np.int64)),
+            "documents": pa.array(documents.astype(np.int64)),
+        }
+    )
