@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DONE_SCHEMA = "piece long, texts long"
 # A worker is one core's, and lives for one job's pieces of one teacher.
-_loaded: dict[TeacherTask, SentenceEncoder] = {}
+_loaded: dict[str, SentenceEncoder] = {}
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ class TeacherTask:
                 yield pa.RecordBatch.from_pydict({"piece": [piece], "texts": [len(texts)]})
 
     def _encoder(self) -> SentenceEncoder:
-        if self not in _loaded:
+        if self.fingerprint not in _loaded:
             _loaded.clear()
-            _loaded[self] = self._load()
-        return _loaded[self]
+            _loaded[self.fingerprint] = self._load()
+        return _loaded[self.fingerprint]
 
     def _load(self) -> SentenceEncoder:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
