@@ -28,6 +28,7 @@ from pipeline.settings import (
     InspectSettings,
     MineSettings,
     Settings,
+    TuneSettings,
     VerifySettings,
 )
 
@@ -53,6 +54,7 @@ def settings_table(kind: type[Settings]) -> list[str]:
         ("benchmark", BenchmarkSettings),
         ("convert", ConvertSettings),
         ("count", CountSettings),
+        ("tune", TuneSettings),
         ("mine", MineSettings),
     ],
 )
@@ -66,7 +68,19 @@ def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) ->
 
 @pytest.mark.parametrize(
     "job",
-    ["benchmark", "convert", "count", "demo", "distill", "doctor", "embed", "inspect", "mine", "verify"],
+    [
+        "benchmark",
+        "convert",
+        "count",
+        "demo",
+        "distill",
+        "doctor",
+        "embed",
+        "inspect",
+        "mine",
+        "tune",
+        "verify",
+    ],
 )
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
     code = f"import sys; from jobs.cli import main; sys.exit(main(['{job}', '--help']))"
@@ -81,7 +95,7 @@ def test_readme_commands_use_options_that_exist() -> None:
     known = {
         f"--{name.replace('_', '-')}"
         for kind in (
-            *(BenchmarkSettings, ConvertSettings, CountSettings, DistillSettings),
+            *(BenchmarkSettings, ConvertSettings, CountSettings, DistillSettings, TuneSettings),
             *(EmbedSettings, InspectSettings, MineSettings, VerifySettings),
         )
         for name in kind.model_fields
@@ -179,7 +193,7 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     assert done.returncode == 2
     expected = (
         "lakevec: unknown job 'embd'; expected one of benchmark, convert, count, demo, distill, doctor, "
-        "embed, inspect, mine, verify; did you mean 'embed'?\n"
+        "embed, inspect, mine, tune, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
 

@@ -8,7 +8,14 @@ from conftest import ROOT
 
 from jobs.command_line import Call, run_job
 from pipeline.errors import LakevecError, SettingsError
-from pipeline.settings import CountSettings, DistillSettings, EmbedSettings, MineSettings, Settings
+from pipeline.settings import (
+    CountSettings,
+    DistillSettings,
+    EmbedSettings,
+    MineSettings,
+    Settings,
+    TuneSettings,
+)
 from pipeline.settings_file import load_settings
 
 REQUIRED = {"model": "m", "input": ["i"], "text": ["t"], "output": "o"}
@@ -102,8 +109,9 @@ def test_pattern_that_is_no_regular_expression_is_refused() -> None:
         (DistillSettings, "distill.yaml", {"teacher", "output"}),
         (CountSettings, "count.yaml", {"model", "input", "text", "output"}),
         (MineSettings, "mine.yaml", {"counts", "model", "output"}),
+        (TuneSettings, "tune.yaml", {"teacher", "input", "text", "output"}),
     ],
-    ids=["embed", "distill", "count", "mine"],
+    ids=["embed", "distill", "count", "mine", "tune"],
 )
 def test_shipped_configuration_shows_every_key_with_its_default(
     kind: type[Settings], name: str, without_default: set[str]
