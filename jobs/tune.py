@@ -33,7 +33,7 @@ Fit a table to its teacher on a sample of the lake: executors compute the teache
 means of the table's rows are trained to keep to them. Vectors are kept, so a killed or repeated run goes on.
 
 examples:
-  lakevec tune --teacher sentence-transformers/all-MiniLM-L6-v2 --input lake/docs --text body --output models/mine
+  lakevec tune --teacher BAAI/bge-small-en-v1.5 --input lake/docs --text body --output models/tuned
   lakevec tune --teacher BAAI/bge-base-en-v1.5 --input docs --format table --text body --output models/mine
 """
 
