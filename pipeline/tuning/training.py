@@ -149,8 +149,8 @@ def train(
     if not len(texts):
         raise DataError("tuning", got="no text with a known token", expected="texts that the table can read")
     random = np.random.default_rng(method.seed)
-    torch.manual_seed(method.seed)
-    weight = torch.nn.Parameter(torch.from_numpy(start.astype(np.float32)))
+    start = start.astype(np.float32, copy=False)
+    weight = torch.nn.Parameter(torch.from_numpy(start.copy()))
     optimizer = torch.optim.Adam([weight], lr=method.learning_rate, fused=True)
     batches = -(-len(texts) // method.batch_size)
     schedule = torch.optim.lr_scheduler.LinearLR(
