@@ -20,6 +20,7 @@ _JOBS = {
     "evaluate": "say how good models are, on public tasks and on your own rows",
     "inspect": "say what a model is, and check a published one",
     "mine": "find the words of a lake that its model should know whole",
+    "tune": "fit a table to its teacher on rows of the lake",
     "verify": "check an output against what its runs promised",
 }
 # spark-submit puts this folder on the path, where a module `inspect` would hide Python's own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import Call, run_job
 from jobs.summary import effective_settings
@@ -12,6 +13,10 @@ from pipeline.errors import SetupError
 from pipeline.location import without_credentials
 from pipeline.model.publishing import publish, refuse_existing_model
 from pipeline.settings import DistillSettings
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.gate import Gate
+    from pipeline.model.table import StaticTable
 
 SUMMARY = """\
 Distil a Sentence Transformer into a static embedding table and publish it as a folder.
@@ -49,6 +54,8 @@ def distill(call: Call[DistillSettings]) -> None:
     ------
     SetupError
         If torch or another package of the extra ``distill`` is missing.
+    FidelityError
+        If the table keeps less to the teacher than asked for; nothing is published then.
     """
     settings = call.settings
     refuse_existing_model(settings.output)
@@ -59,14 +66,18 @@ def distill(call: Call[DistillSettings]) -> None:
     started = time.monotonic()
     try:
         from pipeline.distillation import recipe
+        from pipeline.evaluation.gate import open_gate
     except ImportError as error:
         raise SetupError(
             "distilling needs a package that is not installed",
             got=str(error.name),
             remedy="pip install 'lakevec[distill]'",
         ) from None
+    check = open_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     distilled = recipe.distill(settings)
-    publish(distilled.table, settings.output, provenance=distilled.provenance, quality=distilled.quality)
+    quality = {**distilled.quality, **_compare(settings, check, distilled.table)}
+    check.decide(quality)
+    publish(distilled.table, settings.output, provenance=distilled.provenance, quality=quality)
     table, chosen = distilled.table, distilled.provenance["recipe"]
     print(f"pooling {chosen['pooling']}: {chosen['pooling_reason']}")
     for what, count in distilled.provenance.get("vocabulary", {}).items():
@@ -77,6 +88,23 @@ def distill(call: Call[DistillSettings]) -> None:
         f" {distilled.quality['explained_variance']:.1%} of the variance kept\n"
         f"published {table.fingerprint} to {without_credentials(settings.output)}"
     )
+
+
+def _compare(settings: DistillSettings, check: Gate, table: StaticTable) -> dict[str, Any]:
+    """Measure the table beside the teacher, where there is a sample."""
+    if not check.texts:
+        return {}
+    from pipeline.distillation.sentences import SentenceEncoder
+
+    encoder = SentenceEncoder(
+        settings.teacher,
+        revision=settings.revision,
+        device=settings.device,
+        precision=settings.precision,
+    )
+    found = check.measure(table, encoder.encode)
+    print(f"fidelity {found['sample_fidelity']:.4f} on {found['sample_texts']:,} texts of {check.sample}")
+    return found
 
 
 if __name__ == "__main__":

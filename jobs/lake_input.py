@@ -13,7 +13,7 @@ from pyspark.sql import types as t
 from pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
 from pipeline.errors import InputError, OutputError
 from pipeline.location import absolute_uri
-from pipeline.settings import CountSettings, EmbedSettings
+from pipeline.settings import CountSettings, EmbedSettings, TuneSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -69,13 +69,13 @@ class Columns:
         return (*self.kept, *(column for column in self.embeddings if column not in self.kept))
 
 
-def read_input(spark: SparkSession, settings: EmbedSettings | CountSettings) -> DataFrame:
+def read_input(spark: SparkSession, settings: EmbedSettings | CountSettings | TuneSettings) -> DataFrame:
     """Describe the input to Spark; nothing but schemas and footers is read yet.
 
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-    settings : EmbedSettings or CountSettings
+    settings : EmbedSettings, CountSettings or TuneSettings
 
     Returns
     -------
@@ -153,7 +153,7 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     partition_by = tuple(settings.partition_by or ())
     for column in dict.fromkeys([*settings.text, *(settings.keep or []), *partition_by]):
         if column not in fields:
-            raise _missing_column(column, list(fields))
+            raise missing_column(column, list(fields))
     _check_texts(fields, settings.text)
     kept = tuple(
         name
@@ -191,7 +191,7 @@ def check_text_columns(schema: t.StructType, names: list[str]) -> None:
     fields = {field.name: field for field in schema.fields}
     for column in names:
         if column not in fields:
-            raise _missing_column(column, list(fields))
+            raise missing_column(column, list(fields))
     _check_texts(fields, names)
 
 
@@ -241,7 +241,18 @@ def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]
     return [t.StructField(name, t.ArrayType(t.ByteType())), scale]
 
 
-def _missing_column(column: str, present: list[str]) -> InputError:
+def missing_column(column: str, present: list[str]) -> InputError:
+    """Make the error for a column that the input lacks.
+
+    Parameters
+    ----------
+    column : str
+    present : list of str
+
+    Returns
+    -------
+    InputError
+    """
     near = difflib.get_close_matches(column, present, n=1)
     return InputError(
         f"column {column!r} is not in the input",

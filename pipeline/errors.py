@@ -14,6 +14,7 @@ Every message has one shape, *what; got; expected; what to do*, and never holds 
     │   └── OutputError         an output that exists or can't be written
     ├── DataError               what only the data could show, found while running
     │   └── UnreadableFileError an input file that can't be read
+    ├── FidelityError           a table that does not keep to its teacher as asked
     ├── CommitError             written files that are not what was promised
     └── BusyError               exit code 3: another run is at work on the output
 """
@@ -98,6 +99,10 @@ class UnreadableFileError(DataError):
             expected="a readable file of the --format given",
             remedy="repair or remove it, or leave it out with --on-bad-file skip; then run again",
         )
+
+
+class FidelityError(LakevecError):
+    """A table keeps less to its teacher than was asked for; nothing is published."""
 
 
 class BusyError(LakevecError):

@@ -29,6 +29,7 @@ from pipeline.settings import (
     InspectSettings,
     MineSettings,
     Settings,
+    TuneSettings,
     VerifySettings,
 )
 
@@ -54,6 +55,7 @@ def settings_table(kind: type[Settings]) -> list[str]:
         ("benchmark", BenchmarkSettings),
         ("convert", ConvertSettings),
         ("count", CountSettings),
+        ("tune", TuneSettings),
         ("mine", MineSettings),
         ("evaluate", EvaluateSettings),
     ],
@@ -70,7 +72,7 @@ def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) ->
     "job",
     [
         *("benchmark", "convert", "count", "demo", "distill", "doctor"),
-        *("embed", "evaluate", "inspect", "mine", "verify"),
+        *("embed", "evaluate", "inspect", "mine", "tune", "verify"),
     ],
 )
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
@@ -86,8 +88,8 @@ def test_readme_commands_use_options_that_exist() -> None:
     known = {
         f"--{name.replace('_', '-')}"
         for kind in (
-            *(BenchmarkSettings, ConvertSettings, CountSettings, DistillSettings),
-            *(EmbedSettings, EvaluateSettings, InspectSettings, MineSettings, VerifySettings),
+            *(BenchmarkSettings, ConvertSettings, CountSettings, DistillSettings, EmbedSettings),
+            *(EvaluateSettings, InspectSettings, MineSettings, TuneSettings, VerifySettings),
         )
         for name in kind.model_fields
     }
@@ -184,7 +186,7 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     assert done.returncode == 2
     expected = (
         "lakevec: unknown job 'embd'; expected one of benchmark, convert, count, demo, distill, doctor, "
-        "embed, evaluate, inspect, mine, verify; did you mean 'embed'?\n"
+        "embed, evaluate, inspect, mine, tune, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
 

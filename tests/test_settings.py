@@ -15,6 +15,7 @@ from pipeline.settings import (
     EvaluateSettings,
     MineSettings,
     Settings,
+    TuneSettings,
 )
 from pipeline.settings_file import load_settings
 
@@ -110,8 +111,9 @@ def test_pattern_that_is_no_regular_expression_is_refused() -> None:
         (CountSettings, "count.yaml", {"model", "input", "text", "output"}),
         (MineSettings, "mine.yaml", {"counts", "model", "output"}),
         (EvaluateSettings, "evaluate.yaml", {"output"}),
+        (TuneSettings, "tune.yaml", {"teacher", "input", "text", "output"}),
     ],
-    ids=["embed", "distill", "count", "mine", "evaluate"],
+    ids=["embed", "distill", "count", "mine", "evaluate", "tune"],
 )
 def test_shipped_configuration_shows_every_key_with_its_default(
     kind: type[Settings], name: str, without_default: set[str]

@@ -104,6 +104,12 @@ class OwnWay:
     max_tokens: int | None = None
     lowercases: bool = False
 
+    @property
+    def described(self) -> tuple[Any, ...]:
+        """What decides about a vector, weights of Dense layers apart."""
+        read = (self.prompt, self.counts_prompt, self.max_tokens, self.lowercases)
+        return (self.pooling, self.normalizes, *read)
+
 
 def read_own_way(folder: Path, *, width: int) -> OwnWay:
     """Read the modules of a Sentence Transformer.

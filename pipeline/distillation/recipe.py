@@ -50,7 +50,7 @@ class Distilled:
 
 
 @dataclass(frozen=True)
-class _Choices:
+class Choices:
     """What the settings leave open, settled."""
 
     mode: str
@@ -61,7 +61,8 @@ class _Choices:
     coefficient: float | None
 
     @classmethod
-    def settle(cls, settings: DistillSettings, teacher: Teacher) -> _Choices:
+    def settle(cls, settings: DistillSettings, teacher: Teacher) -> Choices:
+        """Settle them by the teacher's own way."""
         mode = settings.mode or ("vocabulary" if settings.vocabulary else "output")
         pooling: str = settings.pooling
         reason, prompt = "as asked for", settings.prompt or ""
@@ -113,15 +114,9 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
     Row i is ``w_i * PCA(what is kept of the teacher's output for token_i among its special tokens)``. The
     unknown token's row is zero, so that libraries which average it in agree with those which leave it out.
     """
-    words = (
-        read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None
-    )
-    teacher = load_teacher(settings.teacher, revision=settings.revision, device=settings.device)
-    choices = _Choices.settle(settings, teacher)
-    vocabulary = _build_vocabulary(settings, choices, teacher, words)
-    weights = _weigh(settings, choices, vocabulary.tokens)
-    _check_sizes(settings, choices, teacher, len(vocabulary.tokens))
-    rows = _see_tokens(settings, choices, teacher, vocabulary, progress=progress)
+    seen = see_vocabulary(settings, progress=progress)
+    teacher, choices, vocabulary, rows = seen.teacher, seen.choices, seen.vocabulary, seen.rows
+    weights = seen.weights
     # model2vec, too, finds what tokens share before it reduces.
     mapping = None
     if settings.vocabulary_clusters is not None:
@@ -149,8 +144,59 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class SeenVocabulary:
+    """The tokens of a table, and what the teacher makes of each alone.
+
+    Parameters
+    ----------
+    teacher : Teacher
+    choices : Choices
+    vocabulary : Vocabulary
+    weights : float64 ndarray of shape (V,)
+        As the settings weigh tokens.
+    rows : float32 ndarray of shape (V, H)
+        Neither centred, reduced nor weighted.
+    """
+
+    teacher: Teacher
+    choices: Choices
+    vocabulary: Vocabulary
+    weights: np.ndarray
+    rows: np.ndarray
+
+
+def see_vocabulary(settings: DistillSettings, *, progress: bool = True) -> SeenVocabulary:
+    """Make the vocabulary and let the teacher see each of its tokens.
+
+    Parameters
+    ----------
+    settings : DistillSettings
+    progress : bool, default=True
+
+    Returns
+    -------
+    SeenVocabulary
+
+    Raises
+    ------
+    TeacherError, InputError, SettingsError
+        As `distill`.
+    """
+    words = (
+        read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None
+    )
+    teacher = load_teacher(settings.teacher, revision=settings.revision, device=settings.device)
+    choices = Choices.settle(settings, teacher)
+    vocabulary = _build_vocabulary(settings, choices, teacher, words)
+    weights = _weigh(settings, choices, vocabulary.tokens)
+    _check_sizes(settings, choices, teacher, len(vocabulary.tokens))
+    rows = _see_tokens(settings, choices, teacher, vocabulary, progress=progress)
+    return SeenVocabulary(teacher, choices, vocabulary, weights, rows)
+
+
 def _build_vocabulary(
-    settings: DistillSettings, choices: _Choices, teacher: Teacher, words: Words | None
+    settings: DistillSettings, choices: Choices, teacher: Teacher, words: Words | None
 ) -> Vocabulary:
     return build_vocabulary(
         teacher.tokenizer,
@@ -163,7 +209,7 @@ def _build_vocabulary(
     )
 
 
-def _check_sizes(settings: DistillSettings, choices: _Choices, teacher: Teacher, tokens: int) -> None:
+def _check_sizes(settings: DistillSettings, choices: Choices, teacher: Teacher, tokens: int) -> None:
     """Refuse, before the long work, what can't be reduced after it."""
     if settings.vocabulary_clusters is not None:
         check_clusters(settings.vocabulary_clusters, tokens)
@@ -172,7 +218,7 @@ def _check_sizes(settings: DistillSettings, choices: _Choices, teacher: Teacher,
 
 
 def _see_tokens(
-    settings: DistillSettings, choices: _Choices, teacher: Teacher, vocabulary: Vocabulary, *, progress: bool
+    settings: DistillSettings, choices: Choices, teacher: Teacher, vocabulary: Vocabulary, *, progress: bool
 ) -> np.ndarray:
     """Return one vector of the teacher's for each token; where it sees nothing, the mean of all."""
     seen = [row for row, pieces in enumerate(vocabulary.pieces) if pieces]
@@ -197,9 +243,7 @@ def _see_tokens(
     return rows
 
 
-def _make_sequences(
-    choices: _Choices, teacher: Teacher, vocabulary: Vocabulary, seen: list[int]
-) -> Sequences:
+def _make_sequences(choices: Choices, teacher: Teacher, vocabulary: Vocabulary, seen: list[int]) -> Sequences:
     """Put special tokens and prompt around each token's pieces."""
     prompt: list[int] = []
     if choices.prompt:
@@ -212,7 +256,7 @@ def _make_sequences(
     return Sequences(ids, own, [(first, len(sequence)) for sequence in ids], vocabulary.pad_token_id)
 
 
-def _weigh(settings: DistillSettings, choices: _Choices, tokens: list[str]) -> np.ndarray:
+def _weigh(settings: DistillSettings, choices: Choices, tokens: list[str]) -> np.ndarray:
     if settings.weighting == "none":
         return np.ones(len(tokens))
     if settings.weighting == "zipf":
@@ -234,7 +278,7 @@ def _make_table(settings: DistillSettings, vocabulary: Vocabulary, stored: Store
     )
 
 
-def _describe(settings: DistillSettings, choices: _Choices) -> dict[str, Any]:
+def _describe(settings: DistillSettings, choices: Choices) -> dict[str, Any]:
     """Return every choice that decided about the table; what is as usual is left out."""
     by = " by counts" if settings.counts else " by rank"
     unusual = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,6 +69,30 @@ class SentenceEncoder:
         self._precision = precision
         self._batch_size = batch_size
         self._tokenizer = _make_tokenizer(loaded)
+
+    @property
+    def fingerprint(self) -> str:
+        """``sha256:`` and 64 digits over all that decides about a vector, arithmetic included."""
+        own_way = self._teacher.own_way
+        dense = [part for layer in own_way.dense for part in (layer.weight, layer.bias) if part is not None]
+        digest = hashlib.sha256(
+            repr(
+                [
+                    self.revision,
+                    self._precision,
+                    [*own_way.described, *(layer.activation for layer in own_way.dense)],
+                    self._tokenizer.to_str(),
+                ]
+            ).encode()
+        )
+        for part in dense:
+            digest.update(part.tobytes())
+        return f"sha256:{digest.hexdigest()}"
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether vectors have length 1."""
+        return self._teacher.own_way.normalizes
 
     @property
     def width(self) -> int:

@@ -52,7 +52,14 @@ def refuse_existing_model(uri: str) -> Location:
     return location
 
 
-def publish(table: StaticTable, uri: str, *, provenance: dict[str, Any], quality: dict[str, Any]) -> None:
+def publish(
+    table: StaticTable,
+    uri: str,
+    *,
+    provenance: dict[str, Any],
+    quality: dict[str, Any],
+    extra_files: dict[str, bytes] | None = None,
+) -> None:
     """Write the model's folder in one step that other readers see whole or not at all.
 
     Parameters
@@ -65,6 +72,8 @@ def publish(table: StaticTable, uri: str, *, provenance: dict[str, Any], quality
         Where the table comes from; recorded as it is.
     quality : dict
         Figures measured on the table; recorded and shown in the card.
+    extra_files : dict of str to bytes, optional
+        Files that go with the model, such as a plot; hashed like the others.
 
     Raises
     ------
@@ -77,7 +86,7 @@ def publish(table: StaticTable, uri: str, *, provenance: dict[str, Any], quality
     stores a ``lakevec.json`` that names nothing is written first and the true one last: `load` refuses the
     folder in between.
     """
-    files = _table_files(table, provenance)
+    files = {**(extra_files or {}), **_table_files(table, provenance)}
     manifest = _manifest(table, files, provenance, quality)
     files["README.md"] = make_card(manifest).encode()
     files[MANIFEST_NAME] = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()

@@ -14,6 +14,7 @@ from pipeline.settings.embed import EmbedSettings
 from pipeline.settings.evaluate import EvaluateSettings
 from pipeline.settings.mine import MineSettings
 from pipeline.settings.models import ConvertSettings, InspectSettings
+from pipeline.settings.tune import TuneSettings
 from pipeline.settings.verify import VerifySettings
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "InspectSettings",
     "MineSettings",
     "Settings",
+    "TuneSettings",
     "VerifySettings",
     "is_positional",
 ]

@@ -131,6 +131,19 @@ class DistillSettings(Settings):
         "float32 on cpu",
     )
     batch_size: int = Field(default=256, ge=1, description="tokens per forward pass of the teacher")
+    sample: str | None = Field(
+        default=None,
+        description="Parquet of your own texts to compare teacher and table on before it is published; the "
+        "figures go into the model card",
+    )
+    sample_text: str = Field(default="text", description="text column of that sample")
+    min_fidelity: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="publish only if the similarities of pairs of the sample's texts correlate so well with "
+        "the teacher's",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -147,6 +160,8 @@ class DistillSettings(Settings):
             raise ValueError(f"mode {self.mode} takes no vocabulary")
         if self.counts is not None and self.weighting != "sif":
             raise ValueError("counts belong to weighting sif")
+        if self.min_fidelity is not None and self.sample is None:
+            raise ValueError("min_fidelity needs a sample")
         return self
 
     @field_validator("token_remove_pattern")

@@ -1,0 +1,61 @@
+"""The teacher's vectors of a sample, made by executors, piece by piece, and kept for the next run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobs.progress import show_progress
+from pipeline.settings import TuneSettings
+from pipeline.tuning.pieces import find_pieces
+from udfs.teacher_task import DONE_SCHEMA, TeacherTask
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pyspark.sql import SparkSession
+
+    from pipeline.distillation.sentences import SentenceEncoder
+
+
+def teach(
+    spark: SparkSession, settings: TuneSettings, texts: list[str], encoder: SentenceEncoder
+) -> np.ndarray:
+    """Return the teacher's vectors; only those that are not kept yet are computed.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    settings : TuneSettings
+    texts : list of str of length N
+    encoder : SentenceEncoder
+        The driver's, which says which teacher it is.
+
+    Returns
+    -------
+    float32 ndarray of shape (N, H)
+
+    Raises
+    ------
+    DataError
+        If vectors that are kept are damaged.
+    """
+    pieces = find_pieces(
+        settings.vectors_folder, texts, teacher=encoder.fingerprint, piece_rows=settings.piece_rows
+    )
+    pieces.write_texts(texts, piece_rows=settings.piece_rows)
+    missing = tuple(pieces.missing())
+    print(f"teacher: {len(missing)} of {pieces.number} pieces to make", flush=True)
+    if missing:
+        task = TeacherTask(
+            pieces=pieces,
+            missing=missing,
+            teacher=settings.teacher,
+            revision=settings.revision,
+            fingerprint=encoder.fingerprint,
+            device=settings.device,
+            precision=settings.precision,
+            batch_size=settings.batch_size,
+        )
+        places = spark.range(0, len(missing), 1, numPartitions=len(missing))
+        with show_progress(spark, "teacher"):
+            places.mapInArrow(task, DONE_SCHEMA).collect()
+    return pieces.read_vectors()

@@ -1,0 +1,140 @@
+"""``lakevec tune``: a table fitted to its teacher on the lake's own rows, published as a folder.
+
+Started as ``lakevec tune``, ``python -m jobs.tune`` or ``spark-submit jobs/tune.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    # Started by path: spark-submit puts this folder on the path, where the project's root belongs.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jobs.command_line import Call, run_job
+from jobs.session import open_session
+from jobs.summary import effective_settings
+from pipeline.errors import SetupError
+from pipeline.location import absolute_uri, without_credentials
+from pipeline.model.publishing import publish, refuse_existing_model
+from pipeline.settings import TuneSettings
+
+if TYPE_CHECKING:
+    from pipeline.distillation.sentences import SentenceEncoder
+    from pipeline.tuning.fitting import TaughtTexts, Tuned
+
+SUMMARY = """\
+Fit a table to its teacher on a sample of the lake: executors compute the teacher's vectors of the texts, then
+means of the table's rows are trained to keep to them. Vectors are kept, so a killed or repeated run goes on.
+
+examples:
+  lakevec tune --teacher BAAI/bge-small-en-v1.5 --input lake/docs --text body --output models/tuned
+  lakevec tune --teacher BAAI/bge-base-en-v1.5 --input docs --format table --text body --output models/mine
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Words of the command line; by default the process's.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed or not faithful enough to be published, 2 usage or configuration.
+    """
+    return run_job(TuneSettings, tune, argv, name="tune", summary=SUMMARY)
+
+
+def tune(call: Call[TuneSettings]) -> None:
+    """Sample, ask the teacher, train, measure and publish as the settings say.
+
+    Parameters
+    ----------
+    call : Call
+
+    Raises
+    ------
+    SetupError
+        If torch or another package of the extra ``distill`` is missing.
+    FidelityError
+        If the table keeps less to the teacher than asked for; nothing is published then.
+    """
+    settings = call.settings
+    settings = settings.model_copy(update={"vectors": absolute_uri(settings.vectors_folder)})
+    refuse_existing_model(settings.output)
+    print(effective_settings(settings), flush=True)
+    if call.dry_run:
+        print("dry run: nothing was written")
+        return
+    started = time.monotonic()
+    try:
+        from pipeline.evaluation import gate
+        from pipeline.tuning import fitting
+        from pipeline.tuning.loss_plot import draw_training
+    except ImportError as error:
+        raise SetupError(
+            "tuning needs a package that is not installed",
+            got=str(error.name),
+            remedy="pip install 'lakevec[distill]'",
+        ) from None
+    check = gate.open_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
+    taught, encoder = _ask_teacher(settings, verbose=call.verbose)
+    taught_at = time.monotonic()
+    print(f"taught {len(taught.texts):,} texts in {taught_at - started:.1f} s", flush=True)
+    tuned = fitting.tune(settings, taught)
+    _tell(tuned)
+    print(f"tuned in {time.monotonic() - taught_at:.1f} s", flush=True)
+    quality = {**tuned.quality, **check.measure(tuned.table, encoder.encode)}
+    check.decide(quality)
+    plot = {"training.svg": draw_training(tuned.trained)}
+    publish(tuned.table, settings.output, provenance=tuned.provenance, quality=quality, extra_files=plot)
+    print(f"published {tuned.table.fingerprint} to {without_credentials(settings.output)}")
+
+
+def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts, SentenceEncoder]:
+    """Sample the lake and let executors compute the teacher's vectors."""
+    from pipeline.distillation.sentences import SentenceEncoder
+    from pipeline.tuning.fitting import TaughtTexts
+
+    encoder = SentenceEncoder(
+        settings.teacher,
+        revision=settings.revision,
+        device=settings.device,
+        precision=settings.precision,
+        batch_size=settings.batch_size,
+    )
+    with open_session("lakevec tune", master=settings.master, conf=settings.conf, verbose=verbose) as spark:
+        from jobs.progress import show_progress
+        from jobs.spark_errors import translated
+        from jobs.teacher_vectors import teach
+        from jobs.tuning_sample import sample_lake
+
+        with translated():
+            with show_progress(spark, "sample"):
+                texts = sample_lake(spark, settings)
+            print(f"sample: {len(texts):,} texts", flush=True)
+            vectors = teach(spark, settings, texts, encoder)
+    teacher = {"name": settings.name or encoder.name, "revision": encoder.revision}
+    return TaughtTexts(texts, vectors, teacher, encoder.normalizes), encoder
+
+
+def _tell(tuned: Tuned) -> None:
+    """Show the course of training."""
+    trained = tuned.trained
+    print(f"start      fidelity {trained.start.correlation:.4f}")
+    for number, epoch in enumerate(trained.epochs, start=1):
+        kept = "  kept" if number == trained.best else ""
+        print(f"epoch {number:<4} fidelity {epoch.fidelity.correlation:.4f}  loss {epoch.loss:.4f}{kept}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

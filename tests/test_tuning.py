@@ -1,0 +1,423 @@
+"""``lakevec tune``: the same sample however the lake lies, a resumed teacher, a better table, a gate."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny_teacher import UNSEEN, make_texts, make_tiny_teacher
+
+from jobs.tune import main as tune
+from pipeline.distillation.sentences import SentenceEncoder
+from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.tokenization import TokenIds
+from pipeline.errors import DataError, InputError
+from pipeline.evaluation.fidelity import measure_fidelity
+from pipeline.location import locate
+from pipeline.model.artifact import Artifact, load
+from pipeline.settings import TuneSettings
+from pipeline.tuning.axes import find_axes, map_rows, rotate_rows
+from pipeline.tuning.fitting import TaughtTexts
+from pipeline.tuning.fitting import tune as fit
+from pipeline.tuning.pieces import Pieces, find_pieces
+from pipeline.tuning.sample import hash_texts, share_equally, share_in_proportion
+from pipeline.tuning.training import Lesson, Method, train
+
+ROWS = 600
+QUICK = ["--dimensions", "12", "--texts-per-step", "64", "--learning-rate", "0.005", "--piece-rows", "100"]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_teacher(tmp_path_factory.mktemp("tuning") / "teacher")
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts in four files, some twice, some null or blank, of two kinds."""
+    folder = tmp_path_factory.mktemp("tuning") / "lake"
+    folder.mkdir()
+    texts: list[str | None] = [*make_texts(ROWS), *make_texts(50), None, "", "  "]
+    kinds = ["rare" if number % 10 == 0 else "common" for number in range(len(texts))]
+    for part in range(4):
+        table = pa.table({"body": texts[part::4], "kind": kinds[part::4]})
+        pq.write_table(table, folder / f"{part}.parquet")
+    return folder
+
+
+def settings_of(teacher: Path, lake: Path, folder: Path, **values: Any) -> TuneSettings:
+    required = {
+        "teacher": str(teacher),
+        "input": [str(lake)],
+        "text": ["body"],
+        "output": str(folder / "model"),
+    }
+    return TuneSettings.model_validate({**required, **values})
+
+
+def taught(teacher: Path, texts: list[str]) -> TaughtTexts:
+    encoder = SentenceEncoder(str(teacher))
+    return TaughtTexts(texts, encoder.encode(texts), {"name": "tiny", "revision": "1"}, encoder.normalizes)
+
+
+@pytest.fixture(scope="module")
+def published(
+    spark: Any, teacher: Path, lake: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Artifact, str]:
+    """What the job publishes of the whole lake, and what it says."""
+    import contextlib
+    import io
+
+    folder = tmp_path_factory.mktemp("published")
+    out = io.StringIO()
+    words = [
+        "--teacher",
+        str(teacher),
+        "--input",
+        str(lake),
+        "--text",
+        "body",
+        "--output",
+        str(folder / "model"),
+    ]
+    with contextlib.redirect_stdout(out):
+        assert tune([*words, *QUICK, "--epochs", "4"]) == 0
+    return folder, load(str(folder / "model")), out.getvalue()
+
+
+def test_job_publishes_a_table_that_keeps_closer_than_its_start(
+    published: tuple[Path, Artifact, str], teacher: Path
+) -> None:
+    folder, artifact, out = published
+    quality, recipe = artifact.quality, artifact.provenance["recipe"]
+    assert quality["fidelity"] > quality["fidelity_before_tuning"] + 0.03
+    assert recipe["tuned_on_texts"] == ROWS - ROWS // 5
+    assert quality["held_out_texts"] == ROWS // 5
+    assert re.search(rf"sample: {ROWS} texts\nteacher: 6 of 6 pieces to make\n", out)
+    assert f"fidelity {quality['fidelity']:.4f}" in out
+    assert (folder / "model" / "training.svg").read_text().startswith("<?xml")
+    card = (folder / "model" / "README.md").read_text()
+    assert f"| fidelity | {quality['fidelity']:.4g} |" in card
+    assert f"`{recipe['sample_sha256']}`" in card
+    # Not only on the texts that chose the epoch.
+    fresh = make_texts(200, seed=7)
+    truth = SentenceEncoder(str(teacher)).encode(fresh)
+    vectors = Encoder.from_table(artifact.table).encode(pa.array(fresh)).vectors
+    assert measure_fidelity(vectors, truth).correlation > quality["fidelity_before_tuning"] + 0.02
+
+
+def test_kept_vectors_are_used_again_and_the_table_is_the_same(
+    published: tuple[Path, Artifact, str], teacher: Path, lake: Path, tmp_path: Path, capsys: Any
+) -> None:
+    folder, artifact, _ = published
+    words = ["--teacher", str(teacher), "--input", str(lake), "--text", "body", "--epochs", "4"]
+    words += ["--output", str(tmp_path / "again"), "--vectors", str(folder / "model-teacher")]
+    assert tune([*words, *QUICK]) == 0
+    assert "teacher: 0 of 6 pieces to make" in capsys.readouterr().out
+    assert load(str(tmp_path / "again")).table.fingerprint == artifact.table.fingerprint
+
+
+def test_job_goes_on_where_it_was_killed(
+    spark: Any, teacher: Path, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A piece whose teacher dies leaves the others, which the next run does not make again."""
+    from jobs import teacher_vectors
+    from udfs.teacher_task import TeacherTask
+
+    class DyingTask(TeacherTask):  # within the test, so that its code travels
+        def __call__(self, batches: Any) -> Any:
+            for batch in batches:
+                if batch.column(0).to_pylist() == [3]:
+                    os._exit(1)
+                yield from super().__call__(iter([batch]))
+
+    words = [
+        "--teacher",
+        str(teacher),
+        "--input",
+        str(lake),
+        "--text",
+        "body",
+        "--output",
+        str(tmp_path / "model"),
+    ]
+    words += [*QUICK, "--epochs", "1"]
+    monkeypatch.setattr(teacher_vectors, "TeacherTask", DyingTask)
+    assert tune(words) == 1
+    assert "the run failed in" in capsys.readouterr().err
+    monkeypatch.undo()
+    [kept] = (tmp_path / "model-teacher").iterdir()
+    done = {file: file.stat().st_mtime_ns for file in (kept / "vectors").glob("*.parquet")}
+    assert 1 <= len(done) <= 5
+    assert not (tmp_path / "model").exists()
+    (kept / "vectors" / ".000003.parquet.half").write_bytes(b"PAR1")  # what a killed task leaves
+    assert tune(words) == 0
+    left = re.search(r"teacher: (\d) of 6 pieces to make", capsys.readouterr().out)
+    # Tasks beside the one that died may have finished theirs after it.
+    assert left is not None
+    assert 1 <= int(left[1]) <= 6 - len(done)
+    assert {file: file.stat().st_mtime_ns for file in done} == done
+
+
+@pytest.mark.parametrize(("given", "code"), [("-1", 0), ("0.9999", 1)], ids=["passes", "refuses"])
+def test_gate_decides_on_the_lakes_own_rows(
+    spark: Any,
+    published: tuple[Path, Artifact, str],
+    teacher: Path,
+    lake: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+    code: int,
+) -> None:
+    words = [
+        "--teacher",
+        str(teacher),
+        "--input",
+        str(lake),
+        "--text",
+        "body",
+        "--output",
+        str(tmp_path / "m"),
+    ]
+    words += [
+        *QUICK,
+        "--epochs",
+        "1",
+        "--vectors",
+        str(published[0] / "model-teacher"),
+        "--min-fidelity",
+        given,
+    ]
+    words += ["--sample", str(lake), "--sample-text", "body"]
+    assert tune(words) == code
+    assert (tmp_path / "m").exists() == (code == 0)
+    err = capsys.readouterr().err
+    expected = (
+        r"lakevec tune: the table does not keep to its teacher on sample '.*lake': got a correlation of 0"
+    )
+    assert bool(re.match(expected, err)) == (code == 1)
+
+
+def test_sample_is_the_same_however_the_lake_lies(
+    spark: Any, teacher: Path, lake: Path, tmp_path: Path
+) -> None:
+    from jobs.tuning_sample import sample_lake
+
+    rows = pq.read_table(lake)
+    turned = rows.take(np.random.default_rng(0).permutation(len(rows)))
+    (tmp_path / "turned").mkdir()
+    pq.write_table(turned, tmp_path / "turned" / "one.parquet", row_group_size=37)
+    found = [
+        sample_lake(spark, settings_of(teacher, where, tmp_path, rows=100, seed=seed))
+        for where, seed in ((lake, 0), (tmp_path / "turned", 0), (lake, 1))
+    ]
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 100
+    assert len(set(found[0]) & set(found[2])) < 60
+
+
+def test_strata_of_a_column_give_alike_and_long_texts_are_cut(
+    spark: Any, teacher: Path, lake: Path, tmp_path: Path
+) -> None:
+    from jobs.tuning_sample import sample_lake
+
+    settings = settings_of(teacher, lake, tmp_path, rows=100, stratify="kind", max_chars=20)
+    texts = sample_lake(spark, settings)
+    assert max(map(len, texts)) == 20
+    rows = pq.read_table(lake).to_pylist()
+    rare = {row["body"][:20] for row in rows if row["kind"] == "rare" and (row["body"] or "").strip()}
+    assert 45 <= sum(text in rare for text in texts) <= 55
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--text", "bdy"],
+            "column 'bdy' is not in the input: expected one of 'body', 'kind'; did you mean 'body'?",
+        ),
+        (["--text", "body", "--stratify", "knd"], "column 'knd' is not in the input: expected one of"),
+        (
+            ["--text", "body", "--model", "m", "--vocabulary", "v"],
+            "a model to begin with has its vocabulary already",
+        ),
+        (
+            ["--text", "body", "--rows", "10"],
+            "the sample is too small to tune on: got 10 texts; expected at least 15",
+        ),
+        (["--text", "body", "--dimensions", "500"], "dimensions: got 500; expected at most 24"),
+    ],
+    ids=["text", "stratum", "vocabulary", "few", "wide"],
+)
+def test_what_can_not_be_tuned_is_refused_in_one_line(
+    spark: Any, teacher: Path, lake: Path, tmp_path: Path, capsys: Any, words: list[str], message: str
+) -> None:
+    given = ["--teacher", str(teacher), "--input", str(lake), "--output", str(tmp_path / "model")]
+    assert tune([*given, *words]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_texts_of_tokens_never_seen_keep_to_the_teacher(teacher: Path, lake: Path, tmp_path: Path) -> None:
+    """Training moves the others; texts that hold one must not come out worse than before it."""
+    settings = settings_of(
+        teacher, lake, tmp_path, dimensions=12, epochs=4, texts_per_step=64, learning_rate=0.005
+    )
+    data = taught(teacher, make_texts(400))
+    tuned = fit(settings, data, progress=False)
+    start = fit(settings.model_copy(update={"epochs": 1, "learning_rate": 1e-9}), data, progress=False)
+    texts = [f"{word} {text}" for word, text in zip(UNSEEN * 10, make_texts(200, seed=5), strict=True)]
+    truth = SentenceEncoder(str(teacher)).encode(texts)
+    after, before = (
+        measure_fidelity(Encoder.from_table(found.table).encode(pa.array(texts)).vectors, truth)
+        for found in (tuned, start)
+    )
+    assert after.correlation > before.correlation
+
+
+def test_another_table_may_be_the_start(teacher: Path, lake: Path, tmp_path: Path, published: Any) -> None:
+    """Mapped into the teacher's space it begins where it was, and unseen rows are mapped with the others."""
+    folder, artifact, _ = published
+    settings = settings_of(
+        teacher, lake, tmp_path, model=str(folder / "model"), dimensions=12, epochs=1, learning_rate=1e-9
+    )
+    tuned = fit(settings, taught(teacher, make_texts(400)), progress=False)
+    assert tuned.quality["fidelity_before_tuning"] > artifact.quality["fidelity_before_tuning"]
+    assert tuned.table.dense_rows()[-len(UNSEEN) :].any(axis=1).all()
+
+
+def lesson(ids: list[list[int]], targets: list[list[float]]) -> Lesson:
+    offsets = np.cumsum([0, *map(len, ids)]).astype(np.int64)
+    flat = np.array([token for text in ids for token in text], np.int32)
+    rows = np.array(targets, np.float32)
+    return Lesson(TokenIds(flat, offsets, 0, 0), rows, rows)
+
+
+def test_one_step_of_training_by_hand() -> None:
+    """Adam's first step moves each number by the learning rate against its gradient's sign.
+
+    The mean of (1, 0) and (0, 1) is to point along (1, 0): both first columns rise, both second columns fall.
+    """
+    texts = lesson([[0, 1]], [[1.0, 0.0]])
+    held_out = lesson([[0], [1], [2]], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    method = Method(
+        epochs=1, batch_size=4, learning_rate=0.1, relation=0, token_dropout=0, patience=1, seed=0
+    )
+    start = np.array([[1, 0], [0, 1], [1, -1]], np.float32)
+    found = train(start, texts, held_out, method, progress=False)
+    assert found.best == 1
+    np.testing.assert_allclose(found.rows, [[1.1, -0.1], [0.1, 0.9], [1, -1]], atol=1e-5)
+    assert found.epochs[0].loss == pytest.approx(1 - np.sqrt(0.5), abs=1e-6)
+
+
+def test_relation_is_a_correlation_of_cosines() -> None:
+    random = np.random.default_rng(0)
+    start, targets = random.normal(size=(9, 4)).astype(np.float32), random.normal(size=(9, 4))
+    texts = lesson([[number] for number in range(9)], targets.tolist())
+    losses = []
+    for relation in (0.0, 1.0):
+        method = Method(1, 16, 1e-9, relation, 0.0, 1, 0)
+        losses.append(train(start, texts, texts, method, progress=False).epochs[0].loss)
+    correlation = measure_fidelity(start, targets).correlation
+    assert losses[1] - losses[0] == pytest.approx(1 - correlation, abs=1e-5)
+
+
+def test_training_without_gain_keeps_the_start_and_stops() -> None:
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(9, 4)).astype(np.float32)
+    texts = lesson([[number] for number in range(9)], rows.tolist())
+    method = Method(50, 16, 0.5, 0.0, 0.3, 2, 0)
+    found = train(rows, lesson([[0], [1]], (-rows[:2]).tolist()), texts, method, progress=False)
+    assert (found.best, len(found.epochs)) == (0, 2)
+    assert found.rows is rows
+
+
+def test_texts_without_a_token_can_not_be_learned_from() -> None:
+    rows = np.eye(3, dtype=np.float32)
+    held_out = lesson([[0], [1], [2]], np.eye(3).tolist())
+    with pytest.raises(DataError, match="no text with a known token"):
+        train(rows, lesson([[], []], [[1, 0, 0]] * 2), held_out, Method(1, 4, 0.1, 0, 0, 1, 0))
+
+
+def test_rotation_changes_no_cosine_and_axes_are_those_of_pca() -> None:
+    from sklearn.decomposition import PCA
+
+    random = np.random.default_rng(0)
+    rows = (random.normal(size=(40, 6)) * [9, 1, 5, 2, 3, 1]).astype(np.float32)
+    turned = rotate_rows(rows)
+    np.testing.assert_allclose(turned @ turned.T, rows @ rows.T, rtol=1e-4, atol=1e-3)
+    assert (np.diff((turned**2).sum(axis=0)) < 0).all()
+    axes = find_axes(rows, 3)
+    reference = PCA(3).fit(rows)
+    np.testing.assert_allclose(np.abs(axes.project(rows)), np.abs(reference.transform(rows)), atol=1e-3)
+    assert axes.explained_variance == pytest.approx(reference.explained_variance_ratio_.sum(), abs=1e-5)
+
+
+def test_rows_are_mapped_as_least_squares_says() -> None:
+    random = np.random.default_rng(0)
+    means, turn = random.normal(size=(30, 4)).astype(np.float32), random.normal(size=(4, 3))
+    rows = random.normal(size=(5, 4)).astype(np.float32)
+    np.testing.assert_allclose(map_rows(means, means @ turn, rows), rows @ turn, atol=1e-3)
+
+
+def test_shares_add_up() -> None:
+    available = {"a": 3, "b": 1000, "c": 77, "d": 0}
+    for rows in (0, 1, 7, 100, 1080, 5000):
+        for share in (share_equally, share_in_proportion):
+            found = share(available, rows)
+            assert sum(found.values()) == min(rows, 1080)
+            assert all(found[name] <= available[name] for name in available)
+
+
+def test_pieces_belong_to_teacher_texts_and_layout(tmp_path: Path) -> None:
+    texts = ["a", "b", "c"]
+    found = find_pieces(str(tmp_path), texts, teacher="t", piece_rows=2)
+    assert found.number == 2
+    others = [("u", texts, 2), ("t", ["a", "bc"], 2), ("t", texts, 3)]
+    names = {
+        find_pieces(str(tmp_path), these, teacher=name, piece_rows=rows).folder.name
+        for name, these, rows in others
+    }
+    assert len(names | {found.folder.name}) == 4
+    assert hash_texts(["ab", "c"]) != hash_texts(["a", "bc"])
+
+
+def test_damaged_piece_is_named(tmp_path: Path) -> None:
+    pieces = Pieces(locate(str(tmp_path), error=InputError), 1)
+    pieces.write_vectors(0, np.full((2, 3), np.nan, np.float32))
+    with pytest.raises(DataError, match="hold NaN or infinity"):
+        pieces.read_vectors()
+    (tmp_path / "vectors" / "000000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"vectors/000000\.parquet can't be read"):
+        pieces.read_vectors()
+
+
+def test_dry_run_writes_nothing(teacher: Path, lake: Path, tmp_path: Path, capsys: Any) -> None:
+    words = [
+        "--teacher",
+        str(teacher),
+        "--input",
+        str(lake),
+        "--text",
+        "body",
+        "--output",
+        str(tmp_path / "m"),
+    ]
+    assert tune([*words, "--dry-run"]) == 0
+    assert "dry run: nothing was written" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plot_is_hashed_with_the_model(published: tuple[Path, Artifact, str]) -> None:
+    manifest = json.loads((published[0] / "model" / "lakevec.json").read_text())
+    assert manifest["files"]["training.svg"]["bytes"] > 1000
