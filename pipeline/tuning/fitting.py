@@ -122,10 +122,10 @@ def tune(settings: TuneSettings, taught: TaughtTexts, *, progress: bool = True) 
     Notes
     -----
     Targets are the teacher's vectors, centred and reduced by PCA to D. The start is what the teacher makes of
-    each token alone, in the same space, times SIF weights by the sample's counts; or another table, mapped
-    into that space by least squares. Every token is also trained as a text of its own, so those that no text
-    holds stay in the space of the others; with another table they keep their mapped row. No weight comes
-    after.
+    each token alone, in the same space and about its own mean, times SIF weights by the sample's counts; or
+    another table, mapped into that space by least squares. Every token is also trained as a text of its own,
+    so those that no text holds stay in the space of the others; with another table they keep their mapped
+    row. No weight comes after.
     """
     held_out = _count_held_out(settings, len(taught.texts))
     start = _make_start(settings, taught, progress=progress)
@@ -222,7 +222,8 @@ def _first_rows(
     targets = axes.project(_own_length(start.tokens_seen, normalizes=taught.normalizes))
     used = counts if settings.counts is None else read_counts(settings.counts, start.names)
     weights = sif_weights_by_count(used, coefficient=settings.sif_coefficient)
-    rows = (targets * weights[:, None]).astype(np.float32)
+    # About their own mean, since tokens alone lie together, away from texts.
+    rows = ((targets - targets.mean(axis=0)) * weights[:, None]).astype(np.float32)
     if start.unknown is not None:
         rows[start.unknown] = targets[start.unknown] = 0
     return rows, targets
