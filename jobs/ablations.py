@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.evaluated_models import name_teacher, torch_is_missing
+from jobs.evaluated_models import name_teacher
+from jobs.extras import needs_extra
 from pipeline.evaluation.models import StaticModel
 from pipeline.model.artifact import MANIFEST_NAME, load
 from pipeline.model.publishing import publish
@@ -78,11 +79,9 @@ def distil_ablations(
 
 
 def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -> StaticModel:
-    try:
+    with needs_extra("distill", "distilling"):
         from pipeline.distillation import recipe
         from pipeline.distillation.teacher import load_teacher
-    except ImportError as error:
-        raise torch_is_missing(error) from None
     loaded = load_teacher(teacher, device="cpu")
     changes = dict(ablation.changes)
     if loaded.model.config.hidden_size < _DIMENSIONS:

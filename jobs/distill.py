@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import Call, run_job
+from jobs.extras import needs_extra
 from jobs.summary import effective_settings
-from pipeline.errors import SetupError
 from pipeline.location import without_credentials
 from pipeline.model.publishing import publish, refuse_existing_model
 from pipeline.settings import DistillSettings
@@ -64,15 +64,9 @@ def distill(call: Call[DistillSettings]) -> None:
         print("dry run: nothing was written")
         return
     started = time.monotonic()
-    try:
+    with needs_extra("distill", "distilling"):
         from pipeline.distillation import recipe
         from pipeline.evaluation.gate import open_gate
-    except ImportError as error:
-        raise SetupError(
-            "distilling needs a package that is not installed",
-            got=str(error.name),
-            remedy="pip install 'lakevec[distill]'",
-        ) from None
     check = open_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     distilled = recipe.distill(settings)
     quality = {**distilled.quality, **_compare(settings, check, distilled.table)}

@@ -15,8 +15,9 @@ from pyarrow import fs as pafs
 from tqdm import tqdm
 
 from jobs.command_line import Call, run_job
+from jobs.extras import needs_extra
 from jobs.summary import effective_settings
-from pipeline.errors import OutputError, SetupError
+from pipeline.errors import OutputError
 from pipeline.location import Location, locate, without_credentials
 from pipeline.settings import EvaluateSettings
 
@@ -87,15 +88,9 @@ def evaluate(call: Call[EvaluateSettings]) -> None:
     """
     settings = call.settings
     output = _refuse_existing(settings.output)
-    try:
+    with needs_extra("evaluate", "evaluating"):
         from pipeline.evaluation.models import VectorCache
         from pipeline.evaluation.tasks import find_tasks
-    except ImportError as error:
-        raise SetupError(
-            "evaluating needs a package that is not installed",
-            got=str(error.name),
-            remedy="pip install 'lakevec[evaluate]'",
-        ) from None
     print(effective_settings(settings), flush=True)
     tasks = find_tasks(settings.data, settings.only) if settings.data is not None else []
     if call.dry_run:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.errors import ModelError, SetupError
+from jobs.extras import needs_extra
+from pipeline.errors import ModelError
 from pipeline.evaluation.models import EmbeddingModel, StaticModel
 from pipeline.location import without_credentials
 from pipeline.model import hub
@@ -141,10 +142,8 @@ def open_teacher(teacher: str, name: str, *, device: str = "auto") -> TeacherMod
     TeacherError
         If it can't be loaded.
     """
-    try:
+    with needs_extra("distill", "to evaluate a Sentence Transformer"):
         from pipeline.distillation.sentences import SentenceEncoder
-    except ImportError as error:
-        raise torch_is_missing(error) from None
     encoder = SentenceEncoder(teacher, device=device)
     return TeacherModel(name, encoder, name_teacher(Path(teacher).expanduser(), encoder.revision))
 
@@ -188,21 +187,3 @@ def name_teacher(folder: Path, revision: str) -> str:
         if file.stat().st_size <= _LARGEST_CONFIGURATION:
             digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return f"sha256:{digest.hexdigest()}"
-
-
-def torch_is_missing(error: ImportError) -> SetupError:
-    """Return the error of a command that needs the extra ``distill``.
-
-    Parameters
-    ----------
-    error : ImportError
-
-    Returns
-    -------
-    SetupError
-    """
-    return SetupError(
-        "to evaluate a Sentence Transformer, or to distil one, needs a package that is not installed",
-        got=str(error.name),
-        remedy="pip install 'lakevec[distill]'",
-    )

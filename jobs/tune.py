@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs.command_line import Call, run_job
+from jobs.extras import needs_extra
 from jobs.session import open_session
 from jobs.summary import effective_settings
-from pipeline.errors import SetupError
 from pipeline.location import absolute_uri, without_credentials
 from pipeline.model.publishing import publish, refuse_existing_model
 from pipeline.settings import TuneSettings
@@ -76,16 +76,10 @@ def tune(call: Call[TuneSettings]) -> None:
         print("dry run: nothing was written")
         return
     started = time.monotonic()
-    try:
+    with needs_extra("distill", "tuning"):
         from pipeline.evaluation import gate
         from pipeline.tuning import fitting
         from pipeline.tuning.loss_plot import draw_training
-    except ImportError as error:
-        raise SetupError(
-            "tuning needs a package that is not installed",
-            got=str(error.name),
-            remedy="pip install 'lakevec[distill]'",
-        ) from None
     check = gate.open_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     taught, encoder = _ask_teacher(settings, verbose=call.verbose)
     taught_at = time.monotonic()

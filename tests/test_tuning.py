@@ -34,6 +34,11 @@ ROWS = 600
 QUICK = ["--dimensions", "12", "--texts-per-step", "64", "--learning-rate", "0.005", "--piece-rows", "100"]
 
 
+def words_of(teacher: Path, lake: Path, output: Path) -> list[str]:
+    """The options that every run needs."""
+    return ["--teacher", str(teacher), "--input", str(lake), "--text", "body", "--output", str(output)]
+
+
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_teacher(tmp_path_factory.mktemp("tuning") / "teacher")
@@ -77,16 +82,7 @@ def published(
 
     folder = tmp_path_factory.mktemp("published")
     out = io.StringIO()
-    words = [
-        "--teacher",
-        str(teacher),
-        "--input",
-        str(lake),
-        "--text",
-        "body",
-        "--output",
-        str(folder / "model"),
-    ]
+    words = words_of(teacher, lake, folder / "model")
     with contextlib.redirect_stdout(out):
         assert tune([*words, *QUICK, "--epochs", "4"]) == 0
     return folder, load(str(folder / "model")), out.getvalue()
@@ -117,9 +113,8 @@ def test_kept_vectors_are_used_again_and_the_table_is_the_same(
     published: tuple[Path, Artifact, str], teacher: Path, lake: Path, tmp_path: Path, capsys: Any
 ) -> None:
     folder, artifact, _ = published
-    words = ["--teacher", str(teacher), "--input", str(lake), "--text", "body", "--epochs", "4"]
-    words += ["--output", str(tmp_path / "again"), "--vectors", str(folder / "model-teacher")]
-    assert tune([*words, *QUICK]) == 0
+    words = [*words_of(teacher, lake, tmp_path / "again"), "--epochs", "4"]
+    assert tune([*words, "--vectors", str(folder / "model-teacher"), *QUICK]) == 0
     assert "teacher: 0 of 6 pieces to make" in capsys.readouterr().out
     assert load(str(tmp_path / "again")).table.fingerprint == artifact.table.fingerprint
 
@@ -138,16 +133,7 @@ def test_job_goes_on_where_it_was_killed(
                     os._exit(1)
                 yield from super().__call__(iter([batch]))
 
-    words = [
-        "--teacher",
-        str(teacher),
-        "--input",
-        str(lake),
-        "--text",
-        "body",
-        "--output",
-        str(tmp_path / "model"),
-    ]
+    words = words_of(teacher, lake, tmp_path / "model")
     words += [*QUICK, "--epochs", "1"]
     monkeypatch.setattr(teacher_vectors, "TeacherTask", DyingTask)
     assert tune(words) == 1
@@ -177,16 +163,7 @@ def test_gate_decides_on_the_lakes_own_rows(
     given: str,
     code: int,
 ) -> None:
-    words = [
-        "--teacher",
-        str(teacher),
-        "--input",
-        str(lake),
-        "--text",
-        "body",
-        "--output",
-        str(tmp_path / "m"),
-    ]
+    words = words_of(teacher, lake, tmp_path / "m")
     words += [
         *QUICK,
         "--epochs",
@@ -403,17 +380,7 @@ def test_damaged_piece_is_named(tmp_path: Path) -> None:
 
 
 def test_dry_run_writes_nothing(teacher: Path, lake: Path, tmp_path: Path, capsys: Any) -> None:
-    words = [
-        "--teacher",
-        str(teacher),
-        "--input",
-        str(lake),
-        "--text",
-        "body",
-        "--output",
-        str(tmp_path / "m"),
-    ]
-    assert tune([*words, "--dry-run"]) == 0
+    assert tune([*words_of(teacher, lake, tmp_path / "m"), "--dry-run"]) == 0
     assert "dry run: nothing was written" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
 from pipeline.location import without_credentials
@@ -25,6 +25,40 @@ def _as_list(value: object) -> object:
 
 
 StringList = Annotated[list[str], BeforeValidator(_as_list)]
+
+# Settings that several commands have, each told once.
+InputPaths = Annotated[
+    StringList, Field(min_length=1, description="paths or URIs to read, or table names with format 'table'")
+]
+InputFormat = Annotated[
+    str, Field(description="any format Spark reads (parquet, csv, json, text, orc, ...), or 'table'")
+]
+ReaderOptions = Annotated[
+    dict[str, str], Field(description="reader option of that format, as KEY=VALUE, such as header=true")
+]
+BatchRows = Annotated[int, Field(ge=1, le=LARGEST, description="rows that Spark hands to Python at a time")]
+SparkMaster = Annotated[
+    str | None,
+    Field(description="Spark master, such as local[2]; by default spark-submit's, or else local[*]"),
+]
+SparkConf = Annotated[dict[str, str], Field(description="Spark property, as KEY=VALUE")]
+TableType = Annotated[
+    Literal["float32", "float16", "int8"],
+    Field(description="type of the stored table; int8 rows come with their scale"),
+]
+TokenRemovePattern = Annotated[
+    str | None, Field(description="regular expression; tokens that begin with a match are left out")
+]
+TorchDevice = Annotated[
+    str, Field(description="torch device of the teacher; auto is cuda where there is one, else cpu")
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    Field(
+        description="the teacher's arithmetic; auto is float16 on cuda, with float32 for what overflows, and "
+        "float32 on cpu"
+    ),
+]
 
 
 class Settings(BaseModel):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.settings.base import MODEL, Settings
+from pipeline.settings.base import MODEL, Settings, SparkConf
 
 BenchmarkPart = Literal[
     "worker",
@@ -65,4 +65,4 @@ class BenchmarkSettings(Settings):
         default_factory=list, description="bind all local processes to these CPUs; by default to none"
     )
     master: str | None = Field(default=None, description="Spark master; by default local[*]")
-    conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")
+    conf: SparkConf = Field(default_factory=dict)

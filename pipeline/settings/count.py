@@ -6,27 +6,31 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.settings.base import LARGEST, MODEL, Settings, StringList
+from pipeline.settings.base import (
+    LARGEST,
+    MODEL,
+    BatchRows,
+    InputFormat,
+    InputPaths,
+    ReaderOptions,
+    Settings,
+    SparkConf,
+    SparkMaster,
+    StringList,
+)
 
 
 class CountSettings(Settings):
     """What ``lakevec count`` reads, counts and writes."""
 
     model: str = Field(description=f"whose tokens are counted: a Sentence Transformer, or {MODEL}")
-    input: StringList = Field(
-        min_length=1, description="paths or URIs to read, or table names with format 'table'"
-    )
+    input: InputPaths
     text: StringList = Field(min_length=1, description="string column to count; may be given several times")
     output: str = Field(
         description="folder or URI for the counts; one that holds those of the same request is left as it is"
     )
-    format: str = Field(
-        default="parquet",
-        description="any format Spark reads (parquet, csv, json, text, orc, ...), or 'table'",
-    )
-    option: dict[str, str] = Field(
-        default_factory=dict, description="reader option of that format, as KEY=VALUE, such as header=true"
-    )
+    format: InputFormat = "parquet"
+    option: ReaderOptions = Field(default_factory=dict)
     phrases: int = Field(
         default=1,
         ge=1,
@@ -38,16 +42,11 @@ class CountSettings(Settings):
         description="for a text that is not valid UTF-8: end the run, or leave it out and count it",
     )
     input_split_mb: int = Field(default=32, ge=1, le=LARGEST, description="megabytes of input files per task")
-    batch_rows: int = Field(
-        default=10_000, ge=1, le=LARGEST, description="rows that Spark hands to Python at a time"
-    )
+    batch_rows: BatchRows = 10_000
     node_dir: str | None = Field(
         default=None,
         description="folder on every node for the one copy of the tokenizer; by default YARN's or the "
         "system's folder for temporary files",
     )
-    master: str | None = Field(
-        default=None,
-        description="Spark master, such as local[2]; by default spark-submit's, or else local[*]",
-    )
-    conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")
+    master: SparkMaster = None
+    conf: SparkConf = Field(default_factory=dict)

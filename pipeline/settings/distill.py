@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from pipeline.settings.base import Settings
+from pipeline.settings.base import Precision, Settings, TableType, TokenRemovePattern, TorchDevice
 
 
 def _as_number(value: object) -> object:
@@ -109,27 +109,16 @@ class DistillSettings(Settings):
         default=None, gt=0, lt=1, description="a of the SIF weight; by default 0.0001, with counts 0.001"
     )
     normalize: bool = Field(default=True, description="give every text vector length 1")
-    dtype: Literal["float32", "float16", "int8"] = Field(
-        default="float32", description="type of the stored table; int8 rows come with their scale"
-    )
+    dtype: TableType = "float32"
     int8_scale: Literal["token", "table"] = Field(
         default="token", description="whether int8 rows have each their own scale, or one as model2vec's"
     )
     vocabulary_clusters: int | None = Field(
         default=None, ge=1, description="let tokens share this many rows, found by k-means"
     )
-    token_remove_pattern: str | None = Field(
-        default=r"\[unused\d+\]",
-        description="regular expression; tokens that begin with a match are left out",
-    )
-    device: str = Field(
-        default="auto", description="torch device of the teacher; auto is cuda where there is one, else cpu"
-    )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto",
-        description="the teacher's arithmetic; auto is float16 on cuda, with float32 for what overflows, and "
-        "float32 on cpu",
-    )
+    token_remove_pattern: TokenRemovePattern = Field(default=r"\[unused\d+\]")
+    device: TorchDevice = "auto"
+    precision: Precision = "auto"
     batch_size: int = Field(default=256, ge=1, description="tokens per forward pass of the teacher")
     sample: str | None = Field(
         default=None,

@@ -7,27 +7,31 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.settings.base import LARGEST, MODEL, Settings, StringList
+from pipeline.settings.base import (
+    LARGEST,
+    MODEL,
+    BatchRows,
+    InputFormat,
+    InputPaths,
+    ReaderOptions,
+    Settings,
+    SparkConf,
+    SparkMaster,
+    StringList,
+)
 
 
 class EmbedSettings(Settings):
     """What ``lakevec embed`` reads, computes and writes."""
 
     model: str = Field(description=MODEL)
-    input: StringList = Field(
-        min_length=1, description="paths or URIs to read, or table names with format 'table'"
-    )
+    input: InputPaths
     text: StringList = Field(min_length=1, description="string column to embed; may be given several times")
     output: str = Field(
         description="folder or URI for the Parquet files; one that an earlier run wrote is gone on with"
     )
-    format: str = Field(
-        default="parquet",
-        description="any format Spark reads (parquet, csv, json, text, orc, ...), or 'table'",
-    )
-    option: dict[str, str] = Field(
-        default_factory=dict, description="reader option of that format, as KEY=VALUE, such as header=true"
-    )
+    format: InputFormat = "parquet"
+    option: ReaderOptions = Field(default_factory=dict)
     keep: StringList | None = Field(
         default=None, description="input columns that travel along; by default all of them"
     )
@@ -123,9 +127,7 @@ class EmbedSettings(Settings):
         le=LARGEST,
         description="megabytes of input files per task; what a task writes is some seven times larger",
     )
-    batch_rows: int = Field(
-        default=10_000, ge=1, le=LARGEST, description="rows that Spark hands to Python at a time"
-    )
+    batch_rows: BatchRows = 10_000
     checkpoint: str | None = Field(
         default=None,
         description="folder or URI for Spark's checkpoints, where Spark can't reach the output; by default "
@@ -146,11 +148,8 @@ class EmbedSettings(Settings):
         description="folder on every node for the one copy of the table; by default YARN's or the system's "
         "folder for temporary files",
     )
-    master: str | None = Field(
-        default=None,
-        description="Spark master, such as local[2]; by default spark-submit's, or else local[*]",
-    )
-    conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")
+    master: SparkMaster = None
+    conf: SparkConf = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fit_together(self) -> EmbedSettings:

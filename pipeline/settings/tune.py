@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.settings.base import LARGEST, MODEL, Settings, StringList
+from pipeline.settings.base import (
+    LARGEST,
+    MODEL,
+    InputFormat,
+    InputPaths,
+    Precision,
+    ReaderOptions,
+    Settings,
+    SparkConf,
+    SparkMaster,
+    StringList,
+    TableType,
+    TokenRemovePattern,
+    TorchDevice,
+)
 
 
 class TuneSettings(Settings):
@@ -16,9 +29,7 @@ class TuneSettings(Settings):
     teacher: str = Field(
         description="folder of a Sentence Transformer, the same on all nodes, or its Hugging Face hub id"
     )
-    input: StringList = Field(
-        min_length=1, description="paths or URIs to read, or table names with format 'table'"
-    )
+    input: InputPaths
     text: StringList = Field(
         min_length=1, description="string column to learn from; may be given several times"
     )
@@ -28,13 +39,8 @@ class TuneSettings(Settings):
         description="folder or URI that keeps the sample and the teacher's vectors of it, for the next run; "
         "by default the output's name with -teacher behind it",
     )
-    format: str = Field(
-        default="parquet",
-        description="any format Spark reads (parquet, csv, json, text, orc, ...), or 'table'",
-    )
-    option: dict[str, str] = Field(
-        default_factory=dict, description="reader option of that format, as KEY=VALUE, such as header=true"
-    )
+    format: InputFormat = "parquet"
+    option: ReaderOptions = Field(default_factory=dict)
     rows: int = Field(default=100_000, ge=10, le=LARGEST, description="distinct texts to learn from")
     stratify: str | None = Field(
         default=None,
@@ -97,21 +103,10 @@ class TuneSettings(Settings):
     token_dropout: float = Field(
         default=0.0, ge=0, lt=1, description="share of a text's tokens that a step leaves out"
     )
-    dtype: Literal["float32", "float16", "int8"] = Field(
-        default="float32", description="type of the stored table; int8 rows come with their scale"
-    )
-    token_remove_pattern: str | None = Field(
-        default=r"\[unused\d+\]",
-        description="regular expression; tokens that begin with a match are left out",
-    )
-    device: str = Field(
-        default="auto", description="torch device of the teacher; auto is cuda where there is one, else cpu"
-    )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto",
-        description="the teacher's arithmetic; auto is float16 on cuda, with float32 for what overflows, and "
-        "float32 on cpu",
-    )
+    dtype: TableType = "float32"
+    token_remove_pattern: TokenRemovePattern = Field(default=r"\[unused\d+\]")
+    device: TorchDevice = "auto"
+    precision: Precision = "auto"
     batch_size: int = Field(default=64, ge=1, description="texts per forward pass of the teacher")
     piece_rows: int = Field(
         default=1000,
@@ -131,11 +126,8 @@ class TuneSettings(Settings):
         le=1,
         description="publish only if the similarities of pairs of texts correlate so well with the teacher's",
     )
-    master: str | None = Field(
-        default=None,
-        description="Spark master, such as local[2]; by default spark-submit's, or else local[*]",
-    )
-    conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")
+    master: SparkMaster = None
+    conf: SparkConf = Field(default_factory=dict)
 
     @property
     def vectors_folder(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.settings.base import Settings
+from pipeline.settings.base import Settings, SparkConf, SparkMaster
 
 
 class VerifySettings(Settings):
@@ -20,8 +20,5 @@ class VerifySettings(Settings):
         default=None, description="embed a sample of rows again with this model; by default the run's own"
     )
     sample: int = Field(default=1000, ge=0, description="rows to embed again; 0 embeds none")
-    master: str | None = Field(
-        default=None,
-        description="Spark master, such as local[2]; by default spark-submit's, or else local[*]",
-    )
-    conf: dict[str, str] = Field(default_factory=dict, description="Spark property, as KEY=VALUE")
+    master: SparkMaster = None
+    conf: SparkConf = Field(default_factory=dict)
