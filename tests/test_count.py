@@ -60,7 +60,8 @@ def expected(things: list[list[Any]]) -> dict[Any, tuple[int, int]]:
 def by_library(tokenizer: Tokenizer, texts: list[str]) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
     """Count with the library and Python alone."""
     tokens = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
-    words = [Speller(tokenizer).words(text) for text in texts]
+    speller = Speller(tokenizer)
+    words = [speller.words(text) for text in texts]
     phrases = [
         [
             " ".join(filter(None, text[place : place + length]))
