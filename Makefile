@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## distil, embed and search real text in ./demo
 	$(BIN)/lakevec demo
 
 # Test processes share the cores: torch's threads, which wait for each other in a loop, would take them.
-test: $(VENV)/.dev ## all tests
+test: $(VENV)/.dev $(VENV)/spark-classes.jsa ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev ## style, lint and types, as CI does
@@ -47,6 +47,10 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "lakevec needs Python 3.11 or later; give it as: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv --without-pip $(VENV)
+
+# Spark's classes as the tests' many short runs load them.
+$(VENV)/spark-classes.jsa: $(VENV)/.dev
+	$(BIN)/python -m tests.short_java
 
 $(VENV)/.demo: $(SETUP) | $(BIN)/python
 	$(PIP) install --quiet -c constraints.txt -e '.[demo]'

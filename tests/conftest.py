@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import short_java
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from jobs.java import ensure_java
@@ -18,6 +19,7 @@ from pipeline.settings import DistillSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+os.environ.update(short_java.ENVIRONMENT)
 
 
 # They take longest, so they come first and the others fill the cores behind them.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import short_java
 from conftest import ROOT
 
 from jobs.docstrings import write_docstring_lake
@@ -35,7 +36,7 @@ def environment(**changes: str) -> dict[str, str]:
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("SPARK_", "PYSPARK_", "COV"))
     }
-    return {**kept, "PYSPARK_PYTHON": sys.executable, **changes}
+    return {**kept, **short_java.ENVIRONMENT, "PYSPARK_PYTHON": sys.executable, **changes}
 
 
 def run(argv: list[str], env: dict[str, str], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -84,6 +85,7 @@ def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, 
             *submit,
             "--master",
             "local-cluster[2,1,1024]",
+            *["--conf", f"spark.executor.extraJavaOptions={short_java.JAVA_OPTIONS}"],
             "--py-files",
             str(archive),
             *shipped,
@@ -125,11 +127,12 @@ def test_executors_run_the_code_that_was_shipped(
     tiny_model: str, tmp_path: Path, conf: dict[str, str]
 ) -> None:
     """On a local-cluster code and machine code come from the driver, and torch is not loaded."""
+    short = {"spark.ui.enabled": "false", "spark.executor.extraJavaOptions": short_java.JAVA_OPTIONS}
     code = f"""
 import pyarrow as pa
 from jobs.session import open_session
 from udfs import make_embed_udf
-conf = {conf!r} | {{"spark.ui.enabled": "false"}}
+conf = {conf | short!r}
 with open_session("test", master="local-cluster[2,1,1024]", conf=conf) as spark:
     embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
     function = embed.func

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import short_java
 import yaml
 from conftest import ROOT
 from prometheus_client.parser import text_string_to_metric_families
@@ -30,8 +31,7 @@ pytestmark = pytest.mark.filterwarnings(
 PAGE = (ROOT / "docs" / "schedules.md").read_text()
 AIRFLOW = ROOT / "examples" / "airflow"
 CRONTAB = ROOT / "examples" / "cron" / "lakevec.cron"
-# Two thirds of the time: a Java that lives for seconds gains nothing from its second compiler.
-SHORT_LIVED = {"spark.ui.enabled": "false", "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}
+SHORT_LIVED = {"spark.ui.enabled": "false", "spark.driver.extraJavaOptions": short_java.JAVA_OPTIONS}
 TEXTS = ["North east", "nowhere", "", None, "southwest southwest"]
 
 

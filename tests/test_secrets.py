@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import short_java
 from conftest import ROOT
 from pyarrow import fs as pafs
 
@@ -91,7 +92,12 @@ def start(
     options = ["--option", f"password={OPTION}", "--conf", *(f"{key}={value}" for key, value in conf.items())]
     done = subprocess.run(
         [sys.executable, "-c", code, "--master", "local[1]", "--text", "text", *options, *words],
-        env={**kept, "TMPDIR": str(folder / "temp"), "PYSPARK_PYTHON": sys.executable},
+        env={
+            **kept,
+            **short_java.ENVIRONMENT,
+            "TMPDIR": str(folder / "temp"),
+            "PYSPARK_PYTHON": sys.executable,
+        },
         cwd=ROOT,
         capture_output=True,
         timeout=400,
