@@ -53,9 +53,9 @@ $(VENV)/spark-classes.jsa: $(VENV)/.dev
 	$(BIN)/python -m tests.short_java
 
 $(VENV)/.demo: $(SETUP) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e '.[demo]'
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: $(SETUP) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.demo

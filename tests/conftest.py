@@ -20,6 +20,8 @@ from pipeline.settings import DistillSettings
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 os.environ.update(short_java.ENVIRONMENT)
+# Whether the longest cases run, too.
+IS_WHOLE = bool(os.environ.get("LAKEVEC_WHOLE"))
 
 
 # They take longest, so they come first and the others fill the cores behind them.
@@ -87,6 +89,12 @@ def tiny_model(tiny_table: StaticTable, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of this run of pytest that all of xdist's workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session")
 def minilm_model(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """all-MiniLM-L6-v2 distilled with the default settings, as ``lakevec distill`` publishes it."""
@@ -94,9 +102,10 @@ def minilm_model(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 
     from pipeline.distillation.recipe import distill
 
-    base = tmp_path_factory.getbasetemp()
-    # One for all of xdist's workers, whose folders have one parent.
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "minilm-model"
+    of_demo = common_folder(tmp_path_factory) / "demo" / "model"
+    if (of_demo / "lakevec.json").exists():
+        return str(of_demo)
+    folder = common_folder(tmp_path_factory) / "minilm-model"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             distilled = distill(
@@ -119,6 +128,9 @@ def spark() -> Iterator[object]:
         .config("spark.sql.shuffle.partitions", "4")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.log.level", "OFF")
+        # To compile each small query costs more than the query.
+        .config("spark.sql.codegen.wholeStage", "false")
+        .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         .config("spark.sql.session.timeZone", "Europe/Zurich")
         .config("spark.executorEnv.PYTHONPATH", str(ROOT))
         .getOrCreate()

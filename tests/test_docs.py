@@ -166,6 +166,37 @@ def test_readme_commands_that_go_on_run(
     assert "sound: 2 rows" in capsys.readouterr().out
 
 
+def test_readme_commands_of_other_recipes_and_models_run(
+    spark: Any, minilm_folder: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With local models for the hub's, and few tokens, to be quick."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text().split("\n## Other recipes, other models\n")[1].split("\n## ")[0]
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    commands = [shlex.split(line, comments=True) for line in blocks.splitlines()]
+    assert [command[1] for command in commands] == ["distill"] * 3 + ["embed", "convert", "convert"]
+    names = {
+        "BAAI/bge-base-en-v1.5": str(minilm_folder),
+        "sentence-transformers/all-MiniLM-L6-v2": str(minilm_folder),
+        "glove.6B.100d.txt": str(shared_data / "models/glove50-4k/glove50_4k.txt"),
+        "minishlab/potion-base-8M": str(shared_data / "models/potion-base-4M-int8"),
+        "models/minilm": "models/mine",
+        "lake/docs": str(tmp_path / "lake" / "docs"),  # Spark's folder is another
+        "lake/glove": str(tmp_path / "lake" / "glove"),
+    }
+    (tmp_path / "lake" / "docs").mkdir(parents=True)
+    pq.write_table(pa.table({"body": ["the government", None]}), tmp_path / "lake" / "docs" / "0.parquet")
+    (tmp_path / "words.txt").write_text("zork\n")
+    for command in commands:
+        words = [names.get(word, word) for word in command[1:]]
+        if command[1] == "distill":
+            words += ["--token-remove-pattern", r"(?!\[PAD|\[UNK|\[CLS|\[SEP|zork)\D", "--dimensions", "8"]
+        assert lakevec(words) == 0
+    assert (tmp_path / "models" / "minilm-st").is_dir()
+    [vector, _] = pq.read_table(tmp_path / "lake" / "glove")["body_embedding"].to_pylist()
+    assert len(vector) == 50
+
+
 def test_delta_lines_run(
     spark: Any, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,34 +95,6 @@ def test_readme_commands_run_from_the_wheel(installed: Path, minilm_folder: Path
         assert [vector and len(vector) for vector in vectors] == [256, None, 256]
 
 
-def test_readme_commands_of_other_recipes_and_models_run(
-    installed: Path, minilm_folder: Path, shared_data: Path, tmp_path: Path
-) -> None:
-    """With local models for the hub's, and few tokens, to be quick."""
-    commands = readme_commands("Other recipes, other models")
-    assert [command[1] for command in commands] == ["distill"] * 3 + ["embed", "convert", "convert"]
-    names = {
-        "BAAI/bge-base-en-v1.5": str(minilm_folder),
-        "sentence-transformers/all-MiniLM-L6-v2": str(minilm_folder),
-        "glove.6B.100d.txt": str(shared_data / "models/glove50-4k/glove50_4k.txt"),
-        "minishlab/potion-base-8M": str(shared_data / "models/potion-base-4M-int8"),
-        "models/minilm": "models/mine",
-    }
-    (tmp_path / "lake" / "docs").mkdir(parents=True)
-    pq.write_table(pa.table({"body": ["the government", None]}), tmp_path / "lake" / "docs" / "0.parquet")
-    (tmp_path / "words.txt").write_text("zork\n")
-    for command in commands:
-        words = [names.get(word, word) for word in command]
-        if command[1] == "distill":
-            words += ["--token-remove-pattern", r"(?!\[PAD|\[UNK|\[CLS|\[SEP|zork)\D", "--dimensions", "8"]
-        argv = [str(installed / "bin" / words[0]), *words[1:]]
-        done = subprocess.run(argv, cwd=tmp_path, env=environment(installed), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "models" / "minilm-st").is_dir()
-    [vector, _] = pq.read_table(tmp_path / "lake" / "glove")["body_embedding"].to_pylist()
-    assert len(vector) == 50
-
-
 def test_readme_notebook_lines_run(
     spark: object, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
