@@ -244,18 +244,24 @@ def test_counted_weights_are_those_of_the_formula(minilm_folder: Path, tmp_path:
     counts = write_counts(tmp_path / "counts.parquet", ["1", "2", "1", "nobody's"], [60, 30, 10, 7])
     plain = {"teacher": str(minilm_folder), "output": "unused", "dimensions": 8}
     plain["token_remove_pattern"] = r"(?!\[PAD|\[UNK)\D"
-    bare, weighed = (
+    bare, weighed, alone = (
         distill(DistillSettings.model_validate({**plain, **more}), progress=False)
-        for more in ({"weighting": "none"}, {"counts": counts})
+        for more in ({"weighting": "none"}, {"counts": counts}, {"counts": counts, "counts_share": 1})
     )
     ids = Tokenizer.from_str(bare.table.tokenizer_json).get_vocab()
-    factors = {
-        token: weighed.table.embeddings[ids[token]] / bare.table.embeddings[ids[token]] for token in "123"
-    }
-    for token, expected in {"1": 0.001 / 0.701, "2": 0.001 / 0.301, "3": 1.0}.items():
-        np.testing.assert_allclose(factors[token], expected, rtol=1e-4)
-    assert weighed.provenance["recipe"]["weighting"] == "sif by counts"
-    assert weighed.provenance["recipe"]["sif_coefficient"] == 0.001
+    first, second = (70 / (ids["1"] + 2)) ** 0.5, (30 / (ids["2"] + 2)) ** 0.5
+    mixed = first / (first + second)
+    for distilled, share_of_first in ((weighed, mixed), (alone, 0.7)):
+        expected = {"1": 0.0003 / (0.0003 + share_of_first), "2": 0.0003 / (1.0003 - share_of_first), "3": 1}
+        for token, weight in expected.items():
+            factors = distilled.table.embeddings[ids[token]] / bare.table.embeddings[ids[token]]
+            np.testing.assert_allclose(factors, weight, rtol=1e-4)
+    recipe = weighed.provenance["recipe"]
+    assert (recipe["weighting"], recipe["sif_coefficient"], recipe["counts_share"]) == (
+        "sif by counts",
+        0.0003,
+        0.5,
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from pipeline.model.table import StaticTable, find_unknown_token_id
 from pipeline.settings import DistillSettings
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn", "skeletoken", "numpy")
-_COEFFICIENT_BY_RANK, _COEFFICIENT_BY_COUNT = 1e-4, 1e-3
+_COEFFICIENT_BY_RANK, _COEFFICIENT_BY_COUNT = 1e-4, 3e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +265,9 @@ def _weigh(settings: DistillSettings, choices: Choices, tokens: list[str]) -> np
         raise AssertionError("settled above")
     if settings.counts is None:
         return sif_weights_by_rank(len(tokens), coefficient=choices.coefficient)
-    return sif_weights_by_count(read_counts(settings.counts, tokens), coefficient=choices.coefficient)
+    return sif_weights_by_count(
+        read_counts(settings.counts, tokens), coefficient=choices.coefficient, share=settings.counts_share
+    )
 
 
 def _make_table(settings: DistillSettings, vocabulary: Vocabulary, stored: StoredRows) -> StaticTable:
@@ -289,6 +291,7 @@ def _describe(settings: DistillSettings, choices: Choices) -> dict[str, Any]:
         "keep_special_tokens": settings.keep_special_tokens or None,
         "sif_coefficient": choices.coefficient,
         "counts": settings.to_record()["counts"],
+        "counts_share": settings.counts_share if settings.counts else None,
         "int8_scale": settings.int8_scale if settings.dtype == "int8" else None,
         "vocabulary_clusters": settings.vocabulary_clusters,
         "precision": settings.precision if settings.precision != "auto" else None,

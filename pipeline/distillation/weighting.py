@@ -39,11 +39,10 @@ def sif_weights_by_rank(tokens: int, *, coefficient: float) -> np.ndarray:
     >>> sif_weights_by_rank(3, coefficient=0.1).round(3)
     array([0.178, 0.245, 0.302])
     """
-    inverse_rank = 1.0 / np.arange(2, tokens + 2)
-    return _sif(inverse_rank / inverse_rank.sum(), coefficient)
+    return _sif(_inverse_rank(tokens), coefficient)
 
 
-def sif_weights_by_count(counts: np.ndarray, *, coefficient: float) -> np.ndarray:
+def sif_weights_by_count(counts: np.ndarray, *, coefficient: float, share: float = 0.5) -> np.ndarray:
     """Return smooth-inverse-frequency weights with measured frequencies.
 
     Parameters
@@ -52,6 +51,8 @@ def sif_weights_by_count(counts: np.ndarray, *, coefficient: float) -> np.ndarra
         How often each token was seen; not all 0.
     coefficient : float
         a in the formula, in (0, 1).
+    share : float, default=0.5
+        How much the counts decide about p beside Zipf's law, from 0 to 1, where they decide alone.
 
     Returns
     -------
@@ -60,14 +61,16 @@ def sif_weights_by_count(counts: np.ndarray, *, coefficient: float) -> np.ndarra
 
     Notes
     -----
-    As `sif_weights_by_rank`, with ``p`` a token's share of all counts.
+    As `sif_weights_by_rank`, with ``p`` proportional to ``count ** share * (1 / rank) ** (1 - share)``: what
+    a token's rank says of the language at large steadies what one lake says. docs/decisions.md has figures.
 
     Examples
     --------
-    >>> sif_weights_by_count(np.array([90, 10, 0]), coefficient=0.1)
+    >>> sif_weights_by_count(np.array([90, 10, 0]), coefficient=0.1, share=1)
     array([0.1, 0.5, 1. ])
     """
-    return _sif(counts / counts.sum(), coefficient)
+    blended = counts**share * _inverse_rank(len(counts)) ** (1 - share)
+    return _sif(blended / blended.sum(), coefficient)
 
 
 def zipf_weights(tokens: int) -> np.ndarray:
@@ -151,6 +154,13 @@ def _add_words(place: Location, tokens: Sequence[str], *, is_new: np.ndarray, co
     table = pq.read_table(place.path, filesystem=place.filesystem, columns=["word", "count"], filters=asked)
     for word, count in zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True):
         counts[new[word]] += count
+
+
+def _inverse_rank(tokens: int) -> np.ndarray:
+    """Return Zipf's guess of each token's share; ranks are counted from 2, as model2vec does."""
+    inverse = 1.0 / np.arange(2, tokens + 2)
+    guess: np.ndarray = inverse / inverse.sum()
+    return guess
 
 
 def _sif(probability: np.ndarray, coefficient: float) -> np.ndarray:

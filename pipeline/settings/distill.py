@@ -105,8 +105,14 @@ class DistillSettings(Settings):
         default=None,
         description="what lakevec count wrote, or Parquet of columns token and count: p of the SIF weight",
     )
+    counts_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="how much counts decide about p beside the token's rank; 1 is the counts alone",
+    )
     sif_coefficient: float | None = Field(
-        default=None, gt=0, lt=1, description="a of the SIF weight; by default 0.0001, with counts 0.001"
+        default=None, gt=0, lt=1, description="a of the SIF weight; by default 0.0001, with counts 0.0003"
     )
     normalize: bool = Field(default=True, description="give every text vector length 1")
     dtype: TableType = "float32"

@@ -77,7 +77,7 @@ class TuneSettings(Settings):
         "sample's own counts",
     )
     sif_coefficient: float = Field(
-        default=0.001, gt=0, lt=1, description="a of the SIF weight a / (a + p) to begin with"
+        default=0.0003, gt=0, lt=1, description="a of the SIF weight a / (a + p) to begin with"
     )
     dimensions: int = Field(default=256, ge=1, description="output width D")
     held_out: int = Field(
