@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.evaluated_models import name_teacher
 from jobs.extras import needs_extra
+from pipeline import __version__
 from pipeline.evaluation.models import StaticModel
 from pipeline.model.artifact import MANIFEST_NAME, load
 from pipeline.model.publishing import publish
@@ -86,15 +86,28 @@ def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -
     changes = dict(ablation.changes)
     if loaded.model.config.hidden_size < _DIMENSIONS:
         changes.setdefault("dimensions", "auto")
+    values = {"teacher": teacher, "output": "not written", "device": device, **changes}
+    settings = DistillSettings.model_validate(values)
     folder = None
     if cache is not None:
-        known = name_teacher(Path(teacher).expanduser(), loaded.revision)
-        changed = json.dumps(changes, sort_keys=True)
-        folder = cache / f"table-{hashlib.sha256(f'{known} {changed}'.encode()).hexdigest()[:32]}"
+        asked = json.dumps(settings.model_dump(exclude={"teacher"}), sort_keys=True)
+        known = _name_teacher(Path(teacher).expanduser(), loaded.revision)
+        key = hashlib.sha256(f"{known} {asked} {__version__}".encode()).hexdigest()
+        folder = cache / f"table-{key[:32]}"
         if (folder / MANIFEST_NAME).is_file():
             return StaticModel(ablation.name, load(str(folder)).table)
-    values = {"teacher": teacher, "output": "not written", "device": device, **changes}
-    distilled = recipe.distill(DistillSettings.model_validate(values))
+    distilled = recipe.distill(settings)
     if folder is not None:
         publish(distilled.table, str(folder), provenance=distilled.provenance, quality=distilled.quality)
     return StaticModel(ablation.name, distilled.table)
+
+
+def _name_teacher(folder: Path, revision: str) -> str:
+    """Name a teacher by its weights, its Dense layers' too, and its configuration."""
+    digest = hashlib.sha256(revision.encode())
+    kinds = ("*.json", "*.txt", "*/*.safetensors") if folder.is_dir() else ()
+    for file in sorted(file for kind in kinds for file in folder.rglob(kind)):
+        digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size} ".encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -109,12 +109,14 @@ def _evaluate(run: _Run, output: Location) -> None:
 
     models = _open_models(run.settings)
     comparison = _open_sample(run.settings)
+    # First, since a sample of one's own is what may be unfit.
+    fidelity = _compare(run, models, comparison)
     record: dict[str, Any] = {
         "format": FORMAT,
         "tasks": describe_tasks(run.tasks),
         "models": [_run_model(run, model) for model in models],
         "ablations": _run_ablations(run),
-        "fidelity": _compare(run, models, comparison),
+        "fidelity": fidelity,
         "versions": describe_versions(),
     }
     timings = {"machine": _describe_machine(), "models": run.timings}

@@ -5,7 +5,6 @@ Teachers bring torch, which is imported only where one of them is asked for.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from pipeline.distillation.sentences import SentenceEncoder
 
 _BYTES_PER_PARAMETER = 4
-_LARGEST_CONFIGURATION = 1 << 20
 
 
 class TeacherModel:
@@ -145,7 +143,7 @@ def open_teacher(teacher: str, name: str, *, device: str = "auto") -> TeacherMod
     with needs_extra("distill", "to evaluate a Sentence Transformer"):
         from pipeline.distillation.sentences import SentenceEncoder
     encoder = SentenceEncoder(teacher, device=device)
-    return TeacherModel(name, encoder, name_teacher(Path(teacher).expanduser(), encoder.revision))
+    return TeacherModel(name, encoder, encoder.fingerprint)
 
 
 def _is_teacher(folder: Path) -> bool:
@@ -162,28 +160,3 @@ def _is_teacher(folder: Path) -> bool:
     except (OSError, ValueError, AttributeError):
         return False
     return kind not in (None, "model2vec")
-
-
-def name_teacher(folder: Path, revision: str) -> str:
-    """Name a teacher by its weights and its configuration, which says how it pools.
-
-    Parameters
-    ----------
-    folder : Path
-        Where it lies; one that is not there is on a hub, and its revision says all.
-    revision : str
-        Commit, or digest of the weights.
-
-    Returns
-    -------
-    str
-        ``sha256:`` and 64 hexadecimal digits.
-    """
-    digest = hashlib.sha256(revision.encode())
-    files = (
-        sorted(file for kind in ("*.json", "*.txt") for file in folder.rglob(kind)) if folder.is_dir() else []
-    )
-    for file in files:
-        if file.stat().st_size <= _LARGEST_CONFIGURATION:
-            digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return f"sha256:{digest.hexdigest()}"

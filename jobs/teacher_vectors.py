@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobs.progress import show_progress
+from pipeline.errors import OutputError
+from pipeline.location import without_credentials
 from pipeline.settings import TuneSettings
 from pipeline.tuning.pieces import find_pieces
 from udfs.teacher_task import DONE_SCHEMA, TeacherTask
@@ -37,12 +39,21 @@ def teach(
     ------
     DataError
         If vectors that are kept are damaged.
+    OutputError
+        If their folder can't be written to.
     """
     pieces = find_pieces(
         settings.vectors_folder, texts, teacher=encoder.fingerprint, piece_rows=settings.piece_rows
     )
-    pieces.write_texts(texts, piece_rows=settings.piece_rows)
-    missing = tuple(pieces.missing())
+    try:
+        pieces.write_texts(texts, piece_rows=settings.piece_rows)
+        missing = tuple(pieces.missing())
+    except OSError as error:
+        raise OutputError(
+            f"can't write to {without_credentials(settings.vectors_folder)!r}",
+            got=error.strerror or type(error).__name__,
+            remedy="choose another --vectors",
+        ) from None
     print(f"teacher: {len(missing)} of {pieces.number} pieces to make", flush=True)
     if missing:
         task = TeacherTask(
@@ -52,7 +63,7 @@ def teach(
             revision=settings.revision,
             fingerprint=encoder.fingerprint,
             device=settings.device,
-            precision=settings.precision,
+            precision=encoder.precision,
             batch_size=settings.batch_size,
         )
         places = spark.range(0, len(missing), 1, numPartitions=len(missing))

@@ -75,18 +75,16 @@ def tune(call: Call[TuneSettings]) -> None:
     if call.dry_run:
         print("dry run: nothing was written")
         return
-    started = time.monotonic()
     with needs_extra("distill", "tuning"):
         from pipeline.evaluation import gate
         from pipeline.tuning import fitting
         from pipeline.tuning.loss_plot import draw_training
     check = gate.open_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     taught, encoder = _ask_teacher(settings, verbose=call.verbose)
-    taught_at = time.monotonic()
-    print(f"taught {len(taught.texts):,} texts in {taught_at - started:.1f} s", flush=True)
+    started = time.monotonic()
     tuned = fitting.tune(settings, taught)
     _tell(tuned)
-    print(f"tuned in {time.monotonic() - taught_at:.1f} s", flush=True)
+    print(f"tuned in {time.monotonic() - started:.1f} s", flush=True)
     quality = {**tuned.quality, **check.measure(tuned.table, encoder.encode)}
     check.decide(quality)
     plot = {"training.svg": draw_training(tuned.trained)}
@@ -97,7 +95,7 @@ def tune(call: Call[TuneSettings]) -> None:
 def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts, SentenceEncoder]:
     """Sample the lake and let executors compute the teacher's vectors."""
     from pipeline.distillation.sentences import SentenceEncoder
-    from pipeline.tuning.fitting import TaughtTexts
+    from pipeline.tuning import fitting
 
     encoder = SentenceEncoder(
         settings.teacher,
@@ -106,6 +104,7 @@ def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts,
         precision=settings.precision,
         batch_size=settings.batch_size,
     )
+    fitting.check_start(settings, width=encoder.width)
     with open_session("lakevec tune", master=settings.master, conf=settings.conf, verbose=verbose) as spark:
         from jobs.progress import show_progress
         from jobs.spark_errors import translated
@@ -116,9 +115,12 @@ def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts,
             with show_progress(spark, "sample"):
                 texts = sample_lake(spark, settings)
             print(f"sample: {len(texts):,} texts", flush=True)
+            fitting.check_sample(settings, texts)
+            started = time.monotonic()
             vectors = teach(spark, settings, texts, encoder)
+            print(f"teacher: all vectors there after {time.monotonic() - started:.1f} s", flush=True)
     teacher = {"name": settings.name or encoder.name, "revision": encoder.revision}
-    return TaughtTexts(texts, vectors, teacher, encoder.normalizes), encoder
+    return fitting.TaughtTexts(texts, vectors, teacher, encoder.normalizes), encoder
 
 
 def _tell(tuned: Tuned) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from pipeline.settings import TuneSettings
 from pipeline.tuning.sample import share_equally, share_in_proportion
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame, Row, SparkSession
 
 # Of a stratum's rows so many times its share are looked at first; what repeats is dropped from them.
 _MARGIN_FACTOR, _MARGIN_ROWS = 2, 200
@@ -42,21 +43,46 @@ def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
     Notes
     -----
     A text's place is decided by xxHash64 of the text and the seed, so files, partitions and their order don't
-    matter. Strata are doublings of length, each with its share of the lake, or the values of a column, each
-    with the same share. Where most rows of a stratum are repeated, all rows are looked at, in a second pass.
+    matter. Strata are doublings of length, each with its share of the lake's rows, or the values of a column,
+    each with the same share. Of a stratum whose rows repeat so often that the first look finds too few texts,
+    all rows are looked at, in a second pass.
     """
     texts = _read_texts(spark, settings)
-    available = {
-        row.stratum: row.texts for row in texts.groupBy("stratum").agg(f.count("*").alias("texts")).collect()
-    }
-    if not available:
-        raise InputError("the input holds no text to tune on", expected="texts that are not empty")
+    available = _count_strata(texts, settings)
     share = share_in_proportion if settings.stratify is None else share_equally
-    shares = share(available, settings.rows)
-    chosen = _choose(_thin_out(texts, available, shares), shares)
-    if len(chosen) < min(settings.rows, sum(available.values())):
-        chosen = _choose(texts, shares)
-    return chosen
+    shares = {stratum: number for stratum, number in share(available, settings.rows).items() if number}
+    bounds = {stratum: _bound(number, available[stratum]) for stratum, number in shares.items()}
+    chosen = _choose(texts, shares, bounds)
+    found = Counter(row.stratum for row in chosen)
+    short = {
+        stratum: number
+        for stratum, number in shares.items()
+        if bounds[stratum] < _HASHES and found[stratum] < number
+    }
+    if short:
+        chosen = [row for row in chosen if row.stratum not in short]
+        chosen += _choose(texts, short, dict.fromkeys(short, _HASHES))
+    # A text with several labels may have been chosen for each.
+    return [text for _, text in sorted({(row.place, row.text) for row in chosen})]
+
+
+def _count_strata(texts: DataFrame, settings: TuneSettings) -> dict[str, int]:
+    """Return how many rows each stratum has."""
+    counted = texts.groupBy("stratum").agg(f.count("*").alias("texts")).limit(settings.rows + 1).collect()
+    if not counted:
+        raise InputError("the input holds no text to tune on", expected="texts that are not empty")
+    if len(counted) > settings.rows:
+        raise InputError(
+            f"column {settings.stratify!r} can't stratify {settings.rows:,} texts",
+            got="more values than texts",
+            expected="a column with few values",
+        )
+    return {row.stratum: row.texts for row in counted}
+
+
+def _bound(share: int, available: int) -> int:
+    """Return the hash below which a stratum's first texts should lie, so that little is sorted."""
+    return min(_HASHES, int(_HASHES * (_MARGIN_FACTOR * share + _MARGIN_ROWS) / available))
 
 
 def _read_texts(spark: SparkSession, settings: TuneSettings) -> DataFrame:
@@ -73,36 +99,21 @@ def _read_texts(spark: SparkSession, settings: TuneSettings) -> DataFrame:
         )
         for text in quoted
     ]
-    texts = reduce(lambda one, other: one.unionAll(other), parts).where(f.trim("text") != "")
+    texts = reduce(lambda one, other: one.unionAll(other), parts).where(f.col("text").rlike(r"(?U)\S"))
     length = f.floor(f.log2(f.length("text"))).cast("string")
     stratum = f.coalesce(f.col("label").cast("string"), f.lit("")) if settings.stratify else length
     place = f.xxhash64("text", f.lit(settings.seed))
     return texts.select(stratum.alias("stratum"), place.alias("place"), "text")
 
 
-def _thin_out(texts: DataFrame, available: dict[str, int], shares: dict[str, int]) -> DataFrame:
-    """Leave what may be among the first of its stratum, so that little is sorted."""
-    limits = [
-        (stratum, min(_HASHES, int(_HASHES * (_MARGIN_FACTOR * share + _MARGIN_ROWS) / available[stratum])))
-        for stratum, share in shares.items()
-    ]
-    spark = texts.sparkSession
-    bounds = f.broadcast(spark.createDataFrame(limits, "stratum string, bound long"))
-    near = f.pmod("place", f.lit(_HASHES)) < f.col("bound")
-    return texts.join(bounds, "stratum").where(near).drop("bound")
-
-
-def _choose(texts: DataFrame, shares: dict[str, int]) -> list[str]:
-    """Take each stratum's first distinct texts."""
+def _choose(texts: DataFrame, shares: dict[str, int], bounds: dict[str, int]) -> list[Row]:
+    """Take each stratum's first distinct texts among those whose hash is below its bound."""
     from pyspark.sql import Window
 
-    # As they were thinned out, so that the first ones are still there.
-    order = [f.pmod("place", f.lit(_HASHES)), f.col("place"), f.col("text")]
-    within = Window.partitionBy("stratum").orderBy(*order)
-    wanted = texts.sparkSession.createDataFrame(list(shares.items()), "stratum string, share long")
-    # A text with several labels counts for the first of them.
-    distinct = texts.groupBy("place", "text").agg(f.min("stratum").alias("stratum"))
-    numbered = distinct.withColumn("number", f.row_number().over(within))
-    chosen = numbered.join(f.broadcast(wanted), "stratum").where("number <= share")
-    rows = chosen.orderBy("place", "text").select("text").collect()
-    return [row.text for row in rows]
+    limits = [(stratum, share, bounds[stratum]) for stratum, share in shares.items()]
+    wanted = f.broadcast(texts.sparkSession.createDataFrame(limits, "stratum string, share long, bound long"))
+    place = f.pmod("place", f.lit(_HASHES))
+    near = texts.join(wanted, "stratum").where(place < f.col("bound")).drop("bound")
+    within = Window.partitionBy("stratum").orderBy(place, "place", "text")
+    numbered = near.distinct().withColumn("number", f.row_number().over(within))
+    return numbered.where("number <= share").select("stratum", "place", "text").collect()

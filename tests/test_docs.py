@@ -83,8 +83,11 @@ def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
         assert option in done.stdout
 
 
-def test_readme_commands_use_options_that_exist() -> None:
-    readme = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{name}.md" for name in ("results", "counting", "evaluation", "tuning"))]
+)
+def test_commands_of_pages_use_options_that_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
     known = {
         f"--{name.replace('_', '-')}"
         for kind in (
@@ -94,10 +97,10 @@ def test_readme_commands_use_options_that_exist() -> None:
         for name in kind.model_fields
     }
     known |= {"--config", "--dry-run", "--verbose", "--py-files", "--master", "--properties-file", "--files"}
-    commands = re.findall(r"^\s*(?:lakevec|spark-submit) .*?(?<!\\)$", readme, re.MULTILINE | re.DOTALL)
-    assert len(commands) >= 3
+    commands = re.findall(r"^\s*(?:lakevec|spark-submit) .*?(?<!\\)$", text, re.MULTILINE | re.DOTALL)
+    assert commands
     used = {option for command in commands for option in re.findall(r"(?<=\s)--[a-z-]+", command)}
-    assert used <= known, f"README uses {sorted(used - known)}"
+    assert used <= known, f"{page} uses {sorted(used - known)}"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -257,8 +257,10 @@ def test_names_are_as_long_as_needed() -> None:
         (["--model", "m", "--sample", "s"], "sample and teacher go together"),
         (["--model", "m", "--sample", "s", "--teacher", "t", "--only", "sts"], "only needs data"),
         (["--model", "m", "--data", "d", "--plain-teacher", "t"], "plain_teacher needs ablations"),
+        (["--ablations", "t", "--sample", "s", "--teacher", "t"], "a sample needs a model to compare"),
+        (["--ablations", "t", "--model", "m", "--sample", "s", "--teacher", "t"], "ablations need data"),
     ],
-    ids=["model", "data", "teacher", "only", "plain teacher"],
+    ids=["model", "data", "teacher", "only", "plain teacher", "sample", "ablations"],
 )
 def test_settings_that_do_not_fit_are_refused(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
@@ -296,6 +298,17 @@ def test_sample_that_can_not_be_read_is_refused_before_any_task(
         f"lakevec evaluate: sample '{small_data}/rows' has no column 'bodi': expected one of 'body'; "
         "did you mean 'body'?\n"
     )
+
+
+def test_cache_that_can_not_be_made_is_refused_before_any_task(
+    small_data: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    words = ["--model", tiny_model, "--data", str(small_data), "--output", str(tmp_path / "out")]
+    assert evaluate([*words, "--cache", str(tmp_path / "file" / "cache")]) == 2
+    told = capsys.readouterr().err
+    assert "cache '" in told
+    assert told.endswith("can't be made: got Not a directory; choose another --cache\n")
 
 
 def test_dry_run_lists_tasks_and_writes_nothing(

@@ -284,8 +284,16 @@ def test_cosines_do_not_care_about_lengths(seed: int) -> None:
             },
             "task file '{file}' holds no row: expected at least one",
         ),
+        (
+            {"text1": ["a", "b"], "text2": ["a", "b"], "score": [1.0, np.nan]},
+            "task file '{file}': column 'score': got NaN or infinity; expected finite numbers",
+        ),
+        (
+            {"text1": ["a"], "text2": ["b"], "score": ["private words"]},
+            "task file '{file}': column 'score': got string; expected double",
+        ),
     ],
-    ids=["column", "null", "no row"],
+    ids=["column", "null", "no row", "no number", "text"],
 )
 def test_files_that_are_no_task_are_refused(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
     file = write(tmp_path / "a.parquet", **columns)
@@ -322,6 +330,30 @@ def test_tasks_that_tell_nothing_apart_are_refused(tmp_path: Path, kind: str) ->
     }
     with pytest.raises(InputError, match=r"one label|no query with a judgement"):
         calls[kind]()
+
+
+@pytest.mark.parametrize("repeated", ["corpus", "queries"])
+def test_ids_that_repeat_are_refused(tmp_path: Path, repeated: str) -> None:
+    """A document that is found twice would count twice."""
+    twice = {name: 2 if name == repeated else 1 for name in ("corpus", "queries")}
+    folder, corpus, queries = tmp_path / "t", twice["corpus"], twice["queries"]
+    write(folder / "corpus.parquet", id=["a"] * corpus, title=[""] * corpus, text=["east"] * corpus)
+    write(folder / "queries.parquet", id=["1"] * queries, text=["north"] * queries)
+    write(folder / "qrels.parquet", query_id=["1"], corpus_id=["a"], score=[1])
+    with pytest.raises(InputError, match=f"got ids of {repeated} that repeat; expected one row an id"):
+        evaluate_retrieval(place(folder), point)
+
+
+@pytest.mark.parametrize(("distractors", "message"), [([], "an empty list"), (["x", None], "nulls")])
+def test_choices_that_are_none_are_refused(
+    tmp_path: Path, distractors: list[str | None], message: str
+) -> None:
+    lists = pa.array([["east"], distractors], pa.list_(pa.string()))
+    file = write(
+        tmp_path / "a.parquet", phrase=["north", "east"], answer=["north", "east"], distractors=lists
+    )
+    with pytest.raises(InputError, match=f"column 'distractors': got {message}"):
+        evaluate_phrases(file, point)
 
 
 def test_phrases_of_no_known_kind_are_refused(tmp_path: Path) -> None:

@@ -47,8 +47,16 @@ def test_real_teacher_gives_the_same_vectors(minilm_folder: Path) -> None:
         {"prompt": "ba de "},
         {"prompt": "ba de ", "1_Pooling": {"pooling_mode_mean_tokens": True, "include_prompt": False}},
         {"without": "2_Normalize"},
+        {"config.json": {"layer_norm_eps": 0.5}},
     ],
-    ids=["first position", "cuts early", "prompt", "prompt left out of the mean", "any length"],
+    ids=[
+        "first position",
+        "cuts early",
+        "prompt",
+        "prompt left out of the mean",
+        "any length",
+        "configuration",
+    ],
 )
 def test_every_part_of_the_own_way_counts(change: dict[str, object], tmp_path: Path) -> None:
     folder = make_tiny_teacher(tmp_path / "teacher")
@@ -58,6 +66,9 @@ def test_every_part_of_the_own_way_counts(change: dict[str, object], tmp_path: P
         (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     if "sentence_bert_config.json" in change:
         (folder / "sentence_bert_config.json").write_text(json.dumps(change["sentence_bert_config.json"]))
+    if "config.json" in change:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | change["config.json"]))  # type: ignore[operator]
     if "prompt" in change:
         prompts = {"prompts": {"query": change["prompt"]}, "default_prompt_name": "query"}
         (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
@@ -77,6 +88,27 @@ def test_batch_and_order_do_not_matter(teacher: Path) -> None:
     single = SentenceEncoder(str(teacher), batch_size=1).encode(TEXTS[::-1])[::-1]
     np.testing.assert_allclose(whole, single, atol=1e-6)
     assert SentenceEncoder(str(teacher)).encode([]).shape == (0, WIDTH)
+
+
+def test_arithmetic_is_named_by_what_it_is(teacher: Path) -> None:
+    """So that nodes with and without a GPU don't take each other's vectors."""
+    auto, float32, half = (
+        SentenceEncoder(str(teacher), device="cpu", precision=name)
+        for name in ("auto", "float32", "bfloat16")
+    )
+    assert auto.precision == "float32"
+    assert auto.fingerprint == float32.fingerprint != half.fingerprint
+
+
+def test_teacher_without_finite_vectors_is_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = make_tiny_teacher(tmp_path / "teacher")
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.0.output.LayerNorm.weight"][:] = 3e38
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TeacherError, match="the teacher gives NaN or infinity for 3 texts"):
+        SentenceEncoder(str(folder)).encode(["ba", "di", "di ba"])
 
 
 def test_teacher_that_pools_in_an_unknown_way_is_refused(tmp_path: Path) -> None:

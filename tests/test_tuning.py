@@ -49,7 +49,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Texts in four files, some twice, some null or blank, of two kinds."""
     folder = tmp_path_factory.mktemp("tuning") / "lake"
     folder.mkdir()
-    texts: list[str | None] = [*make_texts(ROWS), *make_texts(50), None, "", "  "]
+    texts: list[str | None] = [*make_texts(ROWS), *make_texts(50), None, "", "  ", "\t\n"]
     kinds = ["rare" if number % 10 == 0 else "common" for number in range(len(texts))]
     for part in range(4):
         table = pa.table({"body": texts[part::4], "kind": kinds[part::4]})
@@ -214,6 +214,26 @@ def test_strata_of_a_column_give_alike_and_long_texts_are_cut(
     assert 45 <= sum(text in rare for text in texts) <= 55
 
 
+def test_stratum_of_few_texts_that_repeat_gives_them_all(spark: Any, teacher: Path, tmp_path: Path) -> None:
+    """Ten texts in 20,000 rows: the first look, at a part of them, finds hardly any."""
+    from jobs.tuning_sample import sample_lake
+
+    few, many = (
+        [f"few {number % 10}" for number in range(20_000)],
+        [f"many {number}" for number in range(3000)],
+    )
+    kinds = ["few"] * len(few) + ["many"] * len(many)
+    pq.write_table(pa.table({"body": few + many, "kind": kinds}), tmp_path / "a.parquet")
+    settings = settings_of(teacher, tmp_path / "a.parquet", tmp_path, rows=100, stratify="kind")
+    texts = sample_lake(spark, settings)
+    assert {text for text in texts if text.startswith("few")} == set(few)
+    assert len(texts) == len(set(texts)) == 60
+    more = sample_lake(spark, settings.model_copy(update={"rows": 200}))
+    assert set(texts) < set(more)
+    with pytest.raises(InputError, match="'body' can't stratify 100 texts: got more values than texts"):
+        sample_lake(spark, settings.model_copy(update={"stratify": "body"}))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -226,23 +246,27 @@ def test_strata_of_a_column_give_alike_and_long_texts_are_cut(
             ["--text", "body", "--model", "m", "--vocabulary", "v"],
             "a model to begin with has its vocabulary already",
         ),
-        (
-            ["--text", "body", "--rows", "10"],
-            "the sample is too small to tune on: got 10 texts; expected at least 15",
-        ),
+        (["--text", "body", "--model", "m", "--counts", "c"], "counts weigh the teacher's tokens"),
+        (["--text", "body", "--rows", "10"], "greater than or equal to 15: got 10"),
+        (["--text", "body", "--rows", "20"], "dimensions: got 17; expected at most 16"),
         (["--text", "body", "--dimensions", "500"], "dimensions: got 500; expected at most 24"),
+        (["--text", "body", "--vocabulary", "gone.txt"], "gone.txt"),
+        (["--text", "body", "--model", "gone"], "gone"),
     ],
-    ids=["text", "stratum", "vocabulary", "few", "wide"],
+    ids=["text", "stratum", "vocabulary", "counts", "few", "narrow", "wide", "words", "model"],
 )
 def test_what_can_not_be_tuned_is_refused_in_one_line(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path, capsys: Any, words: list[str], message: str
 ) -> None:
     given = ["--teacher", str(teacher), "--input", str(lake), "--output", str(tmp_path / "model")]
+    if "--dimensions" not in words:
+        given += ["--dimensions", "17"]
     assert tune([*given, *words]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "model-teacher").exists()  # the teacher was not asked
 
 
 def test_texts_of_tokens_never_seen_keep_to_the_teacher(teacher: Path, lake: Path, tmp_path: Path) -> None:
@@ -271,6 +295,30 @@ def test_another_table_may_be_the_start(teacher: Path, lake: Path, tmp_path: Pat
     tuned = fit(settings, taught(teacher, make_texts(400)), progress=False)
     assert tuned.quality["fidelity_before_tuning"] > artifact.quality["fidelity_before_tuning"]
     assert tuned.table.dense_rows()[-len(UNSEEN) :].any(axis=1).all()
+
+
+@pytest.mark.parametrize("pools_unknown", [False, True])
+def test_figure_of_the_card_is_that_of_the_published_table(
+    teacher: Path, lake: Path, tmp_path: Path, published: Any, pools_unknown: bool
+) -> None:
+    """As int8, and with a start whose unknown token has a row that counts."""
+    from pipeline.model.publishing import publish
+    from pipeline.model.table import StaticTable
+
+    _, artifact, _ = published
+    rows = artifact.table.dense_rows()
+    rows[1] = rows[7]  # the unknown token's
+    start = StaticTable(rows, artifact.table.tokenizer_json, pools_unknown=pools_unknown)
+    publish(start, str(tmp_path / "start"), provenance={}, quality={})
+    settings = settings_of(
+        teacher, lake, tmp_path, model=str(tmp_path / "start"), dimensions=12, epochs=1, dtype="int8"
+    )
+    data = taught(teacher, [f"zzz {text}" if row % 3 else text for row, text in enumerate(make_texts(400))])
+    tuned = fit(settings, data, progress=False)
+    assert tuned.table.pools_unknown == pools_unknown
+    vectors = Encoder.from_table(tuned.table).encode(pa.array(data.texts[:80])).vectors
+    assert tuned.quality["fidelity"] == measure_fidelity(vectors, data.vectors[:80]).correlation
+    assert tuned.quality["fidelity"] != tuned.trained.epochs[-1].fidelity.correlation
 
 
 def lesson(ids: list[list[int]], targets: list[list[float]]) -> Lesson:
@@ -307,6 +355,17 @@ def test_relation_is_a_correlation_of_cosines() -> None:
         losses.append(train(start, texts, texts, method, progress=False).epochs[0].loss)
     correlation = measure_fidelity(start, targets).correlation
     assert losses[1] - losses[0] == pytest.approx(1 - correlation, abs=1e-5)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 8])
+def test_steps_of_few_texts_leave_finite_rows(at_once: int) -> None:
+    """Nine texts leave one for the last step of two or of eight."""
+    random = np.random.default_rng(0)
+    start, targets = random.normal(size=(9, 4)).astype(np.float32), random.normal(size=(9, 4))
+    texts = lesson([[number] for number in range(9)], targets.tolist())
+    found = train(start, texts, texts, Method(2, at_once, 0.01, 1.0, 0.0, 2, 0), progress=False)
+    assert np.isfinite(found.rows).all()
+    assert all(np.isfinite(epoch.loss) for epoch in found.epochs)
 
 
 def test_training_without_gain_keeps_the_start_and_stops() -> None:

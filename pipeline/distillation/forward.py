@@ -43,6 +43,7 @@ def encode_sequences(
     batch_size: int,
     precision: str = "float32",
     progress: bool = True,
+    refuses_overflow: bool = False,
 ) -> np.ndarray:
     """Push token sequences through the teacher and keep one vector of each.
 
@@ -60,16 +61,17 @@ def encode_sequences(
         Arithmetic of the forward pass. What isn't finite in half precision is computed again in float32.
     progress : bool, default=True
         Whether to draw a progress bar on stderr.
+    refuses_overflow : bool, default=False
+        Whether values that are not finite are an error, and not 0.
 
     Returns
     -------
     float32 ndarray of shape (V, H)
-        Values that are not finite are 0.
 
     Raises
     ------
     TeacherError
-        If `pooling` is "pooler" and the model has none.
+        If `pooling` is "pooler" and the model has none, or for values that are not finite.
     """
     longest = max((len(ids) for ids in sequences.ids), default=0)
     most = getattr(model.config, "max_position_embeddings", None) or longest
@@ -94,6 +96,12 @@ def encode_sequences(
             bar.update(len(rows))
     if outputs is None:
         raise TeacherError("the vocabulary is empty", expected="at least one token")
+    if refuses_overflow and (bad := int((~np.isfinite(outputs)).any(axis=1).sum())):
+        raise TeacherError(
+            f"the teacher gives NaN or infinity for {bad:,} texts",
+            expected="finite vectors",
+            remedy="try --precision float32",
+        )
     finite: np.ndarray = np.nan_to_num(outputs, copy=False, posinf=0.0, neginf=0.0)
     return finite
 
@@ -164,7 +172,24 @@ def _spans(like: torch.Tensor, spans: list[tuple[int, int]]) -> torch.Tensor:
     return inside.long()
 
 
-def _half_precision(model: Any, precision: str) -> torch.dtype | None:
+def settle_precision(model: Any, precision: str) -> str:
+    """Return the arithmetic of a forward pass by its name.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        auto is float16 on cuda and float32 on cpu.
+
+    Returns
+    -------
+    {"float32", "bfloat16", "float16"}
+    """
     if precision == "auto":
-        return torch.float16 if model.device.type == "cuda" else None
-    return {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}[precision]
+        return "float16" if model.device.type == "cuda" else "float32"
+    return precision
+
+
+def _half_precision(model: Any, precision: str) -> torch.dtype | None:
+    halves = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    return halves[settle_precision(model, precision)]

@@ -9,12 +9,15 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
-from pipeline.distillation.forward import Sequences, encode_sequences
+from pipeline.distillation.forward import Sequences, encode_sequences, settle_precision
 from pipeline.distillation.teacher import Teacher, load_teacher
 from pipeline.errors import TeacherError
 
 # Their first position is the one behind the padding token's id.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+
+# What a configuration says of where it was found, and by what.
+_NO_MATTER = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
 class SentenceEncoder:
@@ -39,6 +42,12 @@ class SentenceEncoder:
         If the teacher can't be loaded, or pools in a way that is not known here.
     SettingsError
         If the device is not there.
+
+    Attributes
+    ----------
+    name, revision : str
+    precision : {"float32", "bfloat16", "float16"}
+        What auto became.
 
     Notes
     -----
@@ -66,7 +75,7 @@ class SentenceEncoder:
         self.name = loaded.name
         self.revision = loaded.revision
         self._teacher = loaded
-        self._precision = precision
+        self.precision = settle_precision(loaded.model, precision)
         self._batch_size = batch_size
         self._tokenizer = _make_tokenizer(loaded)
 
@@ -75,11 +84,13 @@ class SentenceEncoder:
         """``sha256:`` and 64 digits over all that decides about a vector, arithmetic included."""
         own_way = self._teacher.own_way
         dense = [part for layer in own_way.dense for part in (layer.weight, layer.bias) if part is not None]
+        config = self._teacher.model.config.to_dict()
         digest = hashlib.sha256(
             repr(
                 [
                     self.revision,
-                    self._precision,
+                    self.precision,
+                    sorted((key, repr(value)) for key, value in config.items() if key not in _NO_MATTER),
                     [*own_way.described, *(layer.activation for layer in own_way.dense)],
                     self._tokenizer.to_str(),
                 ]
@@ -140,8 +151,9 @@ class SentenceEncoder:
             ),
             pooling=str(own_way.pooling),
             batch_size=self._batch_size,
-            precision=self._precision,
+            precision=self.precision,
             progress=progress,
+            refuses_overflow=True,
         )
         for layer in own_way.dense:
             vectors = layer.apply(vectors)

@@ -13,6 +13,9 @@ from pipeline.counting.stored_counts import TOKENS, WORDS, part_of
 from pipeline.errors import InputError
 from pipeline.location import Location, without_credentials
 
+# How much counts decide beside ranks, where nothing else is asked for.
+COUNTS_SHARE = 0.5
+
 
 def sif_weights_by_rank(tokens: int, *, coefficient: float) -> np.ndarray:
     """Return smooth-inverse-frequency weights with frequencies guessed from Zipf's law.
@@ -42,7 +45,9 @@ def sif_weights_by_rank(tokens: int, *, coefficient: float) -> np.ndarray:
     return _sif(_inverse_rank(tokens), coefficient)
 
 
-def sif_weights_by_count(counts: np.ndarray, *, coefficient: float, share: float = 0.5) -> np.ndarray:
+def sif_weights_by_count(
+    counts: np.ndarray, *, coefficient: float, share: float = COUNTS_SHARE
+) -> np.ndarray:
     """Return smooth-inverse-frequency weights with measured frequencies.
 
     Parameters

@@ -59,9 +59,9 @@ class Gate:
         found = measure_fidelity(vectors, teach(self.texts))
         return {
             "sample_texts": found.rows,
-            SAMPLE_FIDELITY: round(found.correlation, 4),
-            "sample_fidelity_of_ranks": round(found.rank_correlation, 4),
-            "sample_neighbours_kept": round(found.neighbours, 4),
+            SAMPLE_FIDELITY: found.correlation,
+            "sample_fidelity_of_ranks": found.rank_correlation,
+            "sample_neighbours_kept": found.neighbours,
         }
 
     def decide(self, quality: dict[str, Any]) -> None:

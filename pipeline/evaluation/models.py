@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.encoding.encoder import Encoder, warm_up
+from pipeline.errors import OutputError
 from pipeline.model.table import StaticTable
 
 
@@ -113,6 +114,11 @@ class VectorCache:
     folder : Path
         Made where it is not there.
 
+    Raises
+    ------
+    OutputError
+        If it can't be made.
+
     Notes
     -----
     One ``.npy`` file for each model and list of texts, named by a hash of both; the texts themselves are
@@ -121,6 +127,14 @@ class VectorCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cache {str(folder)!r} can't be made",
+                got=str(error.strerror),
+                remedy="choose another --cache",
+            ) from None
 
     def encode(self, model: EmbeddingModel, texts: Sequence[str]) -> np.ndarray:
         """Turn texts into vectors, or find those of an earlier run.
@@ -139,7 +153,6 @@ class VectorCache:
         if kept is not None and kept.shape == (len(texts), model.dimensions) and kept.dtype == np.float32:
             return kept
         vectors = np.asarray(model.encode(texts), dtype=np.float32)
-        self._folder.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f".{uuid.uuid4().hex}.npy")
         np.save(beside, vectors, allow_pickle=False)
         beside.replace(file)

@@ -69,15 +69,27 @@ def read_columns(file: Location, kinds: dict[str, Kind]) -> dict[str, list[Any]]
         )
     try:
         table = pq.read_table(file.path, columns=list(kinds), filesystem=file.filesystem)
-        columns = {name: pc.cast(table[name], _TYPES[kind]) for name, kind in kinds.items()}
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(file, error) from None
-    for name, column in columns.items():
-        if column.null_count:
-            raise InputError(f"task file {file.path!r}: column {name!r}", got="nulls", expected="none")
     if table.num_rows == 0:
         raise InputError(f"task file {file.path!r} holds no row", expected="at least one")
-    return {name: column.to_pylist() for name, column in columns.items()}
+    return {name: _read_column(file, name, table[name], kind) for name, kind in kinds.items()}
+
+
+def _read_column(file: Location, name: str, column: pa.ChunkedArray, kind: Kind) -> list[Any]:
+    where = f"task file {file.path!r}: column {name!r}"
+    try:
+        cast = pc.cast(column, _TYPES[kind])
+    except pa.ArrowException:  # its message would show a value
+        raise InputError(where, got=str(column.type), expected=str(_TYPES[kind])) from None
+    if cast.null_count or (kind == "texts" and pc.list_flatten(cast).null_count):
+        raise InputError(where, got="nulls", expected="none")
+    if kind == "texts" and pc.min(pc.list_value_length(cast)).as_py() == 0:
+        raise InputError(where, got="an empty list", expected="at least one text in each")
+    if kind == "number" and not pc.all(pc.is_finite(cast)).as_py():
+        raise InputError(where, got="NaN or infinity", expected="finite numbers")
+    values: list[Any] = cast.to_pylist()
+    return values
 
 
 def _unreadable(file: Location, error: Exception) -> InputError:

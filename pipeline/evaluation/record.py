@@ -17,6 +17,7 @@ from pipeline import __version__
 from pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
 from pipeline.evaluation.models import EmbeddingModel
 from pipeline.evaluation.running import Result, Speed
+from pipeline.evaluation.scores import one_thread
 from pipeline.evaluation.tasks import GROUPS, Task
 
 FORMAT = 1
@@ -137,11 +138,12 @@ def describe_fidelity(
     """
     found = []
     for place, (model, own) in enumerate(zip(models, vectors, strict=True)):
-        entry: dict[str, Any] = {"name": model.name, **asdict(measure_fidelity(own, truth))}
-        if place:
-            entry["difference"] = asdict(
-                compare_fidelity(own, vectors[0], truth, resamples=_RESAMPLES, seed=0)
-            )
+        with one_thread():
+            entry: dict[str, Any] = {"name": model.name, **asdict(measure_fidelity(own, truth))}
+            if place:
+                entry["difference"] = asdict(
+                    compare_fidelity(own, vectors[0], truth, resamples=_RESAMPLES, seed=0)
+                )
         found.append(entry)
     record: dict[str, Any] = rounded(
         {

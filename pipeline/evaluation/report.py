@@ -185,11 +185,12 @@ def _name(task: dict[str, Any]) -> str:
 def _ablations(record: dict[str, Any], timings: dict[str, Any]) -> list[str]:
     ablations = record["ablations"]
     models = ablations["models"]
+    width = models[0]["dimensions"]
     shown = [
         heading("What each step of the recipe is worth"),
         paragraph(
             f"Tables distilled from {ablations['teacher']}: the whole recipe (the teacher's output for each "
-            "token, PCA to 256 dimensions, SIF weights by rank), and the recipe without a step; the "
+            f"token, PCA to {width} dimensions, SIF weights by rank), and the recipe without a step; the "
             "difference is that of the mean."
         ),
     ]

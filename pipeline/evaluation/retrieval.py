@@ -34,7 +34,7 @@ def evaluate_retrieval(folder: Location, encode: Encode) -> Scores:
     Raises
     ------
     InputError
-        If no query has such a judgement.
+        If no query has such a judgement, or an id repeats.
 
     Notes
     -----
@@ -46,6 +46,11 @@ def evaluate_retrieval(folder: Location, encode: Encode) -> Scores:
     qrels = read_columns(
         folder / "qrels.parquet", {"query_id": "text", "corpus_id": "text", "score": "number"}
     )
+    for name, ids in (("corpus", corpus["id"]), ("queries", queries["id"])):
+        if len(set(ids)) < len(ids):
+            raise InputError(
+                f"task {folder.path!r}", got=f"ids of {name} that repeat", expected="one row an id"
+            )
     judged = _judgements(qrels["query_id"], qrels["corpus_id"], qrels["score"])
     asked = [row for row, query in enumerate(queries["id"]) if query in judged]
     if not asked:

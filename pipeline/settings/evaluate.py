@@ -33,7 +33,7 @@ class EvaluateSettings(Settings):
     sample_rows: int = Field(
         default=2000,
         ge=20,
-        le=5000,
+        le=3000,
         description="distinct texts of the sample to compare, the same each time",
     )
     ablations: str | None = Field(
@@ -66,6 +66,10 @@ class EvaluateSettings(Settings):
             raise ValueError("nothing to evaluate on: give data, or a sample with its teacher")
         if (self.sample is None) != (self.teacher is None):
             raise ValueError("sample and teacher go together")
+        if self.sample is not None and not self.model:
+            raise ValueError("a sample needs a model to compare with the teacher")
+        if self.ablations is not None and self.data is None:
+            raise ValueError("ablations need data")
         if self.only and self.data is None:
             raise ValueError("only needs data")
         if self.plain_teacher is not None and self.ablations is None:

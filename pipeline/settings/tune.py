@@ -41,7 +41,7 @@ class TuneSettings(Settings):
     )
     format: InputFormat = "parquet"
     option: ReaderOptions = Field(default_factory=dict)
-    rows: int = Field(default=100_000, ge=10, le=LARGEST, description="distinct texts to learn from")
+    rows: int = Field(default=100_000, ge=15, le=LARGEST, description="distinct texts to learn from")
     stratify: str | None = Field(
         default=None,
         description="column of which every value gives equally many texts, or all that it has; by default "
@@ -138,6 +138,10 @@ class TuneSettings(Settings):
     def _fit_together(self) -> TuneSettings:
         if self.model is not None and self.vocabulary is not None:
             raise ValueError("a model to begin with has its vocabulary already")
+        if self.model is not None and self.counts is not None:
+            raise ValueError(
+                "counts weigh the teacher's tokens; a model to begin with has its weights already"
+            )
         return self
 
     @field_validator("token_remove_pattern")

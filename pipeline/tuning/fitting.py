@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -11,10 +12,14 @@ import pyarrow as pa
 
 from pipeline import __version__
 from pipeline.distillation.recipe import see_vocabulary
-from pipeline.distillation.weighting import read_counts, sif_weights_by_count
+from pipeline.distillation.reduction import check_dimensions
+from pipeline.distillation.weighting import COUNTS_SHARE, read_counts, sif_weights_by_count
+from pipeline.distillation.words import read_words
+from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.pooling import pool_mean
 from pipeline.encoding.tokenization import TokenIds, make_tokenizer
 from pipeline.errors import InputError
+from pipeline.evaluation.fidelity import Fidelity, measure_fidelity
 from pipeline.location import without_credentials
 from pipeline.model.artifact import load
 from pipeline.model.stored_rows import store_rows
@@ -148,13 +153,66 @@ def tune(settings: TuneSettings, taught: TaughtTexts, *, progress: bool = True) 
         rows[start.unknown] = 0
     stored = store_rows(rotate_rows(rows), settings.dtype)
     table = StaticTable(
-        stored.embeddings, start.tokenizer_json, weights=stored.weights, mapping=stored.mapping
+        stored.embeddings,
+        start.tokenizer_json,
+        weights=stored.weights,
+        mapping=stored.mapping,
+        pools_unknown=start.table is not None and start.table.pools_unknown,
     )
+    # The table that is published, rounded as it is stored.
+    vectors = Encoder.from_table(table).encode(pa.array(taught.texts[:held_out], pa.large_string())).vectors
+    fidelity = measure_fidelity(vectors, taught.vectors[:held_out])
     return Tuned(
         table,
         _describe(settings, taught, start, held_out, counts, trained),
-        _quality(trained, axes),
+        _quality(trained.start, fidelity, axes),
         trained,
+    )
+
+
+def check_start(settings: TuneSettings, *, width: int) -> None:
+    """Refuse, before the teacher works, what can't be begun with.
+
+    Parameters
+    ----------
+    settings : TuneSettings
+    width : int
+        The teacher's, H.
+
+    Raises
+    ------
+    InputError
+        If the vocabulary can't be read.
+    ModelError
+        If the model can't be loaded.
+    SettingsError
+        If the teacher is narrower than the dimensions asked for.
+    """
+    check_dimensions(settings.dimensions, rows=settings.rows, width=width)
+    if settings.model is not None:
+        load(settings.model)
+    if settings.vocabulary is not None:
+        read_words(settings.vocabulary, column=settings.vocabulary_column)
+
+
+def check_sample(settings: TuneSettings, texts: Sequence[str]) -> None:
+    """Refuse a sample that is too small, before the teacher works.
+
+    Parameters
+    ----------
+    settings : TuneSettings
+    texts : sequence of str
+
+    Raises
+    ------
+    InputError
+    SettingsError
+        If there are fewer texts to learn from than dimensions.
+    """
+    check_dimensions(
+        settings.dimensions,
+        rows=len(texts) - _count_held_out(settings, len(texts)),
+        width=settings.dimensions,
     )
 
 
@@ -221,7 +279,7 @@ def _first_rows(
         raise AssertionError("a start is a table or a teacher's tokens")
     targets = axes.project(_own_length(start.tokens_seen, normalizes=taught.normalizes))
     used = counts if settings.counts is None else read_counts(settings.counts, start.names)
-    weights = sif_weights_by_count(used, coefficient=settings.sif_coefficient)
+    weights = sif_weights_by_count(used, coefficient=settings.sif_coefficient, share=COUNTS_SHARE)
     # About their own mean, since tokens alone lie together, away from texts.
     rows = ((targets - targets.mean(axis=0)) * weights[:, None]).astype(np.float32)
     if start.unknown is not None:
@@ -237,15 +295,14 @@ def _own_length(rows: np.ndarray, *, normalizes: bool) -> np.ndarray:
     return scaled
 
 
-def _quality(trained: Trained, axes: Axes) -> dict[str, Any]:
-    best = trained.epochs[trained.best - 1].fidelity if trained.best else trained.start
+def _quality(start: Fidelity, end: Fidelity, axes: Axes) -> dict[str, Any]:
     return {
         "explained_variance": axes.explained_variance,
-        "held_out_texts": best.rows,
-        "fidelity_before_tuning": round(trained.start.correlation, 4),
-        "fidelity": round(best.correlation, 4),
-        "fidelity_of_ranks": round(best.rank_correlation, 4),
-        "neighbours_kept": round(best.neighbours, 4),
+        "held_out_texts": end.rows,
+        "fidelity_before_tuning": start.correlation,
+        "fidelity": end.correlation,
+        "fidelity_of_ranks": end.rank_correlation,
+        "neighbours_kept": end.neighbours,
     }
 
 
@@ -267,7 +324,11 @@ def _describe(
             "tokens_seen": int(np.count_nonzero(counts)),
             "begun_with": "the teacher's tokens" if settings.model is None else recorded["model"],
             **({} if settings.counts is None else {"counts": without_credentials(settings.counts)}),
-            **({} if settings.model is not None else {"sif_coefficient": settings.sif_coefficient}),
+            **(
+                {}
+                if settings.model is not None
+                else {"sif_coefficient": settings.sif_coefficient, "counts_share": COUNTS_SHARE}
+            ),
             "pca_dimensions": settings.dimensions,
             "epochs": trained.best,
             **{key: recorded[key] for key in ("learning_rate", "texts_per_step", "relation")},

@@ -131,6 +131,12 @@ def _parquet_bytes(table: pa.Table) -> bytes:
 def _read(file: Location) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(file.read_bytes()))
+    except FileNotFoundError:
+        raise InputError(
+            f"piece {file.path} is not there",
+            expected="a place that driver and executors reach by the same path",
+            remedy="give --vectors such a place",
+        ) from None
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"piece {file.path} can't be read",

@@ -19,8 +19,8 @@ def share_equally(available: Mapping[str, int], rows: int) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Adds up to `rows`, or to all that are available. What doesn't divide goes to strata in the order of
-        their names.
+        Adds up to `rows`, or to all that are available. What doesn't divide goes to the smaller strata, and
+        of equal ones to the first by name.
 
     Examples
     --------

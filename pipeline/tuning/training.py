@@ -253,7 +253,8 @@ class _Texts:
 def _loss(weight: torch.Tensor, batch: _Batch, relation: float) -> torch.Tensor:
     means = normalize(embedding_bag(batch.ids, weight, batch.offsets, mode="mean"))
     loss = 1 - (means * normalize(batch.targets)).sum(dim=1).mean()
-    if relation and batch.teacher is not None:
+    # Two texts are one pair, which correlates with nothing.
+    if relation and batch.teacher is not None and len(batch.teacher) > 2:
         texts = means[: len(batch.teacher)]
         loss = loss + relation * (1 - _correlate(_pairs(texts), _pairs(normalize(batch.teacher))))
     return loss
@@ -270,7 +271,7 @@ def _pairs(vectors: torch.Tensor) -> torch.Tensor:
 
 def _correlate(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     product: torch.Tensor = (one * other).sum()
-    return product / (one.square().sum() * other.square().sum()).sqrt().clamp(min=1e-12)
+    return product / (one.square().sum() * other.square().sum()).clamp(min=1e-24).sqrt()
 
 
 def _measure(rows: np.ndarray, held_out: Lesson) -> Fidelity:
