@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## distil, embed and search real text in ./demo
 	$(BIN)/lakevec demo
 
 # Test processes share the cores: torch's threads, which wait for each other in a loop, would take them.
-test: $(VENV)/.dev $(VENV)/spark-classes.jsa ## all tests
+test: $(VENV)/.dev $(VENV)/.classes ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev ## style, lint and types, as CI does
@@ -49,8 +49,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv --without-pip $(VENV)
 
 # Spark's classes as the tests' many short runs load them.
-$(VENV)/spark-classes.jsa: $(VENV)/.dev
+$(VENV)/.classes: $(VENV)/.dev
 	$(BIN)/python -m tests.short_java
+	@touch $@
 
 $(VENV)/.demo: $(SETUP) | $(BIN)/python
 	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[demo]'

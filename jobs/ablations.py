@@ -81,8 +81,9 @@ def distil_ablations(
 def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -> StaticModel:
     with needs_extra("distill", "distilling"):
         from pipeline.distillation import recipe
+        from pipeline.distillation.forward import settle_precision
         from pipeline.distillation.teacher import load_teacher
-    loaded = load_teacher(teacher, device="cpu")
+    loaded = load_teacher(teacher, device=device)
     changes = dict(ablation.changes)
     if loaded.model.config.hidden_size < _DIMENSIONS:
         changes.setdefault("dimensions", "auto")
@@ -90,7 +91,8 @@ def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -
     settings = DistillSettings.model_validate(values)
     folder = None
     if cache is not None:
-        asked = json.dumps(settings.model_dump(exclude={"teacher"}), sort_keys=True)
+        precision = settle_precision(loaded.model, settings.precision)
+        asked = json.dumps(settings.model_dump(exclude={"teacher", "device"}), sort_keys=True) + precision
         known = _name_teacher(Path(teacher).expanduser(), loaded.revision)
         key = hashlib.sha256(f"{known} {asked} {__version__}".encode()).hexdigest()
         folder = cache / f"table-{key[:32]}"
@@ -105,7 +107,7 @@ def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -
 def _name_teacher(folder: Path, revision: str) -> str:
     """Name a teacher by its weights, its Dense layers' too, and its configuration."""
     digest = hashlib.sha256(revision.encode())
-    kinds = ("*.json", "*.txt", "*/*.safetensors") if folder.is_dir() else ()
+    kinds = ("*.json", "*.txt", "*.model", "*/*.safetensors") if folder.is_dir() else ()
     for file in sorted(file for kind in kinds for file in folder.rglob(kind)):
         digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size} ".encode())
         with file.open("rb") as stream:

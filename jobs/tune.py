@@ -114,7 +114,7 @@ def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts,
         with translated():
             with show_progress(spark, "sample"):
                 texts = sample_lake(spark, settings)
-            print(f"sample: {len(texts):,} texts", flush=True)
+            print(f"sample: {len(texts):,} texts; the teacher works in {encoder.precision}", flush=True)
             fitting.check_sample(settings, texts)
             started = time.monotonic()
             vectors = teach(spark, settings, texts, encoder)

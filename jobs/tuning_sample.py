@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from pipeline.settings import TuneSettings
 from pipeline.tuning.sample import share_equally, share_in_proportion
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 # Of a stratum's rows so many times its share are looked at first; what repeats is dropped from them.
 _MARGIN_FACTOR, _MARGIN_ROWS = 2, 200
@@ -45,33 +44,33 @@ def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
     A text's place is decided by xxHash64 of the text and the seed, so files, partitions and their order don't
     matter. Strata are doublings of length, each with its share of the lake's rows, or the values of a column,
     each with the same share. Of a stratum whose rows repeat so often that the first look finds too few texts,
-    all rows are looked at, in a second pass.
+    all rows are looked at, in a second pass; what it lacks even so, the others give in a third.
     """
     texts = _read_texts(spark, settings)
     available = _count_strata(texts, settings)
     share = share_in_proportion if settings.stratify is None else share_equally
-    shares = {stratum: number for stratum, number in share(available, settings.rows).items() if number}
+    shares = share(available, settings.rows)
     bounds = {stratum: _bound(number, available[stratum]) for stratum, number in shares.items()}
     chosen = _choose(texts, shares, bounds)
-    found = Counter(row.stratum for row in chosen)
-    short = {
-        stratum: number
-        for stratum, number in shares.items()
-        if bounds[stratum] < _HASHES and found[stratum] < number
-    }
-    if short:
-        chosen = [row for row in chosen if row.stratum not in short]
-        chosen += _choose(texts, short, dict.fromkeys(short, _HASHES))
+    short = [name for name in shares if len(chosen[name]) < shares[name] and bounds[name] < _HASHES]
+    chosen |= _choose(texts, {name: shares[name] for name in short}, dict.fromkeys(short, _HASHES))
+    lacking = [name for name in shares if len(chosen[name]) < shares[name]]
+    left = settings.rows - sum(len(chosen[name]) for name in lacking)
+    others = {name: rows for name, rows in available.items() if name not in lacking}
+    more = {name: number for name, number in share(others, left).items() if number > shares[name]}
+    chosen |= _choose(texts, more, {name: _bound(number, available[name]) for name, number in more.items()})
     # A text with several labels may have been chosen for each.
-    return [text for _, text in sorted({(row.place, row.text) for row in chosen})]
+    return [text for _, text in sorted(set().union(*chosen.values()))]
 
 
 def _count_strata(texts: DataFrame, settings: TuneSettings) -> dict[str, int]:
     """Return how many rows each stratum has."""
-    counted = texts.groupBy("stratum").agg(f.count("*").alias("texts")).limit(settings.rows + 1).collect()
+    strata = texts.groupBy("stratum").agg(f.count("*").alias("texts"))
+    # Of a column with as many values as rows, no more than tell that it is one.
+    counted = (strata.limit(settings.rows + 1) if settings.stratify else strata).collect()
     if not counted:
         raise InputError("the input holds no text to tune on", expected="texts that are not empty")
-    if len(counted) > settings.rows:
+    if settings.stratify and len(counted) > settings.rows:
         raise InputError(
             f"column {settings.stratify!r} can't stratify {settings.rows:,} texts",
             got="more values than texts",
@@ -106,14 +105,21 @@ def _read_texts(spark: SparkSession, settings: TuneSettings) -> DataFrame:
     return texts.select(stratum.alias("stratum"), place.alias("place"), "text")
 
 
-def _choose(texts: DataFrame, shares: dict[str, int], bounds: dict[str, int]) -> list[Row]:
+def _choose(
+    texts: DataFrame, shares: dict[str, int], bounds: dict[str, int]
+) -> dict[str, list[tuple[int, str]]]:
     """Take each stratum's first distinct texts among those whose hash is below its bound."""
     from pyspark.sql import Window
 
-    limits = [(stratum, share, bounds[stratum]) for stratum, share in shares.items()]
+    chosen: dict[str, list[tuple[int, str]]] = {stratum: [] for stratum in shares}
+    limits = [(stratum, share, bounds[stratum]) for stratum, share in shares.items() if share]
+    if not limits:
+        return chosen
     wanted = f.broadcast(texts.sparkSession.createDataFrame(limits, "stratum string, share long, bound long"))
     place = f.pmod("place", f.lit(_HASHES))
     near = texts.join(wanted, "stratum").where(place < f.col("bound")).drop("bound")
     within = Window.partitionBy("stratum").orderBy(place, "place", "text")
     numbered = near.distinct().withColumn("number", f.row_number().over(within))
-    return numbered.where("number <= share").select("stratum", "place", "text").collect()
+    for row in numbered.where("number <= share").select("stratum", "place", "text").collect():
+        chosen[row.stratum].append((row.place, row.text))
+    return chosen

@@ -213,6 +213,7 @@ def test_dimensions_may_be_a_number_a_share_or_a_word(word: str, value: object) 
         ({"mode": "word"}, "mode word needs a vocabulary"),
         ({"mode": "input", "vocabulary": "w.txt"}, "mode input takes no vocabulary"),
         ({"counts": "c.parquet", "weighting": "zipf"}, "counts belong to weighting sif"),
+        ({"counts_share": 0.3}, "counts_share needs counts"),
     ],
 )
 def test_distill_settings_that_do_not_fit_are_refused(values: dict[str, object], message: str) -> None:

@@ -99,8 +99,8 @@ def encode_sequences(
     if refuses_overflow and (bad := int((~np.isfinite(outputs)).any(axis=1).sum())):
         raise TeacherError(
             f"the teacher gives NaN or infinity for {bad:,} texts",
-            expected="finite vectors",
-            remedy="try --precision float32",
+            expected="finite vectors in float32",
+            remedy="use another teacher",
         )
     finite: np.ndarray = np.nan_to_num(outputs, copy=False, posinf=0.0, neginf=0.0)
     return finite

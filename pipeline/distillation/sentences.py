@@ -84,7 +84,7 @@ class SentenceEncoder:
         """``sha256:`` and 64 digits over all that decides about a vector, arithmetic included."""
         own_way = self._teacher.own_way
         dense = [part for layer in own_way.dense for part in (layer.weight, layer.bias) if part is not None]
-        config = self._teacher.model.config.to_dict()
+        config = self._teacher.model.config.to_diff_dict()
         digest = hashlib.sha256(
             repr(
                 [

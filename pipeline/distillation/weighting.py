@@ -12,9 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.counting.stored_counts import TOKENS, WORDS, part_of
 from pipeline.errors import InputError
 from pipeline.location import Location, without_credentials
-
-# How much counts decide beside ranks, where nothing else is asked for.
-COUNTS_SHARE = 0.5
+from pipeline.settings.distill import COUNTS_SHARE
 
 
 def sif_weights_by_rank(tokens: int, *, coefficient: float) -> np.ndarray:

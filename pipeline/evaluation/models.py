@@ -66,8 +66,9 @@ class StaticModel:
         self._encoder = Encoder.from_table(table)
 
     def prepare(self) -> None:
-        """Compile what the texts may need."""
+        """Compile what the texts may need, and forget those that were seen."""
         warm_up(self._table)
+        self._encoder = Encoder.from_table(self._table)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Turn texts into vectors.

@@ -19,6 +19,8 @@ def _as_number(value: object) -> object:
     return value
 
 
+# How much counts decide beside ranks, where nothing else is asked for.
+COUNTS_SHARE = 0.5
 Dimensions = Annotated[
     Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | Literal["auto", "none"],
     BeforeValidator(_as_number),
@@ -103,11 +105,12 @@ class DistillSettings(Settings):
     )
     counts: str | None = Field(
         default=None,
-        description="what lakevec count wrote, or Parquet of columns token and count: p of the SIF weight",
+        description="what lakevec count wrote, or Parquet of columns token and count, for p of the SIF "
+        "weight",
     )
     counts_share: float = Field(
-        default=0.5,
-        ge=0,
+        default=COUNTS_SHARE,
+        gt=0,
         le=1,
         description="how much counts decide about p beside the token's rank; 1 is the counts alone",
     )
@@ -155,6 +158,8 @@ class DistillSettings(Settings):
             raise ValueError(f"mode {self.mode} takes no vocabulary")
         if self.counts is not None and self.weighting != "sif":
             raise ValueError("counts belong to weighting sif")
+        if self.counts is None and self.counts_share != COUNTS_SHARE:
+            raise ValueError("counts_share needs counts")
         if self.min_fidelity is not None and self.sample is None:
             raise ValueError("min_fidelity needs a sample")
         return self

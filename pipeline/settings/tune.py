@@ -94,7 +94,7 @@ class TuneSettings(Settings):
     learning_rate: float = Field(
         default=0.001, gt=0, le=1, description="of Adam's first step; it falls linearly to 0"
     )
-    texts_per_step: int = Field(default=1024, ge=2, le=LARGEST, description="texts per step of training")
+    texts_per_step: int = Field(default=1024, ge=3, le=LARGEST, description="texts per step of training")
     relation: float = Field(
         default=1.0,
         ge=0,

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipeline import __version__
 from pipeline.distillation.recipe import see_vocabulary
 from pipeline.distillation.reduction import check_dimensions
-from pipeline.distillation.weighting import COUNTS_SHARE, read_counts, sif_weights_by_count
+from pipeline.distillation.weighting import read_counts, sif_weights_by_count
 from pipeline.distillation.words import read_words
 from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.pooling import pool_mean
@@ -25,6 +25,7 @@ from pipeline.model.artifact import load
 from pipeline.model.stored_rows import store_rows
 from pipeline.model.table import StaticTable, find_unknown_token_id
 from pipeline.settings import DistillSettings, TuneSettings
+from pipeline.settings.distill import COUNTS_SHARE
 from pipeline.tuning.axes import Axes, find_axes, map_rows, rotate_rows
 from pipeline.tuning.sample import hash_texts
 from pipeline.tuning.training import Lesson, Method, Trained, train

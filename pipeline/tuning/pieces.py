@@ -132,7 +132,7 @@ def _read(file: Location) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(file.read_bytes()))
     except FileNotFoundError:
-        raise InputError(
+        raise DataError(
             f"piece {file.path} is not there",
             expected="a place that driver and executors reach by the same path",
             remedy="give --vectors such a place",
