@@ -59,8 +59,9 @@ def render_report(record: dict[str, Any], timings: dict[str, Any]) -> str:
 
 
 def _tell_what(record: dict[str, Any]) -> str:
+    models = len(record["models"]) + len((record["ablations"] or {"models": []})["models"])
     parts = [
-        f"{_count(len(record['models']), 'model')}, {_count(len(record['tasks']), 'task')}.",
+        f"{_count(models, 'model')}, {_count(len(record['tasks']), 'task')}.",
         "Scores are times 100, and higher is better. A star marks the best of a row or column.",
     ]
     if record["tasks"]:

@@ -26,7 +26,7 @@ def draw_training(trained: Trained) -> bytes:
     left, right = figure.subplots(1, 2)
     numbers = range(1, len(trained.epochs) + 1)
     left.plot(numbers, [epoch.loss for epoch in trained.epochs], marker="o")
-    left.set(title="loss on the texts and tokens learned from", xlabel="epoch")
+    left.set(title="loss of training, tokens included", xlabel="epoch")
     right.plot(
         [0, *numbers],
         [trained.start.correlation, *(e.fidelity.correlation for e in trained.epochs)],
