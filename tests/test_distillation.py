@@ -41,7 +41,7 @@ def small_teacher(minilm_folder: Path, tmp_path: Path) -> Path:
 
 def test_weights_by_rank_are_the_formula() -> None:
     """Three tokens: 1/rank = 1/2, 1/3, 1/4, which add up to 13/12."""
-    weights = weighting.sif_weights_by_rank(3, coefficient=0.1)
+    weights = weighting.sif_weights(weighting.frequencies_by_rank(3), coefficient=0.1)
     shares = [6 / 13, 4 / 13, 3 / 13]
     np.testing.assert_allclose(weights, [0.1 / (0.1 + share) for share in shares])
 
@@ -243,6 +243,7 @@ def test_counted_weights_are_those_of_the_formula(minilm_folder: Path, tmp_path:
     """Rows of one token add up, tokens of others are left out, what was never seen has weight 1."""
     counts = write_counts(tmp_path / "counts.parquet", ["1", "2", "1", "nobody's"], [60, 30, 10, 7])
     plain = {"teacher": str(minilm_folder), "output": "unused", "dimensions": 8}
+    plain |= {"axes": "tokens", "whitening": 0}
     plain["token_remove_pattern"] = r"(?!\[PAD|\[UNK)\D"
     bare, weighed, alone = (
         distill(DistillSettings.model_validate({**plain, **more}), progress=False)
@@ -252,14 +253,14 @@ def test_counted_weights_are_those_of_the_formula(minilm_folder: Path, tmp_path:
     first, second = (70 / (ids["1"] + 2)) ** 0.5, (30 / (ids["2"] + 2)) ** 0.5
     mixed = first / (first + second)
     for distilled, share_of_first in ((weighed, mixed), (alone, 0.7)):
-        expected = {"1": 0.0003 / (0.0003 + share_of_first), "2": 0.0003 / (1.0003 - share_of_first), "3": 1}
+        expected = {"1": 0.0005 / (0.0005 + share_of_first), "2": 0.0005 / (1.0005 - share_of_first), "3": 1}
         for token, weight in expected.items():
             factors = distilled.table.embeddings[ids[token]] / bare.table.embeddings[ids[token]]
             np.testing.assert_allclose(factors, weight, rtol=1e-4)
     recipe = weighed.provenance["recipe"]
     assert (recipe["weighting"], recipe["sif_coefficient"], recipe["counts_share"]) == (
         "sif by counts",
-        0.0003,
+        0.0005,
         0.5,
     )
 

@@ -16,9 +16,11 @@ from pipeline.distillation.reduction import check_dimensions, reduce_rows
 from pipeline.distillation.teacher import Teacher, load_teacher
 from pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
 from pipeline.distillation.weighting import (
+    frequencies_by_count,
+    frequencies_by_rank,
     read_counts,
-    sif_weights_by_count,
-    sif_weights_by_rank,
+    shares_in_texts,
+    sif_weights,
     zipf_weights,
 )
 from pipeline.distillation.words import Words, read_words
@@ -28,7 +30,8 @@ from pipeline.model.table import StaticTable, find_unknown_token_id
 from pipeline.settings import DistillSettings
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn", "skeletoken", "numpy")
-_COEFFICIENT_BY_RANK, _COEFFICIENT_BY_COUNT = 1e-4, 3e-4
+_COEFFICIENT_BY_RANK, _COEFFICIENT_BY_COUNT = 1e-4, 5e-4
+_WHITENING_BY_COUNT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,8 @@ class Choices:
     prompt: str
     dense: tuple[DenseLayer, ...]
     coefficient: float | None
+    axes: str
+    whitening: float
 
     @classmethod
     def settle(cls, settings: DistillSettings, teacher: Teacher) -> Choices:
@@ -84,7 +89,12 @@ class Choices:
         if settings.weighting == "sif":
             usual = _COEFFICIENT_BY_COUNT if settings.counts else _COEFFICIENT_BY_RANK
             coefficient = settings.sif_coefficient or usual
-        return cls(mode, pooling, reason, prompt, dense, coefficient)
+        is_counted = settings.counts is not None and settings.dimensions != "none"
+        axes = settings.axes or ("texts" if is_counted else "tokens")
+        whitening = settings.whitening
+        if whitening is None:
+            whitening = _WHITENING_BY_COUNT if is_counted else 0.0
+        return cls(mode, pooling, reason, prompt, dense, coefficient, axes, whitening)
 
 
 def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
@@ -111,20 +121,25 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
 
     Notes
     -----
-    Row i is ``w_i * PCA(what is kept of the teacher's output for token_i among its special tokens)``. The
+    Row i is ``w_i * PCA(what is kept of the teacher's output for token_i among its special tokens)``; with
+    counts the axes are those of tokens as texts hold them, and half whitened. The
     unknown token's row is zero, so that libraries which average it in agree with those which leave it out.
     """
     seen = see_vocabulary(settings, progress=progress)
     teacher, choices, vocabulary, rows = seen.teacher, seen.choices, seen.vocabulary, seen.rows
     weights = seen.weights
+    unknown = find_unknown_token_id(vocabulary.tokenizer)
+    if unknown is not None:
+        weights[unknown] = 0
+    shares = None
+    if choices.axes == "texts":
+        shares = shares_in_texts(seen.frequencies, weights)
     # model2vec, too, finds what tokens share before it reduces.
     mapping = None
     if settings.vocabulary_clusters is not None:
         rows, mapping = cluster_rows(rows, settings.vocabulary_clusters)
-    reduced = reduce_rows(rows, dimensions=settings.dimensions)
-    unknown = find_unknown_token_id(vocabulary.tokenizer)
-    if unknown is not None:
-        weights[unknown] = 0
+        shares = None if shares is None else np.bincount(mapping, shares, minlength=len(rows))
+    reduced = reduce_rows(rows, dimensions=settings.dimensions, shares=shares, whitening=choices.whitening)
     has_one_scale = settings.int8_scale == "table"
     if mapping is None:
         stored = store_rows(reduced.rows * weights[:, None], settings.dtype, has_one_scale=has_one_scale)
@@ -153,6 +168,8 @@ class SeenVocabulary:
     teacher : Teacher
     choices : Choices
     vocabulary : Vocabulary
+    frequencies : float64 ndarray of shape (V,)
+        By counts, where the settings have some, or by rank.
     weights : float64 ndarray of shape (V,)
         As the settings weigh tokens.
     rows : float32 ndarray of shape (V, H)
@@ -162,6 +179,7 @@ class SeenVocabulary:
     teacher: Teacher
     choices: Choices
     vocabulary: Vocabulary
+    frequencies: np.ndarray
     weights: np.ndarray
     rows: np.ndarray
 
@@ -189,10 +207,11 @@ def see_vocabulary(settings: DistillSettings, *, progress: bool = True) -> SeenV
     teacher = load_teacher(settings.teacher, revision=settings.revision, device=settings.device)
     choices = Choices.settle(settings, teacher)
     vocabulary = _build_vocabulary(settings, choices, teacher, words)
-    weights = _weigh(settings, choices, vocabulary.tokens)
+    frequencies = _find_frequencies(settings, vocabulary.tokens)
+    weights = _weigh(settings, choices, frequencies)
     _check_sizes(settings, choices, teacher, len(vocabulary.tokens))
     rows = _see_tokens(settings, choices, teacher, vocabulary, progress=progress)
-    return SeenVocabulary(teacher, choices, vocabulary, weights, rows)
+    return SeenVocabulary(teacher, choices, vocabulary, frequencies, weights, rows)
 
 
 def _build_vocabulary(
@@ -256,18 +275,20 @@ def _make_sequences(choices: Choices, teacher: Teacher, vocabulary: Vocabulary, 
     return Sequences(ids, own, [(first, len(sequence)) for sequence in ids], vocabulary.pad_token_id)
 
 
-def _weigh(settings: DistillSettings, choices: Choices, tokens: list[str]) -> np.ndarray:
+def _find_frequencies(settings: DistillSettings, tokens: list[str]) -> np.ndarray:
+    if settings.counts is None:
+        return frequencies_by_rank(len(tokens))
+    return frequencies_by_count(read_counts(settings.counts, tokens), share=settings.counts_share)
+
+
+def _weigh(settings: DistillSettings, choices: Choices, frequencies: np.ndarray) -> np.ndarray:
     if settings.weighting == "none":
-        return np.ones(len(tokens))
+        return np.ones(len(frequencies))
     if settings.weighting == "zipf":
-        return zipf_weights(len(tokens))
+        return zipf_weights(len(frequencies))
     if choices.coefficient is None:
         raise AssertionError("settled above")
-    if settings.counts is None:
-        return sif_weights_by_rank(len(tokens), coefficient=choices.coefficient)
-    return sif_weights_by_count(
-        read_counts(settings.counts, tokens), coefficient=choices.coefficient, share=settings.counts_share
-    )
+    return sif_weights(frequencies, coefficient=choices.coefficient)
 
 
 def _make_table(settings: DistillSettings, vocabulary: Vocabulary, stored: StoredRows) -> StaticTable:
@@ -292,6 +313,8 @@ def _describe(settings: DistillSettings, choices: Choices) -> dict[str, Any]:
         "sif_coefficient": choices.coefficient,
         "counts": settings.to_record()["counts"],
         "counts_share": settings.counts_share if settings.counts else None,
+        "pca_axes": choices.axes if choices.axes != "tokens" else None,
+        "whitening": choices.whitening or None,
         "int8_scale": settings.int8_scale if settings.dtype == "int8" else None,
         "vocabulary_clusters": settings.vocabulary_clusters,
         "precision": settings.precision if settings.precision != "auto" else None,

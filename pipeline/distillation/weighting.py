@@ -14,48 +14,73 @@ from pipeline.errors import InputError
 from pipeline.location import Location, without_credentials
 from pipeline.settings.distill import COUNTS_SHARE
 
+# Part of the shares that every token has alike; docs/decisions.md has figures.
+_SPREAD = 0.1
 
-def sif_weights_by_rank(tokens: int, *, coefficient: float) -> np.ndarray:
-    """Return smooth-inverse-frequency weights with frequencies guessed from Zipf's law.
+
+def frequencies_by_rank(tokens: int) -> np.ndarray:
+    """Guess token frequencies from Zipf's law.
 
     Parameters
     ----------
     tokens : int
         Number of tokens V; a vocabulary is ordered by frequency, so a token's id is its rank.
-    coefficient : float
-        a in the formula, in (0, 1).
 
     Returns
     -------
     float64 ndarray of shape (V,)
-        Weights in (0, 1), rising with rank.
-
-    Notes
-    -----
-    ``w = a / (a + p)`` from Arora, Liang and Ma, "A Simple but Tough-to-Beat Baseline for Sentence
-    Embeddings" (ICLR 2017); ``p`` is proportional to ``1 / rank``, ranks counted from 2 as model2vec does.
+        Frequencies p, proportional to ``1 / rank``, ranks counted from 2 as model2vec does; their sum is 1.
 
     Examples
     --------
-    >>> sif_weights_by_rank(3, coefficient=0.1).round(3)
-    array([0.178, 0.245, 0.302])
+    >>> frequencies_by_rank(3).round(3)
+    array([0.462, 0.308, 0.231])
     """
-    return _sif(_inverse_rank(tokens), coefficient)
+    inverse = 1.0 / np.arange(2, tokens + 2)
+    guess: np.ndarray = inverse / inverse.sum()
+    return guess
 
 
-def sif_weights_by_count(
-    counts: np.ndarray, *, coefficient: float, share: float = COUNTS_SHARE
-) -> np.ndarray:
-    """Return smooth-inverse-frequency weights with measured frequencies.
+def frequencies_by_count(counts: np.ndarray, *, share: float = COUNTS_SHARE) -> np.ndarray:
+    """Return measured token frequencies, steadied by Zipf's law.
 
     Parameters
     ----------
     counts : ndarray of shape (V,)
         How often each token was seen; not all 0.
+    share : float, default=0.5
+        How much the counts decide beside Zipf's law, from 0 to 1, where they decide alone.
+
+    Returns
+    -------
+    float64 ndarray of shape (V,)
+        Frequencies p, proportional to ``count ** share * (1 / rank) ** (1 - share)``; their sum is 1. 0 for a
+        token that was never seen.
+
+    Notes
+    -----
+    What a token's rank says of the language at large steadies what one lake says. docs/decisions.md has
+    figures.
+
+    Examples
+    --------
+    >>> frequencies_by_count(np.array([90, 10, 0]), share=1)
+    array([0.9, 0.1, 0. ])
+    """
+    blended = counts**share * frequencies_by_rank(len(counts)) ** (1 - share)
+    frequencies: np.ndarray = blended / blended.sum()
+    return frequencies
+
+
+def sif_weights(frequencies: np.ndarray, *, coefficient: float) -> np.ndarray:
+    """Return smooth-inverse-frequency weights.
+
+    Parameters
+    ----------
+    frequencies : ndarray of shape (V,)
+        p of each token.
     coefficient : float
         a in the formula, in (0, 1).
-    share : float, default=0.5
-        How much the counts decide about p beside Zipf's law, from 0 to 1, where they decide alone.
 
     Returns
     -------
@@ -64,16 +89,43 @@ def sif_weights_by_count(
 
     Notes
     -----
-    As `sif_weights_by_rank`, with ``p`` proportional to ``count ** share * (1 / rank) ** (1 - share)``: what
-    a token's rank says of the language at large steadies what one lake says. docs/decisions.md has figures.
+    ``w = a / (a + p)`` from Arora, Liang and Ma, "A Simple but Tough-to-Beat Baseline for Sentence
+    Embeddings" (ICLR 2017).
 
     Examples
     --------
-    >>> sif_weights_by_count(np.array([90, 10, 0]), coefficient=0.1, share=1)
+    >>> sif_weights(np.array([0.9, 0.1, 0]), coefficient=0.1)
     array([0.1, 0.5, 1. ])
     """
-    blended = counts**share * _inverse_rank(len(counts)) ** (1 - share)
-    return _sif(blended / blended.sum(), coefficient)
+    weights: np.ndarray = coefficient / (coefficient + frequencies)
+    return weights
+
+
+def shares_in_texts(frequencies: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return how much each token counts in the covariance of what texts are made of.
+
+    Parameters
+    ----------
+    frequencies : ndarray of shape (V,)
+        p of each token.
+    weights : ndarray of shape (V,)
+        w of each token.
+
+    Returns
+    -------
+    float64 ndarray of shape (V,)
+        ``p * w ** 2``, as the rows of a text are weighted rows and their squares add up in a covariance; its
+        sum is 0.9, and the tenth that is left is spread evenly over all tokens, so that a lake of few words
+        leaves no axis without a row.
+
+    Examples
+    --------
+    >>> shares_in_texts(np.array([0.9, 0.1, 0]), np.array([0.1, 0.5, 1])).round(3)
+    array([0.271, 0.696, 0.033])
+    """
+    shares = frequencies * weights**2
+    spread: np.ndarray = (1 - _SPREAD) * shares / shares.sum() + _SPREAD / len(shares)
+    return spread
 
 
 def zipf_weights(tokens: int) -> np.ndarray:
@@ -157,15 +209,3 @@ def _add_words(place: Location, tokens: Sequence[str], *, is_new: np.ndarray, co
     table = pq.read_table(place.path, filesystem=place.filesystem, columns=["word", "count"], filters=asked)
     for word, count in zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True):
         counts[new[word]] += count
-
-
-def _inverse_rank(tokens: int) -> np.ndarray:
-    """Return Zipf's guess of each token's share; ranks are counted from 2, as model2vec does."""
-    inverse = 1.0 / np.arange(2, tokens + 2)
-    guess: np.ndarray = inverse / inverse.sum()
-    return guess
-
-
-def _sif(probability: np.ndarray, coefficient: float) -> np.ndarray:
-    weights: np.ndarray = coefficient / (coefficient + probability)
-    return weights

@@ -115,7 +115,19 @@ class DistillSettings(Settings):
         description="how much counts decide about p beside the token's rank; 1 is the counts alone",
     )
     sif_coefficient: float | None = Field(
-        default=None, gt=0, lt=1, description="a of the SIF weight; by default 0.0001, with counts 0.0003"
+        default=None, gt=0, lt=1, description="a of the SIF weight; by default 0.0001, with counts 0.0005"
+    )
+    axes: Literal["tokens", "texts"] | None = Field(
+        default=None,
+        description="whose centre and principal axes PCA finds: of tokens, each once, or of tokens as often "
+        "as texts hold them and as heavy as they are weighed; by default tokens, with counts texts",
+    )
+    whitening: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="W, if each principal axis is to be divided by its variance ** (W / 2); by default 0, "
+        "with counts 0.5",
     )
     normalize: bool = Field(default=True, description="give every text vector length 1")
     dtype: TableType = "float32"
@@ -160,6 +172,8 @@ class DistillSettings(Settings):
             raise ValueError("counts belong to weighting sif")
         if self.counts is None and self.counts_share != COUNTS_SHARE:
             raise ValueError("counts_share needs counts")
+        if self.dimensions == "none" and (self.axes == "texts" or self.whitening):
+            raise ValueError("axes and whitening need principal axes; dimensions none finds none")
         if self.min_fidelity is not None and self.sample is None:
             raise ValueError("min_fidelity needs a sample")
         return self

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipeline import __version__
 from pipeline.distillation.recipe import see_vocabulary
 from pipeline.distillation.reduction import check_dimensions
-from pipeline.distillation.weighting import read_counts, sif_weights_by_count
+from pipeline.distillation.weighting import frequencies_by_count, read_counts, sif_weights
 from pipeline.distillation.words import read_words
 from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.pooling import pool_mean
@@ -280,7 +280,9 @@ def _first_rows(
         raise AssertionError("a start is a table or a teacher's tokens")
     targets = axes.project(_own_length(start.tokens_seen, normalizes=taught.normalizes))
     used = counts if settings.counts is None else read_counts(settings.counts, start.names)
-    weights = sif_weights_by_count(used, coefficient=settings.sif_coefficient, share=COUNTS_SHARE)
+    weights = sif_weights(
+        frequencies_by_count(used, share=COUNTS_SHARE), coefficient=settings.sif_coefficient
+    )
     # About their own mean, since tokens alone lie together, away from texts.
     rows = ((targets - targets.mean(axis=0)) * weights[:, None]).astype(np.float32)
     if start.unknown is not None:
