@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.extras import needs_extra
@@ -41,11 +41,21 @@ ABLATIONS = (
     Ablation("neither", {"dimensions": "none", "weighting": "none"}),
     Ablation("input embeddings", {"mode": "input"}),
 )
+COUNTED_ABLATIONS = (
+    Ablation("output, PCA, SIF, counted", {}),
+    Ablation("no PCA", {"dimensions": "none"}),
+    Ablation("no SIF", {"weighting": "none"}),
+    Ablation("neither", {"dimensions": "none", "weighting": "none", "counts": None}),
+    Ablation("input embeddings", {"mode": "input"}),
+    Ablation("no whitening", {"whitening": 0}),
+    Ablation("counted weights alone", {"axes": "tokens", "whitening": 0}),
+    Ablation("ranks for counts", {"counts": None, "axes": "texts", "whitening": 0.5}),
+)
 PLAIN = Ablation("not a Sentence Transformer", {"pooling": "mean"})
 
 
 def distil_ablations(
-    teacher: str, plain_teacher: str | None, *, device: str, cache: Path | None
+    teacher: str, plain_teacher: str | None, *, counts: str | None, device: str, cache: Path | None
 ) -> Iterator[StaticModel]:
     """Distil the tables that leave something out, one after the other.
 
@@ -55,10 +65,13 @@ def distil_ablations(
         Folder or hub id of a Sentence Transformer.
     plain_teacher : str or None
         A plain transformer, distilled with mean pooling.
+    counts : str or None
+        Of the teacher's tokens, for the recipe with counts.
     device : str
         torch device.
     cache : Path or None
-        Local folder where tables of earlier runs lie, and these are put.
+        Local folder where tables of earlier runs lie, and these are put; but for those with counts, which may
+        be others tomorrow.
 
     Yields
     ------
@@ -70,12 +83,16 @@ def distil_ablations(
         If torch or another package of the extra ``distill`` is missing.
     TeacherError
         If a teacher can't be loaded.
+    InputError
+        If the counts can't be used.
     """
-    wanted = [(teacher, ablation) for ablation in ABLATIONS]
+    wanted = [(teacher, ablation) for ablation in (COUNTED_ABLATIONS if counts else ABLATIONS)]
     if plain_teacher is not None:
-        wanted.append((plain_teacher, PLAIN))
+        wanted.append((plain_teacher, replace(PLAIN, changes={**PLAIN.changes, "counts": None})))
     for source, ablation in wanted:
-        yield _distil(source, ablation, device, cache)
+        yield _distil(
+            source, replace(ablation, changes={"counts": counts, **ablation.changes}), device, cache
+        )
 
 
 def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -> StaticModel:
@@ -90,7 +107,7 @@ def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -
     values = {"teacher": teacher, "output": "not written", "device": device, **changes}
     settings = DistillSettings.model_validate(values)
     folder = None
-    if cache is not None:
+    if cache is not None and settings.counts is None:
         precision = settle_precision(loaded.model, settings.precision)
         asked = json.dumps(settings.model_dump(exclude={"teacher", "device"}), sort_keys=True) + precision
         known = _name_teacher(Path(teacher).expanduser(), loaded.revision)

@@ -191,9 +191,16 @@ def _run_ablations(run: _Run) -> dict[str, Any] | None:
     if settings.ablations is None:
         return None
     cache = Path(settings.cache).expanduser() if settings.cache else None
-    tables = distil_ablations(settings.ablations, settings.plain_teacher, device=settings.device, cache=cache)
+    tables = distil_ablations(
+        settings.ablations,
+        settings.plain_teacher,
+        counts=settings.counts,
+        device=settings.device,
+        cache=cache,
+    )
     return {
         "teacher": _shown_teacher(settings.ablations),
+        "is_counted": settings.counts is not None,
         "plain_teacher": None if settings.plain_teacher is None else _shown_teacher(settings.plain_teacher),
         "plain_name": PLAIN.name,
         "models": [_run_model(run, table) for table in tables],

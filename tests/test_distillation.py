@@ -63,6 +63,30 @@ def test_pca_is_centred_unscaled_and_keeps_distances_at_full_width() -> None:
     )
 
 
+def test_axes_of_texts_are_those_of_rows_as_often_as_they_occur() -> None:
+    """Rows that count k times, once each, beside rows that stand there k times."""
+    random = np.random.default_rng(0)
+    rows = (random.normal(size=(40, 6)) * [9, 7, 5, 3, 2, 1]).astype(np.float32) + 4
+    times = random.integers(1, 6, size=40)
+    shared = reduce_rows(rows, dimensions=3, shares=times)
+    repeated = reduce_rows(np.repeat(rows, times, axis=0), dimensions=3)
+    np.testing.assert_allclose(np.repeat(shared.rows, times, axis=0), repeated.rows, atol=1e-4)
+    assert shared.explained_variance == pytest.approx(repeated.explained_variance, abs=1e-6)
+    np.testing.assert_allclose(np.average(shared.rows, axis=0, weights=times), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("whitening", [0.5, 1.0])
+def test_whitening_divides_by_a_power_of_the_variance(whitening: float) -> None:
+    random = np.random.default_rng(0)
+    rows = (random.normal(size=(400, 5)) * [9, 7, 5, 3, 0]).astype(np.float32)
+    shares = random.random(400)
+    plain, white = (reduce_rows(rows, dimensions=5, shares=shares, whitening=w).rows for w in (0, whitening))
+    before, after = (np.average(found**2, axis=0, weights=shares) for found in (plain, white))
+    np.testing.assert_allclose(after[:4] / after[0], (before[:4] / before[0]) ** (1 - whitening), rtol=1e-4)
+    np.testing.assert_allclose(white[:, 0], plain[:, 0], rtol=1e-5)
+    assert not white[:, 4].any()
+
+
 def test_more_dimensions_than_the_teacher_has_are_refused() -> None:
     with pytest.raises(SettingsError) as caught:
         reduce_rows(np.zeros((60, 12), np.float32), dimensions=13)
@@ -263,6 +287,47 @@ def test_counted_weights_are_those_of_the_formula(minilm_folder: Path, tmp_path:
         0.0005,
         0.5,
     )
+
+
+def test_counts_decide_about_the_axes_too(minilm_folder: Path, tmp_path: Path) -> None:
+    """The table with counts against the same sums written out; a few hundred tokens, 8 axes."""
+    few = r"(?!\[PAD|\[UNK)[^a-z]|.{3}"
+    plain = {"teacher": str(minilm_folder), "output": "unused", "token_remove_pattern": few}
+    bare = distill(
+        DistillSettings.model_validate({**plain, "dimensions": "none", "weighting": "none"}), progress=False
+    ).table
+    ids = {token: i for token, i in Tokenizer.from_str(bare.tokenizer_json).get_vocab().items() if i}
+    names = sorted(ids, key=lambda token: ids[token])
+    seen = np.random.default_rng(0).integers(0, 1000, len(names)) * (np.arange(len(names)) % 3 > 0)
+    counts = write_counts(tmp_path / "counts.parquet", names, seen.tolist())
+    found = distill(
+        DistillSettings.model_validate({**plain, "dimensions": 8, "counts": counts}), progress=False
+    )
+    rows = bare.dense_rows().astype(np.float64)
+    frequencies = np.zeros(len(rows))
+    frequencies[[ids[name] for name in names]] = seen
+    frequencies = np.sqrt(frequencies / np.arange(2, len(rows) + 2))
+    frequencies /= frequencies.sum()
+    weights = 0.0005 / (0.0005 + frequencies)
+    unknown = Tokenizer.from_str(bare.tokenizer_json).token_to_id("[UNK]")
+    weights[unknown] = 0
+    share = frequencies * weights**2
+    share = 0.9 * share / share.sum() + 0.1 / len(share)
+    # bare's row of the unknown token is 0, though the teacher saw it: leave it out of the comparison.
+    centred = rows - share @ rows
+    variances, axes = np.linalg.eigh((centred * share[:, None]).T @ centred)
+    expected = weights[:, None] * (centred @ axes[:, :-9:-1]) * (variances[:-9:-1] / variances[-1]) ** -0.25
+    keep = np.arange(len(rows)) != unknown
+    mine = found.table.dense_rows()[keep]
+    similar = (mine * expected[keep]).sum(axis=0) / (
+        np.linalg.norm(mine, axis=0) * np.linalg.norm(expected[keep], axis=0)
+    )
+    np.testing.assert_allclose(np.abs(similar), 1, atol=1e-3)
+    np.testing.assert_allclose(
+        np.linalg.norm(mine, axis=0), np.linalg.norm(expected[keep], axis=0), rtol=1e-2
+    )
+    recipe = found.provenance["recipe"]
+    assert (recipe["pca_axes"], recipe["whitening"]) == ("texts", 0.5)
 
 
 @pytest.mark.parametrize(

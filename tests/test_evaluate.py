@@ -20,7 +20,7 @@ import transformers
 from conftest import ROOT
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from jobs.ablations import ABLATIONS
+from jobs.ablations import ABLATIONS, COUNTED_ABLATIONS
 from jobs.evaluate import main as evaluate
 from jobs.evaluated_models import name_models, open_model
 from pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
@@ -242,6 +242,21 @@ def test_ablations_are_distilled_once_where_a_cache_is_given(
     assert {model["dimensions"] for model in found} == {8}
 
 
+def test_ablations_of_the_recipe_with_counts(small_data: Path, tiny_teacher: Path, tmp_path: Path) -> None:
+    counts = tmp_path / "counts.parquet"
+    vocabulary = Tokenizer.from_file(str(tiny_teacher / "tokenizer.json")).get_vocab()
+    names = sorted(vocabulary, key=lambda token: vocabulary[token])
+    pq.write_table(pa.table({"token": names, "count": [7 * i % 40 for i in range(len(names))]}), counts)
+    words = ["--ablations", str(tiny_teacher), "--counts", str(counts), "--only", "sts"]
+    record, _ = run(small_data, tmp_path / "report", *words, "--cache", str(tmp_path / "cache"))
+    found = record["ablations"]["models"]
+    assert [model["name"] for model in found] == [ablation.name for ablation in COUNTED_ABLATIONS]
+    assert len({model["fingerprint"] for model in found}) == len(found)
+    kept = list((tmp_path / "cache").iterdir())
+    assert len(kept) == 2  # those that counts have nothing to do with
+    assert "SIF weights by counts" in (tmp_path / "report" / "report.html").read_text()
+
+
 def test_names_are_as_long_as_needed() -> None:
     assert name_models(["a/minilm/", "b/potion"]) == ["minilm", "potion"]
     assert name_models(["a/minilm", "b/minilm"]) == ["a/minilm", "b/minilm"]
@@ -257,10 +272,11 @@ def test_names_are_as_long_as_needed() -> None:
         (["--model", "m", "--sample", "s"], "sample and teacher go together"),
         (["--model", "m", "--sample", "s", "--teacher", "t", "--only", "sts"], "only needs data"),
         (["--model", "m", "--data", "d", "--plain-teacher", "t"], "plain_teacher needs ablations"),
+        (["--model", "m", "--data", "d", "--counts", "c"], "counts need ablations"),
         (["--ablations", "t", "--sample", "s", "--teacher", "t"], "a sample needs a model to compare"),
         (["--ablations", "t", "--model", "m", "--sample", "s", "--teacher", "t"], "ablations need data"),
     ],
-    ids=["model", "data", "teacher", "only", "plain teacher", "sample", "ablations"],
+    ids=["model", "data", "teacher", "only", "plain teacher", "counts", "sample", "ablations"],
 )
 def test_settings_that_do_not_fit_are_refused(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]

@@ -40,10 +40,11 @@ def reduce_rows(
         D, at most H and V; or the share of the variance that D axes must hold; or all axes; or no PCA at all,
         not even centring.
     shares : ndarray of shape (V,), optional
-        How much each row counts in the mean and in the covariance; at least 0, not all 0. By default all alike.
+        How much each row counts in the mean and in the covariance; at least 0, not all 0. By default all
+        alike.
     whitening : float, default=0.0
-        W, in [0, 1]: each axis is divided by its variance ** (W / 2), and the first keeps its length. 0 scales
-        nothing, 1 gives all axes one variance.
+        W, in [0, 1]: each axis is divided by its variance ** (W / 2), and the first keeps its length. 0
+        scales nothing, 1 gives all axes one variance.
 
     Returns
     -------

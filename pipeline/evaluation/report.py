@@ -187,12 +187,17 @@ def _ablations(record: dict[str, Any], timings: dict[str, Any]) -> list[str]:
     ablations = record["ablations"]
     models = ablations["models"]
     width = models[0]["dimensions"]
+    recipe = (
+        "SIF weights by counts, axes of tokens as texts hold them, half whitened"
+        if ablations["is_counted"]
+        else "SIF weights by rank"
+    )
     shown = [
         heading("What each step of the recipe is worth"),
         paragraph(
             f"Tables distilled from {ablations['teacher']}: the whole recipe (the teacher's output for each "
-            f"token, PCA to {width} dimensions, SIF weights by rank), and the recipe without a step; the "
-            "difference is that of the mean."
+            f"token, PCA to {width} dimensions, {recipe}), and the recipe without a step; the difference is "
+            "that of the mean."
         ),
     ]
     if _groups_of(models):

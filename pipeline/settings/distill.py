@@ -106,7 +106,7 @@ class DistillSettings(Settings):
     counts: str | None = Field(
         default=None,
         description="what lakevec count wrote, or Parquet of columns token and count, for p of the SIF "
-        "weight",
+        "weight and for the axes",
     )
     counts_share: float = Field(
         default=COUNTS_SHARE,
@@ -168,8 +168,8 @@ class DistillSettings(Settings):
             raise ValueError(f"mode {self.mode} needs a vocabulary")
         if self.vocabulary is not None and self.mode in ("output", "input"):
             raise ValueError(f"mode {self.mode} takes no vocabulary")
-        if self.counts is not None and self.weighting != "sif":
-            raise ValueError("counts belong to weighting sif")
+        if self.counts is not None and self.weighting != "sif" and self._keeps_axes_of_tokens:
+            raise ValueError("counts decide about weighting sif and axes texts; neither is asked for")
         if self.counts is None and self.counts_share != COUNTS_SHARE:
             raise ValueError("counts_share needs counts")
         if self.dimensions == "none" and (self.axes == "texts" or self.whitening):
@@ -177,6 +177,10 @@ class DistillSettings(Settings):
         if self.min_fidelity is not None and self.sample is None:
             raise ValueError("min_fidelity needs a sample")
         return self
+
+    @property
+    def _keeps_axes_of_tokens(self) -> bool:
+        return self.axes == "tokens" or self.dimensions == "none"
 
     @field_validator("token_remove_pattern")
     @classmethod

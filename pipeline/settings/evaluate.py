@@ -41,6 +41,11 @@ class EvaluateSettings(Settings):
         description="teacher to distil anew without PCA, without weights, without both, and from its input "
         "embeddings",
     )
+    counts: str | None = Field(
+        default=None,
+        description="with ablations: what lakevec count wrote; the whole recipe is then that with counts, "
+        "and more of its steps are left out",
+    )
     plain_teacher: str | None = Field(
         default=None,
         description="with ablations: a plain transformer, such as BERT, that is no Sentence Transformer",
@@ -72,6 +77,8 @@ class EvaluateSettings(Settings):
             raise ValueError("ablations need data")
         if self.only and self.data is None:
             raise ValueError("only needs data")
+        if self.counts is not None and self.ablations is None:
+            raise ValueError("counts need ablations")
         if self.plain_teacher is not None and self.ablations is None:
             raise ValueError("plain_teacher needs ablations")
         return self
