@@ -50,13 +50,35 @@ class Lexicon:
         """Return how many words there are."""
         return len(self._numbers)
 
-    def number(self, words: Words) -> list[int]:
-        """Return the numbers of words, -1 for a break; words that are new get one."""
-        numbers = self._numbers
-        found = [_BREAK if word is None else numbers.setdefault(word, len(numbers)) for word in words]
-        if len(numbers) > len(self.tallies):
+    def number(self, sequences: Iterable[Words | str]) -> tuple[list[int], list[int]]:
+        """Number words; those that are new get the next number.
+
+        Parameters
+        ----------
+        sequences : iterable of list of str or None, or str
+            Words and breaks, or one word alone, which is faster than a list of one.
+
+        Returns
+        -------
+        lengths : list of int
+            Of each sequence.
+        numbers : list of int
+            Of all words, one sequence after the other; -1 for a break.
+        """
+        known = self._numbers
+        lengths: list[int] = []
+        numbers: list[int] = []
+        for words in sequences:
+            if isinstance(words, str):
+                lengths.append(1)
+                numbers.append(known.setdefault(words, len(known)))
+                continue
+            lengths.append(len(words))
+            for word in words:
+                numbers.append(_BREAK if word is None else known.setdefault(word, len(known)))
+        while len(known) > len(self.tallies):
             self.tallies = np.concatenate([self.tallies, make_tallies(len(self.tallies))])
-        return found
+        return lengths, numbers
 
     def names(self) -> list[str]:
         """Return all words, in the order of their numbers."""
@@ -89,12 +111,10 @@ class Sequences:
         """Return how many sequences there are."""
         return len(self.starts) - 1
 
-    def extend(self, sequences: Iterable[list[int]]) -> None:
-        """Add sequences behind the last."""
-        added = list(sequences)
-        if not added:
-            return
-        lengths = np.fromiter(map(len, added), np.int64, len(added))
-        self.starts = np.concatenate([self.starts, self.starts[-1] + np.cumsum(lengths)])
-        flat = np.fromiter((word for sequence in added for word in sequence), np.int32, int(lengths.sum()))
-        self.words = np.concatenate([self.words, flat])
+    def extend(self, sequences: Iterable[Words | str], lexicon: Lexicon) -> None:
+        """Add sequences behind the last, by the lexicon's numbers."""
+        lengths, numbers = lexicon.number(sequences)
+        if lengths:
+            starts = self.starts[-1] + np.cumsum(lengths, dtype=np.int64)
+            self.starts = np.concatenate([self.starts, starts])
+            self.words = np.concatenate([self.words, np.array(numbers, dtype=np.int32)])

@@ -24,6 +24,11 @@ class Speller:
     ----------
     tokenizer : tokenizers.Tokenizer
 
+    Attributes
+    ----------
+    longest : int
+        Characters of the longest word.
+
     Notes
     -----
     A word is a piece of the pre-tokenizer's, normalized, without white space and the signs around it. What
@@ -47,7 +52,7 @@ class Speller:
         self._model: dict[str, Any] = document["model"]
         self._is_byte_level = '"ByteLevel"' in json.dumps(document.get("pre_tokenizer"))
         self._added = {token["id"] for token in document.get("added_tokens", [])}
-        self._longest = min(LONGEST_WORD, self._model.get("max_input_chars_per_word") or LONGEST_WORD)
+        self.longest = min(LONGEST_WORD, self._model.get("max_input_chars_per_word") or LONGEST_WORD)
 
     def words(self, text: str) -> Words:
         """Return the words of a text, with breaks.
@@ -79,16 +84,17 @@ class Speller:
         -------
         list of str or None
         """
+        if piece.isalnum():
+            return [piece] if len(piece) <= self.longest else [None]
         piece = piece.replace(_MARK, " ").strip()
         if not piece:
             return []
         first, last = 0, len(piece)
-        if not piece.isalnum():
-            while first < last and unicodedata.category(piece[first])[0] in _AROUND:
-                first += 1
-            while first < last and unicodedata.category(piece[last - 1])[0] in _AROUND:
-                last -= 1
-        if first == last or last - first > self._longest:
+        while first < last and unicodedata.category(piece[first])[0] in _AROUND:
+            first += 1
+        while first < last and unicodedata.category(piece[last - 1])[0] in _AROUND:
+            last -= 1
+        if first == last or last - first > self.longest:
             return [None]
         before: Words = [None] if first else []
         after: Words = [None] if last < len(piece) else []

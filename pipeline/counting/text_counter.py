@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from pipeline.counting.lexicon import NOTHING, Lexicon, Sequences, Tally
 from pipeline.counting.phrases import PhraseCounts
-from pipeline.counting.spelling import Speller
+from pipeline.counting.spelling import Speller, Words
 from pipeline.encoding.chunking import CutRule, find_cut_rule
 from pipeline.encoding.encoder import slices
 from pipeline.encoding.memo import ChunkMemo, not_utf8
@@ -22,8 +22,8 @@ from pipeline.encoding.tallying import (
     DOCUMENTS,
     count_words,
     make_tallies,
+    tally_chunks,
     tally_numbers,
-    tally_tokens,
     write_words,
 )
 from pipeline.encoding.tokenization import WholeTextTokenizer, raw_buffers
@@ -31,7 +31,6 @@ from pipeline.encoding.words import NORMALIZED
 
 _WARM_UP_CHUNKS = 20_000
 _MARKER = bytes([NORMALIZED])
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +115,10 @@ class TextCounter:
             If a text is not valid UTF-8, or the array holds no strings.
         """
         for _, part in slices(texts):
-            numbers, offsets = self._count_chunks(part) if self._memo else self._count_whole(part)
-            tally_numbers(numbers, offsets, self._texts, self._lexicon.tallies)
-            if self._phrases is not None:
-                self._phrases.add(numbers, offsets)
+            if self._memo is not None:
+                self._count_chunks(self._memo, part)
+            else:
+                self._count_whole(part)
             self._texts += len(part)
 
     def take(self) -> Counts:
@@ -142,41 +141,48 @@ class TextCounter:
         self._lexicon = Lexicon()
         self._token_words, self._chunk_words = Sequences(), Sequences()
         if self._memo is not None:
-            self._token_words.extend(self._lexicon.number(words) for words in self._speller.token_words())
+            self._token_words.extend(self._speller.token_words(), self._lexicon)
 
-    def _count_chunks(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-        """Count the tokens of texts; return their words and breaks, and where each text's begin."""
-        memo = self._memo
-        if memo is None:
-            raise AssertionError("asked for only where there is a memo")
+    def _count_chunks(self, memo: ChunkMemo, texts: pa.LargeStringArray) -> None:
         data, offsets = raw_buffers(texts)
         generation = memo.generation
         row_ends = memo.look_up(data, offsets, np.asarray(texts.is_null(), dtype=np.bool_))
         if memo.generation != generation:
             self._chunk_words = Sequences()
         new = memo.chunks(len(self._chunk_words))
-        self._chunk_words.extend(self._lexicon.number(self._spell_chunk(chunk)) for chunk in new)
+        self._chunk_words.extend(map(self._spell_chunk, new), self._lexicon)
         occurrences = memo.arrays.occurrences
-        tally_tokens(occurrences, row_ends, memo.arrays, self._texts, self._unknown, self._tokens)
         token_words, chunk_words = self._token_words, self._chunk_words
-        word_offsets = np.empty(len(texts) + 1, dtype=np.int64)
-        count_words(occurrences, row_ends, token_words.starts, chunk_words.starts, word_offsets)
-        numbers = np.empty(word_offsets[-1], dtype=np.int32)
         sequences = token_words.starts, token_words.words, chunk_words.starts, chunk_words.words
-        write_words(occurrences, row_ends, *sequences, numbers)
-        return numbers, word_offsets
+        tally_chunks(
+            occurrences,
+            row_ends,
+            memo.arrays,
+            self._texts,
+            self._unknown,
+            self._tokens,
+            *sequences,
+            self._lexicon.tallies,
+        )
+        if self._phrases is not None:
+            offsets = np.empty(len(texts) + 1, dtype=np.int64)
+            count_words(occurrences, row_ends, token_words.starts, chunk_words.starts, offsets)
+            numbers = np.empty(offsets[-1], dtype=np.int32)
+            write_words(occurrences, row_ends, *sequences, numbers)
+            self._phrases.add(numbers, offsets)
 
-    def _spell_chunk(self, chunk: bytes) -> list[str | None]:
+    def _spell_chunk(self, chunk: bytes) -> Words | str:
         if self._has_bert_keys:
+            # Letters that are neither large nor strange stay as they are.
+            if chunk.isalnum() and len(chunk) <= self._speller.longest and chunk == chunk.lower():
+                return chunk.decode()
             if chunk == _MARKER:
                 return [None]
             if chunk.startswith(_MARKER):
                 return self._speller.piece_words(chunk[1:].decode())
-            if _PLAIN.issuperset(chunk):
-                return self._speller.piece_words(chunk.decode())
         return self._speller.words(chunk.decode())
 
-    def _count_whole(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    def _count_whole(self, texts: pa.LargeStringArray) -> None:
         """Do as `_count_chunks` where texts can't be cut."""
         tokens = self._whole.tokenize(texts)
         tally_numbers(tokens.ids, tokens.offsets, self._texts, self._tokens)
@@ -185,8 +191,10 @@ class TextCounter:
         except UnicodeDecodeError:
             raise not_utf8() from None
         found = Sequences()
-        found.extend(self._lexicon.number(self._speller.words(text or "")) for text in strings)
-        return found.words, found.starts
+        found.extend((self._speller.words(text or "") for text in strings), self._lexicon)
+        tally_numbers(found.words, found.starts, self._texts, self._lexicon.tallies)
+        if self._phrases is not None:
+            self._phrases.add(found.words, found.starts)
 
 
 def warm_up(tokenizer_json: str, unknown_token_id: int | None) -> None:

@@ -121,7 +121,7 @@ def shares_in_texts(frequencies: np.ndarray, weights: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> shares_in_texts(np.array([0.9, 0.1, 0]), np.array([0.1, 0.5, 1])).round(3)
-    array([0.271, 0.696, 0.033])
+    array([0.272, 0.695, 0.033])
     """
     shares = frequencies * weights**2
     spread: np.ndarray = (1 - _SPREAD) * shares / shares.sum() + _SPREAD / len(shares)

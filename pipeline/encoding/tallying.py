@@ -38,16 +38,28 @@ def _add(tallies: np.ndarray, number: int, times: int, text: int) -> None:
         tallies[number, DOCUMENTS] += 1
 
 
+@compile_part
+def _add_all(tallies: np.ndarray, numbers: np.ndarray, start: int, end: int, text: int) -> None:
+    for place in range(start, end):
+        if numbers[place] >= 0:
+            _add(tallies, numbers[place], 1, text)
+
+
 @compile_loop
-def tally_tokens(
+def tally_chunks(
     occurrences: np.ndarray,
     row_ends: np.ndarray,
     memo: MemoArrays,
     first_text: int,
     unknown: int,
     tallies: np.ndarray,
+    token_starts: np.ndarray,
+    token_words: np.ndarray,
+    chunk_starts: np.ndarray,
+    chunk_words: np.ndarray,
+    word_tallies: np.ndarray,
 ) -> None:
-    """Count the tokens of texts that were cut into chunks.
+    """Count the tokens and words of texts that were cut into chunks.
 
     Parameters
     ----------
@@ -60,6 +72,13 @@ def tally_tokens(
     unknown : int
         Token that stands for what the tokenizer does not know, or -1.
     tallies : int64 ndarray of shape (V, 3)
+        Of tokens.
+    token_starts, chunk_starts : int64 ndarray
+        A chunk that is token t alone has the words ``token_starts[t]`` up to ``token_starts[t + 1]``; the same
+        for an entry of the memo.
+    token_words, chunk_words : int32 ndarray
+        Numbers of words; -1 for a break.
+    word_tallies : int64 ndarray of shape (W, 3)
     """
     entries, tokens = memo.entries, memo.tokens
     for row in range(len(row_ends) - 1):
@@ -67,13 +86,16 @@ def tally_tokens(
         for position in range(row_ends[row], row_ends[row + 1]):
             answer = occurrences[position]
             if answer < 0:
-                _add(tallies, ~answer, 1, text)
+                token = ~answer
+                _add(tallies, token, 1, text)
+                _add_all(word_tallies, token_words, token_starts[token], token_starts[token + 1], text)
                 continue
             start = entries[answer, TOKEN_START]
             for place in range(start, start + entries[answer, TOKEN_COUNT]):
                 _add(tallies, tokens[place], 1, text)
             if unknown >= 0 and entries[answer, UNKNOWN] > 0:
                 _add(tallies, unknown, entries[answer, UNKNOWN], text)
+            _add_all(word_tallies, chunk_words, chunk_starts[answer], chunk_starts[answer + 1], text)
 
 
 @compile_loop
@@ -91,9 +113,8 @@ def count_words(
     occurrences : int32 ndarray
     row_ends : int64 ndarray of shape (N + 1,)
     token_starts : int64 ndarray of shape (V + 1,)
-        A chunk that is token t alone has the words ``token_starts[t]`` up to ``token_starts[t + 1]``.
     chunk_starts : int64 ndarray of shape (E + 1,)
-        The same for an entry of the memo.
+        See `tally_chunks`.
     offsets : int64 ndarray of shape (N + 1,)
         Receives the running sum.
     """
@@ -155,7 +176,7 @@ def tally_numbers(numbers: np.ndarray, offsets: np.ndarray, first_text: int, tal
     offsets : int64 ndarray of shape (N + 1,)
         Text n owns ``numbers[offsets[n]:offsets[n + 1]]``.
     first_text : int
-        See `tally_tokens`.
+        See `tally_chunks`.
     tallies : int64 ndarray of shape (W, 3)
 
     Examples
