@@ -51,7 +51,7 @@ class Lexicon:
         return len(self._numbers)
 
     def number(self, sequences: Iterable[Words | str]) -> tuple[list[int], list[int]]:
-        """Number words; those that are new get the next number.
+        """Return the numbers of words; those that are new get one.
 
         Parameters
         ----------

@@ -74,8 +74,8 @@ def tally_chunks(
     tallies : int64 ndarray of shape (V, 3)
         Of tokens.
     token_starts, chunk_starts : int64 ndarray
-        A chunk that is token t alone has the words ``token_starts[t]`` up to ``token_starts[t + 1]``; the same
-        for an entry of the memo.
+        A chunk that is token t alone has the words ``token_starts[t]`` up to ``token_starts[t + 1]``; the
+        same for an entry of the memo.
     token_words, chunk_words : int32 ndarray
         Numbers of words; -1 for a break.
     word_tallies : int64 ndarray of shape (W, 3)
