@@ -104,7 +104,7 @@ def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts,
         precision=settings.precision,
         batch_size=settings.batch_size,
     )
-    fitting.check_start(settings, width=encoder.width)
+    fitting.check_start(settings, width=encoder.width, tokens=encoder.tokens)
     with open_session("lakevec tune", master=settings.master, conf=settings.conf, verbose=verbose) as spark:
         from jobs.progress import show_progress
         from jobs.spark_errors import translated

@@ -257,8 +257,9 @@ def test_stratum_of_few_texts_that_repeat_gives_them_all(spark: Any, teacher: Pa
         (["--text", "body", "--dimensions", "500"], "dimensions: got 500; expected at most 24"),
         (["--text", "body", "--vocabulary", "gone.txt"], "gone.txt"),
         (["--text", "body", "--model", "gone"], "gone"),
+        (["--text", "body", "--counts", "gone"], "counts 'gone' can't be read"),
     ],
-    ids=["text", "stratum", "vocabulary", "counts", "few", "narrow", "wide", "words", "model"],
+    ids=["text", "stratum", "vocabulary", "counts", "few", "narrow", "wide", "words", "model", "no counts"],
 )
 def test_what_can_not_be_tuned_is_refused_in_one_line(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path, capsys: Any, words: list[str], message: str

@@ -112,6 +112,11 @@ class SentenceEncoder:
         return int(dense[-1].weight.shape[0] if dense else self._teacher.model.config.hidden_size)
 
     @property
+    def tokens(self) -> list[str]:
+        """The tokenizer's tokens, special and added ones included, in no order."""
+        return list(self._tokenizer.get_vocab(with_added_tokens=True))
+
+    @property
     def parameters(self) -> int:
         """How many numbers the teacher holds, its Dense layers' included."""
         dense = [part for layer in self._teacher.own_way.dense for part in (layer.weight, layer.bias)]

@@ -171,7 +171,7 @@ def tune(settings: TuneSettings, taught: TaughtTexts, *, progress: bool = True) 
     )
 
 
-def check_start(settings: TuneSettings, *, width: int) -> None:
+def check_start(settings: TuneSettings, *, width: int, tokens: Sequence[str]) -> None:
     """Refuse, before the teacher works, what can't be begun with.
 
     Parameters
@@ -179,11 +179,13 @@ def check_start(settings: TuneSettings, *, width: int) -> None:
     settings : TuneSettings
     width : int
         The teacher's, H.
+    tokens : sequence of str
+        The teacher's own.
 
     Raises
     ------
     InputError
-        If the vocabulary can't be read.
+        If the vocabulary can't be read, or the counts can't, or these have none of the tokens and words.
     ModelError
         If the model can't be loaded.
     SettingsError
@@ -192,8 +194,11 @@ def check_start(settings: TuneSettings, *, width: int) -> None:
     check_dimensions(settings.dimensions, rows=settings.rows, width=width)
     if settings.model is not None:
         load(settings.model)
+    words: tuple[str, ...] = ()
     if settings.vocabulary is not None:
-        read_words(settings.vocabulary, column=settings.vocabulary_column)
+        words = read_words(settings.vocabulary, column=settings.vocabulary_column).words
+    if settings.counts is not None:
+        read_counts(settings.counts, [*tokens, *words])
 
 
 def check_sample(settings: TuneSettings, texts: Sequence[str]) -> None:
