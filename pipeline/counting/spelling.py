@@ -100,18 +100,22 @@ class Speller:
         after: Words = [None] if last < len(piece) else []
         return [*before, piece[first:last], *after]
 
-    def token_words(self) -> list[Words]:
+    def token_words(self) -> list[Words | str]:
         """Return, for each token, the words of a text that is this token alone.
 
         Returns
         -------
-        list of list of str or None, of length V
+        list of list of str or None, or str, of length V
+            A string is one word alone.
         """
         tokens = self._tokenizer.get_vocab(with_added_tokens=True)
-        found: list[Words] = [[] for _ in range(max(tokens.values(), default=-1) + 1)]
+        found: list[Words | str] = [[]] * (max(tokens.values(), default=-1) + 1)
+        is_spelled = not self._is_byte_level and not self._model.get("end_of_word_suffix")
         for token, number in tokens.items():
             if number in self._added:
                 found[number] = self.words(token)
+            elif is_spelled and token.isalnum() and len(token) <= self.longest:
+                found[number] = token
             elif (piece := self._spell(token)) is not None:
                 found[number] = self.piece_words(piece)
         return found
