@@ -67,8 +67,10 @@ def test_missing_model_is_refused_on_the_driver(spark: Any) -> None:
         make_embed_udf(spark, "/nowhere")
 
 
-def test_executor_imports_no_torch(spark: Any, tiny_model: str) -> None:
+def test_executor_imports_no_torch(spark: Any, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at inside a Python worker, after it has embedded."""
+    # Workers of another environment are not shared: one that has asked a teacher for `tune` has torch.
+    monkeypatch.setitem(spark.sparkContext.environment, "LAKEVEC_TEST", "imports")
     embed_arrow = make_embed_udf(spark, tiny_model).func
 
     def heavy(batches: Any) -> Any:
