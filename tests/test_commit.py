@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
+from pyarrow.fs import LocalFileSystem
 
 from pipeline.errors import BusyError, CommitError, OutputError
+from pipeline.location import Location
 from pipeline.output import lease
 from pipeline.output.commit import OutputFolder
 from pipeline.output.contract import Contract
 from pipeline.output.history import Commit, History, Wave
+from pipeline.output.lease import Lease
 from pipeline.output.manifest import FileEntry
+from pipeline.output.reading import open_output
 from pipeline.output.sink import FileLayout, TaskFiles
 
 LAYOUT = FileLayout(embedding_columns=("v",), compression="zstd", metadata={})
@@ -348,6 +354,61 @@ def test_refresh_without_an_exchange_takes_two_renames_and_survives_the_gap(
         assert output.state.rows == 1
     assert ids_in(folder) == ["new"]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.fixture
+def gap(folder: Path) -> Path:
+    """An output whose swap was cut off between its two renames; returns the waiting successor."""
+    with a_run(folder, "r1") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a", ["x"])]))
+        output.finish({})
+    waiting = folder.parent / ".output.lakevec-next"
+    folder.rename(waiting)
+    (waiting / "_lakevec" / "ready").write_bytes(b"")
+    return waiting
+
+
+def test_looking_completes_no_swap(folder: Path, gap: Path) -> None:
+    output = OutputFolder(str(folder), "r2")
+    output.look()
+    assert output.is_begun
+    assert open_output(str(folder)).state.rows == 1
+    assert [path.name for path in folder.parent.iterdir()] == [gap.name]
+
+
+def test_swap_of_a_living_run_is_left_to_it(folder: Path, gap: Path) -> None:
+    with Lease(Location(LocalFileSystem(), str(gap / "_lakevec")), "living", "output"):
+        with pytest.raises(BusyError, match="got run living"), a_run(folder, "r2"):
+            pass
+        assert [path.name for path in folder.parent.iterdir()] == [gap.name]
+    with a_run(folder, "r3") as output:
+        assert output.state.rows == 1
+        assert names_below(folder / "_lakevec" / "lease") == ["r3.json"]
+        output.commit(a_commit(output, "r3", [write(output, "b", ["y"])]))
+    assert ids_in(folder) == ["x", "y"]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_claim_that_waits_behind_dead_ones_shows_life(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_machine", dict)  # as if every claim were of another machine
+    monkeypatch.setattr(lease, "_EXPIRY_S", 0.6)
+    monkeypatch.setattr(lease, "_POLL_S", 0.05)
+    monkeypatch.setattr(lease, "_BEAT_S", 0.1)
+    own = Location(LocalFileSystem(), str(folder / "_lakevec"))
+    claims = folder / "_lakevec" / "lease"
+    claims.mkdir(parents=True)
+    for name in ("y", "z"):
+        (claims / f"{name}.json").write_text("{}")
+    first = Lease(own, "first", "output")
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(first.__enter__)
+        while not (claims / "first.json").exists():
+            time.sleep(0.01)
+        with pytest.raises(BusyError, match="got run first"):
+            Lease(own, "second", "output").__enter__()
+        taken.result()
+    first.check()
+    first.give_back()
 
 
 def test_replaced_files_go_in_one_step(folder: Path) -> None:

@@ -49,7 +49,14 @@ from pipeline.output.lease import Lease
 from pipeline.output.manifest import OWN_FOLDER, read_record
 from pipeline.output.moving import SUCCESS, link_output, move_files
 from pipeline.output.staging import Staging, stagings
-from pipeline.output.switch import beside, check_can_switch, clean_switch, finish_switch, switch
+from pipeline.output.switch import (
+    beside,
+    check_can_switch,
+    clean_switch,
+    find_unfinished,
+    finish_switch,
+    switch,
+)
 
 _CREDENTIALS = re.compile("://[^/@]*@")
 
@@ -123,11 +130,11 @@ class OutputFolder:
 
     @property
     def is_begun(self) -> bool:
-        """Whether earlier runs wrote the output."""
-        return (self._own / CURRENT).exists()
+        """Whether earlier runs wrote the output, an interrupted swap included."""
+        return (self._own / CURRENT).exists() or find_unfinished(self._location) is not None
 
     def look(self) -> None:
-        """Check, before anything runs, that the output is free or one of ours.
+        """Check, before anything runs, that the output is free or one of ours; nothing is changed.
 
         Raises
         ------
@@ -135,7 +142,6 @@ class OutputFolder:
             If there is a file, or a folder of somebody else, or the place can't be reached.
         """
         try:
-            finish_switch(self._location)
             kind = self._location.type()
             names = [info.base_name for info in self._location.list()] if kind != pafs.FileType.File else []
         except OSError as error:
@@ -164,7 +170,7 @@ class OutputFolder:
         BusyError
             If another run holds the lease.
         """
-        with self._lease:
+        with self._leased():
             self._was_begun = self.is_begun  # as it is now that nobody else can begin it
             self._on_step("leased")
             try:
@@ -179,6 +185,26 @@ class OutputFolder:
                     raise self._no_write(error) from error
                 raise
             self._staging.remove()
+
+    @contextmanager
+    def _leased(self) -> Iterator[None]:
+        """Take the lease where the output lies, and complete an interrupted swap under it."""
+        unfinished = find_unfinished(self._location)
+        if unfinished is None:
+            with self._lease:
+                yield
+            return
+        claim = self._lease.claim
+        self._lease = Lease(unfinished / OWN_FOLDER, self._run, self._uri)
+        try:
+            with self._lease:
+                with self._lease.moving_to(self._own):
+                    finish_switch(self._location, unfinished)
+                yield
+        finally:
+            # If the run that swaps is alive after all, it has moved our claim along with the folder.
+            with suppress(OSError, ArrowException):
+                claim.delete()
 
     def is_other_model(self, contract: Contract) -> bool:
         """Say whether a run differs from those before in nothing but what its vectors are."""

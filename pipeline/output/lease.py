@@ -15,6 +15,7 @@ import random
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -25,6 +26,7 @@ from pipeline.location import Location
 
 _BEAT_S = 10.0
 _EXPIRY_S = 60.0
+_POLL_S = 1.0
 _TRIES = 3
 
 
@@ -48,6 +50,8 @@ class Lease:
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._renew, daemon=True)
         self._beats = 0
+        # Held by whoever writes, removes or moves the claim, so that the heartbeat never recreates it.
+        self._changing = threading.Lock()
 
     @property
     def claim(self) -> Location:
@@ -62,12 +66,13 @@ class Lease:
         BusyError
             If another run holds it.
         """
+        # Another run may watch this claim while this one still watches the claim of a dead run.
+        self._beat.start()
         try:
             self._acquire()
         except BaseException:
-            self._release()
+            self.give_back()
             raise
-        self._beat.start()
         return self
 
     def __exit__(
@@ -82,6 +87,23 @@ class Lease:
         if self._beat.is_alive():
             self._beat.join()
         self._release()
+
+    @contextlib.contextmanager
+    def moving_to(self, own: Location) -> Iterator[None]:
+        """Let the block move the folder that holds the claim; no heartbeat is written meanwhile.
+
+        Parameters
+        ----------
+        own : Location
+            The output's own folder after the move.
+
+        Yields
+        ------
+        None
+        """
+        with self._changing:
+            yield
+            self._folder = own / "lease"
 
     def check(self) -> None:
         """Make sure that the lease is still ours, as it isn't after a minute without a sign of life.
@@ -101,21 +123,24 @@ class Lease:
 
     def _acquire(self) -> None:
         for attempt in range(_TRIES):
-            self._write()
-            others = {name: claim for name, claim in self._claims().items() if name != self.claim.name}
+            with self._changing:
+                self._write()
+            others = [name for name in self._claims() if name != self.claim.name]
             living = [name for name in others if self._lives(name)]
             for name in set(others) - set(living):
                 (self._folder / name).delete()
-            if not living:
+            # A run that completes a swap may have moved the folder with this claim in it.
+            if not living and self.claim.exists():
                 return
             if attempt == _TRIES - 1:
                 break
             # Two that start at once see each other; who comes back first finds the place free.
-            self.claim.delete()
+            with self._changing:
+                self.claim.delete()
             time.sleep(random.uniform(0.1, 1.0))  # noqa: S311
         raise BusyError(
             f"another run is writing to output {self._uri!r}",
-            got=f"run {living[0].removesuffix('.json')}",
+            got=f"run {living[0].removesuffix('.json')}" if living else "a swap that it completes",
             remedy="let it end, then run again",
         )
 
@@ -128,7 +153,7 @@ class Lease:
             return alive
         deadline = time.monotonic() + _EXPIRY_S
         while time.monotonic() < deadline:
-            time.sleep(1.0)
+            time.sleep(_POLL_S)
             now = self._read(name)
             if now is None:
                 return False
@@ -136,8 +161,8 @@ class Lease:
                 return True
         return False
 
-    def _claims(self) -> dict[str, None]:
-        return {info.base_name: None for info in self._folder.list() if info.base_name.endswith(".json")}
+    def _claims(self) -> list[str]:
+        return sorted(info.base_name for info in self._folder.list() if info.base_name.endswith(".json"))
 
     def _read(self, name: str) -> dict[str, object] | None:
         try:
@@ -161,13 +186,13 @@ class Lease:
     def _renew(self) -> None:
         while not self._stop.wait(_BEAT_S):
             self._beats += 1
-            # Whoever took the lease over removed the claim; it must not come back.
-            with contextlib.suppress(OSError, ArrowException, OutputError):
+            # Never recreate a missing claim: another run has taken over.
+            with self._changing, contextlib.suppress(OSError, ArrowException, OutputError):
                 if self.claim.exists():
                     self._write()
 
     def _release(self) -> None:
-        with contextlib.suppress(OSError, ArrowException):
+        with self._changing, contextlib.suppress(OSError, ArrowException):
             self.claim.delete()
             if self._folder.is_local:  # a folder that holds another's claim by now stays
                 Path(self._folder.path).rmdir()

@@ -14,6 +14,7 @@ from pipeline.output.delta import DeltaLog
 from pipeline.output.generation import read_pointer, state_folder
 from pipeline.output.history import History, State
 from pipeline.output.manifest import OWN_FOLDER
+from pipeline.output.switch import find_unfinished
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def open_output(uri: str) -> StoredOutput:
         If its log is damaged.
     """
     location = locate(uri, error=OutputError)
+    location = find_unfinished(location) or location
     shown = without_credentials(uri)
     generation = read_pointer(location)
     if not generation:

@@ -3,7 +3,7 @@
 The new output is built beside the old one, as ``.NAME.lakevec-next``, a name that readers of the parent
 folder skip. Linux exchanges two folders in one step (``renameat2``), so whoever lists sees the one or the
 other. File systems without that step (HDFS, some network disks) get two renames, between which the output is
-not there; a run that finds it so finishes the second.
+not there; the next run completes the second under its lease.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pyarrow.fs import FileType
 
-from pipeline.errors import OutputError
+from pipeline.errors import BusyError, OutputError
 from pipeline.location import Location
 from pipeline.output.generation import CURRENT
 from pipeline.output.manifest import OWN_FOLDER
@@ -49,25 +49,46 @@ def switch(output: Location) -> None:
     _tidy(output)
 
 
-def finish_switch(output: Location) -> None:
-    """Finish what a killed run began, so that the output is there.
+def find_unfinished(output: Location) -> Location | None:
+    """Find where an output lies that an interrupted swap left without its name.
 
     Parameters
     ----------
     output : Location
+
+    Returns
+    -------
+    Location or None
+        The whole successor, or else the predecessor; None if the output is in its place, or there is none.
     """
-    successor, predecessor = beside(output, "next"), beside(output, "old")
     if (output / _CURRENT).exists() or not output.can_rename_folders:
-        return
+        return None
     if output.type() == FileType.File or {info.base_name for info in output.list()} - {OWN_FOLDER}:
-        return  # somebody else's
-    waiting = [place for place in (successor, predecessor) if place.exists()]
-    if successor in waiting and not (successor / _READY).exists():
-        waiting.remove(successor)
-    if waiting:
-        output.delete()  # a folder that somebody made in the gap, without a row in it
-        with contextlib.suppress(FileNotFoundError):
-            output.filesystem.move(waiting[0].path, output.path)
+        return None  # somebody else's
+    successor, predecessor = beside(output, "next"), beside(output, "old")
+    if (successor / _READY).exists():
+        return successor
+    return predecessor if (predecessor / _CURRENT).exists() else None
+
+
+def finish_switch(output: Location, waiting: Location) -> None:
+    """Complete an interrupted swap, under the lease of the run that found it.
+
+    Parameters
+    ----------
+    output : Location
+    waiting : Location
+        What `find_unfinished` returned.
+
+    Raises
+    ------
+    BusyError
+        If another run has completed it.
+    """
+    if find_unfinished(output) != waiting:
+        raise BusyError("another run completes a swap of this output", remedy="let it end, then run again")
+    output.delete()  # a folder that somebody made in the gap, without a row in it
+    output.filesystem.move(waiting.path, output.path)
 
 
 def clean_switch(output: Location) -> None:
