@@ -1,9 +1,20 @@
-"""When a run began and what it spent its time on."""
+"""The name of a run, when it began and what it spent its time on."""
 
 from __future__ import annotations
 
 import time
+import uuid
 from datetime import UTC, datetime
+
+
+def new_run_id() -> str:
+    """Name a run by its start, so that names sort, and by chance.
+
+    Returns
+    -------
+    str
+    """
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
 
 
 class Clock:

@@ -14,6 +14,7 @@ if not __package__:
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -21,12 +22,12 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
-from jobs.clock import Clock
+from jobs.clock import Clock, new_run_id
 from jobs.command_line import Call, run_job
 from jobs.session import open_session
 from jobs.summary import effective_settings
 from pipeline import __version__
-from pipeline.counting.stored_counts import PHRASES, WORDS, begin, finish, read_record
+from pipeline.counting.stored_counts import PHRASES, WORDS, begin, finish, hold, read_record
 from pipeline.counting.text_counter import warm_up
 from pipeline.counting.tokenizer_source import CountedTokenizer, find_tokenizer
 from pipeline.errors import CommitError, DataError, OutputError
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 failed, 2 usage or configuration.
+        0 done, 1 failed, 2 usage or configuration, 3 another run counts into the output.
     """
     return run_job(CountSettings, count, argv, name="count", summary=SUMMARY)
 
@@ -81,12 +82,7 @@ def count(call: Call[CountSettings]) -> None:
     clock = Clock()
     tokenizer = find_tokenizer(settings.model)
     output = locate(settings.output, error=OutputError)
-    done = read_record(output)
-    if done is not None and done["request"] != _request(settings, tokenizer, done["request"]["files"]):
-        raise OutputError(
-            f"output {without_credentials(settings.output)!r} holds the counts of another request",
-            remedy="choose another --output",
-        )
+    done = _read_finished(output, settings, tokenizer)
     print(effective_settings(settings), flush=True)
     conf = {
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
@@ -94,9 +90,17 @@ def count(call: Call[CountSettings]) -> None:
         **settings.conf,
     }
     compiled = partial(warm_up, tokenizer.json, tokenizer.unknown_token_id)
-    with open_session(
-        "lakevec count", master=settings.master, conf=conf, verbose=call.verbose, meanwhile=compiled
-    ) as spark:
+    with ExitStack() as held:
+        if done is None and not call.dry_run:
+            # Before Spark starts: a second run should learn at once that there is a first.
+            shown = without_credentials(settings.output)
+            lease = held.enter_context(hold(output, new_run_id(), shown))
+            done = _read_finished(output, settings, tokenizer)
+        spark = held.enter_context(
+            open_session(
+                "lakevec count", master=settings.master, conf=conf, verbose=call.verbose, meanwhile=compiled
+            )
+        )
         from jobs.lake_input import check_text_columns, read_input
         from jobs.spark_errors import translated
 
@@ -116,9 +120,23 @@ def count(call: Call[CountSettings]) -> None:
             record = _count(spark, frame, settings, tokenizer, output)
             seconds = clock.seconds()
             record = {**record, "request": request, "seconds": seconds}
+            lease.check()
             finish(output, record.pop("table"), record)
     rate = record["rows"] / max(seconds["embed"], 1e-9)
     print(f"counted {_tell(record)}\n  in {seconds['embed']:.1f} s ({rate:,.0f} rows/s)")
+
+
+def _read_finished(
+    output: Location, settings: CountSettings, tokenizer: CountedTokenizer
+) -> dict[str, Any] | None:
+    """Read the record of counts that are there already; refuse those of another request."""
+    done = read_record(output)
+    if done is not None and done["request"] != _request(settings, tokenizer, done["request"]["files"]):
+        raise OutputError(
+            f"output {without_credentials(settings.output)!r} holds the counts of another request",
+            remedy="choose another --output",
+        )
+    return done
 
 
 def _request(settings: CountSettings, tokenizer: CountedTokenizer, files: str) -> dict[str, Any]:

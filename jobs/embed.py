@@ -13,14 +13,12 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import os
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jobs.clock import Clock
+from jobs.clock import Clock, new_run_id
 from jobs.command_line import Call, run_job
 from jobs.metrics import check_metrics, write_metrics
 from jobs.session import open_session
@@ -94,7 +92,7 @@ def embed(
     if settings.metrics is not None:
         check_metrics(settings.metrics)
     artifact = load(settings.model)
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+    run_id = new_run_id()
     sink = choose_sink(settings)
     output = None
     if sink != "spark out of reach":

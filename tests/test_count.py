@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import doctest
 import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -222,14 +224,64 @@ def test_counts_of_a_view_are_not_taken_for_those_of_its_rows_today(
 
 def test_what_a_killed_count_left_is_refused_and_then_counted_over(tiny_model: str, lake: Path) -> None:
     output = lake / "counts"
-    stored_counts.begin(locate(str(output), error=InputError))
+    folder = locate(str(output), error=InputError)
+    with stored_counts.hold(folder, "dead", "counts"):
+        stored_counts.begin(folder)
     (output / "words").mkdir()
     (output / "words" / "part").write_bytes(b"half")
     with pytest.raises(InputError, match="are not whole: got a count that was cut off"):
         read_counts(str(output), ["north"])
     assert run(tiny_model, lake / "one", output) == 0
     assert read_counts(str(output), ["north"]).tolist() == [142]
-    assert not (output / "words" / "part").exists()
+    assert sorted(path.name for path in output.iterdir()) == ["count.json", "tokens", "words"]
+
+
+def test_second_count_into_one_output_is_refused_while_the_first_lives(
+    tiny_model: str, lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = lake / "counts"
+    folder = locate(str(output), error=InputError)
+    with stored_counts.hold(folder, "first", "counts"):
+        stored_counts.begin(folder)
+        (output / "words").mkdir()
+        assert run(tiny_model, lake / "one", output) == 3
+        assert "another run is writing to output" in capsys.readouterr().err
+        assert (output / "words").exists()
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model: str, spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Counts of two texts."""
+    folder = tmp_path_factory.mktemp("finished")
+    pq.write_table(pa.table({"body text": ["north", "far"], "title": ["east", None]}), folder / "a.parquet")
+    assert run(tiny_model, folder / "a.parquet", folder / "counts") == 0
+    return folder / "counts"
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "gone": shutil.rmtree,
+    "empty": lambda part: [file.unlink() for file in part.glob("*.parquet")],
+    "cut": lambda part: [file.write_bytes(b"PAR1") for file in part.glob("*.parquet")],
+}
+
+
+@pytest.mark.parametrize("part", ["words", "tokens"])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_counts_without_a_part_are_refused(
+    finished: Path, tmp_path: Path, part: str, damage: Callable[[Path], object]
+) -> None:
+    shutil.copytree(finished, tmp_path / "counts")
+    damage(tmp_path / "counts" / part)
+    with pytest.raises(InputError, match=f"are not whole: got 0 {part}; .*; restore the folder {part}"):
+        read_counts(str(tmp_path / "counts"), ["north", "new"])
+
+
+def test_lost_rows_of_words_are_noticed(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "counts")
+    [file] = (tmp_path / "counts" / "words").glob("*.parquet")
+    pq.write_table(pq.read_table(file).slice(1), file)
+    with pytest.raises(InputError, match="got 2 words; expected 3; restore the folder words"):
+        read_counts(str(tmp_path / "counts"), ["north", "new"])
 
 
 @pytest.mark.parametrize(

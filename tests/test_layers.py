@@ -60,7 +60,7 @@ def test_output_wing_knows_no_model_and_evaluation_order_holds() -> None:
     sources = {file: file.read_text() for file in (ROOT / "pipeline").rglob("*.py")}
     allowed = {
         "distillation": {"distillation", "counting", "model"},
-        "counting": {"counting", "encoding", "model"},
+        "counting": {"counting", "encoding", "model", "output"},  # the lease
         "mining": {"mining", "counting"},
         "evaluation": {"evaluation", "encoding", "model"},
         "tuning": {"tuning", "distillation", "evaluation", "encoding", "model"},

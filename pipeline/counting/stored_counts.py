@@ -11,14 +11,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
+from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from pipeline.errors import InputError, OutputError
 from pipeline.location import Location, locate, without_credentials
+from pipeline.output.lease import Lease
+from pipeline.output.manifest import OWN_FOLDER
 
 TOKENS, WORDS, PHRASES, RECORD = "tokens", "words", "phrases", "count.json"
 # Says that whatever lies beside it is a count's own, and can go.
@@ -44,29 +50,65 @@ def read_record(folder: Location) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and record.get("kind") == "lakevec count" else None
 
 
-def begin(folder: Location) -> None:
-    """Make room for a count: remove what a killed one left, and refuse anything else.
+@contextmanager
+def hold(folder: Location, run: str, uri: str) -> Iterator[Lease]:
+    """Keep other runs away from a folder while one counts into it.
 
     Parameters
     ----------
     folder : Location
+    run : str
+        Name of the run.
+    uri : str
+        The folder as messages name it.
+
+    Yields
+    ------
+    Lease
 
     Raises
     ------
     OutputError
         If something else lies there.
+    BusyError
+        If another run counts into the folder.
     """
-    if (folder / _BEGUN).type() == pafs.FileType.NotFound and (
-        folder.type() == pafs.FileType.File or folder.list()
-    ):
-        raise OutputError(
-            f"output {folder.path!r} exists",
-            expected="a new or empty folder, or the counts of the same request",
-            remedy="choose another --output",
-        )
+    _refuse_foreign(folder, uri)
+    own = folder / OWN_FOLDER
+    try:
+        with Lease(own, run, uri) as lease:
+            yield lease
+    finally:
+        # An empty folder stands for a run that found nothing to write.
+        for empty in (own, folder):
+            if empty.exists() and not empty.list():
+                empty.delete()
+
+
+def begin(folder: Location) -> None:
+    """Make room for a count: remove what a killed one left.
+
+    Parameters
+    ----------
+    folder : Location
+        This run holds its lease.
+    """
     for name in (TOKENS, WORDS, PHRASES):
         (folder / name).delete()
     (folder / _BEGUN).write_whole(b"")
+
+
+def _refuse_foreign(folder: Location, uri: str) -> None:
+    """Refuse a folder that holds neither counts nor the beginning of some."""
+    if (folder / RECORD).exists() or (folder / _BEGUN).exists():
+        return
+    is_file = folder.type() == pafs.FileType.File
+    if is_file or {info.base_name for info in folder.list()} - {OWN_FOLDER}:
+        raise OutputError(
+            f"output {uri!r} exists",
+            expected="a new or empty folder, or the counts of the same request",
+            remedy="choose another --output",
+        )
 
 
 def finish(folder: Location, tokens: pa.Table, record: dict[str, Any]) -> None:
@@ -101,10 +143,11 @@ def part_of(uri: str, name: str) -> Location:
     Raises
     ------
     InputError
-        If the folder's count was killed, or can't be reached.
+        If the folder's count was killed, a part of it is gone, or it can't be reached.
     """
     place = locate(uri, error=InputError)
     if (place / RECORD).type() == pafs.FileType.File:
+        _check_part(place, name, uri)
         return place / name
     if (place / _BEGUN).type() == pafs.FileType.File:
         raise InputError(
@@ -113,3 +156,22 @@ def part_of(uri: str, name: str) -> Location:
             remedy="run the same 'lakevec count' again",
         )
     return place
+
+
+def _check_part(folder: Location, name: str, uri: str) -> None:
+    """Compare how many words or phrases there are with what the record says."""
+    expected = (read_record(folder) or {}).get(f"distinct_{name}") if name != TOKENS else None
+    if name != TOKENS and not expected:
+        return
+    part = folder / name
+    try:
+        rows = pads.dataset(part.path, filesystem=part.filesystem, format="parquet").count_rows()
+    except (OSError, ArrowException):
+        rows = 0
+    if rows == 0 or expected not in (None, rows):
+        raise InputError(
+            f"counts {without_credentials(uri)!r} are not whole",
+            got=f"{rows:,} {name}",
+            expected=f"{expected:,}" if expected else f"every one of the tokenizer's {name}",
+            remedy=f"restore the folder {name}, or count again into another --output",
+        )
