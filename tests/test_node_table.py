@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.encoding import compilation
 from pipeline.encoding.encoder import Encoder
 from pipeline.errors import DataError
 from pipeline.model.table import StaticTable
+from pipeline.node_folder import private_folder
 from udfs import worker_cache
 from udfs.node_table import NodeTable, make_node_table
 from udfs.shipped_code import unpack
@@ -139,6 +141,37 @@ def test_workers_that_race_end_with_one_copy(shipped: Shipped, tmp_path: Path) -
         results = list(pool.map(lambda _: embed(table.open(lambda: files)), range(32)))
     assert results == [[[0.5, 0.5], [-1.0, -1.0]]] * 32
     assert sorted(file.name for file in copy_folder(tmp_path).iterdir()) == ["embeddings.npy", "table.json"]
+
+
+def test_copies_that_no_worker_used_lately_are_removed(shipped: Shipped, tmp_path: Path) -> None:
+    table, files = shipped
+    base = private_folder(str(tmp_path))
+    day = 86_400
+    ages = {f"{number:064x}": number * day for number in range(7)}
+    ages |= {f"code-{number:016x}": number * day for number in range(6)}
+    ages |= {"0123456789abcdef.left": 2 * day, "code.left": 2 * day, "machine-code": 9 * day, "mine": 9 * day}
+    now = time.time()
+    for name, age in ages.items():
+        (base / name).mkdir()
+        (base / name / "file").write_bytes(b"")
+        os.utime(base / name, (now - age, now - age))
+    code = base / "machine-code"
+    for name, days in {"old.nbi": 61, "old.1.nbc": 61, "new.nbi": 59}.items():
+        (code / name).write_bytes(b"")
+        os.utime(code / name, (now - days * day, now - days * day))
+    table.open(lambda: files)
+    assert [path.name for path in code.glob("*.nb[ci]")] == ["new.nbi"]
+    tables = {f"{number:064x}" for number in range(3)} | {table.fingerprint.removeprefix("sha256:")}
+    codes = {f"code-{number:016x}" for number in range(4)}
+    assert {path.name for path in base.iterdir()} == {*tables, *codes, "machine-code", "mine"}
+
+
+def test_copy_in_use_counts_as_new(shipped: Shipped, tmp_path: Path) -> None:
+    table, files = shipped
+    table.open(lambda: files)
+    os.utime(copy_folder(tmp_path), (0, 0))
+    table.open(refuse)
+    assert time.time() - copy_folder(tmp_path).stat().st_mtime < 60
 
 
 def test_folder_that_others_can_write_is_not_trusted(shipped: Shipped, tmp_path: Path) -> None:

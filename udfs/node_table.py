@@ -24,7 +24,7 @@ from pipeline.encoding.compilation import keep_machine_code, lacks_machine_code,
 from pipeline.encoding.encoder import Encoder, Store
 from pipeline.errors import DataError
 from pipeline.model.table import StaticTable
-from pipeline.node_folder import private_folder
+from pipeline.node_folder import mark_used, private_folder, remove_unused
 
 _TABLE_FILE = "embeddings.npy"
 _SETTINGS_FILE = "table.json"
@@ -125,6 +125,8 @@ class NodeTable:
             keep_machine_code({name: files[name] for name in self.machine_code})
             if not is_intact:
                 self._lay_down(folder, {name: files[name] for name in self.sha256})
+                remove_unused(folder.parent)
+        mark_used(folder)
         return folder
 
     def _folder(self) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pipeline
 from pipeline.errors import DataError
-from pipeline.node_folder import private_folder
+from pipeline.node_folder import mark_used, private_folder, remove_unused
 
 
 def prefer_unpacked_code() -> None:
@@ -56,6 +56,8 @@ def unpack(archive: Path) -> Path:
         folder = base / f"code-{digest.hexdigest()[:16]}"
         if not _is_whole(folder, sources):
             _lay_down(content, sources, folder)
+            remove_unused(base)
+    mark_used(folder)
     return folder
 
 

@@ -17,7 +17,7 @@ from numba.core.caching import IndexDataCacheFile
 from numba.core.registry import cpu_target
 
 from pipeline.errors import DataError
-from pipeline.node_folder import private_folder
+from pipeline.node_folder import MACHINE_CODE, private_folder
 
 
 def _digest_sources() -> str:
@@ -93,7 +93,7 @@ def _with_cache(function: Callable[..., Any], *, private: bool = False) -> Any:
     chosen = numba.config.CACHE_DIR
     try:
         if private:
-            numba.config.CACHE_DIR = str(private_folder() / "machine-code")
+            numba.config.CACHE_DIR = str(private_folder() / MACHINE_CODE)
         compiled = numba.njit(cache=True, **_OPTIONS)(function)
         # For code in an archive numba takes a folder without looking, and would fail at the first call.
         compiled._cache._impl.locator.ensure_cache_path()
