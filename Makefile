@@ -6,7 +6,7 @@ PIP    := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 SETUP  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format benchmark faults dist clean
+.PHONY: help setup demo test check format benchmark faults matrix dist clean
 
 help: ## show these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -33,6 +33,9 @@ benchmark: $(VENV)/.dev ## kernel and job beside their peers, into ./bench; opti
 	test -d demo/model || $(BIN)/lakevec demo
 	$(BIN)/lakevec benchmark --model demo/model --output bench $(BENCHMARK)
 
+matrix: $(VENV)/.dev ## a short suite on every Spark 4 and Python at hand, ten minutes; options as MATRIX="..."
+	$(BIN)/python -m tests.matrix $(MATRIX)
+
 faults: $(VENV)/.dev ## kill the job in every way and compare every row, half an hour; options as FAULTS="..."
 	$(BIN)/python -m tests.faults $(FAULTS)
 
@@ -41,7 +44,7 @@ dist: $(VENV)/.dev ## a wheel, and the same as lakevec.zip for --py-files
 	cp dist/lakevec-*.whl dist/lakevec.zip
 
 clean: ## remove all that the verbs made
-	rm -rf $(VENV) dist demo bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix dist demo bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
