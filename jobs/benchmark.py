@@ -101,7 +101,7 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
     if folder.exists():
         raise OutputError(f"output {settings.output!r} exists", remedy="choose another --output")
     table = load(settings.model).table
-    print(effective_settings(settings), flush=True)
+    print(effective_settings(settings, whole=call.verbose), flush=True)
     if call.dry_run:
         print("dry run: nothing was measured")
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from pipeline import __version__
 from pipeline.errors import LakevecError, SettingsError
+from pipeline.redaction import redact, remember
 from pipeline.settings import Settings, is_positional
 from pipeline.settings_file import load_settings
 
@@ -75,7 +77,7 @@ def run_job(
         body(_parse(kind, words, name, summary))
     except LakevecError as error:
         if verbose:
-            raise
+            print(redact(traceback.format_exc()), file=sys.stderr)
         print(_one_line(f"lakevec {name}: {error}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -112,7 +114,10 @@ def _parse(kind: type[S], words: list[str], name: str, summary: str) -> Call[S]:
     given = vars(parser.parse_args(words))
     config, verbose, dry_run = given.pop("config"), given.pop("verbose"), given.pop("dry_run")
     overrides = {key: _gather(kind, key, value) for key, value in given.items()}
-    return Call(load_settings(kind, config, overrides), verbose, dry_run)
+    settings = load_settings(kind, config, overrides)
+    for value in settings.model_dump().values():
+        remember(value)
+    return Call(settings, verbose, dry_run)
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, field: Any) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from jobs.command_line import Call, run_job
 from jobs.summary import effective_settings
 from pipeline.errors import OutputError, SetupError
-from pipeline.location import locate, without_credentials
+from pipeline.location import locate
 from pipeline.model.artifact import Artifact, load
 from pipeline.model.publishing import export, publish, refuse_existing_model
 from pipeline.model.stored_rows import store_rows
+from pipeline.redaction import redact
 from pipeline.settings import ConvertSettings
 
 SUMMARY = """\
@@ -64,7 +65,7 @@ def convert(call: Call[ConvertSettings]) -> None:
     if settings.dtype is not None and settings.dtype != artifact.table.embeddings.dtype.name:
         artifact = _with_dtype(artifact, settings.dtype)
     table = artifact.table
-    print(effective_settings(settings), flush=True)
+    print(effective_settings(settings, whole=call.verbose), flush=True)
     for name, fact in artifact.provenance.get("source", {}).items():
         print(f"{name:<14} {fact}")
     if call.dry_run:
@@ -78,7 +79,7 @@ def convert(call: Call[ConvertSettings]) -> None:
         export(artifact, settings.output, to=settings.to)
     print(
         f"wrote {table.rows:,} tokens x {table.dimensions} dimensions, {table.embeddings.dtype}, for"
-        f" {settings.to} to {without_credentials(settings.output)}\n"
+        f" {settings.to} to {redact(settings.output)}\n"
         f"fingerprint {table.fingerprint}"
     )
     if table.pools_unknown and settings.to != "sentence-transformers":
@@ -113,7 +114,7 @@ def _export_onnx(artifact: Artifact, output: str) -> None:
 
     place = locate(output, error=OutputError)
     if not place.is_local:
-        raise OutputError(f"output {without_credentials(output)!r}", expected="a local folder for ONNX")
+        raise OutputError(f"output {redact(output)!r}", expected="a local folder for ONNX")
     table = artifact.table
     model = StaticModel(
         table.dense_rows(),

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from jobs.clock import Clock, new_run_id
 from jobs.command_line import Call, run_job
+from jobs.overlap import refuse_overlap
 from jobs.session import open_session
 from jobs.summary import effective_settings
 from pipeline import __version__
@@ -31,7 +32,8 @@ from pipeline.counting.stored_counts import PHRASES, WORDS, begin, finish, hold,
 from pipeline.counting.text_counter import warm_up
 from pipeline.counting.tokenizer_source import CountedTokenizer, find_tokenizer
 from pipeline.errors import CommitError, DataError, OutputError
-from pipeline.location import Location, absolute_uri, locate, without_credentials
+from pipeline.location import Location, absolute_uri, locate
+from pipeline.redaction import redact, redact_values
 from pipeline.settings import CountSettings
 
 if TYPE_CHECKING:
@@ -80,10 +82,11 @@ def count(call: Call[CountSettings]) -> None:
     """
     settings = call.settings
     clock = Clock()
+    refuse_overlap(settings.input, settings.option, {"--output": settings.output}, format=settings.format)
     tokenizer = find_tokenizer(settings.model)
     output = locate(settings.output, error=OutputError)
     done = _read_finished(output, settings, tokenizer)
-    print(effective_settings(settings), flush=True)
+    print(effective_settings(settings, whole=call.verbose), flush=True)
     conf = {
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
         "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
@@ -93,7 +96,7 @@ def count(call: Call[CountSettings]) -> None:
     with ExitStack() as held:
         if done is None and not call.dry_run:
             # Before Spark starts: a second run should learn at once that there is a first.
-            shown = without_credentials(settings.output)
+            shown = redact(settings.output)
             lease = held.enter_context(hold(output, new_run_id(), shown))
             done = _read_finished(output, settings, tokenizer)
         spark = held.enter_context(
@@ -131,9 +134,13 @@ def _read_finished(
 ) -> dict[str, Any] | None:
     """Read the record of counts that are there already; refuse those of another request."""
     done = read_record(output)
-    if done is not None and done["request"] != _request(settings, tokenizer, done["request"]["files"]):
+    if done is None:
+        return None
+    # An earlier version may have masked less.
+    done["request"] = {name: redact_values(value) for name, value in done["request"].items()}
+    if done["request"] != _request(settings, tokenizer, done["request"]["files"]):
         raise OutputError(
-            f"output {without_credentials(settings.output)!r} holds the counts of another request",
+            f"output {redact(settings.output)!r} holds the counts of another request",
             remedy="choose another --output",
         )
     return done
@@ -161,13 +168,13 @@ def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
 def _check_input(done: dict[str, Any], request: dict[str, Any], settings: CountSettings) -> None:
     if not request["files"]:
         raise OutputError(
-            f"output {without_credentials(settings.output)!r} holds counts of this input",
+            f"output {redact(settings.output)!r} holds counts of this input",
             got="an input without files, so that other rows can't be told",
             remedy="choose another --output",
         )
     if done["request"] != request:
         raise OutputError(
-            f"output {without_credentials(settings.output)!r} holds the counts of other files",
+            f"output {redact(settings.output)!r} holds the counts of other files",
             got="files that came, went or changed since",
             remedy="choose another --output",
         )

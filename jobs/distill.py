@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.command_line import Call, run_job
 from jobs.extras import needs_extra
 from jobs.summary import effective_settings
-from pipeline.location import without_credentials
 from pipeline.model.publishing import publish, refuse_existing_model
+from pipeline.redaction import redact
 from pipeline.settings import DistillSettings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def distill(call: Call[DistillSettings]) -> None:
     """
     settings = call.settings
     refuse_existing_model(settings.output)
-    print(effective_settings(settings), flush=True)
+    print(effective_settings(settings, whole=call.verbose), flush=True)
     if call.dry_run:
         print("dry run: nothing was written")
         return
@@ -80,7 +80,7 @@ def distill(call: Call[DistillSettings]) -> None:
         f"distilled {table.rows:,} tokens x {table.dimensions} dimensions"
         f" in {time.monotonic() - started:.1f} s,"
         f" {distilled.quality['explained_variance']:.1%} of the variance kept\n"
-        f"published {table.fingerprint} to {without_credentials(settings.output)}"
+        f"published {table.fingerprint} to {redact(settings.output)}"
     )
 
 

@@ -12,24 +12,28 @@ if not __package__:
     # Started by path: spark-submit puts this folder on the path, where the project's root belongs.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import io
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from jobs.clock import Clock, new_run_id
 from jobs.command_line import Call, run_job
 from jobs.metrics import check_metrics, write_metrics
+from jobs.overlap import refuse_files_of_output, refuse_overlap
 from jobs.session import open_session
 from jobs.spark_sink import check_spark_sink, choose_sink, recheck_sink, write_with_spark
 from jobs.summary import effective_settings, summarize
 from pipeline.encoding.encoder import warm_up
 from pipeline.errors import DataError, LakevecError, UsageError
-from pipeline.location import absolute_uri, without_credentials
+from pipeline.location import absolute_uri
 from pipeline.model.artifact import Artifact, load
 from pipeline.output.commit import OutputFolder
 from pipeline.output.contract import Contract
+from pipeline.redaction import redact
 from pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
@@ -92,6 +96,13 @@ def embed(
     if settings.metrics is not None:
         check_metrics(settings.metrics)
     artifact = load(settings.model)
+    refuse_overlap(
+        settings.input,
+        settings.option,
+        {"--output": settings.output, "--checkpoint": settings.checkpoint},
+        format=settings.format,
+        is_partitioned=bool(settings.partition_by),
+    )
     run_id = new_run_id()
     sink = choose_sink(settings)
     output = None
@@ -100,7 +111,7 @@ def embed(
         output.look()
     if sink != "direct":
         check_spark_sink(settings, output)
-    print(effective_settings(settings), flush=True)
+    print(effective_settings(settings, whole=call.verbose), flush=True)
     conf = {
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
         "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
@@ -120,12 +131,18 @@ def embed(
                 meanwhile=partial(warm_up, artifact.table),
             )
         )
+        from jobs.file_systems import check_file_system
         from jobs.lake_input import choose_columns, read_input
         from jobs.spark_errors import translated
 
         with translated():
             frame = read_input(spark, settings)
             columns = choose_columns(frame.schema, settings)
+            if sink != "direct":
+                check_file_system(spark, absolute_uri(settings.output))
+            if settings.key is not None or settings.format == "table" or sink != "direct":
+                # Other runs look at the files of each wave.
+                refuse_files_of_output(map(unquote, frame.inputFiles()), settings.output)
             if call.dry_run:
                 _describe(frame, columns)
                 return
@@ -186,8 +203,8 @@ def _run_directly(
     try:
         with show_progress(spark, "embedding"):
             run.run(frame, contract, table_schema(columns, frame.schema))
-        if not output.state.rows_read and not output.state.skipped:
-            raise DataError("the input has no rows", remedy="check --input; nothing was written")
+        if not output.state.rows_read:
+            raise _no_rows(len(output.state.skipped))
         record = run.record()
         output.finish(record)
     except UsageError:  # nothing was done, so the last run is still the last
@@ -200,6 +217,18 @@ def _run_directly(
                 write_metrics(failed, settings.metrics)
         raise
     return record
+
+
+def _no_rows(skipped: int) -> DataError:
+    """Make the error for a run that has nothing to write."""
+    if skipped:
+        return DataError(
+            "no file of the input can be read",
+            got=f"{skipped:,} unreadable files",
+            expected="at least one readable file of the --format given",
+            remedy="check --format and the files; nothing was written",
+        )
+    return DataError("the input has no rows", remedy="check --input; nothing was written")
 
 
 def _grace_s(settings: EmbedSettings) -> float:
@@ -224,7 +253,7 @@ def _run_with_spark(
 
     with show_progress(spark, "embedding"):
         record = write_with_spark(spark, frame, columns, settings, artifact.table, is_free=is_free)
-    return {**record, "output": without_credentials(settings.output), "seconds": clock.seconds()}
+    return {**record, "output": redact(settings.output), "seconds": clock.seconds()}
 
 
 def _describe(frame: DataFrame, columns: Columns) -> None:
@@ -235,7 +264,10 @@ def _describe(frame: DataFrame, columns: Columns) -> None:
     for field in columns.schema.fields:
         print(f"  {field.name}: {field.dataType.simpleString()}")
     print("plan of the input:")
-    select(frame, columns).explain()
+    plan = io.StringIO()
+    with redirect_stdout(plan):
+        select(frame, columns).explain()
+    print(redact(plan.getvalue()))
     print("dry run: nothing was written")
 
 

@@ -13,12 +13,12 @@ from jobs.clock import Clock
 from jobs.spark_sink import quoted
 from pipeline import __version__
 from pipeline.encoding.vector_types import VectorType
-from pipeline.location import without_credentials
 from pipeline.model.artifact import Artifact
 from pipeline.output.commit import OutputFolder
 from pipeline.output.history import Commit, InputFile, Wave
 from pipeline.output.manifest import FileEntry, sum_counts, sum_memory
 from pipeline.output.sink import FileLayout
+from pipeline.redaction import redact
 from pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class EmbedRun(ABC):
                 "dimensions": table.dimensions,
             },
             "settings": self.settings.to_record(),
-            "output": without_credentials(self.settings.output),
+            "output": redact(self.settings.output),
             "waves": self._waves,
             "rows_read": self._rows_read,
             "rows": sum(entry.rows for entry in rows),

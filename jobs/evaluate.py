@@ -18,7 +18,8 @@ from jobs.command_line import Call, run_job
 from jobs.extras import needs_extra
 from jobs.summary import effective_settings
 from pipeline.errors import OutputError
-from pipeline.location import Location, locate, without_credentials
+from pipeline.location import Location, locate
+from pipeline.redaction import redact
 from pipeline.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def evaluate(call: Call[EvaluateSettings]) -> None:
     with needs_extra("evaluate", "evaluating"):
         from pipeline.evaluation.models import VectorCache
         from pipeline.evaluation.tasks import find_tasks
-    print(effective_settings(settings), flush=True)
+    print(effective_settings(settings, whole=call.verbose), flush=True)
     tasks = find_tasks(settings.data, settings.only) if settings.data is not None else []
     if call.dry_run:
         for task in tasks:
@@ -129,11 +130,9 @@ def _evaluate(run: _Run, output: Location) -> None:
         for name, content in files.items():
             (output / name).write_whole(content)
     except OSError as error:
-        raise OutputError(
-            f"can't write to {without_credentials(run.settings.output)!r}", got=str(error)
-        ) from None
+        raise OutputError(f"can't write to {redact(run.settings.output)!r}", got=str(error)) from None
     print(show_averages(record, timings))
-    print(f"wrote {', '.join(files)} to {without_credentials(run.settings.output)}")
+    print(f"wrote {', '.join(files)} to {redact(run.settings.output)}")
 
 
 def _refuse_existing(uri: str) -> Location:
@@ -141,10 +140,10 @@ def _refuse_existing(uri: str) -> Location:
     try:
         taken = place.type() != pafs.FileType.NotFound
     except OSError as error:
-        raise OutputError(f"can't look at {without_credentials(uri)!r}", got=str(error)) from None
+        raise OutputError(f"can't look at {redact(uri)!r}", got=str(error)) from None
     if taken:
         raise OutputError(
-            f"report output {without_credentials(uri)!r} exists",
+            f"report output {redact(uri)!r} exists",
             remedy="choose another --output, or remove it first",
         )
     return place
@@ -240,7 +239,7 @@ def _shown_teacher(uri: str) -> str:
     """Return a hub id as it is and of a folder its name, or the name of its parent for one called model."""
     path = Path(uri).expanduser()
     if not path.is_dir():
-        return without_credentials(uri)
+        return redact(uri)
     resolved = path.resolve()
     return resolved.parent.name if resolved.name == "model" else resolved.name
 

@@ -15,9 +15,9 @@ import numpy as np
 from jobs.extras import needs_extra
 from pipeline.errors import ModelError
 from pipeline.evaluation.models import EmbeddingModel, StaticModel
-from pipeline.location import without_credentials
 from pipeline.model import hub
 from pipeline.model.artifact import MANIFEST_NAME, load
+from pipeline.redaction import redact
 
 if TYPE_CHECKING:
     from pipeline.distillation.sentences import SentenceEncoder
@@ -77,7 +77,7 @@ def name_models(uris: Sequence[str]) -> list[str]:
     >>> name_models(["models/minilm", "old/models/minilm", "glove.txt"])
     ['models/minilm', 'old/models/minilm', 'glove.txt']
     """
-    split = [without_credentials(uri).rstrip("/").split("/") for uri in uris]
+    split = [redact(uri).rstrip("/").split("/") for uri in uris]
     for length in range(1, max(map(len, split), default=0) + 1):
         names = ["/".join(parts[-length:]) for parts in split]
         clashing = {name for name in names if names.count(name) > 1}

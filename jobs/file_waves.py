@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -17,11 +18,13 @@ from pyspark.sql import functions as f
 
 from jobs.embed_run import EmbedRun, select
 from jobs.lake_input import WHOLE_FILES
-from jobs.spark_errors import translated
+from jobs.overlap import GLOB, read_option, refuse_files_of_output
+from jobs.spark_errors import SPARK_ERRORS, translated
 from jobs.streams import Waves, jvm_of, wave_bytes
-from pipeline.errors import InputError, UnreadableFileError
-from pipeline.location import absolute_uri, is_local_path, one_name, without_credentials
+from pipeline.errors import DataError, InputError, UnreadableFileError
+from pipeline.location import absolute_uri, is_local_path, one_name
 from pipeline.output.history import InputFile, Wave
+from pipeline.redaction import redact, redact_values
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -29,12 +32,14 @@ if TYPE_CHECKING:
 
     from pipeline.settings import EmbedSettings
 
-_LISTING = "path string, modificationTime timestamp, length long, content binary"
+# By its full name: spark.sql.timestampType may make a plain timestamp one without a time zone.
+_LISTING = "path string, modificationTime timestamp_ltz, length long, content binary"
 # What decides which files there are; anything else is the reader's.
 _LISTING_OPTIONS = ("recursivefilelookup", "pathglobfilter", "basepath")
+# Formats whose files say which types their columns have.
+_SELF_DESCRIBING = ("parquet", "orc", "avro")
 # Spark's streaming has no such thing; the input is one batch then.
 _BATCH_OPTIONS = ("modifiedbefore", "modifiedafter")
-_GLOB = re.compile(r"[\[\]{}*?\\]")
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,8 @@ class FileWaves(Waves):
         # Spark knows files by their paths: a local one is read by one name, whatever it was given as.
         self._uri = one_name(given) if is_local_path(given) else given
         self._schema = schema
-        uri, settings = without_credentials(self._uri), run.settings
-        identity = hashlib.sha256(f"{settings.format} {one_name(given)}".encode()).hexdigest()[:12]
+        uri, settings = redact(self._uri), run.settings
+        identity = identify(settings.format, given, run.output.state.inputs)
         option = settings.to_record()["option"]
         super().__init__(run, Wave(input=identity, uri=uri, format=settings.format, option=option))
 
@@ -107,11 +112,15 @@ class FileWaves(Waves):
         elif not self._is_done_at_once():
             settings = self._settings
             reader = self._spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES)
-            entries, rows = self._run.embed(reader.schema(self._schema).load(self._uri))
+            frame = reader.schema(self._schema).load(self._uri)
+            refuse_files_of_output(map(unquote, frame.inputFiles()), settings.output)
+            entries, rows = self._run.embed(frame)
             self._run.commit(self._wave, entries, rows_read=rows)
 
     def _commit(self, wave: Wave, batch: DataFrame) -> None:
-        self._embed(wave, _files(batch))
+        files = _files(batch)
+        refuse_files_of_output((file.path for file in files), self._settings.output)
+        self._embed(wave, files)
 
     def _list(self) -> DataFrame:
         """Stream the list of files."""
@@ -125,12 +134,12 @@ class FileWaves(Waves):
         else:
             reader = reader.option("maxBytesPerTrigger", wave_bytes(settings))
         path = self._uri
-        is_glob = _GLOB.search(path) is not None
+        is_glob = GLOB.search(path) is not None
         if not is_glob and self._is_file():
             # Spark takes the path of a stream as a base path, which must be a folder, unless it is a glob.
             path = f"{path[:-1]}[{path[-1]}]"
         listed = reader.load(path)
-        if is_glob and "basePath" not in settings.option and len(listed.columns) > 4:
+        if is_glob and not read_option(settings.option, "basePath", "") and len(listed.columns) > 4:
             raise InputError(
                 f"input {self._wave.uri!r} is a pattern with partition folders beneath",
                 expected="the folder above them, so that their values can be told",
@@ -144,25 +153,18 @@ class FileWaves(Waves):
         return bool(filesystem.exists(path) and filesystem.getFileStatus(path).isFile())
 
     def _refuse_overlap(self) -> None:
-        """Refuse an input whose files may be in the output under another name, or be the output's own."""
-        option = {name.lower(): value.lower() for name, value in self._settings.option.items()}
-        place = f"{one_name(absolute_uri(self._settings.output))}/"
-        if option.get("recursivefilelookup") == "true" and place.startswith(_beginning(self._wave.uri)):
-            raise InputError(
-                f"input {self._wave.uri!r} holds the output",
-                got="recursiveFileLookup, which would read what was written",
-                remedy="choose an --output elsewhere",
-            )
+        """Refuse an input whose files may be in the output under another name."""
         for known in self._run.output.state.inputs.values():
             if known.input == self._wave.input:
-                if known.option != self._wave.option:
+                # An earlier version may have masked less.
+                if redact_values(known.option) != self._wave.option:
                     raise InputError(
                         f"input {self._wave.uri!r} was read with other options before",
                         got=f"--option {self._wave.option}",
                         expected=str(known.option),
                         remedy="give those, or start over with --full-refresh",
                     )
-                if known.uri != self._wave.uri:
+                if _without_user(known.uri) != _without_user(self._wave.uri):
                     raise InputError(
                         "an input was read under another name before",
                         got=self._wave.uri,
@@ -220,6 +222,7 @@ class FileWaves(Waves):
                     entries, rows = self._run.embed(self._read(files)) if files else ([], 0)
                 break
             except UnreadableFileError as error:
+                self._refuse_other_types(files, error)
                 if self._settings.on_bad_file == "fail":
                     raise
                 files, bad = self._sort_out(files, error)
@@ -232,11 +235,9 @@ class FileWaves(Waves):
         """Read until no file fails, without embedding; return the good files and the bad ones."""
         bad = []
         while True:
-            # The longest, since one file's name may be the beginning of another's.
-            named = [file for file in files if _is_named(file.path, error.told)]
-            if not named:
+            worst = _find_named(files, error)
+            if worst is None:
                 raise error
-            worst = max(named, key=lambda file: len(file.path))
             files = [file for file in files if file is not worst]
             bad.append(InputFile(input=self._wave.input, reason="can't be read", **vars(worst)))
             if not files:
@@ -246,13 +247,35 @@ class FileWaves(Waves):
                     self._read_for_nothing(files)
                 return files, bad
             except UnreadableFileError as another:
+                self._refuse_other_types(files, another)
                 error = another
+
+    def _refuse_other_types(self, files: list[_File], error: UnreadableFileError) -> None:
+        """Tell a damaged file from a sound one that holds a column in another type."""
+        settings, file = self._settings, _find_named(files, error)
+        if file is None or settings.format not in _SELF_DESCRIBING:
+            return
+        try:
+            reader = self._spark.read.format(settings.format).options(**settings.option)
+            found = reader.load(escape(file.path)).schema
+        except SPARK_ERRORS:  # its footer can't be read either
+            return
+        kinds = {field.name: field.dataType.simpleString() for field in found.fields}
+        needed = {name: self._schema[name].dataType.simpleString() for name in self._run.columns.read}
+        other = [name for name in needed if kinds.get(name, needed[name]) != needed[name]]
+        if other:
+            raise DataError(
+                f"{_list_columns(other)} another type in a file",
+                got=f"{', '.join(kinds[name] for name in other)} in {file.path}",
+                expected=", ".join(needed[name] for name in other),
+                remedy="convert the file, or leave the column out with --keep",
+            )
 
     def _read(self, files: list[_File]) -> DataFrame:
         settings = self._settings
         reader = self._spark.read.format(settings.format).schema(self._schema).options(**settings.option)
-        is_folder = not _GLOB.search(self._uri) and not self._is_file()
-        if is_folder and "basePath" not in settings.option:
+        is_folder = not GLOB.search(self._uri) and not self._is_file()
+        if is_folder and not read_option(settings.option, "basePath", ""):
             reader = reader.option("basePath", self._uri)
         return reader.options(**WHOLE_FILES).load([escape(file.path) for file in files])
 
@@ -303,14 +326,52 @@ def escape(path: str) -> str:
     -------
     str
     """
-    return _GLOB.sub(lambda found: f"\\{found[0]}", path)
+    return GLOB.sub(lambda found: f"\\{found[0]}", path)
 
 
 def _beginning(uri: str) -> str:
     """Return the part of a path before its first pattern, as a folder where there is none."""
     name = one_name(uri)
-    fixed = _GLOB.split(name)[0]
+    fixed = GLOB.split(name)[0]
     return fixed if fixed != name else f"{name}/"
+
+
+def _find_named(files: list[_File], error: UnreadableFileError) -> _File | None:
+    """Return the file that an error names: the longest, since a name may be the beginning of another."""
+    named = [file for file in files if _is_named(file.path, error.told)]
+    return max(named, key=lambda file: len(file.path), default=None)
+
+
+def _list_columns(names: list[str]) -> str:
+    quoted = ", ".join(map(repr, names))
+    return f"column {quoted} has" if len(names) == 1 else f"columns {quoted} have"
+
+
+def identify(form: str, uri: str, known: Container[str]) -> str:
+    """Name an input; one that an earlier version began keeps the name that it was given then.
+
+    Parameters
+    ----------
+    form : str
+        Format of its files.
+    uri : str
+        As `absolute_uri` returns it.
+    known : container of str
+        Names of the inputs that the output holds.
+
+    Returns
+    -------
+    str
+    """
+    # Earlier versions took an Azure container for a user's name.
+    places = (one_name(uri), re.sub(r"://[^/@\s]+@", "://", one_name(uri)))
+    names = [hashlib.sha256(f"{form} {place}".encode()).hexdigest()[:12] for place in places]
+    return next((name for name in names if name in known), names[0])
+
+
+def _without_user(uri: str) -> str:
+    """Write a recorded URI as every version of lakevec would have."""
+    return re.sub(r"://[^/@\s]+@", "://***@", redact(uri))
 
 
 def _is_named(path: str, told: str) -> bool:

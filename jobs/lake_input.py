@@ -6,14 +6,15 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import types as t
 
+from jobs.file_systems import check_file_system
+from jobs.spark_errors import SPARK_ERRORS
+from jobs.unreadable_columns import InputSettings, readable_schema
 from pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
 from pipeline.errors import InputError, OutputError
 from pipeline.location import absolute_uri
-from pipeline.settings import CountSettings, EmbedSettings, TuneSettings
+from pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -69,7 +70,7 @@ class Columns:
         return (*self.kept, *(column for column in self.embeddings if column not in self.kept))
 
 
-def read_input(spark: SparkSession, settings: EmbedSettings | CountSettings | TuneSettings) -> DataFrame:
+def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
     """Describe the input to Spark; nothing but schemas and footers is read yet.
 
     Parameters
@@ -84,23 +85,44 @@ def read_input(spark: SparkSession, settings: EmbedSettings | CountSettings | Tu
     Raises
     ------
     InputError
-        If several tables are named.
+        If several tables are named, or a column that is needed can't be read.
     """
     if settings.format == "table":
         if len(settings.input) != 1:
             raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
         return spark.read.options(**settings.option).table(settings.input[0])
     paths = [absolute_uri(path) for path in settings.input]
+    for path in paths:
+        check_file_system(spark, path)
     reader = spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES)
     try:
-        return reader.load(paths)
-    except (PySparkException, Py4JError):
-        if not isinstance(settings, EmbedSettings) or settings.on_bad_file == "fail":
-            raise
-    # The file that Spark takes the schema from is a damaged one; what the others agree on will do.
+        frame = reader.load(paths)
+    except SPARK_ERRORS as error:
+        schema = readable_schema(spark, settings, paths)
+        if schema is None:
+            schema = _schema_of_sound_files(spark, settings, paths, error)
+        frame = reader.schema(schema).load(paths)
+    if not frame.columns:
+        raise InputError(
+            "the input has no columns",
+            got=f"nothing that format {settings.format!r} finds in it",
+            expected="files of the --format given",
+            remedy="check --input, --format and --option; look for files that aren't what their names say",
+        )
+    return frame
+
+
+def _schema_of_sound_files(
+    spark: SparkSession, settings: InputSettings, paths: list[str], error: Exception
+) -> t.StructType:
+    """Where Spark takes the schema from a damaged file, take what the others agree on."""
+    if not isinstance(settings, EmbedSettings) or settings.on_bad_file == "fail":
+        raise error
     lenient = spark.read.format(settings.format).options(**settings.option)
     schema = lenient.options(ignoreCorruptFiles="true", mergeSchema="true").load(paths).schema
-    return reader.schema(schema).load(paths)
+    if not schema.fields:
+        raise error
+    return schema
 
 
 def table_schema(columns: Columns, source: t.StructType) -> str:
@@ -148,8 +170,6 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
         If an embedding column would have the name of another column.
     """
     fields = {field.name: field for field in schema.fields}
-    if len({name.lower() for name in fields}) != len(schema.fields):
-        raise InputError("two input columns have one name", expected="names that differ in more than case")
     partition_by = tuple(settings.partition_by or ())
     for column in dict.fromkeys([*settings.text, *(settings.keep or []), *partition_by]):
         if column not in fields:
@@ -161,8 +181,9 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
         if (settings.keep is None or name in settings.keep) and name not in partition_by
     )
     _check_partition_columns(partition_by, fields, settings)
+    _refuse_same_names(schema.names, (*kept, *partition_by, *settings.text))
     for column in kept:
-        if unfit := _unfit_type(fields[column].dataType):
+        if unfit := unfit_type(fields[column].dataType):
             raise InputError(
                 f"column {column!r} can't be written to Parquet",
                 got=f"type {unfit}",
@@ -253,12 +274,32 @@ def missing_column(column: str, present: list[str]) -> InputError:
     -------
     InputError
     """
-    near = difflib.get_close_matches(column, present, n=1)
+    by_case = {name.lower(): name for name in present}
+    near = [by_case[name] for name in difflib.get_close_matches(column.lower(), list(by_case), n=1)]
     return InputError(
         f"column {column!r} is not in the input",
         expected=f"one of {', '.join(map(repr, present))}",
         remedy=f"did you mean {near[0]!r}?" if near else "",
     )
+
+
+def _refuse_same_names(names: list[str], chosen: tuple[str, ...]) -> None:
+    """Refuse columns that are written and that most readers can't tell apart."""
+    doubles = [name for name in dict.fromkeys(chosen) if names.count(name) > 1]
+    if doubles:
+        raise InputError(
+            f"two columns of the input have the name {doubles[0]!r}",
+            remedy="rename one in a view or table first, or leave both out with --keep",
+        )
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(chosen):
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            raise InputError(
+                f"columns {other!r} and {name!r} differ in case only",
+                expected="names that every reader of Parquet tells apart",
+                remedy="leave one out with --keep, or rename it in a view or table first",
+            )
 
 
 def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
@@ -273,12 +314,23 @@ def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
         seen.add(name.lower())
 
 
-def _unfit_type(kind: t.DataType) -> str | None:
-    """Name the first type inside `kind` that doesn't survive the trip to Parquet and back."""
+def unfit_type(kind: t.DataType) -> str | None:
+    """Name the first type inside `kind` that doesn't survive the trip to Parquet and back.
+
+    Parameters
+    ----------
+    kind : pyspark.sql.types.DataType
+
+    Returns
+    -------
+    str or None
+    """
     if isinstance(kind, t.ArrayType):
-        return _unfit_type(kind.elementType)
+        return unfit_type(kind.elementType)
     if isinstance(kind, t.MapType):
-        return _unfit_type(kind.keyType) or _unfit_type(kind.valueType)
+        return unfit_type(kind.keyType) or unfit_type(kind.valueType)
     if isinstance(kind, t.StructType):
-        return next((name for field in kind.fields if (name := _unfit_type(field.dataType))), None)
+        if not kind.fields:
+            return "struct without fields"
+        return next((name for field in kind.fields if (name := unfit_type(field.dataType))), None)
     return None if isinstance(kind, _PLAIN_TYPES) else kind.simpleString()

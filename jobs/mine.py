@@ -14,8 +14,9 @@ from jobs.summary import effective_settings
 from pipeline import __version__
 from pipeline.counting.tokenizer_source import find_tokenizer
 from pipeline.errors import OutputError
-from pipeline.location import locate, without_credentials
+from pipeline.location import locate
 from pipeline.mining.mine import Mined, mine_words
+from pipeline.redaction import redact
 from pipeline.settings import MineSettings
 
 SUMMARY = """\
@@ -63,10 +64,8 @@ def mine(call: Call[MineSettings]) -> None:
     output = locate(settings.output, error=OutputError)
     vocabulary = output / "vocabulary.parquet"
     if vocabulary.exists() or (output.exists() and not (output / RECORD).exists()):
-        raise OutputError(
-            f"output {without_credentials(settings.output)!r} exists", remedy="choose another --output"
-        )
-    print(effective_settings(settings), flush=True)
+        raise OutputError(f"output {redact(settings.output)!r} exists", remedy="choose another --output")
+    print(effective_settings(settings, whole=call.verbose), flush=True)
     tokenizer = find_tokenizer(settings.model)
     mined = mine_words(settings, tokenizer.json)
     print(_tell(mined))
@@ -84,7 +83,7 @@ def mine(call: Call[MineSettings]) -> None:
     pq.write_table(mined.table, buffer, compression="zstd")
     # Last, so that a folder with a vocabulary is whole.
     vocabulary.write_whole(buffer.getvalue().to_pybytes())
-    print(f"wrote {mined.table.num_rows:,} words to {without_credentials(settings.output)}")
+    print(f"wrote {mined.table.num_rows:,} words to {redact(settings.output)}")
 
 
 def _tell(mined: Mined) -> str:

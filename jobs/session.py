@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 from jobs.java import ensure_java
 from pipeline.errors import SetupError
+from pipeline.redaction import KEY_PATTERN
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Spark's own leaves the keys of Azure's stores in event logs and on its pages.
-_SECRETS = "(?i)secret|password|passwd|token|access[._-]?key|account[._-]?key|credential"
 _CHECKOUT = str(Path(__file__).resolve().parent.parent)
 
 
@@ -84,7 +83,12 @@ def open_session(
         return
     pool = ThreadPoolExecutor(1)
     other_work = pool.submit(meanwhile)
-    redacted = {"spark.redaction.regex": _SECRETS, **conf}
+    # Spark's own rule leaves the keys of Azure's stores in event logs and on its pages.
+    redacted = {
+        "spark.redaction.regex": KEY_PATTERN,
+        "spark.sql.redaction.options.regex": KEY_PATTERN,
+        **conf,
+    }
     spark = _start_session(SparkSession.builder.appName(name), master, redacted, verbose=verbose)
     try:
         other_work.result()

@@ -5,18 +5,78 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote
 
-from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException, PythonException
 
+from jobs.file_systems import explain_file_system
 from jobs.session import spark_log
 from pipeline import errors
 from pipeline.errors import DataError, InputError, LakevecError, UnreadableFileError
 
+try:
+    from py4j.protocol import Py4JError
+except ImportError:  # the thin client of Spark Connect has no JVM
+
+    class Py4JError(Exception):  # type: ignore[no-redef]
+        """Stands for an error that no Connect session raises."""
+
+
+SPARK_ERRORS = (PySparkException, Py4JError)
+
 # The last line of a worker's traceback, when the error is one of ours.
-_OURS = re.compile(r"^pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
+_OURS = re.compile(r"^(?:lakevec\.)?pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
 _CONDITION = re.compile(r": \[([A-Z][A-Z0-9_.]+)\]")
-_FILE = re.compile(r"(?:file|footer)[^\n]*?((?:\w+:)?/[^\s,;]+)", re.IGNORECASE)
+_MISMATCH = re.compile(
+    r"reading file (?P<file>.+)\. Data type mismatches when reading Parquet column \[(?P<column>.+)\]\. "
+    r"Expected Spark type (?P<expected>.+), actual Parquet type (?P<got>.+?)\.(?:\s|$)"
+)
+_FILES = (
+    # What follows the name in Spark's sentences; a name may hold blanks, dots and commas.
+    re.compile(r"reading file:? (.+?)\.?\s+(?:SQLSTATE|Could not read footer|Data type|File does not|\n|$)"),
+    re.compile(r"footer (?:for|of) file:? (.+?)\.?\s+(?:SQLSTATE|\n|$)"),
+    re.compile(r"(\w+:/.+?) is not a Parquet file"),
+    re.compile(r"(?:file|footer)[^\n]*?((?:\w+:)?/[^\s,;]+)", re.IGNORECASE),
+)
+_COLON = re.compile(r"URISyntaxException: Relative path in absolute URI: (\S.*)")
+_FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
+_RAISED = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*)(?:: (?P<text>.*))?$", re.MULTILINE)
+# Their texts name modules, files and limits, and no values of rows.
+_WITHOUT_DATA = re.compile(
+    r"(?:\w+\.)*(?:OSError|IOError|\w*(?:File|Directory|Process|ChildProcess)\w*Error|PermissionError"
+    r"|InterruptedError|TimeoutError|Connection\w*Error|BrokenPipeError|BlockingIOError|MemoryError"
+    r"|ImportError|ModuleNotFoundError|NameError|RecursionError|NotImplementedError|PicklingError"
+    r"|UnpicklingError|ArrowMemoryError|ArrowNotImplementedError|LoweringError|TypingError|LLVMException)"
+)
+_JAVA = re.compile(r"^(?:: |Caused by: )(?P<kind>[a-z][\w.]*\.[A-Z][\w$]*)(?:: (?P<text>.*))?$", re.MULTILINE)
+_JAVA_WITHOUT_DATA = re.compile(
+    r".*(?:OutOfMemoryError|StackOverflowError|UnknownHostException|ConnectException|SocketTimeoutException"
+    r"|NoRouteToHostException|AccessControlException|AccessDeniedException|FileNotFoundException"
+    r"|FileAlreadyExistsException|NoSuchBucketException|UnknownStoreException|S3Exception|SdkClientException"
+    r"|AWS\w+Exception|NoAuthWithAWSException|AbfsRestOperationException|RpcException|DiskErrorException)"
+)
+_DEATHS = {
+    "Python worker exited unexpectedly": (
+        "a Python worker died",
+        "the system may have stopped it for want of memory: raise spark.executor.memoryOverhead, or lower "
+        "--batch-rows or the number of tasks at a time",
+    ),
+    "ExecutorLostFailure": (
+        "an executor was lost",
+        "look for its end in the cluster's log; if memory was short, raise spark.executor.memoryOverhead",
+    ),
+    "OutOfMemoryError": (
+        "Java ran out of memory",
+        "raise spark.driver.memory or spark.executor.memory",
+    ),
+    "No space left on device": (
+        "a disk is full",
+        "free space below spark.local.dir and in the folder for temporary files",
+    ),
+    "cancelled part of cancelled job": ("the job was cancelled", "run again"),
+    "SparkContext was shut down": ("Spark was stopped from outside", "run again"),
+}
 
 
 @contextmanager
@@ -27,6 +87,8 @@ def translated() -> Iterator[None]:
     ------
     InputError
         For what Spark finds before it reads rows: paths, formats, columns.
+    SetupError
+        For a file system that this Spark does not have.
     DataError
         For what fails while reading rows.
     LakevecError
@@ -34,7 +96,7 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except (PySparkException, Py4JError) as error:
+    except SPARK_ERRORS as error:
         raise _translate(error) from error
     except ConnectionError as error:
         log = f"; Spark's log is {spark_log()}" if spark_log() else ""
@@ -45,18 +107,33 @@ def translated() -> Iterator[None]:
         ) from error
 
 
-def _translate(error: PySparkException | Py4JError) -> LakevecError:
+def _translate(error: Any) -> LakevecError:
     message = str(error)
     if ours := _OURS.search(message):
         kind: type[LakevecError] = getattr(errors, ours[1], DataError)
         return kind(ours[2])
+    if (missing := explain_file_system(message)) is not None:
+        return missing
+    if colon := _COLON.search(message):
+        return InputError(
+            "Hadoop can't read a name with a colon in it",
+            got=repr(colon[1].strip()),
+            expected="names of files and folders without colons",
+            remedy="rename it, or name folders without a pattern that finds it",
+        )
     condition = _condition(error, message)
+    if mismatch := _MISMATCH.search(message):
+        return DataError(
+            f"column {mismatch['column'].replace(', ', '.')!r} has another type in a file",
+            got=f"{mismatch['got']} in {_plain_name(mismatch['file'])}",
+            expected=f"{mismatch['expected']}, as in the file that Spark takes the schema from",
+            remedy="convert the file, or leave the column out with --keep",
+        )
     if (
         condition.startswith(("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER"))
         or "is not a Parquet file" in message
     ):
-        file = _FILE.search(message)
-        return UnreadableFileError(file[1].rstrip(".") if file else condition, told=message)
+        return UnreadableFileError(find_file(message) or condition, told=message)
     if condition.startswith("DATA_SOURCE_NOT_FOUND"):
         return InputError(
             "Spark does not know this format",
@@ -66,16 +143,84 @@ def _translate(error: PySparkException | Py4JError) -> LakevecError:
     if isinstance(error, AnalysisException):
         # Made before any row is read, so it holds names but no text.
         return InputError("Spark can't plan this input", got=_first_line(message))
+    return _failure(error, message, condition)
+
+
+def find_file(message: str) -> str:
+    """Return the file that Spark names in an error; empty if it names none."""
+    for pattern in _FILES:
+        if found := pattern.search(message):
+            return _plain_name(found[1])
+    return ""
+
+
+def _plain_name(name: str) -> str:
+    # Spark 4 writes file:///a%20b where it wrote file:/a b.
+    return unquote(name) if re.match(r"\w+://", name) else name.rstrip(".")
+
+
+def _failure(error: Any, message: str, condition: str) -> LakevecError:
+    """Describe a failed task by what can't hold a row's text."""
     where = f"; Spark's log is {spark_log()}" if spark_log() else ""
-    kind_of_failure = "a Python worker" if isinstance(error, PythonException) else "Spark"
+    is_python = isinstance(error, PythonException) or "Traceback (most recent call last)" in message
+    if not is_python:
+        for sign, (what, remedy) in _DEATHS.items():
+            if sign in message:
+                return DataError(what, remedy=f"{remedy}; then run again{where}")
+    got = (_python_failure(message) if is_python else _java_failure(message)) or condition
     return DataError(
-        f"the run failed in {kind_of_failure}",
-        got=condition,
+        f"the run failed in {'a Python worker' if is_python else 'Spark'}",
+        got=got,
         remedy=f"run with --verbose for the whole story{where}",
     )
 
 
-def _condition(error: PySparkException | Py4JError, message: str) -> str:
+def _python_failure(message: str) -> str:
+    """Return the error of a worker's traceback: its type, and its text or else its place."""
+    frames = list(_FRAME.finditer(message))
+    if not frames:
+        return ""
+    # Behind the last frame stand its line of code, indented, and the error.
+    raised = _RAISED.search(message, frames[-1].end())
+    if raised is None:
+        return ""
+    kind, text = raised["kind"], (raised["text"] or "").strip()
+    if _WITHOUT_DATA.fullmatch(kind) and text:
+        return f"{kind}: {text[:300]}"
+    own = [frame for frame in frames if re.search(r"(?:^|/)(?:pipeline|udfs)/", frame["file"])]
+    frame = (own or frames)[-1]
+    place = "/".join(frame["file"].split("/")[-3:])
+    return f"{kind} at {place}:{frame['line']} in {frame['function'].strip()}"
+
+
+def describe_java_error(error: Exception) -> str:
+    """Say what Java found, without what could be a row's text.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str
+    """
+    return _java_failure(str(error)) or type(error).__name__
+
+
+def _java_failure(message: str) -> str:
+    """Return the cause of a Java stack trace: its class, and its text or else its place."""
+    causes = list(_JAVA.finditer(message))
+    if not causes:
+        return ""
+    cause = causes[-1]
+    kind, text = cause["kind"], (cause["text"] or "").strip()
+    if _JAVA_WITHOUT_DATA.fullmatch(kind) and text:
+        return f"{kind}: {text[:300]}"
+    place = re.search(r"^\s*at ([\w.$/]+)\(([\w.]+:\d+)\)", message[cause.end() :], re.MULTILINE)
+    return f"{kind} at {place[2]}" if place else kind
+
+
+def _condition(error: Any, message: str) -> str:
     """Return Spark's name of the error; some of Java's errors carry it only in their text."""
     named = error.getCondition() if isinstance(error, PySparkException) else None
     found = _CONDITION.search(message)

@@ -8,7 +8,8 @@ from pyarrow import fs as pafs
 
 from jobs.lake_input import Columns
 from pipeline.errors import OutputError
-from pipeline.location import absolute_uri, locate, without_credentials
+from pipeline.location import absolute_uri, locate
+from pipeline.redaction import redact
 from pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> No
     """
     if output is not None and output.is_begun:
         raise OutputError(
-            f"output {without_credentials(settings.output)!r} exists",
+            f"output {redact(settings.output)!r} exists",
             expected="a new or empty folder for Spark's own writer",
             remedy="choose another --output, or use --sink direct to go on with it",
         )

@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
-
 from jobs.embed_run import EmbedRun
-from pipeline.errors import CommitError, OutputError, SetupError
-from pipeline.location import absolute_uri, without_credentials
+from jobs.file_systems import explain_file_system
+from jobs.spark_errors import SPARK_ERRORS, describe_java_error
+from pipeline.errors import DamagedOutputError, OutputError, SetupError
+from pipeline.location import absolute_uri
 from pipeline.output.history import Wave
+from pipeline.redaction import redact
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -78,7 +78,7 @@ class Waves(ABC):
             # What the wave raised is in the stream's error as text only.
             raise failure[0] if failure else error from None
         finally:
-            with suppress(PySparkException, Py4JError, ConnectionError):  # of a JVM that has died
+            with suppress(*SPARK_ERRORS, ConnectionError):  # of a JVM that has died
                 query.stop()
 
     @abstractmethod
@@ -103,7 +103,7 @@ class Waves(ABC):
 
     def _has_rows(self, got: str) -> OutputError:
         return OutputError(
-            f"output {without_credentials(self._settings.output)!r} has the rows of this input",
+            f"output {redact(self._settings.output)!r} has the rows of this input",
             got=got,
             remedy="write everything anew with --full-refresh, or keep one row a key with --key",
         )
@@ -118,16 +118,18 @@ class Waves(ABC):
             path = jvm.org.apache.hadoop.fs.Path(f"{uri}/metadata")
             is_there = bool(path.getFileSystem(configuration).exists(path))
         except Exception as error:
+            if (missing := explain_file_system(str(error))) is not None:
+                raise missing from None
             raise SetupError(
-                f"Spark can't keep its checkpoint at {without_credentials(uri)!r}",
-                got=type(error).__name__,
+                f"Spark can't keep its checkpoint at {redact(uri)!r}",
+                got=describe_java_error(error),
                 expected="a place that Spark's own file systems reach",
                 remedy="give such a folder as --checkpoint, the same one in every run",
             ) from None
         if is_known and not is_there:
-            raise CommitError(
+            raise DamagedOutputError(
                 f"Spark's checkpoint of input {self._wave.uri!r} is gone",
-                got=f"nothing at {without_credentials(uri)!r}",
+                got=f"nothing at {redact(uri)!r}",
                 expected="the folder that the earlier runs used",
                 remedy="restore it or give its --checkpoint; or start over with --full-refresh",
             )

@@ -59,11 +59,13 @@ class TableWaves(Waves):
         )
         reader = self._spark.readStream.options(**{**limit, "maxFileAge": "36500d", **settings.option})
         try:
-            return reader.table(settings.input[0])
+            rows = reader.table(settings.input[0])
         except PySparkException as error:
             if re.search("stream|batch", str(error), re.IGNORECASE):
                 return None
             raise
+        # Spark hands files that are named by SQL over as a batch, and says nothing.
+        return rows if rows.isStreaming else None
 
     def _commit(self, wave: Wave, batch: DataFrame) -> None:
         entries, rows = self._run.embed_selected(batch)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jobs.progress import show_progress
 from pipeline.errors import OutputError
-from pipeline.location import without_credentials
+from pipeline.redaction import redact
 from pipeline.settings import TuneSettings
 from pipeline.tuning.pieces import find_pieces
 from udfs.teacher_task import DONE_SCHEMA, TeacherTask
@@ -50,7 +50,7 @@ def teach(
         missing = tuple(pieces.missing())
     except OSError as error:
         raise OutputError(
-            f"can't write to {without_credentials(settings.vectors_folder)!r}",
+            f"can't write to {redact(settings.vectors_folder)!r}",
             got=error.strerror or type(error).__name__,
             remedy="choose another --vectors",
         ) from None

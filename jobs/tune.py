@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 
 from jobs.command_line import Call, run_job
 from jobs.extras import needs_extra
+from jobs.overlap import refuse_overlap
 from jobs.session import open_session
 from jobs.summary import effective_settings
-from pipeline.location import absolute_uri, without_credentials
+from pipeline.location import absolute_uri
 from pipeline.model.publishing import publish, refuse_existing_model
+from pipeline.redaction import redact
 from pipeline.settings import TuneSettings
 
 if TYPE_CHECKING:
@@ -70,8 +72,10 @@ def tune(call: Call[TuneSettings]) -> None:
     """
     settings = call.settings
     settings = settings.model_copy(update={"vectors": absolute_uri(settings.vectors_folder)})
+    places = {"--output": settings.output, "--vectors": settings.vectors}
+    refuse_overlap(settings.input, settings.option, places, format=settings.format)
     refuse_existing_model(settings.output)
-    print(effective_settings(settings), flush=True)
+    print(effective_settings(settings, whole=call.verbose), flush=True)
     if call.dry_run:
         print("dry run: nothing was written")
         return
@@ -89,7 +93,7 @@ def tune(call: Call[TuneSettings]) -> None:
     check.decide(quality)
     plot = {"training.svg": draw_training(tuned.trained)}
     publish(tuned.table, settings.output, provenance=tuned.provenance, quality=quality, extra_files=plot)
-    print(f"published {tuned.table.fingerprint} to {without_credentials(settings.output)}")
+    print(f"published {tuned.table.fingerprint} to {redact(settings.output)}")
 
 
 def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts, SentenceEncoder]:

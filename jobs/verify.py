@@ -21,9 +21,9 @@ from jobs.command_line import Call, run_job
 from jobs.session import open_session
 from pipeline.encoding.vector_types import VectorType
 from pipeline.errors import CommitError, LakevecError
-from pipeline.location import without_credentials
 from pipeline.model.artifact import load
 from pipeline.output.reading import StoredOutput, open_output
+from pipeline.redaction import redact
 from pipeline.settings import VerifySettings
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
                 expected=output.contract.fingerprint,
                 remedy="give that one as --model",
             )
-        return None, f"no row is embedded again: {without_credentials(uri)} is another model by now"
+        return None, f"no row is embedded again: {redact(uri)} is another model by now"
     return table, ""
 
 

@@ -1,6 +1,6 @@
 """The one tree of errors that lakevec raises on purpose.
 
-Every message has one shape, *what; got; expected; what to do*, and never holds a user's text.
+Every message has one shape, *what; got; expected; what to do*, and never holds a user's text or a secret.
 
 ::
 
@@ -16,10 +16,13 @@ Every message has one shape, *what; got; expected; what to do*, and never holds 
     │   └── UnreadableFileError an input file that can't be read
     ├── FidelityError           a table that does not keep to its teacher as asked
     ├── CommitError             written files that are not what was promised
+    │   └── DamagedOutputError  exit code 2: an output that others changed
     └── BusyError               exit code 3: another run is at work on the output
 """
 
 from __future__ import annotations
+
+from pipeline.redaction import redact
 
 
 class LakevecError(Exception):
@@ -43,7 +46,32 @@ class LakevecError(Exception):
     def __init__(self, what: str, *, got: str = "", expected: str = "", remedy: str = "") -> None:
         facts = [f"got {got}" if got else "", f"expected {expected}" if expected else "", remedy]
         details = "; ".join(fact for fact in facts if fact)
-        super().__init__(f"{what}: {details}" if details else what)
+        super().__init__(redact(f"{what}: {details}" if details else what))
+
+
+def describe_failure(error: Exception) -> str:
+    """Say what a file system or a store reports; the text of other errors may hold what a file holds.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str
+        One line of at most 300 characters.
+
+    Examples
+    --------
+    >>> describe_failure(PermissionError(13, "Permission denied")), describe_failure(ValueError("a,b"))
+    ('PermissionError, Permission denied', 'ValueError')
+    """
+    kind = type(error).__name__
+    if not isinstance(error, OSError):
+        return kind
+    # Stores' errors have no strerror; pyarrow's text names the place and the store's own code.
+    told = error.strerror or " ".join(str(error).split())
+    return f"{kind}, {told[:300]}" if told else kind
 
 
 class UsageError(LakevecError):
@@ -113,3 +141,9 @@ class BusyError(LakevecError):
 
 class CommitError(LakevecError):
     """What lies in the files is not what the tasks said they wrote."""
+
+
+class DamagedOutputError(CommitError):
+    """An output was changed by others, so that no later run can continue it as it is."""
+
+    exit_code = 2

@@ -16,12 +16,14 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from pipeline.errors import UsageError
+from pipeline.redaction import redact
 
 # Hadoop's names for stores that pyarrow knows under another one.
 _SCHEMES = {"s3a": "s3", "s3n": "s3"}
 # Hadoop also takes hdfs:/path, without a host.
 _SCHEME = re.compile(r"file:|[A-Za-z][A-Za-z0-9+.-]+:/")
-_USER_INFO = re.compile(r"://[^/@\s]+@")
+# Before the @ of these stands a container, which is a part of the name.
+_AZURE = ("abfs", "abfss", "wasb", "wasbs")
 
 
 @dataclass(frozen=True)
@@ -114,25 +116,6 @@ class Location:
         return found
 
 
-def without_credentials(name: str) -> str:
-    """Return a path or URI as it may be shown and recorded: without user and password.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> without_credentials("s3://key:secret@bucket/lake"), without_credentials("lake/docs")
-    ('s3://***@bucket/lake', 'lake/docs')
-    """
-    return _USER_INFO.sub("://***@", name)
-
-
 def absolute_uri(name: str) -> str:
     """Return `name` so that it means the same on every machine and in every working directory.
 
@@ -171,7 +154,7 @@ def one_name(uri: str) -> str:
     -------
     str
         Local paths without ``file:``, ``..`` and symbolic links; URIs without credentials, and with ``s3``
-        for Hadoop's other names of it.
+        for Hadoop's other names of it. An Azure container is a part of the name.
 
     Examples
     --------
@@ -183,9 +166,34 @@ def one_name(uri: str) -> str:
         separator, uri = "", "/" + uri.removeprefix("file:").lstrip("/")
     if not separator:
         return os.path.realpath(uri)
-    return f"{_SCHEMES.get(scheme, scheme)}://{_USER_INFO.sub('', '://' + rest).removeprefix('://')}".rstrip(
-        "/"
-    )
+    return strip_user_info(f"{_SCHEMES.get(scheme, scheme)}://{rest}").rstrip("/")
+
+
+def strip_user_info(uri: str) -> str:
+    """Remove user and password from a URI.
+
+    Parameters
+    ----------
+    uri : str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> strip_user_info("s3://key:se/cret@bucket/lake"), strip_user_info("abfs://box@account/lake")
+    ('s3://bucket/lake', 'abfs://box@account/lake')
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    user, at, place = rest.partition("@")
+    is_container = scheme in _AZURE and not user.startswith(":")
+    # A secret key may hold slashes; without a colon they belong to the path.
+    if not at or is_container or ("/" in user and ":" not in user.partition("/")[0]):
+        return uri
+    return f"{scheme}://{place}"
 
 
 def locate(name: str, *, error: type[UsageError]) -> Location:
@@ -217,8 +225,8 @@ def locate(name: str, *, error: type[UsageError]) -> Location:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (ArrowException, OSError) as reason:
         raise error(
-            f"can't reach {without_credentials(name)!r}",
-            got=without_credentials(" ".join(str(reason).split())),
+            f"can't reach {redact(name)!r}",
+            got=redact(" ".join(str(reason).split())),
             expected="a local path or a URI such as s3://, gs://, abfs://, hdfs:// or file:///",
         ) from None
     return Location(filesystem, path)

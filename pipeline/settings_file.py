@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsError
-from pipeline.location import without_credentials
+from pipeline.redaction import redact
 from pipeline.settings import Settings, is_positional
 
 S = TypeVar("S", bound=Settings)
@@ -122,7 +122,7 @@ def _show(key: str, value: object) -> str:
     if key in ("conf", "option"):
         return type(value).__name__
     try:
-        shown = without_credentials(repr(value))
+        shown = redact(repr(value))
     except ValueError:  # an integer of thousands of digits
         return type(value).__name__
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."

@@ -180,7 +180,7 @@ def test_output_inside_a_recursive_input_is_refused(
 ) -> None:
     put(lake / "a.parquet", ["a"])
     embed(tiny_model, lake, lake / "out", "--option", "recursiveFileLookup=true", code=2)
-    assert "holds the output" in capsys.readouterr().err
+    assert "holds --output" in capsys.readouterr().err
 
 
 def test_no_file_is_left_out_in_silence(
@@ -258,14 +258,14 @@ def test_checkpoint_that_is_gone_or_another_is_refused(
     embed(tiny_model, lake, out, "--wave-files", "1")
     [checkpoint] = out.glob("_lakevec/*/checkpoint/*")
     shutil.move(checkpoint, checkpoint.with_name("away"))
-    embed(tiny_model, lake, out, code=1)
+    embed(tiny_model, lake, out, code=2)
     assert "Spark's checkpoint of input" in (err := capsys.readouterr().err)
     assert "is gone" in err
     shutil.copytree(checkpoint.with_name("away"), checkpoint)
     shutil.rmtree(checkpoint / "commits")  # an older state: everything is replayed
     shutil.rmtree(checkpoint / "offsets")
-    embed(tiny_model, lake, out, code=1)
-    assert "don't belong together: got batch 0" in capsys.readouterr().err
+    embed(tiny_model, lake, out, code=2)
+    assert "Spark's checkpoint belongs to another output: got batch 0" in capsys.readouterr().err
     assert ids(out) == ["a", "b"]
     embed(tiny_model, lake, out, "--full-refresh")
     assert ids(out) == ["a", "b"]

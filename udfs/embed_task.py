@@ -13,7 +13,7 @@ from pyspark import TaskContext
 from pipeline.encoding.bad_texts import as_strings, find_bad_texts
 from pipeline.encoding.encoder import Encoder, Store
 from pipeline.encoding.vector_types import VectorType, to_columns
-from pipeline.errors import DataError
+from pipeline.errors import DataError, describe_failure
 from pipeline.location import Location
 from pipeline.output.manifest import QUARANTINE, Counts, FileEntry
 from pipeline.output.partitions import split_by_partition
@@ -194,7 +194,7 @@ class WriteProbe:
                 self._staging.filesystem.create_dir(self._staging.path, recursive=True)
                 (self._staging / self.name).write_bytes(b"")
             except (OSError, pa.ArrowException) as reason:
-                error = type(reason).__name__
+                error = describe_failure(reason)
             yield pa.RecordBatch.from_pydict({"error": [error]})
 
 

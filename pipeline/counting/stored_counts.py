@@ -22,9 +22,10 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from pipeline.errors import InputError, OutputError
-from pipeline.location import Location, locate, without_credentials
+from pipeline.location import Location, locate
 from pipeline.output.lease import Lease
 from pipeline.output.manifest import OWN_FOLDER
+from pipeline.redaction import redact
 
 TOKENS, WORDS, PHRASES, RECORD = "tokens", "words", "phrases", "count.json"
 # Says that whatever lies beside it is a count's own, and can go.
@@ -151,7 +152,7 @@ def part_of(uri: str, name: str) -> Location:
         return place / name
     if (place / _BEGUN).type() == pafs.FileType.File:
         raise InputError(
-            f"counts {without_credentials(uri)!r} are not whole",
+            f"counts {redact(uri)!r} are not whole",
             got="a count that was cut off, or is at work",
             remedy="run the same 'lakevec count' again",
         )
@@ -170,7 +171,7 @@ def _check_part(folder: Location, name: str, uri: str) -> None:
         rows = 0
     if rows == 0 or expected not in (None, rows):
         raise InputError(
-            f"counts {without_credentials(uri)!r} are not whole",
+            f"counts {redact(uri)!r} are not whole",
             got=f"{rows:,} {name}",
             expected=f"{expected:,}" if expected else f"every one of the tokenizer's {name}",
             remedy=f"restore the folder {name}, or count again into another --output",

@@ -9,11 +9,12 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 from tokenizers import Tokenizer
 
-from pipeline.errors import LakevecError, ModelError
-from pipeline.location import locate, without_credentials
+from pipeline.errors import LakevecError, ModelError, describe_failure
+from pipeline.location import locate
 from pipeline.model import hub
 from pipeline.model.artifact import MANIFEST_NAME, load
 from pipeline.model.table import find_unknown_token_id, is_tokenizers_own
+from pipeline.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def find_tokenizer(uri: str) -> CountedTokenizer:
     ModelError
         If there is neither a model nor a tokenizer.
     """
-    shown = without_credentials(uri)
+    shown = redact(uri)
     try:
         place = locate(uri, error=ModelError)
         if place.type() == pafs.FileType.NotFound and hub.may_be_hub_id(uri):
@@ -68,7 +69,7 @@ def find_tokenizer(uri: str) -> CountedTokenizer:
         is_published = (place / MANIFEST_NAME).exists()
         found = file.read_bytes().decode() if not is_published and file.exists() else None
     except (OSError, UnicodeDecodeError, ArrowException) as error:
-        raise ModelError(f"model {shown!r} can't be read", got=type(error).__name__) from None
+        raise ModelError(f"model {shown!r} can't be read", got=describe_failure(error)) from None
     try:
         content = load(uri).table.tokenizer_json if found is None else found
     except LakevecError as error:

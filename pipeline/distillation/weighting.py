@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from pipeline.counting.stored_counts import TOKENS, WORDS, part_of
 from pipeline.errors import InputError
-from pipeline.location import Location, without_credentials
+from pipeline.location import Location
+from pipeline.redaction import redact
 from pipeline.settings.distill import COUNTS_SHARE
 
 # Part of the shares that every token has alike; docs/decisions.md has figures.
@@ -165,7 +166,7 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
     InputError
         If it can't be read, lacks a column, or has a count for none of the tokens.
     """
-    shown = without_credentials(uri)
+    shown = redact(uri)
     place = part_of(uri, TOKENS)
     try:
         table = pq.read_table(place.path, filesystem=place.filesystem, columns=["token", "count"])

@@ -10,7 +10,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.location import Location, locate, without_credentials
+from pipeline.location import Location, locate
+from pipeline.redaction import redact
 
 _LONGEST_WORD = 100
 
@@ -52,7 +53,7 @@ def read_words(uri: str, *, column: str) -> Words:
     InputError
         If it can't be read, has no such column, or holds no word.
     """
-    shown = without_credentials(uri)
+    shown = redact(uri)
     place = locate(uri, error=InputError)
     try:
         given = _read(place, column)

@@ -13,8 +13,8 @@ from pipeline.encoding.encoder import Encoder
 from pipeline.errors import FidelityError
 from pipeline.evaluation.fidelity import measure_fidelity
 from pipeline.evaluation.sampling import sample_texts
-from pipeline.location import without_credentials
 from pipeline.model.table import StaticTable
+from pipeline.redaction import redact
 
 SAMPLE_ROWS = 3000
 FIDELITY = "fidelity"
@@ -113,4 +113,4 @@ def open_gate(sample: str | None, column: str, *, minimum: float | None) -> Gate
     if sample is None:
         return Gate([], "held-out texts", minimum)
     texts = sample_texts(sample, column, rows=SAMPLE_ROWS)
-    return Gate(texts, f"sample {without_credentials(sample)!r}", minimum)
+    return Gate(texts, f"sample {redact(sample)!r}", minimum)

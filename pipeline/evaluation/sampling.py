@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipeline.errors import InputError
-from pipeline.location import locate, without_credentials
+from pipeline.location import locate
+from pipeline.redaction import redact
 
 _BATCH_ROWS = 1 << 16
 # Of fewer, some bootstrap resamples are one text many times.
@@ -46,7 +47,7 @@ def sample_texts(uri: str, column: str, *, rows: int) -> list[str]:
     distinct texts and neither files, their order nor partitions change it. Memory holds no more than the
     sample and one batch.
     """
-    shown, place = without_credentials(uri), locate(uri, error=InputError)
+    shown, place = redact(uri), locate(uri, error=InputError)
     try:
         source = ds.dataset(place.path, filesystem=place.filesystem, format="parquet")
         _check_column(source.schema, column, shown)
@@ -56,7 +57,7 @@ def sample_texts(uri: str, column: str, *, rows: int) -> list[str]:
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"sample {shown!r} can't be read",
-            got=without_credentials(" ".join(str(error).split())[:200]),
+            got=redact(" ".join(str(error).split())[:200]),
             expected="Parquet files",
         ) from None
     if len(kept) < LEAST_TEXTS:

@@ -15,7 +15,8 @@ from pipeline.evaluation.phrases import evaluate_phrases
 from pipeline.evaluation.retrieval import evaluate_retrieval
 from pipeline.evaluation.scores import Encode, Scores
 from pipeline.evaluation.similarity import evaluate_sentences, evaluate_words
-from pipeline.location import Location, locate, without_credentials
+from pipeline.location import Location, locate
+from pipeline.redaction import redact
 
 _SUFFIX = ".parquet"
 
@@ -157,7 +158,7 @@ def find_tasks(data: str, only: Sequence[str] = ()) -> list[Task]:
     SettingsError
         If a word of `only` names nothing that is there.
     """
-    folder, shown = locate(data, error=InputError), without_credentials(data)
+    folder, shown = locate(data, error=InputError), redact(data)
     if folder.type() != pafs.FileType.Directory:
         raise InputError(f"data folder {shown!r} does not exist", expected=f"a folder of {_group_folders()}")
     tasks = [task for group in GROUPS.values() for task in _tasks_of(group, folder / group.name)]

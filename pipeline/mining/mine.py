@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 
 from pipeline.counting.stored_counts import PHRASES, WORDS, part_of
 from pipeline.errors import InputError
-from pipeline.location import without_credentials
 from pipeline.mining.filters import LetterPairs, WordFilter
+from pipeline.redaction import redact
 from pipeline.settings import MineSettings
 
 _SPLIT_AT_A_TIME = 10_000
@@ -75,7 +75,7 @@ def mine_words(settings: MineSettings, tokenizer_json: str) -> Mined:
     found, pieces = found.filter(pa.array(is_split)), pieces[is_split]
     if not found.num_rows:
         raise InputError(
-            f"counts {without_credentials(settings.counts)!r} hold no word to add",
+            f"counts {redact(settings.counts)!r} hold no word to add",
             got=", ".join(f"{number:,} {reason}" for reason, number in report.items() if number),
             remedy="lower --min-count or --min-documents, or keep the tokenizer as it is",
         )
@@ -161,7 +161,7 @@ def _read(uri: str, name: str, column: str, settings: MineSettings) -> pa.Table:
         )
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"counts {without_credentials(uri)!r} can't be read",
+            f"counts {redact(uri)!r} can't be read",
             got=f"{type(error).__name__} from {name}",
             expected="what 'lakevec count' wrote" + (" with --phrases 2" if name == PHRASES else ""),
         ) from None

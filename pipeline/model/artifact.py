@@ -17,11 +17,12 @@ from pyarrow import fs as pafs
 from safetensors import SafetensorError
 
 from pipeline.errors import ModelError
-from pipeline.location import Location, locate, without_credentials
+from pipeline.location import Location, locate
 from pipeline.model import hub
 from pipeline.model.files import read_document, read_regular
 from pipeline.model.formats import read_foreign
 from pipeline.model.table import StaticTable
+from pipeline.redaction import redact
 
 MANIFEST_NAME = "lakevec.json"
 FORMAT_NAME = "lakevec-model"
@@ -76,7 +77,7 @@ def load(uri: str, *, revision: str | None = None) -> Artifact:
         If there is no model, its format is unknown, or a file differs from its recorded size, sha256 or
         the model's fingerprint. The message names the file.
     """
-    shown = without_credentials(uri)
+    shown = redact(uri)
     found: hub.HubFolder | None = None
     try:
         place = locate(uri, error=ModelError)
@@ -91,7 +92,7 @@ def load(uri: str, *, revision: str | None = None) -> Artifact:
             foreign = read_foreign(place, uri)
             artifact = Artifact(foreign.table, shown, foreign.to_provenance())
     except (OSError, ArrowException) as error:
-        raise ModelError(f"model {shown!r} can't be read", got=without_credentials(str(error))) from None
+        raise ModelError(f"model {shown!r} can't be read", got=redact(str(error))) from None
     if found is None:
         return artifact
     fetched = {"hub": {"name": found.name, "commit": found.commit}}

@@ -14,10 +14,11 @@ import safetensors.numpy
 from pyarrow import fs as pafs
 
 from pipeline.errors import OutputError
-from pipeline.location import Location, locate, without_credentials
+from pipeline.location import Location, locate
 from pipeline.model.artifact import FORMAT_NAME, FORMAT_VERSION, MANIFEST_NAME, Artifact
 from pipeline.model.card import make_card
 from pipeline.model.table import StaticTable
+from pipeline.redaction import redact
 
 
 def refuse_existing_model(uri: str) -> Location:
@@ -38,7 +39,7 @@ def refuse_existing_model(uri: str) -> Location:
         If something is there already, or the place can't be reached.
     """
     location = locate(uri, error=OutputError)
-    uri = without_credentials(uri)
+    uri = redact(uri)
     try:
         taken = location.type() != pafs.FileType.NotFound
     except OSError as error:
@@ -137,7 +138,7 @@ def write_folder(uri: str, files: dict[str, bytes]) -> None:
         If the place is taken or can't be written.
     """
     target = refuse_existing_model(uri)
-    uri = without_credentials(uri)
+    uri = redact(uri)
     staged = target
     if target.can_rename_folders:
         parent, _, name = target.path.rstrip("/").rpartition("/")

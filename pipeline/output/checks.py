@@ -9,7 +9,7 @@ from functools import partial
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
-from pipeline.errors import CommitError
+from pipeline.errors import CommitError, describe_failure
 from pipeline.location import Location
 from pipeline.output.history import Commit, State
 from pipeline.output.manifest import FileEntry
@@ -68,7 +68,7 @@ def _check_footer(staging: Location, uri: str, entry: FileEntry) -> None:
     except (OSError, ArrowException) as error:
         raise CommitError(
             f"file {entry.name} of output {uri!r} can't be read back",
-            got=type(error).__name__,
+            got=describe_failure(error),
             expected="a file that the driver and all executors see",
             remedy="give an --output on storage that all machines share",
         ) from None

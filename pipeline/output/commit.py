@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,8 +30,14 @@ from typing import Any
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from pipeline.errors import CommitError, LakevecError, OutputError
-from pipeline.location import Location, absolute_uri, locate, without_credentials
+from pipeline.errors import (
+    CommitError,
+    DamagedOutputError,
+    LakevecError,
+    OutputError,
+    describe_failure,
+)
+from pipeline.location import Location, absolute_uri, locate, strip_user_info
 from pipeline.output.checks import check_counts, check_footers, check_total
 from pipeline.output.contract import Contract, read_contract
 from pipeline.output.delta import DeltaLog
@@ -57,8 +62,7 @@ from pipeline.output.switch import (
     finish_switch,
     switch,
 )
-
-_CREDENTIALS = re.compile("://[^/@]*@")
+from pipeline.redaction import redact
 
 
 class OutputFolder:
@@ -75,7 +79,7 @@ class OutputFolder:
     """
 
     def __init__(self, uri: str, run_id: str, *, on_step: Callable[[str], None] = lambda step: None) -> None:
-        self._uri = without_credentials(uri)
+        self._uri = redact(uri)
         self._location = _followed(locate(uri, error=OutputError))
         self._own = self._location / OWN_FOLDER
         self._run = run_id
@@ -123,7 +127,7 @@ class OutputFolder:
         """Folder for Spark's checkpoints, as a URI without credentials."""
         root = self._location.path
         if not self._location.is_local:
-            root = _CREDENTIALS.sub("://", absolute_uri(self._full_uri).partition("?")[0]).rstrip("/")
+            root = strip_user_info(absolute_uri(self._full_uri).partition("?")[0]).rstrip("/")
         if self._target is not self._location:
             root = f"{root.rpartition('/')[0]}/{self._target.name}"
         return f"{root}/{OWN_FOLDER}/{self._generation}/checkpoint"
@@ -329,10 +333,9 @@ class OutputFolder:
         (self._own / "run.json").write_whole(content.encode())
 
     def _no_write(self, error: Exception) -> CommitError:
-        reason = error.strerror if isinstance(error, OSError) else None
         return CommitError(
             f"can't read or write output {self._uri!r}",
-            got=f"{type(error).__name__}{f', {reason}' if reason else ''}",
+            got=describe_failure(error),
             remedy="check its permissions and free space, then run again; what is committed stays",
         )
 
@@ -386,7 +389,7 @@ class OutputFolder:
             self._delta.create(schema, contract.partition_by)
             self._made_delta = True
         elif not self._is_refresh and self._delta.files() != set(self._history.state.files):
-            raise CommitError(
+            raise DamagedOutputError(
                 f"Delta table {self._uri!r} was changed by somebody else",
                 got="files in Delta's log that no run wrote, or the other way round",
                 expected="the files of lakevec's own runs; OPTIMIZE rewrites them, VACUUM is fine",

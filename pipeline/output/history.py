@@ -20,7 +20,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from pipeline.errors import CommitError
+from pipeline.errors import CommitError, DamagedOutputError
 from pipeline.location import Location
 from pipeline.output.manifest import Counts, FileEntry, check_name
 
@@ -188,8 +188,8 @@ class State(BaseModel):
         known = self.inputs.get(wave.input)
         batch, query = (known.batch, known.query) if known else (-1, wave.query)
         if wave.batch not in (batch, batch + 1) or (batch >= 0 and wave.query != query):
-            raise CommitError(
-                "Spark's checkpoint and the output don't belong together",
+            raise DamagedOutputError(
+                "Spark's checkpoint belongs to another output",
                 got=f"batch {wave.batch} of query {wave.query}",
                 expected=f"batch {batch + 1} of query {query}",
                 remedy="give the --checkpoint that the output was written with, or use --full-refresh",
@@ -344,8 +344,8 @@ def _number(name: str) -> int:
     return int(number)
 
 
-def _broken(got: str) -> CommitError:
-    return CommitError(
+def _broken(got: str) -> DamagedOutputError:
+    return DamagedOutputError(
         "the log of an output is damaged",
         got=got,
         expected="what earlier runs wrote",

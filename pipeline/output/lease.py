@@ -21,7 +21,7 @@ from types import TracebackType
 
 from pyarrow import ArrowException
 
-from pipeline.errors import BusyError, CommitError, OutputError
+from pipeline.errors import BusyError, CommitError, OutputError, describe_failure
 from pipeline.location import Location
 
 _BEAT_S = 10.0
@@ -179,7 +179,7 @@ class Lease:
         except (OSError, ArrowException) as error:
             raise OutputError(
                 f"can't write to output {self._uri!r}",
-                got=type(error).__name__,
+                got=describe_failure(error),
                 remedy="check its permissions and free space",
             ) from None
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pyarrow import fs as pafs
 
 from pipeline.errors import OutputError
-from pipeline.location import Location, locate, without_credentials
+from pipeline.location import Location, locate
 from pipeline.output.contract import Contract, read_contract
 from pipeline.output.delta import DeltaLog
 from pipeline.output.generation import read_pointer, state_folder
 from pipeline.output.history import History, State
 from pipeline.output.manifest import OWN_FOLDER
 from pipeline.output.switch import find_unfinished
+from pipeline.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def open_output(uri: str) -> StoredOutput:
     """
     location = locate(uri, error=OutputError)
     location = find_unfinished(location) or location
-    shown = without_credentials(uri)
+    shown = redact(uri)
     generation = read_pointer(location)
     if not generation:
         raise OutputError(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
-from pipeline.location import without_credentials
+from pipeline.redaction import redact_values
 
 # Java counts rows and files up to here.
 LARGEST = 2**31 - 1
@@ -75,7 +75,7 @@ class Settings(BaseModel):
 
     def to_record(self) -> dict[str, Any]:
         """Return the settings for people and ``run.json``: values that look like secrets are masked."""
-        return {key: _mask(key, value) for key, value in self.model_dump().items()}
+        return {name: redact_values(value) for name, value in self.model_dump().items()}
 
 
 def _is_text(value: Any) -> bool:
@@ -86,23 +86,6 @@ def _is_text(value: Any) -> bool:
         return all(map(_is_text, value))
     # Half a character is also what Python makes of a byte on the command line that is no UTF-8.
     return not isinstance(value, str) or not re.search("[\0\ud800-\udfff]", value)
-
-
-# As spark.redaction.regex, and names that object stores use.
-_SECRET_KEY = re.compile(
-    r"secret|password|passwd|token$|access[._-]?key|account[._-]?key|credential", re.IGNORECASE
-)
-
-
-def _mask(key: str, value: Any) -> Any:
-    """Hide values of secret keys, and user and password inside URIs."""
-    if isinstance(value, dict):
-        return {inner: _mask(inner, content) for inner, content in value.items()}
-    if isinstance(value, list):
-        return [_mask(key, content) for content in value]
-    if isinstance(value, str):
-        return "***" if _SECRET_KEY.search(key) else without_credentials(value)
-    return value
 
 
 def is_positional(field: FieldInfo) -> bool:

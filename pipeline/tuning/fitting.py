@@ -20,10 +20,10 @@ from pipeline.encoding.pooling import pool_mean
 from pipeline.encoding.tokenization import TokenIds, make_tokenizer
 from pipeline.errors import InputError
 from pipeline.evaluation.fidelity import Fidelity, measure_fidelity
-from pipeline.location import without_credentials
 from pipeline.model.artifact import load
 from pipeline.model.stored_rows import store_rows
 from pipeline.model.table import StaticTable, find_unknown_token_id
+from pipeline.redaction import redact
 from pipeline.settings import DistillSettings, TuneSettings
 from pipeline.settings.distill import COUNTS_SHARE
 from pipeline.tuning.axes import Axes, find_axes, map_rows, rotate_rows
@@ -331,7 +331,7 @@ def _describe(
             "stratified_by": settings.stratify or "length",
             "tokens_seen": int(np.count_nonzero(counts)),
             "begun_with": "the teacher's tokens" if settings.model is None else recorded["model"],
-            **({} if settings.counts is None else {"counts": without_credentials(settings.counts)}),
+            **({} if settings.counts is None else {"counts": redact(settings.counts)}),
             **(
                 {}
                 if settings.model is not None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pyarrow import fs as pafs
 
 from pipeline.errors import ModelError
-from pipeline.location import Location, without_credentials
+from pipeline.location import Location
 from pipeline.model.formats import bpemb
 from pipeline.model.formats.declared import ForeignModel
 from pipeline.model.formats.folders import read_folder
 from pipeline.model.formats.word_vectors import SUFFIXES, read_word_model
 from pipeline.model.formats.wordllama import read_wordllama
+from pipeline.redaction import redact
 
 _EXPECTED = (
     "a folder of lakevec, model2vec or Sentence Transformers (StaticEmbedding), word vectors "
@@ -37,7 +38,7 @@ def read_foreign(place: Location, name: str) -> ForeignModel:
     ModelError
         If it is of no known format, or damaged.
     """
-    shown = without_credentials(name)
+    shown = redact(name)
     kind = place.type()
     if kind == pafs.FileType.NotFound:
         raise ModelError(f"model {shown!r} does not exist", expected=_EXPECTED)

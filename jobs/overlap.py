@@ -1,0 +1,195 @@
+"""Inputs that reach a place which the run writes to: their next run would read what the last one wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.location import absolute_uri, one_name
+from pipeline.redaction import redact
+
+# What Hadoop takes for a pattern.
+GLOB = re.compile(r"[\[\]{}*?\\]")
+_MOST_EXPANSIONS = 10_000
+_SQL_ON_FILES = re.compile(r"(?:\w+)\.`(.+)`")
+
+
+def refuse_overlap(
+    inputs: Sequence[str],
+    option: Mapping[str, str],
+    places: Mapping[str, str | None],
+    *,
+    format: str,
+    is_partitioned: bool = False,
+) -> None:
+    """Refuse inputs that can reach a place which the run writes to, however they are written.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Paths, URIs or patterns; of tables only files named by SQL are looked at.
+    option : mapping of str to str
+        Reader options.
+    places : mapping of str to (str or None)
+        What the run writes, such as ``{"--output": "lake/vectors"}``.
+    format : str
+        Format of the input.
+    is_partitioned : bool, default=False
+        Whether the run writes partition folders, which Spark finds below a plain folder.
+
+    Raises
+    ------
+    InputError
+    """
+    is_recursive = read_option(option, "recursiveFileLookup", "").lower() == "true"
+    for name in inputs:
+        path = name
+        if format == "table":
+            found = _SQL_ON_FILES.fullmatch(name.strip())
+            if found is None:
+                continue
+            path = found[1]
+        for flag, place in places.items():
+            if place is None:
+                continue
+            how = _reach(path, place, is_recursive=is_recursive, is_partitioned=is_partitioned)
+            if how:
+                raise InputError(
+                    f"input {redact(path)!r} holds {flag} {redact(place)!r}",
+                    got=f"{how}, which would read what the run writes",
+                    expected="inputs and outputs that don't overlap",
+                    remedy=f"choose another {flag}, or a narrower --input",
+                )
+
+
+def refuse_files_of_output(files: Iterable[str], output: str) -> None:
+    """Refuse files that lie in the output, whatever link or table led to them.
+
+    Parameters
+    ----------
+    files : iterable of str
+        Paths as Spark names them.
+    output : str
+        Path or URI.
+
+    Raises
+    ------
+    InputError
+    """
+    place = f"{one_name(absolute_uri(output))}/"
+    folders: dict[str, str] = {}
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        if folder not in folders:
+            folders[folder] = one_name(absolute_uri(folder or "/"))
+        real = f"{folders[folder]}/{name}"
+        if Path(real).is_symlink():
+            real = str(Path(real).resolve())
+        if real.startswith(place):
+            raise InputError(
+                "the input holds files of the output",
+                got=redact(file),
+                expected="inputs and outputs that don't overlap",
+                remedy="choose another --output, or a narrower --input",
+            )
+
+
+def read_option(option: Mapping[str, str], name: str, default: str) -> str:
+    """Look a reader option up as Spark does, without case.
+
+    Parameters
+    ----------
+    option : mapping of str to str
+    name, default : str
+
+    Returns
+    -------
+    str
+    """
+    return next((value for key, value in option.items() if key.lower() == name.lower()), default)
+
+
+def _reach(name: str, place: str, *, is_recursive: bool, is_partitioned: bool) -> str:
+    """Say how an input reaches a place; empty if it doesn't."""
+    output = one_name(absolute_uri(place)).rstrip("/").split("/")
+    pattern = one_name(absolute_uri(name))
+    for path in _expand_braces(pattern):
+        parts = path.rstrip("/").split("/")
+        common = min(len(parts), len(output))
+        if not all(
+            _matches(part, other) for part, other in zip(parts[:common], output[:common], strict=True)
+        ):
+            continue
+        if len(parts) > len(output):
+            return "a place inside it"
+        if len(parts) == len(output):
+            return "a pattern that matches it" if GLOB.search(path) else "the same place"
+        below = output[len(parts) :]
+        if is_recursive:
+            return "recursiveFileLookup"
+        if is_partitioned or all("=" in part for part in below):
+            return "partition folders"
+    return ""
+
+
+def _matches(part: str, name: str) -> bool:
+    """Match one name with one part of a pattern, by Hadoop's rules."""
+    return part == name or bool(GLOB.search(part) and _to_regex(part).fullmatch(name))
+
+
+def _to_regex(part: str) -> re.Pattern[str]:
+    """Translate a pattern without braces."""
+    regex, place = "", 0
+    while place < len(part):
+        sign = part[place]
+        closing = part.find("]", place + 1)
+        if sign == "\\" and place + 1 < len(part):
+            place += 1
+            regex += re.escape(part[place])
+        elif sign == "[" and closing > 0:
+            inside = part[place + 1 : closing]
+            is_negated = inside.startswith(("^", "!"))
+            signs = re.escape(inside[is_negated:]).replace(r"\-", "-")
+            regex += f"[{'^' if is_negated else ''}{signs}]"
+            place = closing
+        else:
+            regex += {"*": ".*", "?": "."}.get(sign, re.escape(sign))
+        place += 1
+    return re.compile(regex, re.DOTALL)
+
+
+def _expand_braces(pattern: str) -> list[str]:
+    """Write out {a,b}; a pattern of too many alternatives stands for everything that it may match."""
+    expanded = list(islice(_alternatives(pattern), _MOST_EXPANSIONS + 1))
+    return expanded if len(expanded) <= _MOST_EXPANSIONS else [re.sub(r"\{.*\}", "*", pattern)]
+
+
+def _alternatives(pattern: str) -> Iterator[str]:
+    start = _find(pattern, "{", 0)
+    if start < 0:
+        yield pattern
+        return
+    ends, depth, place = [start], 0, start
+    while place < len(pattern):
+        sign = pattern[place]
+        depth += (sign == "{") - (sign == "}")
+        if (sign == "," and depth == 1) or (sign == "}" and depth == 0):
+            ends.append(place)
+            if sign == "}":
+                break
+        place += 1 + (sign == "\\")
+    else:  # never closed
+        yield pattern
+        return
+    for first, last in pairwise(ends):
+        yield from _alternatives(pattern[:start] + pattern[first + 1 : last] + pattern[place + 1 :])
+
+
+def _find(pattern: str, sign: str, place: int) -> int:
+    """Find a sign that no backslash escapes."""
+    while place < len(pattern) and pattern[place] != sign:
+        place += 1 + (pattern[place] == "\\")
+    return place if place < len(pattern) else -1
