@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -13,10 +14,11 @@ from jobs.clock import Clock
 from jobs.spark_sink import quoted
 from pipeline import __version__
 from pipeline.encoding.vector_types import VectorType
+from pipeline.errors import CommitError
 from pipeline.model.artifact import Artifact
 from pipeline.output.commit import OutputFolder
 from pipeline.output.history import Commit, InputFile, Wave
-from pipeline.output.manifest import FileEntry, sum_counts, sum_memory
+from pipeline.output.manifest import Counts, FileEntry, sum_counts, sum_memory
 from pipeline.output.sink import FileLayout
 from pipeline.redaction import redact
 from pipeline.settings import EmbedSettings
@@ -112,8 +114,17 @@ class EmbedRun(ABC):
 
         read = Observation("lakevec input")
         observed = rows.observe(read, f.count(f.lit(1)).alias("rows"))
-        entries = entries_of(observed.mapInArrow(self._task, ENTRY_SCHEMA))
-        return entries, int(read.get["rows"]) if entries else 0
+        entries, reported = entries_of(observed.mapInArrow(self._task, ENTRY_SCHEMA))
+        if not reported:
+            # Spark answers for an observation only if a task saw it.
+            if not rows.isEmpty():
+                raise CommitError(
+                    "tasks returned nothing",
+                    expected="a line from each task with the number of its rows",
+                    remedy="nothing of this wave was committed; run again",
+                )
+            return [], 0
+        return entries, int(read.get["rows"])
 
     def commit(
         self,
@@ -199,6 +210,11 @@ class EmbedRun(ABC):
             sha256=self.settings.sha256,
         )
 
+    def _other_columns(self, counts: Counts) -> dict[str, Any]:
+        """Say in which columns beside the texts values were not valid UTF-8."""
+        others = {name: counts[name] for name in counts if name not in self.columns.embeddings}
+        return {"invalid_values": others} if others else {}
+
     def record(self, *, error: str = "") -> dict[str, Any]:
         """Say what the run did and what the output holds now: the content of ``run.json``.
 
@@ -244,6 +260,7 @@ class EmbedRun(ABC):
                 for column, name in self.columns.embeddings.items()
             },
             **self.details,
+            **self._other_columns(counts),
             "total": {
                 "commits": state.number + 1,
                 "rows": state.rows,
@@ -255,7 +272,7 @@ class EmbedRun(ABC):
         }
 
 
-def entries_of(tasks: DataFrame) -> list[FileEntry]:
+def entries_of(tasks: DataFrame) -> tuple[list[FileEntry], int]:
     """Run tasks that write files, and return what they say of them.
 
     Parameters
@@ -266,8 +283,14 @@ def entries_of(tasks: DataFrame) -> list[FileEntry]:
     Returns
     -------
     list of FileEntry
+    int
+        How many rows came to the tasks, by their own account.
     """
-    return [FileEntry.from_json(line.entry) for line in tasks.collect()]
+    from udfs.embed_task import ROWS_READ
+
+    lines = [json.loads(line.entry) for line in tasks.collect()]
+    rows_read = sum(line[ROWS_READ] for line in lines if ROWS_READ in line)
+    return [FileEntry(**line) for line in lines if ROWS_READ not in line], rows_read
 
 
 def select(frame: DataFrame, columns: Columns) -> DataFrame:

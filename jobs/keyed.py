@@ -75,8 +75,10 @@ class KeyedRun(EmbedRun):
         seen = Observation("lakevec keys")
         actions = ("new", "changed", "updated", "unchanged", "gone")
         counted = [f.count_if(f.col(_ACTION) == action).alias(action) for action in actions]
+        nulls = f.count_if(f.col(_KEY).isNull()).alias("nulls")
+        invalid = f.count_if(~_is_valid(f.col(_KEY), source.schema[_KEY].dataType)).alias("invalid")
         classified = self._classify(source, state).observe(
-            seen, *counted, f.sum("rows").alias("rows"), f.count_if(f.col(_KEY).isNull()).alias("nulls")
+            seen, *counted, f.sum("rows").alias("rows"), nulls, invalid
         )
         wanted = ["new", "changed", "updated"] + (["gone"] if self.settings.deletes == "remove" else [])
         # Else the little that is kept lies in two hundred partitions.
@@ -91,6 +93,12 @@ class KeyedRun(EmbedRun):
                     got="null",
                     expected="a value in every row",
                     remedy="leave those rows out in a view or table first",
+                )
+            if counts["invalid"] and self.settings.on_bad_row == "null":
+                raise DataError(
+                    f"key column {self._key!r} has values that can't become null",
+                    got=f"{counts['invalid']} values that are not valid UTF-8",
+                    remedy="clean the column, or run with --on-bad-row quarantine",
                 )
             self._note(counts)
             self.details["rows_embedded"] = counts["new"] + counts["changed"]
@@ -161,8 +169,15 @@ class KeyedRun(EmbedRun):
         # A number of our own, since Spark would put little data into one task, however large the files are.
         ordered = dropped.unionByName(updated).repartition(min(2 * len(removed), 10_000), "name")
         ordered = ordered.sortWithinPartitions("name", "row")
-        task = RewriteTask(self.output.location, kept, self.output.staging, self.run_id, self.layout)
-        entries = entries_of(ordered.mapInArrow(task, ENTRY_SCHEMA))
+        task = RewriteTask(
+            self.output.location,
+            kept,
+            self.output.staging,
+            self.run_id,
+            self.layout,
+            on_bad_row=self.settings.on_bad_row,
+        )
+        entries, _ = entries_of(ordered.mapInArrow(task, ENTRY_SCHEMA))
         known = state.files | state.quarantine
         gone = sum(row["count"] for row in found if row[1] != "updated")
         self._check(entries, sum(known[name].rows for name in removed) - gone)
@@ -290,6 +305,10 @@ def _exact(column: Column) -> Column:
     content = column.cast("string").cast("binary")
     length = f.concat(f.octet_length(content).cast("string"), f.lit(":")).cast("binary")
     return f.coalesce(f.concat(length, content), f.lit("-").cast("binary"))
+
+
+def _is_valid(column: Column, kind: t.DataType) -> Column:
+    return f.is_valid_utf8(column) if isinstance(kind, t.StringType) else f.lit(True)
 
 
 def _hash(parts: list[Any]) -> Column:

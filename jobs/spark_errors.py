@@ -26,7 +26,7 @@ except ImportError:  # the thin client of Spark Connect has no JVM
 SPARK_ERRORS = (PySparkException, Py4JError)
 
 # The last line of a worker's traceback, when the error is one of ours.
-_OURS = re.compile(r"^(?:lakevec\.)?pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
+_OURS = re.compile(r"(?:^|\] )(?:lakevec\.)?pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
 _CONDITION = re.compile(r": \[([A-Z][A-Z0-9_.]+)\]")
 _MISMATCH = re.compile(
     r"reading file (?P<file>.+)\. Data type mismatches when reading Parquet column \[(?P<column>.+)\]\. "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pyarrow import fs as pafs
 
 from jobs.lake_input import Columns
-from pipeline.errors import OutputError
+from pipeline.errors import DataError, OutputError
 from pipeline.location import absolute_uri, locate
 from pipeline.redaction import redact
 from pipeline.settings import EmbedSettings
@@ -193,7 +193,7 @@ def write_with_spark(
     from udfs import make_embed_udf
 
     embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
-    chosen = [quoted(name) for name in (*columns.kept, *columns.partition_by)]
+    chosen = [_checked(frame, name) for name in (*columns.kept, *columns.partition_by)]
     # Under names of their own, since a column that is written may have a text column's name.
     texts = {column: f"lakevec text {number}" for number, column in enumerate(columns.embeddings)}
     copies = [quoted(column).alias(copy) for column, copy in texts.items()]
@@ -228,6 +228,50 @@ def write_with_spark(
             for number, (column, name) in enumerate(columns.embeddings.items())
         },
     }
+
+
+def _checked(frame: DataFrame, name: str) -> Any:
+    """Return a column that ends the run at a string that is not UTF-8, which few readers would take."""
+    from pyspark.sql import functions as f
+
+    column = quoted(name)
+    is_valid = _is_valid(column, frame.schema[name].dataType)
+    if is_valid is None:
+        return column
+    error = DataError(
+        f"column {name!r} holds text that is not valid UTF-8",
+        remedy="clean the column, or leave it out with --keep",
+    )
+    message = f"pipeline.errors.DataError: {error}"
+    refused = f.raise_error(f.lit(message)).cast(frame.schema[name].dataType)
+    return f.when(column.isNull() | is_valid, column).otherwise(refused).alias(name)
+
+
+def _is_valid(column: Any, kind: Any) -> Any:
+    """Say in Spark's terms whether all strings of a column are UTF-8; None for a type without strings."""
+    from functools import reduce
+
+    from pyspark.sql import functions as f
+    from pyspark.sql import types as t
+
+    if isinstance(kind, t.StringType):
+        return f.is_valid_utf8(column)
+    if isinstance(kind, t.ArrayType):
+        inner = _is_valid(f.lit(""), kind.elementType)
+        if inner is None:
+            return None
+        return f.forall(column, lambda value: f.coalesce(_is_valid(value, kind.elementType), f.lit(True)))
+    if isinstance(kind, t.MapType):
+        parts = [
+            _is_valid(f.map_keys(column), t.ArrayType(kind.keyType)),
+            _is_valid(f.map_values(column), t.ArrayType(kind.valueType)),
+        ]
+    elif isinstance(kind, t.StructType):
+        parts = [_is_valid(column.getField(field.name), field.dataType) for field in kind.fields]
+    else:
+        return None
+    checks = [f.coalesce(part, f.lit(True)) for part in parts if part is not None]
+    return reduce(lambda one, other: one & other, checks) if checks else None
 
 
 def quoted(name: str) -> Any:

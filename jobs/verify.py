@@ -154,6 +154,7 @@ def _check_files(
         fingerprint=contract.fingerprint,
         dimensions=contract.dimensions,
         columns=contract.columns,
+        promised=tuple(name for name in contract.schema_of_files if name not in contract.partition_by),
         vector_type=VectorType(contract.vector_type),
         max_tokens=contract.max_tokens,
         store=contract.store,
@@ -170,7 +171,15 @@ def _check_files(
     if not asked:
         return []
     names = spark.createDataFrame(asked, "asked string").repartition(min(len(asked), 10_000))
-    return [json.loads(row.report) for row in names.mapInArrow(task, REPORT_SCHEMA).collect()]
+    reports = [json.loads(row.report) for row in names.mapInArrow(task, REPORT_SCHEMA).collect()]
+    if len(reports) != len(asked):
+        raise CommitError(
+            "tasks did not report on every file",
+            got=f"{len(reports):,} reports",
+            expected=f"{len(asked):,}",
+            remedy="run again",
+        )
+    return reports
 
 
 def _find_doubles(spark: SparkSession, output: StoredOutput) -> list[str]:
@@ -200,6 +209,11 @@ def _praise(output: StoredOutput, reports: list[dict[str, Any]], settings: Verif
     ]
     if settings.sha256:
         lines.append(f"  {summed:,} of {len(reports):,} files compared by sha256")
+    if planes := sum(report["in_byte_planes"] for report in reports):
+        lines.append(
+            f"  {planes:,} files hold vectors in byte planes, which Spark before 4.3 reads only with"
+            " spark.sql.parquet.enableVectorizedReader=false; --full-refresh writes them anew"
+        )
     return "\n".join(lines)
 
 

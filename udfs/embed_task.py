@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -10,7 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import TaskContext
 
-from pipeline.encoding.bad_texts import as_strings, find_bad_texts
+from pipeline.encoding.bad_texts import (
+    NOT_UTF8,
+    as_bytes,
+    as_strings,
+    find_bad_texts,
+    find_invalid,
+    without,
+)
 from pipeline.encoding.encoder import Encoder, Store
 from pipeline.encoding.vector_types import VectorType, to_columns
 from pipeline.errors import DataError, describe_failure
@@ -22,6 +30,9 @@ from udfs.node_table import NodeTable
 from udfs.worker_cache import describe_worker, get_encoder
 
 ENTRY_SCHEMA = "entry string"
+
+# Of the line that a task returns beside its files.
+ROWS_READ = "rows_read"
 
 # Column of a file in quarantine that says which text is bad, and why.
 REASON = "lakevec_reason"
@@ -57,8 +68,8 @@ class EmbedTask:
     vector_type : VectorType
         Elements of stored vectors.
     on_bad_row : {"fail", "null", "quarantine"}, default="fail"
-        What becomes of a row with a text that is not valid UTF-8 or too long: the task fails, the vector is
-        null, or the row goes to files of its own, with the reason.
+        What becomes of a row with a string that is not valid UTF-8, or with a text that is too long: the
+        task fails, the vector or the value becomes null, or the row goes to files of its own.
     max_chars : int or None, default=None
         Most characters of a text.
     store : {"mean", "sum"}, default="mean"
@@ -90,20 +101,23 @@ class EmbedTask:
         Yields
         ------
         pyarrow.RecordBatch
-            One row per file, its entry as JSON; nothing for a partition without rows.
+            One row per file, its entry as JSON, and one with the number of rows that came.
         """
         encoder = self.make_encoder()
+        rows_read = 0
         with TaskFiles(self.staging, file_stem(self.run_id), self.layout) as files:
             for numbered in batches:
-                if self.on_bad_row == "quarantine":
-                    numbered = self._put_into_quarantine(numbered, files)
+                rows_read += numbered.num_rows
+                numbered, seen = self._handle_bad_rows(numbered, files)
                 columns = numbered.columns
                 batch = pa.RecordBatch.from_arrays(columns[: len(self.read)], names=list(self.read))
                 values = columns[len(self.read) :]
                 for folder, rows in split_by_partition(batch, self.partition_by, values):
-                    files.write(*self._embed(encoder, rows), folder=folder)
+                    embedded, counts = self._embed(encoder, rows)
+                    files.write(embedded, counts | seen, folder=folder)
+                    seen = {}
             entries = files.close()
-        yield from tell(entries)
+        yield from tell(entries, rows_read=rows_read)
 
     def _embed(self, encoder: Encoder, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Counts]:
         """Add the embedding columns to the columns that are kept."""
@@ -111,6 +125,9 @@ class EmbedTask:
         counts = {}
         for column, embedding_column in self.embedding_columns.items():
             texts, bad = self._good_texts(column, rows.column(column))
+            if bad.get("bad") and column in arrays:
+                invalid = find_invalid(arrays[column])
+                arrays[column] = arrays[column] if invalid is None else without(arrays[column], invalid)
             encoded = encoder.encode(texts)
             arrays |= to_columns(encoded, embedding_column, self.vector_type)
             counts[column] = asdict(encoded.counts) | bad
@@ -134,27 +151,54 @@ class EmbedTask:
         texts = pc.if_else(pa.array(bad), pa.scalar(None, texts.type), texts)
         return texts, {"bad": int(bad.sum())}
 
-    def _put_into_quarantine(self, numbered: pa.RecordBatch, files: TaskFiles) -> pa.RecordBatch:
-        """Write rows with a bad text whole and with their reason; return the others."""
-        reasons = [""] * numbered.num_rows
-        counts = {}
+    def _handle_bad_rows(self, numbered: pa.RecordBatch, files: TaskFiles) -> tuple[pa.RecordBatch, Counts]:
+        """Return rows without strings that are not UTF-8, but for texts that the encoder looks at."""
         names = (*self.read, *self.partition_by)
-        arrays = dict(zip(names, numbered.columns, strict=True))
-        for column in self.embedding_columns:
-            texts = as_strings(arrays[column])
-            found = find_bad_texts(texts, max_chars=self.max_chars)
-            for reason, bad in found.items():
-                for row in np.flatnonzero(bad):
-                    reasons[row] += f"{'; ' if reasons[row] else ''}{column}: {reason}"
+        bad: dict[str, dict[str, np.ndarray]] = {}
+        for name, values in zip(names, numbered.columns, strict=True):
+            if name not in self.embedding_columns:
+                invalid = find_invalid(values)
+                found = {} if invalid is None else {NOT_UTF8: invalid}
+            elif self.on_bad_row == "quarantine":
+                found = find_bad_texts(as_strings(values), max_chars=self.max_chars)
+            else:
+                found = {}
             if found:
-                counts[column] = {"quarantined": int(np.logical_or.reduce(list(found.values())).sum())}
-            # As bytes, which is what they are: not every reader takes a string that is none.
-            arrays[column] = texts.cast(pa.binary()) if pa.types.is_string_view(texts.type) else _bytes(texts)
+                bad[name] = found
+        if not bad:
+            return numbered, {}
+        if self.on_bad_row == "quarantine":
+            return self._put_into_quarantine(numbered, bad, files), {}
+        refuse_invalid(bad, on_bad_row=self.on_bad_row)
+        columns = [
+            without(values, bad[name][NOT_UTF8]) if name in bad else values
+            for name, values in zip(names, numbered.columns, strict=True)
+        ]
+        seen = {name: {"bad": int(found[NOT_UTF8].sum())} for name, found in bad.items()}
+        return pa.RecordBatch.from_arrays(columns, names=numbered.schema.names), seen
+
+    def _put_into_quarantine(
+        self, numbered: pa.RecordBatch, bad: dict[str, dict[str, np.ndarray]], files: TaskFiles
+    ) -> pa.RecordBatch:
+        """Write bad rows whole and with their reasons; return the others."""
+        reasons = [""] * numbered.num_rows
+        for name, found in bad.items():
+            for reason, rows in found.items():
+                for row in np.flatnonzero(rows):
+                    reasons[row] += f"{'; ' if reasons[row] else ''}{name}: {reason}"
         is_bad = pa.array([bool(reason) for reason in reasons])
-        if not counts:
-            return numbered
+        arrays = dict(zip((*self.read, *self.partition_by), numbered.columns, strict=True))
+        # Texts as bytes, which is what they are. Files in which other columns are bytes lie apart.
+        has_others = not bad.keys() <= self.embedding_columns.keys()
+        as_such = arrays if has_others else self.embedding_columns
+        arrays |= {name: as_bytes(arrays[name]) for name in as_such}
         arrays[REASON] = pa.array(reasons)
-        files.write(pa.RecordBatch.from_pydict(arrays).filter(is_bad), counts, folder=QUARANTINE)
+        counts = {
+            name: {"quarantined": int(np.logical_or.reduce(list(found.values())).sum())}
+            for name, found in bad.items()
+        }
+        folder = f"{QUARANTINE}bytes/" if has_others else QUARANTINE
+        files.write(pa.RecordBatch.from_pydict(arrays).filter(is_bad), counts, folder=folder)
         return numbered.filter(pc.invert(is_bad))
 
     def make_encoder(self) -> Encoder:
@@ -198,8 +242,26 @@ class WriteProbe:
             yield pa.RecordBatch.from_pydict({"error": [error]})
 
 
-def _bytes(texts: pa.Array) -> pa.Array:
-    return texts.view(pa.large_binary() if pa.types.is_large_string(texts.type) else pa.binary())
+def refuse_invalid(bad: Iterable[str], *, on_bad_row: str) -> None:
+    """End the task for columns that hold strings which are not UTF-8, unless they may become null.
+
+    Parameters
+    ----------
+    bad : iterable of str
+        Names of the columns.
+    on_bad_row : {"fail", "null", "quarantine"}
+
+    Raises
+    ------
+    DataError
+    """
+    names = ", ".join(map(repr, bad))
+    if names and on_bad_row != "null":
+        raise DataError(
+            f"column {names} holds text that is not valid UTF-8",
+            expected="valid UTF-8 in every string, nested ones too",
+            remedy="clean the column, leave it out with --keep, or run with --on-bad-row null or quarantine",
+        )
 
 
 def file_stem(run_id: str) -> str:
@@ -209,18 +271,22 @@ def file_stem(run_id: str) -> str:
     return f"part-{partition:05d}-{attempt}-{run_id}"
 
 
-def tell(entries: Sequence[FileEntry]) -> Iterator[pa.RecordBatch]:
-    """Say what was written, as a task hands it to the driver.
+def tell(entries: Sequence[FileEntry], *, rows_read: int = 0) -> Iterator[pa.RecordBatch]:
+    """Say what was written and read, as a task hands it to the driver.
 
     Parameters
     ----------
     entries : sequence of FileEntry
+    rows_read : int, default=0
+        Rows that came to the task.
 
     Yields
     ------
     pyarrow.RecordBatch
-        One row per file, its entry as JSON, with the worker that wrote it.
+        One row per file, its entry as JSON, with the worker that wrote it; and one row with `rows_read`, so
+        that a task that read something and wrote nothing is noticed.
     """
     worker = describe_worker()
     for entry in entries:
         yield pa.RecordBatch.from_pydict({"entry": [replace(entry, worker=worker).to_json()]})
+    yield pa.RecordBatch.from_pydict({"entry": [json.dumps({ROWS_READ: rows_read})]})

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from pipeline.encoding.bad_texts import as_strings
+from pipeline.encoding.bad_texts import as_strings, find_invalid, without
 from pipeline.location import Location
 from pipeline.output.sink import FileLayout, TaskFiles
-from udfs.embed_task import file_stem, tell
+from udfs.embed_task import file_stem, refuse_invalid, tell
 
 _BATCH_ROWS = 16_384
 
@@ -82,6 +82,8 @@ class RewriteTask:
         Part of the file's name.
     layout : FileLayout
         How the file is stored.
+    on_bad_row : {"fail", "null", "quarantine"}, default="fail"
+        What becomes of a new value that is not valid UTF-8: only "null" lets the task go on.
 
     Notes
     -----
@@ -94,6 +96,7 @@ class RewriteTask:
     staging: Location
     run_id: str
     layout: FileLayout
+    on_bad_row: str = "fail"
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Write every file that has changes again, without its old rows or with their new values.
@@ -141,7 +144,11 @@ class RewriteTask:
     def _merged(self, part: pa.RecordBatch, new: pa.Table, column: str, source: np.ndarray) -> pa.Array:
         """Take old values and new ones of a column."""
         old = part.column(column)
-        brought = new[f"c{self.columns.index(column)}"].combine_chunks().cast(old.type)
+        brought = new[f"c{self.columns.index(column)}"].combine_chunks()
+        if not pa.types.is_binary(old.type) and (invalid := find_invalid(brought)) is not None:
+            refuse_invalid([column], on_bad_row=self.on_bad_row)
+            brought = without(brought, invalid)
+        brought = brought.cast(old.type)
         return pa.concat_arrays([old, brought]).take(pa.array(source))
 
 

@@ -38,6 +38,8 @@ class VerifyTask:
         Length of a vector.
     columns : dict of str to str
         Text column and the name of its embedding column.
+    promised : tuple of str
+        All columns that a file must have.
     vector_type : VectorType
     max_tokens : int or None
         How many known tokens of a text are embedded.
@@ -57,6 +59,7 @@ class VerifyTask:
     fingerprint: str
     dimensions: int
     columns: dict[str, str]
+    promised: tuple[str, ...]
     vector_type: VectorType
     max_tokens: int | None
     table: NodeTable | None
@@ -100,6 +103,7 @@ class VerifyTask:
                 if _sha256(stream) != promised["sha256"]:
                     report.problems.append("has another sha256")
             footer = pq.read_metadata(stream)
+        report.in_byte_planes = _has_byte_planes(footer)
         report.rows = footer.num_rows
         if footer.num_rows != promised["rows"]:
             report.problems.append(f"has {footer.num_rows} rows instead of {promised['rows']}")
@@ -113,9 +117,7 @@ class VerifyTask:
     def _check_vectors(self, report: _Report, file: Location) -> None:
         """Look at every vector, and embed some texts again."""
         dataset = pads.dataset(file.path, filesystem=file.filesystem, format="parquet")
-        promised = list(self.columns.values())
-        promised += [name + TOKENS_SUFFIX for name in promised] if self.store == "sum" else []
-        missing = [name for name in promised if name not in dataset.schema.names]
+        missing = [name for name in self.promised if name not in dataset.schema.names]
         if missing:
             report.problems.append(f"has no column {missing[0]!r}")
             return
@@ -165,6 +167,15 @@ class _Report:
         self.rows = 0
         self.sampled = 0
         self.summed = False
+        self.in_byte_planes = False
+
+
+def _has_byte_planes(footer: pq.FileMetaData) -> bool:
+    """Say whether vectors are stored as earlier versions stored halves."""
+    if not footer.num_row_groups:
+        return False
+    group = footer.row_group(0)
+    return any("BYTE_STREAM_SPLIT" in group.column(index).encodings for index in range(group.num_columns))
 
 
 def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
