@@ -132,7 +132,7 @@ def embed(
             )
         )
         from jobs.file_systems import check_file_system
-        from jobs.lake_input import choose_columns, read_input
+        from jobs.lake_input import choose_columns, partition_zone, read_input
         from jobs.spark_errors import translated
 
         with translated():
@@ -143,6 +143,8 @@ def embed(
             if settings.key is not None or settings.format == "table" or sink != "direct":
                 # Other runs look at the files of each wave.
                 refuse_files_of_output(map(unquote, frame.inputFiles()), settings.output)
+            is_new = output is None or not output.is_begun or settings.full_refresh
+            zone = partition_zone(spark, frame.schema, columns, is_new=is_new)
             if call.dry_run:
                 _describe(frame, columns)
                 return
@@ -155,7 +157,7 @@ def embed(
                 )
             else:
                 record = _run_directly(
-                    spark, frame, columns, settings, artifact, output, run_id, clock, task_type
+                    spark, frame, columns, settings, artifact, output, run_id, clock, task_type, zone
                 )
     print(summarize(record))
     if settings.metrics is not None:
@@ -172,6 +174,7 @@ def _run_directly(
     run_id: str,
     clock: Clock,
     task_type: type[EmbedTask] | None,
+    zone: str,
 ) -> dict[str, Any]:
     """Let tasks write, commit wave by wave, and return what there is to tell."""
     from jobs.keyed import KeyedRun, with_hashes
@@ -199,6 +202,7 @@ def _run_directly(
         partition_by=columns.partition_by,
         key=settings.key,
         table_format=settings.table_format,
+        time_zone=zone,
     )
     try:
         with show_progress(spark, "embedding"):

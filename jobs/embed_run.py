@@ -295,6 +295,8 @@ def entries_of(tasks: DataFrame) -> tuple[list[FileEntry], int]:
 
 def select(frame: DataFrame, columns: Columns) -> DataFrame:
     """Take the columns that the run reads, numbered: mapInArrow trips over dots in names."""
+    from jobs.lake_input import folder_value
+
     chosen = [quoted(name) for name in columns.read]
-    chosen += [quoted(name).cast("string") for name in columns.partition_by]
+    chosen += [folder_value(frame, name) for name in columns.partition_by]
     return frame.select(*(column.alias(f"c{number}") for number, column in enumerate(chosen)))

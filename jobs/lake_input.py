@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from jobs.file_systems import check_file_system
 from jobs.spark_errors import SPARK_ERRORS
 from jobs.unreadable_columns import InputSettings, readable_schema
 from pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
-from pipeline.errors import InputError, OutputError
+from pipeline.errors import DataError, InputError, OutputError
 from pipeline.location import absolute_uri
+from pipeline.output.time_zones import has_fixed_offset
 from pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
@@ -247,6 +249,69 @@ def _check_partition_columns(
                 got=kind.simpleString(),
                 expected="once, a column of plain values that is not embedded",
             )
+
+
+def folder_value(frame: DataFrame, name: str) -> Any:
+    """Return a partition column as the text that names its folder.
+
+    Parameters
+    ----------
+    frame : pyspark.sql.DataFrame
+        The input.
+    name : str
+
+    Returns
+    -------
+    pyspark.sql.Column
+        Of strings. A timestamp whose text Spark would read back as another instant ends the run.
+    """
+    column = f.col(f"`{name.replace('`', '``')}`")
+    text = column.cast("string")
+    if not isinstance(frame.schema[name].dataType, t.TimestampType):
+        return text
+    error = DataError(
+        f"partition column {name!r} holds an hour that comes twice in the session's time zone",
+        expected="timestamps that read back as they were",
+        remedy="partition by a date or a string, or write a new --output in UTC",
+    )
+    refused = f.raise_error(f.lit(f"pipeline.errors.DataError: {error}")).cast("string")
+    return f.when(column.isNull() | (text.cast("timestamp_ltz") == column), text).otherwise(refused)
+
+
+def partition_zone(spark: SparkSession, schema: t.StructType, columns: Columns, *, is_new: bool) -> str:
+    """Return the time zone of folders that are named by timestamps.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    schema : pyspark.sql.types.StructType
+        Schema of the input.
+    columns : Columns
+    is_new : bool
+        Whether no earlier run has named folders.
+
+    Returns
+    -------
+    str
+        Empty where no folder is.
+
+    Raises
+    ------
+    InputError
+        If a new output would name two instants alike.
+    """
+    stamps = [name for name in columns.partition_by if isinstance(schema[name].dataType, t.TimestampType)]
+    if not stamps:
+        return ""
+    zone = str(spark.conf.get("spark.sql.session.timeZone"))
+    if is_new and not has_fixed_offset(zone):
+        raise InputError(
+            f"partition column {stamps[0]!r} can't name folders in time zone {zone}",
+            got="a time zone with hours that come twice, so that two instants would share a folder",
+            expected="a time zone with a fixed offset",
+            remedy="run with --conf spark.sql.session.timeZone=UTC, or partition by a date or a string",
+        )
+    return zone
 
 
 def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]:

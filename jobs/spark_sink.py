@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyarrow import fs as pafs
 
-from jobs.lake_input import Columns
+from jobs.lake_input import Columns, folder_value
 from pipeline.errors import DataError, OutputError
 from pipeline.location import absolute_uri, locate
 from pipeline.redaction import redact
@@ -193,7 +193,7 @@ def write_with_spark(
     from udfs import make_embed_udf
 
     embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
-    chosen = [_checked(frame, name) for name in (*columns.kept, *columns.partition_by)]
+    chosen = [_checked(frame, columns, name) for name in (*columns.kept, *columns.partition_by)]
     # Under names of their own, since a column that is written may have a text column's name.
     texts = {column: f"lakevec text {number}" for number, column in enumerate(columns.embeddings)}
     copies = [quoted(column).alias(copy) for column, copy in texts.items()]
@@ -230,11 +230,14 @@ def write_with_spark(
     }
 
 
-def _checked(frame: DataFrame, name: str) -> Any:
+def _checked(frame: DataFrame, columns: Columns, name: str) -> Any:
     """Return a column that ends the run at a string that is not UTF-8, which few readers would take."""
     from pyspark.sql import functions as f
+    from pyspark.sql import types as t
 
     column = quoted(name)
+    if name in columns.partition_by and isinstance(frame.schema[name].dataType, t.TimestampType):
+        return folder_value(frame, name).cast("timestamp_ltz").alias(name)
     is_valid = _is_valid(column, frame.schema[name].dataType)
     if is_valid is None:
         return column

@@ -22,7 +22,9 @@ from jobs.session import open_session
 from pipeline.encoding.vector_types import VectorType
 from pipeline.errors import CommitError, LakevecError
 from pipeline.model.artifact import load
+from pipeline.output.partitions import partition_values
 from pipeline.output.reading import StoredOutput, open_output
+from pipeline.output.time_zones import comes_twice
 from pipeline.redaction import redact
 from pipeline.settings import VerifySettings
 
@@ -91,6 +93,7 @@ def verify(call: Call[VerifySettings]) -> None:
 
         with translated(), show_progress(spark, "verifying"):
             reports = _check_files(spark, settings, output, table)
+            problems += _find_repeated_hours(spark, output)
             problems += (
                 _find_doubles(spark, output) if not any(report["problems"] for report in reports) else []
             )
@@ -180,6 +183,22 @@ def _check_files(
             remedy="run again",
         )
     return reports
+
+
+def _find_repeated_hours(spark: SparkSession, output: StoredOutput) -> list[str]:
+    """Find folders whose local time names two instants."""
+    contract = output.contract
+    stamps = [name for name in contract.partition_by if contract.schema_of_files.get(name) == "timestamp"]
+    if not stamps:
+        return []
+    zone = contract.time_zone or str(spark.conf.get("spark.sql.session.timeZone"))
+    found = []
+    for file in output.state.files:
+        values = partition_values(file, contract.partition_by)
+        twice = [values[name] for name in stamps if comes_twice(values[name] or "", zone)]
+        if twice:
+            found.append(f"{file} lies in a folder for two instants: {twice[0]} comes twice in {zone}")
+    return found
 
 
 def _find_doubles(spark: SparkSession, output: StoredOutput) -> list[str]:

@@ -41,6 +41,9 @@ class Contract(BaseModel):
         Column of which the output holds every value once.
     table_format : {"parquet", "delta"}
         Who says which files are the output's: their folder, or Delta's log.
+    time_zone : str, default=""
+        Time zone of folders that are named by timestamps; empty where there are none, and in outputs that
+        an earlier version began.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +61,7 @@ class Contract(BaseModel):
     partition_by: tuple[str, ...]
     key: str | None
     table_format: Literal["parquet", "delta"]
+    time_zone: str = ""
 
     def differences(self, other: Contract) -> Iterator[str]:
         """Say where `other` would not fit.
@@ -74,7 +78,8 @@ class Contract(BaseModel):
         """
         for name, title in _TITLES.items():
             ours, theirs = getattr(self, name), getattr(other, name)
-            if ours != theirs:
+            is_unknown = name == "time_zone" and not ours
+            if ours != theirs and not is_unknown:
                 yield f"{title} {_show(theirs)}, there {_show(ours)}"
 
     def is_other_model(self, other: Contract) -> bool:
@@ -85,7 +90,9 @@ class Contract(BaseModel):
 
     def write(self, folder: Location) -> None:
         """Lay the contract down in the state folder of its generation."""
-        (folder / CONTRACT).write_whole(self.model_dump_json(indent=2).encode() + b"\n")
+        # Earlier versions read outputs that need no time zone.
+        left_out = set() if self.time_zone else {"time_zone"}
+        (folder / CONTRACT).write_whole(self.model_dump_json(indent=2, exclude=left_out).encode() + b"\n")
 
 
 _TITLES = {
@@ -99,6 +106,7 @@ _TITLES = {
     "schema_of_files": "columns",
     "partition_by": "partition columns",
     "key": "key",
+    "time_zone": "time zone of partition folders",
 }
 
 

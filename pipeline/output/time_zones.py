@@ -1,0 +1,75 @@
+"""Local times as names of folders: which time zones give every instant a name of its own."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+_OFFSET = re.compile(r"(?:(?:UTC|GMT|UT)?[+-]\d{1,2}(?::?\d{2}){0,2}|Z)")
+_FIRST_YEAR, _LAST_YEAR = 1800, 2100
+
+
+def has_fixed_offset(zone: str) -> bool:
+    """Say whether a time zone never sets its clocks back, so that no local time comes twice.
+
+    Parameters
+    ----------
+    zone : str
+        As in ``spark.sql.session.timeZone``.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> has_fixed_offset("UTC"), has_fixed_offset("+02:00"), has_fixed_offset("Europe/Berlin")
+    (True, True, False)
+    """
+    if _OFFSET.fullmatch(zone):
+        return True
+    rules = _find_rules(zone)
+    if rules is None:
+        return False
+    months = (
+        datetime(year, month, 1, tzinfo=UTC)
+        for year in range(_FIRST_YEAR, _LAST_YEAR)
+        for month in range(1, 13)
+    )
+    return len({month.astimezone(rules).utcoffset() for month in months}) == 1
+
+
+def comes_twice(local: str, zone: str) -> bool:
+    """Say whether a local time names two instants, as in the hour that is repeated in autumn.
+
+    Parameters
+    ----------
+    local : str
+        As Spark casts timestamps to strings: ``2024-10-27 02:30:00``.
+    zone : str
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> comes_twice("2024-10-27 02:30:00", "Europe/Berlin"), comes_twice("2024-10-27 02:30:00", "UTC")
+    (True, False)
+    """
+    rules = _find_rules(zone)
+    try:
+        moment = datetime.fromisoformat(local).replace(tzinfo=rules)
+    except ValueError:  # no timestamp that Python knows
+        return False
+    earlier, later = (moment.replace(fold=fold).utcoffset() for fold in (0, 1))
+    # In spring the clock skips an hour; there the first of both offsets is the smaller one.
+    return (earlier or timedelta()) > (later or timedelta())
+
+
+def _find_rules(zone: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
