@@ -48,8 +48,6 @@ def put(lake: Path, *instants: dt.datetime, name: str = "a") -> None:
     stamps = pa.array(instants, pa.timestamp("us", "UTC"))
     names = [str(stamp) for stamp in instants]
     table = pa.table({"id": names, "text": ["north"] * len(instants), "ts": stamps})
-        {"id": [str(stamp) for stamp in instants], "text": ["north"] * len(instants), "ts": stamps}
-    )
     pq.write_table(table, lake / f"{name}.parquet")
 
 
