@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 from jobs.count import main
-from pipeline.counting import spelling, stored_counts
+from pipeline.counting import phrases, spelling, stored_counts
 from pipeline.counting.spelling import Speller
 from pipeline.counting.text_counter import Counts, TextCounter
 from pipeline.distillation.weighting import read_counts
@@ -27,6 +27,7 @@ from pipeline.encoding import tallying
 from pipeline.errors import DataError, InputError
 from pipeline.location import locate
 from pipeline.model.table import find_unknown_token_id
+from udfs import count_task
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
@@ -263,6 +264,39 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda part: [file.unlink() for file in part.glob("*.parquet")],
     "cut": lambda part: [file.write_bytes(b"PAR1") for file in part.glob("*.parquet")],
 }
+
+
+def test_counts_after_an_error_are_those_of_the_right_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error leaves the memo restarted, with other words under the same numbers."""
+    counter = TextCounter(make_word_tokenizer(["[UNK]", "one", "two"]).to_str(), 0)
+    counter.count(pa.array(["one one alpha"]))
+    with pytest.raises(DataError):
+        counter.count(pa.array([b"two beta", b"\xff"], pa.binary()).view(pa.string()))
+    counter.take()
+    counter.count(pa.array(["gamma gamma delta", "alpha"]))
+    words = counter.take().words
+    assert dict(zip(words.names, words.counts.tolist(), strict=True)) == {"gamma": 2, "delta": 1, "alpha": 1}
+
+
+def test_phrases_of_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phrases, "MOST_WORDS", 5)
+    counter = TextCounter(make_word_tokenizer(["[UNK]"]).to_str(), 0, longest_phrase=2)
+    with pytest.raises(DataError, match="too many different words at a time to count phrases"):
+        counter.count(pa.array(["a b c d e f g h"]))
+
+
+@pytest.mark.parametrize("part_bytes", [1, 3, 7, 100, 10**6])
+def test_phrases_are_the_same_however_a_batch_is_cut(
+    part_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(count_task, "_PART_BYTES", part_bytes)
+    task = count_task.CountTask(tokenizer=None, fetch=None, longest_phrase=2, skips_bad_rows=False)  # type: ignore[arg-type]
+    texts = pa.array(["a b", None, "", "c d e f g h", "é", None])
+    parts = list(task._parts(texts))
+    assert pa.chunked_array(parts).to_pylist() == texts.to_pylist()
+    assert list(task._parts(texts.slice(0, 0))) == [texts.slice(0, 0)]
 
 
 @pytest.mark.parametrize("part", ["words", "tokens"])

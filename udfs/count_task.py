@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,9 @@ from pipeline.counting.text_counter import Counts
 from pipeline.encoding.bad_texts import as_strings, find_bad_texts
 from udfs.node_table import NodeTable
 from udfs.worker_cache import get_counter
+
+# A new word takes two bytes at least, so such a part brings a million at most.
+_PART_BYTES = 2_000_000
 
 TOKEN, WORD, PHRASE, FACT = "token", "word", "phrase", "fact"
 COUNTS_SCHEMA = "kind string, id int, name string, count long, documents long"
@@ -62,12 +66,25 @@ class CountTask:
         for batch in batches:
             facts["rows"] += batch.num_rows
             for column in batch.columns:
-                counter.count(self._good_texts(column, facts))
-            if counter.is_full:
-                yield from _tell(counter.take())
+                for texts in self._parts(self._good_texts(column, facts)):
+                    counter.count(texts)
+                    if counter.is_full:
+                        yield from _tell(counter.take())
         yield from _tell(counter.take())
         numbers = np.fromiter(facts.values(), np.int64, len(facts))
         yield _lines(FACT, Tally(list(facts), numbers, numbers))
+
+    def _parts(self, texts: pa.Array) -> Iterator[pa.Array]:
+        """Cut a batch so that a part brings few new words; a phrase's number has room for two million."""
+        if self.longest_phrase == 1 or not len(texts):
+            yield texts
+            return
+        lengths = pa.compute.fill_null(pa.compute.binary_length(texts), 0)
+        ends = np.cumsum(lengths.to_numpy(zero_copy_only=False).astype(np.int64))
+        cuts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1], _PART_BYTES), side="right"))
+        for start, end in pairwise([*cuts.tolist(), len(texts)]):
+            if end > start:
+                yield texts.slice(start, end - start)
 
     def _good_texts(self, column: pa.Array, facts: Counter[str]) -> pa.Array:
         texts = as_strings(column)

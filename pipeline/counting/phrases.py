@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.counting.lexicon import NOTHING, Tally
+from pipeline.errors import DataError
 
 # A phrase is a number of 63 bits: its words' numbers, 21 bits each, one more than they are.
 _BITS = 21
@@ -38,9 +39,20 @@ class PhraseCounts:
             Numbers of words, -1 for a break.
         offsets : int64 ndarray of shape (N + 1,)
             Text n owns ``words[offsets[n]:offsets[n + 1]]``.
+
+        Raises
+        ------
+        DataError
+            If a word's number does not fit into its bits.
         """
         texts = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         numbers = words.astype(np.int64)
+        if len(numbers) and numbers.max() >= MOST_WORDS:
+            raise DataError(
+                "too many different words at a time to count phrases",
+                got=f"more than {MOST_WORDS:,}",
+                remedy="take the counts more often, or count without --phrases",
+            )
         for length in range(2, self._longest + 1):
             last = len(numbers) - length + 1
             if last <= 0:

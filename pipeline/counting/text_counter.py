@@ -141,13 +141,15 @@ class TextCounter:
         self._lexicon = Lexicon()
         self._token_words, self._chunk_words = Sequences(), Sequences()
         if self._memo is not None:
+            self._generation = self._memo.generation
             self._token_words.extend(self._speller.token_words(), self._lexicon)
 
     def _count_chunks(self, memo: ChunkMemo, texts: pa.LargeStringArray) -> None:
         data, offsets = raw_buffers(texts)
-        generation = memo.generation
         row_ends = memo.look_up(data, offsets, np.asarray(texts.is_null(), dtype=np.bool_))
-        if memo.generation != generation:
+        # A call that failed may have restarted the memo, so what counts is whose words these are.
+        if memo.generation != self._generation:
+            self._generation = memo.generation
             self._chunk_words = Sequences()
         new = memo.chunks(len(self._chunk_words))
         self._chunk_words.extend(map(self._spell_chunk, new), self._lexicon)

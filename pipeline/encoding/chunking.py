@@ -204,7 +204,9 @@ def _find_byte_level(parts: _Components) -> CutRule | NoRule | None:
     if (before == [] and own_pattern) or (known_split and not own_pattern):
         if not parts.normalizer_types() <= _CANONICAL:
             return NoRule(f"normalizers before ByteLevel: {_names(parts.normalizers)}")
-        return _make_single_space(parts, needs_ascii_neighbours=False)
+        # Where a lone mark is stripped, the spaces around it meet.
+        strips = "StripAccents" in parts.normalizer_types()
+        return _make_single_space(parts, needs_ascii_neighbours=strips)
     return _find_clip(parts)
 
 
@@ -264,9 +266,8 @@ def _find_white_space(parts: _Components) -> CutRule | NoRule | None:
             return NoRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE | {"BertNormalizer", "Strip"}
-        # The mark that Metaspace writes ends a word as white space does, where Metaspace comes along.
-        ends = " ▁" if any(other["type"] == "Metaspace" for other in rest) else " "
-        shortens = _shortens_runs(part, _SPACE_RUNS, ends) or _shortens_runs(part, _WHITE_RUNS, " ")
+        # Metaspace's mark in place of spaces would join words, or stand behind the last one.
+        shortens = _shortens_runs(part, _SPACE_RUNS, " ") or _shortens_runs(part, _WHITE_RUNS, " ")
         if not known and not shortens:
             return NoRule(f"normalizers before white space: {_names(parts.normalizers)}")
     return _no_literal_crosses(parts, drops_spaces=True) or CutRule(
