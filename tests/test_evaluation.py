@@ -497,3 +497,45 @@ def test_table_is_a_model(tiny_table: StaticTable) -> None:
     assert (model.dimensions, model.parameters, model.size_bytes) == (2, 8, 32)
     assert model.fingerprint == tiny_table.fingerprint
     assert model.encode(["north", "north east", "?"]).tolist() == [[0, 1], [0.5, 0.5], [0, 0]]
+
+
+def as_location(path: Path) -> Location:
+    return Location(pafs.LocalFileSystem(), str(path))
+
+
+def encode_lengths(texts: Sequence[str]) -> np.ndarray:
+    return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
+
+
+def test_scores_written_as_text_are_numbers(tmp_path: Path) -> None:
+    columns = {"text1": ["a", "bb", "ccc"], "text2": ["a", "b", "c"]}
+    for name, scores in (("numbers", [10.0, 9.0, 1.0]), ("texts", ["10", "9", "1"])):
+        pq.write_table(pa.table({**columns, "score": scores}), tmp_path / f"{name}.parquet")
+    files = [as_location(tmp_path / f"{name}.parquet") for name in ("numbers", "texts")]
+    found = [evaluate_sentences(file, encode_lengths) for file in files]
+    assert found[0] == found[1]
+    assert found[0].metrics["cosine_spearman"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("evaluate", [evaluate_sentences, evaluate_phrases])
+def test_scores_that_do_not_differ_are_refused(tmp_path: Path, evaluate: Any) -> None:
+    columns = {"text1": ["a", "b"], "text2": ["a", "b"], "score": [3, 3]}
+    pq.write_table(pa.table(columns), tmp_path / "s.parquet")
+    with pytest.raises(InputError, match="column 'score': got one value only; expected scores that differ"):
+        evaluate(as_location(tmp_path / "s.parquet"), encode_lengths)
+
+
+def test_labels_that_training_lacks_are_refused(tmp_path: Path) -> None:
+    for part, labels in (("train", ["1", "2"]), ("test", ["1", "2.0"])):
+        pq.write_table(pa.table({"text": ["a", "bb"], "label": labels}), tmp_path / f"{part}.parquet")
+    with pytest.raises(InputError, match="column 'label': got 1 labels in test that train lacks"):
+        evaluate_classification(as_location(tmp_path), encode_lengths)
+
+
+def test_judgements_of_no_document_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["d"], "title": ["t"], "text": ["x"]}), tmp_path / "corpus.parquet")
+    pq.write_table(pa.table({"id": ["q"], "text": ["x"]}), tmp_path / "queries.parquet")
+    judged = {"query_id": ["q"], "corpus_id": ["other"], "score": [1]}
+    pq.write_table(pa.table(judged), tmp_path / "qrels.parquet")
+    with pytest.raises(InputError, match="column 'corpus_id': got no id that stands in the corpus"):
+        evaluate_retrieval(as_location(tmp_path), encode_lengths)

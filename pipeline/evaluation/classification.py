@@ -34,7 +34,7 @@ def evaluate_classification(folder: Location, encode: Encode) -> Scores:
     Raises
     ------
     InputError
-        If the training rows have but one label.
+        If the training rows have but one label, or lack one of the test rows'.
     """
     train, test = (
         read_columns(folder / f"{part}.parquet", {"text": "text", "label": "text"})
@@ -42,6 +42,13 @@ def evaluate_classification(folder: Location, encode: Encode) -> Scores:
     )
     if len(set(train["label"])) < 2:
         raise InputError(f"task {folder.path!r}", got="one label in train", expected="at least two")
+    if unlearned := sorted(set(test["label"]) - set(train["label"])):
+        raise InputError(
+            f"task {folder.path!r}: column 'label'",
+            got=f"{len(unlearned)} labels in test that train lacks",
+            expected="labels that the head can learn",
+            remedy="check that both files write labels alike",
+        )
     vectors = encode([*train["text"], *test["text"]])
     rows = len(train["text"])
     predicted = predict_labels(vectors[:rows], train["label"], vectors[rows:])

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from pipeline.errors import InputError
-from pipeline.evaluation.reading import column_names, read_columns
+from pipeline.evaluation.reading import column_names, read_columns, read_scores
 from pipeline.evaluation.scores import Encode, Scores, is_zero, paired_cosines, unit_rows
 from pipeline.evaluation.similarity import pearson
 from pipeline.location import Location
@@ -52,7 +52,7 @@ def _evaluate_relatedness(file: Location, encode: Encode) -> Scores:
     rows = len(columns["score"])
     vectors = encode([*columns["text1"], *columns["text2"]])
     cosines = paired_cosines(vectors[:rows], vectors[rows:])
-    metrics = {"cosine_pearson": pearson(cosines, np.array(columns["score"]))}
+    metrics = {"cosine_pearson": pearson(cosines, np.array(read_scores(file, columns)))}
     return Scores("cosine_pearson", metrics, {"pairs": rows, "unknown": int(is_zero(vectors).sum())})
 
 

@@ -76,12 +76,40 @@ def read_columns(file: Location, kinds: dict[str, Kind]) -> dict[str, list[Any]]
     return {name: _read_column(file, name, table[name], kind) for name, kind in kinds.items()}
 
 
+def read_scores(file: Location, columns: dict[str, list[Any]], name: str = "score") -> list[float]:
+    """Return what people scored; a column of one value correlates with nothing.
+
+    Parameters
+    ----------
+    file : Location
+        Where the columns come from.
+    columns : dict of str to list
+        From `read_columns`.
+    name : str, default="score"
+
+    Returns
+    -------
+    list of float
+
+    Raises
+    ------
+    InputError
+    """
+    scores: list[float] = columns[name]
+    if len(set(scores)) < 2:
+        raise InputError(
+            f"task file {file.path!r}: column {name!r}", got="one value only", expected="scores that differ"
+        )
+    return scores
+
+
 def _read_column(file: Location, name: str, column: pa.ChunkedArray, kind: Kind) -> list[Any]:
     where = f"task file {file.path!r}: column {name!r}"
     try:
         cast = pc.cast(column, _TYPES[kind])
     except pa.ArrowException:  # its message would show a value
-        raise InputError(where, got=str(column.type), expected=str(_TYPES[kind])) from None
+        expected = {"text": "strings", "number": "numbers, or strings of them", "texts": "lists of strings"}
+        raise InputError(where, got=str(column.type), expected=expected[kind]) from None
     if cast.null_count or (kind == "texts" and pc.list_flatten(cast).null_count):
         raise InputError(where, got="nulls", expected="none")
     if kind == "texts" and pc.min(pc.list_value_length(cast)).as_py() == 0:

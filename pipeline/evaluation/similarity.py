@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from pipeline.evaluation.reading import read_columns
+from pipeline.evaluation.reading import read_columns, read_scores
 from pipeline.evaluation.scores import Encode, Scores, is_zero, paired_cosines
 from pipeline.location import Location
 
@@ -31,7 +31,9 @@ def evaluate_words(file: Location, encode: Encode) -> Scores:
     words pays for it. Left out, the pairs that remain would be other ones for every model.
     """
     columns = read_columns(file, {"word1": "text", "word2": "text", "score": "number"})
-    return _evaluate_pairs(columns["word1"], columns["word2"], columns["score"], encode, with_known=True)
+    return _evaluate_pairs(
+        columns["word1"], columns["word2"], read_scores(file, columns), encode, with_known=True
+    )
 
 
 def evaluate_sentences(file: Location, encode: Encode) -> Scores:
@@ -50,7 +52,9 @@ def evaluate_sentences(file: Location, encode: Encode) -> Scores:
         ``cosine_spearman`` and ``cosine_pearson``.
     """
     columns = read_columns(file, {"text1": "text", "text2": "text", "score": "number"})
-    return _evaluate_pairs(columns["text1"], columns["text2"], columns["score"], encode, with_known=False)
+    return _evaluate_pairs(
+        columns["text1"], columns["text2"], read_scores(file, columns), encode, with_known=False
+    )
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
