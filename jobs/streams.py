@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jobs.embed_run import EmbedRun
 from jobs.file_systems import explain_file_system
+from jobs.session import changed_conf
 from jobs.spark_errors import SPARK_ERRORS, describe_java_error
 from pipeline.errors import DamagedOutputError, OutputError, SetupError
 from pipeline.location import absolute_uri
@@ -66,8 +68,17 @@ class Waves(ABC):
                 # A plain exception, which is what Java's side can be told.
                 raise RuntimeError("a wave failed") from None
 
-        for name, value in _STREAMING_CONF.items():
-            self._spark.conf.set(name, value)
+        with changed_conf(self._spark, _STREAMING_CONF):
+            self._run_stream(rows, checkpoint, take, failure)
+
+    def _run_stream(
+        self,
+        rows: DataFrame,
+        checkpoint: str,
+        take: Callable[[DataFrame, int], None],
+        failure: list[BaseException],
+    ) -> None:
+        """Run the query until nothing is left; raise what a batch raised."""
         writer = rows.writeStream.foreachBatch(take).option("checkpointLocation", checkpoint)
         query = writer.trigger(availableNow=True).queryName("lakevec embed").start()
         self._query = query.id

@@ -110,7 +110,9 @@ def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts,
         trust_remote_code=settings.trust_remote_code,
     )
     fitting.check_start(settings, width=encoder.width, tokens=encoder.tokens)
-    with open_session("lakevec tune", master=settings.master, conf=settings.conf, verbose=verbose) as spark:
+    with open_session(
+        "lakevec tune", master=settings.master, remote=settings.remote, conf=settings.conf, verbose=verbose
+    ) as spark:
         from jobs.progress import show_progress
         from jobs.spark_errors import translated
         from jobs.teacher_vectors import teach

@@ -86,7 +86,11 @@ def verify(call: Call[VerifySettings]) -> None:
         return
     problems = list(output.find_strays())
     with open_session(
-        "lakevec verify", master=settings.master, conf=settings.conf, verbose=call.verbose
+        "lakevec verify",
+        master=settings.master,
+        remote=settings.remote,
+        conf=settings.conf,
+        verbose=call.verbose,
     ) as spark:
         from jobs.progress import show_progress
         from jobs.spark_errors import translated

@@ -290,7 +290,7 @@ def test_cosines_do_not_care_about_lengths(seed: int) -> None:
         ),
         (
             {"text1": ["a"], "text2": ["b"], "score": ["private words"]},
-            "task file '{file}': column 'score': got string; expected double",
+            "task file '{file}': column 'score': got string; expected numbers, or strings of them",
         ),
     ],
     ids=["column", "null", "no row", "no number", "text"],
@@ -446,7 +446,7 @@ def test_vectors_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         def encode(self, texts: Sequence[str]) -> np.ndarray:
             return np.full((len(texts), 2), np.nan, np.float32)
 
-    write(tmp_path / "sts" / "a.parquet", text1=["a"], text2=["b"], score=[1.0])
+    write(tmp_path / "sts" / "a.parquet", text1=["a", "b"], text2=["b", "c"], score=[1.0, 2.0])
     with pytest.raises(DataError, match="model 'counting' returned vectors that are NaN or infinite"):
         list(run_tasks(Broken(), find_tasks(str(tmp_path))))
 

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import TaskContext
 
 from pipeline.encoding.bad_texts import (
     NOT_UTF8,
@@ -266,6 +265,8 @@ def refuse_invalid(bad: Iterable[str], *, on_bad_row: str) -> None:
 
 def file_stem(run_id: str) -> str:
     """Name files for the attempt, so that a retry or a speculative copy never meets another's file."""
+    from pyspark import TaskContext  # which the thin client lacks, and a worker has
+
     context = TaskContext.get()
     partition, attempt = (context.partitionId(), context.taskAttemptId()) if context else (0, 0)
     return f"part-{partition:05d}-{attempt}-{run_id}"

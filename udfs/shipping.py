@@ -11,8 +11,8 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from pyspark import SparkFiles
 from pyspark.sql import SparkSession
 
 import pipeline
@@ -54,6 +54,8 @@ class ArtifactFiles:
 
     def __call__(self) -> dict[str, bytes]:
         """Return the files' bytes."""
+        from pyspark import SparkFiles  # which the thin client lacks, and a worker has
+
         return {name: Path(SparkFiles.get(artifact)).read_bytes() for name, artifact in self._names.items()}
 
 
@@ -76,9 +78,23 @@ def ship_files(
     callable
         Small; called in a worker it returns `files`.
     """
+    digests = {**table.sha256, **table.machine_code}
+    owner = spark.sparkContext if has_spark_context(spark) else spark
+    # A notebook that runs a cell again ships nothing again.
+    shipped = _shipped.setdefault(owner, {})
+    key = tuple(sorted(digests.items()))
+    if key not in shipped:
+        shipped[key] = _ship(spark, digests, files)
+    return shipped[key]
+
+
+_Fetch = Callable[[], dict[str, bytes]]
+_shipped: WeakKeyDictionary[Any, dict[tuple[tuple[str, str], ...], _Fetch]] = WeakKeyDictionary()
+
+
+def _ship(spark: SparkSession, digests: dict[str, str], files: dict[str, bytes]) -> _Fetch:
     if has_spark_context(spark):
         return BroadcastFiles(spark.sparkContext.broadcast(files))
-    digests = {**table.sha256, **table.machine_code}
     names = {name: f"lakevec-{digests[name][:32]}-{name}" for name in files}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +15,7 @@ from numba.core.caching import IndexDataCacheFile
 from numba.core.registry import cpu_target
 
 from pipeline.errors import DataError
+from pipeline.local_files import replace_file
 from pipeline.node_folder import MACHINE_CODE, private_folder
 
 
@@ -145,15 +144,7 @@ def keep_machine_code(made: dict[str, bytes]) -> None:
             # Data "loop-1.py311.1.nbc" is named by the index "loop-1.py311.nbi", and useless without.
             if name in indexes or f"{name.rsplit('.', 2)[0]}.nbi" in indexes:
                 with contextlib.suppress(OSError):  # no room: then it is compiled
-                    _write(folder / name, content)
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Write a file that others see whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=target.parent)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-    Path(name).replace(target)
+                    replace_file(folder / name, content)
 
 
 def compile_part(function: Callable[..., Any]) -> Any:

@@ -52,7 +52,7 @@ def evaluate_retrieval(folder: Location, encode: Encode) -> Scores:
                 f"task {folder.path!r}", got=f"ids of {name} that repeat", expected="one row an id"
             )
     judged = _judgements(qrels["query_id"], qrels["corpus_id"], qrels["score"])
-    if not {document for found in judged.values() for document in found} & set(corpus["id"]):
+    if judged and not {document for found in judged.values() for document in found} & set(corpus["id"]):
         raise InputError(
             f"task {folder.path!r}: column 'corpus_id'",
             got="no id that stands in the corpus",

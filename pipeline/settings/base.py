@@ -41,6 +41,10 @@ SparkMaster = Annotated[
     str | None,
     Field(description="Spark master, such as local[2]; by default spark-submit's, or else local[*]"),
 ]
+SparkRemote = Annotated[
+    str | None,
+    Field(description="Spark Connect server, as in sc://host:15002; by default SPARK_REMOTE, or else none"),
+]
 SparkConf = Annotated[dict[str, str], Field(description="Spark property, as KEY=VALUE")]
 TableType = Annotated[
     Literal["float32", "float16", "int8"],

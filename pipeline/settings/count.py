@@ -16,6 +16,7 @@ from pipeline.settings.base import (
     Settings,
     SparkConf,
     SparkMaster,
+    SparkRemote,
     StringList,
 )
 
@@ -49,4 +50,5 @@ class CountSettings(Settings):
         "system's folder for temporary files",
     )
     master: SparkMaster = None
+    remote: SparkRemote = None
     conf: SparkConf = Field(default_factory=dict)

@@ -17,6 +17,7 @@ from pipeline.settings.base import (
     Settings,
     SparkConf,
     SparkMaster,
+    SparkRemote,
     StringList,
 )
 
@@ -149,6 +150,7 @@ class EmbedSettings(Settings):
         "folder for temporary files",
     )
     master: SparkMaster = None
+    remote: SparkRemote = None
     conf: SparkConf = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from pipeline.settings.base import (
     Settings,
     SparkConf,
     SparkMaster,
+    SparkRemote,
     StringList,
     TableType,
     TokenRemovePattern,
@@ -131,6 +132,7 @@ class TuneSettings(Settings):
         description="publish only if the similarities of pairs of texts correlate so well with the teacher's",
     )
     master: SparkMaster = None
+    remote: SparkRemote = None
     conf: SparkConf = Field(default_factory=dict)
 
     @property

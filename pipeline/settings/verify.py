@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.settings.base import Settings, SparkConf, SparkMaster
+from pipeline.settings.base import Settings, SparkConf, SparkMaster, SparkRemote
 
 
 class VerifySettings(Settings):
@@ -21,4 +21,5 @@ class VerifySettings(Settings):
     )
     sample: int = Field(default=1000, ge=0, description="rows to embed again; 0 embeds none")
     master: SparkMaster = None
+    remote: SparkRemote = None
     conf: SparkConf = Field(default_factory=dict)
