@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from jobs.java import ensure_java
 from pipeline.errors import SetupError
-from pipeline.redaction import KEY_PATTERN
+from pipeline.redaction import KEY_PATTERN, PLAN_PATTERN
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -86,7 +86,7 @@ def open_session(
     # Spark's own rule leaves the keys of Azure's stores in event logs and on its pages.
     redacted = {
         "spark.redaction.regex": KEY_PATTERN,
-        "spark.sql.redaction.options.regex": KEY_PATTERN,
+        "spark.redaction.string.regex": PLAN_PATTERN,
         **conf,
     }
     spark = _start_session(SparkSession.builder.appName(name), master, redacted, verbose=verbose)
