@@ -62,7 +62,7 @@ def distil_ablations(
     Parameters
     ----------
     teacher : str
-        Folder or hub id of a Sentence Transformer.
+        A Sentence Transformer (folder or hf://organisation/name).
     plain_teacher : str or None
         A plain transformer, distilled with mean pooling.
     counts : str or None

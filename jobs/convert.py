@@ -30,7 +30,7 @@ Turn a static model of another library into a published one, or write one as ano
   any of these folders      on the Hugging Face hub, by id
 
 example:
-  lakevec convert minishlab/potion-base-8M --output models/potion
+  lakevec convert hf://minishlab/potion-base-8M --output models/potion
   lakevec convert glove.6B.100d.txt --output models/glove
   lakevec convert models/minilm --to sentence-transformers --output models/minilm-st
 """

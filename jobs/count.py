@@ -45,8 +45,8 @@ SUMMARY = """\
 Count the tokens and words of text columns, exactly: how often each occurs, and in how many texts.
 
 examples:
-  lakevec count --model BAAI/bge-base-en-v1.5 --input lake/docs --text body --output lake/counts
-  lakevec distill --teacher BAAI/bge-base-en-v1.5 --counts lake/counts --output models/counted
+  lakevec count --model hf://BAAI/bge-base-en-v1.5 --input lake/docs --text body --output lake/counts
+  lakevec distill --teacher hf://BAAI/bge-base-en-v1.5 --counts lake/counts --output models/counted
 """
 # What decides about the counts; the rest is how they are made.
 _REQUEST = ("input", "text", "format", "option", "phrases", "on_bad_row")

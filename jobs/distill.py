@@ -22,8 +22,8 @@ SUMMARY = """\
 Distil a Sentence Transformer into a static embedding table and publish it as a folder.
 
 examples:
-  lakevec distill --teacher sentence-transformers/all-MiniLM-L6-v2 --output models/minilm
-  lakevec distill --teacher BAAI/bge-base-en-v1.5 --vocabulary words.txt --output models/bge
+  lakevec distill --teacher hf://sentence-transformers/all-MiniLM-L6-v2 --output models/minilm
+  lakevec distill --teacher hf://BAAI/bge-base-en-v1.5 --vocabulary words.txt --output models/bge
 """
 
 
@@ -95,6 +95,7 @@ def _compare(settings: DistillSettings, check: Gate, table: StaticTable) -> dict
         revision=settings.revision,
         device=settings.device,
         precision=settings.precision,
+        trust_remote_code=settings.trust_remote_code,
     )
     found = check.measure(table, encoder.encode)
     print(f"fidelity {found['sample_fidelity']:.4f} on {found['sample_texts']:,} texts of {check.sample}")

@@ -34,7 +34,7 @@ Writes report.html, evaluation.json and timings.json. docs/evaluation.md tells o
 examples:
   lakevec evaluate --model models/minilm --model glove.txt --data data --output report
   lakevec evaluate --model models/bge --output report --sample lake/docs --text body \\
-      --teacher BAAI/bge-base-en-v1.5
+      --teacher hf://BAAI/bge-base-en-v1.5
 """
 _LOG_EVERY_S = 30.0
 

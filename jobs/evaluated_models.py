@@ -113,7 +113,7 @@ def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
     try:
         return StaticModel(name, load(uri).table)
     except ModelError:
-        if folder.exists() or not hub.may_be_hub_id(uri):
+        if not hub.is_hub_name(uri):
             raise
     return open_teacher(uri, name, device=device)
 

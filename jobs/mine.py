@@ -24,8 +24,8 @@ Find frequent words that a tokenizer splits, those first that would save most to
 counted. Strings that look like keys, ids, numbers or addresses are left out.
 
 examples:
-  lakevec mine --counts lake/counts --model BAAI/bge-base-en-v1.5 --output lake/words
-  lakevec distill --teacher BAAI/bge-base-en-v1.5 --vocabulary lake/words --output models/mine
+  lakevec mine --counts lake/counts --model hf://BAAI/bge-base-en-v1.5 --output lake/words
+  lakevec distill --teacher hf://BAAI/bge-base-en-v1.5 --vocabulary lake/words --output models/mine
 """
 _SHOWN = 20
 # Readers of Parquet folders skip names that begin with "_".

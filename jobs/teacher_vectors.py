@@ -65,6 +65,7 @@ def teach(
             device=settings.device,
             precision=encoder.precision,
             batch_size=settings.batch_size,
+            trust_remote_code=settings.trust_remote_code,
         )
         places = spark.range(0, len(missing), 1, numPartitions=len(missing))
         with show_progress(spark, "teacher"):

@@ -35,8 +35,8 @@ Fit a table to its teacher on a sample of the lake: executors compute the teache
 means of the table's rows are trained to keep to them. Vectors are kept, so a killed or repeated run goes on.
 
 examples:
-  lakevec tune --teacher BAAI/bge-small-en-v1.5 --input lake/docs --text body --output models/tuned
-  lakevec tune --teacher BAAI/bge-base-en-v1.5 --input docs --format table --text body --output models/mine
+  lakevec tune --teacher hf://BAAI/bge-small-en-v1.5 --input lake/docs --text body --output models/tuned
+  lakevec tune --teacher models/bge --input docs --format table --text body --output models/mine
 """
 
 
@@ -107,6 +107,7 @@ def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts,
         device=settings.device,
         precision=settings.precision,
         batch_size=settings.batch_size,
+        trust_remote_code=settings.trust_remote_code,
     )
     fitting.check_start(settings, width=encoder.width, tokens=encoder.tokens)
     with open_session("lakevec tune", master=settings.master, conf=settings.conf, verbose=verbose) as spark:
@@ -120,6 +121,8 @@ def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts,
                 texts = sample_lake(spark, settings)
             print(f"sample: {len(texts):,} texts; the teacher works in {encoder.precision}", flush=True)
             fitting.check_sample(settings, texts)
+            if encoder.precision != "float32":
+                encoder.encode(texts[: settings.batch_size])  # tells whether that is slow here
             started = time.monotonic()
             vectors = teach(spark, settings, texts, encoder)
             print(f"teacher: all vectors there after {time.monotonic() - started:.1f} s", flush=True)

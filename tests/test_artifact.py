@@ -159,7 +159,7 @@ def test_folder_without_manifest_is_no_model(tmp_path: Path) -> None:
 
 
 def test_missing_model_is_said_to_be_missing() -> None:
-    with pytest.raises(ModelError, match=r"^model '/nowhere' does not exist: expected a folder of lakevec"):
+    with pytest.raises(ModelError, match=r"^model '/nowhere' does not exist: expected an existing folder"):
         load("/nowhere")
 
 

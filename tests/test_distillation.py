@@ -159,7 +159,7 @@ def test_batch_size_changes_nothing_that_matters(minilm_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--teacher", "/nowhere"], "teacher '/nowhere' does not exist: expected a folder or a hub id"),
+        (["--teacher", "/nowhere"], "teacher '/nowhere' does not exist: expected an existing folder"),
         (["--token-remove-pattern", ""], "the vocabulary is empty: got token_remove_pattern ''"),
         (["--dimensions", "385"], "dimensions: got 385; expected at most 384"),
         (["--device", "teapot"], "device 'teapot' can't be used"),
@@ -247,15 +247,15 @@ def test_hub_teacher_records_the_commit_it_was_resolved_to(
     shutil.copytree(minilm_folder, cache / "snapshots" / commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    teacher = load_teacher("org/minilm")
+    teacher = load_teacher("hf://org/minilm")
     assert (teacher.name, teacher.revision) == ("org/minilm", commit)
 
 
 def test_hub_teacher_that_can_not_be_reached_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(TeacherError, match="neither a folder nor a hub model that can be reached"):
-        load_teacher("org/absent")
+    with pytest.raises(TeacherError, match="'hf://org/absent' can't be fetched from the Hugging Face hub"):
+        load_teacher("hf://org/absent")
 
 
 def write_counts(file: Path, tokens: list[str], counts: list[int]) -> str:

@@ -163,8 +163,9 @@ def test_words_that_can_not_be_rows_are_skipped_and_counted(tmp_path: Path) -> N
     lines = ["a 1 2", "b 3 4", "a 5 6", "c nan 1", ". . . 7 8", " 1 2"]
     (tmp_path / "v.txt").write_bytes("\n".join(lines).encode() + b"\n\xff\xfe 1 2\n")
     found = read_word_vectors(locate(str(tmp_path / "v.txt"), error=ModelError))
-    assert found.words == ["a", "b", ". . ."]
-    assert found.skipped == {"not UTF-8": 1, "empty": 1, "seen before": 1, "not finite": 1}
+    assert found.words == ["a", "b"]
+    skipped = {"not UTF-8": 1, "empty": 1, "white space inside": 1, "seen before": 1, "not finite": 1}
+    assert found.skipped == skipped
 
 
 @pytest.mark.parametrize(
@@ -252,6 +253,80 @@ def test_folder_that_is_no_static_model_is_refused(
         load(str(tmp_path))
 
 
+def words_of(file: Path, content: bytes) -> tuple[list[str], list[list[float]]]:
+    file.write_bytes(content)
+    found = read_word_vectors(locate(str(file), error=ModelError))
+    return found.words, found.vectors.tolist()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"the  1 2\ncat  3 4\n",
+        b" the 1 2\n  cat 3 4\n",
+        b"the 1  2\ncat 3\t 4\n",
+        b"the\t1\t2\ncat\t3\t4",
+        b"the 1 2  \r\ncat 3 4\t\r\n",
+        b"\n\nthe 1 2\n\ncat 3 4\n\n",
+        b"2 2\nthe 1 2\ncat 3 4\n",
+        b" 2  2 \n the 1 2\n cat 3 4\n",
+        b"\xef\xbb\xbfthe 1 2\ncat 3 4\n",
+    ],
+)
+def test_blanks_around_words_are_layout(tmp_path: Path, content: bytes) -> None:
+    assert words_of(tmp_path / "w.txt", content) == (["the", "cat"], [[1, 2], [3, 4]])
+
+
+def test_word_that_no_text_can_hold_is_left_out_and_told(tmp_path: Path) -> None:
+    (tmp_path / "w.txt").write_text("the 1 2\n. . . 3 4\nnew\u00a0york 5 6\ncat 7 8\n")
+    found = read_word_vectors(locate(str(tmp_path / "w.txt"), error=ModelError))
+    assert (found.words, found.skipped) == (["the", "cat"], {"white space inside": 2})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"the 1 2\ncat 3\n", "1 numbers in line 2, and 2 in others"),
+        (b"the 1 2\n\ncat 3 4 5\n", "3 numbers in line 3, and 2 in others"),
+        (b"2 2\nthe 1 2\ncat 3 x\n", "something else than numbers behind the word in line 3"),
+        (b"3 2\nthe 1 2\ncat 3 4\n", "2 rows, where line 1 promises 3"),
+    ],
+)
+def test_odd_line_of_word_vectors_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        words_of(tmp_path / "w.txt", content)
+
+
+def record(word: bytes, *numbers: float, end: bytes = b"\n") -> bytes:
+    return word + b" " + np.array(numbers, "<f4").tobytes() + end
+
+
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["line ends", "none"])
+def test_both_binary_layouts_of_word2vec_are_read(tmp_path: Path, end: bytes) -> None:
+    body = record(b"the", 1, 2, end=end) + record(b"cat", 3, 4, end=end)
+    assert words_of(tmp_path / "w.bin", b"2 2\n" + body) == (["the", "cat"], [[1, 2], [3, 4]])
+    assert words_of(tmp_path / "w.bin", b"2 2\n" + body.rstrip(b"\n"))[0] == ["the", "cat"]
+
+
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["line ends", "none"])
+@pytest.mark.parametrize(
+    ("rows", "words", "message"),
+    [
+        (1, [b"the", b"cat"], "more bytes behind the 1 records"),
+        (3, [b"the", b"cat"], "no word and 2 numbers in record 3 of 3|3 rows of 2 numbers in"),
+        (3, [b"the", b"new york", b"cat"], "inside the word of record 2|more bytes|record"),
+        (2, [b"new york", b"cat"], "inside the word of record|more bytes|in record"),
+        (3, [b"the", b" cat", b"dog"], "inside the word of record 2|more bytes|record"),
+    ],
+)
+def test_binary_file_that_is_not_what_it_says_is_refused(
+    tmp_path: Path, rows: int, words: list[bytes], message: str, end: bytes
+) -> None:
+    body = b"".join(record(word, 1, 2, end=end) for word in words)
+    with pytest.raises(ModelError, match=message):
+        words_of(tmp_path / "w.bin", f"{rows} 2\n".encode() + body)
+
+
 def test_hub_model_is_read_from_the_cache_with_its_commit(
     foreign_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,12 +341,16 @@ def test_hub_model_is_read_from_the_cache_with_its_commit(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    artifact = load("org/potion")
+    artifact = load("hf://org/potion")
     assert artifact.table.fingerprint == load(str(source)).table.fingerprint
     assert artifact.provenance["hub"] == {"name": "org/potion", "commit": commit}
-    assert load("org/potion/small/one").table.dimensions == 64
-    with pytest.raises(ModelError, match=r"neither a folder nor a hub model.*offline, fetch it before with"):
-        load("org/absent")
+    assert load("hf://org/potion@main/small/one").table.dimensions == 64
+    with pytest.raises(ModelError, match=r"can't be fetched from the Hugging.*offline, fetch it before with"):
+        load("hf://org/absent")
+    with pytest.raises(
+        ModelError, match=r"^model 'org/potion' does not exist: .*is written hf://org/potion$"
+    ):
+        load("org/potion")
 
 
 def test_published_model_is_read_from_the_hubs_cache_of_links(
@@ -290,13 +369,13 @@ def test_published_model_is_read_from_the_hubs_cache_of_links(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
-    artifact = load("org/tiny")
+    artifact = load("hf://org/tiny")
     assert artifact.table.fingerprint == tiny_table.fingerprint
     assert artifact.is_checked
     (snapshot / "model.safetensors").unlink()
     (snapshot / "model.safetensors").symlink_to(tmp_path / "model" / "model.safetensors")
     with pytest.raises(ModelError, match="is a link"):
-        load("org/tiny")
+        load("hf://org/tiny")
 
 
 def test_byte_order_mark_is_no_part_of_a_word(tmp_path: Path) -> None:

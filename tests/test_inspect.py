@@ -57,8 +57,8 @@ def test_missing_model_says_how_to_name_one(capsys: pytest.CaptureFixture[str]) 
     assert main([]) == 2
     assert capsys.readouterr().err == (
         "lakevec inspect: options: 'model' is missing: expected a published model, or one of model2vec, "
-        "Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: folder, file, URI or Hugging Face hub "
-        "id; give MODEL or put 'model' into the configuration file\n"
+        "Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: folder, file, URI or "
+        "hf://organisation/name; give MODEL or put 'model' into the configuration file\n"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ import pytest
 import torch
 import transformers
 from conftest import IS_WHOLE, SHARED_DATA
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
+from pipeline.distillation import forward
+from pipeline.distillation.own_way import read_own_way
 from pipeline.distillation.recipe import distill
+from pipeline.distillation.sentences import SentenceEncoder
 from pipeline.distillation.teacher import load_teacher
 from pipeline.encoding.encoder import Encoder
-from pipeline.errors import SettingsError, TeacherError
+from pipeline.errors import TeacherError
 from pipeline.model.table import StaticTable
 from pipeline.settings import DistillSettings
 
@@ -205,7 +211,7 @@ def test_what_became_of_words_is_reported(minilm_folder: Path, tmp_path: Path) -
     }
 
 
-def sentence_transformer(folder: Path, pooling: str, *more: Any, **options: Any) -> Any:
+def sentence_transformer(folder: Path, pooling: Any, *more: Any, **options: Any) -> Any:
     """Save a Sentence Transformer of the tiny BERT, and return it."""
     library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
     from sentence_transformers.sentence_transformer import modules as models
@@ -265,11 +271,160 @@ def test_auto_does_what_the_sentence_transformer_does(
     assert (recipe.get("dense_layers", 0), recipe.get("prompt", "")) == (dense, prompt)
 
 
-def test_pooling_that_is_not_offered_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def other_stack(name: str) -> tuple[Any, list[Any]]:
+    """Pooling and layers that lakevec does not compute itself."""
+    from sentence_transformers.sentence_transformer import modules as models
+
+    stacks: dict[str, tuple[Any, list[Any]]] = {
+        "max": ("max", []),
+        "weighted mean": ("weightedmean", []),
+        "two poolings": (("mean", "max"), []),
+        "layer norm": ("mean", [models.LayerNorm(16)]),
+        "another activation": ("mean", [models.Dense(16, 12, activation_function=torch.nn.Softplus())]),
+        "normalized before Dense": ("mean", [models.Normalize(), models.Dense(16, 12)]),
+    }
+    return stacks[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "max",
+        "weighted mean",
+        "two poolings",
+        "layer norm",
+        "another activation",
+        "normalized before Dense",
+    ],
+)
+def test_modules_that_are_not_known_are_run_by_their_own_library(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    pooling, layers = other_stack(name)
+    teacher = sentence_transformer(tmp_path, pooling, *layers)
+    table = distill_plain(tmp_path / "teacher", token_remove_pattern=FEW_WORDPIECES)
+    tokens = ["a", "about", "apple", "basis"]
+    tokenizer = Tokenizer.from_str(table.tokenizer_json)
+    rows = table.dense_rows()[[tokenizer.token_to_id(token) for token in tokens]]
+    np.testing.assert_allclose(rows, teacher.encode(tokens), atol=1e-5)
+    encoder = SentenceEncoder(str(tmp_path / "teacher"))
+    np.testing.assert_allclose(encoder.encode(tokens), teacher.encode(tokens), atol=1e-5)
+    assert encoder.width == rows.shape[1]
+    assert (
+        len(distill_plain(tmp_path / "teacher", pooling="mean", token_remove_pattern=FEW_WORDPIECES).rows) > 9
+    )
+
+
+def test_pickled_dense_layer_is_read_by_the_library(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    from sentence_transformers.sentence_transformer import modules as models
+
+    teacher = sentence_transformer(tmp_path, "mean", models.Dense(16, 12))
+    [folder] = (tmp_path / "teacher").glob("*_Dense")
+    torch.save(teacher[2].state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    encoder = SentenceEncoder(str(tmp_path / "teacher"))
+    np.testing.assert_allclose(encoder.encode(["apple"]), teacher.encode(["apple"]), atol=1e-5)
+
+
+def test_code_of_a_teacher_never_runs_unasked(tmp_path: Path) -> None:
     sentence_transformer(tmp_path, "max")
-    with pytest.raises(SettingsError, match=r"can't follow this teacher.*choose --pooling mean, first"):
-        distill_plain(tmp_path / "teacher")
-    assert distill_plain(tmp_path / "teacher", pooling="mean", token_remove_pattern=FEW_WORDPIECES).rows > 100
+    folder = tmp_path / "teacher"
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Pooling: ...\n")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[1]["type"] = "own.Pooling"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(TeacherError, match=r"brings code of its own: .*run with --trust-remote-code"):
+        distill_plain(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_dense_layer_of_any_precision_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    from sentence_transformers.sentence_transformer import modules as models
+
+    sentence_transformer(tmp_path, "mean", models.Dense(16, 12))
+    [folder] = (tmp_path / "teacher").glob("*_Dense")
+    weights = load_file(folder / "model.safetensors")
+    few = {"token_remove_pattern": FEW_WORDPIECES}
+    expected = distill_plain(tmp_path / "teacher", **few).dense_rows()
+    for kind in (torch.bfloat16, torch.float16, torch.float64):
+        save_file({name: row.to(kind) for name, row in weights.items()}, folder / "model.safetensors")
+        np.testing.assert_allclose(
+            distill_plain(tmp_path / "teacher", **few).dense_rows(), expected, atol=0.02
+        )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"prompts": {"query": None}, "default_prompt_name": "query"},
+        {"prompts": {"query": ""}, "default_prompt_name": "query"},
+        {"prompts": {"query": "x"}, "default_prompt_name": "passage"},
+        {"prompts": {"query": "x"}, "default_prompt_name": None},
+        {"prompts": None, "default_prompt_name": "query"},
+        {"prompts": ["query"], "default_prompt_name": "query"},
+        {"prompts": {"query": 5}, "default_prompt_name": "query"},
+    ],
+)
+def test_prompt_that_is_none_is_no_prompt(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text("[]")
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(config))
+    assert read_own_way(tmp_path, width=4).prompt == ""
+
+
+def test_weights_that_the_file_lacks_are_never_made_up(tmp_path: Path) -> None:
+    make_teacher("BERT", tmp_path)
+    file = tmp_path / "model.safetensors"
+    whole = load_file(file)
+    few = {"token_remove_pattern": FEW_WORDPIECES}
+    without_pooler = {name: row for name, row in whole.items() if "pooler" not in name}
+    save_file(without_pooler, file, metadata={"format": "pt"})
+    assert distill_plain(tmp_path, **few).rows > 100
+    with pytest.raises(TeacherError, match="lacks the weights of its pooler"):
+        distill_plain(tmp_path, pooling="pooler", **few)
+    name = "encoder.layer.0.intermediate.dense.weight"
+    save_file({key: row for key, row in whole.items() if key != name}, file, metadata={"format": "pt"})
+    with pytest.raises(TeacherError, match=f"lacks 1 weight: got none for {name}; expected every weight"):
+        distill_plain(tmp_path)
+    save_file({f"other.{key}": row for key, row in whole.items()}, file, metadata={"format": "pt"})
+    with pytest.raises(TeacherError, match=r"lacks \d+ weights: got none for .*, \.\.\."):
+        distill_plain(tmp_path)
+    save_file(whole | {name: whole[name][:, :-1].contiguous()}, file, metadata={"format": "pt"})
+    with pytest.raises(TeacherError, match=rf"another shape than its configuration: got {name} of shape"):
+        distill_plain(tmp_path)
+
+
+def test_template_of_more_special_tokens_is_followed(tmp_path: Path) -> None:
+    model = make_teacher("BERT", tmp_path)
+    file = tmp_path / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.add_special_tokens(["<lang>", "<task>"])
+    model.resize_token_embeddings(tokenizer.get_vocab_size())
+    model.save_pretrained(tmp_path)
+    names = ("[CLS]", "<lang>", "<task>", "[SEP]")
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] <lang> <task> $A <lang> [SEP]",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in names],
+    )
+    tokenizer.save(str(file))
+    table = distill_plain(tmp_path, token_remove_pattern=FEW_WORDPIECES)
+    row = table.dense_rows()[Tokenizer.from_str(table.tokenizer_json).token_to_id("apple")]
+    ids = torch.tensor([tokenizer.encode("apple").ids])
+    with torch.inference_mode():
+        expected = model.eval()(input_ids=ids).last_hidden_state.mean(dim=1)[0].numpy()
+    np.testing.assert_allclose(row, expected, atol=1e-5)
+
+
+def test_slow_half_precision_is_told_with_both_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_teacher("BERT", tmp_path)
+    monkeypatch.setattr(forward, "_SLOWER", 0.0)
+    distill_plain(tmp_path, precision="bfloat16", token_remove_pattern=FEW_WORDPIECES)
+    assert re.search(
+        r"precision bfloat16 makes [\d,]+ sequences/s on this CPU, float32 [\d,]+: --precision float32 is",
+        capsys.readouterr().err,
+    )
 
 
 def test_teacher_without_a_pooler_is_refused(tmp_path: Path) -> None:

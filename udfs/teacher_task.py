@@ -40,6 +40,7 @@ class TeacherTask:
         The teacher's as the driver found it; another one is refused.
     device, precision : str
     batch_size : int
+    trust_remote_code : bool, default=False
         As in `pipeline.distillation.sentences.SentenceEncoder`.
     """
 
@@ -51,6 +52,7 @@ class TeacherTask:
     device: str
     precision: str
     batch_size: int
+    trust_remote_code: bool = False
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Make the pieces that are asked for.
@@ -104,6 +106,7 @@ class TeacherTask:
             device=self.device,
             precision=self.precision,
             batch_size=self.batch_size,
+            trust_remote_code=self.trust_remote_code,
         )
         if encoder.fingerprint != self.fingerprint:
             raise TeacherError(

@@ -62,9 +62,12 @@ def find_tokenizer(uri: str) -> CountedTokenizer:
     """
     shown = redact(uri)
     try:
-        place = locate(uri, error=ModelError)
-        if place.type() == pafs.FileType.NotFound and hub.may_be_hub_id(uri):
+        if hub.is_hub_name(uri):
             place = locate(str(hub.fetch(uri, error=ModelError).folder), error=ModelError)
+        else:
+            place = locate(uri, error=ModelError)
+            if place.type() == pafs.FileType.NotFound:
+                raise hub.missing("model", uri, error=ModelError)
         file = place / "tokenizer.json"
         is_published = (place / MANIFEST_NAME).exists()
         found = file.read_bytes().decode() if not is_published and file.exists() else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from pipeline.errors import TeacherError
+
+# What the first batch must take longer by, to be told.
+_SLOWER = 1.5
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,11 @@ def encode_sequences(
     with bar:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            pooled = _encode_batch(model, sequences, rows, pooling, _half_precision(model, precision))
+            half = _half_precision(model, precision)
+            began = time.perf_counter()
+            pooled = _encode_batch(model, sequences, rows, pooling, half)
+            if start == 0 and half is not None and model.device.type == "cpu":
+                _warn_if_slow(model, sequences, rows, pooling, half, time.perf_counter() - began)
             if outputs is None:
                 outputs = np.empty((len(order), pooled.shape[1]), dtype=np.float32)
             outputs[rows] = pooled
@@ -104,6 +113,27 @@ def encode_sequences(
         )
     finite: np.ndarray = np.nan_to_num(outputs, copy=False, posinf=0.0, neginf=0.0)
     return finite
+
+
+def _warn_if_slow(
+    model: Any, sequences: Sequences, rows: np.ndarray, pooling: str, half: torch.dtype, seconds: float
+) -> None:
+    """Say so where the processor has no half precision of its own and float32 is faster."""
+
+    def measure(kind: torch.dtype | None) -> float:
+        began = time.perf_counter()
+        _encode_batch(model, sequences, rows, pooling, kind)
+        return time.perf_counter() - began
+
+    plain = measure(None)
+    if seconds < _SLOWER * plain or (seconds := measure(half)) < _SLOWER * plain:
+        return
+    name = str(half).removeprefix("torch.")
+    tqdm.write(
+        f"precision {name} makes {len(rows) / seconds:,.0f} sequences/s on this CPU, float32 "
+        f"{len(rows) / plain:,.0f}: --precision float32 is faster here",
+        file=sys.stderr,
+    )
 
 
 def input_embeddings(model: Any, pieces: list[list[int]]) -> np.ndarray:

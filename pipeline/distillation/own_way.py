@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
+import safetensors.torch
 import torch
 
 from pipeline.errors import TeacherError
@@ -93,6 +93,8 @@ class OwnWay:
         Tokens that it reads of a text, special ones included; None where it names no number.
     lowercases : bool
         Whether it writes texts in lower case before its tokenizer sees them.
+    has_foreign_code : bool
+        Whether its modules are classes of other packages than sentence-transformers.
     """
 
     pooling: str | None
@@ -103,6 +105,7 @@ class OwnWay:
     normalizes: bool = False
     max_tokens: int | None = None
     lowercases: bool = False
+    has_foreign_code: bool = False
 
     @property
     def described(self) -> tuple[Any, ...]:
@@ -148,7 +151,9 @@ def _read_modules(folder: Path, width: int) -> OwnWay:
     reading: dict[str, Any] = {}
     kinds: list[str] = []
     where = "modules.json names no pooling"
-    for module in _read(folder / "modules.json"):
+    unknown = ""
+    modules = _read(folder / "modules.json")
+    for module in modules:
         kind, path = str(module["type"]).rpartition(".")[2], str(module["path"])
         if path.startswith("/") or ".." in path.split("/"):
             raise TeacherError(
@@ -159,22 +164,58 @@ def _read_modules(folder: Path, width: int) -> OwnWay:
             reading = _read(folder / path / _READING_FILE)
         if kind == "Pooling":
             config, where = _read(folder / path / "config.json"), f"{path}/config.json"
-        elif kind == "Dense":
-            dense.append(_read_dense(folder / path, dense[-1].weight.shape[0] if dense else width))
-        elif kind not in ("Transformer", *_WITHOUT_WEIGHTS):
-            # Only pooling "auto" needs it, and says then what to do.
-            return OwnWay(None, f"its module {kind} is not known")
-    pooling = _find_pooling(config) if config else "mean"
+        elif kind == "Dense" and not unknown:
+            unknown = _find_unknown_dense(folder / path)
+            if not unknown:
+                dense.append(_read_dense(folder / path, dense[-1].weight.shape[0] if dense else width))
+        elif kind not in ("Transformer", "Dense", *_WITHOUT_WEIGHTS):
+            unknown = f"its module {kind} is not known"
+    unknown = unknown or _find_unknown_order(kinds)
+    # Classes of other packages are somebody's code, which sentence-transformers would import.
+    is_foreign = any(not str(module["type"]).startswith("sentence_transformers.") for module in modules)
+    pooling = None if unknown else _find_pooling(config) if config else "mean"
+    said = f"{where} says {'so' if pooling else 'another'}" if config else where
     return OwnWay(
         pooling,
-        (f"{where} says so" if pooling else f"{where} says another") if config else where,
-        tuple(dense),
+        unknown or said,
+        () if unknown else tuple(dense),
         prompt=_default_prompt(folder),
         counts_prompt=bool(config.get("include_prompt", True)),
         normalizes="Normalize" in kinds,
         max_tokens=None if reading.get("max_seq_length") is None else int(reading["max_seq_length"]),
         lowercases=bool(reading.get("do_lower_case", False)),
+        has_foreign_code=is_foreign,
     )
+
+
+def _find_unknown_order(kinds: list[str]) -> str:
+    """Say what is unusual in the order of modules: one pooling, then Dense layers, then normalization."""
+    at_work = [kind for kind in kinds if kind != "Dropout"]
+    poolings, layers = at_work.count("Pooling"), at_work.count("Dense")
+    usual = ["Transformer", *["Pooling"] * min(1, poolings), *["Dense"] * layers]
+    usual += ["Normalize"] * min(1, at_work.count("Normalize"))
+    if at_work in (usual, []) or poolings == layers == 0:
+        return ""
+    return f"its modules work in the order {', '.join(at_work)}"
+
+
+def _find_unknown_dense(folder: Path) -> str:
+    """Say what is unusual about a Dense layer; empty if nothing."""
+    config = _read(folder / "config.json")
+    activation = _activation(config)
+    if activation not in _ACTIVATIONS:
+        return f"activation {activation} of {folder.name} is not known"
+    if not (folder / "model.safetensors").is_file() and (folder / "pytorch_model.bin").is_file():
+        return f"{folder.name} has its weights in pytorch_model.bin"
+    names = [config.get(key) for key in ("module_input_name", "module_output_name")]
+    if any(name not in (None, "sentence_embedding") for name in names):
+        return f"{folder.name} does not work on the vector of the text"
+    return ""
+
+
+def _activation(config: dict[str, Any]) -> str:
+    named = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    return str(named).rpartition(".")[2]
 
 
 def _find_pooling(config: dict[str, Any]) -> str | None:
@@ -189,19 +230,20 @@ def _find_pooling(config: dict[str, Any]) -> str | None:
 def _default_prompt(folder: Path) -> str:
     file = folder / "config_sentence_transformers.json"
     config = _read(file) if file.is_file() else {}
-    name, prompts = config.get("default_prompt_name"), config.get("prompts") or {}
-    return str(prompts[name]) if name in prompts else ""
+    name, prompts = config.get("default_prompt_name"), config.get("prompts")
+    prompt = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
+    return prompt if isinstance(prompt, str) else ""
 
 
 def _read_dense(folder: Path, inputs: int) -> DenseLayer:
     config = _read(folder / "config.json")
-    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
     try:
-        tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+        # By torch, since numpy has no bfloat16.
+        tensors = safetensors.torch.load_file(folder / "model.safetensors")
         layer = DenseLayer(
-            tensors["linear.weight"].astype(np.float32),
-            tensors["linear.bias"].astype(np.float32) if "linear.bias" in tensors else None,
-            activation,
+            tensors["linear.weight"].float().numpy(),
+            tensors["linear.bias"].float().numpy() if "linear.bias" in tensors else None,
+            _activation(config),
         )
     except (OSError, KeyError, safetensors.SafetensorError) as error:
         raise TeacherError(
@@ -209,12 +251,6 @@ def _read_dense(folder: Path, inputs: int) -> DenseLayer:
             got=str(error),
             expected="model.safetensors with linear.weight",
         ) from None
-    if activation not in _ACTIVATIONS:
-        raise TeacherError(
-            f"Dense layer {folder}",
-            got=f"activation {activation}",
-            expected=f"one of {', '.join(_ACTIVATIONS)}",
-        )
     if layer.weight.ndim != 2 or layer.weight.shape[1] != inputs:
         raise TeacherError(
             f"Dense layer {folder}", got=f"weights of shape {layer.weight.shape}", expected=f"{inputs} inputs"

@@ -24,7 +24,7 @@ from pipeline.distillation.weighting import (
     zipf_weights,
 )
 from pipeline.distillation.words import Words, read_words
-from pipeline.errors import SettingsError
+from pipeline.errors import TeacherError
 from pipeline.model.stored_rows import StoredRows, store_rows
 from pipeline.model.table import StaticTable, find_unknown_token_id
 from pipeline.settings import DistillSettings
@@ -32,6 +32,10 @@ from pipeline.settings import DistillSettings
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn", "skeletoken", "numpy")
 _COEFFICIENT_BY_RANK, _COEFFICIENT_BY_COUNT = 1e-4, 5e-4
 _WHITENING_BY_COUNT = 0.5
+
+
+# Of a teacher whose modules only sentence-transformers knows.
+LIBRARY = "sentence-transformers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +80,15 @@ class Choices:
             pooling, reason, prompt = "none", "input embeddings need none", ""
         elif pooling == "auto":
             own = teacher.own_way
-            if own.pooling is None:
-                raise SettingsError(
-                    "pooling 'auto' can't follow this teacher",
-                    got=own.reason,
-                    expected="a Sentence Transformer that pools by mean, CLS or last token",
-                    remedy="choose --pooling mean, first, last or pooler",
-                )
-            pooling, reason, dense = own.pooling, own.reason, own.dense
+            # In a way that is not known here, the teacher's own library pools.
+            pooling, reason, dense = own.pooling or LIBRARY, own.reason, own.dense
             prompt = own.prompt if settings.prompt is None else settings.prompt
+        if pooling == "pooler" and not teacher.has_pooler:
+            raise TeacherError(
+                f"teacher {teacher.name!r} lacks the weights of its pooler",
+                expected="pooler weights in its safetensors files",
+                remedy="choose --pooling mean, first or last",
+            )
         coefficient = None
         if settings.weighting == "sif":
             usual = _COEFFICIENT_BY_COUNT if settings.counts else _COEFFICIENT_BY_RANK
@@ -204,7 +208,12 @@ def see_vocabulary(settings: DistillSettings, *, progress: bool = True) -> SeenV
     words = (
         read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None
     )
-    teacher = load_teacher(settings.teacher, revision=settings.revision, device=settings.device)
+    teacher = load_teacher(
+        settings.teacher,
+        revision=settings.revision,
+        device=settings.device,
+        trust_remote_code=settings.trust_remote_code,
+    )
     choices = Choices.settle(settings, teacher)
     vocabulary = _build_vocabulary(settings, choices, teacher, words)
     frequencies = _find_frequencies(settings, vocabulary.tokens)
@@ -232,7 +241,10 @@ def _check_sizes(settings: DistillSettings, choices: Choices, teacher: Teacher, 
     """Refuse, before the long work, what can't be reduced after it."""
     if settings.vocabulary_clusters is not None:
         check_clusters(settings.vocabulary_clusters, tokens)
-    width = choices.dense[-1].weight.shape[0] if choices.dense else teacher.model.config.hidden_size
+    if choices.pooling == LIBRARY:
+        width = teacher.open_library().width
+    else:
+        width = choices.dense[-1].weight.shape[0] if choices.dense else teacher.model.config.hidden_size
     check_dimensions(settings.dimensions, rows=settings.vocabulary_clusters or tokens, width=width)
 
 
@@ -243,6 +255,13 @@ def _see_tokens(
     seen = [row for row, pieces in enumerate(vocabulary.pieces) if pieces]
     if choices.mode == "input":
         found = input_embeddings(vocabulary.model, [vocabulary.pieces[row] for row in seen])
+    elif choices.pooling == LIBRARY:
+        found = teacher.open_library().encode_sequences(
+            vocabulary.model,
+            _make_sequences(choices, teacher, vocabulary, seen),
+            batch_size=settings.batch_size,
+            progress=progress,
+        )
     else:
         found = encode_sequences(
             vocabulary.model,
@@ -318,6 +337,7 @@ def _describe(settings: DistillSettings, choices: Choices) -> dict[str, Any]:
         "int8_scale": settings.int8_scale if settings.dtype == "int8" else None,
         "vocabulary_clusters": settings.vocabulary_clusters,
         "precision": settings.precision if settings.precision != "auto" else None,
+        "trust_remote_code": settings.trust_remote_code or None,
     }
     return {
         "mode": choices.mode,

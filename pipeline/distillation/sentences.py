@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -11,7 +13,6 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from pipeline.distillation.forward import Sequences, encode_sequences, settle_precision
 from pipeline.distillation.teacher import Teacher, load_teacher
-from pipeline.errors import TeacherError
 
 # Their first position is the one behind the padding token's id.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
@@ -35,11 +36,15 @@ class SentenceEncoder:
         Arithmetic of the forward pass; auto is float16 on cuda and float32 on cpu.
     batch_size : int, default=64
         Texts per forward pass.
+    trust_remote_code : bool, default=False
+        Whether code of the teacher's may run.
 
     Raises
     ------
     TeacherError
-        If the teacher can't be loaded, or pools in a way that is not known here.
+        If the teacher can't be loaded.
+    SetupError
+        If only sentence-transformers knows how it pools, and that is not installed.
     SettingsError
         If the device is not there.
 
@@ -64,18 +69,15 @@ class SentenceEncoder:
         device: str = "auto",
         precision: str = "auto",
         batch_size: int = 64,
+        trust_remote_code: bool = False,
     ) -> None:
-        loaded = load_teacher(teacher, revision=revision, device=device)
-        if loaded.own_way.pooling is None:
-            raise TeacherError(
-                f"teacher {teacher!r} can't embed whole texts here",
-                got=loaded.own_way.reason,
-                expected="a Sentence Transformer that pools by mean, CLS or last token",
-            )
+        loaded = load_teacher(teacher, revision=revision, device=device, trust_remote_code=trust_remote_code)
+        self._library = loaded.open_library() if loaded.own_way.pooling is None else None
         self.name = loaded.name
         self.revision = loaded.revision
         self._teacher = loaded
-        self.precision = settle_precision(loaded.model, precision)
+        # The library computes in the weights' own precision.
+        self.precision = "float32" if self._library else settle_precision(loaded.model, precision)
         self._batch_size = batch_size
         self._tokenizer = _make_tokenizer(loaded)
 
@@ -98,6 +100,8 @@ class SentenceEncoder:
         )
         for part in dense:
             digest.update(part.tobytes())
+        if self._library:
+            _digest_folder(self._teacher.folder, digest)
         return f"sha256:{digest.hexdigest()}"
 
     @property
@@ -108,6 +112,8 @@ class SentenceEncoder:
     @property
     def width(self) -> int:
         """Width of the vectors, H."""
+        if self._library:
+            return self._library.width
         dense = self._teacher.own_way.dense
         return int(dense[-1].weight.shape[0] if dense else self._teacher.model.config.hidden_size)
 
@@ -139,6 +145,8 @@ class SentenceEncoder:
         """
         if not len(texts):
             return np.empty((0, self.width), dtype=np.float32)
+        if self._library:
+            return self._library.encode(texts, batch_size=self._batch_size, progress=progress)
         own_way = self._teacher.own_way
         shown = [own_way.prompt + text for text in texts]
         encoded = self._tokenizer.encode_batch(
@@ -174,6 +182,14 @@ class SentenceEncoder:
         # All but what the teacher writes behind a text.
         behind = next((n for n, special in enumerate(encoding.special_tokens_mask[::-1]) if not special), 0)
         return len(encoding.ids) - behind
+
+
+def _digest_folder(folder: Path, digest: Any) -> None:
+    """Digest all files that modules may be read from."""
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(file.relative_to(folder).as_posix().encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
 
 
 def _make_tokenizer(teacher: Teacher) -> Tokenizer:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -17,6 +17,9 @@ import transformers
 from pipeline.distillation.own_way import OwnWay, read_own_way
 from pipeline.errors import SettingsError, TeacherError
 from pipeline.model import hub
+
+if TYPE_CHECKING:
+    from pipeline.distillation.library_teacher import LibraryTeacher
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
 
@@ -37,6 +40,11 @@ class Teacher:
         Backed by the `tokenizers` library.
     own_way : OwnWay
         What the Sentence Transformer does with hidden states.
+    folder : pathlib.Path
+    trusts_code : bool, default=False
+        Whether code of the teacher's may run.
+    has_pooler : bool, default=True
+        Whether the weights of the model's pooler, if it has one, were in its files.
     """
 
     name: str
@@ -44,9 +52,41 @@ class Teacher:
     model: Any
     tokenizer: Any
     own_way: OwnWay
+    folder: Path
+    trusts_code: bool = False
+    has_pooler: bool = True
+
+    def open_library(self) -> LibraryTeacher:
+        """Let sentence-transformers run the teacher, in its own way.
+
+        Returns
+        -------
+        LibraryTeacher
+
+        Raises
+        ------
+        SetupError
+            If the library is not installed.
+        TeacherError
+            If it can't load the teacher, or would run code that nobody trusts.
+        """
+        if self.own_way.has_foreign_code and not self.trusts_code:
+            raise TeacherError(
+                f"teacher {self.name!r} brings code of its own",
+                got=self.own_way.reason,
+                expected="modules of sentence-transformers",
+                remedy="read that code; if you trust it, run with --trust-remote-code",
+            )
+        from pipeline.distillation.library_teacher import LibraryTeacher
+
+        return LibraryTeacher(
+            self.folder, self.own_way.reason, device=self.model.device, trust_remote_code=self.trusts_code
+        )
 
 
-def load_teacher(teacher: str, *, revision: str | None = None, device: str = "auto") -> Teacher:
+def load_teacher(
+    teacher: str, *, revision: str | None = None, device: str = "auto", trust_remote_code: bool = False
+) -> Teacher:
     """Load a teacher from a folder or the Hugging Face hub.
 
     Parameters
@@ -57,6 +97,8 @@ def load_teacher(teacher: str, *, revision: str | None = None, device: str = "au
         Branch, tag or commit of a hub teacher.
     device : str, default="auto"
         torch device; ``auto`` is cuda where there is one, else cpu.
+    trust_remote_code : bool, default=False
+        Whether code of the teacher's may run.
 
     Returns
     -------
@@ -66,13 +108,13 @@ def load_teacher(teacher: str, *, revision: str | None = None, device: str = "au
     ------
     TeacherError
         If it can't be found or loaded, has no safetensors weights or no fast tokenizer, or its weights are
-        not finite.
+        not finite or not all there.
     SettingsError
         If the device is not there.
 
     Notes
     -----
-    Only safetensors weights are read and ``trust_remote_code`` is off.
+    Only safetensors weights are read, and no code is run unless `trust_remote_code` is given.
     """
     where = _pick_device(device)
     folder, name, resolved = _resolve(teacher, revision)
@@ -85,14 +127,23 @@ def load_teacher(teacher: str, *, revision: str | None = None, device: str = "au
         )
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    tokenizer = _load_tokenizer(root, teacher)
-    model = _load_model(root, teacher)
+    tokenizer = _load_tokenizer(root, teacher, trust_remote_code=trust_remote_code)
+    model, has_pooler = _load_model(root, teacher, trust_remote_code=trust_remote_code)
     if not all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
         raise TeacherError(
             f"teacher {teacher!r} has weights that are NaN or infinite", remedy="fetch or train it again"
         )
     own_way = read_own_way(folder, width=model.config.hidden_size)
-    return Teacher(name, resolved or _weights_digest(root), model.to(where).eval(), tokenizer, own_way)
+    return Teacher(
+        name,
+        resolved or _weights_digest(root),
+        model.to(where).eval(),
+        tokenizer,
+        own_way,
+        folder,
+        trusts_code=trust_remote_code,
+        has_pooler=has_pooler,
+    )
 
 
 def _pick_device(device: str) -> torch.device:
@@ -111,31 +162,61 @@ def _pick_device(device: str) -> torch.device:
 
 def _resolve(teacher: str, revision: str | None) -> tuple[Path, str, str | None]:
     """Return the teacher's folder, its name, and the commit where it came from a hub."""
+    if hub.is_hub_name(teacher):
+        found = hub.fetch(teacher, revision=revision, error=TeacherError)
+        return found.folder, found.name, found.commit
     folder = Path(teacher).expanduser()
     if folder.is_dir():
         if revision is not None:
             raise SettingsError("revision", got=repr(revision), expected="none for a teacher in a folder")
         return folder, folder.resolve().name, None
-    if not hub.may_be_hub_id(teacher):
-        raise TeacherError(
-            f"teacher {teacher!r} does not exist", expected="a folder or a hub id such as organisation/name"
-        )
-    found = hub.fetch(teacher, revision=revision, error=TeacherError)
-    return found.folder, found.name, found.commit
+    raise hub.missing("teacher", teacher, error=TeacherError)
 
 
-def _load_model(root: Path, teacher: str) -> Any:
-    """Load the transformer; of one with encoder and decoder, the encoder."""
-    options = {"trust_remote_code": False, "local_files_only": True}
+def _load_model(root: Path, teacher: str, *, trust_remote_code: bool) -> tuple[Any, bool]:
+    """Load the transformer, of one with encoder and decoder the encoder; say whether its pooler was there."""
+    options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         config = transformers.AutoConfig.from_pretrained(str(root), **options)
         is_half = any(name.endswith("EncoderModel") for name in config.architectures or [])
         has_decoder = config.is_encoder_decoder or is_half
         kind = transformers.AutoModelForTextEncoding if has_decoder else transformers.AutoModel
-        return kind.from_pretrained(str(root), use_safetensors=True, dtype=torch.float32, **options)
+        model, found = kind.from_pretrained(
+            str(root),
+            use_safetensors=True,
+            dtype=torch.float32,
+            # Told below by name; transformers would point to a report in its log.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
     # transformers and safetensors raise many kinds of errors for damaged folders
     except Exception as error:
         raise TeacherError(f"teacher {teacher!r} can't be loaded", got=_one_line(error)) from None
+    _check_weights(teacher, found)
+    return model, not any("pooler" in name for name in found["missing_keys"])
+
+
+def _check_weights(teacher: str, found: dict[str, Any]) -> None:
+    """Refuse weights that transformers would make up; a pooler is needed by --pooling pooler alone."""
+    remedy = "fetch or save the teacher again; random numbers would take their place"
+    for name, in_file, in_model in sorted(map(tuple, found.get("mismatched_keys", ()))):
+        raise TeacherError(
+            f"teacher {teacher!r} has a weight of another shape than its configuration",
+            got=f"{name} of shape {tuple(in_file)}",
+            expected=str(tuple(in_model)),
+            remedy=remedy,
+        )
+    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise TeacherError(
+            f"teacher {teacher!r} lacks {len(missing)} weight{'' if len(missing) == 1 else 's'}",
+            got=f"none for {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}",
+            expected="every weight of the model in its safetensors files",
+            remedy=remedy,
+        )
+    if errors := found.get("error_msgs"):
+        raise TeacherError(f"teacher {teacher!r} has weights that don't fit", got=_one_line(errors[0]))
 
 
 def _transformer_folder(folder: Path) -> Path:
@@ -167,7 +248,7 @@ def _transformer_folder(folder: Path) -> Path:
     return root
 
 
-def _load_tokenizer(root: Path, teacher: str) -> Any:
+def _load_tokenizer(root: Path, teacher: str, *, trust_remote_code: bool) -> Any:
     """Load the teacher's tokenizer and refuse one that the `tokenizers` library can't run."""
     # Where none of these is there, transformers makes up a tokenizer of five special tokens.
     if not any(file for pattern in _TOKENIZER_FILES for file in root.glob(pattern)):
@@ -176,7 +257,7 @@ def _load_tokenizer(root: Path, teacher: str) -> Any:
         )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(root), use_fast=True, trust_remote_code=False, local_files_only=True
+            str(root), use_fast=True, trust_remote_code=trust_remote_code, local_files_only=True
         )
     except Exception as error:  # as above
         raise TeacherError(
@@ -201,5 +282,5 @@ def _weights_digest(root: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: object) -> str:
     return " ".join(str(error).split())[:300]

@@ -7,6 +7,7 @@ uses too, so that both make the same tokenizer.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ from pipeline.errors import TeacherError
 from pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 
 # Enough for a word to win over its pieces, too little to win over other words.
+# Words to try until the tokenizer makes something of one.
+_MOST_PROBES = 1000
 _MARGIN = 0.01
 
 
@@ -98,7 +101,9 @@ def build_vocabulary(
     _check_embeddings(tokenizer, model)
     teacher = TokenizerModel.from_transformers_tokenizer(tokenizer)
     if not keeps_special_tokens:
-        teacher = teacher.prune_added_tokens()
+        # A template may need some of them beside CLS and SEP, such as a language's; then all stay.
+        with suppress(ValueError):
+            teacher = teacher.prune_added_tokens()
     reader = teacher.deep_copy()
     reader.post_processor = None
     if reader.adds_prefix_space is not None:
@@ -110,7 +115,7 @@ def build_vocabulary(
         )
     else:
         tokens, own, report = _make_word_tokenizer(seen, words or Words(()))
-    before, after = list(teacher.bos_ids or []), list(teacher.eos_ids or [])
+    before, after = _find_surroundings(teacher)
     if reverses_special_tokens:
         before, after = after, before
     return Vocabulary(
@@ -124,6 +129,17 @@ def build_vocabulary(
         model=reshape_embeddings(model, teacher),
         report=report,
     )
+
+
+def _find_surroundings(teacher: TokenizerModel) -> tuple[list[int], list[int]]:
+    """Return the ids that the teacher's template puts before and behind a text."""
+    tokenizer = _without_limits(teacher.to_tokenizer())
+    for probe in ("a", "1", "the", *list(teacher.vocabulary)[:_MOST_PROBES]):
+        encoding = tokenizer.encode(probe)
+        own = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+        if own:
+            return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+    return list(teacher.bos_ids or []), list(teacher.eos_ids or [])
 
 
 class _Seen:

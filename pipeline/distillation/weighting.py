@@ -203,10 +203,12 @@ def read_counts(uri: str, tokens: Sequence[str]) -> np.ndarray:
 def _add_words(place: Location, tokens: Sequence[str], *, is_new: np.ndarray, counts: np.ndarray) -> None:
     """Give tokens that were none when tokens were counted the counts of their words."""
     # Byte-level and Unigram tokenizers mark that a word begins.
-    new = {tokens[number].lstrip("Ġ▁"): number for number in np.flatnonzero(is_new).tolist()}
+    new: dict[str, list[int]] = {}
+    for number in np.flatnonzero(is_new).tolist():
+        new.setdefault(tokens[number].lstrip("Ġ▁"), []).append(number)
     if not new or not place.exists():
         return
     asked = pc.field("word").isin(pa.array(list(new), pa.string()))
     table = pq.read_table(place.path, filesystem=place.filesystem, columns=["word", "count"], filters=asked)
     for word, count in zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True):
-        counts[new[word]] += count
+        counts[new[word]] += count  # of every way to write the word

@@ -62,8 +62,8 @@ def load(uri: str, *, revision: str | None = None) -> Artifact:
     Parameters
     ----------
     uri : str
-        Folder or URI of a model written by `publish`; or what `pipeline.model.formats` reads; or the id of
-        either on the Hugging Face hub.
+        Folder or URI of a model written by `publish`; or what `pipeline.model.formats` reads; or
+        ``hf://organisation/name`` for either on the Hugging Face hub.
     revision : str, optional
         Branch, tag or commit of a hub model.
 
@@ -80,12 +80,15 @@ def load(uri: str, *, revision: str | None = None) -> Artifact:
     shown = redact(uri)
     found: hub.HubFolder | None = None
     try:
-        place = locate(uri, error=ModelError)
-        if place.type() == pafs.FileType.NotFound and hub.may_be_hub_id(uri):
+        if hub.is_hub_name(uri):
             found = hub.fetch(uri, revision=revision, error=ModelError)
             place = locate(str(found.folder), error=ModelError)
-        elif revision is not None:
-            raise ModelError(f"revision {revision!r}", expected="none for a model in a folder")
+        else:
+            place = locate(uri, error=ModelError)
+            if place.type() == pafs.FileType.NotFound:
+                raise hub.missing("model", uri, error=ModelError)
+            if revision is not None:
+                raise ModelError(f"revision {revision!r}", expected="none for a model in a folder")
         if (place / MANIFEST_NAME).type() != pafs.FileType.NotFound:
             artifact = _load_published(place, shown, links_within=found.cache if found else None)
         else:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import SetupError, UsageError
+from pipeline.redaction import redact
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)*")
+_PREFIX = "hf://"
+_HUB_ID = re.compile(r"(?P<id>[\w-][\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[\w.-]+))?(?P<folder>(?:/[\w.-]+)*)")
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
@@ -34,19 +36,47 @@ class HubFolder:
     cache: Path
 
 
-def may_be_hub_id(name: str) -> bool:
-    """Tell whether a name could be one of the hub.
+def is_hub_name(name: str) -> bool:
+    """Tell a name of the hub from a path: only the prefix does, since ``models/minilm`` could be either.
 
     Parameters
     ----------
     name : str
-        ``organisation/name``, ``name``, or ``organisation/name/folder/in/it``.
 
     Returns
     -------
     bool
+
+    Examples
+    --------
+    >>> is_hub_name("hf://BAAI/bge-base-en-v1.5"), is_hub_name("BAAI/bge-base-en-v1.5")
+    (True, False)
     """
-    return bool(_HUB_ID.fullmatch(name)) and ".." not in name.split("/")
+    return name.startswith(_PREFIX)
+
+
+def missing(what: str, name: str, *, error: type[UsageError]) -> UsageError:
+    """Make the error for a path where nothing is.
+
+    Parameters
+    ----------
+    what : str
+        What should be there, such as "model".
+    name : str
+    error : type
+
+    Returns
+    -------
+    UsageError
+    """
+    may_be_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+){0,1}", name) is not None
+    return error(
+        f"{what} {redact(name)!r} does not exist",
+        expected="an existing folder, file or URI",
+        remedy=f"check the path; a model of the Hugging Face hub is written {_PREFIX}{name}"
+        if may_be_id
+        else "",
+    )
 
 
 def fetch(name: str, *, revision: str | None = None, error: type[UsageError]) -> HubFolder:
@@ -55,7 +85,7 @@ def fetch(name: str, *, revision: str | None = None, error: type[UsageError]) ->
     Parameters
     ----------
     name : str
-        Hub id, perhaps with a folder behind it.
+        ``hf://organisation/name``, perhaps with ``@revision`` and a folder behind it.
     revision : str, optional
         Branch, tag or commit.
     error : type
@@ -81,20 +111,29 @@ def fetch(name: str, *, revision: str | None = None, error: type[UsageError]) ->
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
     except ImportError:
         raise SetupError(
-            f"model {name!r} is no folder, and to ask the Hugging Face hub needs a package",
+            f"to fetch {name!r} from the Hugging Face hub needs a package",
             got="no huggingface_hub",
             remedy="pip install 'lakevec[convert]'",
         ) from None
-    organisation, _, rest = name.partition("/")
-    repository, _, folder = rest.partition("/")
-    hub_id = f"{organisation}/{repository}" if repository else organisation
+    hub_id, named, folder = _parse(name, error=error)
+    if named and revision and named != revision:
+        raise error(f"revision {revision!r}", got=f"{named!r} in {name}", expected="one revision")
     try:
-        found = Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(_FILES)))
+        found = Path(snapshot_download(hub_id, revision=revision or named, allow_patterns=list(_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as reason:
         raise error(
-            f"{name!r} is neither a folder nor a hub model that can be reached",
+            f"{name!r} can't be fetched from the Hugging Face hub",
             got=type(reason).__name__,
-            expected="an existing folder, or a hub id and a network",
+            expected="a model of that name, and a network",
             remedy=f"check the name; offline, fetch it before with 'hf download {hub_id}' or give its folder",
         ) from None
-    return HubFolder(found / folder if folder else found, name, found.name, found.parent.parent)
+    shown = f"{hub_id}/{folder}" if folder else hub_id
+    return HubFolder(found / folder if folder else found, shown, found.name, found.parent.parent)
+
+
+def _parse(name: str, *, error: type[UsageError]) -> tuple[str, str | None, str]:
+    """Split a name into repository, revision and folder."""
+    found = _HUB_ID.fullmatch(name.removeprefix(_PREFIX))
+    if found is None or ".." in name.split("/"):
+        raise error(f"{name!r} is no name of the hub", expected=f"{_PREFIX}organisation/name")
+    return found["id"], found["revision"], found["folder"].strip("/")

@@ -15,7 +15,7 @@ LARGEST = 2**31 - 1
 
 MODEL = (
     "a published model, or one of model2vec, Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: "
-    "folder, file, URI or Hugging Face hub id"
+    "folder, file, URI or hf://organisation/name"
 )
 
 

@@ -54,10 +54,14 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {
 class DistillSettings(Settings):
     """How ``lakevec distill`` turns a Sentence Transformer into a table."""
 
-    teacher: str = Field(description="folder of a Sentence Transformer, or its Hugging Face hub id")
+    teacher: str = Field(description="folder of a Sentence Transformer, or hf://organisation/name")
     output: str = Field(description="folder or URI to publish the model to; must not exist yet")
     revision: str | None = Field(
         default=None, description="branch, tag or commit of a hub teacher; the commit is recorded"
+    )
+    trust_remote_code: bool = Field(
+        default=False,
+        description="run Python code that the teacher brings along; its author can do what you can",
     )
     name: str | None = Field(
         default=None, description="teacher's name for the model card; by default its hub id or folder's name"

@@ -24,7 +24,8 @@ class EvaluateSettings(Settings):
     )
     teacher: str | None = Field(
         default=None,
-        description="folder or hub id of a Sentence Transformer to compare with on the rows of the sample",
+        description="a Sentence Transformer (folder or hf://organisation/name) to compare with on the rows "
+        "of the sample",
     )
     sample: str | None = Field(
         default=None, description="Parquet file, folder or URI of your own rows, for fidelity to the teacher"

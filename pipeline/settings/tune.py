@@ -27,7 +27,7 @@ class TuneSettings(Settings):
     """How ``lakevec tune`` fits a table to a teacher on rows of a lake."""
 
     teacher: str = Field(
-        description="folder of a Sentence Transformer, the same on all nodes, or its Hugging Face hub id"
+        description="folder of a Sentence Transformer, the same on all nodes, or hf://organisation/name"
     )
     input: InputPaths
     text: StringList = Field(
@@ -58,6 +58,10 @@ class TuneSettings(Settings):
     )
     revision: str | None = Field(
         default=None, description="branch, tag or commit of a hub teacher; the commit is recorded"
+    )
+    trust_remote_code: bool = Field(
+        default=False,
+        description="run Python code that the teacher brings along; its author can do what you can",
     )
     name: str | None = Field(
         default=None, description="teacher's name for the model card; by default its hub id or folder's name"

@@ -118,36 +118,58 @@ def read_word_vectors(file: Location) -> WordVectors:
 
 
 def _read_text(content: bytes) -> tuple[list[bytes], np.ndarray]:
-    lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    first = lines[0].split() if lines else []
+    numbered = enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1)
+    # Blanks before, behind and between are layout.
+    lines = [(number, parts) for number, line in numbered if (parts := line.split())]
+    first = lines[0][1] if lines else []
     if len(first) == 2 and first[0].isdigit() and first[1].isdigit():
         rows, width = int(first[0]), int(first[1])
         del lines[0]
-        if rows > len(lines):
-            raise ValueError(f"{len(lines)} of the {rows} rows that its first line promises")
+        if rows > len(lines):  # real files hold a row more than they say, so that only missing ones count
+            raise ValueError(f"{len(lines):,} rows, where line 1 promises {rows:,}")
     else:
         width = len(first) - 1
-    widths = [len(line.split()) - 1 for line in lines[:100]]
+    widths = [len(parts) - 1 for _, parts in lines[:100]]
     # Some words hold spaces, but not most.
     if width < 1 or not lines or 2 * widths.count(width) < len(widths):
-        raise ValueError("no lines of a word and as many numbers as the first has")
+        raise ValueError("no lines of a word and as many numbers as line 1 has")
     vectors = np.empty((len(lines), width), dtype=np.float32)
     words = []
     for start in range(0, len(lines), _LINES):
         some = lines[start : start + _LINES]
-        # From the right: GloVe's largest file has words with spaces.
-        split = [line.rstrip(b" \r\t").rsplit(b" ", width) for line in some]
-        if any(len(parts) != width + 1 for parts in split):
-            split = [line.split(None) for line in some]  # tabs, or more spaces than one
-            split = [[b" ".join(parts[:-width]), *parts[-width:]] for parts in split]
-        numbers = np.array([parts[1:] for parts in split], dtype=np.bytes_)
-        if numbers.shape != (len(some), width):
-            raise ValueError(f"lines that do not hold {width} numbers")
-        vectors[start : start + len(some)] = numbers.astype(np.float32)
-        words += [parts[0] for parts in split]
+        for number, parts in some:
+            if len(parts) != width + 1:
+                _check_width(number, parts, width)
+        numbers = [parts[-width:] for _, parts in some]
+        vectors[start : start + len(some)] = _to_floats(numbers, [number for number, _ in some])
+        words += [b" ".join(parts[:-width]) for _, parts in some]
     return words, vectors
+
+
+def _check_width(number: int, parts: list[bytes], width: int) -> None:
+    """Refuse a line of too few or too many numbers; one of a word with blanks in it is left out later."""
+    if len(parts) == width and all(map(_is_number, parts)):
+        return  # no word, which is left out later
+    extra = parts[1:-width]
+    if len(parts) <= width or (extra and all(map(_is_number, extra))):
+        found = sum(map(_is_number, parts[1:]))
+        raise ValueError(f"{found} numbers in line {number}, and {width} in others")
+
+
+def _to_floats(numbers: list[list[bytes]], lines: list[int]) -> np.ndarray:
+    try:
+        return np.array(numbers, dtype=np.bytes_).astype(np.float32)
+    except ValueError:
+        odd = (line for parts, line in zip(numbers, lines, strict=True) if not all(map(_is_number, parts)))
+        raise ValueError(f"something else than numbers behind the word in line {next(odd)}") from None
+
+
+def _is_number(part: bytes) -> bool:
+    try:
+        float(part)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
@@ -159,18 +181,36 @@ def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
     vectors = np.empty((rows, width), dtype=np.float32)
     words = []
     place = end + 1
+    # Some writers end each record with a line end, others none.
+    has_ends = content[place + content[place:].index(b" ") + 1 + size :][:1] == b"\n"
     for row in range(rows):
-        space = content.index(b" ", place, place + _LONGEST_WORD)
+        space = content.find(b" ", place, place + _LONGEST_WORD)
+        if space < 0 or space + 1 + size > len(content):
+            raise ValueError(f"no word and {width} numbers in record {row + 1} of {rows}")
         words.append(content[place:space].lstrip(b"\r\n"))
         vectors[row] = np.frombuffer(content, dtype="<f4", count=width, offset=space + 1)
         place = space + 1 + size
+        if not has_ends and not _is_plain(words[-1]):
+            raise ValueError(f"what is no word in record {row + 1}, as behind a word with a blank inside")
+        is_last = row == rows - 1
+        if (has_ends and not is_last and content[place : place + 1] != b"\n") or b"\n" in words[-1]:
+            raise ValueError(f"a blank or a line end inside the word of record {row + 1}, or other widths")
+    if rest := content[place:].strip(b"\r\n"):
+        raise ValueError(f"{len(rest)} more bytes behind the {rows} records that its first line promises")
     return words, vectors
+
+
+def _is_plain(word: bytes) -> bool:
+    try:
+        return word.decode().isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def _clean(raw: list[bytes], vectors: np.ndarray) -> WordVectors:
     """Leave out what can't be a row: words that are no text or there before, numbers that are not finite."""
     words: dict[str, int] = {}
-    skipped = {"not UTF-8": 0, "empty": 0, "seen before": 0, "not finite": 0}
+    skipped = {"not UTF-8": 0, "empty": 0, "white space inside": 0, "seen before": 0, "not finite": 0}
     finite = np.isfinite(vectors).all(axis=1)
     for row, encoded in enumerate(raw):
         try:
@@ -180,6 +220,8 @@ def _clean(raw: list[bytes], vectors: np.ndarray) -> WordVectors:
             continue
         if not word.strip():
             skipped["empty"] += 1
+        elif any(map(str.isspace, word)):  # texts are split there, so that none would find it
+            skipped["white space inside"] += 1
         elif word in words:
             skipped["seen before"] += 1
         elif not finite[row]:
