@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import __version__
+from pipeline.redaction import redact
 
 _JOBS = {
     "benchmark": "measure it here, beside what one would write without it",
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] not in _JOBS:
         near = difflib.get_close_matches(words[0], _JOBS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        print(f"lakevec: unknown job {words[0]!r}; expected one of {', '.join(_JOBS)}{hint}", file=sys.stderr)
+        message = f"lakevec: unknown job {words[0]!r}; expected one of {', '.join(_JOBS)}{hint}"
+        print(redact(message), file=sys.stderr)
         return 2
     # Imported by need: embedding must not import what only distilling uses.
     job = importlib.import_module(f"jobs.{_MODULES.get(words[0], words[0])}")

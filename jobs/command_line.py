@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from pipeline import __version__
 from pipeline.errors import LakevecError, SettingsError
-from pipeline.redaction import redact, remember
+from pipeline.redaction import MASK, is_secret, redact, remember
 from pipeline.settings import Settings, is_positional
 from pipeline.settings_file import load_settings
 
@@ -45,7 +45,10 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser that reports errors as lakevec does."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(message, remedy=f"see {self.prog} --help")
+        # Of words that no option takes, some may be the rest of a secret.
+        known, unrecognized, words = message.partition("unrecognized arguments: ")
+        shown = " ".join(_without_values(words.split(" "))) if unrecognized else ""
+        raise SettingsError(f"{known}{unrecognized}{shown}", remedy=f"see {self.prog} --help")
 
 
 def run_job(
@@ -73,6 +76,8 @@ def run_job(
     """
     words = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in words
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _show_redacted
     try:
         body(_parse(kind, words, name, summary))
     except LakevecError as error:
@@ -84,6 +89,27 @@ def run_job(
         print(f"lakevec {name}: interrupted", file=sys.stderr)
         return 1
     return 0
+
+
+def _show_redacted(
+    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+) -> None:
+    """Print the traceback of an error that nobody expected, as Python does, without secrets."""
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
+def _without_values(words: list[str]) -> list[str]:
+    """Mask words that follow the name of a secret."""
+    shown: list[str] = []
+    is_hidden = False
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name.startswith("-") or equals:
+            is_hidden = is_secret(name, value or "x")
+            shown.append(f"{name}={MASK}" if is_hidden and equals else word)
+        else:
+            shown.append(MASK if is_hidden else word)
+    return shown
 
 
 def _one_line(message: str) -> str:
@@ -176,7 +202,9 @@ def _gather(kind: type[Settings], key: str, value: Any) -> Any:
         pairs = [word.partition("=") for word in value]
         for word, (_, equals, _) in zip(value, pairs, strict=True):
             if not equals:
-                raise SettingsError(f"--{key.replace('_', '-')}", got=repr(word), expected="KEY=VALUE")
+                is_told = "".join(_without_values(value)) == "".join(value) and not is_secret(word, "x")
+                shown = repr(word) if is_told else "a word without ="
+                raise SettingsError(f"--{key.replace('_', '-')}", got=shown, expected="KEY=VALUE")
         return {left: right for left, _, right in pairs}
     if key == "keep":
         return [name for word in value for name in word.split(",") if name]

@@ -161,7 +161,7 @@ class FileWaves(Waves):
                     raise InputError(
                         f"input {self._wave.uri!r} was read with other options before",
                         got=f"--option {self._wave.option}",
-                        expected=str(known.option),
+                        expected=str(redact_values(known.option)),
                         remedy="give those, or start over with --full-refresh",
                     )
                 if _without_user(known.uri) != _without_user(self._wave.uri):
@@ -364,7 +364,7 @@ def identify(form: str, uri: str, known: Container[str]) -> str:
     str
     """
     # Earlier versions took an Azure container for a user's name.
-    places = (one_name(uri), re.sub(r"://[^/@\s]+@", "://", one_name(uri)))
+    places = (one_name(uri), re.sub(r"://[^/@\s]+@", "://", uri).rstrip("/"))
     names = [hashlib.sha256(f"{form} {place}".encode()).hexdigest()[:12] for place in places]
     return next((name for name in names if name in known), names[0])
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from jobs.java import ensure_java
 from pipeline.errors import SetupError
-from pipeline.redaction import KEY_PATTERN, redact
+from pipeline.redaction import KEY_PATTERN, PLAN_PATTERN, redact
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -85,7 +85,7 @@ def open_session(
     # Spark's own rule leaves the keys of Azure's stores in event logs and on its pages.
     redacted = {
         "spark.redaction.regex": KEY_PATTERN,
-        "spark.sql.redaction.options.regex": KEY_PATTERN,
+        "spark.redaction.string.regex": PLAN_PATTERN,
         **conf,
     }
     with ThreadPoolExecutor(1) as pool:

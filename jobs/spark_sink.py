@@ -46,7 +46,7 @@ def choose_sink(settings: EmbedSettings) -> str:
     if settings.sink == "direct" and reason:
         raise OutputError("sink 'direct' can't write this output", got=reason, remedy="use --sink spark")
     if settings.sink == "auto" and reason:
-        print(f"sink: Spark's own writer, since {reason}", flush=True)
+        print(redact(f"sink: Spark's own writer, since {reason}"), flush=True)
     return sink if reason or settings.sink == "spark" else "direct"
 
 
@@ -77,7 +77,7 @@ def recheck_sink(spark: SparkSession, settings: EmbedSettings, output: OutputFol
         raise OutputError("sink 'direct' can't write this output", got=reason, remedy="use --sink spark")
     check_spark_sink(settings, output)
     output.leave()
-    print(f"sink: Spark's own writer, since {reason}", flush=True)
+    print(redact(f"sink: Spark's own writer, since {reason}"), flush=True)
     return "spark"
 
 

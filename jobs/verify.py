@@ -104,7 +104,7 @@ def verify(call: Call[VerifySettings]) -> None:
     problems += [f"{report['name']} {problem}" for report in reports for problem in report["problems"]]
     if problems:
         for problem in problems[:_MOST_SHOWN]:
-            print(f"  {problem}")
+            print(redact(f"  {problem}"))
         raise CommitError(
             f"output {output.uri!r} is not what its runs promised",
             got=f"{len(problems)} problem{'' if len(problems) == 1 else 's'}",

@@ -15,15 +15,14 @@ from pathlib import Path
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
+from pipeline.azure_names import SCHEMES, read_azure_name
 from pipeline.errors import UsageError
-from pipeline.redaction import redact
+from pipeline.redaction import redact, split_user
 
 # Hadoop's names for stores that pyarrow knows under another one.
 _SCHEMES = {"s3a": "s3", "s3n": "s3"}
 # Hadoop also takes hdfs:/path, without a host.
 _SCHEME = re.compile(r"file:|[A-Za-z][A-Za-z0-9+.-]+:/")
-# Before the @ of these stands a container, which is a part of the name.
-_AZURE = ("abfs", "abfss", "wasb", "wasbs")
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def one_name(uri: str) -> str:
     -------
     str
         Local paths without ``file:``, ``..`` and symbolic links; URIs without credentials, and with ``s3``
-        for Hadoop's other names of it. An Azure container is a part of the name.
+        for Hadoop's other names of it, as ``abfs`` for those of Azure.
 
     Examples
     --------
@@ -166,6 +165,8 @@ def one_name(uri: str) -> str:
         separator, uri = "", "/" + uri.removeprefix("file:").lstrip("/")
     if not separator:
         return os.path.realpath(uri)
+    if (place := read_azure_name(uri)) is not None:
+        return place.for_hadoop("abfs").rstrip("/")
     return strip_user_info(f"{_SCHEMES.get(scheme, scheme)}://{rest}").rstrip("/")
 
 
@@ -179,21 +180,23 @@ def strip_user_info(uri: str) -> str:
     Returns
     -------
     str
+        As Hadoop takes it: Azure's container stays.
 
     Examples
     --------
-    >>> strip_user_info("s3://key:se/cret@bucket/lake"), strip_user_info("abfs://box@account/lake")
-    ('s3://bucket/lake', 'abfs://box@account/lake')
+    >>> strip_user_info("s3://key:se/cret@bucket/lake")
+    's3://bucket/lake'
+    >>> strip_user_info("abfs://box:k@account.dfs.core.windows.net/lake")
+    'abfs://box@account.dfs.core.windows.net/lake'
     """
     scheme, separator, rest = uri.partition("://")
-    if not separator:
+    if (azure := read_azure_name(uri)) is not None:
+        return azure.for_hadoop(scheme)
+    user, place = split_user(scheme, rest)
+    if not separator or user is None:
         return uri
-    user, at, place = rest.partition("@")
-    is_container = scheme in _AZURE and not user.startswith(":")
-    # A secret key may hold slashes; without a colon they belong to the path.
-    if not at or is_container or ("/" in user and ":" not in user.partition("/")[0]):
-        return uri
-    return f"{scheme}://{place}"
+    container = f"{user.partition(':')[0]}@" if scheme in SCHEMES and not user.startswith(":") else ""
+    return f"{scheme}://{container}{place}"
 
 
 def locate(name: str, *, error: type[UsageError]) -> Location:
@@ -217,7 +220,9 @@ def locate(name: str, *, error: type[UsageError]) -> Location:
     """
     uri = absolute_uri(name)
     scheme, separator, rest = uri.partition("://")
-    if separator:
+    if (azure := read_azure_name(uri)) is not None:
+        uri = azure.for_pyarrow()
+    elif separator:
         uri = f"{_SCHEMES.get(scheme, scheme)}://{rest}"
     elif uri.startswith("file:"):
         uri = f"file://{Path(uri.removeprefix('file:')).absolute()}"

@@ -1,48 +1,89 @@
-"""What may be shown and recorded: the one rule that hides secrets, wherever they stand."""
+"""What may be shown and recorded: the one rule that hides secrets, wherever they stand.
+
+A secret is found in two ways: by the name it is given under (``fs.azure.sas.fixed.token.account``), and by
+its shape inside other text (``s3a://key:secret@bucket``, ``;password=...``, ``-----BEGIN PRIVATE KEY-----``).
+Values of names that merely look like a secret's are masked, too: to hide a harmless value costs little.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
+
+from pipeline import azure_names
 
 MASK = "***"
 
-# Words of a key that holds a secret. Java reads the same pattern as Spark's own redaction rule.
-KEY_PATTERN = (
-    r"(?i)secret|passw|passphrase|(?<![a-z])pwd|credential|token(?!i[sz]|s(?![a-z])|_id)|signature|jaas"
-    r"|private|bearer|(?<![a-z])(?:sas|sig|pass|pat|key)(?![a-z])|cookie"
-    r"|(?:access|account|api|auth|client|crypt\w*|encryption|master|secret|shared|sign\w*|storage)[._-]?key"
-    r"|auth(?!or(?!i[sz]))"
+_SURE = (
+    r"secret|passw|passphrase|passcode|pwd|token(?!i[sz]|s(?![a-z])|_id)|credential|jaas|signature|bearer|jwt|cookie"
+    r"|(?:private|access|account|shared|api|encryption)[._-]?key|sharedaccess|(?<![a-z])(?:sig|sas)(?![a-z])"
 )
-# Spark's own properties name keys and tokens that are no secrets, such as spark.sql.mapKeyDedupPolicy.
-_HARMLESS_KEY = re.compile(r"(?i)spark\.(?:sql|kubernetes\.authenticate)\.(?!.*(?:secret|passw|token))")
-_HARMLESS_VALUE = re.compile(r"(?i)true|false|none|null|\d{0,4}")
+_LIKELY = (
+    r"key(?!word|space|board)|auth(?!or(?!i[sz]))|sig(?![a-z])|sas(?![a-z])|pass(?![a-z])|cred|private"
+    r"|(?<![a-z])(?:pat|pem)(?![a-z])|conn(?:ection)?[._-]?str"
+)
+# Java reads it, too: as Spark's own redaction rule. Spark's properties of these groups name keys that are no
+# secrets, such as spark.sql.mapKeyDedupPolicy.
+KEY_PATTERN = rf"(?i)(?:{_SURE})|^(?!spark[.](?:sql|kubernetes[.]authenticate)[.]).*(?:{_LIKELY})"
+# What Spark hides in the plans that it prints and logs.
+PLAN_PATTERN = (
+    r"(?i)(?<=://)[^/@\s]*:[^@\s]*@"
+    rf"|(?<![\w.%/-])[\w.-]{{0,100}}(?:{_SURE})[\w.-]*+=[^\s&;,\])]+"
+    rf"|(?<=[?&;])[\w.-]{{0,100}}(?:{_LIKELY})[\w.-]*+=[^\s&;,\])]+"
+)
+_IS_SURE = re.compile(rf"(?i){_SURE}")
 _IS_SECRET = re.compile(KEY_PATTERN)
+_HARMLESS = re.compile(r"(?i)(?:true|false|none|null)?")
+_HARMLESS_NUMBER = re.compile(r"\d{1,4}")
 
-# In a query, a JDBC URL, a JAAS string or a list of properties. Only unmistakable words count in prose.
-_ASSIGNED = re.compile(
-    r"""(?ix)
-    (?P<key> (?<![\w.-]) [\w.-]*?
-        (?: secret | passw (?:or)? d | passphrase | (?<![a-z]) pwd | credentials? | signature
-          | (?:access|account|api|private|shared|secret)[._-]?key | (?<![a-z]) (?:sas|sig) (?![a-z])
-          | (?:access|auth|bearer|hub|id|refresh|sas|security|session)[._-]?token | (?<![\w]) token (?![\w])
-          | sharedaccess\w* | jaas[.]config )
-        [\w.-]*? ["']? \s* (?: = | : (?!//) ) \s* )
-    (?P<value> "[^"]*" | '[^']*' | [^\s&;,"'(){}\[\]]+ )
-    """
+# NAME=VALUE, NAME:VALUE and "NAME": "VALUE"; signs of a URL may be escaped. Where a path may stand, as in
+# lake/token=5, or a sentence, only what is surely a secret's name counts.
+_GIVEN = (
+    r"(?i)(?P<given>"
+    rf"(?:(?<![\w.%/-])|(?<=%3F|%26|%3B))[\w.-]{{0,100}}(?:{_SURE})[\w.-]*+"
+    r"|(?<![\w.%-])[\w.-]{0,100}(?:passw|pwd|secret)[\w.-]*+"
+    rf"|(?:\A|(?<=[?&;,])|(?<=%3F|%26|%3B))[\w.-]{{0,100}}(?:{_LIKELY})[\w.-]*+"
+    r")(?P<equals>\s*=\s*|%3D|\\*[\"']\s*[:=]\s*|:(?=[^\s/:]))"
 )
-_ALONE = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|(?<!\w)(?:hf_\w{16,}|gh[opsu]_\w{20,}|dapi[0-9a-f]{32}|xox[abp]-[\w-]{10,}"
-    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
-    r"|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}",
+# The mask that a text holds already is a value, too.
+_QUOTED = (
+    r"\*{3}(?![^\s&;,\"'}\])])|(?P<quote>\\*[\"'])(?:\\[^\"']|(?!(?P=quote)).)*(?P=quote)|\{(?:[^}]|\}\})*\}"
+)
+_NEXT = r"[&;,]\s*[\w.%-]+=|%26|%3B"
+# In a sentence a value ends with its word; quotes and brackets behind it stay.
+_GIVEN_IN_TEXT = re.compile(
+    rf"{_GIVEN}(?P<value>{_QUOTED}|\S*?(?=[)\]}}'\",.:;]*(?:\s|\Z)|{_NEXT}))", re.DOTALL
+)
+# By itself, as in a setting, it may hold blanks.
+_GIVEN_ALONE = re.compile(rf"{_GIVEN}(?P<value>{_QUOTED}|.*?(?={_NEXT}|\Z))", re.DOTALL)
+# As on a command line: --password VALUE
+_OPTION = re.compile(
+    rf"(?i)(?<!\S)(?P<given>--?[\w.-]{{0,100}}(?:{_SURE})[\w.-]*+)(?P<equals>\s+)(?!-)(?P<value>\S+)"
+)
+
+_PEM = re.compile(
+    r"(?i)-----BEGIN(?P<blank>[ +]|%20)[\w +%]{0,80}?PRIVATE(?P=blank)KEY.*?(?:-----END.*?-----|\Z)",
     re.DOTALL,
 )
-# A secret key of AWS may hold slashes, and nothing makes people escape them: all up to the last @ goes.
-_PASSWORD = re.compile(r"://[^\s/@:]*:[^\s]*@")
-_USER = re.compile(r"://[^/@\s]+@")
-# Before the @ of an Azure name stands its container.
-_CONTAINER = re.compile(r"(?i)(?:abfss?|wasbs?)$")
+_AUTHORIZATION = re.compile(
+    r"(?i)(?P<given>\bauthorization\\?[\"']?(?:\s*[:=]\s*|%3D|%3A)\\?[\"']?)(?:\w+(?:\s+|%20))?[^\s\"';]+"
+)
+_BEARER = re.compile(r"(?i)(?P<given>\bbearer(?:\s+|%20))[\w.~+/=-]{6,}")
+# The first letters tell whose they are: Hugging Face, GitHub, GitLab, Databricks, Google, AWS, Slack, JWT.
+_KNOWN_TOKEN = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|gh[opsru]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|dapi[0-9a-f]{24,}"
+    r"|AIza[\w-]{24,}|ya29\.[\w-]{16,}|A[KS]IA[A-Z0-9]{12,}|xox[a-z]-[\w-]{12,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?)"
+)
+_ORACLE_USER = re.compile(r"(?i)(?P<given>jdbc:oracle:\w+:)[^/@\s]*/(?P<value>[^@\s]*)@")
+_ENCODED_USER = re.compile(r"(?i)(?P<given>%3A%2F%2F)(?:(?!%40|%3A)\S){0,200}%3A\S{0,300}%40")
+_URI_IN_TEXT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<rest>\S+)")
+_URI_ALONE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<rest>.+)", re.DOTALL)
+# Before the @ of a hub's name stands the repository.
+_HUB = "hf"
+_PORT = re.compile(r"[^/:@]*:\d{1,5}\Z")
 
 _known: set[str] = set()
 _SHORTEST_KNOWN = 6
@@ -68,12 +109,7 @@ def redact(text: str) -> str:
     >>> redact("jdbc:postgresql://h/db?user=u&password=p"), redact("abfs://box@account/lake?sig=x")
     ('jdbc:postgresql://h/db?user=u&password=***', 'abfs://box@account/lake?sig=***')
     """
-    for secret in sorted(_known, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    text = _PASSWORD.sub(f"://{MASK}@", text)
-    text = _USER.sub(_mask_user, text)
-    text = _ASSIGNED.sub(lambda found: found["key"] + _mask_quoted(found["value"]), text)
-    return _ALONE.sub(MASK, text)
+    return _redact(text, _GIVEN_IN_TEXT, _URI_IN_TEXT)
 
 
 def is_secret(key: str, value: str) -> bool:
@@ -93,9 +129,10 @@ def is_secret(key: str, value: str) -> bool:
     >>> is_secret("fs.azure.sas.fixed.token.account", "x"), is_secret("header", "true")
     (True, False)
     """
-    if not _IS_SECRET.search(_split_words(key)) or _HARMLESS_VALUE.fullmatch(value):
+    name = _split_words(key)
+    if _HARMLESS.fullmatch(value) or not _IS_SECRET.search(name):
         return False
-    return not _HARMLESS_KEY.match(key)
+    return _IS_SURE.search(name) is not None or _HARMLESS_NUMBER.fullmatch(value) is None
 
 
 def redact_values(content: Any, key: str = "") -> Any:
@@ -112,11 +149,11 @@ def redact_values(content: Any, key: str = "") -> Any:
     The same type
     """
     if isinstance(content, dict):
-        return {name: redact_values(value, name) for name, value in content.items()}
+        return {name: redact_values(value, f"{key}.{name}".lstrip(".")) for name, value in content.items()}
     if isinstance(content, list):
         return [redact_values(value, key) for value in content]
     if isinstance(content, str):
-        return MASK if key and is_secret(key, content) else redact(content)
+        return MASK if key and is_secret(key, content) else _redact(content, _GIVEN_ALONE, _URI_ALONE)
     return content
 
 
@@ -132,26 +169,88 @@ def remember(content: Any, key: str = "") -> None:
     """
     if isinstance(content, dict):
         for name, value in content.items():
-            remember(value, name)
+            remember(value, f"{key}.{name}".lstrip("."))
     elif isinstance(content, list):
         for value in content:
             remember(value, key)
     elif isinstance(content, str):
-        found = [content] if key and is_secret(key, content) else []
-        found += [password[3:-1].partition(":")[2] for password in _PASSWORD.findall(content)]
-        found += [match["value"].strip("\"'") for match in _ASSIGNED.finditer(content)]
-        # What follows a slash is what Java takes for the path.
-        parts = [part for secret in found for part in (secret, *secret.split("/"))]
-        _known.update(part for part in parts if len(part) >= _SHORTEST_KNOWN and part != MASK)
+        # A file of keys is none itself, and messages must name files.
+        is_file = content.startswith(("/", "file:"))
+        found = [content] if key and is_secret(key, content) and not is_file else []
+        found += [match["value"].strip("\\\"'{}") for match in _GIVEN_ALONE.finditer(content)]
+        found += [match["value"] for match in _ORACLE_USER.finditer(content)]
+        for secret in (*found, *map(unquote, found)):
+            if len(secret) >= _SHORTEST_KNOWN and MASK not in secret:
+                _known.add(rf"(?<!\w){re.escape(secret)}(?!\w)")
+        for password in _passwords(content):
+            # Java takes what follows a slash for the path.
+            parts = [password, unquote(password), *(f"/{part}@" for part in password.split("/")[1:])]
+            _known.update(re.escape(part) for part in parts if len(part) >= _SHORTEST_KNOWN)
+
+
+def split_user(scheme: str, rest: str) -> tuple[str | None, str]:
+    """Split what stands behind the scheme of a URI into user with password, and the place.
+
+    Parameters
+    ----------
+    scheme, rest : str
+
+    Returns
+    -------
+    str or None
+        None where no user is named. A password may hold any sign, slashes included.
+    str
+
+    Examples
+    --------
+    >>> split_user("s3", "key:se/cret@bucket/lake"), split_user("s3", "bucket/lake")
+    (('key:se/cret', 'bucket/lake'), (None, 'bucket/lake'))
+    """
+    if scheme.lower() == _HUB:
+        return None, rest
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    has_port = _PORT.match(authority) is not None and not scheme.lower().startswith("s3")
+    if ":" in (user if at else authority) and "@" in path and not has_port:
+        user, _, place = rest.rpartition("@")
+        return user, place
+    return (user, f"{host}{slash}{path}") if at else (None, rest)
+
+
+def _redact(text: str, given: re.Pattern[str], uri: re.Pattern[str]) -> str:
+    if _known:
+        text = re.sub("|".join(sorted(_known, key=len, reverse=True)), MASK, text)
+    text = _PEM.sub(MASK, text)
+    text = _AUTHORIZATION.sub(rf"\g<given>{MASK}", text)
+    text = given.sub(_mask_value, text)
+    text = _OPTION.sub(_mask_value, text)
+    text = _BEARER.sub(rf"\g<given>{MASK}", text)
+    text = _ORACLE_USER.sub(rf"\g<given>{MASK}@", text)
+    text = _ENCODED_USER.sub(rf"\g<given>{MASK}%40", text)
+    text = uri.sub(_mask_user, text)
+    return _KNOWN_TOKEN.sub(MASK, text)
+
+
+def _mask_value(found: re.Match[str]) -> str:
+    quote = found.groupdict().get("quote") or ""
+    return f"{found['given']}{found['equals']}{quote}{MASK}{quote}"
 
 
 def _mask_user(found: re.Match[str]) -> str:
-    is_container = _CONTAINER.search(found.string[: found.start()]) is not None
-    return found[0] if is_container else f"://{MASK}@"
+    user, place = split_user(found["scheme"], found["rest"])
+    if user is None:
+        return found[0]
+    container, colon, _ = user.partition(":")
+    if found["scheme"].lower() in azure_names.SCHEMES:
+        return f"{found['scheme']}://{container}:{MASK}@{place}" if colon else found[0]
+    return f"{found['scheme']}://{MASK}@{place}"
 
 
-def _mask_quoted(value: str) -> str:
-    return f"{value[0]}{MASK}{value[0]}" if value[0] in "\"'" else MASK
+def _passwords(content: str) -> Iterator[str]:
+    for found in _URI_ALONE.finditer(content):
+        user, _ = split_user(found["scheme"], found["rest"])
+        if user is not None and ":" in user:
+            yield user.partition(":")[2]
 
 
 def _split_words(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsError
-from pipeline.redaction import redact
+from pipeline.redaction import redact, redact_values
 from pipeline.settings import Settings, is_positional
 
 S = TypeVar("S", bound=Settings)
@@ -82,8 +83,9 @@ def _read_yaml(file: str) -> dict[str, Any]:
         ) from None
     # Of what PyYAML makes of "2020-13-45", "!!bool maybe" or a thousand brackets, YAMLError is only one.
     except (OSError, yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError(f"configuration file {file!r} is not readable YAML", got=reason) from None
+        raise SettingsError(
+            f"configuration file {file!r} is not readable YAML", got=_describe(error)
+        ) from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -93,6 +95,22 @@ def _read_yaml(file: str) -> dict[str, Any]:
             expected="a mapping of setting names to values",
         )
     return content
+
+
+def _describe(error: Exception) -> str:
+    """Say what is wrong and where, without what the file holds there: that may be a secret."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        found = ", ".join(part for part in (error.context, error.problem) if part)
+        # A sign, or a token of YAML's own such as '<scalar>', tells nothing.
+        found = re.sub(r"'[^']*'|\"[^\"]*\"", _hide_quoted, found)
+        return f"{found}, in line {mark.line + 1}, column {mark.column + 1}" if mark else found
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or type(error).__name__
+
+
+def _hide_quoted(found: re.Match[str]) -> str:
+    return found[0] if len(found[0]) <= len("'x'") or found[0][1] == "<" else "'...'"
 
 
 def _settings_error(kind: type[Settings], source: str, key: str, problem: dict[str, Any]) -> SettingsError:
@@ -122,7 +140,7 @@ def _show(key: str, value: object) -> str:
     if key in ("conf", "option"):
         return type(value).__name__
     try:
-        shown = redact(repr(value))
+        shown = redact(repr(redact_values(value)))
     except ValueError:  # an integer of thousands of digits
         return type(value).__name__
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
