@@ -210,18 +210,16 @@ def _is_plain(word: bytes) -> bool:
 def _clean(raw: list[bytes], vectors: np.ndarray) -> WordVectors:
     """Leave out what can't be a row: words that are no text or there before, numbers that are not finite."""
     words: dict[str, int] = {}
-    skipped = {"not UTF-8": 0, "empty": 0, "white space inside": 0, "seen before": 0, "not finite": 0}
+    skipped = {"not UTF-8": 0, "empty": 0, "seen before": 0, "not finite": 0}
     finite = np.isfinite(vectors).all(axis=1)
     for row, encoded in enumerate(raw):
         try:
-            word = encoded.decode()
+            word = encoded.decode().strip()
         except UnicodeDecodeError:
             skipped["not UTF-8"] += 1
             continue
-        if not word.strip():
+        if not word:
             skipped["empty"] += 1
-        elif any(map(str.isspace, word)):  # texts are split there, so that none would find it
-            skipped["white space inside"] += 1
         elif word in words:
             skipped["seen before"] += 1
         elif not finite[row]:
