@@ -132,7 +132,8 @@ def embed(
             )
         )
         from jobs.file_systems import check_file_system
-        from jobs.lake_input import choose_columns, partition_zone, read_input
+        from jobs.lake_input import choose_columns, read_input
+        from jobs.partition_columns import partition_zone
         from jobs.spark_errors import translated
 
         with translated():
@@ -140,11 +141,12 @@ def embed(
             columns = choose_columns(frame.schema, settings)
             if sink != "direct":
                 check_file_system(spark, absolute_uri(settings.output))
-            if settings.key is not None or settings.format == "table" or sink != "direct":
+            is_whole = settings.key is not None or settings.format == "table" or sink != "direct"
+            if is_whole and not frame.isStreaming:
                 # Other runs look at the files of each wave.
                 refuse_files_of_output(map(unquote, frame.inputFiles()), settings.output)
             is_new = output is None or not output.is_begun or settings.full_refresh
-            zone = partition_zone(spark, frame.schema, columns, is_new=is_new)
+            zone = partition_zone(spark, frame.schema, columns.partition_by, is_new=is_new)
             if call.dry_run:
                 _describe(frame, columns)
                 return

@@ -295,7 +295,7 @@ def entries_of(tasks: DataFrame) -> tuple[list[FileEntry], int]:
 
 def select(frame: DataFrame, columns: Columns) -> DataFrame:
     """Take the columns that the run reads, numbered: mapInArrow trips over dots in names."""
-    from jobs.lake_input import folder_value
+    from jobs.partition_columns import folder_value
 
     chosen = [quoted(name) for name in columns.read]
     chosen += [folder_value(frame, name) for name in columns.partition_by]

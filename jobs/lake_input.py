@@ -4,42 +4,23 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
+from jobs.column_types import same_names, unfit_type
 from jobs.file_systems import check_file_system
+from jobs.overlap import sql_on_files
+from jobs.partition_columns import check_partition_columns
 from jobs.spark_errors import SPARK_ERRORS
 from jobs.unreadable_columns import InputSettings, readable_schema
 from pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
-from pipeline.errors import DataError, InputError, OutputError
+from pipeline.errors import InputError, OutputError
 from pipeline.location import absolute_uri
-from pipeline.output.time_zones import has_fixed_offset
 from pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-# What Spark, Arrow and Parquet all hold without loss; other types are refused by name.
-_PLAIN_TYPES = (
-    t.BinaryType,
-    t.BooleanType,
-    t.ByteType,
-    t.DateType,
-    t.DecimalType,
-    t.DoubleType,
-    t.FloatType,
-    t.IntegerType,
-    t.LongType,
-    t.ShortType,
-    t.StringType,
-    t.CharType,
-    t.VarcharType,
-    t.TimestampType,
-    t.TimestampNTZType,
-)
-
 
 # Whatever Spark's own settings say: a file that it left out in silence would count as taken.
 WHOLE_FILES = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
@@ -90,9 +71,7 @@ def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
         If several tables are named, or a column that is needed can't be read.
     """
     if settings.format == "table":
-        if len(settings.input) != 1:
-            raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
-        return spark.read.options(**settings.option).table(settings.input[0])
+        return _read_table(spark, settings)
     paths = [absolute_uri(path) for path in settings.input]
     for path in paths:
         check_file_system(spark, path)
@@ -100,7 +79,7 @@ def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
     try:
         frame = reader.load(paths)
     except SPARK_ERRORS as error:
-        schema = readable_schema(spark, settings, paths)
+        schema = readable_schema(spark, settings, settings.format, paths)
         if schema is None:
             schema = _schema_of_sound_files(spark, settings, paths, error)
         frame = reader.schema(schema).load(paths)
@@ -110,6 +89,30 @@ def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
             got=f"nothing that format {settings.format!r} finds in it",
             expected="files of the --format given",
             remedy="check --input, --format and --option; look for files that aren't what their names say",
+        )
+    return frame
+
+
+def _read_table(spark: SparkSession, settings: InputSettings) -> DataFrame:
+    """Describe a table, a view, or files that SQL names as a table."""
+    if len(settings.input) != 1:
+        raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
+    name = settings.input[0]
+    files = sql_on_files(name)
+    if files is not None:
+        check_file_system(spark, files.path)
+    try:
+        frame = spark.read.options(**settings.option).table(name)
+    except SPARK_ERRORS:
+        schema = readable_schema(spark, settings, files.format, [files.path]) if files is not None else None
+        if files is None or schema is None:
+            raise
+        frame = spark.read.format(files.format).options(**settings.option).schema(schema).load(files.path)
+    if frame.isStreaming and (not isinstance(settings, EmbedSettings) or settings.key is not None):
+        raise InputError(
+            f"table {name!r} is a stream",
+            expected="a table or view that can be read whole",
+            remedy="name the table that the stream reads",
         )
     return frame
 
@@ -182,7 +185,7 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
         for name in fields
         if (settings.keep is None or name in settings.keep) and name not in partition_by
     )
-    _check_partition_columns(partition_by, fields, settings)
+    check_partition_columns(fields, settings)
     _refuse_same_names(schema.names, (*kept, *partition_by, *settings.text))
     for column in kept:
         if unfit := unfit_type(fields[column].dataType):
@@ -229,91 +232,6 @@ def _check_texts(fields: dict[str, t.StructField], names: list[str]) -> None:
             )
 
 
-def _check_partition_columns(
-    partition_by: tuple[str, ...], fields: dict[str, t.StructField], settings: EmbedSettings
-) -> None:
-    """Refuse what can't name folders, or not as Spark would name them."""
-    for number, column in enumerate(partition_by):
-        kind = fields[column].dataType
-        is_collated = isinstance(kind, t.StringType) and not kind.isUTF8BinaryCollation()
-        if settings.table_format == "delta" and isinstance(kind, t.TimestampType | t.TimestampNTZType):
-            raise InputError(
-                f"partition column {column!r} of a Delta table",
-                got=kind.simpleString(),
-                expected="a date or a string, which read alike in every time zone",
-            )
-        is_plain = isinstance(kind, _PLAIN_TYPES) and not isinstance(kind, t.BinaryType) and not is_collated
-        if not is_plain or column in settings.text or column in partition_by[:number]:
-            raise InputError(
-                f"partition column {column!r}",
-                got=kind.simpleString(),
-                expected="once, a column of plain values that is not embedded",
-            )
-
-
-def folder_value(frame: DataFrame, name: str) -> Any:
-    """Return a partition column as the text that names its folder.
-
-    Parameters
-    ----------
-    frame : pyspark.sql.DataFrame
-        The input.
-    name : str
-
-    Returns
-    -------
-    pyspark.sql.Column
-        Of strings. A timestamp whose text Spark would read back as another instant ends the run.
-    """
-    column = f.col(f"`{name.replace('`', '``')}`")
-    text = column.cast("string")
-    if not isinstance(frame.schema[name].dataType, t.TimestampType):
-        return text
-    error = DataError(
-        f"partition column {name!r} holds an hour that comes twice in the session's time zone",
-        expected="timestamps that read back as they were",
-        remedy="partition by a date or a string, or write a new --output in UTC",
-    )
-    refused = f.raise_error(f.lit(f"pipeline.errors.DataError: {error}")).cast("string")
-    return f.when(column.isNull() | (text.cast("timestamp_ltz") == column), text).otherwise(refused)
-
-
-def partition_zone(spark: SparkSession, schema: t.StructType, columns: Columns, *, is_new: bool) -> str:
-    """Return the time zone of folders that are named by timestamps.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-    schema : pyspark.sql.types.StructType
-        Schema of the input.
-    columns : Columns
-    is_new : bool
-        Whether no earlier run has named folders.
-
-    Returns
-    -------
-    str
-        Empty where no folder is.
-
-    Raises
-    ------
-    InputError
-        If a new output would name two instants alike.
-    """
-    stamps = [name for name in columns.partition_by if isinstance(schema[name].dataType, t.TimestampType)]
-    if not stamps:
-        return ""
-    zone = str(spark.conf.get("spark.sql.session.timeZone"))
-    if is_new and not has_fixed_offset(zone):
-        raise InputError(
-            f"partition column {stamps[0]!r} can't name folders in time zone {zone}",
-            got="a time zone with hours that come twice, so that two instants would share a folder",
-            expected="a time zone with a fixed offset",
-            remedy="run with --conf spark.sql.session.timeZone=UTC, or partition by a date or a string",
-        )
-    return zone
-
-
 def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]:
     """Describe the columns of one embedding as Spark reads them."""
     if settings.store == "sum":
@@ -356,15 +274,12 @@ def _refuse_same_names(names: list[str], chosen: tuple[str, ...]) -> None:
             f"two columns of the input have the name {doubles[0]!r}",
             remedy="rename one in a view or table first, or leave both out with --keep",
         )
-    seen: dict[str, str] = {}
-    for name in dict.fromkeys(chosen):
-        other = seen.setdefault(name.lower(), name)
-        if other != name:
-            raise InputError(
-                f"columns {other!r} and {name!r} differ in case only",
-                expected="names that every reader of Parquet tells apart",
-                remedy="leave one out with --keep, or rename it in a view or table first",
-            )
+    if (twins := same_names(list(dict.fromkeys(chosen)))) is not None:
+        raise InputError(
+            f"columns {twins[0]!r} and {twins[1]!r} differ in case only",
+            expected="names that every reader of Parquet tells apart",
+            remedy="leave one out with --keep, or rename it in a view or table first",
+        )
 
 
 def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
@@ -377,25 +292,3 @@ def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
                 remedy="choose another --embedding-column, or leave the other out with --keep",
             )
         seen.add(name.lower())
-
-
-def unfit_type(kind: t.DataType) -> str | None:
-    """Name the first type inside `kind` that doesn't survive the trip to Parquet and back.
-
-    Parameters
-    ----------
-    kind : pyspark.sql.types.DataType
-
-    Returns
-    -------
-    str or None
-    """
-    if isinstance(kind, t.ArrayType):
-        return unfit_type(kind.elementType)
-    if isinstance(kind, t.MapType):
-        return unfit_type(kind.keyType) or unfit_type(kind.valueType)
-    if isinstance(kind, t.StructType):
-        if not kind.fields:
-            return "struct without fields"
-        return next((name for field in kind.fields if (name := unfit_type(field.dataType))), None)
-    return None if isinstance(kind, _PLAIN_TYPES) else kind.simpleString()

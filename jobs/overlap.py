@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.errors import InputError
 from pipeline.location import absolute_uri, one_name
@@ -14,7 +15,40 @@ from pipeline.redaction import redact
 # What Hadoop takes for a pattern.
 GLOB = re.compile(r"[\[\]{}*?\\]")
 _MOST_EXPANSIONS = 10_000
-_SQL_ON_FILES = re.compile(r"(?:\w+)\.`(.+)`")
+_SQL_ON_FILES = re.compile(r"\s*`?(?P<format>\w+)`?\s*\.\s*`(?P<path>.+)`\s*", re.DOTALL)
+
+
+class FilesOfSql(NamedTuple):
+    """Files that SQL names as a table.
+
+    Parameters
+    ----------
+    format, path : str
+    """
+
+    format: str
+    path: str
+
+
+def sql_on_files(table: str) -> FilesOfSql | None:
+    """Take a table's name apart that is a format and a path.
+
+    Parameters
+    ----------
+    table : str
+
+    Returns
+    -------
+    FilesOfSql or None
+        None for the name of a table or view.
+
+    Examples
+    --------
+    >>> sql_on_files("parquet.`lake/docs`")
+    FilesOfSql(format='parquet', path='lake/docs')
+    """
+    found = _SQL_ON_FILES.fullmatch(table)
+    return FilesOfSql(found["format"].lower(), found["path"].replace("``", "`")) if found else None
 
 
 def refuse_overlap(
@@ -48,10 +82,10 @@ def refuse_overlap(
     for name in inputs:
         path = name
         if format == "table":
-            found = _SQL_ON_FILES.fullmatch(name.strip())
-            if found is None:
+            files = sql_on_files(name)
+            if files is None:
                 continue
-            path = found[1]
+            path = files.path
         for flag, place in places.items():
             if place is None:
                 continue

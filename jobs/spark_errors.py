@@ -140,6 +140,13 @@ def _translate(error: Any) -> LakevecError:
             expected="parquet, csv, json, text, orc, ...",
             remedy="check --format and --output-format",
         )
+    if condition == "COLUMN_ALREADY_EXISTS":
+        return InputError(
+            "two columns or fields of the input have one name",
+            got=_first_line(message).partition(". ")[0],
+            remedy="if their case differs, add --conf spark.sql.caseSensitive=true and leave one out with "
+            "--keep; else rename one first",
+        )
     if isinstance(error, AnalysisException):
         # Made before any row is read, so it holds names but no text.
         return InputError("Spark can't plan this input", got=_first_line(message))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyarrow import fs as pafs
 
-from jobs.lake_input import Columns, folder_value
+from jobs.lake_input import Columns
+from jobs.partition_columns import folder_value
 from pipeline.errors import DataError, OutputError
 from pipeline.location import absolute_uri, locate
 from pipeline.redaction import redact

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import TYPE_CHECKING
 
 from pyspark.errors import PySparkException
@@ -60,10 +59,12 @@ class TableWaves(Waves):
         reader = self._spark.readStream.options(**{**limit, "maxFileAge": "36500d", **settings.option})
         try:
             rows = reader.table(settings.input[0])
-        except PySparkException as error:
-            if re.search("stream|batch", str(error), re.IGNORECASE):
-                return None
-            raise
+        except PySparkException:
+            # Spark has many words for it. A table that was streamed before is in trouble of its own.
+            known = self._run.output.state.inputs.get(self._wave.input)
+            if known is not None and known.query:
+                raise
+            return None
         # Spark hands files that are named by SQL over as a batch, and says nothing.
         return rows if rows.isStreaming else None
 
@@ -77,7 +78,13 @@ def _identity(run: EmbedRun) -> str:
     name = run.settings.input[0]
     try:
         table = run.spark.catalog.getTable(name)
-        parts = [table.catalog or "", *(table.namespace or []), table.name]
+        name = ".".join([table.catalog or "", *(table.namespace or []), table.name]).lower()
     except PySparkException:  # a file's path, for one, in quotes behind a format
-        parts = [name]
-    return hashlib.sha256(f"table {'.'.join(parts).lower()}".encode()).hexdigest()[:12]
+        # Earlier versions took paths that differ in case for one.
+        if (old := _digest(name.lower())) in run.output.state.inputs:
+            return old
+    return _digest(name)
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(f"table {name}".encode()).hexdigest()[:12]

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from pyspark.sql import types as t
 
+from jobs.column_types import clashing_fields
 from jobs.overlap import read_option
 from pipeline.errors import InputError
 from pipeline.settings import CountSettings, EmbedSettings, TuneSettings
@@ -21,16 +24,22 @@ from pipeline.settings import CountSettings, EmbedSettings, TuneSettings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_READERS = 8  # footers at a time, which on an object store are a request each
+
 InputSettings = EmbedSettings | CountSettings | TuneSettings
 
 
-def readable_schema(spark: SparkSession, settings: InputSettings, paths: list[str]) -> t.StructType | None:
+def readable_schema(
+    spark: SparkSession, settings: InputSettings, form: str, paths: list[str]
+) -> t.StructType | None:
     """Return the columns of a Parquet input that this Spark can read.
 
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
     settings : EmbedSettings, CountSettings or TuneSettings
+    form : str
+        Format of the input.
     paths : list of str
         The input.
 
@@ -44,7 +53,7 @@ def readable_schema(spark: SparkSession, settings: InputSettings, paths: list[st
     InputError
         If a column that the run needs can't be read.
     """
-    if settings.format != "parquet" or not hasattr(spark, "_jvm"):
+    if form != "parquet" or not hasattr(spark, "_jvm"):
         return None
     fields: dict[str, t.StructField] = {}
     unread: dict[str, str] = {}
@@ -66,22 +75,26 @@ def readable_schema(spark: SparkSession, settings: InputSettings, paths: list[st
     if not unread:
         return None
     for name, told in unread.items():
-        if _is_needed(name, settings):
-            raise InputError(
-                f"column {name!r} can't be read by this Spark",
-                got=told,
-                remedy="leave it out with --keep, or write it in another type or name first",
-            )
+        _refuse_needed(name, told, settings)
     return t.StructType([field for name, field in fields.items() if name not in unread])
 
 
-def _is_needed(name: str, settings: InputSettings) -> bool:
-    if isinstance(settings, CountSettings):
-        return name in settings.text
+def _refuse_needed(name: str, told: str, settings: InputSettings) -> None:
+    """Refuse a column that can't be read if the run needs it."""
+    named: tuple[str | None, ...] = tuple(settings.text)
+    is_kept = False
     if isinstance(settings, TuneSettings):
-        return name in (*settings.text, settings.stratify)
-    named = (*settings.text, *(settings.partition_by or ()), settings.key, settings.key_order)
-    return settings.keep is None or name in (*settings.keep, *named)
+        named += (settings.stratify,)
+    elif isinstance(settings, EmbedSettings):
+        named += (*(settings.partition_by or ()), settings.key, settings.key_order)
+        is_kept = settings.keep is None or name in settings.keep
+    if name in named or is_kept:
+        otherwise = "write it in another type or name first"
+        raise InputError(
+            f"column {name!r} can't be read by this Spark",
+            got=told,
+            remedy=otherwise if name in named else f"leave it out with --keep, or {otherwise}",
+        )
 
 
 def _columns(
@@ -91,27 +104,54 @@ def _columns(
     jvm: Any = spark._jvm
     package = jvm.org.apache.spark.sql.execution.datasources.parquet
     converter = package.ParquetToSparkSchemaConverter(spark._jsparkSession.sessionState().conf())
-    for file in _files(spark, settings, paths):
-        schema = _footer(spark, file)
-        for number in range(schema.getFieldCount()):
-            column = schema.getType(number)
+    for footer in _footers(spark, settings, paths):
+        schema = footer.getSchema()
+        columns = [schema.getType(number) for number in range(schema.getFieldCount())]
+        names = [column.getName() for column in columns]
+        of_spark = _fields_of_spark(footer)
+        for name, column in zip(names, columns, strict=True):
+            if names.count(name) > 1:
+                yield name, f"{names.count(name)} columns of this name"
+                continue
             alone = jvm.org.apache.parquet.schema.Types.buildMessage().addField(column).named("alone")
             try:
-                found = t.StructType.fromJson(json.loads(converter.convert(alone).json())).fields[0]
-                unfit = "time" if found.dataType.simpleString().startswith("time(") else ""
+                converted = json.loads(converter.convert(alone).json())["fields"][0]
+                found = t.StructField.fromJson(of_spark.get(name, converted))
             except Exception as error:
-                found, unfit = None, _reason(error)
-            yield column.getName(), unfit or found  # type: ignore[misc]
+                yield name, _reason(error)
+                continue
+            is_time = found.dataType.simpleString().startswith("time(")
+            yield name, "time" if is_time else clashing_fields(found.dataType) or found
 
 
-def _files(spark: SparkSession, settings: InputSettings, paths: list[str]) -> list[str]:
-    """List the files whose footers Spark would read: the first, or all to merge their schemas."""
+def _fields_of_spark(footer: Any) -> dict[str, Any]:
+    """Return the fields that Spark noted when it wrote the file, which it takes at their word."""
+    noted = footer.getKeyValueMetaData().get("org.apache.spark.sql.parquet.row.metadata")
+    return {field["name"]: field for field in json.loads(noted)["fields"]} if noted else {}
+
+
+def _footers(spark: SparkSession, settings: InputSettings, paths: list[str]) -> Iterator[Any]:
+    """Read the footers that Spark would read: of the first file, or of all to merge their schemas."""
     reader = spark.read.format("parquet").options(**settings.option).schema("x string")
     files = sorted(unquote(file) for file in reader.load(paths).inputFiles())
+    skips = isinstance(settings, EmbedSettings) and settings.on_bad_file == "skip"
+
+    def read(file: str) -> Any:
+        try:
+            return _footer(spark, file)
+        except Exception:  # whatever Java finds
+            if not skips:
+                raise
+            return None
+
     merges = read_option(settings.option, "mergeSchema", "") or read_option(
         _session_conf(spark), "spark.sql.parquet.mergeSchema", "false"
     )
-    return files if merges.lower() == "true" else files[:1]
+    if merges.lower() == "true":
+        with ThreadPoolExecutor(_READERS) as pool:
+            yield from filter(None, pool.map(read, files))
+    else:
+        yield from islice(filter(None, map(read, files)), 1)
 
 
 def _footer(spark: SparkSession, file: str) -> Any:
@@ -120,7 +160,7 @@ def _footer(spark: SparkSession, file: str) -> Any:
     hadoop = jvm.org.apache.parquet.hadoop
     reader = hadoop.ParquetFileReader.open(hadoop.util.HadoopInputFile.fromPath(path, configuration))
     try:
-        return reader.getFileMetaData().getSchema()
+        return reader.getFileMetaData()
     finally:
         reader.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,8 @@ Counts = dict[str, dict[str, int]]
 
 # Everything of ours that is no row lies here, below the output; Parquet readers skip the name.
 OWN_FOLDER = "_lakevec"
+# Spark writes these as % and two digits; no name of ours has them. Nor has one half of a surrogate pair.
+_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 QUARANTINE = f"{OWN_FOLDER}/quarantine/"
 
 
@@ -79,7 +82,7 @@ def check_name(name: str) -> str:
     """
     parts = name.removeprefix(QUARANTINE).split("/")
     is_hidden = any(part.startswith((".", "_")) and "=" not in part for part in parts)
-    if not name.isprintable() or "\\" in name or "" in parts or is_hidden or not name.endswith(".parquet"):
+    if _CONTROL.search(name) or "\\" in name or "" in parts or is_hidden or not name.endswith(".parquet"):
         raise ValueError("must be the name of a Parquet file below the output")
     return name
 

@@ -9,10 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import DataError
+
 # Spark's own list (ExternalCatalogUtils): these are written as % and two hexadecimal digits.
 _ESCAPED = frozenset(map(chr, range(0x01, 0x20))) | set("\x7f\"#%'*/:=?\\{[]^")
 _ESCAPE = re.compile("%([0-9A-F]{2})")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+# Spark leaves out folders whose names end so: Hadoop's shell copies into them.
+_HIDDEN_END = "._COPYING_"
+_MOST_BYTES = 255
 
 
 def split_by_partition(
@@ -70,12 +75,47 @@ def folder_name(column: str, value: str | None) -> str:
     -------
     str
 
+    Raises
+    ------
+    DataError
+        If no folder can have the name, or readers would not look into it.
+
     Examples
     --------
     >>> folder_name("day of week", "Mon/Tue"), folder_name("day", None)
     ('day of week=Mon%2FTue', 'day=__HIVE_DEFAULT_PARTITION__')
     """
+    if value is not None and ("\0" in value or value.endswith(_HIDDEN_END)):
+        raise DataError(
+            f"a value of partition column {column!r} can't name a folder",
+            got="a null character" if "\0" in value else f"{_HIDDEN_END} at its end",
+            expected="values whose folders readers look into",
+            remedy="clean the column, or partition by another one",
+        )
     return f"{_escape(column)}={_NO_VALUE if value is None else _escape(value)}"
+
+
+def refuse_long_folders(name: str) -> None:
+    """Say which partition column has a value that is too long to name a folder, if one has.
+
+    Parameters
+    ----------
+    name : str
+        Name of a file below the output that can't be created.
+
+    Raises
+    ------
+    DataError
+    """
+    for folder in name.split("/")[:-1]:
+        if (size := len(folder.encode())) > _MOST_BYTES:
+            column = _unescape(folder.partition("=")[0])
+            raise DataError(
+                f"a value of partition column {column!r} is too long to name a folder",
+                got=f"{size} bytes",
+                expected=f"at most {_MOST_BYTES} on this file system",
+                remedy="partition by a shorter column",
+            )
 
 
 def partition_values(name: str, columns: Sequence[str]) -> dict[str, str | None]:
@@ -102,10 +142,14 @@ def partition_values(name: str, columns: Sequence[str]) -> dict[str, str | None]
         folder.removeprefix(f"{_escape(column)}=") for column, folder in zip(columns, folders, strict=True)
     ]
     return {
-        column: None if value == _NO_VALUE else _ESCAPE.sub(lambda found: chr(int(found[1], 16)), value)
+        column: None if value == _NO_VALUE else _unescape(value)
         for column, value in zip(columns, values, strict=True)
     }
 
 
 def _escape(text: str) -> str:
     return "".join(f"%{ord(character):02X}" if character in _ESCAPED else character for character in text)
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.location import Location
 from pipeline.output.manifest import Counts, FileEntry
+from pipeline.output.partitions import refuse_long_folders
 
 # A row group is what a reader decodes at once: large enough to read fast, small enough for any worker.
 _ROW_GROUP_ROWS = 32_768
@@ -214,7 +215,11 @@ class _File:
 
     def _create(self, schema: pa.Schema) -> pq.ParquetWriter:
         filesystem = self._place.filesystem
-        filesystem.create_dir(self._place.path.rpartition("/")[0], recursive=True)
+        try:
+            filesystem.create_dir(self._place.path.rpartition("/")[0], recursive=True)
+        except (OSError, pa.ArrowException):
+            refuse_long_folders(self.name)
+            raise
         self._stream = filesystem.open_output_stream(self._place.path, compression=None)
         into = self._stream
         if self._layout.sha256:

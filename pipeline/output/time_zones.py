@@ -4,12 +4,44 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-_OFFSET = re.compile(r"(?:(?:UTC|GMT|UT)?[+-]\d{1,2}(?::?\d{2}){0,2}|Z)")
+from pipeline.errors import SetupError
+
+_OFFSET = re.compile(r"(?:UTC|GMT|UT)?[+-]\d{1,2}(?::?\d{1,2}){0,2}|Z|UT|EST|MST|HST")
+# Short names that Spark takes from Java's ZoneId.SHORT_IDS; EST, MST and HST are offsets there.
+_SHORT = {
+    "ACT": "Australia/Darwin",
+    "AET": "Australia/Sydney",
+    "AGT": "America/Argentina/Buenos_Aires",
+    "ART": "Africa/Cairo",
+    "AST": "America/Anchorage",
+    "BET": "America/Sao_Paulo",
+    "BST": "Asia/Dhaka",
+    "CAT": "Africa/Harare",
+    "CNT": "America/St_Johns",
+    "CST": "America/Chicago",
+    "CTT": "Asia/Shanghai",
+    "EAT": "Africa/Addis_Ababa",
+    "ECT": "Europe/Paris",
+    "IET": "America/Indiana/Indianapolis",
+    "IST": "Asia/Kolkata",
+    "JST": "Asia/Tokyo",
+    "MIT": "Pacific/Apia",
+    "NET": "Asia/Yerevan",
+    "NST": "Pacific/Auckland",
+    "PLT": "Asia/Karachi",
+    "PNT": "America/Phoenix",
+    "PRT": "America/Puerto_Rico",
+    "PST": "America/Los_Angeles",
+    "SST": "Pacific/Guadalcanal",
+    "VST": "Asia/Ho_Chi_Minh",
+}
 _FIRST_YEAR, _LAST_YEAR = 1800, 2100
 
 
+@cache
 def has_fixed_offset(zone: str) -> bool:
     """Say whether a time zone never sets its clocks back, so that no local time comes twice.
 
@@ -53,12 +85,25 @@ def comes_twice(local: str, zone: str) -> bool:
     -------
     bool
 
+    Raises
+    ------
+    SetupError
+        If Python does not know the zone.
+
     Examples
     --------
     >>> comes_twice("2024-10-27 02:30:00", "Europe/Berlin"), comes_twice("2024-10-27 02:30:00", "UTC")
     (True, False)
     """
+    if has_fixed_offset(zone):
+        return False
     rules = _find_rules(zone)
+    if rules is None:
+        raise SetupError(
+            f"Python does not know time zone {zone!r}",
+            expected="a name of the tz database",
+            remedy="pip install --upgrade tzdata, or name the zone by a place",
+        )
     try:
         moment = datetime.fromisoformat(local).replace(tzinfo=rules)
     except ValueError:  # no timestamp that Python knows
@@ -70,6 +115,6 @@ def comes_twice(local: str, zone: str) -> bool:
 
 def _find_rules(zone: str) -> ZoneInfo | None:
     try:
-        return ZoneInfo(zone)
+        return ZoneInfo(_SHORT.get(zone, zone))
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return None
