@@ -179,10 +179,10 @@ def test_readme_commands_of_other_recipes_and_models_run(
     commands = [shlex.split(line, comments=True) for line in blocks.splitlines()]
     assert [command[1] for command in commands] == ["distill"] * 3 + ["embed", "convert", "convert"]
     names = {
-        "BAAI/bge-base-en-v1.5": str(minilm_folder),
-        "sentence-transformers/all-MiniLM-L6-v2": str(minilm_folder),
+        "hf://BAAI/bge-base-en-v1.5": str(minilm_folder),
+        "hf://sentence-transformers/all-MiniLM-L6-v2": str(minilm_folder),
         "glove.6B.100d.txt": str(shared_data / "models/glove50-4k/glove50_4k.txt"),
-        "minishlab/potion-base-8M": str(shared_data / "models/potion-base-4M-int8"),
+        "hf://minishlab/potion-base-8M": str(shared_data / "models/potion-base-4M-int8"),
         "models/minilm": "models/mine",
         "lake/docs": str(tmp_path / "lake" / "docs"),  # Spark's folder is another
         "lake/glove": str(tmp_path / "lake" / "glove"),
