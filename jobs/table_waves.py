@@ -79,10 +79,11 @@ def _identity(run: EmbedRun) -> str:
     try:
         table = run.spark.catalog.getTable(name)
         name = ".".join([table.catalog or "", *(table.namespace or []), table.name]).lower()
-    except PySparkException:  # a file's path, for one, in quotes behind a format
-        # Earlier versions took paths that differ in case for one.
+    except PySparkException:  # a path, for one, in quotes behind a format: letter case counts
+        # Earlier versions named it without case. The prefix keeps their names apart from ours.
         if (old := _digest(name.lower())) in run.output.state.inputs:
             return old
+        name = f"exactly {name}"
     return _digest(name)
 
 
