@@ -171,7 +171,7 @@ RAISES, IS_GONE = (FAILING.format(failure=line) for line in ("raise ValueError(l
         ([], None, "a text is not valid UTF-8"),
         (["--verbose"], None, "a text is not valid UTF-8"),
         (["--on-bad-row", "null", "--verbose"], RAISES, "the run failed in a Python worker"),
-        (["--on-bad-row", "null"], IS_GONE, "the run failed in Spark"),
+        (["--on-bad-row", "null"], IS_GONE, "a Python worker died"),
     ],
     ids=["bad text", "bad text, verbose", "worker raises", "worker is gone"],
 )

@@ -309,9 +309,8 @@ def test_modules_that_are_not_known_are_run_by_their_own_library(name: str, tmp_
     encoder = SentenceEncoder(str(tmp_path / "teacher"))
     np.testing.assert_allclose(encoder.encode(tokens), teacher.encode(tokens), atol=1e-5)
     assert encoder.width == rows.shape[1]
-    assert (
-        len(distill_plain(tmp_path / "teacher", pooling="mean", token_remove_pattern=FEW_WORDPIECES).rows) > 9
-    )
+    few = {"token_remove_pattern": FEW_WORDPIECES}
+    assert distill_plain(tmp_path / "teacher", pooling="mean", **few).rows > 100
 
 
 def test_pickled_dense_layer_is_read_by_the_library(tmp_path: Path) -> None:
