@@ -79,7 +79,7 @@ def test_readme_commands_run_from_the_wheel(installed: Path, minilm_folder: Path
     said = []
     for command in commands:
         words = [
-            str(minilm_folder) if word.startswith("sentence-transformers/") else word for word in command
+            str(minilm_folder) if word.startswith("hf://sentence-transformers/") else word for word in command
         ]
         if command[1] == "distill":  # few tokens, to be quick
             words += ["--token-remove-pattern", r"(?!\[PAD|\[UNK|\[CLS|\[SEP|parse|date|.$)."]
