@@ -85,6 +85,18 @@ def run_job(
             print(redact(traceback.format_exc()), file=sys.stderr)
         print(_one_line(f"lakevec {name}: {error}"), file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        # Its text may hold what a row or a file holds; the place says enough to look for.
+        if verbose:
+            print(redact(traceback.format_exc()), file=sys.stderr)
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} in {frame.name}"
+        hint = "run with --verbose for the traceback"
+        print(
+            _one_line(f"lakevec {name}: unexpected {type(error).__name__} at {place}; {hint}"),
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print(f"lakevec {name}: interrupted", file=sys.stderr)
         return 1

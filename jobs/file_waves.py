@@ -348,7 +348,7 @@ def _list_columns(names: list[str]) -> str:
 
 
 def identify(form: str, uri: str, known: Container[str]) -> str:
-    """Name an input; one that an earlier version began keeps the name that it was given then.
+    """Return the id of an input. An input that an earlier version began keeps its old id.
 
     Parameters
     ----------

@@ -126,8 +126,8 @@ def changed_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]
     before: dict[str, str | None] = {}
     try:
         for key, value in conf.items():
+            found = spark.conf.get(key, None)
             try:
-                found = spark.conf.get(key, None)
                 spark.conf.set(key, value)
             except PySparkException as error:
                 if found == value:
@@ -162,13 +162,13 @@ def runs_locally(master: str | None) -> bool:
     """
     if "PYSPARK_GATEWAY_PORT" in os.environ or os.environ.get("SPARK_REMOTE"):
         return False
-    from pyspark.sql import SparkSession
+    with suppress(ImportError):  # told when the session is opened
+        from pyspark.sql import SparkSession
 
-    from udfs.shipping import is_local
+        from udfs.shipping import is_local
 
-    running = SparkSession.getActiveSession()
-    if running is not None:
-        return is_local(running)
+        if (running := SparkSession.getActiveSession()) is not None:
+            return is_local(running)
     return (master or "local").startswith("local") and "cluster" not in (master or "")
 
 

@@ -21,23 +21,6 @@ from pipeline.output.time_zones import has_fixed_offset
 NANOSECONDS = pa.array(np.array(["2024-01-01"], "M8[ns]"))
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    folder = tmp_path / "lake"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    return lambda: capsys.readouterr().err.strip().splitlines()[-1]
-
-
 def write(file: Path, **columns: Any) -> None:
     pq.write_table(pa.table({"id": ["a"], "text": ["north"], **columns}), file)
 

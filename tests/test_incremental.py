@@ -24,18 +24,6 @@ from pipeline.model.table import StaticTable
 pytestmark = pytest.mark.usefixtures("spark")
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    folder = tmp_path / "lake"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 @pytest.fixture(scope="module")
 def other_model(tiny_table: StaticTable, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("other") / "model")

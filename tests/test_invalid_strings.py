@@ -42,22 +42,6 @@ def nested() -> dict[str, pa.Array]:
     }
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    (tmp_path / "lake").mkdir()
-    return tmp_path / "lake"
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    return lambda: capsys.readouterr().err.strip().splitlines()[-1]
-
-
 def put(lake: Path, note: pa.Array, texts: pa.Array | None = None, name: str = "a") -> None:
     ids = pa.array(range(len(note)), pa.int64())
     texts = pa.array(["north"] * len(note)) if texts is None else texts

@@ -24,24 +24,6 @@ pytestmark = pytest.mark.usefixtures("spark")
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    folder = tmp_path / "lake"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """The last line that the command wrote to stderr."""
-    return lambda: capsys.readouterr().err.strip().splitlines()[-1]
-
-
-@pytest.fixture
 def site(spark: Any) -> Any:
     """Set properties as a site does for all of its sessions."""
     names: list[str] = []

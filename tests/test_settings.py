@@ -239,3 +239,16 @@ def test_recipe_wins_over_a_file_that_only_names_defaults(tmp_path: Path) -> Non
     changed.write_text("recipe: [model2vec-0.1]\n")
     with pytest.raises(SettingsError, match="'recipe' is not allowed"):
         load_settings(DistillSettings, str(changed), {"teacher": "t", "output": "o"})
+
+
+def test_error_that_nobody_expected_is_one_line_without_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(call: Call[EmbedSettings]) -> None:
+        raise ValueError("text of a row")
+
+    words = ["--model", "m", "--input", "i", "--text", "t", "--output", "o"]
+    assert run_job(EmbedSettings, fail, words, name="embed", summary="") == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("lakevec embed: unexpected ValueError at tests/test_settings.py:")
+    assert line.endswith(" in fail; run with --verbose for the whole story")
+    assert run_job(EmbedSettings, fail, [*words, "--verbose"], name="embed", summary="") == 1
+    assert "ValueError: text of a row" in capsys.readouterr().err

@@ -337,6 +337,43 @@ def test_code_of_a_teacher_never_runs_unasked(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_module_of_another_package_is_never_taken_for_a_known_one(tmp_path: Path) -> None:
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "own.Pooling"},
+    ]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    found = read_own_way(tmp_path, width=4)
+    assert (found.pooling, found.has_foreign_code) == (None, True)
+    assert found.reason == "its module own.Pooling is not of sentence-transformers"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"linear.weight": torch.ones(4, 4)}, "lacks its bias"),
+        ({"linear.weight": torch.full((4, 4), torch.nan), "linear.bias": torch.ones(4)}, "NaN or infinite"),
+    ],
+    ids=["bias", "NaN"],
+)
+def test_dense_layer_that_is_not_whole_is_refused(
+    tensors: dict[str, torch.Tensor], message: str, tmp_path: Path
+) -> None:
+    names = ["Transformer", "Pooling", "Dense"]
+    modules = [
+        {"path": str(n), "type": f"sentence_transformers.models.{kind}"} for n, kind in enumerate(names)
+    ]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    for number, config in (("1", {"pooling_mode_mean_tokens": True}), ("2", {"bias": True})):
+        (tmp_path / number).mkdir()
+        (tmp_path / number / "config.json").write_text(json.dumps(config))
+    save_file(tensors, tmp_path / "2" / "model.safetensors")
+    with pytest.raises(TeacherError, match=message):
+        read_own_way(tmp_path, width=4)
+
+
 def test_dense_layer_of_any_precision_is_read(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
     from sentence_transformers.sentence_transformer import modules as models

@@ -21,22 +21,6 @@ UTC = ("--conf", "spark.sql.session.timeZone=UTC")
 EARLY, LATE = dt.datetime(2024, 10, 27, 0, 30), dt.datetime(2024, 10, 27, 1, 30)
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    (tmp_path / "lake").mkdir()
-    return tmp_path / "lake"
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    return lambda: capsys.readouterr().err.strip().splitlines()[-1]
-
-
 @pytest.fixture(autouse=True)
 def zone(spark: Any) -> Any:
     before = spark.conf.get("spark.sql.session.timeZone")

@@ -35,6 +35,7 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "Sigmoid": torch.sigmoid,
 }
 _READING_FILE = "sentence_bert_config.json"
+_PACKAGE = "sentence_transformers."
 _WITHOUT_WEIGHTS = ("Normalize", "Dropout")
 
 
@@ -171,8 +172,10 @@ def _read_modules(folder: Path, width: int) -> OwnWay:
         elif kind not in ("Transformer", "Dense", *_WITHOUT_WEIGHTS):
             unknown = f"its module {kind} is not known"
     unknown = unknown or _find_unknown_order(kinds)
-    # Classes of other packages are somebody's code, which sentence-transformers would import.
-    is_foreign = any(not str(module["type"]).startswith("sentence_transformers.") for module in modules)
+    # A class of another package may do anything, whatever its name is.
+    foreign = [kind for kind in (str(module["type"]) for module in modules) if not kind.startswith(_PACKAGE)]
+    if foreign:
+        unknown = f"its module {foreign[0]} is not of sentence-transformers"
     pooling = None if unknown else _find_pooling(config) if config else "mean"
     said = f"{where} says {'so' if pooling else 'another'}" if config else where
     return OwnWay(
@@ -184,7 +187,7 @@ def _read_modules(folder: Path, width: int) -> OwnWay:
         normalizes="Normalize" in kinds,
         max_tokens=None if reading.get("max_seq_length") is None else int(reading["max_seq_length"]),
         lowercases=bool(reading.get("do_lower_case", False)),
-        has_foreign_code=is_foreign,
+        has_foreign_code=bool(foreign),
     )
 
 
@@ -207,6 +210,8 @@ def _find_unknown_dense(folder: Path) -> str:
         return f"activation {activation} of {folder.name} is not known"
     if not (folder / "model.safetensors").is_file() and (folder / "pytorch_model.bin").is_file():
         return f"{folder.name} has its weights in pytorch_model.bin"
+    if config.get("use_residual"):
+        return f"{folder.name} adds its input to its output"
     names = [config.get(key) for key in ("module_input_name", "module_output_name")]
     if any(name not in (None, "sentence_embedding") for name in names):
         return f"{folder.name} does not work on the vector of the text"
@@ -251,6 +256,14 @@ def _read_dense(folder: Path, inputs: int) -> DenseLayer:
             got=str(error),
             expected="model.safetensors with linear.weight",
         ) from None
+    if config.get("bias", False) and layer.bias is None:
+        raise TeacherError(
+            f"Dense layer {folder} lacks its bias", expected="linear.bias, as config.json says"
+        )
+    if not all(np.isfinite(part).all() for part in (layer.weight, layer.bias) if part is not None):
+        raise TeacherError(
+            f"Dense layer {folder} has weights that are NaN or infinite", remedy="fetch or train it again"
+        )
     if layer.weight.ndim != 2 or layer.weight.shape[1] != inputs:
         raise TeacherError(
             f"Dense layer {folder}", got=f"weights of shape {layer.weight.shape}", expected=f"{inputs} inputs"

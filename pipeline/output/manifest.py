@@ -57,11 +57,6 @@ class FileEntry:
         """Return the entry as one line."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
-    @classmethod
-    def from_json(cls, line: str) -> FileEntry:
-        """Read an entry back from `to_json`."""
-        return cls(**json.loads(line))
-
 
 def check_name(name: str) -> str:
     """Make sure that a file's name can't lead out of the output, or to what is not a run's.
