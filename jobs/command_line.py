@@ -14,7 +14,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from pydantic_core import PydanticUndefined
 
 from pipeline import __version__
-from pipeline.errors import LakevecError, SettingsError
+from pipeline.errors import LakevecError, SettingsError, describe_failure
 from pipeline.redaction import MASK, is_secret, redact, remember
 from pipeline.settings import Settings, is_positional
 from pipeline.settings_file import load_settings
@@ -91,9 +91,9 @@ def run_job(
             print(redact(traceback.format_exc()), file=sys.stderr)
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} in {frame.name}"
-        hint = "run with --verbose for the traceback"
+        told = f"unexpected {describe_failure(_first_cause(error))} at {place}"
         print(
-            _one_line(f"lakevec {name}: unexpected {type(error).__name__} at {place}; {hint}"),
+            _one_line(f"lakevec {name}: {redact(told)}; run with --verbose for the traceback"),
             file=sys.stderr,
         )
         return 1
@@ -122,6 +122,14 @@ def _without_values(words: list[str]) -> list[str]:
         else:
             shown.append(MASK if is_hidden else word)
     return shown
+
+
+def _first_cause(error: Exception) -> Exception:
+    """Return what the system reported, if that is behind an error, else the error."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
 
 
 def _one_line(message: str) -> str:

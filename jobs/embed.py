@@ -14,7 +14,7 @@ if not __package__:
 
 import io
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, redirect_stdout, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -27,7 +27,7 @@ from jobs.session import open_session, runs_locally
 from jobs.spark_sink import check_spark_sink, choose_sink, recheck_sink, write_with_spark
 from jobs.summary import effective_settings, summarize
 from pipeline.encoding.encoder import warm_up
-from pipeline.errors import DataError, LakevecError, UsageError
+from pipeline.errors import CommitError, DataError, LakevecError, UsageError, describe_failure
 from pipeline.location import absolute_uri
 from pipeline.model.artifact import Artifact, load
 from pipeline.output.commit import OutputFolder
@@ -215,10 +215,12 @@ def _run_directly(
         output.finish(record)
     except UsageError:  # nothing was done, so the last run is still the last
         raise
-    except LakevecError as error:
+    except Exception as error:
         if output.is_open and output.served.rows_read + output.state.rows_read:
-            failed = run.record(error=str(error))
-            output.write_record(failed)
+            told = str(error) if isinstance(error, LakevecError) else describe_failure(error)
+            failed = run.record(error=told)
+            with suppress(CommitError):  # a full disk, say, has stopped the run, too
+                output.write_record(failed)
             if settings.metrics is not None:
                 write_metrics(failed, settings.metrics)
         raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import OutputError, SetupError
+from pipeline.errors import OutputError, SetupError, describe_failure
 
 
 def check_metrics(path: str) -> None:
@@ -41,7 +42,9 @@ def check_metrics(path: str) -> None:
 
 
 def write_metrics(record: dict[str, Any], path: str) -> None:
-    """Write a file that Prometheus' node exporter collects; who reads it sees the old or the new one.
+    """Write a file that Prometheus' node exporter collects, or warn that it can't be written.
+
+    Readers see the old file or the new one.
 
     Parameters
     ----------
@@ -76,4 +79,9 @@ def write_metrics(record: dict[str, Any], path: str) -> None:
     set_gauge("files", "files of the output", total["files"])
     set_gauge("bytes", "bytes of those files", total["bytes"])
     set_gauge("skipped_input_files", "input files that can't be read", len(record["skipped_files"]))
-    write_to_textfile(path, registry)
+    try:
+        write_to_textfile(path, registry)
+    except OSError as error:
+        # The output is what counts: it is committed, so a scheduler must not run the job again.
+        told = f"warning: metrics {path!r} can't be written: {describe_failure(error)}"
+        print(f"{told}; the output is as told above", file=sys.stderr)

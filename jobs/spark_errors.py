@@ -56,6 +56,7 @@ _JAVA_WITHOUT_DATA = re.compile(
     r"|FileAlreadyExistsException|NoSuchBucketException|UnknownStoreException|S3Exception|SdkClientException"
     r"|AWS\w+Exception|NoAuthWithAWSException|AbfsRestOperationException|RpcException|DiskErrorException)"
 )
+_DISK_IS_FULL = "No space left on device"
 _DEATHS = {
     "Python worker exited unexpectedly": (
         "a Python worker died",
@@ -70,9 +71,9 @@ _DEATHS = {
         "Java ran out of memory",
         "raise spark.driver.memory or spark.executor.memory",
     ),
-    "No space left on device": (
+    _DISK_IS_FULL: (
         "a disk is full",
-        "free space below spark.local.dir and in the folder for temporary files",
+        "free space in the output, below spark.local.dir and in the folder for temporary files",
     ),
     "cancelled part of cancelled job": ("the job was cancelled", "run again"),
     "SparkContext was shut down": ("Spark was stopped from outside", "run again"),
@@ -175,10 +176,13 @@ def _failure(error: Any, message: str, condition: str) -> LakevecError:
             if sign in message:
                 return DataError(what, remedy=f"{remedy}; then run again{where}")
     got = (_python_failure(message) if is_python else _java_failure(message)) or condition
+    if _DISK_IS_FULL in got:
+        what, remedy = _DEATHS[_DISK_IS_FULL]
+        return DataError(what, got=got, remedy=f"{remedy}; then run again{where}")
     return DataError(
         f"the run failed in {'a Python worker' if is_python else 'Spark'}",
         got=got,
-        remedy=f"run with --verbose for the whole story{where}",
+        remedy=f"run with --verbose for the traceback{where}",
     )
 
 

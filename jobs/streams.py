@@ -85,12 +85,15 @@ class Waves(ABC):
         self._query_is_known.set()
         try:
             query.awaitTermination()
-        except Exception as error:
+        except Exception:
             # What the wave raised is in the stream's error as text only.
-            raise failure[0] if failure else error from None
+            if not failure:
+                raise
         finally:
             with suppress(*SPARK_ERRORS, ConnectionError):  # of a JVM that has died
                 query.stop()
+        if failure:
+            raise failure[0]  # here, where it keeps its own cause
 
     @abstractmethod
     def _commit(self, wave: Wave, batch: DataFrame) -> None:

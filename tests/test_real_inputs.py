@@ -19,6 +19,8 @@ from test_incremental import embed, ids, put
 from jobs.count import main as count
 from jobs.embed import main
 from jobs.file_waves import identify
+from jobs.spark_errors import translated
+from pipeline.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -315,3 +317,11 @@ def test_options_that_an_earlier_version_recorded_whole_are_the_same(
     commit["wave"]["option"] = {"url": "jdbc:x?password=abcdef"}
     log.write_text(json.dumps(commit))
     assert embed(tiny_model, lake, out, *words)["status"] == "nothing new"
+
+
+def test_full_disk_of_a_worker_is_told(spark: Any) -> None:
+    def write(batches: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DataError, match=r"^a disk is full: got OSError: \[Errno 28\]"), translated():
+        spark.range(1).mapInArrow(write, "id long").collect()

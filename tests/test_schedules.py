@@ -20,8 +20,9 @@ from conftest import ROOT
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.embed import main
-from pipeline.errors import OutputError
+from pipeline.errors import CommitError, OutputError
 from pipeline.location import locate
+from pipeline.output.commit import OutputFolder
 from pipeline.output.lease import Lease
 
 # As on the session that all in-process tests share: Spark's own warnings are not ours.
@@ -180,7 +181,7 @@ def test_metrics_and_page_say_what_run_json_says(tiny_model: str, tmp_path: Path
 
 @pytest.mark.usefixtures("spark")
 def test_failed_run_is_told_and_the_next_one_goes_on(
-    tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, metrics = tmp_path / "vectors", tmp_path / "embed.prom"
     write_config(tmp_path, tiny_model, output=str(output), metrics=str(metrics))
@@ -210,6 +211,26 @@ def test_failed_run_is_told_and_the_next_one_goes_on(
     record = read_record(output)
     assert (record["status"], record["rows"], record["total"]["rows"]) == ("done", 5, 10)
     assert expected_metrics(record).items() <= read_metrics(metrics, output).items()
+
+    # What can't be written once the rows are there does not fail the run.
+    metrics.unlink()
+    metrics.mkdir()
+    write_lake(tmp_path / "lake", "c")
+    capsys.readouterr()
+    assert main(words) == 0
+    [warning] = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: metrics '{metrics}' can't be written: IsADirectoryError")
+    assert read_record(output)["total"]["rows"] == 15
+
+    # Nor does it hide why a run failed.
+    def fail(folder: OutputFolder, record: dict[str, Any]) -> None:
+        raise CommitError("can't read or write output")
+
+    monkeypatch.setattr(OutputFolder, "write_record", fail)
+    broken = tmp_path / "lake" / "d.parquet"
+    broken.write_text("cut off")
+    assert main(words) == 1
+    assert str(broken) in capsys.readouterr().err
 
 
 # Airflow

@@ -249,6 +249,18 @@ def test_error_that_nobody_expected_is_one_line_without_its_text(capsys: pytest.
     assert run_job(EmbedSettings, fail, words, name="embed", summary="") == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("lakevec embed: unexpected ValueError at tests/test_settings.py:")
-    assert line.endswith(" in fail; run with --verbose for the whole story")
+    assert line.endswith(" in fail; run with --verbose for the traceback")
     assert run_job(EmbedSettings, fail, [*words, "--verbose"], name="embed", summary="") == 1
     assert "ValueError: text of a row" in capsys.readouterr().err
+
+
+def test_error_behind_an_unexpected_one_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(call: Call[EmbedSettings]) -> None:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise ValueError("text of a row") from error
+
+    words = ["--model", "m", "--input", "i", "--text", "t", "--output", "o"]
+    assert run_job(EmbedSettings, fail, words, name="embed", summary="") == 1
+    assert "unexpected OSError, No space left on device at " in capsys.readouterr().err

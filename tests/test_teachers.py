@@ -313,6 +313,28 @@ def test_modules_that_are_not_known_are_run_by_their_own_library(name: str, tmp_
     assert distill_plain(tmp_path / "teacher", pooling="mean", **few).rows > 100
 
 
+def test_library_leaves_the_prompt_out_where_its_pooling_does(tmp_path: Path) -> None:
+    teacher = sentence_transformer(tmp_path, "max", prompts={"q": "about: "}, default_prompt_name="q")
+    teacher.set_pooling_include_prompt(False)
+    teacher.save(str(tmp_path / "teacher"))
+    table = distill_plain(tmp_path / "teacher", token_remove_pattern=FEW_WORDPIECES)
+    tokens = ["a", "apple", "basis"]
+    tokenizer = Tokenizer.from_str(table.tokenizer_json)
+    rows = table.dense_rows()[[tokenizer.token_to_id(token) for token in tokens]]
+    np.testing.assert_allclose(rows, teacher.encode(tokens), atol=1e-5)
+
+
+def test_module_that_reads_ids_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    from sentence_transformers.sentence_transformer import modules as models
+
+    make_teacher("BERT", tmp_path / "transformer")
+    vocabulary = json.loads((tmp_path / "transformer" / "tokenizer.json").read_text())["model"]["vocab"]
+    sentence_transformer(tmp_path, "mean", models.WordWeights(sorted(vocabulary, key=vocabulary.get), {}))
+    with pytest.raises(TeacherError, match="WordWeights reads token ids"):
+        distill_plain(tmp_path / "teacher", token_remove_pattern=FEW_WORDPIECES)
+
+
 def test_pickled_dense_layer_is_read_by_the_library(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
     from sentence_transformers.sentence_transformer import modules as models

@@ -15,6 +15,7 @@ from pipeline.distillation.forward import Sequences
 from pipeline.errors import SetupError, TeacherError
 
 _LONGEST_REASON = 300
+_READ_IDS = ("WordWeights", "BoW")
 
 
 class LibraryTeacher:
@@ -118,6 +119,11 @@ class LibraryTeacher:
         TeacherError
             If the modules can't work on tokens.
         """
+        if by_id := [type(module).__name__ for module in self._model if type(module).__name__ in _READ_IDS]:
+            raise TeacherError(
+                f"the teacher's module {by_id[0]} reads token ids, which a vocabulary of its own changes",
+                remedy="choose --pooling mean, first, last or pooler",
+            )
         transformer = self._model[0]
         own = transformer.auto_model
         transformer.model = model
@@ -130,7 +136,12 @@ class LibraryTeacher:
                 batch = [torch.tensor(sequences.ids[row]) for row in order[start : start + batch_size]]
                 ids = pad_sequence(batch, batch_first=True, padding_value=sequences.pad_token_id)
                 mask = pad_sequence([torch.ones_like(row) for row in batch], batch_first=True)
-                features = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
+                features: dict[str, Any] = {
+                    "input_ids": ids.to(model.device),
+                    "attention_mask": mask.to(model.device),
+                }
+                if left_out := sequences.counted[0][0]:
+                    features["prompt_length"] = left_out
                 found.append(self._model(features)["sentence_embedding"].float().cpu().numpy())
         except Exception as error:  # as above
             raise TeacherError(

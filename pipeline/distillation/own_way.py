@@ -34,7 +34,8 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "SiLU": torch.nn.functional.silu,
     "Sigmoid": torch.sigmoid,
 }
-_READING_FILE = "sentence_bert_config.json"
+# sentence_bert_config.json; old versions of the library wrote sentence_roberta_config.json and others.
+_READING_FILES = "sentence_*_config.json"
 _PACKAGE = "sentence_transformers."
 _WITHOUT_WEIGHTS = ("Normalize", "Dropout")
 
@@ -161,8 +162,8 @@ def _read_modules(folder: Path, width: int) -> OwnWay:
                 f"teacher {folder} names a folder outside", got=repr(path), expected="one in it"
             )
         kinds.append(kind)
-        if kind == "Transformer" and (folder / path / _READING_FILE).is_file():
-            reading = _read(folder / path / _READING_FILE)
+        if kind == "Transformer" and (files := sorted((folder / path).glob(_READING_FILES))):
+            reading = _read(files[0])
         if kind == "Pooling":
             config, where = _read(folder / path / "config.json"), f"{path}/config.json"
         elif kind == "Dense" and not unknown:

@@ -328,9 +328,18 @@ class OutputFolder:
         return read_record(self._location)
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Write ``run.json``."""
+        """Write ``run.json``.
+
+        Raises
+        ------
+        CommitError
+            If it can't be written.
+        """
         content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        (self._own / "run.json").write_whole(content.encode())
+        try:
+            (self._own / "run.json").write_whole(content.encode())
+        except OSError as error:
+            raise self._no_write(error) from error
 
     def _no_write(self, error: Exception) -> CommitError:
         return CommitError(
