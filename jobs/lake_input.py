@@ -12,6 +12,7 @@ from jobs.column_types import same_names, unfit_type
 from jobs.file_systems import check_file_system
 from jobs.overlap import sql_on_files
 from jobs.partition_columns import check_partition_columns
+from jobs.session import changed_conf
 from jobs.spark_errors import SPARK_ERRORS
 from jobs.unreadable_columns import InputSettings, readable_schema
 from pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
@@ -76,13 +77,15 @@ def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
     for path in paths:
         check_file_system(spark, path)
     reader = spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES)
-    try:
-        frame = reader.load(paths)
-    except SPARK_ERRORS as error:
-        schema = readable_schema(spark, settings, settings.format, paths)
-        if schema is None:
-            schema = _schema_of_sound_files(spark, settings, paths, error)
-        frame = reader.schema(schema).load(paths)
+    # Spark's second kind of file source knows no times of files, which decide between rows of one key.
+    with changed_conf(spark, {"spark.sql.sources.useV1SourceList": settings.format}):
+        try:
+            frame = reader.load(paths)
+        except SPARK_ERRORS as error:
+            schema = readable_schema(spark, settings, settings.format, paths)
+            if schema is None:
+                schema = _schema_of_sound_files(spark, settings, paths, error)
+            frame = reader.schema(schema).load(paths)
     if not frame.columns:
         raise InputError(
             "the input has no columns",

@@ -75,6 +75,8 @@ def open_session(
             "PySpark is not installed",
             remedy="pip install 'lakevec[local]', or use your cluster's spark-submit",
         ) from None
+    if not verbose:
+        _quiet_pyspark()
     if (running := SparkSession.getActiveSession()) is not None:
         with changed_conf(running, conf):
             meanwhile()
@@ -319,6 +321,15 @@ def _quiet_submitted(spark: SparkSession, *, verbose: bool) -> None:
     on_screen = settings.get("spark.submit.deployMode", "client") == "client"
     if on_screen and settings.get("spark.log.level") is None:
         spark.sparkContext.setLogLevel("OFF")
+
+
+def _quiet_pyspark() -> None:
+    """Keep PySpark from writing out an exception, which may hold a row's text, before we translate it."""
+    with suppress(ImportError):
+        from pyspark.logger import PySparkLogger
+
+        for kind in ("DataFrame", "SQL"):
+            PySparkLogger.getLogger(f"{kind}QueryContextLogger").disabled = True
 
 
 def _ship_code(spark: SparkSession) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,48 @@ def test_site_wide_timestamps_without_zone_and_ansi_change_nothing(
     write(lake / "a.parquet")
     assert embed(tiny_model, lake, out)["rows"] == 1
     assert embed(tiny_model, lake, out)["status"] == "nothing new"
+
+
+def test_site_wide_second_kind_of_source_keeps_the_newest_row_of_a_key(
+    tiny_model: str, lake: Path, out: Path, site: Any
+) -> None:
+    site(spark_sql_sources_useV1SourceList="")
+    for moment, name in enumerate(["b", "c", "a"]):
+        write(lake / f"{name}.parquet", text=[f"north {name}"])
+        os.utime(lake / f"{name}.parquet", (1_700_000_000 + moment,) * 2)
+    assert embed(tiny_model, lake, out, "--key", "id")["rows"] == 1
+    [file] = out.glob("**/*.parquet")
+    assert pq.read_table(file)["text"].to_pylist() == ["north a"]
+
+
+def test_text_that_spark_puts_into_an_error_is_not_shown(
+    tiny_model: str, lake: Path, out: Path, spark: Any, site: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site(spark_sql_ansi_enabled="true")
+    write(lake / "a.parquet", text=["a secret text"])
+    spark.read.parquet(str(lake)).selectExpr("text", "cast(text AS int) number").createOrReplaceTempView("n")
+    for words in ([], ["--key", "text"]):
+        assert (
+            main(
+                [
+                    "--model",
+                    tiny_model,
+                    "--input",
+                    "n",
+                    "--format",
+                    "table",
+                    "--text",
+                    "text",
+                    "--output",
+                    str(out),
+                    *words,
+                ]
+            )
+            == 1
+        )
+        shown = capfd.readouterr()
+        assert "CAST_INVALID_INPUT" in shown.err
+        assert "a secret text" not in shown.out + shown.err
 
 
 # Columns that Spark can't read or write
