@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from pyspark.sql import types as t
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 # Whatever Spark's own settings say: a file that it left out in silence would count as taken.
 WHOLE_FILES = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
+
+
+_COMPRESSED = (".bz2", ".gz", ".zst", ".deflate")
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,20 @@ def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
                 schema = _schema_of_sound_files(spark, settings, paths, error)
             frame = reader.schema(schema).load(paths)
     if not frame.columns:
-        raise InputError(
-            "the input has no columns",
-            got=f"nothing that format {settings.format!r} finds in it",
-            expected="files of the --format given",
-            remedy="check --input, --format and --option; look for files that aren't what their names say",
-        )
+        raise _no_columns(frame, settings.format)
     return frame
+
+
+def _no_columns(frame: DataFrame, form: str) -> InputError:
+    """Make the error for files that nothing is found in; what isn't compressed as its name says is likely."""
+    names = sorted(map(unquote, frame.inputFiles()), key=lambda name: not name.endswith(_COMPRESSED))
+    others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    return InputError(
+        "the input has no columns",
+        got=f"nothing that format {form!r} finds in {names[0] if names else 'no file'}{others}",
+        expected="files of the --format given",
+        remedy="check --input, --format and --option; look for files that aren't what their names say",
+    )
 
 
 def _read_table(spark: SparkSession, settings: InputSettings) -> DataFrame:

@@ -228,7 +228,10 @@ def test_input_without_columns_is_told(
 ) -> None:
     (lake / "a.json.bz2").write_text('{"text": "north"}\n')
     embed(tiny_model, lake, out, "--format", "json", code=2)
-    assert "the input has no columns: got nothing that format 'json' finds in it" in told()
+    assert f"the input has no columns: got nothing that format 'json' finds in file://{lake}/a.json" in told()
+    (lake / "0.json").write_text("")
+    embed(tiny_model, lake, out, "--format", "json", code=2)
+    assert f"{lake}/a.json.bz2 and 1 more;" in told()
 
 
 def test_first_run_that_can_read_no_file_fails(
