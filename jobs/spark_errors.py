@@ -141,6 +141,12 @@ def _translate(error: Any) -> LakevecError:
             expected="parquet, csv, json, text, orc, ...",
             remedy="check --format and --output-format",
         )
+    if condition == "UNABLE_TO_INFER_SCHEMA":
+        return InputError(
+            "the input has no files",
+            expected="files of the --format given",
+            remedy="check --input; Spark leaves out files and folders whose names begin with _ or a dot",
+        )
     if condition == "COLUMN_ALREADY_EXISTS":
         return InputError(
             "two columns or fields of the input have one name",
@@ -150,7 +156,10 @@ def _translate(error: Any) -> LakevecError:
         )
     if isinstance(error, AnalysisException):
         # Made before any row is read, so it holds names but no text.
-        return InputError("Spark can't plan this input", got=_first_line(message))
+        told = _first_line(message)
+        is_pattern = condition == "PATH_NOT_FOUND" and re.search(r"[\[\]{}*?]", told)
+        remedy = r"in a name that is no pattern write \ before each of [ ] { } * ?" if is_pattern else ""
+        return InputError("Spark can't plan this input", got=told, remedy=remedy)
     return _failure(error, message, condition)
 
 

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SPARKS = ("4.0.0", "4.1", "4.2", "4.3")
 PYTHONS = ("3.11", "3.12", "3.13")
 READERS = ("deltalake", "duckdb", "polars", "pytest", "hypothesis", "filelock")
-# DataFrame.collect() of PySpark 4.0 and 4.1 leaves its socket to the garbage collector.
 _SHOWN_LINES = 40
+# DataFrame.collect() of PySpark 4.0 and 4.1 leaves its socket to the garbage collector.
 SOCKETS = "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
 
 

@@ -234,6 +234,16 @@ def test_input_without_columns_is_told(
     assert f"{lake}/a.json.bz2 and 1 more;" in told()
 
 
+def test_input_without_files_is_told(tiny_model: str, lake: Path, out: Path, told: Callable[[], str]) -> None:
+    write(lake / "_a.parquet")
+    embed(tiny_model, lake, out, code=2)
+    assert told().startswith("lakevec embed: the input has no files: expected files of the --format given;")
+    embed(tiny_model, f"{lake}/[a].parquet", out, code=2)
+    assert "[a].parquet; in a name that is no pattern write \\ before each of " in told()
+    write(lake / "[a].parquet")
+    assert embed(tiny_model, f"{lake}/\\[a\\].parquet", out)["rows"] == 1
+
+
 def test_first_run_that_can_read_no_file_fails(
     tiny_model: str, lake: Path, out: Path, told: Callable[[], str]
 ) -> None:
