@@ -32,6 +32,9 @@ _MISMATCH = re.compile(
     r"reading file (?P<file>.+)\. Data type mismatches when reading Parquet column \[(?P<column>.+)\]\. "
     r"Expected Spark type (?P<expected>.+), actual Parquet type (?P<got>.+?)\.(?:\s|$)"
 )
+_UNMERGED = re.compile(
+    r'Initial schema:\s*"STRUCT<(?P<first>.+)>"\s*Schema that cannot be merged[^"]*"STRUCT<(?P<other>.+)>"'
+)
 _FILES = (
     # What follows the name in Spark's sentences; a name may hold blanks, dots and commas.
     re.compile(r"reading file:? (.+?)\.?\s+(?:SQLSTATE|Could not read footer|Data type|File does not|\n|$)"),
@@ -130,6 +133,14 @@ def _translate(error: Any) -> LakevecError:
             expected=f"{mismatch['expected']}, as in the file that Spark takes the schema from",
             remedy="convert the file, or leave the column out with --keep",
         )
+    if unmerged := _UNMERGED.search(message):
+        first, other = _fields(unmerged["first"]), _fields(unmerged["other"])
+        differing = [name for name in first if other.get(name, first[name]) != first[name]]
+        return InputError(
+            f"column {', '.join(map(repr, differing))} has two types in files of the input",
+            got=" and ".join(f"{first[name]} and {other[name]}" for name in differing),
+            remedy="convert the files, or leave out mergeSchema",
+        )
     if (
         condition.startswith(("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER"))
         or "is not a Parquet file" in message
@@ -161,6 +172,18 @@ def _translate(error: Any) -> LakevecError:
         remedy = r"in a name that is no pattern write \ before each of [ ] { } * ?" if is_pattern else ""
         return InputError("Spark can't plan this input", got=told, remedy=remedy)
     return _failure(error, message, condition)
+
+
+def _fields(struct: str) -> dict[str, str]:
+    """Split what stands between STRUCT's brackets into names and types."""
+    fields, depth = [""], 0
+    for sign in struct:
+        depth += (sign in "<(") - (sign in ">)")
+        if sign == "," and not depth:
+            fields.append("")
+        else:
+            fields[-1] += sign
+    return {name.strip(): kind.strip() for name, _, kind in (field.partition(":") for field in fields)}
 
 
 def find_file(message: str) -> str:

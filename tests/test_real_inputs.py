@@ -207,6 +207,19 @@ def test_nested_column_of_another_type_is_named(
     assert ("struct<a:bigint>" in line, "array<bigint>" in line) == (True, True)
 
 
+@pytest.mark.parametrize("form", ["parquet", "orc"])
+def test_columns_that_can_not_be_merged_are_named(
+    tiny_model: str, lake: Path, out: Path, told: Callable[[], str], form: str
+) -> None:
+    save = orc.write_table if form == "orc" else pq.write_table
+    for name, n in (("a", [1]), ("b", ["x"])):
+        save(pa.table({"text": ["north"], "s": [{"a": 1, "b": [2]}], "n": n}), lake / f"{name}.{form}")
+    embed(tiny_model, lake, out, "--format", form, "--option", "mergeSchema=true", code=2)
+    line = told()
+    assert "column 'n' has two types in files of the input: got " in line
+    assert ("BIGINT" in line, "STRING" in line) == (True, True)
+
+
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_file_that_is_not_compressed_is_named(
     tiny_model: str, lake: Path, out: Path, told: Callable[[], str], form: str
