@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.extras import needs_extra
-from pipeline import __version__
-from pipeline.evaluation.models import StaticModel
-from pipeline.model.artifact import MANIFEST_NAME, load
-from pipeline.model.publishing import publish
-from pipeline.settings import DistillSettings
+from lakevec import __version__
+from lakevec.jobs.extras import needs_extra
+from lakevec.pipeline.evaluation.models import StaticModel
+from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.settings import DistillSettings
 
 _DIMENSIONS: int = DistillSettings.model_fields["dimensions"].default
 
@@ -97,9 +97,9 @@ def distil_ablations(
 
 def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -> StaticModel:
     with needs_extra("distill", "distilling"):
-        from pipeline.distillation import recipe
-        from pipeline.distillation.forward import settle_precision
-        from pipeline.distillation.teacher import load_teacher
+        from lakevec.pipeline.distillation import recipe
+        from lakevec.pipeline.distillation.forward import settle_precision
+        from lakevec.pipeline.distillation.teacher import load_teacher
     loaded = load_teacher(teacher, device=device)
     changes = dict(ablation.changes)
     if loaded.model.config.hidden_size < _DIMENSIONS:

@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarks import kernel_parts, spark_parts
-from jobs.benchmarks.bench import Bench, machine_cpus
-from jobs.benchmarks.changes import measure_changes
-from jobs.benchmarks.count_part import measure_count
-from jobs.benchmarks.distill_part import measure_distill
-from jobs.benchmarks.report import describe_machine, show_comparison, write_report
-from jobs.benchmarks.timing import Comparison, bind_to_cpus
-from jobs.benchmarks.warm_up import measure_worker
-from jobs.command_line import Call, run_job
-from jobs.summary import effective_settings
-from pipeline.encoding.encoder import warm_up
-from pipeline.errors import OutputError
-from pipeline.model.artifact import load
-from pipeline.settings import BenchmarkSettings
+from lakevec.jobs.benchmarks import kernel_parts, spark_parts
+from lakevec.jobs.benchmarks.bench import Bench, machine_cpus
+from lakevec.jobs.benchmarks.changes import measure_changes
+from lakevec.jobs.benchmarks.count_part import measure_count
+from lakevec.jobs.benchmarks.distill_part import measure_distill
+from lakevec.jobs.benchmarks.report import describe_machine, show_comparison, write_report
+from lakevec.jobs.benchmarks.timing import Comparison, bind_to_cpus
+from lakevec.jobs.benchmarks.warm_up import measure_worker
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.summary import effective_settings
+from lakevec.pipeline.encoding.encoder import warm_up
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.settings import BenchmarkSettings
 
 SUMMARY = """\
 Measure lakevec and its peers on the same rows, and write JSON, Markdown tables and a plot.

@@ -7,8 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from pipeline import __version__
-from pipeline.redaction import redact
+from lakevec import __version__
+from lakevec.pipeline.redaction import redact
 
 _JOBS = {
     "benchmark": "measure it here, beside what one would write without it",
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(redact(message), file=sys.stderr)
         return 2
     # Imported by need: embedding must not import what only distilling uses.
-    job = importlib.import_module(f"jobs.{_MODULES.get(words[0], words[0])}")
+    job = importlib.import_module(f"lakevec.jobs.{_MODULES.get(words[0], words[0])}")
     exit_code: int = job.main(words[1:])
     return exit_code
 

@@ -13,11 +13,11 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from pydantic_core import PydanticUndefined
 
-from pipeline import __version__
-from pipeline.errors import LakevecError, SettingsError, describe_failure
-from pipeline.redaction import MASK, is_secret, redact, remember
-from pipeline.settings import Settings, is_positional
-from pipeline.settings_file import load_settings
+from lakevec import __version__
+from lakevec.pipeline.errors import LakevecError, SettingsError, describe_failure
+from lakevec.pipeline.redaction import MASK, is_secret, redact, remember
+from lakevec.pipeline.settings import Settings, is_positional
+from lakevec.pipeline.settings_file import load_settings
 
 S = TypeVar("S", bound=Settings)
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.command_line import Call, run_job
-from jobs.summary import effective_settings
-from pipeline.errors import OutputError, SetupError
-from pipeline.location import locate
-from pipeline.model.artifact import Artifact, load
-from pipeline.model.publishing import export, publish, refuse_existing_model
-from pipeline.model.stored_rows import store_rows
-from pipeline.redaction import redact
-from pipeline.settings import ConvertSettings
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.summary import effective_settings
+from lakevec.pipeline.errors import OutputError, SetupError
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.model.artifact import Artifact, load
+from lakevec.pipeline.model.publishing import export, publish, refuse_existing_model
+from lakevec.pipeline.model.stored_rows import store_rows
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import ConvertSettings
 
 SUMMARY = """\
 Turn a static model of another library into a published one, or write one as another library does.

@@ -1,6 +1,6 @@
 """``lakevec count``: how often tokens and words occur in a lake, exactly.
 
-Started as ``lakevec count``, ``python -m jobs.count`` or ``spark-submit jobs/count.py``.
+Started as ``lakevec count``, ``python -m lakevec.jobs.count`` or ``spark-submit jobs/count.py``.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
-from jobs.clock import Clock, new_run_id
-from jobs.command_line import Call, run_job
-from jobs.overlap import refuse_overlap
-from jobs.session import open_session
-from jobs.summary import effective_settings
-from pipeline import __version__
-from pipeline.counting.stored_counts import PHRASES, WORDS, begin, finish, hold, read_record
-from pipeline.counting.text_counter import warm_up
-from pipeline.counting.tokenizer_source import CountedTokenizer, find_tokenizer
-from pipeline.errors import CommitError, DataError, OutputError
-from pipeline.location import Location, absolute_uri, locate
-from pipeline.redaction import redact, redact_values
-from pipeline.settings import CountSettings
+from lakevec import __version__
+from lakevec.jobs.clock import Clock, new_run_id
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.overlap import refuse_overlap
+from lakevec.jobs.session import open_session
+from lakevec.jobs.summary import effective_settings
+from lakevec.pipeline.counting.stored_counts import PHRASES, WORDS, begin, finish, hold, read_record
+from lakevec.pipeline.counting.text_counter import warm_up
+from lakevec.pipeline.counting.tokenizer_source import CountedTokenizer, find_tokenizer
+from lakevec.pipeline.errors import CommitError, DataError, OutputError
+from lakevec.pipeline.location import Location, absolute_uri, locate
+from lakevec.pipeline.redaction import redact, redact_values
+from lakevec.pipeline.settings import CountSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from udfs.count_task import CountTask
+    from lakevec.udfs.count_task import CountTask
 
 SUMMARY = """\
 Count the tokens and words of text columns, exactly: how often each occurs, and in how many texts.
@@ -109,8 +109,8 @@ def count(call: Call[CountSettings]) -> None:
                 meanwhile=compiled,
             )
         )
-        from jobs.lake_input import check_text_columns, read_input
-        from jobs.spark_errors import translated
+        from lakevec.jobs.lake_input import check_text_columns, read_input
+        from lakevec.jobs.spark_errors import translated
 
         with translated():
             frame = read_input(spark, settings)
@@ -160,7 +160,7 @@ def _request(settings: CountSettings, tokenizer: CountedTokenizer, files: str) -
 
 def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
     """Digest names, times and sizes of the input's files; empty where there are none, as behind a view."""
-    from jobs.file_waves import escape, facts
+    from lakevec.jobs.file_waves import escape, facts
 
     names = [escape(unquote(name)) for name in frame.inputFiles()]
     if not names:
@@ -208,14 +208,14 @@ def count_lines(
     Returns
     -------
     pyspark.sql.DataFrame
-        One row for each thing that was seen: `udfs.count_task.COUNTS_SCHEMA`.
+        One row for each thing that was seen: `lakevec.udfs.count_task.COUNTS_SCHEMA`.
     """
     from pyspark.sql import functions as f
 
-    from jobs.spark_sink import quoted
-    from udfs.count_task import COUNTS_SCHEMA, CountTask
-    from udfs.node_table import make_node_tokenizer
-    from udfs.shipping import ship_files
+    from lakevec.jobs.spark_sink import quoted
+    from lakevec.udfs.count_task import COUNTS_SCHEMA, CountTask
+    from lakevec.udfs.node_table import make_node_tokenizer
+    from lakevec.udfs.shipping import ship_files
 
     table, files = make_node_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
     task = (task_type or CountTask)(
@@ -241,8 +241,8 @@ def _count(
     """Count, let Spark write words, and return the record with the tokens' table."""
     from pyspark import StorageLevel
 
-    from jobs.progress import show_progress
-    from udfs.count_task import FACT, PHRASE, TOKEN, WORD
+    from lakevec.jobs.progress import show_progress
+    from lakevec.udfs.count_task import FACT, PHRASE, TOKEN, WORD
 
     # Read several times below; without this the lake would be.
     lines = count_lines(spark, frame, settings, tokenizer).persist(StorageLevel.MEMORY_AND_DISK)

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.command_line import Call, run_job
-from jobs.distill import distill
-from jobs.docstrings import write_docstring_lake
-from jobs.embed import embed
-from jobs.session import open_session
-from pipeline.errors import OutputError, SetupError
-from pipeline.settings import DemoSettings, DistillSettings, EmbedSettings
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.distill import distill
+from lakevec.jobs.docstrings import write_docstring_lake
+from lakevec.jobs.embed import embed
+from lakevec.jobs.session import open_session
+from lakevec.pipeline.errors import OutputError, SetupError
+from lakevec.pipeline.settings import DemoSettings, DistillSettings, EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import Row, SparkSession
@@ -140,7 +140,7 @@ def best_matches(spark: SparkSession, query: str, *, limit: int = _BEST) -> list
 
 def _search(spark: SparkSession, model: str, vectors: str) -> None:
     """Print the best matches of each query."""
-    from udfs import register
+    from lakevec.udfs import register
 
     register(spark, model)
     spark.read.parquet(vectors).createOrReplaceTempView("docstrings")

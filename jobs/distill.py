@@ -7,16 +7,16 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobs.command_line import Call, run_job
-from jobs.extras import needs_extra
-from jobs.summary import effective_settings
-from pipeline.model.publishing import publish, refuse_existing_model
-from pipeline.redaction import redact
-from pipeline.settings import DistillSettings
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.extras import needs_extra
+from lakevec.jobs.summary import effective_settings
+from lakevec.pipeline.model.publishing import publish, refuse_existing_model
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import DistillSettings
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.gate import Gate
-    from pipeline.model.table import StaticTable
+    from lakevec.pipeline.evaluation.gate import Gate
+    from lakevec.pipeline.model.table import StaticTable
 
 SUMMARY = """\
 Distil a Sentence Transformer into a static embedding table and publish it as a folder.
@@ -65,8 +65,8 @@ def distill(call: Call[DistillSettings]) -> None:
         return
     started = time.monotonic()
     with needs_extra("distill", "distilling"):
-        from pipeline.distillation import recipe
-        from pipeline.evaluation.gate import open_gate
+        from lakevec.pipeline.distillation import recipe
+        from lakevec.pipeline.evaluation.gate import open_gate
     check = open_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     distilled = recipe.distill(settings)
     quality = {**distilled.quality, **_compare(settings, check, distilled.table)}
@@ -88,7 +88,7 @@ def _compare(settings: DistillSettings, check: Gate, table: StaticTable) -> dict
     """Measure the table beside the teacher, where there is a sample."""
     if not check.texts:
         return {}
-    from pipeline.distillation.sentences import SentenceEncoder
+    from lakevec.pipeline.distillation.sentences import SentenceEncoder
 
     encoder = SentenceEncoder(
         settings.teacher,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from jobs.command_line import Call, run_job
-from jobs.java import OLDEST_JAVA, find_java
-from pipeline import __version__
-from pipeline.errors import SetupError
-from pipeline.settings import Settings
+from lakevec import __version__
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.java import OLDEST_JAVA, find_java
+from lakevec.pipeline.errors import SetupError
+from lakevec.pipeline.settings import Settings
 
 SUMMARY = """\
 Say what lakevec finds here and what is missing, with the remedy.

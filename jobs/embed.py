@@ -1,6 +1,7 @@
 """``lakevec embed``: text columns of a lake become vectors in Parquet.
 
-Started as ``lakevec embed``, ``python -m jobs.embed`` or ``spark-submit jobs/embed.py``, with the same words.
+Started as ``lakevec embed``, ``python -m lakevec.jobs.embed`` or ``spark-submit jobs/embed.py``, with the
+same words.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from jobs.clock import Clock, new_run_id
-from jobs.command_line import Call, run_job
-from jobs.metrics import check_metrics, write_metrics
-from jobs.overlap import refuse_files_of_output, refuse_overlap
-from jobs.session import open_session, runs_locally
-from jobs.spark_sink import check_spark_sink, choose_sink, recheck_sink, write_with_spark
-from jobs.summary import effective_settings, summarize
-from pipeline.encoding.encoder import warm_up
-from pipeline.errors import CommitError, DataError, LakevecError, UsageError, describe_failure
-from pipeline.location import absolute_uri
-from pipeline.model.artifact import Artifact, load
-from pipeline.output.commit import OutputFolder
-from pipeline.output.contract import Contract
-from pipeline.redaction import redact
-from pipeline.settings import EmbedSettings
+from lakevec.jobs.clock import Clock, new_run_id
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.metrics import check_metrics, write_metrics
+from lakevec.jobs.overlap import refuse_files_of_output, refuse_overlap
+from lakevec.jobs.session import open_session, runs_locally
+from lakevec.jobs.spark_sink import check_spark_sink, choose_sink, recheck_sink, write_with_spark
+from lakevec.jobs.summary import effective_settings, summarize
+from lakevec.pipeline.encoding.encoder import warm_up
+from lakevec.pipeline.errors import CommitError, DataError, LakevecError, UsageError, describe_failure
+from lakevec.pipeline.location import absolute_uri
+from lakevec.pipeline.model.artifact import Artifact, load
+from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.contract import Contract
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from jobs.lake_input import Columns
-    from udfs.embed_task import EmbedTask
+    from lakevec.jobs.lake_input import Columns
+    from lakevec.udfs.embed_task import EmbedTask
 
 SUMMARY = """\
 Embed text columns with a published model and write them, with all other columns, as Parquet.
@@ -131,10 +132,10 @@ def embed(
                 meanwhile=partial(warm_up, artifact.table),
             )
         )
-        from jobs.file_systems import check_file_system
-        from jobs.lake_input import choose_columns, read_input
-        from jobs.partition_columns import partition_zone
-        from jobs.spark_errors import translated
+        from lakevec.jobs.file_systems import check_file_system
+        from lakevec.jobs.lake_input import choose_columns, read_input
+        from lakevec.jobs.partition_columns import partition_zone
+        from lakevec.jobs.spark_errors import translated
 
         with translated():
             frame = read_input(spark, settings)
@@ -179,10 +180,10 @@ def _run_directly(
     zone: str,
 ) -> dict[str, Any]:
     """Let tasks write, commit wave by wave, and return what there is to tell."""
-    from jobs.keyed import KeyedRun, with_hashes
-    from jobs.lake_input import table_schema
-    from jobs.new_rows import NewRowsRun
-    from jobs.progress import show_progress
+    from lakevec.jobs.keyed import KeyedRun, with_hashes
+    from lakevec.jobs.lake_input import table_schema
+    from lakevec.jobs.new_rows import NewRowsRun
+    from lakevec.jobs.progress import show_progress
 
     if settings.key is not None:
         columns = with_hashes(columns, settings.key)
@@ -256,7 +257,7 @@ def _run_with_spark(
     is_free: bool,
 ) -> dict[str, Any]:
     """Let Spark write, and return what there is to tell."""
-    from jobs.progress import show_progress
+    from lakevec.jobs.progress import show_progress
 
     with show_progress(spark, "embedding"):
         record = write_with_spark(spark, frame, columns, settings, artifact.table, is_free=is_free)
@@ -265,7 +266,7 @@ def _run_with_spark(
 
 def _describe(frame: DataFrame, columns: Columns) -> None:
     """Print what a dry run tells."""
-    from jobs.embed_run import select
+    from lakevec.jobs.embed_run import select
 
     print("output schema:")
     for field in columns.schema.fields:

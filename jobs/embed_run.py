@@ -10,25 +10,25 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jobs.clock import Clock
-from jobs.spark_sink import quoted
-from pipeline import __version__
-from pipeline.encoding.vector_types import VectorType
-from pipeline.errors import CommitError
-from pipeline.model.artifact import Artifact
-from pipeline.output.commit import OutputFolder
-from pipeline.output.history import Commit, InputFile, Wave
-from pipeline.output.manifest import Counts, FileEntry, sum_counts, sum_memory
-from pipeline.output.sink import FileLayout
-from pipeline.redaction import redact
-from pipeline.settings import EmbedSettings
+from lakevec import __version__
+from lakevec.jobs.clock import Clock
+from lakevec.jobs.spark_sink import quoted
+from lakevec.pipeline.encoding.vector_types import VectorType
+from lakevec.pipeline.errors import CommitError
+from lakevec.pipeline.model.artifact import Artifact
+from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.history import Commit, InputFile, Wave
+from lakevec.pipeline.output.manifest import Counts, FileEntry, sum_counts, sum_memory
+from lakevec.pipeline.output.sink import FileLayout
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from jobs.lake_input import Columns
-    from pipeline.output.contract import Contract
-    from udfs.embed_task import EmbedTask
+    from lakevec.jobs.lake_input import Columns
+    from lakevec.pipeline.output.contract import Contract
+    from lakevec.udfs.embed_task import EmbedTask
 
 
 class EmbedRun(ABC):
@@ -110,7 +110,7 @@ class EmbedRun(ABC):
         from pyspark.sql import Observation
         from pyspark.sql import functions as f
 
-        from udfs.embed_task import ENTRY_SCHEMA
+        from lakevec.udfs.embed_task import ENTRY_SCHEMA
 
         read = Observation("lakevec input")
         observed = rows.observe(read, f.count(f.lit(1)).alias("rows"))
@@ -169,9 +169,9 @@ class EmbedRun(ABC):
 
     @cached_property
     def _task(self) -> Any:
-        from udfs.embed_task import EmbedTask
-        from udfs.node_table import make_node_table
-        from udfs.shipping import ship_files
+        from lakevec.udfs.embed_task import EmbedTask
+        from lakevec.udfs.node_table import make_node_table
+        from lakevec.udfs.shipping import ship_files
 
         table, files = make_node_table(self._artifact.table, node_dir=self.settings.node_dir)
         return (self._task_type or EmbedTask)(
@@ -286,7 +286,7 @@ def entries_of(tasks: DataFrame) -> tuple[list[FileEntry], int]:
     int
         How many rows came to the tasks, by their own account.
     """
-    from udfs.embed_task import ROWS_READ
+    from lakevec.udfs.embed_task import ROWS_READ
 
     lines = [json.loads(line.entry) for line in tasks.collect()]
     rows_read = sum(line[ROWS_READ] for line in lines if ROWS_READ in line)
@@ -295,7 +295,7 @@ def entries_of(tasks: DataFrame) -> tuple[list[FileEntry], int]:
 
 def select(frame: DataFrame, columns: Columns) -> DataFrame:
     """Take the columns that the run reads, numbered: mapInArrow trips over dots in names."""
-    from jobs.partition_columns import folder_value
+    from lakevec.jobs.partition_columns import folder_value
 
     chosen = [quoted(name) for name in columns.read]
     chosen += [folder_value(frame, name) for name in columns.partition_by]

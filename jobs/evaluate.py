@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 from pyarrow import fs as pafs
 from tqdm import tqdm
 
-from jobs.command_line import Call, run_job
-from jobs.extras import needs_extra
-from jobs.summary import effective_settings
-from pipeline.errors import OutputError
-from pipeline.location import Location, locate
-from pipeline.redaction import redact
-from pipeline.settings import EvaluateSettings
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.extras import needs_extra
+from lakevec.jobs.summary import effective_settings
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.location import Location, locate
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import EvaluateSettings
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.models import EmbeddingModel, VectorCache
-    from pipeline.evaluation.running import Result
-    from pipeline.evaluation.tasks import Task
+    from lakevec.pipeline.evaluation.models import EmbeddingModel, VectorCache
+    from lakevec.pipeline.evaluation.running import Result
+    from lakevec.pipeline.evaluation.tasks import Task
 
 SUMMARY = """\
 Say how good models are: on tasks whose data lie in a folder, and beside their teacher on your own rows.
@@ -90,8 +90,8 @@ def evaluate(call: Call[EvaluateSettings]) -> None:
     settings = call.settings
     output = _refuse_existing(settings.output)
     with needs_extra("evaluate", "evaluating"):
-        from pipeline.evaluation.models import VectorCache
-        from pipeline.evaluation.tasks import find_tasks
+        from lakevec.pipeline.evaluation.models import VectorCache
+        from lakevec.pipeline.evaluation.tasks import find_tasks
     print(effective_settings(settings, whole=call.verbose), flush=True)
     tasks = find_tasks(settings.data, settings.only) if settings.data is not None else []
     if call.dry_run:
@@ -104,9 +104,9 @@ def evaluate(call: Call[EvaluateSettings]) -> None:
 
 
 def _evaluate(run: _Run, output: Location) -> None:
-    from pipeline.evaluation.record import FORMAT, describe_tasks, describe_versions, to_json
-    from pipeline.evaluation.report import render_report
-    from pipeline.evaluation.summary import show_averages
+    from lakevec.pipeline.evaluation.record import FORMAT, describe_tasks, describe_versions, to_json
+    from lakevec.pipeline.evaluation.report import render_report
+    from lakevec.pipeline.evaluation.summary import show_averages
 
     models = _open_models(run.settings)
     comparison = _open_sample(run.settings)
@@ -150,7 +150,7 @@ def _refuse_existing(uri: str) -> Location:
 
 
 def _open_models(settings: EvaluateSettings) -> list[EmbeddingModel]:
-    from jobs.evaluated_models import name_models, open_model
+    from lakevec.jobs.evaluated_models import name_models, open_model
 
     uris = list(dict.fromkeys(settings.model))
     return [
@@ -161,10 +161,10 @@ def _open_models(settings: EvaluateSettings) -> list[EmbeddingModel]:
 
 def _run_model(run: _Run, model: EmbeddingModel) -> dict[str, Any]:
     """Measure speed first, while nothing is remembered, and then quality."""
-    from pipeline.evaluation.models import StaticModel
-    from pipeline.evaluation.record import describe_model, describe_time
-    from pipeline.evaluation.running import measure_speed, run_tasks
-    from pipeline.evaluation.speed_texts import choose_speed_texts
+    from lakevec.pipeline.evaluation.models import StaticModel
+    from lakevec.pipeline.evaluation.record import describe_model, describe_time
+    from lakevec.pipeline.evaluation.running import measure_speed, run_tasks
+    from lakevec.pipeline.evaluation.speed_texts import choose_speed_texts
 
     settings = run.settings
     speed = None
@@ -184,7 +184,7 @@ def _run_model(run: _Run, model: EmbeddingModel) -> dict[str, Any]:
 
 
 def _run_ablations(run: _Run) -> dict[str, Any] | None:
-    from jobs.ablations import PLAIN, distil_ablations
+    from lakevec.jobs.ablations import PLAIN, distil_ablations
 
     settings = run.settings
     if settings.ablations is None:
@@ -209,8 +209,8 @@ def _run_ablations(run: _Run) -> dict[str, Any] | None:
 def _open_sample(settings: EvaluateSettings) -> _Comparison | None:
     if settings.sample is None or settings.teacher is None:
         return None
-    from jobs.evaluated_models import open_teacher
-    from pipeline.evaluation.sampling import sample_texts
+    from lakevec.jobs.evaluated_models import open_teacher
+    from lakevec.pipeline.evaluation.sampling import sample_texts
 
     texts = sample_texts(settings.sample, settings.text, rows=settings.sample_rows)
     teacher = open_teacher(settings.teacher, _shown_teacher(settings.teacher), device=settings.device)
@@ -223,8 +223,8 @@ def _compare(
     """Measure fidelity to the teacher on the user's own rows."""
     if comparison is None or not models:
         return None
-    from pipeline.evaluation.models import StaticModel, encode_distinct
-    from pipeline.evaluation.record import describe_fidelity
+    from lakevec.pipeline.evaluation.models import StaticModel, encode_distinct
+    from lakevec.pipeline.evaluation.record import describe_fidelity
 
     truth = encode_distinct(comparison.teacher, comparison.texts, run.cache)
     vectors = [

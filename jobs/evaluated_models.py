@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs.extras import needs_extra
-from pipeline.errors import ModelError
-from pipeline.evaluation.models import EmbeddingModel, StaticModel
-from pipeline.model import hub
-from pipeline.model.artifact import MANIFEST_NAME, load
-from pipeline.redaction import redact
+from lakevec.jobs.extras import needs_extra
+from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.evaluation.models import EmbeddingModel, StaticModel
+from lakevec.pipeline.model import hub
+from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
+from lakevec.pipeline.redaction import redact
 
 if TYPE_CHECKING:
-    from pipeline.distillation.sentences import SentenceEncoder
+    from lakevec.pipeline.distillation.sentences import SentenceEncoder
 
 _BYTES_PER_PARAMETER = 4
 
@@ -92,7 +92,7 @@ def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
     Parameters
     ----------
     uri : str
-        A model that `pipeline.model.artifact.load` reads, or a Sentence Transformer.
+        A model that `lakevec.pipeline.model.artifact.load` reads, or a Sentence Transformer.
     name : str
         What the report shall call it.
     device : str, default="auto"
@@ -141,7 +141,7 @@ def open_teacher(teacher: str, name: str, *, device: str = "auto") -> TeacherMod
         If it can't be loaded.
     """
     with needs_extra("distill", "to evaluate a Sentence Transformer"):
-        from pipeline.distillation.sentences import SentenceEncoder
+        from lakevec.pipeline.distillation.sentences import SentenceEncoder
     encoder = SentenceEncoder(teacher, device=device)
     return TeacherModel(name, encoder, encoder.fingerprint)
 

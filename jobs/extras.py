@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.errors import SetupError
+from lakevec.pipeline.errors import SetupError
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SetupError
+from lakevec.pipeline.errors import SetupError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

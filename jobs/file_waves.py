@@ -16,21 +16,21 @@ from urllib.parse import unquote
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as f
 
-from jobs.embed_run import EmbedRun, select
-from jobs.lake_input import WHOLE_FILES
-from jobs.overlap import GLOB, read_option, refuse_files_of_output
-from jobs.spark_errors import SPARK_ERRORS, translated
-from jobs.streams import Waves, jvm_of, wave_bytes
-from pipeline.errors import DataError, InputError, UnreadableFileError
-from pipeline.location import absolute_uri, is_local_path, one_name
-from pipeline.output.history import InputFile, Wave
-from pipeline.redaction import redact, redact_values
+from lakevec.jobs.embed_run import EmbedRun, select
+from lakevec.jobs.lake_input import WHOLE_FILES
+from lakevec.jobs.overlap import GLOB, read_option, refuse_files_of_output
+from lakevec.jobs.spark_errors import SPARK_ERRORS, translated
+from lakevec.jobs.streams import Waves, jvm_of, wave_bytes
+from lakevec.pipeline.errors import DataError, InputError, UnreadableFileError
+from lakevec.pipeline.location import absolute_uri, is_local_path, one_name
+from lakevec.pipeline.output.history import InputFile, Wave
+from lakevec.pipeline.redaction import redact, redact_values
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-    from pipeline.settings import EmbedSettings
+    from lakevec.pipeline.settings import EmbedSettings
 
 # By its full name: spark.sql.timestampType may make a plain timestamp one without a time zone.
 _LISTING = "path string, modificationTime timestamp_ltz, length long, content binary"

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from jobs.command_line import Call, run_job
-from pipeline.encoding.chunking import CutRule, find_cut_rule
-from pipeline.encoding.encoder import Encoder
-from pipeline.model.artifact import Artifact, load
-from pipeline.model.table import StaticTable
-from pipeline.settings import InspectSettings
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.pipeline.encoding.chunking import CutRule, find_cut_rule
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.model.artifact import Artifact, load
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.settings import InspectSettings
 
 SUMMARY = """\
 Say what a model is: table, tokenizer, cut rule, teacher, neighbours. A published one's hashes are checked.

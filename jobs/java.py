@@ -10,9 +10,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import SetupError
-from pipeline.local_files import replace_file
-from pipeline.node_folder import private_folder
+from lakevec.pipeline.errors import SetupError
+from lakevec.pipeline.local_files import replace_file
+from lakevec.pipeline.node_folder import private_folder
 
 OLDEST_JAVA = 17
 

@@ -16,18 +16,18 @@ from pyspark.sql import Observation
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from jobs.embed_run import EmbedRun, entries_of, select
-from jobs.session import changed_conf
-from jobs.spark_sink import quoted
-from pipeline.errors import CommitError, DataError, InputError
-from pipeline.output.contract import Contract
-from pipeline.output.history import State, Wave
-from pipeline.output.manifest import FileEntry
+from lakevec.jobs.embed_run import EmbedRun, entries_of, select
+from lakevec.jobs.session import changed_conf
+from lakevec.jobs.spark_sink import quoted
+from lakevec.pipeline.errors import CommitError, DataError, InputError
+from lakevec.pipeline.output.contract import Contract
+from lakevec.pipeline.output.history import State, Wave
+from lakevec.pipeline.output.manifest import FileEntry
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-    from jobs.lake_input import Columns
+    from lakevec.jobs.lake_input import Columns
 
 TEXT_HASH = "lakevec_text_hash"
 ROW_HASH = "lakevec_row_hash"
@@ -152,8 +152,8 @@ class KeyedRun(EmbedRun):
         self, source: DataFrame, changes: DataFrame, state: State, *, has_duplicates: bool
     ) -> tuple[list[FileEntry], list[str]]:
         """Write the files that hold changed rows again; return the new ones, and the names of the old."""
-        from udfs.embed_task import ENTRY_SCHEMA
-        from udfs.keyed_tasks import RewriteTask
+        from lakevec.udfs.embed_task import ENTRY_SCHEMA
+        from lakevec.udfs.keyed_tasks import RewriteTask
 
         touched = changes.filter(f.col(_NAME).isNotNull())
         found = touched.groupBy(_NAME, _ACTION).count().collect()
@@ -244,7 +244,7 @@ class KeyedRun(EmbedRun):
 
     def _known(self, state: State, kind: t.DataType) -> DataFrame:
         """List the keys and hashes that the output holds."""
-        from udfs.keyed_tasks import ReadKeys
+        from lakevec.udfs.keyed_tasks import ReadKeys
 
         names = [(name,) for name in (*state.files, *state.quarantine)]
         schema = t.StructType(

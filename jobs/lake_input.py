@@ -9,17 +9,17 @@ from urllib.parse import unquote
 
 from pyspark.sql import types as t
 
-from jobs.column_types import same_names, unfit_type
-from jobs.file_systems import check_file_system
-from jobs.overlap import sql_on_files
-from jobs.partition_columns import check_partition_columns
-from jobs.session import changed_conf
-from jobs.spark_errors import SPARK_ERRORS
-from jobs.unreadable_columns import InputSettings, readable_schema
-from pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
-from pipeline.errors import InputError, OutputError
-from pipeline.location import absolute_uri
-from pipeline.settings import EmbedSettings
+from lakevec.jobs.column_types import same_names, unfit_type
+from lakevec.jobs.file_systems import check_file_system
+from lakevec.jobs.overlap import sql_on_files
+from lakevec.jobs.partition_columns import check_partition_columns
+from lakevec.jobs.session import changed_conf
+from lakevec.jobs.spark_errors import SPARK_ERRORS
+from lakevec.jobs.unreadable_columns import InputSettings, readable_schema
+from lakevec.pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
+from lakevec.pipeline.errors import InputError, OutputError
+from lakevec.pipeline.location import absolute_uri
+from lakevec.pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import OutputError, SetupError, describe_failure
+from lakevec.pipeline.errors import OutputError, SetupError, describe_failure
 
 
 def check_metrics(path: str) -> None:

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.command_line import Call, run_job
-from jobs.summary import effective_settings
-from pipeline import __version__
-from pipeline.counting.tokenizer_source import find_tokenizer
-from pipeline.errors import OutputError
-from pipeline.location import locate
-from pipeline.mining.mine import Mined, mine_words
-from pipeline.redaction import redact
-from pipeline.settings import MineSettings
+from lakevec import __version__
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.summary import effective_settings
+from lakevec.pipeline.counting.tokenizer_source import find_tokenizer
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.mining.mine import Mined, mine_words
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import MineSettings
 
 SUMMARY = """\
 Find frequent words that a tokenizer splits, those first that would save most tokens, from what lakevec count

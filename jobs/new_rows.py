@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.embed_run import EmbedRun
-from jobs.file_waves import run_files
-from jobs.table_waves import TableWaves
+from lakevec.jobs.embed_run import EmbedRun
+from lakevec.jobs.file_waves import run_files
+from lakevec.jobs.table_waves import TableWaves
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from pipeline.output.contract import Contract
+    from lakevec.pipeline.output.contract import Contract
 
 
 class NewRowsRun(EmbedRun):

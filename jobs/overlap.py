@@ -8,9 +8,9 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import InputError
-from pipeline.location import absolute_uri, one_name
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.location import absolute_uri, one_name
+from lakevec.pipeline.redaction import redact
 
 # What Hadoop takes for a pattern.
 GLOB = re.compile(r"[\[\]{}*?\\]")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from jobs.column_types import PLAIN_TYPES
-from pipeline.errors import DataError, InputError
-from pipeline.output.time_zones import has_fixed_offset
-from pipeline.settings import EmbedSettings
+from lakevec.jobs.column_types import PLAIN_TYPES
+from lakevec.pipeline.errors import DataError, InputError
+from lakevec.pipeline.output.time_zones import has_fixed_offset
+from lakevec.pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -79,7 +79,7 @@ def folder_value(frame: DataFrame, name: str) -> Any:
         expected="timestamps that read back as they were",
         remedy="partition by a date or a string, or write a new --output in UTC",
     )
-    refused = f.raise_error(f.lit(f"pipeline.errors.DataError: {error}")).cast("string")
+    refused = f.raise_error(f.lit(f"lakevec.pipeline.errors.DataError: {error}")).cast("string")
     return f.when(column.isNull() | (text.try_cast("timestamp_ltz") == column), text).otherwise(refused)
 
 

@@ -14,15 +14,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.java import ensure_java
-from pipeline.errors import SetupError
-from pipeline.redaction import KEY_PATTERN, PLAN_PATTERN, redact
+import lakevec
+from lakevec.jobs.java import ensure_java
+from lakevec.pipeline.errors import SetupError
+from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN, redact
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _SERVER_TIMEOUT_S = 20.0
-_CHECKOUT = str(Path(__file__).resolve().parent.parent)
+_CHECKOUT = str(Path(lakevec.__file__).resolve().parents[1])
 
 
 @contextmanager
@@ -167,7 +168,7 @@ def runs_locally(master: str | None) -> bool:
     with suppress(ImportError):  # told when the session is opened
         from pyspark.sql import SparkSession
 
-        from udfs.shipping import is_local
+        from lakevec.udfs.shipping import is_local
 
         if (running := SparkSession.getActiveSession()) is not None:
             return is_local(running)
@@ -334,7 +335,7 @@ def _quiet_pyspark() -> None:
 
 def _ship_code(spark: SparkSession) -> None:
     """Send our code where executors are other processes than this one's children."""
-    from udfs.shipping import is_local, ship_code
+    from lakevec.udfs.shipping import is_local, ship_code
 
     if not is_local(spark):
         ship_code(spark)

@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException, PySparkException, PythonException
 
-from jobs.file_systems import explain_file_system
-from jobs.session import spark_log
-from pipeline import errors
-from pipeline.errors import DataError, InputError, LakevecError, UnreadableFileError
+from lakevec.jobs.file_systems import explain_file_system
+from lakevec.jobs.session import spark_log
+from lakevec.pipeline import errors
+from lakevec.pipeline.errors import DataError, InputError, LakevecError, UnreadableFileError
 
 try:
     from py4j.protocol import Py4JError
@@ -26,7 +26,7 @@ except ImportError:  # the thin client of Spark Connect has no JVM
 SPARK_ERRORS = (PySparkException, Py4JError)
 
 # The last line of a worker's traceback, when the error is one of ours.
-_OURS = re.compile(r"(?:^|\] )(?:lakevec\.)?pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
+_OURS = re.compile(r"(?:^|\] )lakevec\.pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
 _CONDITION = re.compile(r": \[([A-Z][A-Z0-9_.]+)\]")
 _MISMATCH = re.compile(
     r"reading file (?P<file>.+)\. Data type mismatches when reading Parquet column \[(?P<column>.+)\]\. "

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from pyarrow import fs as pafs
 
-from jobs.lake_input import Columns
-from jobs.partition_columns import folder_value
-from pipeline.errors import DataError, OutputError
-from pipeline.location import absolute_uri, locate
-from pipeline.redaction import redact
-from pipeline.settings import EmbedSettings
+from lakevec.jobs.lake_input import Columns
+from lakevec.jobs.partition_columns import folder_value
+from lakevec.pipeline.errors import DataError, OutputError
+from lakevec.pipeline.location import absolute_uri, locate
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from pipeline.model.table import StaticTable
-    from pipeline.output.commit import OutputFolder
+    from lakevec.pipeline.model.table import StaticTable
+    from lakevec.pipeline.output.commit import OutputFolder
 
 
 def choose_sink(settings: EmbedSettings) -> str:
@@ -69,7 +69,7 @@ def recheck_sink(spark: SparkSession, settings: EmbedSettings, output: OutputFol
     OutputError
         If they don't, and the sink that is asked for needs it.
     """
-    from udfs.shipping import is_local
+    from lakevec.udfs.shipping import is_local
 
     reason = "" if is_local(spark) else probe_output(spark, output)
     if not reason:
@@ -95,7 +95,7 @@ def probe_output(spark: SparkSession, output: OutputFolder) -> str:
     str
         Why tasks can't write there; empty where they can.
     """
-    from udfs.embed_task import WriteProbe
+    from lakevec.udfs.embed_task import WriteProbe
 
     probe = WriteProbe(output.staging)
     [answer] = spark.range(1).mapInArrow(probe, "error string").collect()
@@ -191,7 +191,7 @@ def write_with_spark(
     from pyspark.sql import Observation
     from pyspark.sql import functions as f
 
-    from udfs import make_embed_udf
+    from lakevec.udfs import make_embed_udf
 
     embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
     chosen = [_checked(frame, columns, name) for name in (*columns.kept, *columns.partition_by)]
@@ -246,7 +246,7 @@ def _checked(frame: DataFrame, columns: Columns, name: str) -> Any:
         f"column {name!r} holds text that is not valid UTF-8",
         remedy="clean the column, or leave it out with --keep",
     )
-    message = f"pipeline.errors.DataError: {error}"
+    message = f"lakevec.pipeline.errors.DataError: {error}"
     refused = f.raise_error(f.lit(message)).cast(frame.schema[name].dataType)
     return f.when(column.isNull() | is_valid, column).otherwise(refused).alias(name)
 

@@ -8,19 +8,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from jobs.embed_run import EmbedRun
-from jobs.file_systems import explain_file_system
-from jobs.session import changed_conf
-from jobs.spark_errors import SPARK_ERRORS, describe_java_error
-from pipeline.errors import DamagedOutputError, OutputError, SetupError
-from pipeline.location import absolute_uri
-from pipeline.output.history import Wave
-from pipeline.redaction import redact
+from lakevec.jobs.embed_run import EmbedRun
+from lakevec.jobs.file_systems import explain_file_system
+from lakevec.jobs.session import changed_conf
+from lakevec.jobs.spark_errors import SPARK_ERRORS, describe_java_error
+from lakevec.pipeline.errors import DamagedOutputError, OutputError, SetupError
+from lakevec.pipeline.location import absolute_uri
+from lakevec.pipeline.output.history import Wave
+from lakevec.pipeline.redaction import redact
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from pipeline.settings import EmbedSettings
+    from lakevec.pipeline.settings import EmbedSettings
 
 _DEFAULT_WAVE_BYTES = "32g"
 _STREAMING_CONF = {

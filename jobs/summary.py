@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.settings import Settings
+from lakevec.pipeline.settings import Settings
 
 
 def effective_settings(settings: Settings, *, whole: bool = False) -> str:

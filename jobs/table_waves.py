@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pyspark.errors import PySparkException
 
-from jobs.embed_run import EmbedRun, select
-from jobs.streams import Waves, wave_bytes
-from pipeline.output.history import Wave
+from lakevec.jobs.embed_run import EmbedRun, select
+from lakevec.jobs.streams import Waves, wave_bytes
+from lakevec.pipeline.output.history import Wave
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

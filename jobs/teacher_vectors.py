@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.progress import show_progress
-from pipeline.errors import OutputError
-from pipeline.redaction import redact
-from pipeline.settings import TuneSettings
-from pipeline.tuning.pieces import find_pieces
-from udfs.teacher_task import DONE_SCHEMA, TeacherTask
+from lakevec.jobs.progress import show_progress
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import TuneSettings
+from lakevec.pipeline.tuning.pieces import find_pieces
+from lakevec.udfs.teacher_task import DONE_SCHEMA, TeacherTask
 
 if TYPE_CHECKING:
     import numpy as np
     from pyspark.sql import SparkSession
 
-    from pipeline.distillation.sentences import SentenceEncoder
+    from lakevec.pipeline.distillation.sentences import SentenceEncoder
 
 
 def teach(

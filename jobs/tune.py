@@ -1,6 +1,6 @@
 """``lakevec tune``: a table fitted to its teacher on the lake's own rows, published as a folder.
 
-Started as ``lakevec tune``, ``python -m jobs.tune`` or ``spark-submit jobs/tune.py``.
+Started as ``lakevec tune``, ``python -m lakevec.jobs.tune`` or ``spark-submit jobs/tune.py``.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobs.command_line import Call, run_job
-from jobs.extras import needs_extra
-from jobs.overlap import refuse_overlap
-from jobs.session import open_session
-from jobs.summary import effective_settings
-from pipeline.location import absolute_uri
-from pipeline.model.publishing import publish, refuse_existing_model
-from pipeline.redaction import redact
-from pipeline.settings import TuneSettings
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.extras import needs_extra
+from lakevec.jobs.overlap import refuse_overlap
+from lakevec.jobs.session import open_session
+from lakevec.jobs.summary import effective_settings
+from lakevec.pipeline.location import absolute_uri
+from lakevec.pipeline.model.publishing import publish, refuse_existing_model
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import TuneSettings
 
 if TYPE_CHECKING:
-    from pipeline.distillation.sentences import SentenceEncoder
-    from pipeline.tuning.fitting import TaughtTexts, Tuned
+    from lakevec.pipeline.distillation.sentences import SentenceEncoder
+    from lakevec.pipeline.tuning.fitting import TaughtTexts, Tuned
 
 SUMMARY = """\
 Fit a table to its teacher on a sample of the lake: executors compute the teacher's vectors of the texts, then
@@ -80,9 +80,9 @@ def tune(call: Call[TuneSettings]) -> None:
         print("dry run: nothing was written")
         return
     with needs_extra("distill", "tuning"):
-        from pipeline.evaluation import gate
-        from pipeline.tuning import fitting
-        from pipeline.tuning.loss_plot import draw_training
+        from lakevec.pipeline.evaluation import gate
+        from lakevec.pipeline.tuning import fitting
+        from lakevec.pipeline.tuning.loss_plot import draw_training
     check = gate.open_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     taught, encoder = _ask_teacher(settings, verbose=call.verbose)
     started = time.monotonic()
@@ -98,8 +98,8 @@ def tune(call: Call[TuneSettings]) -> None:
 
 def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts, SentenceEncoder]:
     """Sample the lake and let executors compute the teacher's vectors."""
-    from pipeline.distillation.sentences import SentenceEncoder
-    from pipeline.tuning import fitting
+    from lakevec.pipeline.distillation.sentences import SentenceEncoder
+    from lakevec.pipeline.tuning import fitting
 
     encoder = SentenceEncoder(
         settings.teacher,
@@ -113,10 +113,10 @@ def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts,
     with open_session(
         "lakevec tune", master=settings.master, remote=settings.remote, conf=settings.conf, verbose=verbose
     ) as spark:
-        from jobs.progress import show_progress
-        from jobs.spark_errors import translated
-        from jobs.teacher_vectors import teach
-        from jobs.tuning_sample import sample_lake
+        from lakevec.jobs.progress import show_progress
+        from lakevec.jobs.spark_errors import translated
+        from lakevec.jobs.teacher_vectors import teach
+        from lakevec.jobs.tuning_sample import sample_lake
 
         with translated():
             with show_progress(spark, "sample"):

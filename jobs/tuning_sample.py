@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as f
 
-from jobs.lake_input import check_text_columns, missing_column, read_input
-from pipeline.errors import InputError
-from pipeline.settings import TuneSettings
-from pipeline.tuning.sample import share_equally, share_in_proportion
+from lakevec.jobs.lake_input import check_text_columns, missing_column, read_input
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.settings import TuneSettings
+from lakevec.pipeline.tuning.sample import share_equally, share_in_proportion
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

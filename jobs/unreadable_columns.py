@@ -16,10 +16,10 @@ from urllib.parse import unquote
 
 from pyspark.sql import types as t
 
-from jobs.column_types import clashing_fields
-from jobs.overlap import read_option
-from pipeline.errors import InputError
-from pipeline.settings import CountSettings, EmbedSettings, TuneSettings
+from lakevec.jobs.column_types import clashing_fields
+from lakevec.jobs.overlap import read_option
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.settings import CountSettings, EmbedSettings, TuneSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

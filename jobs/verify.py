@@ -1,6 +1,6 @@
 """``lakevec verify``: is an output what its runs promised.
 
-Started as ``lakevec verify``, ``python -m jobs.verify`` or ``spark-submit jobs/verify.py``.
+Started as ``lakevec verify``, ``python -m lakevec.jobs.verify`` or ``spark-submit jobs/verify.py``.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobs.command_line import Call, run_job
-from jobs.session import open_session
-from pipeline.encoding.vector_types import VectorType
-from pipeline.errors import CommitError, LakevecError
-from pipeline.model.artifact import load
-from pipeline.output.partitions import partition_values
-from pipeline.output.reading import StoredOutput, open_output
-from pipeline.output.time_zones import comes_twice
-from pipeline.redaction import redact
-from pipeline.settings import VerifySettings
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.session import open_session
+from lakevec.pipeline.encoding.vector_types import VectorType
+from lakevec.pipeline.errors import CommitError, LakevecError
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.output.partitions import partition_values
+from lakevec.pipeline.output.reading import StoredOutput, open_output
+from lakevec.pipeline.output.time_zones import comes_twice
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import VerifySettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from pipeline.model.table import StaticTable
+    from lakevec.pipeline.model.table import StaticTable
 
 SUMMARY = """\
 Check an output: all files there and as promised, no others, one model, every vector finite and of its length,
@@ -92,8 +92,8 @@ def verify(call: Call[VerifySettings]) -> None:
         conf=settings.conf,
         verbose=call.verbose,
     ) as spark:
-        from jobs.progress import show_progress
-        from jobs.spark_errors import translated
+        from lakevec.jobs.progress import show_progress
+        from lakevec.jobs.spark_errors import translated
 
         with translated(), show_progress(spark, "verifying"):
             reports = _check_files(spark, settings, output, table)
@@ -150,9 +150,9 @@ class _Asked:
 def _check_files(
     spark: SparkSession, settings: VerifySettings, output: StoredOutput, table: StaticTable | None
 ) -> list[dict[str, Any]]:
-    from udfs.node_table import make_node_table
-    from udfs.shipping import ship_files
-    from udfs.verify_task import REPORT_SCHEMA, VerifyTask
+    from lakevec.udfs.node_table import make_node_table
+    from lakevec.udfs.shipping import ship_files
+    from lakevec.udfs.verify_task import REPORT_SCHEMA, VerifyTask
 
     node_table, files = make_node_table(table, node_dir=None) if table is not None else (None, {})
     state, contract = output.state, output.contract
@@ -207,7 +207,7 @@ def _find_repeated_hours(spark: SparkSession, output: StoredOutput) -> list[str]
 
 def _find_doubles(spark: SparkSession, output: StoredOutput) -> list[str]:
     """Find keys that stand twice, where every one must stand once."""
-    from udfs.keyed_tasks import ReadKeys
+    from lakevec.udfs.keyed_tasks import ReadKeys
 
     key = output.contract.key
     if key is None or not output.state.files:

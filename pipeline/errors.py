@@ -22,7 +22,7 @@ Every message has one shape, *what; got; expected; what to do*, and never holds 
 
 from __future__ import annotations
 
-from pipeline.redaction import redact
+from lakevec.pipeline.redaction import redact
 
 
 class LakevecError(Exception):

@@ -15,9 +15,9 @@ from pathlib import Path
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from pipeline.azure_names import SCHEMES, read_azure_name
-from pipeline.errors import UsageError
-from pipeline.redaction import redact, split_user
+from lakevec.pipeline.azure_names import SCHEMES, read_azure_name
+from lakevec.pipeline.errors import UsageError
+from lakevec.pipeline.redaction import redact, split_user
 
 # Hadoop's names for stores that pyarrow knows under another one.
 _SCHEMES = {"s3a": "s3", "s3n": "s3"}

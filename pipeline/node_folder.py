@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.errors import DataError
+from lakevec.pipeline.errors import DataError
 
 # Copies of one kind that stay on a node, however long ago they were used.
 _KEPT = 4

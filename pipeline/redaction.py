@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from pipeline import azure_names
+from lakevec.pipeline import azure_names
 
 MASK = "***"
 

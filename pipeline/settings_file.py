@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from pipeline.errors import SettingsError
-from pipeline.redaction import redact, redact_values
-from pipeline.settings import Settings, is_positional
+from lakevec.pipeline.errors import SettingsError
+from lakevec.pipeline.redaction import redact, redact_values
+from lakevec.pipeline.settings import Settings, is_positional
 
 S = TypeVar("S", bound=Settings)
 

@@ -12,10 +12,10 @@ import pytest
 import short_java
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from jobs.java import ensure_java
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
-from pipeline.settings import DistillSettings
+from lakevec.jobs.java import ensure_java
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.settings import DistillSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -100,7 +100,7 @@ def minilm_model(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     """all-MiniLM-L6-v2 distilled with the default settings, as ``lakevec distill`` publishes it."""
     from filelock import FileLock
 
-    from pipeline.distillation.recipe import distill
+    from lakevec.pipeline.distillation.recipe import distill
 
     of_demo = common_folder(tmp_path_factory) / "demo" / "model"
     if (of_demo / "lakevec.json").exists():

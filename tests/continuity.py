@@ -22,10 +22,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs import count, distill, embed, tune
-from jobs.cli import main as lakevec
-from pipeline.errors import InputError
-from pipeline.settings import Settings
+from lakevec.jobs import count, distill, embed, tune
+from lakevec.jobs.cli import main as lakevec
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.settings import Settings
 
 TEXTS = ["ba da fa", "bu dis kan", "  ", None, "ga nova lum"]
 # They stand for the folder, and for the id of the lake in it.

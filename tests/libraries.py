@@ -12,9 +12,9 @@ import pytest
 import safetensors.numpy
 from conftest import make_word_tokenizer
 
-from pipeline.encoding.encoder import Encoder
-from pipeline.model.artifact import load
-from pipeline.model.table import StaticTable
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.table import StaticTable
 
 TEXTS = [
     "hello world",

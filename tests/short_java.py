@@ -29,9 +29,9 @@ def _write_archive() -> None:
     import pyspark
     from tokenizers import Tokenizer, models
 
-    from jobs.java import ensure_java
-    from pipeline.model.publishing import publish
-    from pipeline.model.table import StaticTable
+    from lakevec.jobs.java import ensure_java
+    from lakevec.pipeline.model.publishing import publish
+    from lakevec.pipeline.model.table import StaticTable
 
     ensure_java()
     home = Path(pyspark.__file__).parent

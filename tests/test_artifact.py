@@ -12,13 +12,13 @@ import pytest
 from conftest import make_word_tokenizer
 from pyarrow import fs as pafs
 
-from pipeline.encoding.encoder import Encoder
-from pipeline.errors import ModelError, OutputError
-from pipeline.location import Location, absolute_uri, locate
-from pipeline.model import artifact, publishing
-from pipeline.model.artifact import load
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import ModelError, OutputError
+from lakevec.pipeline.location import Location, absolute_uri, locate
+from lakevec.pipeline.model import artifact, publishing
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import hashlib
 import pytest
 from pyarrow import fs as pafs
 
-from jobs.file_waves import identify
-from pipeline.errors import OutputError
-from pipeline.location import locate, one_name, strip_user_info
-from pipeline.output.commit import OutputFolder
+from lakevec.jobs.file_waves import identify
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.location import locate, one_name, strip_user_info
+from lakevec.pipeline.output.commit import OutputFolder
 
 HOST = "lake.dfs.core.windows.net"
 ONE = [

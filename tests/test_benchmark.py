@@ -16,11 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import IS_WHOLE, ROOT
 
-from jobs.benchmark import main
-from jobs.benchmarks.corpus import read_kind, read_texts, texts_of_length, texts_of_new_words, write_rows
-from jobs.benchmarks.report import show_comparison
-from jobs.benchmarks.timing import Comparison, Rate, in_new_process, take_turns
-from pipeline.errors import InputError
+from lakevec.jobs.benchmark import main
+from lakevec.jobs.benchmarks.corpus import (
+    read_kind,
+    read_texts,
+    texts_of_length,
+    texts_of_new_words,
+    write_rows,
+)
+from lakevec.jobs.benchmarks.report import show_comparison
+from lakevec.jobs.benchmarks.timing import Comparison, Rate, in_new_process, take_turns
+from lakevec.pipeline.errors import InputError
 
 KERNEL_PARTS = ["kernel", "texts", "lengths", "dimensions", "vocabulary", "extremes"]
 # The parts between are the job again, on more rows and on more cores.
@@ -98,7 +104,7 @@ def test_new_process_is_bound_to_its_cpus() -> None:
 def test_parts_run_and_are_reported(parts: list[str], minilm_model: str, lake: Path, tmp_path: Path) -> None:
     """In a process of its own, since it binds itself to a CPU and opens its own session."""
     output, cpu = tmp_path / "bench", str(max(os.sched_getaffinity(0)))
-    start = "import sys; from jobs.cli import main; sys.exit(main())"
+    start = "import sys; from lakevec.jobs.cli import main; sys.exit(main())"
     words = ["--model", minilm_model, "--input", str(lake), "--text", "body", "--output", str(output)]
     words += ["--rows", "2000", "--peer-rows", "1000", "--repeats", "1", "--growth", "1", "2"]
     words += ["--cores", "1", "--cpus", cpu, "--master", "local[1]", "--part", *parts]

@@ -20,16 +20,16 @@ import pytest
 from conftest import ROOT
 from pyarrow.fs import LocalFileSystem
 
-from pipeline.errors import BusyError, CommitError, OutputError
-from pipeline.location import Location
-from pipeline.output import lease
-from pipeline.output.commit import OutputFolder
-from pipeline.output.contract import Contract
-from pipeline.output.history import Commit, History, Wave
-from pipeline.output.lease import Lease
-from pipeline.output.manifest import FileEntry
-from pipeline.output.reading import open_output
-from pipeline.output.sink import FileLayout, TaskFiles
+from lakevec.pipeline.errors import BusyError, CommitError, OutputError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output import lease
+from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.contract import Contract
+from lakevec.pipeline.output.history import Commit, History, Wave
+from lakevec.pipeline.output.lease import Lease
+from lakevec.pipeline.output.manifest import FileEntry
+from lakevec.pipeline.output.reading import open_output
+from lakevec.pipeline.output.sink import FileLayout, TaskFiles
 
 LAYOUT = FileLayout(embedding_columns=("v",), compression="zstd", metadata={})
 SCHEMA = json.dumps(
@@ -340,7 +340,7 @@ def test_killed_refresh_is_gone_on_with_and_readers_see_the_old_rows(folder: Pat
 def test_refresh_without_an_exchange_takes_two_renames_and_survives_the_gap(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.output.switch._exchange", lambda one, other: False)
+    monkeypatch.setattr("lakevec.pipeline.output.switch._exchange", lambda one, other: False)
     with a_run(folder, "r1") as output:
         output.commit(a_commit(output, "r1", [write(output, "a", ["old"])]))
     with a_run(folder, "r2", refresh=True) as output:
@@ -428,7 +428,7 @@ def test_replaced_files_go_in_one_step(folder: Path) -> None:
 
 def test_log_is_compacted_and_a_hole_is_told(tmp_path: Path) -> None:
     """Ten thousand runs of a file each."""
-    from pipeline.location import locate
+    from lakevec.pipeline.location import locate
 
     place = locate(str(tmp_path / "state"), error=OutputError)
     history = History(place)
@@ -478,7 +478,7 @@ def test_second_run_is_refused_while_the_first_lives(folder: Path) -> None:
 def test_lease_of_a_killed_process_is_free_at_once(folder: Path) -> None:
     code = f"""
 import os, signal
-from pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.commit import OutputFolder
 output = OutputFolder({str(folder)!r}, "dead")
 output.look()
 with output.held(grace_s=0.0):

@@ -12,8 +12,8 @@ import pytest
 from continuity import OUTPUTS, call, embed_lake, lay_out, names_in, read_commands, write_all, write_lake
 from tiny_teacher import make_texts
 
-from jobs import distill, tune, verify
-from pipeline.model.artifact import load
+from lakevec.jobs import distill, tune, verify
+from lakevec.pipeline.model.artifact import load
 
 KEPT = Path(__file__).parent / "data" / "written-by-0.1"
 pytestmark = pytest.mark.usefixtures("spark")

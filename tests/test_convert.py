@@ -18,11 +18,11 @@ from libraries import (
 )
 from tokenizers import Tokenizer
 
-from jobs.convert import main
-from pipeline.model.artifact import load
-from pipeline.model.publishing import publish
-from pipeline.model.stored_rows import store_rows
-from pipeline.model.table import StaticTable
+from lakevec.jobs.convert import main
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.stored_rows import store_rows
+from lakevec.pipeline.model.table import StaticTable
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])

@@ -18,16 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
-from jobs.count import main
-from pipeline.counting import phrases, spelling, stored_counts
-from pipeline.counting.spelling import Speller
-from pipeline.counting.text_counter import Counts, TextCounter
-from pipeline.distillation.weighting import read_counts
-from pipeline.encoding import tallying
-from pipeline.errors import DataError, InputError
-from pipeline.location import locate
-from pipeline.model.table import find_unknown_token_id
-from udfs import count_task
+from lakevec.jobs.count import main
+from lakevec.pipeline.counting import phrases, spelling, stored_counts
+from lakevec.pipeline.counting.spelling import Speller
+from lakevec.pipeline.counting.text_counter import Counts, TextCounter
+from lakevec.pipeline.distillation.weighting import read_counts
+from lakevec.pipeline.encoding import tallying
+from lakevec.pipeline.errors import DataError, InputError
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.model.table import find_unknown_token_id
+from lakevec.udfs import count_task
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"

@@ -16,10 +16,10 @@ from test_commit import Killed, a_commit, a_run, write
 from test_incremental import embed, other_model, put  # noqa: F401
 from test_object_storage import bucket  # noqa: F401
 
-from jobs.verify import main as verify
-from pipeline.errors import CommitError, OutputError
-from pipeline.output import lease
-from pipeline.output.commit import OutputFolder
+from lakevec.jobs.verify import main as verify
+from lakevec.pipeline.errors import CommitError, OutputError
+from lakevec.pipeline.output import lease
+from lakevec.pipeline.output.commit import OutputFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -94,7 +94,9 @@ def test_killed_before_the_table_is_made(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
     with monkeypatch.context() as patch:
         patch.setattr(OutputFolder, "_abandon", lambda self: None)
-        patch.setattr("pipeline.output.delta.DeltaLog.create", lambda *args: (_ for _ in ()).throw(Killed))
+        patch.setattr(
+            "lakevec.pipeline.output.delta.DeltaLog.create", lambda *args: (_ for _ in ()).throw(Killed)
+        )
         with pytest.raises(Killed), a_run(folder, "dead", table_format="delta"):
             pass
     with a_run(folder, "r1", table_format="delta") as output:
@@ -178,7 +180,7 @@ def test_everything_on_object_storage(
     put(lake / "b.parquet", ["b"], "east")
 
     def run(name: str, model: str, *more: str, code: int = 0) -> dict[str, Any]:
-        from jobs.embed import main
+        from lakevec.jobs.embed import main
 
         words = ["--model", model, "--text", "text", "--output", bucket(name), "--input", str(lake), *more]
         assert main([*words, "--checkpoint", str(tmp_path / "checkpoints" / name)]) == code

@@ -10,17 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
-from jobs.distill import main
-from pipeline.distillation import weighting
-from pipeline.distillation.quantization import cluster_rows
-from pipeline.distillation.recipe import distill
-from pipeline.distillation.reduction import reduce_rows
-from pipeline.distillation.teacher import load_teacher
-from pipeline.distillation.weighting import read_counts, zipf_weights
-from pipeline.distillation.words import read_words
-from pipeline.errors import InputError, SettingsError, TeacherError
-from pipeline.model.artifact import load
-from pipeline.settings import DistillSettings
+from lakevec.jobs.distill import main
+from lakevec.pipeline.distillation import weighting
+from lakevec.pipeline.distillation.quantization import cluster_rows
+from lakevec.pipeline.distillation.recipe import distill
+from lakevec.pipeline.distillation.reduction import reduce_rows
+from lakevec.pipeline.distillation.teacher import load_teacher
+from lakevec.pipeline.distillation.weighting import read_counts, zipf_weights
+from lakevec.pipeline.distillation.words import read_words
+from lakevec.pipeline.errors import InputError, SettingsError, TeacherError
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.settings import DistillSettings
 
 
 @pytest.fixture(scope="module")
@@ -424,7 +424,7 @@ def test_words_of_a_csv_are_words_whatever_they_look_like(tmp_path: Path) -> Non
 def test_sizes_that_can_not_be_are_refused_before_the_teacher_works(
     minilm_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.distillation.recipe.encode_sequences", None)
+    monkeypatch.setattr("lakevec.pipeline.distillation.recipe.encode_sequences", None)
     plain = {"teacher": str(minilm_folder), "output": "unused"}
     for more, message in (
         ({"dimensions": 385}, "at most 384, for a teacher of width 384"),

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
-from jobs.cli import main as lakevec
-from jobs.embed import main as embed
-from pipeline.settings import (
+from lakevec.jobs.cli import main as lakevec
+from lakevec.jobs.embed import main as embed
+from lakevec.pipeline.settings import (
     BenchmarkSettings,
     ConvertSettings,
     CountSettings,
@@ -76,7 +76,7 @@ def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) ->
     ],
 )
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
-    code = f"import sys; from jobs.cli import main; sys.exit(main(['{job}', '--help']))"
+    code = f"import sys; from lakevec.jobs.cli import main; sys.exit(main(['{job}', '--help']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"usage: lakevec {job}" in done.stdout
     for option in ("--config", "--dry-run", "--verbose"):
@@ -215,7 +215,7 @@ def test_delta_lines_run(
 
 
 def test_unknown_job_is_told_with_the_nearest() -> None:
-    code = "import sys; from jobs.cli import main; sys.exit(main(['embd']))"
+    code = "import sys; from lakevec.jobs.cli import main; sys.exit(main(['embd']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     expected = (
@@ -226,7 +226,7 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
 
 
 def test_doctor_finds_nothing_missing_here(capsys: pytest.CaptureFixture[str]) -> None:
-    from jobs.doctor import main
+    from lakevec.jobs.doctor import main
 
     assert main([]) == 0
     out = capsys.readouterr().out
@@ -237,7 +237,7 @@ def test_doctor_finds_nothing_missing_here(capsys: pytest.CaptureFixture[str]) -
 def test_doctor_names_the_remedy_of_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from jobs import doctor
+    from lakevec.jobs import doctor
 
     monkeypatch.setattr(doctor, "find_java", lambda: None)
     assert doctor.main([]) == 2

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.embed import main
-from jobs.spark_sink import choose_sink, probe_output
-from pipeline.encoding.encoder import Encoder
-from pipeline.errors import OutputError
-from pipeline.model.artifact import load
-from pipeline.output.commit import OutputFolder
-from pipeline.settings import EmbedSettings
+from lakevec.jobs.embed import main
+from lakevec.jobs.spark_sink import choose_sink, probe_output
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.settings import EmbedSettings
 
 pytestmark = [
     pytest.mark.usefixtures("spark"),

@@ -7,12 +7,12 @@ from conftest import make_word_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts, list_array
-from pipeline.encoding.tokenization import make_tokenizer
-from pipeline.encoding.vector_types import VectorType, to_columns
-from pipeline.errors import DataError
-from pipeline.model.artifact import load
-from pipeline.model.table import StaticTable
+from lakevec.pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts, list_array
+from lakevec.pipeline.encoding.tokenization import make_tokenizer
+from lakevec.pipeline.encoding.vector_types import VectorType, to_columns
+from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.table import StaticTable
 
 
 @pytest.fixture(scope="module")

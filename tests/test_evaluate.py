@@ -20,13 +20,13 @@ import transformers
 from conftest import ROOT
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from jobs.ablations import ABLATIONS, COUNTED_ABLATIONS
-from jobs.evaluate import main as evaluate
-from jobs.evaluated_models import name_models, open_model
-from pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
-from pipeline.evaluation.figures import Point, draw_scatter
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
+from lakevec.jobs.ablations import ABLATIONS, COUNTED_ABLATIONS
+from lakevec.jobs.evaluate import main as evaluate
+from lakevec.jobs.evaluated_models import name_models, open_model
+from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
+from lakevec.pipeline.evaluation.figures import Point, draw_scatter
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
 
 WORDS = ["north", "east", "southwest", "north east", "east southwest", "nowhere"]
 ROWS = [" ".join(words) for words in itertools.product(("north", "east", "southwest", "west"), repeat=3)]

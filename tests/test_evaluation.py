@@ -22,21 +22,21 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from sklearn.metrics.pairwise import paired_cosine_distances
 from sklearn.preprocessing import scale
 
-from pipeline.errors import DataError, InputError, SettingsError
-from pipeline.evaluation.classification import evaluate_classification, predict_labels
-from pipeline.evaluation.clustering import evaluate_clustering, measure_clusters
-from pipeline.evaluation.models import StaticModel, VectorCache, encode_distinct
-from pipeline.evaluation.phrases import best_accuracy, count_right_choices, evaluate_phrases
-from pipeline.evaluation.record import average_groups, rounded
-from pipeline.evaluation.retrieval import evaluate_retrieval, ndcg, rank_documents
-from pipeline.evaluation.running import Result, measure_speed, run_tasks
-from pipeline.evaluation.sampling import sample_texts
-from pipeline.evaluation.scores import Scores, paired_cosines
-from pipeline.evaluation.similarity import evaluate_sentences, evaluate_words
-from pipeline.evaluation.tasks import find_tasks
-from pipeline.location import Location
-from pipeline.model.artifact import load
-from pipeline.model.table import StaticTable
+from lakevec.pipeline.errors import DataError, InputError, SettingsError
+from lakevec.pipeline.evaluation.classification import evaluate_classification, predict_labels
+from lakevec.pipeline.evaluation.clustering import evaluate_clustering, measure_clusters
+from lakevec.pipeline.evaluation.models import StaticModel, VectorCache, encode_distinct
+from lakevec.pipeline.evaluation.phrases import best_accuracy, count_right_choices, evaluate_phrases
+from lakevec.pipeline.evaluation.record import average_groups, rounded
+from lakevec.pipeline.evaluation.retrieval import evaluate_retrieval, ndcg, rank_documents
+from lakevec.pipeline.evaluation.running import Result, measure_speed, run_tasks
+from lakevec.pipeline.evaluation.sampling import sample_texts
+from lakevec.pipeline.evaluation.scores import Scores, paired_cosines
+from lakevec.pipeline.evaluation.similarity import evaluate_sentences, evaluate_words
+from lakevec.pipeline.evaluation.tasks import find_tasks
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.table import StaticTable
 
 # Where the words of the tiny table point, and one that it does not know.
 WHERE = {"north": (0.0, 1.0), "east": (1.0, 0.0), "southwest": (-1.0, -1.0), "nowhere": (0.0, 0.0)}

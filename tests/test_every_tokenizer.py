@@ -10,13 +10,13 @@ import pytest
 from conftest import SHARED_DATA
 from tokenizers import Tokenizer
 
-from pipeline.errors import ModelError
-from pipeline.location import locate
-from pipeline.model.artifact import load
-from pipeline.model.formats.bpemb import read_sentencepiece
-from pipeline.model.formats.declared import make_table, read_tokenizer, without_limits
-from pipeline.model.publishing import export, publish
-from udfs import make_embed_udf
+from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
+from lakevec.pipeline.model.formats.declared import make_table, read_tokenizer, without_limits
+from lakevec.pipeline.model.publishing import export, publish
+from lakevec.udfs import make_embed_udf
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 

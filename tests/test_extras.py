@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.extras import needs_extra
-from pipeline.errors import SetupError
+from lakevec.jobs.extras import needs_extra
+from lakevec.pipeline.errors import SetupError
 
 
 def test_missing_package_is_one_line_that_says_what_to_install() -> None:

@@ -12,10 +12,10 @@ import pytest
 from scipy import stats
 from tiny_teacher import make_texts, make_tiny_teacher
 
-from jobs.distill import main as distill
-from pipeline.errors import DataError
-from pipeline.evaluation import fidelity
-from pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
+from lakevec.jobs.distill import main as distill
+from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.evaluation import fidelity
+from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
 
 
 def random_vectors(seed: int, rows: int, width: int) -> np.ndarray:

@@ -24,13 +24,13 @@ from libraries import (
 )
 from tokenizers import Tokenizer
 
-from pipeline.errors import ModelError
-from pipeline.location import locate
-from pipeline.model.artifact import load
-from pipeline.model.formats.bpemb import read_sentencepiece
-from pipeline.model.formats.word_vectors import read_word_vectors
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
+from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
+from lakevec.pipeline.model.formats.word_vectors import read_word_vectors
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
 
 WITHOUT_MODULES = [
     "model2vec-rs-fixtures/test-model-sentence-transformers",

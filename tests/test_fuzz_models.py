@@ -20,12 +20,12 @@ from fuzzing import DOCUMENTS, change, fuzz, outcome, peak_bytes, spoil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.command_line import Call, run_job
-from pipeline.encoding.encoder import Encoder
-from pipeline.model.artifact import load
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
-from pipeline.settings import InspectSettings
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.settings import InspectSettings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"

@@ -12,9 +12,9 @@ from fuzzing import fuzz, outcome, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.embed import main
-from pipeline.encoding.encoder import Encoder
-from pipeline.model.artifact import load
+from lakevec.jobs.embed import main
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.model.artifact import load
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"

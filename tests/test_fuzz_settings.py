@@ -14,10 +14,10 @@ from fuzzing import fuzz, outcome, tree
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.command_line import Call, run_job
-from jobs.embed import main
-from jobs.summary import effective_settings
-from pipeline.settings import DistillSettings, EmbedSettings, Settings
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.embed import main
+from lakevec.jobs.summary import effective_settings
+from lakevec.pipeline.settings import DistillSettings, EmbedSettings, Settings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"

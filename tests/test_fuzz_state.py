@@ -15,13 +15,13 @@ from fuzzing import DOCUMENTS, change, fuzz, outcome, spoil, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.command_line import Call, run_job
-from pipeline.output import history, lease
-from pipeline.output.commit import OutputFolder
-from pipeline.output.contract import Contract
-from pipeline.output.history import Commit, Wave
-from pipeline.output.sink import FileLayout, TaskFiles
-from pipeline.settings import InspectSettings
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.pipeline.output import history, lease
+from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.contract import Contract
+from lakevec.pipeline.output.history import Commit, Wave
+from lakevec.pipeline.output.sink import FileLayout, TaskFiles
+from lakevec.pipeline.settings import InspectSettings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"

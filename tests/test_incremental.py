@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
-from jobs.embed import main
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
+from lakevec.jobs.embed import main
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -205,8 +205,8 @@ def test_failed_probe_does_not_append_with_sparks_writer(
 ) -> None:
     put(lake / "a.parquet", ["a"])
     embed(tiny_model, lake, out)
-    monkeypatch.setattr("udfs.shipping.is_local", lambda spark: False)
-    monkeypatch.setattr("jobs.spark_sink.probe_output", lambda spark, output: "a mount is gone")
+    monkeypatch.setattr("lakevec.udfs.shipping.is_local", lambda spark: False)
+    monkeypatch.setattr("lakevec.jobs.spark_sink.probe_output", lambda spark, output: "a mount is gone")
     embed(tiny_model, lake, out, code=2)
     assert ids(out) == ["a"]
 
@@ -298,8 +298,10 @@ def test_input_that_can_not_be_streamed_is_finished_by_the_next_run(
     put(lake / "a.parquet", ["a"])
     words = ["--model", tiny_model, "--input", str(lake), "--text", "text", "--output", str(out)]
     words += ["--option", "modifiedBefore=2100-01-01T00:00:00"]
-    killed = "import os, signal; from functools import partial; from jobs.command_line import run_job; "
-    killed += "from jobs.embed import embed; from pipeline.settings import EmbedSettings; "
+    killed = (
+        "import os, signal; from functools import partial; from lakevec.jobs.command_line import run_job; "
+    )
+    killed += "from lakevec.jobs.embed import embed; from lakevec.pipeline.settings import EmbedSettings; "
     killed += f"die = lambda step: step == {step!r} and os.kill(os.getpid(), signal.SIGKILL); "
     killed += f"run_job(EmbedSettings, partial(embed, on_step=die), {words!r}, name='embed', summary='')"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -441,7 +443,7 @@ def test_failed_run_is_told_in_run_json(tiny_model: str, lake: Path, out: Path) 
 def test_second_run_is_told_to_wait(
     tiny_model: str, lake: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.output.commit import OutputFolder
+    from lakevec.pipeline.output.commit import OutputFolder
 
     put(lake / "a.parquet", ["a"])
     embed(tiny_model, lake, out)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import SHARED_DATA
 
-from jobs.inspect_model import main, nearest_tokens
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
+from lakevec.jobs.inspect_model import main, nearest_tokens
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
 
 
 def test_everything_one_wants_to_know_is_told(tiny_model: str, capsys: pytest.CaptureFixture[str]) -> None:

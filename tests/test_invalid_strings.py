@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from pyspark import cloudpickle
 from test_incremental import embed
 
-from jobs.command_line import Call
-from jobs.embed import embed as run
-from pipeline.encoding.bad_texts import as_bytes, find_invalid, without
-from pipeline.errors import CommitError
-from pipeline.settings import EmbedSettings
-from udfs.embed_task import EmbedTask, tell
+from lakevec.jobs.command_line import Call
+from lakevec.jobs.embed import embed as run
+from lakevec.pipeline.encoding.bad_texts import as_bytes, find_invalid, without
+from lakevec.pipeline.errors import CommitError
+from lakevec.pipeline.settings import EmbedSettings
+from lakevec.udfs.embed_task import EmbedTask, tell
 
 RAW = [b"ok", b"caf\xe9", None]
 

@@ -10,14 +10,14 @@ import pytest
 from conftest import ROOT
 
 HEAVY = {"torch", "transformers", "sklearn", "skeletoken", "huggingface_hub"}
-SPARK = {"pyspark", "udfs", "jobs"}
+SPARK = {"pyspark", "lakevec.udfs", "lakevec.jobs"}
 # Wings that only the jobs they are for may import, and those late.
 LATE = {"distillation", "evaluation", "tuning"}
 
 
 def modules_of(package: str) -> list[str]:
     files = sorted((ROOT / package).rglob("*.py"))
-    names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
+    names = [".".join(("lakevec", *file.relative_to(ROOT).with_suffix("").parts)) for file in files]
     return [name.removesuffix(".__init__") for name in names]
 
 
@@ -30,11 +30,12 @@ PIPELINE = modules_of("pipeline")
         ([name for name in PIPELINE if not LATE & set(name.split("."))], SPARK | HEAVY),
         ([name for name in PIPELINE if {"distillation", "tuning"} & set(name.split("."))], SPARK),
         ([name for name in PIPELINE if ".evaluation." in name], SPARK | HEAVY - {"sklearn"}),
-        (["pipeline.tuning.pieces", "udfs.teacher_task"], {"jobs"} | HEAVY),
-        (modules_of("udfs"), {"jobs", "pydantic"} | HEAVY),
+        (["lakevec.pipeline.tuning.pieces", "lakevec.udfs.teacher_task"], {"lakevec.jobs"} | HEAVY),
+        (modules_of("udfs"), {"lakevec.jobs", "pydantic"} | HEAVY),
         (modules_of("jobs"), HEAVY),
+        (["lakevec"], {"lakevec.pipeline", "lakevec.udfs", "lakevec.jobs", "pyspark", "numpy", "pydantic"}),
     ],
-    ids=["pipeline", "distillation and tuning", "evaluation", "teacher task", "udfs", "jobs"],
+    ids=["pipeline", "distillation and tuning", "evaluation", "teacher task", "udfs", "jobs", "lakevec"],
 )
 def test_modules_import_nothing_of_upper_layers_and_nothing_heavy(
     modules: list[str], forbidden: set[str]
@@ -47,7 +48,8 @@ for module in {modules!r}:
     before = set(sys.modules)
     importlib.import_module(module)
     for name in set(sys.modules) - before:
-        found.setdefault(name.partition(".")[0], module)
+        parts = name.split(".")
+        found.setdefault(".".join(parts[: 2 if parts[0] == "lakevec" else 1]), module)
 print(json.dumps(found))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -72,5 +74,5 @@ def test_output_wing_knows_no_model_and_evaluation_order_holds() -> None:
         for file, source in sources.items():
             if file.parent.name != wing:
                 continue
-            used = {other for other in allowed if f"from pipeline.{other}" in source}
+            used = {other for other in allowed if f"from lakevec.pipeline.{other}" in source}
             assert used <= reachable, f"{file.name} uses {sorted(used - reachable)}"

@@ -15,15 +15,15 @@ import pytest
 from conftest import SHARED_DATA
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from jobs.mine import main
-from pipeline.counting import stored_counts
-from pipeline.distillation.words import read_words
-from pipeline.errors import InputError
-from pipeline.location import locate
-from pipeline.mining import filters
-from pipeline.mining import mine as mining
-from pipeline.mining.filters import LetterPairs, WordFilter, is_like_a_secret
-from pipeline.mining.mine import count_pieces, npmi
+from lakevec.jobs.mine import main
+from lakevec.pipeline.counting import stored_counts
+from lakevec.pipeline.distillation.words import read_words
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.mining import filters
+from lakevec.pipeline.mining import mine as mining
+from lakevec.pipeline.mining.filters import LetterPairs, WordFilter, is_like_a_secret
+from lakevec.pipeline.mining.mine import count_pieces, npmi
 
 
 def test_docstring_examples_are_true() -> None:
@@ -226,7 +226,7 @@ def test_npmi_of_words_that_are_always_together_is_one() -> None:
 def test_mined_words_and_phrases_become_tokens(tmp_path: Path) -> None:
     """Through the editing of the tokenizer that distilling does, without a teacher's forward passes."""
     transformers = pytest.importorskip("transformers")
-    from pipeline.distillation.vocabulary import build_vocabulary
+    from lakevec.pipeline.distillation.vocabulary import build_vocabulary
 
     file = SHARED_DATA / "tokenizers" / "bert-base-uncased" / "tokenizer.json"
     (tmp_path / "t").mkdir()

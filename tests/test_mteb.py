@@ -24,13 +24,13 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 
-from pipeline.evaluation.classification import predict_labels  # noqa: E402
-from pipeline.evaluation.clustering import measure_clusters  # noqa: E402
-from pipeline.evaluation.models import StaticModel  # noqa: E402
-from pipeline.evaluation.reading import read_columns  # noqa: E402
-from pipeline.evaluation.tasks import find_tasks  # noqa: E402
-from pipeline.location import Location  # noqa: E402
-from pipeline.model.artifact import load  # noqa: E402
+from lakevec.pipeline.evaluation.classification import predict_labels  # noqa: E402
+from lakevec.pipeline.evaluation.clustering import measure_clusters  # noqa: E402
+from lakevec.pipeline.evaluation.models import StaticModel  # noqa: E402
+from lakevec.pipeline.evaluation.reading import read_columns  # noqa: E402
+from lakevec.pipeline.evaluation.tasks import find_tasks  # noqa: E402
+from lakevec.pipeline.location import Location  # noqa: E402
+from lakevec.pipeline.model.artifact import load  # noqa: E402
 
 # Other people's code, whose warnings are theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.encoding import compilation
-from pipeline.encoding.encoder import Encoder
-from pipeline.errors import DataError
-from pipeline.model.table import StaticTable
-from pipeline.node_folder import private_folder
-from udfs import worker_cache
-from udfs.node_table import NodeTable, make_node_table
-from udfs.shipped_code import unpack
+from lakevec.pipeline.encoding import compilation
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.node_folder import private_folder
+from lakevec.udfs import worker_cache
+from lakevec.udfs.node_table import NodeTable, make_node_table
+from lakevec.udfs.shipped_code import unpack
 
 Shipped = tuple[NodeTable, dict[str, bytes]]
 
@@ -64,7 +64,7 @@ def test_machine_code_is_kept_where_a_loop_has_none(
         "a-1.py3.nbi": b"index a",
         "b-1.py3.nbi": b"index b",
     }
-    monkeypatch.setattr("udfs.node_table.machine_code", lambda: made)
+    monkeypatch.setattr("lakevec.udfs.node_table.machine_code", lambda: made)
     table, files = make_node_table(tiny_table, node_dir=str(tmp_path))
     (folder / "a-1.py3.nbi").write_bytes(b"compiled here")
     (folder / "b-1.py3.1.nbc").write_bytes(b"of another processor")
@@ -84,8 +84,9 @@ def test_another_processor_makes_its_machine_code_from_what_was_kept(
     minilm_model: str, tmp_path: Path
 ) -> None:
     code = (
-        "import sys, pyarrow as pa; from pipeline.encoding.encoder import Encoder, warm_up;"
-        "from pipeline.encoding import scanning, pooling; from pipeline.model.artifact import load;"
+        "import sys, pyarrow as pa; from lakevec.pipeline.encoding.encoder import Encoder, warm_up;"
+        "from lakevec.pipeline.encoding import scanning, pooling;"
+        "from lakevec.pipeline.model.artifact import load;"
         "table = load(sys.argv[1]).table; warm_up(table); loops = [scanning.scan_words, pooling._pool_mean];"
         "print([sum(loop.stats.cache_misses.values()) for loop in loops]);"
         "print(Encoder.from_table(table).encode(pa.array(['The Größe of 日本', 'x' * 70])).vectors.tobytes())"
@@ -214,7 +215,7 @@ def test_kernel_works_where_nothing_can_be_cached(tmp_path: Path) -> None:
     """No folder for compiled code, as on an executor with a read-only file system."""
     code = (
         "import numba.core.caching as c; c.CacheImpl._locator_classes = [];"
-        "import numpy as np; from pipeline.encoding.pooling import pool_mean;"
+        "import numpy as np; from lakevec.pipeline.encoding.pooling import pool_mean;"
         "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
         "print(pool_mean(table, ids, np.array([0, 1]), out, normalize=False), out)"
     )
@@ -227,7 +228,7 @@ def test_kernel_works_where_nothing_can_be_cached(tmp_path: Path) -> None:
 def test_shipped_code_runs_and_compiles_once_where_it_can(tmp_path: Path, cache: str) -> None:
     """The archive lies elsewhere in every application, and maybe no folder can be written."""
     code = (
-        "import udfs, numpy as np; from pipeline.encoding import pooling;"
+        "import lakevec.udfs, numpy as np; from lakevec.pipeline.encoding import pooling;"
         "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
         "pooling.pool_mean(table, ids, np.array([0, 1]), out, normalize=False);"
         "print(pooling.__file__, sum(pooling._pool_mean.stats.cache_hits.values()), out)"
@@ -238,8 +239,13 @@ def test_shipped_code_runs_and_compiles_once_where_it_can(tmp_path: Path, cache:
         archive = tmp_path / application / "lakevec.zip"
         archive.parent.mkdir()
         with zipfile.ZipFile(archive, "w") as content:
-            for file in [*root.glob("pipeline/**/*.py"), *root.glob("udfs/*.py")]:
-                content.write(file, file.relative_to(root))
+            for file in [
+                root / "lakevec" / "__init__.py",
+                *root.glob("pipeline/**/*.py"),
+                *root.glob("udfs/*.py"),
+            ]:
+                name = file.relative_to(root)
+                content.write(file, name if name.parts[0] == "lakevec" else f"lakevec/{name}")
         node = {"writable": tmp_path, "not writable": Path("/proc/none")}[cache]
         env = {"PYTHONPATH": str(archive), "LOCAL_DIRS": str(node), "XDG_CACHE_HOME": "/proc/none"}
         argv = [sys.executable, "-c", code]
@@ -255,16 +261,16 @@ def test_shipped_code_runs_and_compiles_once_where_it_can(tmp_path: Path, cache:
 def test_machine_code_lies_in_the_nodes_folder_where_numba_has_none(tmp_path: Path) -> None:
     """Code that another user installed, and no cache of this user's."""
     code = (
-        "import numpy as np; from pipeline.encoding import pooling;"
+        "import numpy as np; from lakevec.pipeline.encoding import pooling;"
         "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
         "pooling.pool_mean(table, ids, np.array([0, 1]), out, normalize=False);"
         "print(sum(pooling._pool_mean.stats.cache_hits.values()))"
     )
     root = Path(__file__).resolve().parent.parent
     installed = tmp_path / "installed"
-    shutil.copytree(root / "pipeline", installed / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(root / "lakevec", installed / "lakevec", ignore=shutil.ignore_patterns("__pycache__"))
     # A file in a folder's place stops root, too.
-    (installed / "pipeline" / "encoding" / "__pycache__").touch()
+    (installed / "lakevec" / "pipeline" / "encoding" / "__pycache__").touch()
     env = {"PYTHONPATH": str(installed), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "/proc/none"}
     argv = [sys.executable, "-c", code]
     said = [subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True) for _ in range(2)]
@@ -275,9 +281,9 @@ def test_machine_code_lies_in_the_nodes_folder_where_numba_has_none(tmp_path: Pa
 def make_archive(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(folder / "lakevec.zip", "w") as content:
-        content.writestr("pipeline/__init__.py", "x = 1\n")
-        content.writestr("pipeline/errors.py", "y = 2\n")
-        content.writestr("udfs/__init__.py", "")
+        content.writestr("lakevec/pipeline/__init__.py", "x = 1\n")
+        content.writestr("lakevec/pipeline/errors.py", "y = 2\n")
+        content.writestr("lakevec/udfs/__init__.py", "")
     return folder / "lakevec.zip"
 
 
@@ -290,7 +296,7 @@ def test_code_is_unpacked_once_and_again_where_a_part_was_tidied_away(
     made = folder.stat().st_ino
     assert unpack(make_archive(tmp_path / "two")) == folder
     assert folder.stat().st_ino == made
-    (folder / "pipeline" / "errors.py").unlink()
+    (folder / "lakevec" / "pipeline" / "errors.py").unlink()
     assert unpack(make_archive(tmp_path / "two")) == folder
-    assert (folder / "pipeline" / "errors.py").read_text() == "y = 2\n"
+    assert (folder / "lakevec" / "pipeline" / "errors.py").read_text() == "y = 2\n"
     assert [file.name for file in folder.parent.iterdir()] == [folder.name]

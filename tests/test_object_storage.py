@@ -16,12 +16,12 @@ import pytest
 from conftest import ROOT
 from pyarrow import fs as pafs
 
-from jobs.embed import main
-from pipeline.errors import BusyError, OutputError
-from pipeline.model.artifact import load
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
-from pipeline.output.commit import OutputFolder
+from lakevec.jobs.embed import main
+from lakevec.pipeline.errors import BusyError, OutputError
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.output.commit import OutputFolder
 
 deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed")
 from faults.commits import Play  # noqa: E402 - needs deltalake

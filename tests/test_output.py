@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.output.commit import OutputFolder
-from pipeline.output.manifest import FileEntry, sum_counts
-from pipeline.output.partitions import split_by_partition
-from pipeline.output.sink import FileLayout, TaskFiles
+from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.manifest import FileEntry, sum_counts
+from lakevec.pipeline.output.partitions import split_by_partition
+from lakevec.pipeline.output.sink import FileLayout, TaskFiles
 
 LAYOUT = FileLayout(embedding_columns=("v e.c",), compression="zstd", metadata={"lakevec.run": "r1"})
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.overlap import refuse_files_of_output, refuse_overlap
-from pipeline.errors import InputError
+from lakevec.jobs.overlap import refuse_files_of_output, refuse_overlap
+from lakevec.pipeline.errors import InputError
 
 REACHING = {
     "the same place": ("lake/vectors", "lake/vectors"),

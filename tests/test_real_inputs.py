@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from test_incremental import embed, ids, put
 
-from jobs.count import main as count
-from jobs.embed import main
-from jobs.file_waves import identify
-from jobs.spark_errors import translated
-from pipeline.errors import DataError
+from lakevec.jobs.count import main as count
+from lakevec.jobs.embed import main
+from lakevec.jobs.file_waves import identify
+from lakevec.jobs.spark_errors import translated
+from lakevec.pipeline.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("spark")
 

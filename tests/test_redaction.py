@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import command_line
-from jobs.cli import main as lakevec
-from jobs.command_line import Call, run_job
-from jobs.summary import effective_settings
-from pipeline import redaction
-from pipeline.errors import LakevecError
-from pipeline.redaction import KEY_PATTERN, PLAN_PATTERN, is_secret, redact, redact_values, remember
-from pipeline.settings import EmbedSettings
+from lakevec.jobs import command_line
+from lakevec.jobs.cli import main as lakevec
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.summary import effective_settings
+from lakevec.pipeline import redaction
+from lakevec.pipeline.errors import LakevecError
+from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN, is_secret, redact, redact_values, remember
+from lakevec.pipeline.settings import EmbedSettings
 
 REQUIRED = {"model": "m", "input": ["i"], "text": ["t"], "output": "o"}
 PEM = "-----BEGIN {0}PRIVATE KEY-----\nMIIMARK\n-----END {0}PRIVATE KEY-----\n"

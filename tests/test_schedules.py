@@ -19,11 +19,11 @@ import yaml
 from conftest import ROOT
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobs.embed import main
-from pipeline.errors import CommitError, OutputError
-from pipeline.location import locate
-from pipeline.output.commit import OutputFolder
-from pipeline.output.lease import Lease
+from lakevec.jobs.embed import main
+from lakevec.pipeline.errors import CommitError, OutputError
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.lease import Lease
 
 # As on the session that all in-process tests share: Spark's own warnings are not ours.
 pytestmark = pytest.mark.filterwarnings(

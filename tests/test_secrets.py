@@ -17,9 +17,9 @@ import short_java
 from conftest import ROOT
 from pyarrow import fs as pafs
 
-from jobs.java import ensure_java
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
+from lakevec.jobs.java import ensure_java
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
 
 # None is a part of another, or of anything else that is written.
 TEXT = "quokkaTEXTquokka"
@@ -73,7 +73,7 @@ def lake(tmp_path: Path) -> Path:
 
 
 def start(
-    folder: Path, *words: str, code: str = "import sys; from jobs.embed import main; sys.exit(main())"
+    folder: Path, *words: str, code: str = "import sys; from lakevec.jobs.embed import main; sys.exit(main())"
 ) -> Left:
     """Run the job as a process with secrets wherever they can stand; all that it writes lies in `folder`."""
     ensure_java()
@@ -150,9 +150,9 @@ def test_texts_and_credentials_of_a_run_are_only_where_they_belong(
 # What goes wrong in a worker: it raises, or it is gone.
 FAILING = """
 import functools, os, sys
-from jobs.command_line import run_job
-from jobs.embed import EmbedSettings, embed
-from udfs.embed_task import EmbedTask
+from lakevec.jobs.command_line import run_job
+from lakevec.jobs.embed import EmbedSettings, embed
+from lakevec.udfs.embed_task import EmbedTask
 
 class Failing(EmbedTask):
     def _embed(self, encoder, rows):

@@ -6,9 +6,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from jobs.command_line import Call, run_job
-from pipeline.errors import LakevecError, SettingsError
-from pipeline.settings import (
+from lakevec.jobs.command_line import Call, run_job
+from lakevec.pipeline.errors import LakevecError, SettingsError
+from lakevec.pipeline.settings import (
     CountSettings,
     DistillSettings,
     EmbedSettings,
@@ -17,7 +17,7 @@ from pipeline.settings import (
     Settings,
     TuneSettings,
 )
-from pipeline.settings_file import load_settings
+from lakevec.pipeline.settings_file import load_settings
 
 REQUIRED = {"model": "m", "input": ["i"], "text": ["t"], "output": "o"}
 

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from jobs.count import main as count
-from jobs.embed import main as embed
-from jobs.verify import main as verify
-from udfs import make_embed_udf, register
+from lakevec.jobs.count import main as count
+from lakevec.jobs.embed import main as embed
+from lakevec.jobs.verify import main as verify
+from lakevec.udfs import make_embed_udf, register
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, make_word_tokenizer
 
-from jobs.embed import main
-from jobs.verify import main as verify
-from pipeline.encoding import pooling
-from pipeline.encoding.encoder import Encoder
-from pipeline.encoding.pooling import pool_sum
-from pipeline.model.artifact import load
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
+from lakevec.jobs.embed import main
+from lakevec.jobs.verify import main as verify
+from lakevec.pipeline.encoding import pooling
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.pooling import pool_sum
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"

@@ -17,15 +17,15 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from pipeline.distillation import forward
-from pipeline.distillation.own_way import read_own_way
-from pipeline.distillation.recipe import distill
-from pipeline.distillation.sentences import SentenceEncoder
-from pipeline.distillation.teacher import load_teacher
-from pipeline.encoding.encoder import Encoder
-from pipeline.errors import TeacherError
-from pipeline.model.table import StaticTable
-from pipeline.settings import DistillSettings
+from lakevec.pipeline.distillation import forward
+from lakevec.pipeline.distillation.own_way import read_own_way
+from lakevec.pipeline.distillation.recipe import distill
+from lakevec.pipeline.distillation.sentences import SentenceEncoder
+from lakevec.pipeline.distillation.teacher import load_teacher
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import TeacherError
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.settings import DistillSettings
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 BERT_TOKENS = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}

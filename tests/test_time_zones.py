@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from test_incremental import embed
 
-from jobs.verify import main as verify
-from pipeline.output.time_zones import comes_twice, has_fixed_offset
+from lakevec.jobs.verify import main as verify
+from lakevec.pipeline.output.time_zones import comes_twice, has_fixed_offset
 
 BERLIN = ("--conf", "spark.sql.session.timeZone=Europe/Berlin")
 UTC = ("--conf", "spark.sql.session.timeZone=UTC")

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from pipeline.encoding.chunking import CutRule, find_cut_rule
-from pipeline.encoding.memo import ChunkMemo
-from pipeline.encoding.tokenization import ChunkTokenizer, TextTokenizer, make_tokenizer
-from pipeline.errors import DataError, ModelError
-from pipeline.location import locate
-from pipeline.model.formats.bpemb import read_sentencepiece
-from pipeline.model.formats.word_vectors import read_word_vectors
-from pipeline.model.word_tokenizer import make_word_tokenizer
+from lakevec.pipeline.encoding.chunking import CutRule, find_cut_rule
+from lakevec.pipeline.encoding.memo import ChunkMemo
+from lakevec.pipeline.encoding.tokenization import ChunkTokenizer, TextTokenizer, make_tokenizer
+from lakevec.pipeline.errors import DataError, ModelError
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
+from lakevec.pipeline.model.formats.word_vectors import read_word_vectors
+from lakevec.pipeline.model.word_tokenizer import make_word_tokenizer
 
 FAMILIES = {
     "ModernBERT-base": "single space",

@@ -14,21 +14,21 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_teacher import UNSEEN, make_texts, make_tiny_teacher
 
-from jobs.tune import main as tune
-from pipeline.distillation.sentences import SentenceEncoder
-from pipeline.encoding.encoder import Encoder
-from pipeline.encoding.tokenization import TokenIds
-from pipeline.errors import DataError, InputError
-from pipeline.evaluation.fidelity import measure_fidelity
-from pipeline.location import locate
-from pipeline.model.artifact import Artifact, load
-from pipeline.settings import TuneSettings
-from pipeline.tuning.axes import find_axes, map_rows, rotate_rows
-from pipeline.tuning.fitting import TaughtTexts
-from pipeline.tuning.fitting import tune as fit
-from pipeline.tuning.pieces import Pieces, find_pieces
-from pipeline.tuning.sample import hash_texts, share_equally, share_in_proportion
-from pipeline.tuning.training import Lesson, Method, train
+from lakevec.jobs.tune import main as tune
+from lakevec.pipeline.distillation.sentences import SentenceEncoder
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.tokenization import TokenIds
+from lakevec.pipeline.errors import DataError, InputError
+from lakevec.pipeline.evaluation.fidelity import measure_fidelity
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.model.artifact import Artifact, load
+from lakevec.pipeline.settings import TuneSettings
+from lakevec.pipeline.tuning.axes import find_axes, map_rows, rotate_rows
+from lakevec.pipeline.tuning.fitting import TaughtTexts
+from lakevec.pipeline.tuning.fitting import tune as fit
+from lakevec.pipeline.tuning.pieces import Pieces, find_pieces
+from lakevec.pipeline.tuning.sample import hash_texts, share_equally, share_in_proportion
+from lakevec.pipeline.tuning.training import Lesson, Method, train
 
 ROWS = 600
 QUICK = ["--dimensions", "12", "--texts-per-step", "64", "--learning-rate", "0.005", "--piece-rows", "100"]
@@ -125,8 +125,8 @@ def test_job_goes_on_where_it_was_killed(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """A piece whose teacher dies leaves the others, which the next run does not make again."""
-    from jobs import teacher_vectors
-    from udfs.teacher_task import TeacherTask
+    from lakevec.jobs import teacher_vectors
+    from lakevec.udfs.teacher_task import TeacherTask
 
     class DyingTask(TeacherTask):  # within the test, so that its code travels
         def __call__(self, batches: Any) -> Any:
@@ -188,7 +188,7 @@ def test_gate_decides_on_the_lakes_own_rows(
 def test_sample_is_the_same_however_the_lake_lies(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path
 ) -> None:
-    from jobs.tuning_sample import sample_lake
+    from lakevec.jobs.tuning_sample import sample_lake
 
     rows = pq.read_table(lake)
     turned = rows.take(np.random.default_rng(0).permutation(len(rows)))
@@ -206,7 +206,7 @@ def test_sample_is_the_same_however_the_lake_lies(
 def test_strata_of_a_column_give_alike_and_long_texts_are_cut(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path
 ) -> None:
-    from jobs.tuning_sample import sample_lake
+    from lakevec.jobs.tuning_sample import sample_lake
 
     settings = settings_of(teacher, lake, tmp_path, rows=100, stratify="kind", max_chars=20)
     texts = sample_lake(spark, settings)
@@ -218,7 +218,7 @@ def test_strata_of_a_column_give_alike_and_long_texts_are_cut(
 
 def test_stratum_of_few_texts_that_repeat_gives_them_all(spark: Any, teacher: Path, tmp_path: Path) -> None:
     """Ten texts in 20,000 rows: the first look, at a part of them, finds hardly any."""
-    from jobs.tuning_sample import sample_lake
+    from lakevec.jobs.tuning_sample import sample_lake
 
     few, many = (
         [f"few {number % 10}" for number in range(20_000)],
@@ -308,8 +308,8 @@ def test_figure_of_the_card_is_that_of_the_published_table(
     teacher: Path, lake: Path, tmp_path: Path, published: Any, pools_unknown: bool
 ) -> None:
     """As int8, and with a start whose unknown token has a row that counts."""
-    from pipeline.model.publishing import publish
-    from pipeline.model.table import StaticTable
+    from lakevec.pipeline.model.publishing import publish
+    from lakevec.pipeline.model.table import StaticTable
 
     _, artifact, _ = published
     rows = artifact.table.dense_rows()

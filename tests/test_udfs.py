@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 from conftest import ROOT
 
-from jobs.java import ensure_java
-from pipeline.encoding.encoder import Encoder
-from pipeline.errors import ModelError
-from pipeline.model.artifact import load
-from udfs import make_embed_udf, register
+from lakevec.jobs.java import ensure_java
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.model.artifact import load
+from lakevec.udfs import make_embed_udf, register
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -76,8 +76,10 @@ def test_executor_imports_no_torch(spark: Any, tiny_model: str, monkeypatch: pyt
     def heavy(batches: Any) -> Any:
         for batch in batches:
             assert embed_arrow(batch.column(0)).to_pylist() == [[0.0, 1.0]] * batch.num_rows
-            found = sorted({"torch", "transformers", "sklearn", "pydantic", "jobs"} & set(sys.modules))
-            used = "udfs.worker_cache" in sys.modules
+            found = sorted(
+                {"torch", "transformers", "sklearn", "pydantic", "lakevec.jobs"} & set(sys.modules)
+            )
+            used = "lakevec.udfs.worker_cache" in sys.modules
             yield pa.record_batch(
                 {"found": [",".join(found)] * batch.num_rows, "used": [used] * batch.num_rows}
             )
@@ -90,8 +92,8 @@ def test_executor_imports_no_torch(spark: Any, tiny_model: str, monkeypatch: pyt
 def test_tasks_carry_a_name_and_not_the_table(spark: Any, minilm_model: str) -> None:
     from pyspark import cloudpickle
 
-    from udfs.node_table import make_node_table
-    from udfs.shipping import ship_files
+    from lakevec.udfs.node_table import make_node_table
+    from lakevec.udfs.shipping import ship_files
 
     table, files = make_node_table(load(minilm_model).table)
     fetch = ship_files(spark, table, files)
@@ -109,8 +111,8 @@ import os, sys
 os.environ["PYSPARK_PYTHON"] = sys.executable
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.remote("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-from udfs import make_embed_udf, register
-from udfs.shipping import has_spark_context
+from lakevec.udfs import make_embed_udf, register
+from lakevec.udfs.shipping import has_spark_context
 assert not has_spark_context(spark)
 embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
 register(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_incremental import embed, other_model, put  # noqa: F401
 
-from jobs.verify import main
+from lakevec.jobs.verify import main
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -1,9 +1,9 @@
 """The bridge to Spark: a table on every node, encoders in workers, column functions, the embedding task."""
 
-from udfs.shipped_code import prefer_unpacked_code
+from lakevec.udfs.shipped_code import prefer_unpacked_code
 
 prefer_unpacked_code()  # before anything imports a kernel
 
-from udfs.column_functions import make_embed_udf, register  # noqa: E402
+from lakevec.udfs.column_functions import make_embed_udf, register  # noqa: E402
 
 __all__ = ["make_embed_udf", "register"]

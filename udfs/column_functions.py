@@ -12,13 +12,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas import functions as pandas_functions
 from pyspark.sql.types import ArrayType, FloatType
 
-from pipeline.encoding.encoder import warm_up
-from pipeline.errors import SetupError
-from pipeline.model.artifact import load
-from pipeline.model.table import StaticTable
-from udfs.node_table import NodeTable, make_node_table
-from udfs.shipping import ship_files
-from udfs.worker_cache import get_encoder
+from lakevec.pipeline.encoding.encoder import warm_up
+from lakevec.pipeline.errors import SetupError
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.udfs.node_table import NodeTable, make_node_table
+from lakevec.udfs.shipping import ship_files
+from lakevec.udfs.worker_cache import get_encoder
 
 _VECTOR = ArrayType(FloatType())
 # Spark's overloads can't tell which of its factories a plain function fits.

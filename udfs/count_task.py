@@ -10,11 +10,11 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from pipeline.counting.lexicon import Tally
-from pipeline.counting.text_counter import Counts
-from pipeline.encoding.bad_texts import as_strings, find_bad_texts
-from udfs.node_table import NodeTable
-from udfs.worker_cache import get_counter
+from lakevec.pipeline.counting.lexicon import Tally
+from lakevec.pipeline.counting.text_counter import Counts
+from lakevec.pipeline.encoding.bad_texts import as_strings, find_bad_texts
+from lakevec.udfs.node_table import NodeTable
+from lakevec.udfs.worker_cache import get_counter
 
 # A new word takes two bytes at least, so such a part brings a million at most.
 _PART_BYTES = 2_000_000

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoding.bad_texts import (
+from lakevec.pipeline.encoding.bad_texts import (
     NOT_UTF8,
     as_bytes,
     as_strings,
@@ -18,15 +18,15 @@ from pipeline.encoding.bad_texts import (
     find_invalid,
     without,
 )
-from pipeline.encoding.encoder import Encoder, Store
-from pipeline.encoding.vector_types import VectorType, to_columns
-from pipeline.errors import DataError, describe_failure
-from pipeline.location import Location
-from pipeline.output.manifest import QUARANTINE, Counts, FileEntry
-from pipeline.output.partitions import split_by_partition
-from pipeline.output.sink import FileLayout, TaskFiles
-from udfs.node_table import NodeTable
-from udfs.worker_cache import describe_worker, get_encoder
+from lakevec.pipeline.encoding.encoder import Encoder, Store
+from lakevec.pipeline.encoding.vector_types import VectorType, to_columns
+from lakevec.pipeline.errors import DataError, describe_failure
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output.manifest import QUARANTINE, Counts, FileEntry
+from lakevec.pipeline.output.partitions import split_by_partition
+from lakevec.pipeline.output.sink import FileLayout, TaskFiles
+from lakevec.udfs.node_table import NodeTable
+from lakevec.udfs.worker_cache import describe_worker, get_encoder
 
 ENTRY_SCHEMA = "entry string"
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from pipeline.encoding.bad_texts import as_strings, find_invalid, without
-from pipeline.location import Location
-from pipeline.output.sink import FileLayout, TaskFiles
-from udfs.embed_task import file_stem, refuse_invalid, tell
+from lakevec.pipeline.encoding.bad_texts import as_strings, find_invalid, without
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output.sink import FileLayout, TaskFiles
+from lakevec.udfs.embed_task import file_stem, refuse_invalid, tell
 
 _BATCH_ROWS = 16_384
 

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.counting.text_counter import TextCounter
-from pipeline.encoding.compilation import keep_machine_code, lacks_machine_code, machine_code
-from pipeline.encoding.encoder import Encoder, Store
-from pipeline.errors import DataError
-from pipeline.model.table import StaticTable
-from pipeline.node_folder import mark_used, private_folder, remove_unused
+from lakevec.pipeline.counting.text_counter import TextCounter
+from lakevec.pipeline.encoding.compilation import keep_machine_code, lacks_machine_code, machine_code
+from lakevec.pipeline.encoding.encoder import Encoder, Store
+from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.node_folder import mark_used, private_folder, remove_unused
 
 _TABLE_FILE = "embeddings.npy"
 _SETTINGS_FILE = "table.json"

@@ -13,9 +13,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import pipeline
-from pipeline.errors import DataError
-from pipeline.node_folder import mark_used, private_folder, remove_unused
+from lakevec import pipeline
+from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.node_folder import mark_used, private_folder, remove_unused
 
 
 def prefer_unpacked_code() -> None:
@@ -30,7 +30,7 @@ def prefer_unpacked_code() -> None:
     if archive is None:
         return
     try:
-        pipeline.__path__ = [str(unpack(archive) / "pipeline")]
+        pipeline.__path__ = [str(unpack(archive) / "lakevec" / "pipeline")]
     except (OSError, DataError, zipfile.BadZipFile):
         return
 
@@ -49,7 +49,7 @@ def unpack(archive: Path) -> Path:
     """
     base = private_folder()
     with zipfile.ZipFile(archive) as content:
-        sources = [info for info in content.infolist() if info.filename.startswith("pipeline/")]
+        sources = [info for info in content.infolist() if info.filename.startswith("lakevec/pipeline/")]
         digest = hashlib.sha256()
         for info in sources:
             digest.update(f"{info.filename}\0{info.file_size}\0".encode() + content.read(info))

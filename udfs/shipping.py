@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import io
+import pkgutil
 import shutil
 import tempfile
 import zipfile
@@ -15,9 +16,8 @@ from weakref import WeakKeyDictionary
 
 from pyspark.sql import SparkSession
 
-import pipeline
-import udfs
-from udfs.node_table import NodeTable
+from lakevec import pipeline, udfs
+from lakevec.udfs.node_table import NodeTable
 
 
 class BroadcastFiles:
@@ -71,7 +71,7 @@ def ship_files(
     table : NodeTable
         Names the artifacts of a Connect session.
     files : dict of str to bytes
-        From `udfs.node_table.make_node_table`.
+        From `lakevec.udfs.node_table.make_node_table`.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def _ship(spark: SparkSession, digests: dict[str, str], files: dict[str, bytes])
 
 
 def ship_code(spark: SparkSession, *packages: Any) -> None:
-    """Send `pipeline` and `udfs` to the executors, so that they run what the driver runs.
+    """Send lakevec without its jobs to the executors, so that they run what the driver runs.
 
     Parameters
     ----------
@@ -140,9 +140,11 @@ def zip_code(packages: Sequence[Any] = (pipeline, udfs)) -> bytes:
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        own = pkgutil.get_data("lakevec", "__init__.py") or b""
+        archive.writestr(zipfile.ZipInfo("lakevec/__init__.py"), own)
         for package in packages:
             for name, content in _sources(package):
-                archive.writestr(zipfile.ZipInfo(f"{package.__name__}/{name}"), content)
+                archive.writestr(zipfile.ZipInfo(f"{_folder(package)}/{name}"), content)
     return buffer.getvalue()
 
 
@@ -157,12 +159,16 @@ def is_local(spark: SparkSession) -> bool:
     return master == "local" or master.startswith("local[")
 
 
+def _folder(package: Any) -> str:
+    return str(package.__name__).replace(".", "/")
+
+
 def _sources(package: Any) -> list[tuple[str, bytes]]:
     """List a package's modules, whether it lies in a folder or was itself imported from a zip."""
     loader = package.__spec__.loader
     if hasattr(loader, "archive"):
         with zipfile.ZipFile(loader.archive) as archive:
-            prefix = f"{package.__name__}/"
+            prefix = f"{_folder(package)}/"
             return [
                 (name.removeprefix(prefix), archive.read(name))
                 for name in sorted(archive.namelist())

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pipeline.errors import SetupError, TeacherError
-from pipeline.tuning.pieces import Pieces
+from lakevec.pipeline.errors import SetupError, TeacherError
+from lakevec.pipeline.tuning.pieces import Pieces
 
 if TYPE_CHECKING:
-    from pipeline.distillation.sentences import SentenceEncoder
+    from lakevec.pipeline.distillation.sentences import SentenceEncoder
 
 DONE_SCHEMA = "piece long, texts long"
 # A worker is one core's, and lives for one job's pieces of one teacher.
@@ -41,7 +41,7 @@ class TeacherTask:
     device, precision : str
     batch_size : int
     trust_remote_code : bool, default=False
-        As in `pipeline.distillation.sentences.SentenceEncoder`.
+        As in `lakevec.pipeline.distillation.sentences.SentenceEncoder`.
     """
 
     pieces: Pieces
@@ -92,7 +92,7 @@ class TeacherTask:
         try:
             import torch
 
-            from pipeline.distillation.sentences import SentenceEncoder
+            from lakevec.pipeline.distillation.sentences import SentenceEncoder
         except ImportError as error:
             raise SetupError(
                 "an executor lacks a package that the teacher needs",

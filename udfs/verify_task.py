@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from pipeline.encoding.bad_texts import as_strings
-from pipeline.encoding.encoder import Store
-from pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType, to_columns
-from pipeline.location import Location
-from udfs.node_table import NodeTable
-from udfs.worker_cache import get_encoder
+from lakevec.pipeline.encoding.bad_texts import as_strings
+from lakevec.pipeline.encoding.encoder import Store
+from lakevec.pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType, to_columns
+from lakevec.pipeline.location import Location
+from lakevec.udfs.node_table import NodeTable
+from lakevec.udfs.worker_cache import get_encoder
 
 REPORT_SCHEMA = "report string"
 _BATCH_ROWS = 16_384

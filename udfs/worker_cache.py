@@ -14,9 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.counting.text_counter import TextCounter
-from pipeline.encoding.encoder import Encoder, Store
-from udfs.node_table import NodeTable
+from lakevec.pipeline.counting.text_counter import TextCounter
+from lakevec.pipeline.encoding.encoder import Encoder, Store
+from lakevec.udfs.node_table import NodeTable
 
 # A job uses one model; a session that compares models should not grow without end.
 _MOST_MODELS = 4
@@ -65,7 +65,7 @@ def get_counter(
     Parameters
     ----------
     tokenizer : NodeTable
-        From `udfs.node_table.make_node_tokenizer`.
+        From `lakevec.udfs.node_table.make_node_tokenizer`.
     fetch : callable
         As for `get_encoder`.
     longest_phrase : int, default=1

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from jobs.benchmarks.corpus import read_source, read_texts, write_rows
-from jobs.docstrings import write_docstring_lake
-from pipeline.model.table import StaticTable
-from pipeline.settings import BenchmarkSettings
+from lakevec.jobs.benchmarks.corpus import read_source, read_texts, write_rows
+from lakevec.jobs.docstrings import write_docstring_lake
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.settings import BenchmarkSettings
 
 
 @dataclass(frozen=True)

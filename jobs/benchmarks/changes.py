@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.benchmarks import spark as ways_on_spark
-from jobs.benchmarks.bench import Bench
-from jobs.benchmarks.timing import Comparison, take_turns
-from jobs.command_line import Call
-from jobs.embed import embed
-from pipeline.settings import EmbedSettings
+from lakevec.jobs.benchmarks import spark as ways_on_spark
+from lakevec.jobs.benchmarks.bench import Bench
+from lakevec.jobs.benchmarks.timing import Comparison, take_turns
+from lakevec.jobs.command_line import Call
+from lakevec.jobs.embed import embed
+from lakevec.pipeline.settings import EmbedSettings
 
 _KEY = "benchmark_key"
 _EVERYTHING = "everything, without a key"

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.errors import InputError
+from lakevec.pipeline.errors import InputError
 
 # Repeated text must not be known text. After 160,000 docstring paragraphs a lake still brings 1.0 to 1.5
 # chunks that were never seen per 1,000 characters, English prose 1.7 after 150,000 sentences; this is 2.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from jobs.benchmarks import spark as ways_on_spark
-from jobs.benchmarks.bench import Bench
-from jobs.benchmarks.tasks import ColdCountTask, EncodeTask
-from jobs.benchmarks.timing import Comparison, take_turns
-from jobs.count import count_lines
-from pipeline.counting.text_counter import warm_up
-from pipeline.counting.tokenizer_source import find_tokenizer
-from pipeline.settings import CountSettings
+from lakevec.jobs.benchmarks import spark as ways_on_spark
+from lakevec.jobs.benchmarks.bench import Bench
+from lakevec.jobs.benchmarks.tasks import ColdCountTask, EncodeTask
+from lakevec.jobs.benchmarks.timing import Comparison, take_turns
+from lakevec.jobs.count import count_lines
+from lakevec.pipeline.counting.text_counter import warm_up
+from lakevec.pipeline.counting.tokenizer_source import find_tokenizer
+from lakevec.pipeline.settings import CountSettings
 
 EMBED, COUNT = "embed, nothing written", "count"
 PAIRS = "count, with pairs of words"
@@ -24,8 +24,8 @@ def measure_count(bench: Bench) -> Iterator[Comparison]:
     warm_up(tokenizer.json, tokenizer.unknown_token_id)
     lake, output = str(bench.lake), str(bench.folder / "counts")
     with ways_on_spark.quiet_session(settings, master=settings.master, verbose=bench.verbose) as spark:
-        from udfs.node_table import make_node_table
-        from udfs.shipping import ship_files
+        from lakevec.udfs.node_table import make_node_table
+        from lakevec.udfs.shipping import ship_files
 
         rows = spark.read.parquet(lake)
         how_many = rows.count()

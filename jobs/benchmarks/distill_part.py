@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobs.benchmarks.bench import Bench
-from jobs.benchmarks.kernel import peer_missing
-from jobs.benchmarks.timing import Comparison, take_turns
-from jobs.demo import embedded_teacher
-from pipeline.settings import DistillSettings
+from lakevec.jobs.benchmarks.bench import Bench
+from lakevec.jobs.benchmarks.kernel import peer_missing
+from lakevec.jobs.benchmarks.timing import Comparison, take_turns
+from lakevec.jobs.demo import embedded_teacher
+from lakevec.pipeline.settings import DistillSettings
 
 _MODEL2VEC = "model2vec distill"
 
@@ -18,7 +18,7 @@ def measure_distill(bench: Bench) -> Iterator[Comparison]:
     try:
         from model2vec.distill import distill as distill_with_model2vec
 
-        from pipeline.distillation.recipe import distill
+        from lakevec.pipeline.distillation.recipe import distill
     except ImportError as error:
         raise peer_missing(error) from None
     teacher = bench.settings.teacher or embedded_teacher()[0]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from pipeline.encoding.encoder import Encoder
-from pipeline.errors import SetupError
-from pipeline.model.table import StaticTable
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import SetupError
+from lakevec.pipeline.model.table import StaticTable
 
 if TYPE_CHECKING:
     from model2vec import StaticModel

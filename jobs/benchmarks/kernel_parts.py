@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from jobs.benchmarks.bench import Bench
-from jobs.benchmarks.corpus import read_kind, read_texts, texts_of_length, texts_of_new_words
-from jobs.benchmarks.kernel import (
+from lakevec.jobs.benchmarks.bench import Bench
+from lakevec.jobs.benchmarks.corpus import read_kind, read_texts, texts_of_length, texts_of_new_words
+from lakevec.jobs.benchmarks.kernel import (
     LAKEVEC,
     MODEL2VEC,
     kernel_ways,
@@ -22,11 +22,11 @@ from jobs.benchmarks.kernel import (
     run_static_embedding,
     run_tokenizers,
 )
-from jobs.benchmarks.timing import Comparison, Rate, in_new_process, peak_memory_bytes, take_turns
-from pipeline.encoding.encoder import Encoder, warm_up
-from pipeline.model.artifact import load
-from pipeline.model.table import StaticTable
-from pipeline.settings import BenchmarkSettings
+from lakevec.jobs.benchmarks.timing import Comparison, Rate, in_new_process, peak_memory_bytes, take_turns
+from lakevec.pipeline.encoding.encoder import Encoder, warm_up
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.settings import BenchmarkSettings
 
 _LENGTHS = (20, 100, 500, 2000)
 _WIDTHS = (64, 128, 256, 512, 1024)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarks.timing import Comparison
+from lakevec.jobs.benchmarks.timing import Comparison
 
 _PACKAGES = (
     "lakevec",

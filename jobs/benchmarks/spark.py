@@ -16,14 +16,14 @@ import pandas as pd
 from pyspark.sql import functions as f
 from pyspark.sql.pandas import functions as pandas_functions
 
-import jobs
-from jobs.benchmarks.tasks import ColdTask, embed_with_model2vec, embed_with_static_embedding
-from jobs.command_line import Call
-from jobs.embed import embed
-from jobs.session import open_session
-from pipeline.settings import BenchmarkSettings, EmbedSettings
-from udfs.embed_task import EmbedTask
-from udfs.shipping import is_local, ship_code
+from lakevec import jobs, pipeline, udfs
+from lakevec.jobs.benchmarks.tasks import ColdTask, embed_with_model2vec, embed_with_static_embedding
+from lakevec.jobs.command_line import Call
+from lakevec.jobs.embed import embed
+from lakevec.jobs.session import open_session
+from lakevec.pipeline.settings import BenchmarkSettings, EmbedSettings
+from lakevec.udfs.embed_task import EmbedTask
+from lakevec.udfs.shipping import is_local, ship_code
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -56,7 +56,7 @@ def quiet_session(
     conf = {"spark.ui.showConsoleProgress": "false", **settings.conf}
     with open_session("lakevec benchmark", master=master, conf=conf, verbose=verbose) as spark:
         if not is_local(spark):
-            ship_code(spark, jobs)
+            ship_code(spark, pipeline, udfs, jobs)
         yield spark
 
 

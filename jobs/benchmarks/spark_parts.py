@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarks import spark as ways_on_spark
-from jobs.benchmarks.bench import Bench
-from jobs.benchmarks.spark import CEILING, count_rows, job_settings, peer_ways, run_job
-from jobs.benchmarks.tasks import CeilingTask
-from jobs.benchmarks.timing import Comparison, Rate, in_new_process, take_turns
-from pipeline.settings import BenchmarkSettings
+from lakevec.jobs.benchmarks import spark as ways_on_spark
+from lakevec.jobs.benchmarks.bench import Bench
+from lakevec.jobs.benchmarks.spark import CEILING, count_rows, job_settings, peer_ways, run_job
+from lakevec.jobs.benchmarks.tasks import CeilingTask
+from lakevec.jobs.benchmarks.timing import Comparison, Rate, in_new_process, take_turns
+from lakevec.pipeline.settings import BenchmarkSettings
 
 _LAKEVEC = "lakevec"
 

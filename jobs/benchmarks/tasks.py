@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts
-from udfs.count_task import CountTask
-from udfs.embed_task import EmbedTask
-from udfs.node_table import NodeTable
-from udfs.worker_cache import forget_encoders, get_encoder
+from lakevec.pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts
+from lakevec.udfs.count_task import CountTask
+from lakevec.udfs.embed_task import EmbedTask
+from lakevec.udfs.node_table import NodeTable
+from lakevec.udfs.worker_cache import forget_encoders, get_encoder
 
 # Of this worker process: the run that it worked for last, and the models of peers.
 _seen: dict[str, Any] = {}
@@ -115,7 +115,7 @@ def embed_with_model2vec(model: str) -> Callable[[pd.Series], pd.Series]:
     def embed_texts(texts: pd.Series) -> pd.Series:
         from model2vec import StaticModel
 
-        from jobs.benchmarks import tasks  # this very function is pickled with globals of its own
+        from lakevec.jobs.benchmarks import tasks  # this very function is pickled with globals of its own
 
         if "model2vec" not in tasks._seen:
             tasks._seen["model2vec"] = StaticModel.from_pretrained(model)
@@ -143,7 +143,7 @@ def embed_with_static_embedding(model: str) -> Callable[[pd.Series], pd.Series]:
     def embed_texts(texts: pd.Series) -> pd.Series:
         from sentence_transformers import SentenceTransformer
 
-        from jobs.benchmarks import tasks
+        from lakevec.jobs.benchmarks import tasks
 
         if "static embedding" not in tasks._seen:
             tasks._seen["static embedding"] = SentenceTransformer(model, device="cpu")

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jobs
-from jobs.benchmarks.timing import Comparison
+import lakevec
+from lakevec.jobs.benchmarks.timing import Comparison
 
 if TYPE_CHECKING:
-    from jobs.benchmarks.bench import Bench
+    from lakevec.jobs.benchmarks.bench import Bench
 
 AT_HAND, OF_ANOTHER, COMPILED = "machine code at hand", "of another processor", "nothing compiled"
 _BASIC_PROCESSOR = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
@@ -41,7 +41,7 @@ def _measure(model: str) -> dict[str, float]:
 
 def _start_worker(model: str, env: dict[str, str]) -> float:
     argv = [sys.executable, "-m", __name__, model]
-    root = Path(jobs.__file__).parent.parent
+    root = Path(lakevec.__file__).parents[1]
     done = subprocess.run(  # noqa: S603  (this very module)
         argv, cwd=root, env=env, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -56,8 +56,8 @@ def main(model: str) -> None:
     model : str
     """
     started = time.perf_counter()
-    from pipeline.encoding.encoder import warm_up
-    from pipeline.model.artifact import load
+    from lakevec.pipeline.encoding.encoder import warm_up
+    from lakevec.pipeline.model.artifact import load
 
     warm_up(load(model).table)
     print(time.perf_counter() - started)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.counting.spelling import Words
-from pipeline.encoding.tallying import COUNT, DOCUMENTS, make_tallies
+from lakevec.pipeline.counting.spelling import Words
+from lakevec.pipeline.encoding.tallying import COUNT, DOCUMENTS, make_tallies
 
 _BREAK = -1
 
@@ -39,7 +39,7 @@ class Lexicon:
     Attributes
     ----------
     tallies : int64 ndarray of shape (at least W, 3)
-        See `pipeline.encoding.tallying`.
+        See `lakevec.pipeline.encoding.tallying`.
     """
 
     def __init__(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.counting.lexicon import NOTHING, Tally
-from pipeline.errors import DataError
+from lakevec.pipeline.counting.lexicon import NOTHING, Tally
+from lakevec.pipeline.errors import DataError
 
 # A phrase is a number of 63 bits: its words' numbers, 21 bits each, one more than they are.
 _BITS = 21

@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from pipeline.errors import InputError, OutputError
-from pipeline.location import Location, locate
-from pipeline.output.lease import Lease
-from pipeline.output.manifest import OWN_FOLDER
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import InputError, OutputError
+from lakevec.pipeline.location import Location, locate
+from lakevec.pipeline.output.lease import Lease
+from lakevec.pipeline.output.manifest import OWN_FOLDER
+from lakevec.pipeline.redaction import redact
 
 TOKENS, WORDS, PHRASES, RECORD = "tokens", "words", "phrases", "count.json"
 # Says that whatever lies beside it is a count's own, and can go.

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from pipeline.counting.lexicon import NOTHING, Lexicon, Sequences, Tally
-from pipeline.counting.phrases import PhraseCounts
-from pipeline.counting.spelling import Speller, Words
-from pipeline.encoding.chunking import CutRule, find_cut_rule
-from pipeline.encoding.encoder import slices
-from pipeline.encoding.memo import ChunkMemo, not_utf8
-from pipeline.encoding.tallying import (
+from lakevec.pipeline.counting.lexicon import NOTHING, Lexicon, Sequences, Tally
+from lakevec.pipeline.counting.phrases import PhraseCounts
+from lakevec.pipeline.counting.spelling import Speller, Words
+from lakevec.pipeline.encoding.chunking import CutRule, find_cut_rule
+from lakevec.pipeline.encoding.encoder import slices
+from lakevec.pipeline.encoding.memo import ChunkMemo, not_utf8
+from lakevec.pipeline.encoding.tallying import (
     COUNT,
     DOCUMENTS,
     count_words,
@@ -26,8 +26,8 @@ from pipeline.encoding.tallying import (
     tally_numbers,
     write_words,
 )
-from pipeline.encoding.tokenization import WholeTextTokenizer, raw_buffers
-from pipeline.encoding.words import NORMALIZED
+from lakevec.pipeline.encoding.tokenization import WholeTextTokenizer, raw_buffers
+from lakevec.pipeline.encoding.words import NORMALIZED
 
 _WARM_UP_CHUNKS = 20_000
 _MARKER = bytes([NORMALIZED])

@@ -9,12 +9,12 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 from tokenizers import Tokenizer
 
-from pipeline.errors import LakevecError, ModelError, describe_failure
-from pipeline.location import locate
-from pipeline.model import hub
-from pipeline.model.artifact import MANIFEST_NAME, load
-from pipeline.model.table import find_unknown_token_id, is_tokenizers_own
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import LakevecError, ModelError, describe_failure
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.model import hub
+from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
+from lakevec.pipeline.model.table import find_unknown_token_id, is_tokenizers_own
+from lakevec.pipeline.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def find_tokenizer(uri: str) -> CountedTokenizer:
     Parameters
     ----------
     uri : str
-        Whatever `pipeline.model.artifact.load` takes; or the folder, URI or hub id of a Sentence Transformer,
-        whose own ``tokenizer.json`` is taken then.
+        Whatever `lakevec.pipeline.model.artifact.load` takes; or the folder, URI or hub id of a Sentence
+        Transformer, whose own ``tokenizer.json`` is taken then.
 
     Returns
     -------

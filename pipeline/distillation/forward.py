@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from pipeline.errors import TeacherError
+from lakevec.pipeline.errors import TeacherError
 
 # What the first batch must take longer by, to be told.
 _SLOWER = 1.5

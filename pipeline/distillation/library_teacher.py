@@ -11,8 +11,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from pipeline.distillation.forward import Sequences
-from pipeline.errors import SetupError, TeacherError
+from lakevec.pipeline.distillation.forward import Sequences
+from lakevec.pipeline.errors import SetupError, TeacherError
 
 _LONGEST_REASON = 300
 _READ_IDS = ("WordWeights", "BoW")

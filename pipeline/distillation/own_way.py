@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from pipeline.errors import TeacherError
+from lakevec.pipeline.errors import TeacherError
 
 # Names of the library's pooling modes, in its old and new configuration files, and ours.
 _POOLINGS = {
@@ -79,7 +79,8 @@ class OwnWay:
     Parameters
     ----------
     pooling : str or None
-        As in `pipeline.settings.DistillSettings`; None where it pools in a way that is not offered here.
+        As in `lakevec.pipeline.settings.DistillSettings`; None where it pools in a way that is not offered
+        here.
     reason : str
         Where that is said.
     dense : tuple of DenseLayer

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import __version__
-from pipeline.distillation.forward import Sequences, encode_sequences, input_embeddings
-from pipeline.distillation.own_way import DenseLayer
-from pipeline.distillation.quantization import check_clusters, cluster_rows
-from pipeline.distillation.reduction import check_dimensions, reduce_rows
-from pipeline.distillation.teacher import Teacher, load_teacher
-from pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
-from pipeline.distillation.weighting import (
+from lakevec import __version__
+from lakevec.pipeline.distillation.forward import Sequences, encode_sequences, input_embeddings
+from lakevec.pipeline.distillation.own_way import DenseLayer
+from lakevec.pipeline.distillation.quantization import check_clusters, cluster_rows
+from lakevec.pipeline.distillation.reduction import check_dimensions, reduce_rows
+from lakevec.pipeline.distillation.teacher import Teacher, load_teacher
+from lakevec.pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
+from lakevec.pipeline.distillation.weighting import (
     frequencies_by_count,
     frequencies_by_rank,
     read_counts,
@@ -23,11 +23,11 @@ from pipeline.distillation.weighting import (
     sif_weights,
     zipf_weights,
 )
-from pipeline.distillation.words import Words, read_words
-from pipeline.errors import TeacherError
-from pipeline.model.stored_rows import StoredRows, store_rows
-from pipeline.model.table import StaticTable, find_unknown_token_id
-from pipeline.settings import DistillSettings
+from lakevec.pipeline.distillation.words import Words, read_words
+from lakevec.pipeline.errors import TeacherError
+from lakevec.pipeline.model.stored_rows import StoredRows, store_rows
+from lakevec.pipeline.model.table import StaticTable, find_unknown_token_id
+from lakevec.pipeline.settings import DistillSettings
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn", "skeletoken", "numpy")
 _COEFFICIENT_BY_RANK, _COEFFICIENT_BY_COUNT = 1e-4, 5e-4

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import SettingsError
-from pipeline.settings import Dimensions
+from lakevec.pipeline.errors import SettingsError
+from lakevec.pipeline.settings import Dimensions
 
 # Variance beside the first axis's, below which an axis holds rounding alone.
 _NOTHING = 1e-6

@@ -11,8 +11,8 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
-from pipeline.distillation.forward import Sequences, encode_sequences, settle_precision
-from pipeline.distillation.teacher import Teacher, load_teacher
+from lakevec.pipeline.distillation.forward import Sequences, encode_sequences, settle_precision
+from lakevec.pipeline.distillation.teacher import Teacher, load_teacher
 
 # Their first position is the one behind the padding token's id.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
-from pipeline.distillation.own_way import OwnWay, read_own_way
-from pipeline.errors import SettingsError, TeacherError
-from pipeline.model import hub
+from lakevec.pipeline.distillation.own_way import OwnWay, read_own_way
+from lakevec.pipeline.errors import SettingsError, TeacherError
+from lakevec.pipeline.model import hub
 
 if TYPE_CHECKING:
-    from pipeline.distillation.library_teacher import LibraryTeacher
+    from lakevec.pipeline.distillation.library_teacher import LibraryTeacher
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
 
@@ -77,7 +77,7 @@ class Teacher:
                 expected="modules of sentence-transformers",
                 remedy="read that code; if you trust it, run with --trust-remote-code",
             )
-        from pipeline.distillation.library_teacher import LibraryTeacher
+        from lakevec.pipeline.distillation.library_teacher import LibraryTeacher
 
         return LibraryTeacher(
             self.folder, self.own_way.reason, device=self.model.device, trust_remote_code=self.trusts_code

@@ -15,9 +15,9 @@ from skeletoken import TokenizerModel
 from skeletoken.external.transformers import reshape_embeddings
 from skeletoken.models import Unigram
 
-from pipeline.distillation.words import Words
-from pipeline.errors import TeacherError
-from pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
+from lakevec.pipeline.distillation.words import Words
+from lakevec.pipeline.errors import TeacherError
+from lakevec.pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 
 # Enough for a word to win over its pieces, too little to win over other words.
 # Words to try until the tokenizer makes something of one.

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.counting.stored_counts import TOKENS, WORDS, part_of
-from pipeline.errors import InputError
-from pipeline.location import Location
-from pipeline.redaction import redact
-from pipeline.settings.distill import COUNTS_SHARE
+from lakevec.pipeline.counting.stored_counts import TOKENS, WORDS, part_of
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings.distill import COUNTS_SHARE
 
 # Part of the shares that every token has alike; docs/decisions.md has figures.
 _SPREAD = 0.1

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.errors import InputError
-from pipeline.location import Location, locate
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.location import Location, locate
+from lakevec.pipeline.redaction import redact
 
 _LONGEST_WORD = 100
 

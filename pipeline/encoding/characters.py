@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from pipeline.encoding.compilation import compile_part
+from lakevec.pipeline.encoding.compilation import compile_part
 
 # What a character is. Of a NEW one nobody has asked yet; a FOREIGN one is the library's in every text.
 NEW, FOREIGN, WORD, DROPPED, WHITE, ALONE = range(6)

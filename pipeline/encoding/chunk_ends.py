@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.encoding.chunking import CutRule
-from pipeline.encoding.compilation import compile_part
+from lakevec.pipeline.encoding.chunking import CutRule
+from lakevec.pipeline.encoding.compilation import compile_part
 
 # What a byte may be; 0 is a plain ASCII character of a word.
 SEPARATOR, ISOLATED, LITERAL, IDEOGRAPH, OTHER = 1, 2, 4, 8, 16

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.model.word_tokenizer import WORD_PATTERN
+from lakevec.pipeline.model.word_tokenizer import WORD_PATTERN
 
 _WHITE_SPACE = b" \t\r\n"
 _ASCII_PUNCTUATION = bytes(byte for byte in range(0x21, 0x7F) if not chr(byte).isalnum())

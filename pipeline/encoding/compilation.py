@@ -14,9 +14,9 @@ from llvmlite import binding
 from numba.core.caching import IndexDataCacheFile
 from numba.core.registry import cpu_target
 
-from pipeline.errors import DataError
-from pipeline.local_files import replace_file
-from pipeline.node_folder import MACHINE_CODE, private_folder
+from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.local_files import replace_file
+from lakevec.pipeline.node_folder import MACHINE_CODE, private_folder
 
 
 def _digest_sources() -> str:

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoding.pooling import pool_mean, pool_sum
-from pipeline.encoding.tokenization import make_tokenizer, slice_texts
-from pipeline.errors import DataError
-from pipeline.model.table import StaticTable
+from lakevec.pipeline.encoding.pooling import pool_mean, pool_sum
+from lakevec.pipeline.encoding.tokenization import make_tokenizer, slice_texts
+from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.model.table import StaticTable
 
 # Texts go through in slices, so that what is between tokens and vectors stays in the processor's cache.
 _SLICE_ROWS = 4096

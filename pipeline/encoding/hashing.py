@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pipeline.encoding.compilation import compile_part
+from lakevec.pipeline.encoding.compilation import compile_part
 
 if sys.byteorder != "little":
     raise ImportError("lakevec reads texts eight bytes at a time and needs a little-endian processor")

@@ -1,7 +1,7 @@
 """The chunk memo of one worker: every distinct chunk is tokenized once, and its ids are remembered.
 
 It is bounded: a memo over its bounds starts again from nothing before the next batch. What is remembered
-never changes a result, only how fast it comes. `pipeline.encoding.scanning` finds the chunks.
+never changes a result, only how fast it comes. `lakevec.pipeline.encoding.scanning` finds the chunks.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from itertools import chain
 import numpy as np
 from tokenizers import Tokenizer
 
-from pipeline.encoding import memo_arrays as layout
-from pipeline.encoding.characters import Characters
-from pipeline.encoding.chunk_ends import make_cut_tables
-from pipeline.encoding.chunking import CutRule
-from pipeline.encoding.memo_arrays import MemoArrays
-from pipeline.encoding.memo_entries import answer_entries, fill_slots
-from pipeline.encoding.scanning import READ_AHEAD, scan_bytes, scan_spaces, scan_words
-from pipeline.encoding.wordpiece import WordPieces, make_word_pieces, most_word_bytes
-from pipeline.errors import DataError
+from lakevec.pipeline.encoding import memo_arrays as layout
+from lakevec.pipeline.encoding.characters import Characters
+from lakevec.pipeline.encoding.chunk_ends import make_cut_tables
+from lakevec.pipeline.encoding.chunking import CutRule
+from lakevec.pipeline.encoding.memo_arrays import MemoArrays
+from lakevec.pipeline.encoding.memo_entries import answer_entries, fill_slots
+from lakevec.pipeline.encoding.scanning import READ_AHEAD, scan_bytes, scan_spaces, scan_words
+from lakevec.pipeline.encoding.wordpiece import WordPieces, make_word_pieces, most_word_bytes
+from lakevec.pipeline.errors import DataError
 
 # A call costs the library 20 µs whatever it holds, so chunks go there in groups; and its own output takes
 # some hundred bytes per token, so not in too many at a time.

@@ -9,8 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.encoding.compilation import compile_part
-from pipeline.encoding.hashing import add_word, keep_bytes, letters_of, load_word, lower_letters, slot_of
+from lakevec.pipeline.encoding.compilation import compile_part
+from lakevec.pipeline.encoding.hashing import (
+    add_word,
+    keep_bytes,
+    letters_of,
+    load_word,
+    lower_letters,
+    slot_of,
+)
 
 # Columns of the entries, one cache line each.
 SIGNATURE, IS_LONG, KEY_START, KEY_LENGTH, TOKEN_COUNT, TOKEN_START, UNKNOWN, SLOT = range(8)

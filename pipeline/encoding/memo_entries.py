@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.encoding.compilation import compile_loop, compile_part
-from pipeline.encoding.hashing import slot_of
-from pipeline.encoding.memo_arrays import (
+from lakevec.pipeline.encoding.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.hashing import slot_of
+from lakevec.pipeline.encoding.memo_arrays import (
     ENTRIES,
     FULL_ENTRIES,
     FULL_KEYS,
@@ -29,7 +29,7 @@ from pipeline.encoding.memo_arrays import (
     sign_chunk,
     unpack_answer,
 )
-from pipeline.encoding.wordpiece import WordPieces, split_word
+from lakevec.pipeline.encoding.wordpiece import WordPieces, split_word
 
 # Keys are read eight bytes at a time.
 _KEY_ROOM = 8

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.encoding.compilation import compile_loop, compile_part
-from pipeline.encoding.vectorized import STRIP, TILE, sum_squares, sum_strip, sum_tile
+from lakevec.pipeline.encoding.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.vectorized import STRIP, TILE, sum_squares, sum_strip, sum_tile
 
 # Rows are summed in float32 in blocks of this many tokens and the blocks in float64: as fast as plain
 # float32, and a text of millions of tokens keeps its digits.

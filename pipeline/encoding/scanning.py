@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.encoding.characters import CharacterTable
-from pipeline.encoding.chunk_ends import (
+from lakevec.pipeline.encoding.characters import CharacterTable
+from lakevec.pipeline.encoding.chunk_ends import (
     LITERAL,
     SEPARATOR,
     CutTables,
@@ -19,9 +19,9 @@ from pipeline.encoding.chunk_ends import (
     may_be_literal,
     skip_separators,
 )
-from pipeline.encoding.compilation import compile_loop, compile_part
-from pipeline.encoding.hashing import keep_bytes, letters_of, load_word, lower_letters, trailing_zeros
-from pipeline.encoding.memo_arrays import (
+from lakevec.pipeline.encoding.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.hashing import keep_bytes, letters_of, load_word, lower_letters, trailing_zeros
+from lakevec.pipeline.encoding.memo_arrays import (
     DONE,
     FULL_OCCURRENCES,
     NOT_UTF8,
@@ -35,10 +35,10 @@ from pipeline.encoding.memo_arrays import (
     sign_long,
     unpack_answer,
 )
-from pipeline.encoding.memo_entries import add_entry, look_up_bytes
-from pipeline.encoding.vectorized import WINDOW, classify_window
-from pipeline.encoding.wordpiece import WordPieces
-from pipeline.encoding.words import FOR_LIBRARY, NORMALIZED, UNMARKED, look_up_odd
+from lakevec.pipeline.encoding.memo_entries import add_entry, look_up_bytes
+from lakevec.pipeline.encoding.vectorized import WINDOW, classify_window
+from lakevec.pipeline.encoding.wordpiece import WordPieces
+from lakevec.pipeline.encoding.words import FOR_LIBRARY, NORMALIZED, UNMARKED, look_up_odd
 
 # Bytes that must be readable behind the last text: a window, and eight bytes from its last one.
 READ_AHEAD = WINDOW + 8

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.encoding.compilation import compile_loop, compile_part
-from pipeline.encoding.memo_arrays import TOKEN_COUNT, TOKEN_START, UNKNOWN, MemoArrays
+from lakevec.pipeline.encoding.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.memo_arrays import TOKEN_COUNT, TOKEN_START, UNKNOWN, MemoArrays
 
 COUNT, DOCUMENTS, LAST_TEXT = range(3)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from pipeline.encoding.chunking import CutRule, find_cut_rule
-from pipeline.encoding.memo import ChunkMemo, not_utf8
-from pipeline.encoding.memo_entries import count_tokens, write_tokens
+from lakevec.pipeline.encoding.chunking import CutRule, find_cut_rule
+from lakevec.pipeline.encoding.memo import ChunkMemo, not_utf8
+from lakevec.pipeline.encoding.memo_entries import count_tokens, write_tokens
 
 # The library's own output takes some hundred bytes per token, so whole texts go through in slices.
 _SLICE_ROWS = 1024

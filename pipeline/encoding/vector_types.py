@@ -11,7 +11,7 @@ from enum import StrEnum
 import numpy as np
 import pyarrow as pa
 
-from pipeline.encoding.encoder import Encoded, list_array
+from lakevec.pipeline.encoding.encoder import Encoded, list_array
 
 SCALE_SUFFIX = "_scale"
 TOKENS_SUFFIX = "_tokens"

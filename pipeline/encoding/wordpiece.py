@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.encoding.compilation import compile_loop, compile_part
-from pipeline.encoding.hashing import slot_of
+from lakevec.pipeline.encoding.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.hashing import slot_of
 
 # FNV-1a (RFC 9923): one pass over the word hashes all pieces that begin at one place. Hashes of
 # a piece that begins a word and of one that goes on start from different values.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.encoding.characters import (
+from lakevec.pipeline.encoding.characters import (
     ALONE,
     DROPPED,
     FOREIGN,
@@ -14,12 +14,12 @@ from pipeline.encoding.characters import (
     CharacterTable,
     read_character,
 )
-from pipeline.encoding.chunk_ends import ISOLATED, SEPARATOR, CutTables
-from pipeline.encoding.compilation import compile_part
-from pipeline.encoding.hashing import put_byte
-from pipeline.encoding.memo_arrays import CHARACTER, NEW_CHARACTER, NOT_UTF8, MemoArrays
-from pipeline.encoding.memo_entries import look_up_bytes
-from pipeline.encoding.wordpiece import WordPieces
+from lakevec.pipeline.encoding.chunk_ends import ISOLATED, SEPARATOR, CutTables
+from lakevec.pipeline.encoding.compilation import compile_part
+from lakevec.pipeline.encoding.hashing import put_byte
+from lakevec.pipeline.encoding.memo_arrays import CHARACTER, NEW_CHARACTER, NOT_UTF8, MemoArrays
+from lakevec.pipeline.encoding.memo_entries import look_up_bytes
+from lakevec.pipeline.encoding.wordpiece import WordPieces
 
 # Begins the key of a word that was normalized here and is not ASCII; no text that is UTF-8 holds this byte.
 NORMALIZED = 0xFF

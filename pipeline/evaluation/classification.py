@@ -8,10 +8,10 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.errors import InputError
-from pipeline.evaluation.reading import read_columns
-from pipeline.evaluation.scores import Encode, Scores, is_zero, one_thread
-from pipeline.location import Location
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.evaluation.reading import read_columns
+from lakevec.pipeline.evaluation.scores import Encode, Scores, is_zero, one_thread
+from lakevec.pipeline.location import Location
 
 _ITERATIONS = 1000
 

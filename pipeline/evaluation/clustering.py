@@ -6,10 +6,10 @@ import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import v_measure_score
 
-from pipeline.errors import InputError
-from pipeline.evaluation.reading import read_columns
-from pipeline.evaluation.scores import Encode, Scores, is_zero, one_thread
-from pipeline.location import Location
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.evaluation.reading import read_columns
+from lakevec.pipeline.evaluation.scores import Encode, Scores, is_zero, one_thread
+from lakevec.pipeline.location import Location
 
 SEEDS = (42, 43, 44, 45, 46)
 _BATCH_SIZE = 500

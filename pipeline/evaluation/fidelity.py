@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from pipeline.errors import DataError
+from lakevec.pipeline.errors import DataError
 
 NEIGHBOURS = 10
 # All pairs of 3,000 rows; more rows are compared in as many pairs, drawn with one seed.

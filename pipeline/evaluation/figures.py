@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from pipeline.evaluation.labels import Circle, place_labels
+from lakevec.pipeline.evaluation.labels import Circle, place_labels
 
 # Classes c0 to c7 of the page's style sheet.
 COLOURS = 8

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.encoding.encoder import Encoder
-from pipeline.errors import FidelityError
-from pipeline.evaluation.fidelity import measure_fidelity
-from pipeline.evaluation.sampling import sample_texts
-from pipeline.model.table import StaticTable
-from pipeline.redaction import redact
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import FidelityError
+from lakevec.pipeline.evaluation.fidelity import measure_fidelity
+from lakevec.pipeline.evaluation.sampling import sample_texts
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.redaction import redact
 
 SAMPLE_ROWS = 3000
 FIDELITY = "fidelity"

@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from pipeline.encoding.encoder import Encoder, warm_up
-from pipeline.errors import OutputError
-from pipeline.model.table import StaticTable
+from lakevec.pipeline.encoding.encoder import Encoder, warm_up
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.model.table import StaticTable
 
 
 class EmbeddingModel(Protocol):

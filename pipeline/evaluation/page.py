@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from pipeline.evaluation.style import STYLE
+from lakevec.pipeline.evaluation.style import STYLE
 
 
 def make_page(title: str, body: Sequence[str]) -> str:

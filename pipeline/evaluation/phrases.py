@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from pipeline.errors import InputError
-from pipeline.evaluation.reading import column_names, read_columns, read_scores
-from pipeline.evaluation.scores import Encode, Scores, is_zero, paired_cosines, unit_rows
-from pipeline.evaluation.similarity import pearson
-from pipeline.location import Location
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.evaluation.reading import column_names, read_columns, read_scores
+from lakevec.pipeline.evaluation.scores import Encode, Scores, is_zero, paired_cosines, unit_rows
+from lakevec.pipeline.evaluation.similarity import pearson
+from lakevec.pipeline.location import Location
 
 
 def evaluate_phrases(file: Location, encode: Encode) -> Scores:

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.errors import InputError
-from pipeline.location import Location
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.location import Location
 
 Kind = Literal["text", "number", "texts"]
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import __version__
-from pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
-from pipeline.evaluation.models import EmbeddingModel
-from pipeline.evaluation.running import Result, Speed
-from pipeline.evaluation.scores import one_thread
-from pipeline.evaluation.tasks import GROUPS, Task
+from lakevec import __version__
+from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
+from lakevec.pipeline.evaluation.models import EmbeddingModel
+from lakevec.pipeline.evaluation.running import Result, Speed
+from lakevec.pipeline.evaluation.scores import one_thread
+from lakevec.pipeline.evaluation.tasks import GROUPS, Task
 
 FORMAT = 1
 # What is beyond differs from processor to processor.

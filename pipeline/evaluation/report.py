@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.evaluation.figures import Point, Span, draw_bars, draw_scatter, draw_spans
-from pipeline.evaluation.page import heading, make_figure, make_page, make_table, paragraph
-from pipeline.evaluation.summary import show_interval, show_score, text_rates
-from pipeline.evaluation.tasks import GROUPS
+from lakevec.pipeline.evaluation.figures import Point, Span, draw_bars, draw_scatter, draw_spans
+from lakevec.pipeline.evaluation.page import heading, make_figure, make_page, make_table, paragraph
+from lakevec.pipeline.evaluation.summary import show_interval, show_score, text_rates
+from lakevec.pipeline.evaluation.tasks import GROUPS
 
 _WHAT = {
     "wordsim": "Spearman correlation of cosines and people's ratings, over all pairs; a word without a known "

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.errors import InputError
-from pipeline.evaluation.reading import read_columns
-from pipeline.evaluation.scores import Encode, Scores, all_cosines, is_zero
-from pipeline.location import Location
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.evaluation.reading import read_columns
+from lakevec.pipeline.evaluation.scores import Encode, Scores, all_cosines, is_zero
+from lakevec.pipeline.location import Location
 
 _DEPTH = 10
 _QUERIES_AT_ONCE = 128

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import DataError
-from pipeline.evaluation.models import EmbeddingModel, VectorCache, encode_distinct
-from pipeline.evaluation.scores import Scores
-from pipeline.evaluation.tasks import Task
+from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.evaluation.models import EmbeddingModel, VectorCache, encode_distinct
+from lakevec.pipeline.evaluation.scores import Scores
+from lakevec.pipeline.evaluation.tasks import Task
 
 _BATCH_TEXTS = 1000
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pipeline.errors import InputError
-from pipeline.location import locate
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.location import locate
+from lakevec.pipeline.redaction import redact
 
 _BATCH_ROWS = 1 << 16
 # Of fewer, some bootstrap resamples are one text many times.

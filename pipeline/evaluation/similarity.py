@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from pipeline.evaluation.reading import read_columns, read_scores
-from pipeline.evaluation.scores import Encode, Scores, is_zero, paired_cosines
-from pipeline.location import Location
+from lakevec.pipeline.evaluation.reading import read_columns, read_scores
+from lakevec.pipeline.evaluation.scores import Encode, Scores, is_zero, paired_cosines
+from lakevec.pipeline.location import Location
 
 
 def evaluate_words(file: Location, encode: Encode) -> Scores:

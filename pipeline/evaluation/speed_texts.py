@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.errors import InputError
-from pipeline.evaluation.reading import read_columns
-from pipeline.evaluation.tasks import Task
-from pipeline.location import locate
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.evaluation.reading import read_columns
+from lakevec.pipeline.evaluation.tasks import Task
+from lakevec.pipeline.location import locate
 
 GENERAL = "texts/general-en.parquet"
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from pyarrow import fs as pafs
 
-from pipeline.errors import InputError, SettingsError
-from pipeline.evaluation.classification import evaluate_classification
-from pipeline.evaluation.clustering import evaluate_clustering
-from pipeline.evaluation.phrases import evaluate_phrases
-from pipeline.evaluation.retrieval import evaluate_retrieval
-from pipeline.evaluation.scores import Encode, Scores
-from pipeline.evaluation.similarity import evaluate_sentences, evaluate_words
-from pipeline.location import Location, locate
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import InputError, SettingsError
+from lakevec.pipeline.evaluation.classification import evaluate_classification
+from lakevec.pipeline.evaluation.clustering import evaluate_clustering
+from lakevec.pipeline.evaluation.phrases import evaluate_phrases
+from lakevec.pipeline.evaluation.retrieval import evaluate_retrieval
+from lakevec.pipeline.evaluation.scores import Encode, Scores
+from lakevec.pipeline.evaluation.similarity import evaluate_sentences, evaluate_words
+from lakevec.pipeline.location import Location, locate
+from lakevec.pipeline.redaction import redact
 
 _SUFFIX = ".parquet"
 

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
-from pipeline.counting.stored_counts import PHRASES, WORDS, part_of
-from pipeline.errors import InputError
-from pipeline.mining.filters import LetterPairs, WordFilter
-from pipeline.redaction import redact
-from pipeline.settings import MineSettings
+from lakevec.pipeline.counting.stored_counts import PHRASES, WORDS, part_of
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.mining.filters import LetterPairs, WordFilter
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import MineSettings
 
 _SPLIT_AT_A_TIME = 10_000
 

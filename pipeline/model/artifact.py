@@ -16,13 +16,13 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 from safetensors import SafetensorError
 
-from pipeline.errors import ModelError
-from pipeline.location import Location, locate
-from pipeline.model import hub
-from pipeline.model.files import read_document, read_regular
-from pipeline.model.formats import read_foreign
-from pipeline.model.table import StaticTable
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.location import Location, locate
+from lakevec.pipeline.model import hub
+from lakevec.pipeline.model.files import read_document, read_regular
+from lakevec.pipeline.model.formats import read_foreign
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.redaction import redact
 
 MANIFEST_NAME = "lakevec.json"
 FORMAT_NAME = "lakevec-model"
@@ -62,7 +62,7 @@ def load(uri: str, *, revision: str | None = None) -> Artifact:
     Parameters
     ----------
     uri : str
-        Folder or URI of a model written by `publish`; or what `pipeline.model.formats` reads; or
+        Folder or URI of a model written by `publish`; or what `lakevec.pipeline.model.formats` reads; or
         ``hf://organisation/name`` for either on the Hugging Face hub.
     revision : str, optional
         Branch, tag or commit of a hub model.

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from pipeline.location import Location
+from lakevec.pipeline.location import Location
 
 _LARGEST_DOCUMENT = 64 << 20
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import SetupError, UsageError
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import SetupError, UsageError
+from lakevec.pipeline.redaction import redact
 
 _PREFIX = "hf://"
 _HUB_ID = re.compile(r"(?P<id>[\w-][\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[\w.-]+))?(?P<folder>(?:/[\w.-]+)*)")

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import safetensors.numpy
 from pyarrow import fs as pafs
 
-from pipeline.errors import OutputError
-from pipeline.location import Location, locate
-from pipeline.model.artifact import FORMAT_NAME, FORMAT_VERSION, MANIFEST_NAME, Artifact
-from pipeline.model.card import make_card
-from pipeline.model.table import StaticTable
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.location import Location, locate
+from lakevec.pipeline.model.artifact import FORMAT_NAME, FORMAT_VERSION, MANIFEST_NAME, Artifact
+from lakevec.pipeline.model.card import make_card
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.redaction import redact
 
 
 def refuse_existing_model(uri: str) -> Location:

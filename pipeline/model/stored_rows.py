@@ -18,7 +18,7 @@ class StoredRows:
     embeddings : float32, float16 or int8 ndarray of shape (R, D)
     weights : float32 ndarray of shape (V,) or None
     mapping : int32 ndarray of shape (V,) or None
-        As in `pipeline.model.table.StaticTable`.
+        As in `lakevec.pipeline.model.table.StaticTable`.
     """
 
     embeddings: np.ndarray

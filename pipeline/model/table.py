@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from pipeline.errors import ModelError
+from lakevec.pipeline.errors import ModelError
 
 # Sums of float32 rows stay finite up to 1e8 tokens below this; no embedding comes near it.
 LARGEST_VALUE = 1e30

@@ -9,10 +9,10 @@ from functools import partial
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
-from pipeline.errors import CommitError, describe_failure
-from pipeline.location import Location
-from pipeline.output.history import Commit, State
-from pipeline.output.manifest import FileEntry
+from lakevec.pipeline.errors import CommitError, describe_failure
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output.history import Commit, State
+from lakevec.pipeline.output.manifest import FileEntry
 
 THREADS = 16
 

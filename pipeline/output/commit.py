@@ -30,18 +30,18 @@ from typing import Any
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from pipeline.errors import (
+from lakevec.pipeline.errors import (
     CommitError,
     DamagedOutputError,
     LakevecError,
     OutputError,
     describe_failure,
 )
-from pipeline.location import Location, absolute_uri, locate, strip_user_info
-from pipeline.output.checks import check_counts, check_footers, check_total
-from pipeline.output.contract import Contract, read_contract
-from pipeline.output.delta import DeltaLog
-from pipeline.output.generation import (
+from lakevec.pipeline.location import Location, absolute_uri, locate, strip_user_info
+from lakevec.pipeline.output.checks import check_counts, check_footers, check_total
+from lakevec.pipeline.output.contract import Contract, read_contract
+from lakevec.pipeline.output.delta import DeltaLog
+from lakevec.pipeline.output.generation import (
     CURRENT,
     NEXT,
     read_pointer,
@@ -49,12 +49,12 @@ from pipeline.output.generation import (
     state_folder,
     write_pointer,
 )
-from pipeline.output.history import Commit, History, State
-from pipeline.output.lease import Lease
-from pipeline.output.manifest import OWN_FOLDER, read_record
-from pipeline.output.moving import SUCCESS, link_output, move_files
-from pipeline.output.staging import Staging, stagings
-from pipeline.output.switch import (
+from lakevec.pipeline.output.history import Commit, History, State
+from lakevec.pipeline.output.lease import Lease
+from lakevec.pipeline.output.manifest import OWN_FOLDER, read_record
+from lakevec.pipeline.output.moving import SUCCESS, link_output, move_files
+from lakevec.pipeline.output.staging import Staging, stagings
+from lakevec.pipeline.output.switch import (
     beside,
     check_can_switch,
     clean_switch,
@@ -62,7 +62,7 @@ from pipeline.output.switch import (
     finish_switch,
     switch,
 )
-from pipeline.redaction import redact
+from lakevec.pipeline.redaction import redact
 
 
 class OutputFolder:

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import OutputError
-from pipeline.location import Location
-from pipeline.output.generation import CONTRACT
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output.generation import CONTRACT
 
 
 class Contract(BaseModel):

@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
 
-from pipeline.errors import CommitError, SetupError
-from pipeline.location import Location, absolute_uri, is_local_path, one_name
-from pipeline.output.history import Commit, State
-from pipeline.output.partitions import partition_values
+from lakevec.pipeline.errors import CommitError, SetupError
+from lakevec.pipeline.location import Location, absolute_uri, is_local_path, one_name
+from lakevec.pipeline.output.history import Commit, State
+from lakevec.pipeline.output.partitions import partition_values
 
 _FOLDER = "_delta_log"
 

@@ -6,9 +6,9 @@ import json
 
 from pyarrow.fs import FileType
 
-from pipeline.errors import OutputError
-from pipeline.location import Location
-from pipeline.output.manifest import OWN_FOLDER
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output.manifest import OWN_FOLDER
 
 CURRENT = "current.json"
 CONTRACT = "output.json"

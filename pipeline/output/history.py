@@ -20,9 +20,9 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from pipeline.errors import CommitError, DamagedOutputError
-from pipeline.location import Location
-from pipeline.output.manifest import Counts, FileEntry, check_name
+from lakevec.pipeline.errors import CommitError, DamagedOutputError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output.manifest import Counts, FileEntry, check_name
 
 _EVERY = 20
 # What file systems say that know no hard links.

@@ -21,8 +21,8 @@ from types import TracebackType
 
 from pyarrow import ArrowException
 
-from pipeline.errors import BusyError, CommitError, OutputError, describe_failure
-from pipeline.location import Location
+from lakevec.pipeline.errors import BusyError, CommitError, OutputError, describe_failure
+from lakevec.pipeline.location import Location
 
 _BEAT_S = 10.0
 _EXPIRY_S = 60.0

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.location import Location
+from lakevec.pipeline.location import Location
 
 # Per text column, what was seen and how often.
 Counts = dict[str, dict[str, int]]

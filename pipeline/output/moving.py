@@ -10,11 +10,11 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from pipeline.errors import CommitError
-from pipeline.location import Location
-from pipeline.output.checks import THREADS
-from pipeline.output.history import NO_LINKS, Commit, State
-from pipeline.output.manifest import OWN_FOLDER, FileEntry
+from lakevec.pipeline.errors import CommitError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output.checks import THREADS
+from lakevec.pipeline.output.history import NO_LINKS, Commit, State
+from lakevec.pipeline.output.manifest import OWN_FOLDER, FileEntry
 
 SUCCESS = "_SUCCESS"
 # What belongs to a run, or is moved by name.

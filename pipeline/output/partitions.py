@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import DataError
+from lakevec.pipeline.errors import DataError
 
 # Spark's own list (ExternalCatalogUtils): these are written as % and two hexadecimal digits.
 _ESCAPED = frozenset(map(chr, range(0x01, 0x20))) | set("\x7f\"#%'*/:=?\\{[]^")

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from pyarrow import fs as pafs
 
-from pipeline.errors import OutputError
-from pipeline.location import Location, locate
-from pipeline.output.contract import Contract, read_contract
-from pipeline.output.delta import DeltaLog
-from pipeline.output.generation import read_pointer, state_folder
-from pipeline.output.history import History, State
-from pipeline.output.manifest import OWN_FOLDER
-from pipeline.output.switch import find_unfinished
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.location import Location, locate
+from lakevec.pipeline.output.contract import Contract, read_contract
+from lakevec.pipeline.output.delta import DeltaLog
+from lakevec.pipeline.output.generation import read_pointer, state_folder
+from lakevec.pipeline.output.history import History, State
+from lakevec.pipeline.output.manifest import OWN_FOLDER
+from lakevec.pipeline.output.switch import find_unfinished
+from lakevec.pipeline.redaction import redact
 
 
 @dataclass(frozen=True)

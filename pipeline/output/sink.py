@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.location import Location
-from pipeline.output.manifest import Counts, FileEntry
-from pipeline.output.partitions import refuse_long_folders
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output.manifest import Counts, FileEntry
+from lakevec.pipeline.output.partitions import refuse_long_folders
 
 # A row group is what a reader decodes at once: large enough to read fast, small enough for any worker.
 _ROW_GROUP_ROWS = 32_768

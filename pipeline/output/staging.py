@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from pyarrow import fs as pafs
 
-from pipeline.location import Location
-from pipeline.output.history import State
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output.history import State
 
 _MARKER = "run"
 _COMMITTED = "committed.json"

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from pyarrow.fs import FileType
 
-from pipeline.errors import BusyError, OutputError
-from pipeline.location import Location
-from pipeline.output.generation import CURRENT
-from pipeline.output.manifest import OWN_FOLDER
+from lakevec.pipeline.errors import BusyError, OutputError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output.generation import CURRENT
+from lakevec.pipeline.output.manifest import OWN_FOLDER
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2

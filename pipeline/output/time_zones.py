@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pipeline.errors import SetupError
+from lakevec.pipeline.errors import SetupError
 
 _OFFSET = re.compile(r"(?:UTC|GMT|UT)?[+-]\d{1,2}(?::?\d{1,2}){0,2}|Z|UT|EST|MST|HST")
 # Short names that Spark takes from Java's ZoneId.SHORT_IDS; EST, MST and HST are offsets there.

@@ -1,21 +1,21 @@
 """The settings of each job: strict models.
 
 The models are the only place where a key, its type, default, range and help text stand; the command line
-(`jobs.command_line`), ``conf/*.yaml`` and the tables in ``README.md`` follow them. This package
+(`lakevec.jobs.command_line`), ``conf/*.yaml`` and the tables in ``README.md`` follow them. This package
 knows nothing of argparse or Spark.
 """
 
-from pipeline.settings.base import Settings, is_positional
-from pipeline.settings.benchmark import BenchmarkSettings
-from pipeline.settings.count import CountSettings
-from pipeline.settings.demo import DemoSettings
-from pipeline.settings.distill import Dimensions, DistillSettings
-from pipeline.settings.embed import EmbedSettings
-from pipeline.settings.evaluate import EvaluateSettings
-from pipeline.settings.mine import MineSettings
-from pipeline.settings.models import ConvertSettings, InspectSettings
-from pipeline.settings.tune import TuneSettings
-from pipeline.settings.verify import VerifySettings
+from lakevec.pipeline.settings.base import Settings, is_positional
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
+from lakevec.pipeline.settings.count import CountSettings
+from lakevec.pipeline.settings.demo import DemoSettings
+from lakevec.pipeline.settings.distill import Dimensions, DistillSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
+from lakevec.pipeline.settings.evaluate import EvaluateSettings
+from lakevec.pipeline.settings.mine import MineSettings
+from lakevec.pipeline.settings.models import ConvertSettings, InspectSettings
+from lakevec.pipeline.settings.tune import TuneSettings
+from lakevec.pipeline.settings.verify import VerifySettings
 
 __all__ = [
     "BenchmarkSettings",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
-from pipeline.redaction import redact_values
+from lakevec.pipeline.redaction import redact_values
 
 # Java counts rows and files up to here.
 LARGEST = 2**31 - 1

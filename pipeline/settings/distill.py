@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from pipeline.settings.base import Precision, Settings, TableType, TokenRemovePattern, TorchDevice
+from lakevec.pipeline.settings.base import Precision, Settings, TableType, TokenRemovePattern, TorchDevice
 
 
 def _as_number(value: object) -> object:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.settings.base import (
+from lakevec.pipeline.settings.base import (
     LARGEST,
     MODEL,
     BatchRows,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from pipeline.settings.base import MODEL, Settings, StringList
+from lakevec.pipeline.settings.base import MODEL, Settings, StringList
 
 
 class EvaluateSettings(Settings):

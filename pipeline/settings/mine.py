@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from pipeline.settings.base import LARGEST, MODEL, Settings
+from lakevec.pipeline.settings.base import LARGEST, MODEL, Settings
 
 
 class MineSettings(Settings):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.settings.base import MODEL, Settings, StringList
+from lakevec.pipeline.settings.base import MODEL, Settings, StringList
 
 
 class ConvertSettings(Settings):

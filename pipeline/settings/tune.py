@@ -6,7 +6,7 @@ import re
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.settings.base import (
+from lakevec.pipeline.settings.base import (
     LARGEST,
     MODEL,
     InputFormat,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.settings.base import Settings, SparkConf, SparkMaster, SparkRemote
+from lakevec.pipeline.settings.base import Settings, SparkConf, SparkMaster, SparkRemote
 
 
 class VerifySettings(Settings):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.distillation.reduction import check_dimensions
+from lakevec.pipeline.distillation.reduction import check_dimensions
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,25 +10,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline import __version__
-from pipeline.distillation.recipe import see_vocabulary
-from pipeline.distillation.reduction import check_dimensions
-from pipeline.distillation.weighting import frequencies_by_count, read_counts, sif_weights
-from pipeline.distillation.words import read_words
-from pipeline.encoding.encoder import Encoder
-from pipeline.encoding.pooling import pool_mean
-from pipeline.encoding.tokenization import TokenIds, make_tokenizer
-from pipeline.errors import InputError
-from pipeline.evaluation.fidelity import Fidelity, measure_fidelity
-from pipeline.model.artifact import load
-from pipeline.model.stored_rows import store_rows
-from pipeline.model.table import StaticTable, find_unknown_token_id
-from pipeline.redaction import redact
-from pipeline.settings import DistillSettings, TuneSettings
-from pipeline.settings.distill import COUNTS_SHARE
-from pipeline.tuning.axes import Axes, find_axes, map_rows, rotate_rows
-from pipeline.tuning.sample import hash_texts
-from pipeline.tuning.training import Lesson, Method, Trained, train
+from lakevec import __version__
+from lakevec.pipeline.distillation.recipe import see_vocabulary
+from lakevec.pipeline.distillation.reduction import check_dimensions
+from lakevec.pipeline.distillation.weighting import frequencies_by_count, read_counts, sif_weights
+from lakevec.pipeline.distillation.words import read_words
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.pooling import pool_mean
+from lakevec.pipeline.encoding.tokenization import TokenIds, make_tokenizer
+from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.evaluation.fidelity import Fidelity, measure_fidelity
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.stored_rows import store_rows
+from lakevec.pipeline.model.table import StaticTable, find_unknown_token_id
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings import DistillSettings, TuneSettings
+from lakevec.pipeline.settings.distill import COUNTS_SHARE
+from lakevec.pipeline.tuning.axes import Axes, find_axes, map_rows, rotate_rows
+from lakevec.pipeline.tuning.sample import hash_texts
+from lakevec.pipeline.tuning.training import Lesson, Method, Trained, train
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "skeletoken", "numpy")
 

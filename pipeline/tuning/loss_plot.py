@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from pipeline.tuning.training import Trained
+from lakevec.pipeline.tuning.training import Trained
 
 
 def draw_training(trained: Trained) -> bytes:

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DataError, InputError
-from pipeline.location import Location, locate
-from pipeline.tuning.sample import hash_texts
+from lakevec.pipeline.errors import DataError, InputError
+from lakevec.pipeline.location import Location, locate
+from lakevec.pipeline.tuning.sample import hash_texts
 
 _TEXTS, _VECTORS = "texts", "vectors"
 

@@ -10,10 +10,10 @@ import torch
 from torch.nn.functional import embedding_bag, normalize
 from tqdm import tqdm
 
-from pipeline.encoding.pooling import pool_mean
-from pipeline.encoding.tokenization import TokenIds
-from pipeline.errors import DataError
-from pipeline.evaluation.fidelity import Fidelity, measure_fidelity
+from lakevec.pipeline.encoding.pooling import pool_mean
+from lakevec.pipeline.encoding.tokenization import TokenIds
+from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.evaluation.fidelity import Fidelity, measure_fidelity
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,12 +22,12 @@ import pandas as pd  # noqa: F401
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import LakevecError
-from pipeline.output.commit import OutputFolder
-from pipeline.output.contract import Contract
-from pipeline.output.history import Commit, Wave
-from pipeline.output.manifest import FileEntry
-from pipeline.output.sink import FileLayout, TaskFiles
+from lakevec.pipeline.errors import LakevecError
+from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.contract import Contract
+from lakevec.pipeline.output.history import Commit, Wave
+from lakevec.pipeline.output.manifest import FileEntry
+from lakevec.pipeline.output.sink import FileLayout, TaskFiles
 
 from .driver import Points, watch_changes
 

@@ -21,11 +21,11 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from jobs.command_line import run_job
-from jobs.embed import embed
-from pipeline.location import Location
-from pipeline.output import switch
-from pipeline.settings import EmbedSettings
+from lakevec.jobs.command_line import run_job
+from lakevec.jobs.embed import embed
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.output import switch
+from lakevec.pipeline.settings import EmbedSettings
 
 _LEASE = "lease"
 

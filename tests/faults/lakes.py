@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from pipeline.encoding.encoder import Encoder
-from pipeline.model.artifact import load
-from pipeline.model.publishing import publish
-from pipeline.model.table import StaticTable
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
 
 DIMENSIONS = 64
 _WORDS = ["[UNK]", *(f"word{number}" for number in range(500))]

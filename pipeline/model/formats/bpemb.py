@@ -11,9 +11,9 @@ from typing import Any
 from pyarrow import fs as pafs
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from pipeline.errors import ModelError, SetupError
-from pipeline.location import Location
-from pipeline.model.formats.declared import (
+from lakevec.pipeline.errors import ModelError, SetupError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.model.formats.declared import (
     AS_THEY_ARE,
     NOT_CUT,
     POOLED,
@@ -21,7 +21,7 @@ from pipeline.model.formats.declared import (
     make_table,
     without_limits,
 )
-from pipeline.model.formats.word_vectors import read_word_vectors
+from lakevec.pipeline.model.formats.word_vectors import read_word_vectors
 
 SUFFIX = ".model"
 _MARK = "▁"

@@ -12,10 +12,15 @@ import safetensors.numpy
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
-from pipeline.errors import LakevecError, ModelError
-from pipeline.location import Location
-from pipeline.model.files import read_document, read_regular
-from pipeline.model.table import StaticTable, check_token_ids, find_unknown_token_id, is_tokenizers_own
+from lakevec.pipeline.errors import LakevecError, ModelError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.model.files import read_document, read_regular
+from lakevec.pipeline.model.table import (
+    StaticTable,
+    check_token_ids,
+    find_unknown_token_id,
+    is_tokenizers_own,
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from pyarrow import fs as pafs
 
-from pipeline.errors import ModelError
-from pipeline.location import Location
-from pipeline.model.files import read_document
-from pipeline.model.formats.declared import (
+from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.model.files import read_document
+from lakevec.pipeline.model.formats.declared import (
     LEFT_OUT,
     NOT_CUT,
     POOLED,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pyarrow import fs as pafs
 
-from pipeline.errors import ModelError
-from pipeline.location import Location
-from pipeline.model.formats import bpemb
-from pipeline.model.formats.declared import ForeignModel
-from pipeline.model.formats.folders import read_folder
-from pipeline.model.formats.word_vectors import SUFFIXES, read_word_model
-from pipeline.model.formats.wordllama import read_wordllama
-from pipeline.redaction import redact
+from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.model.formats import bpemb
+from lakevec.pipeline.model.formats.declared import ForeignModel
+from lakevec.pipeline.model.formats.folders import read_folder
+from lakevec.pipeline.model.formats.word_vectors import SUFFIXES, read_word_model
+from lakevec.pipeline.model.formats.wordllama import read_wordllama
+from lakevec.pipeline.redaction import redact
 
 _EXPECTED = (
     "a folder of lakevec, model2vec or Sentence Transformers (StaticEmbedding), word vectors "

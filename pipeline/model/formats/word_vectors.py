@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import ModelError
-from pipeline.location import Location
-from pipeline.model.formats.declared import (
+from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.model.formats.declared import (
     AS_THEY_ARE,
     LEFT_OUT,
     NOT_CUT,
@@ -19,7 +19,7 @@ from pipeline.model.formats.declared import (
     make_table,
     without_limits,
 )
-from pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
+from lakevec.pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 
 SUFFIXES = (".txt", ".vec", ".bin", ".txt.gz", ".vec.gz", ".bin.gz")
 # Enough lines at a time to be fast, few enough to need little memory beside the vectors.

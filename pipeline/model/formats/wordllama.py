@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pyarrow import fs as pafs
 
-from pipeline.errors import ModelError
-from pipeline.location import Location
-from pipeline.model.formats.declared import (
+from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.location import Location
+from lakevec.pipeline.model.formats.declared import (
     AS_THEY_ARE,
     NOT_CUT,
     POOLED,
