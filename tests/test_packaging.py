@@ -60,7 +60,7 @@ def readme_commands(section: str) -> list[list[str]]:
 
 
 def test_wheel_holds_its_code_and_its_configuration(installed: Path, tmp_path: Path) -> None:
-    code = "import pipeline, jobs, udfs; print(pipeline.__file__, jobs.__file__, udfs.__file__)"
+    code = "from lakevec import pipeline, jobs, udfs; print(pipeline.__file__, jobs.__file__, udfs.__file__)"
     argv = [str(installed / "bin" / "python"), "-c", code]
     done = subprocess.run(argv, cwd=tmp_path, env=environment(installed), capture_output=True, text=True)
     assert done.stdout.count(str(installed)) == 3
@@ -69,11 +69,39 @@ def test_wheel_holds_its_code_and_its_configuration(installed: Path, tmp_path: P
         assert shipped.read_text() == (ROOT / "conf" / name).read_text()
 
 
+def test_wheel_from_the_sdist_holds_the_same_files(installed: Path, tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    direct, by_way_of_sdist = (
+        sorted(zipfile.ZipFile(next(folder.glob("lakevec-*.whl"))).namelist())
+        for folder in (installed.parent, tmp_path)
+    )
+    assert direct == by_way_of_sdist
+    assert {name.partition("/")[0].partition("-")[0] for name in direct} == {"lakevec"}
+    assert {"lakevec/jobs/cli.py", "lakevec/pipeline/errors.py", "lakevec/udfs/shipping.py"} < set(direct)
+
+
+def test_checkout_whose_links_became_text_runs(tmp_path: Path) -> None:
+    """As Python's zipfile unpacks the archives of a hub."""
+    for package in ("pipeline", "udfs", "jobs"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "lakevec").mkdir()
+    shutil.copy(ROOT / "lakevec" / "__init__.py", tmp_path / "lakevec")
+    for package in ("pipeline", "udfs", "jobs"):
+        (tmp_path / "lakevec" / package).write_text(f"../{package}")
+    argv = [sys.executable, "jobs/embed.py", "--version"]
+    done = subprocess.run(argv, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"lakevec {__version__}\n"), done.stderr
+
+
 def test_readme_commands_run_from_the_wheel(installed: Path, minilm_folder: Path, tmp_path: Path) -> None:
     commands = readme_commands("Your own model and lake")
     assert [command[1] for command in commands] == ["distill", "embed", "embed", "embed"]
     (tmp_path / "lake" / "docs").mkdir(parents=True)
     pq.write_table(pa.table({"body": ["parse a date", None, ""]}), tmp_path / "lake" / "docs" / "0.parquet")
+    # A user's own modules of such names, in the folder where the commands run.
+    for name in ("pipeline", "udfs", "jobs"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not of lakevec')\n")
     keys = {"model": "models/minilm", "input": "lake/docs", "text": "body", "output": "lake/cut"}
     (tmp_path / "embed.yaml").write_text("".join(f"{key}: {value}\n" for key, value in keys.items()))
     said = []
@@ -84,7 +112,8 @@ def test_readme_commands_run_from_the_wheel(installed: Path, minilm_folder: Path
         if command[1] == "distill":  # few tokens, to be quick
             words += ["--token-remove-pattern", r"(?!\[PAD|\[UNK|\[CLS|\[SEP|parse|date|.$)."]
         argv = [str(installed / "bin" / words[0]), *words[1:]]
-        done = subprocess.run(argv, cwd=tmp_path, env=environment(installed), capture_output=True, text=True)
+        env = environment(installed) | {"PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         said.append(done.stdout)
     assert "published sha256:" in said[0]
