@@ -23,7 +23,7 @@ from urllib.parse import unquote
 from lakevec.jobs.clock import Clock, new_run_id
 from lakevec.jobs.command_line import Call, run_job
 from lakevec.jobs.metrics import check_metrics, write_metrics
-from lakevec.jobs.overlap import refuse_files_of_output, refuse_overlap
+from lakevec.jobs.overlap import refuse_files_of_output, refuse_overlap, refuse_partitions_above
 from lakevec.jobs.session import open_session, runs_locally
 from lakevec.jobs.spark_sink import check_spark_sink, choose_sink, recheck_sink, write_with_spark
 from lakevec.jobs.summary import effective_settings, summarize
@@ -142,6 +142,10 @@ def embed(
             columns = choose_columns(frame.schema, settings)
             if sink != "direct":
                 check_file_system(spark, absolute_uri(settings.output))
+            if settings.format != "table":
+                refuse_partitions_above(
+                    settings.input, settings.output, lambda: map(unquote, frame.inputFiles())
+                )
             is_whole = settings.key is not None or settings.format == "table" or sink != "direct"
             if is_whole and not frame.isStreaming:
                 # Other runs look at the files of each wave.

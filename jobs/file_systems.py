@@ -35,7 +35,9 @@ _NO_SCHEME = re.compile(r'No FileSystem for scheme:? "?([\w.+-]+)"?')
 _NO_CLASS = re.compile(r"ClassNotFoundException: (?:Class )?([\w.$]*fs\.(\w+)\.\w*FileSystem\w*)")
 _WRONG_CLASS = re.compile(
     r"(?:NoClassDefFoundError|ClassNotFoundException|NoSuchMethodError|NoSuchFieldError|IllegalAccessError)"
-    r"[:\s]+(?:Class )?'?([\w./$]*(?:hadoop|amazon|aws|azure|google|wildfly|aliyun)[\w./$]*)",
+    r"[:\s]+(?:Class )?'?((?:org[./]apache[./]hadoop[./]fs[./](?:s3a|azurebfs|azure|gs|aliyun|cosn)"
+    r"|com[./]amazonaws|software[./]amazon[./]awssdk|com[./]microsoft[./]azure|com[./]google[./]cloud"
+    r"|org[./]wildfly|com[./]aliyun)[./][\w./$]*)",
     re.IGNORECASE,
 )
 
@@ -89,9 +91,15 @@ def explain_file_system(message: str) -> SetupError | None:
             got=f"no {name.rstrip('.')}",
             expected=f"a connector for Hadoop {version}, with all that it needs",
             remedy="let Spark resolve it, as in --conf spark.jars.packages="
-            + _PACKAGES["s3a"].format(version=version),
+            + _PACKAGES[_scheme_of_class(name)].format(version=version),
         )
     return None
+
+
+def _scheme_of_class(name: str) -> str:
+    """Return a scheme whose connector needs a class."""
+    signs = {"abfs": ("azure", "wildfly"), "gs": ("google", ".gs."), "oss": ("aliyun",)}
+    return next((scheme for scheme, parts in signs.items() if any(part in name for part in parts)), "s3a")
 
 
 def _missing(scheme: str, got: str) -> SetupError:

@@ -8,6 +8,8 @@ another text, and writes the files again that hold rows which changed or went.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any
 
 from pyspark import StorageLevel
@@ -224,7 +226,12 @@ class KeyedRun(EmbedRun):
     def _classify(self, source: DataFrame, state: State) -> DataFrame:
         """Say of every key what became of it since the last run."""
         best = f.max(
-            f.struct(f.col(_ORDER).alias("o"), f.col(TEXT_HASH).alias("t"), f.col(ROW_HASH).alias("r"))
+            f.struct(
+                f.col(_ORDER).alias("o"),
+                f.col(TEXT_HASH).alias("t"),
+                f.col(ROW_HASH).alias("r"),
+                self._has_invalid(source).alias("invalid"),
+            )
         )
         now = source.groupBy(_KEY).agg(best.alias("best"), f.count(f.lit(1)).alias("rows"))
         known = self._known(state, source.schema[_KEY].dataType)
@@ -235,12 +242,19 @@ class KeyedRun(EmbedRun):
             .when(f.col("best.r") != f.col("known row"), "updated")
             .otherwise("unchanged")
         )
-        # A row in quarantine has no vector to keep.
-        action = f.when(
-            (action == "updated") & f.col(_NAME).startswith("_lakevec/"), f.lit("changed")
-        ).otherwise(action)
+        # A row in quarantine has no vector to keep, and one that goes there keeps none.
+        has_none = f.col(_NAME).startswith("_lakevec/") | f.col("best.invalid")
+        action = f.when((action == "updated") & has_none, f.lit("changed")).otherwise(action)
         joined = now.join(known, now[_KEY] == known["known key"], "full_outer")
         return joined.withColumn(_ACTION, action).withColumn(_KEY, f.coalesce(_KEY, "known key"))
+
+    def _has_invalid(self, source: DataFrame) -> Column:
+        """Say whether a row goes into quarantine for a string that is not valid UTF-8."""
+        if self.settings.on_bad_row != "quarantine":
+            return f.lit(False)
+        kinds = {name: source.schema[name].dataType for name in self.columns.kept if name in source.columns}
+        valid = [_is_valid(quoted(name), kind) for name, kind in kinds.items()]
+        return ~reduce(and_, (f.coalesce(part, f.lit(True)) for part in valid), f.lit(True))
 
     def _known(self, state: State, kind: t.DataType) -> DataFrame:
         """List the keys and hashes that the output holds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from lakevec.pipeline.redaction import redact
 # What Hadoop takes for a pattern.
 GLOB = re.compile(r"[\[\]{}*?\\]")
 _MOST_EXPANSIONS = 10_000
+_ROOT = re.compile(r"[\w+.-]+:(?://[^/]*)?")
+_HDFS = re.compile(r"((?:view|webhd|swebhd|hd)fs):(?://([^/:]*)(?::(\d+))?)?")
 _SQL_ON_FILES = re.compile(r"\s*`?(?P<format>\w+)`?\s*\.\s*`(?P<path>.+)`\s*", re.DOTALL)
 
 
@@ -113,7 +115,7 @@ def refuse_files_of_output(files: Iterable[str], output: str) -> None:
     ------
     InputError
     """
-    place = f"{one_name(absolute_uri(output))}/"
+    place = _parts(absolute_uri(output))
     folders: dict[str, str] = {}
     for file in files:
         folder, _, name = file.rpartition("/")
@@ -122,12 +124,43 @@ def refuse_files_of_output(files: Iterable[str], output: str) -> None:
         real = f"{folders[folder]}/{name}"
         if Path(real).is_symlink():
             real = str(Path(real).resolve())
-        if real.startswith(place):
+        parts = _parts(real)
+        if len(parts) > len(place) and all(map(_is_same, parts, place)):
             raise InputError(
                 "the input holds files of the output",
                 got=redact(file),
                 expected="inputs and outputs that don't overlap",
                 remedy="choose another --output, or a narrower --input",
+            )
+
+
+def refuse_partitions_above(inputs: Sequence[str], output: str, files: Callable[[], Iterable[str]]) -> None:
+    """Refuse an output below a folder of partitions, which no reader could read any more.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Paths or URIs.
+    output : str
+        Path or URI.
+    files : callable
+        Returns the input's files; called only where the output lies below an input.
+
+    Raises
+    ------
+    InputError
+    """
+    place = _parts(absolute_uri(output))
+    for name in inputs:
+        root = _parts(absolute_uri(name))
+        if GLOB.search(name) or len(root) >= len(place) or not all(map(_is_same, root, place)):
+            continue
+        if any("=" in part for file in files() for part in _parts(file)[len(root) : -1]):
+            raise InputError(
+                f"input {redact(name)!r} holds --output {redact(output)!r}",
+                got="partition folders in the input, which Spark can't read with other folders beside them",
+                expected="inputs and outputs that don't overlap",
+                remedy="choose another --output",
             )
 
 
@@ -148,13 +181,13 @@ def read_option(option: Mapping[str, str], name: str, default: str) -> str:
 
 def _reach(name: str, place: str, *, is_recursive: bool, is_partitioned: bool) -> str:
     """Say how an input reaches a place; empty if it doesn't."""
-    output = one_name(absolute_uri(place)).rstrip("/").split("/")
-    pattern = one_name(absolute_uri(name))
-    for path in _expand_braces(pattern):
-        parts = path.rstrip("/").split("/")
+    output = _parts(absolute_uri(place))
+    for path in _expand_braces(one_name(absolute_uri(name))):
+        parts = _split(path)
         common = min(len(parts), len(output))
         if not all(
-            _matches(part, other) for part, other in zip(parts[:common], output[:common], strict=True)
+            _is_same(part, other) or _matches(part, other)
+            for part, other in zip(parts[:common], output[:common], strict=True)
         ):
             continue
         if len(parts) > len(output):
@@ -167,6 +200,29 @@ def _reach(name: str, place: str, *, is_recursive: bool, is_partitioned: bool) -
         if is_partitioned or all("=" in part for part in below):
             return "partition folders"
     return ""
+
+
+def _parts(uri: str) -> list[str]:
+    return _split(one_name(uri))
+
+
+def _split(uri: str) -> list[str]:
+    """Split a place into its root and its names; several slashes are one."""
+    root = _ROOT.match(uri)
+    start = root.end() if root else 0
+    return [uri[:start], *(part for part in uri[start:].split("/") if part)]
+
+
+def _is_same(part: str, other: str) -> bool:
+    """Compare two names, or two roots: HDFS reports a host and a port where a URI may have named neither."""
+    if part == other:
+        return True
+    root, root_there = _HDFS.fullmatch(part.lower()), _HDFS.fullmatch(other.lower())
+    if root is None or root_there is None:
+        return False
+    (scheme, host, port), (scheme_there, host_there, port_there) = root.groups(), root_there.groups()
+    is_one_host = host == host_there and not (port and port_there)
+    return scheme == scheme_there and (not host or not host_there or is_one_host)
 
 
 def _matches(part: str, name: str) -> bool:
@@ -192,7 +248,15 @@ def _to_regex(part: str) -> re.Pattern[str]:
         else:
             regex += {"*": ".*", "?": "."}.get(sign, re.escape(sign))
         place += 1
-    return re.compile(regex, re.DOTALL)
+    try:
+        return re.compile(regex, re.DOTALL)
+    except re.error:
+        raise InputError(
+            "input is no pattern that Hadoop reads",
+            got=repr(part),
+            expected="brackets as in [abc] or [a-c]",
+            remedy=r"in a name that is no pattern write \ before each of [ ] { } * ?",
+        ) from None
 
 
 def _expand_braces(pattern: str) -> list[str]:

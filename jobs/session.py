@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import lakevec
 from lakevec.jobs.java import ensure_java
@@ -78,7 +78,7 @@ def open_session(
         ) from None
     if not verbose:
         _quiet_pyspark()
-    if (running := SparkSession.getActiveSession()) is not None:
+    if (running := _running_session()) is not None:
         with changed_conf(running, conf):
             meanwhile()
             _ship_code(running)
@@ -166,11 +166,9 @@ def runs_locally(master: str | None) -> bool:
     if "PYSPARK_GATEWAY_PORT" in os.environ or os.environ.get("SPARK_REMOTE"):
         return False
     with suppress(ImportError):  # told when the session is opened
-        from pyspark.sql import SparkSession
-
         from lakevec.udfs.shipping import is_local
 
-        if (running := SparkSession.getActiveSession()) is not None:
+        if (running := _running_session()) is not None:
             return is_local(running)
     return (master or "local").startswith("local") and "cluster" not in (master or "")
 
@@ -322,6 +320,20 @@ def _quiet_submitted(spark: SparkSession, *, verbose: bool) -> None:
     on_screen = settings.get("spark.submit.deployMode", "client") == "client"
     if on_screen and settings.get("spark.log.level") is None:
         spark.sparkContext.setLogLevel("OFF")
+
+
+def _running_session() -> SparkSession | None:
+    """Return the session of this thread, or else of this process: only one thread of a notebook made it."""
+    from pyspark.sql import SparkSession
+
+    if (active := SparkSession.getActiveSession()) is not None:
+        return active
+    started = getattr(SparkSession, "_instantiatedSession", None)
+    if started is not None and started._sc._jsc is not None:
+        return cast("SparkSession", started)
+    # Looked up, not imported: the client needs packages that few have.
+    connect = sys.modules.get("pyspark.sql.connect.session")
+    return getattr(connect.SparkSession, "_default_session", None) if connect is not None else None
 
 
 def _quiet_pyspark() -> None:

@@ -152,6 +152,12 @@ def _translate(error: Any) -> LakevecError:
             expected="parquet, csv, json, text, orc, ...",
             remedy="check --format and --output-format",
         )
+    if condition == "CONFLICTING_DIRECTORY_STRUCTURES" or "Conflicting directory structures" in message:
+        return InputError(
+            "the input mixes partition folders with others",
+            expected="folders of one kind below each --input, such as day=2026-11-26",
+            remedy="name the folders apart, or move what is not of this table, such as an output, elsewhere",
+        )
     if condition == "UNABLE_TO_INFER_SCHEMA":
         return InputError(
             "the input has no files",

@@ -87,6 +87,7 @@ _PORT = re.compile(r"[^/:@]*:\d{1,5}\Z")
 
 _known: set[str] = set()
 _SHORTEST_KNOWN = 6
+_NAMES_FILE = re.compile(r"file|path|location|keytab|store|dir", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
@@ -175,7 +176,9 @@ def remember(content: Any, key: str = "") -> None:
             remember(value, key)
     elif isinstance(content, str):
         # A file of keys is none itself, and messages must name files.
-        is_file = content.startswith(("/", "file:"))
+        is_file = content.startswith("file:") or (
+            content.startswith("/") and _NAMES_FILE.search(key) is not None
+        )
         found = [content] if key and is_secret(key, content) and not is_file else []
         found += [match["value"].strip("\\\"'{}") for match in _GIVEN_ALONE.finditer(content)]
         found += [match["value"] for match in _ORACLE_USER.finditer(content)]

@@ -310,6 +310,13 @@ def test_both_binary_layouts_of_word2vec_are_read(tmp_path: Path, end: bytes) ->
 
 
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["line ends", "none"])
+def test_words_of_any_sign_are_read_from_a_binary_file(tmp_path: Path, end: bytes) -> None:
+    words = ["x\u200cy", "क्\u200dष", "a\xadb", "10\xa0000"]
+    body = b"".join(record(word.encode(), 1, 2, end=end) for word in words)
+    assert words_of(tmp_path / "w.bin", b"5 2\n" + body + record(b"caf\xe9", 1, 2, end=end))[0] == words
+
+
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["line ends", "none"])
 @pytest.mark.parametrize(
     ("rows", "words", "message"),
     [

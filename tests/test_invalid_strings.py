@@ -167,6 +167,20 @@ def test_keyed_rows_are_checked_too(tiny_model: str, lake: Path, out: Path, told
 
 
 @pytest.mark.usefixtures("spark")
+def test_row_that_becomes_invalid_goes_to_quarantine(tiny_model: str, lake: Path, out: Path) -> None:
+    words = ("--key", "id", "--on-bad-row", "quarantine")
+    put(lake, pa.array(["a", "b", "c"]))
+    embed(tiny_model, lake, out, *words)
+    put(lake, raw(RAW))  # the texts are the same
+    record = embed(tiny_model, lake, out, *words)
+    assert (record["total"]["rows"], record["total"]["rows_quarantined"]) == (2, 1)
+    assert [row["note"] for row in read(out)] == ["ok", None]
+    assert embed(tiny_model, lake, out, *words)["status"] == "nothing new"
+    put(lake, pa.array(["a", "b", "c"]))
+    assert embed(tiny_model, lake, out, *words)["total"]["rows"] == 3
+
+
+@pytest.mark.usefixtures("spark")
 def test_key_that_is_not_utf8_never_becomes_null(
     tiny_model: str, lake: Path, out: Path, told: Callable[[], str]
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lakevec.jobs.overlap import refuse_files_of_output, refuse_overlap
+from lakevec.jobs.overlap import refuse_files_of_output, refuse_overlap, refuse_partitions_above
 from lakevec.pipeline.errors import InputError
 
 REACHING = {
@@ -32,6 +32,9 @@ REACHING = {
     "a pattern above a partition": ("la*", "lake/kind=vectors"),
     "another name of S3": ("s3a://bucket/lake/*", "s3://key:secret@bucket/lake/vectors"),
     "a bucket": ("s3://bucket", "s3a://bucket/kind=vectors"),
+    "HDFS by its default": ("hdfs://node:8020/lake/*", "hdfs:///lake/vectors"),
+    "HDFS with its port": ("hdfs://node:8020/lake/*", "hdfs://NODE/lake/vectors"),
+    "two slashes": ("s3://bucket//lake/*", "s3a://bucket/lake//vectors"),
 }
 PLAIN = {
     "beside": ("lake/docs", "lake/vectors"),
@@ -42,6 +45,8 @@ PLAIN = {
     "other braces": ("lake/{docs,news}", "lake/vectors"),
     "another bucket": ("s3://one/lake/*", "s3://two/lake/vectors"),
     "another container": ("abfs://one@account/lake/*", "abfs://two@account/lake/vectors"),
+    "another HDFS": ("hdfs://one/lake/*", "hdfs://two/lake/vectors"),
+    "another port": ("hdfs://one:1/lake/*", "hdfs://one:2/lake/vectors"),
     "an escaped star": ("lake/\\*", "lake/vectors"),
 }
 
@@ -87,6 +92,30 @@ def test_links_are_followed(root: Path) -> None:
         with pytest.raises(InputError, match=f"the input holds files of the output: got file:.*{file}"):
             refuse_files_of_output([f"file:{root}/lake/docs/{file}"], "lake/vectors")
     refuse_files_of_output([f"file:{root}/lake/docs/c.parquet"], "lake/vectors")
+
+
+def test_files_are_known_however_their_root_is_written() -> None:
+    for file, output in (
+        ("hdfs://node:8020/lake/vectors/a.parquet", "hdfs:///lake/vectors"),
+        ("s3a://bucket/lake/vectors/a.parquet", "s3://bucket/lake//vectors/"),
+    ):
+        with pytest.raises(InputError, match="the input holds files of the output"):
+            refuse_files_of_output([file], output)
+    refuse_files_of_output(["hdfs://node:8020/lake/vectors-2/a.parquet"], "hdfs:///lake/vectors")
+
+
+def test_output_below_partitions_is_refused(root: Path) -> None:
+    files = [f"file://{root}/lake/day=1/a.parquet"]
+    with pytest.raises(InputError, match="got partition folders in the input"):
+        refuse_partitions_above(["lake"], "lake/vectors", lambda: files)
+    refuse_partitions_above(["lake"], "vectors", lambda: files)
+    refuse_partitions_above(["lake"], "lake/vectors", lambda: [f"file://{root}/lake/a=b.parquet"])
+
+
+def test_pattern_that_hadoop_can_not_read_is_refused(root: Path) -> None:
+    for pattern in ("lake/[z-a]", "lake/vectors[]"):
+        with pytest.raises(InputError, match="input is no pattern that Hadoop reads"):
+            refuse(pattern, "lake/vectors")
 
 
 def test_files_named_by_sql_are_looked_at(root: Path) -> None:

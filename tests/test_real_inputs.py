@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from test_incremental import embed, ids, put
 
 from lakevec.jobs.count import main as count
 from lakevec.jobs.embed import main
+from lakevec.jobs.file_systems import explain_file_system
 from lakevec.jobs.file_waves import identify
 from lakevec.jobs.spark_errors import translated
 from lakevec.pipeline.errors import DataError
@@ -257,6 +259,17 @@ def test_input_without_files_is_told(tiny_model: str, lake: Path, out: Path, tol
     assert embed(tiny_model, f"{lake}/\\[a\\].parquet", out)["rows"] == 1
 
 
+def test_partitions_beside_other_folders_are_told(
+    tiny_model: str, lake: Path, out: Path, told: Callable[[], str]
+) -> None:
+    write(lake / "day=1" / "a.parquet")
+    embed(tiny_model, lake, lake / "vectors", code=2)
+    assert "partition folders in the input" in told()
+    write(lake / "other" / "a.parquet")
+    embed(tiny_model, lake, out, code=2)
+    assert "the input mixes partition folders with others" in told()
+
+
 def test_first_run_that_can_read_no_file_fails(
     tiny_model: str, lake: Path, out: Path, told: Callable[[], str]
 ) -> None:
@@ -386,6 +399,29 @@ def test_options_that_an_earlier_version_recorded_whole_are_the_same(
     commit["wave"]["option"] = {"url": "jdbc:x?password=abcdef"}
     log.write_text(json.dumps(commit))
     assert embed(tiny_model, lake, out, *words)["status"] == "nothing new"
+
+
+def test_session_of_another_thread_is_joined(tiny_model: str, lake: Path, out: Path, spark: Any) -> None:
+    write(lake / "a.parquet")
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(embed, tiny_model, lake, out).result()["rows"] == 1
+    assert spark.range(3).count() == 3
+
+
+def test_only_classes_of_connectors_are_missing_connectors() -> None:
+    for name in (
+        "org/apache/hadoop/hive/conf/HiveConf",
+        "com/google/common/base/Preconditions",
+        "org/apache/iceberg/aws/s3/S3FileIO",
+    ):
+        assert explain_file_system(f"java.lang.NoClassDefFoundError: {name}") is None
+    for name, package in (
+        ("org/apache/hadoop/fs/s3a/Constants", "hadoop-aws"),
+        ("software/amazon/awssdk/core/SdkClient", "hadoop-aws"),
+        ("org/wildfly/openssl/OpenSSLProvider", "hadoop-azure"),
+        ("com/google/cloud/hadoop/fs/gcs/GoogleHadoopFileSystem", "gcs-connector"),
+    ):
+        assert package in str(explain_file_system(f"java.lang.NoClassDefFoundError: {name}"))
 
 
 def test_full_disk_of_a_worker_is_told(spark: Any) -> None:

@@ -230,6 +230,12 @@ def test_secrets_of_a_run_are_known_wherever_a_message_repeats_a_part_of_them() 
 
 
 @pytest.mark.usefixtures("nothing_known")
+def test_key_that_begins_like_a_path_is_known() -> None:
+    remember({"spark.hadoop.fs.s3a.secret.key": "/abcdMARK6"})
+    assert redact("signed with /abcdMARK6, which is wrong") == "signed with ***, which is wrong"
+
+
+@pytest.mark.usefixtures("nothing_known")
 def test_name_of_a_key_file_hides_no_path() -> None:
     remember({"spark.ssl.keyStore": "/lake/documents/store.jks"})
     assert redact("can't read /lake/documents/store.jks") == "can't read /lake/documents/store.jks"

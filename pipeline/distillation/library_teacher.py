@@ -125,8 +125,16 @@ class LibraryTeacher:
                 remedy="choose --pooling mean, first, last or pooler",
             )
         transformer = self._model[0]
-        own = transformer.auto_model
-        transformer.model = model
+        # Its name before sentence-transformers 5.4 and since.
+        place = "model" if "model" in transformer._modules else "auto_model"
+        own = getattr(transformer, place)
+        setattr(transformer, place, model)
+        if transformer.auto_model is not model:  # else the ids would mean other tokens
+            raise SetupError(
+                "this sentence-transformers keeps its model elsewhere",
+                expected="5.0 or later",
+                remedy="pip install --upgrade sentence-transformers",
+            )
         order = np.argsort([len(ids) for ids in sequences.ids])
         found: list[np.ndarray] = []
         try:
@@ -150,7 +158,7 @@ class LibraryTeacher:
                 remedy="choose --pooling mean, first, last or pooler",
             ) from None
         finally:
-            transformer.model = own
+            setattr(transformer, place, own)
         rows = np.concatenate(found).astype(np.float32)
         outputs = np.empty_like(rows)
         outputs[order] = rows
