@@ -19,7 +19,7 @@ from lakevec.pipeline.errors import SettingsError, TeacherError
 from lakevec.pipeline.model import hub
 
 if TYPE_CHECKING:
-    from lakevec.pipeline.distillation.library_teacher import LibraryTeacher
+    from lakevec.pipeline.distillation.delegated_teacher import DelegatedTeacher
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model")
 
@@ -56,12 +56,12 @@ class Teacher:
     trusts_code: bool = False
     has_pooler: bool = True
 
-    def open_library(self) -> LibraryTeacher:
+    def open_library(self) -> DelegatedTeacher:
         """Let sentence-transformers run the teacher, in its own way.
 
         Returns
         -------
-        LibraryTeacher
+        DelegatedTeacher
 
         Raises
         ------
@@ -77,9 +77,9 @@ class Teacher:
                 expected="modules of sentence-transformers",
                 remedy="read that code; if you trust it, run with --trust-remote-code",
             )
-        from lakevec.pipeline.distillation.library_teacher import LibraryTeacher
+        from lakevec.pipeline.distillation.delegated_teacher import DelegatedTeacher
 
-        return LibraryTeacher(
+        return DelegatedTeacher(
             self.folder, self.own_way.reason, device=self.model.device, trust_remote_code=self.trusts_code
         )
 

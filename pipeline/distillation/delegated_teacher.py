@@ -18,7 +18,7 @@ _LONGEST_REASON = 300
 _READ_IDS = ("WordWeights", "BoW")
 
 
-class LibraryTeacher:
+class DelegatedTeacher:
     """A Sentence Transformer as its own library runs it.
 
     Parameters
