@@ -14,6 +14,7 @@ from lakevec.pipeline.redaction import redact
 
 # What Hadoop takes for a pattern.
 GLOB = re.compile(r"[\[\]{}*?\\]")
+HOW_TO_ESCAPE = r"in a name that is no pattern write \ before each of [ ] { } * ?"
 _MOST_EXPANSIONS = 10_000
 _ROOT = re.compile(r"[\w+.-]+:(?://[^/]*)?")
 _HDFS = re.compile(r"((?:view|webhd|swebhd|hd)fs):(?://([^/:]*)(?::(\d+))?)?")
@@ -255,7 +256,7 @@ def _to_regex(part: str) -> re.Pattern[str]:
             "input is no pattern that Hadoop reads",
             got=repr(part),
             expected="brackets as in [abc] or [a-c]",
-            remedy=r"in a name that is no pattern write \ before each of [ ] { } * ?",
+            remedy=HOW_TO_ESCAPE,
         ) from None
 
 

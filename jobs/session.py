@@ -76,10 +76,8 @@ def open_session(
             "PySpark is not installed",
             remedy="pip install 'lakevec[local]', or use your cluster's spark-submit",
         ) from None
-    if not verbose:
-        _quiet_pyspark()
     if (running := _running_session()) is not None:
-        with changed_conf(running, conf):
+        with changed_conf(running, conf), _quiet_pyspark(verbose=verbose):
             meanwhile()
             _ship_code(running)
             yield running
@@ -100,7 +98,8 @@ def open_session(
         try:
             other_work.result()
             _ship_code(spark)
-            yield spark
+            with _quiet_pyspark(verbose=verbose):
+                yield spark
         finally:
             with suppress(ConnectionError):  # a JVM that has died needs no stopping
                 spark.stop()
@@ -336,13 +335,20 @@ def _running_session() -> SparkSession | None:
     return getattr(connect.SparkSession, "_default_session", None) if connect is not None else None
 
 
-def _quiet_pyspark() -> None:
+@contextmanager
+def _quiet_pyspark(*, verbose: bool) -> Iterator[None]:
     """Keep PySpark from writing out an exception, which may hold a row's text, before we translate it."""
-    with suppress(ImportError):
-        from pyspark.logger import PySparkLogger
+    from pyspark.logger import PySparkLogger
 
-        for kind in ("DataFrame", "SQL"):
-            PySparkLogger.getLogger(f"{kind}QueryContextLogger").disabled = True
+    loggers = [PySparkLogger.getLogger(f"{kind}QueryContextLogger") for kind in ("DataFrame", "SQL")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = logger.disabled or not verbose
+    try:
+        yield
+    finally:
+        for logger, was_disabled in zip(loggers, before, strict=True):
+            logger.disabled = was_disabled
 
 
 def _ship_code(spark: SparkSession) -> None:

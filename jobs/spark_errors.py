@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from pyspark.errors import AnalysisException, PySparkException, PythonException
 
 from lakevec.jobs.file_systems import explain_file_system
+from lakevec.jobs.overlap import GLOB, HOW_TO_ESCAPE
 from lakevec.jobs.session import spark_log
 from lakevec.pipeline import errors
 from lakevec.pipeline.errors import DataError, InputError, LakevecError, UnreadableFileError
@@ -137,7 +138,7 @@ def _translate(error: Any) -> LakevecError:
         first, other = _fields(unmerged["first"]), _fields(unmerged["other"])
         differing = [name for name in first if other.get(name, first[name]) != first[name]]
         return InputError(
-            f"column {', '.join(map(repr, differing))} has two types in files of the input",
+            f"column {', '.join(map(repr, differing)) or 'of one name'} has two types in files of the input",
             got=" and ".join(f"{first[name]} and {other[name]}" for name in differing),
             remedy="convert the files, or leave out mergeSchema",
         )
@@ -174,9 +175,8 @@ def _translate(error: Any) -> LakevecError:
     if isinstance(error, AnalysisException):
         # Made before any row is read, so it holds names but no text.
         told = _first_line(message)
-        is_pattern = condition == "PATH_NOT_FOUND" and re.search(r"[\[\]{}*?]", told)
-        remedy = r"in a name that is no pattern write \ before each of [ ] { } * ?" if is_pattern else ""
-        return InputError("Spark can't plan this input", got=told, remedy=remedy)
+        is_pattern = condition == "PATH_NOT_FOUND" and GLOB.search(told)
+        return InputError("Spark can't plan this input", got=told, remedy=HOW_TO_ESCAPE if is_pattern else "")
     return _failure(error, message, condition)
 
 
