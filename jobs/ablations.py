@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lakevec import __version__
-from lakevec.jobs.extras import needs_extra
-from lakevec.pipeline.evaluation.models import StaticModel
+from lakevec.jobs.extras import requires_extra
+from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.settings import DistillSettings
@@ -56,7 +56,7 @@ PLAIN = Ablation("not a Sentence Transformer", {"pooling": "mean"})
 
 def distil_ablations(
     teacher: str, plain_teacher: str | None, *, counts: str | None, device: str, cache: Path | None
-) -> Iterator[StaticModel]:
+) -> Iterator[StaticEmbeddingModel]:
     """Distil the tables that leave something out, one after the other.
 
     Parameters
@@ -75,7 +75,7 @@ def distil_ablations(
 
     Yields
     ------
-    StaticModel
+    StaticEmbeddingModel
 
     Raises
     ------
@@ -95,10 +95,10 @@ def distil_ablations(
         )
 
 
-def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -> StaticModel:
-    with needs_extra("distill", "distilling"):
+def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -> StaticEmbeddingModel:
+    with requires_extra("distill", "distilling"):
         from lakevec.pipeline.distillation import recipe
-        from lakevec.pipeline.distillation.forward import settle_precision
+        from lakevec.pipeline.distillation.inference import resolve_precision
         from lakevec.pipeline.distillation.teacher import load_teacher
     loaded = load_teacher(teacher, device=device)
     changes = dict(ablation.changes)
@@ -108,17 +108,17 @@ def _distil(teacher: str, ablation: Ablation, device: str, cache: Path | None) -
     settings = DistillSettings.model_validate(values)
     folder = None
     if cache is not None and settings.counts is None:
-        precision = settle_precision(loaded.model, settings.precision)
+        precision = resolve_precision(loaded.model, settings.precision)
         asked = json.dumps(settings.model_dump(exclude={"teacher", "device"}), sort_keys=True) + precision
         known = _name_teacher(Path(teacher).expanduser(), loaded.revision)
         key = hashlib.sha256(f"{known} {asked} {__version__}".encode()).hexdigest()
         folder = cache / f"table-{key[:32]}"
         if (folder / MANIFEST_NAME).is_file():
-            return StaticModel(ablation.name, load(str(folder)).table)
+            return StaticEmbeddingModel(ablation.name, load(str(folder)).table)
     distilled = recipe.distill(settings)
     if folder is not None:
         publish(distilled.table, str(folder), provenance=distilled.provenance, quality=distilled.quality)
-    return StaticModel(ablation.name, distilled.table)
+    return StaticEmbeddingModel(ablation.name, distilled.table)
 
 
 def _name_teacher(folder: Path, revision: str) -> str:

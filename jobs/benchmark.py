@@ -21,7 +21,7 @@ from lakevec.jobs.benchmarks.report import describe_machine, show_comparison, wr
 from lakevec.jobs.benchmarks.timing import Comparison, bind_to_cpus
 from lakevec.jobs.benchmarks.warm_up import measure_worker
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.summary import effective_settings
+from lakevec.jobs.embedding.summary import effective_settings
 from lakevec.pipeline.encoding.encoder import warm_up
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.model.artifact import load

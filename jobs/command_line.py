@@ -17,7 +17,7 @@ from lakevec import __version__
 from lakevec.pipeline.errors import LakevecError, SettingsError, describe_failure
 from lakevec.pipeline.redaction import MASK, is_secret, redact, remember
 from lakevec.pipeline.settings import Settings, is_positional
-from lakevec.pipeline.settings_file import load_settings
+from lakevec.pipeline.settings.loading import load_settings
 
 S = TypeVar("S", bound=Settings)
 

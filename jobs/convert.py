@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.summary import effective_settings
+from lakevec.jobs.embedding.summary import effective_settings
 from lakevec.pipeline.errors import OutputError, SetupError
-from lakevec.pipeline.location import locate
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.model.publishing import export, publish, refuse_existing_model
-from lakevec.pipeline.model.stored_rows import store_rows
+from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import ConvertSettings
+from lakevec.pipeline.storage import locate
 
 SUMMARY = """\
 Turn a static model of another library into a published one, or write one as another library does.
@@ -94,7 +94,7 @@ def _with_dtype(artifact: Artifact, dtype: str) -> Artifact:
     """Store the same rows in another type."""
     table = artifact.table
     rows = table.embeddings.astype("float32")
-    stored = store_rows(rows, dtype, weights=table.weights, mapping=table.mapping)
+    stored = quantize_rows(rows, dtype, weights=table.weights, mapping=table.mapping)
     changed = replace(table, embeddings=stored.embeddings, weights=stored.weights)
     return replace(artifact, table=changed)
 

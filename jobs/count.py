@@ -23,18 +23,18 @@ import numpy as np
 import pyarrow as pa
 
 from lakevec import __version__
-from lakevec.jobs.clock import Clock, new_run_id
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.overlap import refuse_overlap
-from lakevec.jobs.session import open_session
-from lakevec.jobs.summary import effective_settings
-from lakevec.pipeline.counting.stored_counts import PHRASES, WORDS, begin, finish, hold, read_record
-from lakevec.pipeline.counting.text_counter import warm_up
-from lakevec.pipeline.counting.tokenizer_source import CountedTokenizer, find_tokenizer
+from lakevec.jobs.embedding.clock import RunTimer, new_run_id
+from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.spark.overlap import refuse_overlap
+from lakevec.jobs.spark.session import open_session
+from lakevec.pipeline.corpus.counts_folder import PHRASES, WORDS, begin, finish, hold, read_record
+from lakevec.pipeline.corpus.text_counter import warm_up
+from lakevec.pipeline.corpus.tokenizer_source import CountedTokenizer, find_tokenizer
 from lakevec.pipeline.errors import CommitError, DataError, OutputError
-from lakevec.pipeline.location import Location, absolute_uri, locate
 from lakevec.pipeline.redaction import redact, redact_values
 from lakevec.pipeline.settings import CountSettings
+from lakevec.pipeline.storage import Location, absolute_uri, locate
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -81,7 +81,7 @@ def count(call: Call[CountSettings]) -> None:
         If the output holds something else than the counts of this request.
     """
     settings = call.settings
-    clock = Clock()
+    clock = RunTimer()
     refuse_overlap(settings.input, settings.option, {"--output": settings.output}, format=settings.format)
     tokenizer = find_tokenizer(settings.model)
     output = locate(settings.output, error=OutputError)
@@ -109,10 +109,10 @@ def count(call: Call[CountSettings]) -> None:
                 meanwhile=compiled,
             )
         )
-        from lakevec.jobs.lake_input import check_text_columns, read_input
-        from lakevec.jobs.spark_errors import translated
+        from lakevec.jobs.spark.errors import spark_errors
+        from lakevec.jobs.spark.input import check_text_columns, read_input
 
-        with translated():
+        with spark_errors():
             frame = read_input(spark, settings)
             check_text_columns(frame.schema, settings.text)
             request = _request(settings, tokenizer, _digest_files(spark, frame))
@@ -160,7 +160,7 @@ def _request(settings: CountSettings, tokenizer: CountedTokenizer, files: str) -
 
 def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
     """Digest names, times and sizes of the input's files; empty where there are none, as behind a view."""
-    from lakevec.jobs.file_waves import escape, facts
+    from lakevec.jobs.embedding.file_source import escape, facts
 
     names = [escape(unquote(name)) for name in frame.inputFiles()]
     if not names:
@@ -212,15 +212,15 @@ def count_lines(
     """
     from pyspark.sql import functions as f
 
-    from lakevec.jobs.spark_sink import quoted
+    from lakevec.jobs.embedding.spark_writer import quoted
     from lakevec.udfs.count_task import COUNTS_SCHEMA, CountTask
-    from lakevec.udfs.node_table import make_node_tokenizer
-    from lakevec.udfs.shipping import ship_files
+    from lakevec.udfs.distribution import distribute_files
+    from lakevec.udfs.node_files import pack_tokenizer
 
-    table, files = make_node_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
+    table, files = pack_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
     task = (task_type or CountTask)(
         tokenizer=table,
-        fetch=ship_files(spark, table, files),
+        fetch=distribute_files(spark, table, files),
         longest_phrase=settings.phrases,
         skips_bad_rows=settings.on_bad_row == "skip",
     )
@@ -241,7 +241,7 @@ def _count(
     """Count, let Spark write words, and return the record with the tokens' table."""
     from pyspark import StorageLevel
 
-    from lakevec.jobs.progress import show_progress
+    from lakevec.jobs.spark.progress import show_progress
     from lakevec.udfs.count_task import FACT, PHRASE, TOKEN, WORD
 
     # Read several times below; without this the lake would be.

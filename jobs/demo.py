@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from lakevec.jobs.command_line import Call, run_job
 from lakevec.jobs.distill import distill
-from lakevec.jobs.docstrings import write_docstring_lake
+from lakevec.jobs.docstring_lake import write_docstring_lake
 from lakevec.jobs.embed import embed
-from lakevec.jobs.session import open_session
+from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.errors import OutputError, SetupError
 from lakevec.pipeline.settings import DemoSettings, DistillSettings, EmbedSettings
 

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.extras import needs_extra
-from lakevec.jobs.summary import effective_settings
+from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.extras import requires_extra
 from lakevec.pipeline.model.publishing import publish, refuse_existing_model
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import DistillSettings
 
 if TYPE_CHECKING:
-    from lakevec.pipeline.evaluation.gate import Gate
+    from lakevec.pipeline.evaluation.quality_gate import QualityGate
     from lakevec.pipeline.model.table import StaticTable
 
 SUMMARY = """\
@@ -64,10 +64,10 @@ def distill(call: Call[DistillSettings]) -> None:
         print("dry run: nothing was written")
         return
     started = time.monotonic()
-    with needs_extra("distill", "distilling"):
+    with requires_extra("distill", "distilling"):
         from lakevec.pipeline.distillation import recipe
-        from lakevec.pipeline.evaluation.gate import open_gate
-    check = open_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
+        from lakevec.pipeline.evaluation.quality_gate import load_gate
+    check = load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     distilled = recipe.distill(settings)
     quality = {**distilled.quality, **_compare(settings, check, distilled.table)}
     check.decide(quality)
@@ -84,11 +84,11 @@ def distill(call: Call[DistillSettings]) -> None:
     )
 
 
-def _compare(settings: DistillSettings, check: Gate, table: StaticTable) -> dict[str, Any]:
+def _compare(settings: DistillSettings, check: QualityGate, table: StaticTable) -> dict[str, Any]:
     """Measure the table beside the teacher, where there is a sample."""
     if not check.texts:
         return {}
-    from lakevec.pipeline.distillation.sentences import SentenceEncoder
+    from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 
     encoder = SentenceEncoder(
         settings.teacher,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lakevec import __version__
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.java import OLDEST_JAVA, find_java
+from lakevec.jobs.spark.java import OLDEST_JAVA, find_java
 from lakevec.pipeline.errors import SetupError
 from lakevec.pipeline.settings import Settings
 

@@ -20,26 +20,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from lakevec.jobs.clock import Clock, new_run_id
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.metrics import check_metrics, write_metrics
-from lakevec.jobs.overlap import refuse_files_of_output, refuse_overlap, refuse_partitions_above
-from lakevec.jobs.session import open_session, runs_locally
-from lakevec.jobs.spark_sink import check_spark_sink, choose_sink, recheck_sink, write_with_spark
-from lakevec.jobs.summary import effective_settings, summarize
+from lakevec.jobs.embedding.clock import RunTimer, new_run_id
+from lakevec.jobs.embedding.metrics import check_metrics, write_metrics
+from lakevec.jobs.embedding.spark_writer import check_spark_sink, choose_sink, recheck_sink, write_with_spark
+from lakevec.jobs.embedding.summary import effective_settings, summarize
+from lakevec.jobs.spark.overlap import refuse_files_of_output, refuse_overlap, refuse_partitions_above
+from lakevec.jobs.spark.session import open_session, runs_locally
 from lakevec.pipeline.encoding.encoder import warm_up
 from lakevec.pipeline.errors import CommitError, DataError, LakevecError, UsageError, describe_failure
-from lakevec.pipeline.location import absolute_uri
 from lakevec.pipeline.model.artifact import Artifact, load
-from lakevec.pipeline.output.commit import OutputFolder
-from lakevec.pipeline.output.contract import Contract
+from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.storage import absolute_uri
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from lakevec.jobs.lake_input import Columns
+    from lakevec.jobs.spark.input import Columns
     from lakevec.udfs.embed_task import EmbedTask
 
 SUMMARY = """\
@@ -92,7 +92,7 @@ def embed(
         Called with the name of each step of the commit that is done.
     """
     settings = call.settings
-    clock = Clock()
+    clock = RunTimer()
     if settings.metrics is not None:
         check_metrics(settings.metrics)
     artifact = load(settings.model)
@@ -132,12 +132,12 @@ def embed(
                 meanwhile=partial(warm_up, artifact.table),
             )
         )
-        from lakevec.jobs.file_systems import check_file_system
-        from lakevec.jobs.lake_input import choose_columns, read_input
-        from lakevec.jobs.partition_columns import partition_zone
-        from lakevec.jobs.spark_errors import translated
+        from lakevec.jobs.spark.errors import spark_errors
+        from lakevec.jobs.spark.file_systems import check_file_system
+        from lakevec.jobs.spark.input import choose_columns, read_input
+        from lakevec.jobs.spark.partition_columns import partition_zone
 
-        with translated():
+        with spark_errors():
             frame = read_input(spark, settings)
             columns = choose_columns(frame.schema, settings)
             if sink != "direct":
@@ -179,21 +179,21 @@ def _run_directly(
     artifact: Artifact,
     output: OutputFolder,
     run_id: str,
-    clock: Clock,
+    clock: RunTimer,
     task_type: type[EmbedTask] | None,
     zone: str,
 ) -> dict[str, Any]:
     """Let tasks write, commit wave by wave, and return what there is to tell."""
-    from lakevec.jobs.keyed import KeyedRun, with_hashes
-    from lakevec.jobs.lake_input import table_schema
-    from lakevec.jobs.new_rows import NewRowsRun
-    from lakevec.jobs.progress import show_progress
+    from lakevec.jobs.embedding.append import NewRowsRun
+    from lakevec.jobs.embedding.upsert import KeyedRun, with_hashes
+    from lakevec.jobs.spark.input import table_schema
+    from lakevec.jobs.spark.progress import show_progress
 
     if settings.key is not None:
         columns = with_hashes(columns, settings.key)
     kind = NewRowsRun if settings.key is None else KeyedRun
     run = kind(spark, settings, artifact, columns, output, run_id, clock, task_type)
-    contract = Contract(
+    contract = TableMetadata(
         generation="",
         fingerprint=artifact.table.fingerprint,
         dimensions=artifact.table.dimensions,
@@ -256,12 +256,12 @@ def _run_with_spark(
     columns: Columns,
     settings: EmbedSettings,
     artifact: Artifact,
-    clock: Clock,
+    clock: RunTimer,
     *,
     is_free: bool,
 ) -> dict[str, Any]:
     """Let Spark write, and return what there is to tell."""
-    from lakevec.jobs.progress import show_progress
+    from lakevec.jobs.spark.progress import show_progress
 
     with show_progress(spark, "embedding"):
         record = write_with_spark(spark, frame, columns, settings, artifact.table, is_free=is_free)
@@ -270,7 +270,7 @@ def _run_with_spark(
 
 def _describe(frame: DataFrame, columns: Columns) -> None:
     """Print what a dry run tells."""
-    from lakevec.jobs.embed_run import select
+    from lakevec.jobs.embedding.context import select
 
     print("output schema:")
     for field in columns.schema.fields:

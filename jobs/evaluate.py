@@ -15,16 +15,16 @@ from pyarrow import fs as pafs
 from tqdm import tqdm
 
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.extras import needs_extra
-from lakevec.jobs.summary import effective_settings
+from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.extras import requires_extra
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.location import Location, locate
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import EvaluateSettings
+from lakevec.pipeline.storage import Location, locate
 
 if TYPE_CHECKING:
-    from lakevec.pipeline.evaluation.models import EmbeddingModel, VectorCache
-    from lakevec.pipeline.evaluation.running import Result
+    from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, VectorCache
+    from lakevec.pipeline.evaluation.runner import TaskResult
     from lakevec.pipeline.evaluation.tasks import Task
 
 SUMMARY = """\
@@ -89,8 +89,8 @@ def evaluate(call: Call[EvaluateSettings]) -> None:
     """
     settings = call.settings
     output = _refuse_existing(settings.output)
-    with needs_extra("evaluate", "evaluating"):
-        from lakevec.pipeline.evaluation.models import VectorCache
+    with requires_extra("evaluate", "evaluating"):
+        from lakevec.pipeline.evaluation.embedding_model import VectorCache
         from lakevec.pipeline.evaluation.tasks import find_tasks
     print(effective_settings(settings, whole=call.verbose), flush=True)
     tasks = find_tasks(settings.data, settings.only) if settings.data is not None else []
@@ -105,7 +105,7 @@ def evaluate(call: Call[EvaluateSettings]) -> None:
 
 def _evaluate(run: _Run, output: Location) -> None:
     from lakevec.pipeline.evaluation.record import FORMAT, describe_tasks, describe_versions, to_json
-    from lakevec.pipeline.evaluation.report import render_report
+    from lakevec.pipeline.evaluation.report.report import render_report
     from lakevec.pipeline.evaluation.summary import show_averages
 
     models = _open_models(run.settings)
@@ -128,7 +128,7 @@ def _evaluate(run: _Run, output: Location) -> None:
     }
     try:
         for name, content in files.items():
-            (output / name).write_whole(content)
+            (output / name).write_atomic(content)
     except OSError as error:
         raise OutputError(f"can't write to {redact(run.settings.output)!r}", got=str(error)) from None
     print(show_averages(record, timings))
@@ -161,9 +161,9 @@ def _open_models(settings: EvaluateSettings) -> list[EmbeddingModel]:
 
 def _run_model(run: _Run, model: EmbeddingModel) -> dict[str, Any]:
     """Measure speed first, while nothing is remembered, and then quality."""
-    from lakevec.pipeline.evaluation.models import StaticModel
+    from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel
     from lakevec.pipeline.evaluation.record import describe_model, describe_time
-    from lakevec.pipeline.evaluation.running import measure_speed, run_tasks
+    from lakevec.pipeline.evaluation.runner import measure_speed, run_tasks
     from lakevec.pipeline.evaluation.speed_texts import choose_speed_texts
 
     settings = run.settings
@@ -172,8 +172,8 @@ def _run_model(run: _Run, model: EmbeddingModel) -> dict[str, Any]:
         texts = choose_speed_texts(str(settings.data), run.tasks, most=settings.speed_texts)
         speed = measure_speed(model, texts, limit_s=settings.speed_s)
     # A table embeds faster than a disk reads.
-    cache = None if isinstance(model, StaticModel) else run.cache
-    results: list[Result] = []
+    cache = None if isinstance(model, StaticEmbeddingModel) else run.cache
+    results: list[TaskResult] = []
     with _progress(model.name, len(run.tasks)) as bar:
         for result in run_tasks(model, run.tasks, cache=cache):
             results.append(result)
@@ -223,12 +223,14 @@ def _compare(
     """Measure fidelity to the teacher on the user's own rows."""
     if comparison is None or not models:
         return None
-    from lakevec.pipeline.evaluation.models import StaticModel, encode_distinct
+    from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel, encode_distinct
     from lakevec.pipeline.evaluation.record import describe_fidelity
 
     truth = encode_distinct(comparison.teacher, comparison.texts, run.cache)
     vectors = [
-        encode_distinct(model, comparison.texts, None if isinstance(model, StaticModel) else run.cache)
+        encode_distinct(
+            model, comparison.texts, None if isinstance(model, StaticEmbeddingModel) else run.cache
+        )
         for model in models
     ]
     found = describe_fidelity(models, vectors, comparison.teacher, truth)

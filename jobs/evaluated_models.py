@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lakevec.jobs.extras import needs_extra
+from lakevec.jobs.extras import requires_extra
 from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.evaluation.models import EmbeddingModel, StaticModel
+from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, StaticEmbeddingModel
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
 from lakevec.pipeline.redaction import redact
 
 if TYPE_CHECKING:
-    from lakevec.pipeline.distillation.sentences import SentenceEncoder
+    from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 
 _BYTES_PER_PARAMETER = 4
 
 
-class TeacherModel:
+class SentenceTransformerModel:
     """A Sentence Transformer as a model to evaluate.
 
     Parameters
@@ -111,14 +111,14 @@ def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
     if folder.is_dir() and _is_teacher(folder):
         return open_teacher(uri, name, device=device)
     try:
-        return StaticModel(name, load(uri).table)
+        return StaticEmbeddingModel(name, load(uri).table)
     except ModelError:
         if not hub.is_hub_name(uri):
             raise
     return open_teacher(uri, name, device=device)
 
 
-def open_teacher(teacher: str, name: str, *, device: str = "auto") -> TeacherModel:
+def open_teacher(teacher: str, name: str, *, device: str = "auto") -> SentenceTransformerModel:
     """Load a Sentence Transformer.
 
     Parameters
@@ -131,7 +131,7 @@ def open_teacher(teacher: str, name: str, *, device: str = "auto") -> TeacherMod
 
     Returns
     -------
-    TeacherModel
+    SentenceTransformerModel
 
     Raises
     ------
@@ -140,10 +140,10 @@ def open_teacher(teacher: str, name: str, *, device: str = "auto") -> TeacherMod
     TeacherError
         If it can't be loaded.
     """
-    with needs_extra("distill", "to evaluate a Sentence Transformer"):
-        from lakevec.pipeline.distillation.sentences import SentenceEncoder
+    with requires_extra("distill", "to evaluate a Sentence Transformer"):
+        from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
     encoder = SentenceEncoder(teacher, device=device)
-    return TeacherModel(name, encoder, encoder.fingerprint)
+    return SentenceTransformerModel(name, encoder, encoder.fingerprint)
 
 
 def _is_teacher(folder: Path) -> bool:

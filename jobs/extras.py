@@ -9,7 +9,7 @@ from lakevec.pipeline.errors import SetupError
 
 
 @contextmanager
-def needs_extra(extra: str, doing: str) -> Iterator[None]:
+def requires_extra(extra: str, doing: str) -> Iterator[None]:
     """Tell of imports that fail what to install.
 
     Parameters

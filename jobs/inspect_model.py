@@ -12,8 +12,8 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.pipeline.encoding.chunking import CutRule, find_cut_rule
 from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.settings import InspectSettings
@@ -127,10 +127,10 @@ def nearest_tokens(table: StaticTable, vector: np.ndarray, count: int) -> list[t
 
 
 def _describe_tokenizer(table: StaticTable) -> list[tuple[str, str]]:
-    rule = find_cut_rule(table.tokenizer_json)
+    rule = find_split_rule(table.tokenizer_json)
     told = (
         f"{rule.name}: each distinct chunk is tokenized once"
-        if isinstance(rule, CutRule)
+        if isinstance(rule, SplitRule)
         else "none: every text is tokenized whole, which is slower"
     )
     model = json.loads(table.tokenizer_json)["model"].get("type", "model of an old file")

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 
 from lakevec import __version__
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.summary import effective_settings
-from lakevec.pipeline.counting.tokenizer_source import find_tokenizer
+from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
+from lakevec.pipeline.corpus.vocabulary_mining import MinedVocabulary, mine_words
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.location import locate
-from lakevec.pipeline.mining.mine import Mined, mine_words
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import MineSettings
+from lakevec.pipeline.storage import locate
 
 SUMMARY = """\
 Find frequent words that a tokenizer splits, those first that would save most tokens, from what lakevec count
@@ -78,15 +78,15 @@ def mine(call: Call[MineSettings]) -> None:
         "settings": settings.to_record(),
         "report": mined.report,
     }
-    (output / RECORD).write_whole(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+    (output / RECORD).write_atomic(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
     buffer = pa.BufferOutputStream()
     pq.write_table(mined.table, buffer, compression="zstd")
     # Last, so that a folder with a vocabulary is whole.
-    vocabulary.write_whole(buffer.getvalue().to_pybytes())
+    vocabulary.write_atomic(buffer.getvalue().to_pybytes())
     print(f"wrote {mined.table.num_rows:,} words to {redact(settings.output)}")
 
 
-def _tell(mined: Mined) -> str:
+def _tell(mined: MinedVocabulary) -> str:
     lines = [f"  {number:>9,} {reason}" for reason, number in mined.report.items() if number]
     lines.append("   saves  count  texts  pieces  word")
     for row in mined.table.slice(0, _SHOWN).to_pylist():

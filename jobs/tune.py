@@ -17,18 +17,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.extras import needs_extra
-from lakevec.jobs.overlap import refuse_overlap
-from lakevec.jobs.session import open_session
-from lakevec.jobs.summary import effective_settings
-from lakevec.pipeline.location import absolute_uri
+from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.extras import requires_extra
+from lakevec.jobs.spark.overlap import refuse_overlap
+from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.model.publishing import publish, refuse_existing_model
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import TuneSettings
+from lakevec.pipeline.storage import absolute_uri
 
 if TYPE_CHECKING:
-    from lakevec.pipeline.distillation.sentences import SentenceEncoder
-    from lakevec.pipeline.tuning.fitting import TaughtTexts, Tuned
+    from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+    from lakevec.pipeline.tuning.recipe import TeacherSample, TuneResult
 
 SUMMARY = """\
 Fit a table to its teacher on a sample of the lake: executors compute the teacher's vectors of the texts, then
@@ -79,14 +79,14 @@ def tune(call: Call[TuneSettings]) -> None:
     if call.dry_run:
         print("dry run: nothing was written")
         return
-    with needs_extra("distill", "tuning"):
-        from lakevec.pipeline.evaluation import gate
-        from lakevec.pipeline.tuning import fitting
-        from lakevec.pipeline.tuning.loss_plot import draw_training
-    check = gate.open_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
+    with requires_extra("distill", "tuning"):
+        from lakevec.pipeline.evaluation import quality_gate
+        from lakevec.pipeline.tuning import recipe
+        from lakevec.pipeline.tuning.training_plot import draw_training
+    check = quality_gate.load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     taught, encoder = _ask_teacher(settings, verbose=call.verbose)
     started = time.monotonic()
-    tuned = fitting.tune(settings, taught)
+    tuned = recipe.tune(settings, taught)
     _tell(tuned)
     print(f"tuned in {time.monotonic() - started:.1f} s", flush=True)
     quality = {**tuned.quality, **check.measure(tuned.table, encoder.encode)}
@@ -96,10 +96,10 @@ def tune(call: Call[TuneSettings]) -> None:
     print(f"published {tuned.table.fingerprint} to {redact(settings.output)}")
 
 
-def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts, SentenceEncoder]:
+def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TeacherSample, SentenceEncoder]:
     """Sample the lake and let executors compute the teacher's vectors."""
-    from lakevec.pipeline.distillation.sentences import SentenceEncoder
-    from lakevec.pipeline.tuning import fitting
+    from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+    from lakevec.pipeline.tuning import recipe
 
     encoder = SentenceEncoder(
         settings.teacher,
@@ -109,30 +109,30 @@ def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TaughtTexts,
         batch_size=settings.batch_size,
         trust_remote_code=settings.trust_remote_code,
     )
-    fitting.check_start(settings, width=encoder.width, tokens=encoder.tokens)
+    recipe.check_start(settings, width=encoder.width, tokens=encoder.tokens)
     with open_session(
         "lakevec tune", master=settings.master, remote=settings.remote, conf=settings.conf, verbose=verbose
     ) as spark:
-        from lakevec.jobs.progress import show_progress
-        from lakevec.jobs.spark_errors import translated
-        from lakevec.jobs.teacher_vectors import teach
-        from lakevec.jobs.tuning_sample import sample_lake
+        from lakevec.jobs.spark.errors import spark_errors
+        from lakevec.jobs.spark.progress import show_progress
+        from lakevec.jobs.tuning.sampling import sample_lake
+        from lakevec.jobs.tuning.teacher_vectors import teach
 
-        with translated():
+        with spark_errors():
             with show_progress(spark, "sample"):
                 texts = sample_lake(spark, settings)
             print(f"sample: {len(texts):,} texts; the teacher works in {encoder.precision}", flush=True)
-            fitting.check_sample(settings, texts)
+            recipe.check_sample(settings, texts)
             if encoder.precision != "float32":
                 encoder.encode(texts[: settings.batch_size])  # tells whether that is slow here
             started = time.monotonic()
             vectors = teach(spark, settings, texts, encoder)
             print(f"teacher: all vectors there after {time.monotonic() - started:.1f} s", flush=True)
     teacher = {"name": settings.name or encoder.name, "revision": encoder.revision}
-    return fitting.TaughtTexts(texts, vectors, teacher, encoder.normalizes), encoder
+    return recipe.TeacherSample(texts, vectors, teacher, encoder.normalizes), encoder
 
 
-def _tell(tuned: Tuned) -> None:
+def _tell(tuned: TuneResult) -> None:
     """Show the course of training."""
     trained = tuned.trained
     print(f"start      fidelity {trained.start.correlation:.4f}")

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.session import open_session
-from lakevec.pipeline.encoding.vector_types import VectorType
+from lakevec.jobs.spark.session import open_session
+from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError, LakevecError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.output.partitions import partition_values
-from lakevec.pipeline.output.reading import StoredOutput, open_output
+from lakevec.pipeline.output.stored_output import StoredOutput, open_output
 from lakevec.pipeline.output.time_zones import comes_twice
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import VerifySettings
@@ -84,7 +84,7 @@ def verify(call: Call[VerifySettings]) -> None:
     if call.dry_run:
         print("dry run: no file was read")
         return
-    problems = list(output.find_strays())
+    problems = list(output.find_unlisted_files())
     with open_session(
         "lakevec verify",
         master=settings.master,
@@ -92,10 +92,10 @@ def verify(call: Call[VerifySettings]) -> None:
         conf=settings.conf,
         verbose=call.verbose,
     ) as spark:
-        from lakevec.jobs.progress import show_progress
-        from lakevec.jobs.spark_errors import translated
+        from lakevec.jobs.spark.errors import spark_errors
+        from lakevec.jobs.spark.progress import show_progress
 
-        with translated(), show_progress(spark, "verifying"):
+        with spark_errors(), show_progress(spark, "verifying"):
             reports = _check_files(spark, settings, output, table)
             problems += _find_repeated_hours(spark, output)
             problems += (
@@ -150,11 +150,11 @@ class _Asked:
 def _check_files(
     spark: SparkSession, settings: VerifySettings, output: StoredOutput, table: StaticTable | None
 ) -> list[dict[str, Any]]:
-    from lakevec.udfs.node_table import make_node_table
-    from lakevec.udfs.shipping import ship_files
+    from lakevec.udfs.distribution import distribute_files
+    from lakevec.udfs.node_files import pack_table
     from lakevec.udfs.verify_task import REPORT_SCHEMA, VerifyTask
 
-    node_table, files = make_node_table(table, node_dir=None) if table is not None else (None, {})
+    node_table, files = pack_table(table, node_dir=None) if table is not None else (None, {})
     state, contract = output.state, output.contract
     task = VerifyTask(
         output=output.location,
@@ -166,7 +166,7 @@ def _check_files(
         max_tokens=contract.max_tokens,
         store=contract.store,
         table=node_table,
-        fetch=ship_files(spark, node_table, files) if node_table is not None else None,
+        fetch=distribute_files(spark, node_table, files) if node_table is not None else None,
         sample_every=max(1, state.rows // settings.sample) if table is not None else 0,
         sha256=settings.sha256,
     )
@@ -207,14 +207,14 @@ def _find_repeated_hours(spark: SparkSession, output: StoredOutput) -> list[str]
 
 def _find_doubles(spark: SparkSession, output: StoredOutput) -> list[str]:
     """Find keys that stand twice, where every one must stand once."""
-    from lakevec.udfs.keyed_tasks import ReadKeys
+    from lakevec.udfs.upsert_tasks import ReadKeysTask
 
     key = output.contract.key
     if key is None or not output.state.files:
         return []
     kind = output.contract.schema_of_files[key]
     names = spark.createDataFrame([(name,) for name in output.state.files], "name string")
-    read = ReadKeys(output.location, (key,), is_text=kind == "string")
+    read = ReadKeysTask(output.location, (key,), is_text=kind == "string")
     keys = names.repartition(min(len(output.state.files), 10_000)).mapInArrow(
         read, f"c0 {kind}, name string, row long"
     )

@@ -12,7 +12,7 @@ import pytest
 import short_java
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from lakevec.jobs.java import ensure_java
+from lakevec.jobs.spark.java import ensure_java
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.settings import DistillSettings

@@ -29,7 +29,7 @@ def _write_archive() -> None:
     import pyspark
     from tokenizers import Tokenizer, models
 
-    from lakevec.jobs.java import ensure_java
+    from lakevec.jobs.spark.java import ensure_java
     from lakevec.pipeline.model.publishing import publish
     from lakevec.pipeline.model.table import StaticTable
 

@@ -14,11 +14,11 @@ from pyarrow import fs as pafs
 
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import ModelError, OutputError
-from lakevec.pipeline.location import Location, absolute_uri, locate
 from lakevec.pipeline.model import artifact, publishing
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.storage import Location, absolute_uri, locate
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import hashlib
 import pytest
 from pyarrow import fs as pafs
 
-from lakevec.jobs.file_waves import identify
+from lakevec.jobs.embedding.file_source import identify
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.location import locate, one_name, strip_user_info
-from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.storage import canonical_uri, locate, strip_user_info
 
 HOST = "lake.dfs.core.windows.net"
 ONE = [
@@ -30,7 +30,7 @@ ONE = [
 
 @pytest.mark.parametrize("uri", ONE)
 def test_place_has_one_name_and_pyarrow_finds_container_and_account(uri: str) -> None:
-    assert one_name(uri) == f"abfs://box@{HOST}/docs"
+    assert canonical_uri(uri) == f"abfs://box@{HOST}/docs"
     place = locate(uri, error=OutputError)
     assert isinstance(place.filesystem, pafs.AzureFileSystem)
     assert place.path.rstrip("/") == "box/docs"
@@ -51,7 +51,7 @@ def test_place_has_one_name_and_pyarrow_finds_container_and_account(uri: str) ->
     ids=["abfs", "with a key", "wasbs", "another cloud", "emulator", "patterns"],
 )
 def test_two_places_have_two_names(one: str, other: str) -> None:
-    assert one_name(one) != one_name(other)
+    assert canonical_uri(one) != canonical_uri(other)
     assert identify("parquet", one, ()) != identify("parquet", other, ())
 
 

@@ -13,9 +13,9 @@ import pytest
 from pyspark.sql import types as t
 from test_incremental import embed, ids
 
-from lakevec.jobs.column_types import unfit_type
 from lakevec.jobs.count import main as count
-from lakevec.jobs.overlap import sql_on_files
+from lakevec.jobs.spark.column_types import unfit_type
+from lakevec.jobs.spark.overlap import sql_on_files
 from lakevec.pipeline.output.time_zones import has_fixed_offset
 
 NANOSECONDS = pa.array(np.array(["2024-01-01"], "M8[ns]"))

@@ -21,15 +21,15 @@ from conftest import ROOT
 from pyarrow.fs import LocalFileSystem
 
 from lakevec.pipeline.errors import BusyError, CommitError, OutputError
-from lakevec.pipeline.location import Location
 from lakevec.pipeline.output import lease
-from lakevec.pipeline.output.commit import OutputFolder
-from lakevec.pipeline.output.contract import Contract
-from lakevec.pipeline.output.history import Commit, History, Wave
+from lakevec.pipeline.output.commit_log import Commit, CommitLog, InputBatch
+from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.lease import Lease
-from lakevec.pipeline.output.manifest import FileEntry
-from lakevec.pipeline.output.reading import open_output
-from lakevec.pipeline.output.sink import FileLayout, TaskFiles
+from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
+from lakevec.pipeline.output.stored_output import open_output
+from lakevec.pipeline.output.table_metadata import TableMetadata
+from lakevec.pipeline.storage import Location
 
 LAYOUT = FileLayout(embedding_columns=("v",), compression="zstd", metadata={})
 SCHEMA = json.dumps(
@@ -48,7 +48,7 @@ SCHEMA = json.dumps(
 )
 
 
-def contract(**changes: Any) -> Contract:
+def contract(**changes: Any) -> TableMetadata:
     plain: dict[str, Any] = {
         "generation": "",
         "fingerprint": "sha256:one",
@@ -61,12 +61,12 @@ def contract(**changes: Any) -> Contract:
         "key": None,
         "table_format": "parquet",
     }
-    return Contract(**plain | changes)
+    return TableMetadata(**plain | changes)
 
 
 def write(output: OutputFolder, name: str, ids: list[str], folder: str = "") -> FileEntry:
     vectors = pa.array([[float(len(word))] for word in ids], pa.list_(pa.float32()))
-    with TaskFiles(output.staging, name, LAYOUT) as files:
+    with TaskParquetWriter(output.staging, name, LAYOUT) as files:
         files.write(pa.record_batch({"id": ids, "v": vectors}), {"id": {"rows": len(ids)}}, folder=folder)
         (entry,) = files.close()
     return entry
@@ -78,7 +78,7 @@ def a_commit(output: OutputFolder, run: str, added: list[FileEntry], **changes: 
     plain = {
         "number": number,
         "run": run,
-        "wave": Wave(input="i", batch=number, query="q"),
+        "wave": InputBatch(input="i", batch=number, query="q"),
         "rows_read": rows,
         "added": added,
     }
@@ -340,7 +340,7 @@ def test_killed_refresh_is_gone_on_with_and_readers_see_the_old_rows(folder: Pat
 def test_refresh_without_an_exchange_takes_two_renames_and_survives_the_gap(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakevec.pipeline.output.switch._exchange", lambda one, other: False)
+    monkeypatch.setattr("lakevec.pipeline.output.atomic_swap._exchange", lambda one, other: False)
     with a_run(folder, "r1") as output:
         output.commit(a_commit(output, "r1", [write(output, "a", ["old"])]))
     with a_run(folder, "r2", refresh=True) as output:
@@ -428,28 +428,30 @@ def test_replaced_files_go_in_one_step(folder: Path) -> None:
 
 def test_log_is_compacted_and_a_hole_is_told(tmp_path: Path) -> None:
     """Ten thousand runs of a file each."""
-    from lakevec.pipeline.location import locate
+    from lakevec.pipeline.storage import locate
 
     place = locate(str(tmp_path / "state"), error=OutputError)
-    history = History(place)
+    history = CommitLog(place)
     for number in range(10_000):
         entry = FileEntry(f"part-{number:05d}.parquet", 10, 100, {"t": {"rows": 10}})
-        wave = Wave(input="i", batch=number, query="q")
+        wave = InputBatch(input="i", batch=number, query="q")
         history.append(Commit(number=number, run="r", wave=wave, rows_read=10, added=[entry]))
         history.compact()
     log = tmp_path / "state" / "log"
     assert len(list(log.iterdir())) <= 41
     assert sum(file.stat().st_size for file in log.iterdir()) < 2_000_000
-    again = History(place)
+    again = CommitLog(place)
     again.read()
     assert again.state == history.state
     assert (again.state.rows, again.state.number, again.state.inputs["i"].batch) == (100_000, 9_999, 9_999)
     for number in (10_000, 10_001, 10_002):
-        commit = Commit(number=number, run="r", wave=Wave(input="i", batch=number), rows_read=0, added=[])
+        commit = Commit(
+            number=number, run="r", wave=InputBatch(input="i", batch=number), rows_read=0, added=[]
+        )
         again.append(commit)
     (log / "000000010001.json").unlink()
     with pytest.raises(CommitError, match="no commit 10001 before commit 10002"):
-        History(place).read()
+        CommitLog(place).read()
 
 
 def test_commit_that_somebody_else_made_is_not_overwritten(folder: Path) -> None:
@@ -478,7 +480,7 @@ def test_second_run_is_refused_while_the_first_lives(folder: Path) -> None:
 def test_lease_of_a_killed_process_is_free_at_once(folder: Path) -> None:
     code = f"""
 import os, signal
-from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.output_folder import OutputFolder
 output = OutputFolder({str(folder)!r}, "dead")
 output.look()
 with output.held(grace_s=0.0):

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from lakevec.jobs.convert import main
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
-from lakevec.pipeline.model.stored_rows import store_rows
+from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.model.table import StaticTable
 
 
@@ -38,7 +38,7 @@ def test_stored_rows_come_back_in_all_three_libraries(dtype: str, shared: bool, 
         weights[0] = 0
     else:
         rows[0] = 0
-    stored = store_rows(rows, dtype, weights=weights, mapping=mapping)
+    stored = quantize_rows(rows, dtype, weights=weights, mapping=mapping)
     table = StaticTable(
         stored.embeddings,
         make_word_tokenizer(words).to_str(),

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 from lakevec.jobs.count import main
-from lakevec.pipeline.counting import phrases, spelling, stored_counts
-from lakevec.pipeline.counting.spelling import Speller
-from lakevec.pipeline.counting.text_counter import Counts, TextCounter
+from lakevec.pipeline.corpus import counts_folder, ngrams, word_extraction
+from lakevec.pipeline.corpus.text_counter import TextCounter, TextCounts
+from lakevec.pipeline.corpus.word_extraction import WordExtractor
 from lakevec.pipeline.distillation.weighting import read_counts
-from lakevec.pipeline.encoding import tallying
+from lakevec.pipeline.encoding.kernels import count_kernels
 from lakevec.pipeline.errors import DataError, InputError
-from lakevec.pipeline.location import locate
 from lakevec.pipeline.model.table import find_unknown_token_id
+from lakevec.pipeline.storage import locate
 from lakevec.udfs import count_task
 
 pytestmark = pytest.mark.filterwarnings(
@@ -36,8 +36,8 @@ Sums = dict[str, tuple[int, int]]
 
 
 def test_docstring_examples_are_true() -> None:
-    assert doctest.testmod(spelling).failed == 0
-    assert doctest.testmod(tallying).failed == 0
+    assert doctest.testmod(word_extraction).failed == 0
+    assert doctest.testmod(count_kernels).failed == 0
 
 
 def sums(names: list[Any], counts: Any, documents: Any) -> dict[Any, tuple[int, int]]:
@@ -46,7 +46,7 @@ def sums(names: list[Any], counts: Any, documents: Any) -> dict[Any, tuple[int, 
     }
 
 
-def found(counts: Counts) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
+def found(counts: TextCounts) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
     return (
         sums(counts.token_ids.tolist(), *counts.tokens[1:]),
         sums(*counts.words),
@@ -63,7 +63,7 @@ def expected(things: list[list[Any]]) -> dict[Any, tuple[int, int]]:
 def by_library(tokenizer: Tokenizer, texts: list[str]) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
     """Count with the library and Python alone."""
     tokens = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
-    speller = Speller(tokenizer)
+    speller = WordExtractor(tokenizer)
     words = [speller.words(text) for text in texts]
     phrases = [
         [
@@ -226,8 +226,8 @@ def test_counts_of_a_view_are_not_taken_for_those_of_its_rows_today(
 def test_what_a_killed_count_left_is_refused_and_then_counted_over(tiny_model: str, lake: Path) -> None:
     output = lake / "counts"
     folder = locate(str(output), error=InputError)
-    with stored_counts.hold(folder, "dead", "counts"):
-        stored_counts.begin(folder)
+    with counts_folder.hold(folder, "dead", "counts"):
+        counts_folder.begin(folder)
     (output / "words").mkdir()
     (output / "words" / "part").write_bytes(b"half")
     with pytest.raises(InputError, match="are not whole: got a count that was cut off"):
@@ -242,8 +242,8 @@ def test_second_count_into_one_output_is_refused_while_the_first_lives(
 ) -> None:
     output = lake / "counts"
     folder = locate(str(output), error=InputError)
-    with stored_counts.hold(folder, "first", "counts"):
-        stored_counts.begin(folder)
+    with counts_folder.hold(folder, "first", "counts"):
+        counts_folder.begin(folder)
         (output / "words").mkdir()
         assert run(tiny_model, lake / "one", output) == 3
         assert "another run is writing to output" in capsys.readouterr().err
@@ -281,7 +281,7 @@ def test_counts_after_an_error_are_those_of_the_right_words(
 
 
 def test_phrases_of_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phrases, "MOST_WORDS", 5)
+    monkeypatch.setattr(ngrams, "MOST_WORDS", 5)
     counter = TextCounter(make_word_tokenizer(["[UNK]"]).to_str(), 0, longest_phrase=2)
     with pytest.raises(DataError, match="too many different words at a time to count phrases"):
         counter.count(pa.array(["a b c d e f g h"]))

@@ -19,7 +19,7 @@ from test_object_storage import bucket  # noqa: F401
 from lakevec.jobs.verify import main as verify
 from lakevec.pipeline.errors import CommitError, OutputError
 from lakevec.pipeline.output import lease
-from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.output_folder import OutputFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -95,7 +95,8 @@ def test_killed_before_the_table_is_made(folder: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(OutputFolder, "_abandon", lambda self: None)
         patch.setattr(
-            "lakevec.pipeline.output.delta.DeltaLog.create", lambda *args: (_ for _ in ()).throw(Killed)
+            "lakevec.pipeline.output.delta_committer.DeltaCommitter.create",
+            lambda *args: (_ for _ in ()).throw(Killed),
         )
         with pytest.raises(Killed), a_run(folder, "dead", table_format="delta"):
             pass

@@ -12,12 +12,12 @@ from tokenizers import Tokenizer
 
 from lakevec.jobs.distill import main
 from lakevec.pipeline.distillation import weighting
-from lakevec.pipeline.distillation.quantization import cluster_rows
+from lakevec.pipeline.distillation.pca import reduce_rows
 from lakevec.pipeline.distillation.recipe import distill
-from lakevec.pipeline.distillation.reduction import reduce_rows
 from lakevec.pipeline.distillation.teacher import load_teacher
+from lakevec.pipeline.distillation.vocabulary_quantization import cluster_rows
 from lakevec.pipeline.distillation.weighting import read_counts, zipf_weights
-from lakevec.pipeline.distillation.words import read_words
+from lakevec.pipeline.distillation.word_list import read_words
 from lakevec.pipeline.errors import InputError, SettingsError, TeacherError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.settings import DistillSettings
@@ -41,7 +41,7 @@ def small_teacher(minilm_folder: Path, tmp_path: Path) -> Path:
 
 def test_weights_by_rank_are_the_formula() -> None:
     """Three tokens: 1/rank = 1/2, 1/3, 1/4, which add up to 13/12."""
-    weights = weighting.sif_weights(weighting.frequencies_by_rank(3), coefficient=0.1)
+    weights = weighting.sif_weights(weighting.zipf_frequencies(3), coefficient=0.1)
     shares = [6 / 13, 4 / 13, 3 / 13]
     np.testing.assert_allclose(weights, [0.1 / (0.1 + share) for share in shares])
 

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakevec.jobs.embed import main
-from lakevec.jobs.spark_sink import choose_sink, probe_output
+from lakevec.jobs.embedding.spark_writer import choose_sink, probe_output
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.model.artifact import load
-from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.output_folder import OutputFolder
 from lakevec.pipeline.settings import EmbedSettings
 
 pytestmark = [

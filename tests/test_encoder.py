@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakevec.pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts, list_array
+from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.tokenization import make_tokenizer
-from lakevec.pipeline.encoding.vector_types import VectorType, to_columns
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
@@ -68,7 +68,7 @@ def test_more_elements_than_a_list_array_can_count_are_refused() -> None:
 @pytest.mark.parametrize("kind", list(VectorType))
 def test_stored_vectors_are_finite_whatever_the_table_holds(kind: VectorType) -> None:
     vectors = np.array([[1e30, -1e30], [1e-38, -1e-38], [1e-45, 0], [0, 0]], np.float32)
-    columns = to_columns(Encoded(vectors, np.zeros(4, bool), EncodingCounts()), "v", kind)
+    columns = to_arrow_columns(Encoded(vectors, np.zeros(4, bool), EncodingCounts()), "v", kind)
     stored = np.array(columns["v"].to_pylist(), np.float64)
     stored *= np.array(columns.get("v_scale", pa.array([1.0] * 4)).to_pylist())[:, None]
     assert np.isfinite(stored).all()

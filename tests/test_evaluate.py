@@ -24,7 +24,7 @@ from lakevec.jobs.ablations import ABLATIONS, COUNTED_ABLATIONS
 from lakevec.jobs.evaluate import main as evaluate
 from lakevec.jobs.evaluated_models import name_models, open_model
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
-from lakevec.pipeline.evaluation.figures import Point, draw_scatter
+from lakevec.pipeline.evaluation.report.charts import Point, draw_scatter
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
 

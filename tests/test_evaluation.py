@@ -25,18 +25,18 @@ from sklearn.preprocessing import scale
 from lakevec.pipeline.errors import DataError, InputError, SettingsError
 from lakevec.pipeline.evaluation.classification import evaluate_classification, predict_labels
 from lakevec.pipeline.evaluation.clustering import evaluate_clustering, measure_clusters
-from lakevec.pipeline.evaluation.models import StaticModel, VectorCache, encode_distinct
+from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel, VectorCache, encode_distinct
+from lakevec.pipeline.evaluation.metrics import TaskScores, paired_cosines
 from lakevec.pipeline.evaluation.phrases import best_accuracy, count_right_choices, evaluate_phrases
 from lakevec.pipeline.evaluation.record import average_groups, rounded
 from lakevec.pipeline.evaluation.retrieval import evaluate_retrieval, ndcg, rank_documents
-from lakevec.pipeline.evaluation.running import Result, measure_speed, run_tasks
+from lakevec.pipeline.evaluation.runner import TaskResult, measure_speed, run_tasks
 from lakevec.pipeline.evaluation.sampling import sample_texts
-from lakevec.pipeline.evaluation.scores import Scores, paired_cosines
 from lakevec.pipeline.evaluation.similarity import evaluate_sentences, evaluate_words
 from lakevec.pipeline.evaluation.tasks import find_tasks
-from lakevec.pipeline.location import Location
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.storage import Location
 
 # Where the words of the tiny table point, and one that it does not know.
 WHERE = {"north": (0.0, 1.0), "east": (1.0, 0.0), "southwest": (-1.0, -1.0), "nowhere": (0.0, 0.0)}
@@ -57,8 +57,8 @@ def write(path: Path, **columns: list[Any]) -> Location:
 
 
 @pytest.fixture(scope="module")
-def potion(foreign_models: Path) -> StaticModel:
-    return StaticModel("potion", load(str(foreign_models / "potion-base-4M-int8")).table)
+def potion(foreign_models: Path) -> StaticEmbeddingModel:
+    return StaticEmbeddingModel("potion", load(str(foreign_models / "potion-base-4M-int8")).table)
 
 
 def read(file: Path) -> pd.DataFrame:
@@ -101,7 +101,9 @@ def test_vectors_that_are_all_alike_correlate_with_nothing(tmp_path: Path) -> No
     assert evaluate_sentences(file, point).value == 0.0
 
 
-def test_sentences_agree_with_scikit_learn_and_pandas(shared_data: Path, potion: StaticModel) -> None:
+def test_sentences_agree_with_scikit_learn_and_pandas(
+    shared_data: Path, potion: StaticEmbeddingModel
+) -> None:
     file = shared_data / "sts" / "stsb-test.parquet"
     rows = read(file)
     distances = paired_cosine_distances(potion.encode(rows.text1), potion.encode(rows.text2))
@@ -112,7 +114,7 @@ def test_sentences_agree_with_scikit_learn_and_pandas(shared_data: Path, potion:
     assert scores.main == "cosine_spearman"
 
 
-def test_head_agrees_with_another_solver(shared_data: Path, potion: StaticModel) -> None:
+def test_head_agrees_with_another_solver(shared_data: Path, potion: StaticEmbeddingModel) -> None:
     train, test = (
         read(shared_data / "classification" / "sst2" / f"{part}.parquet") for part in ("train", "test")
     )
@@ -145,7 +147,7 @@ def test_classification_by_hand(tmp_path: Path) -> None:
     assert scores.counts == {"train": 6, "test": 4, "labels": 2, "unknown": 1}
 
 
-def test_clusters_agree_with_entropies(shared_data: Path, potion: StaticModel) -> None:
+def test_clusters_agree_with_entropies(shared_data: Path, potion: StaticEmbeddingModel) -> None:
     rows = read(shared_data / "clustering" / "stackoverflow20.parquet")[::20]
     vectors = potion.encode(rows.text)
     means = MiniBatchKMeans(20, batch_size=500, n_init="auto", random_state=42)
@@ -238,7 +240,7 @@ def test_best_accuracy_is_that_of_the_best_threshold(pairs: list[tuple[int, bool
     assert best_accuracy(cosines, labels) == pytest.approx(brute)
 
 
-def test_phrases_agree_with_scipy_and_scikit_learn(shared_data: Path, potion: StaticModel) -> None:
+def test_phrases_agree_with_scipy_and_scikit_learn(shared_data: Path, potion: StaticEmbeddingModel) -> None:
     bird, ppdb = shared_data / "phrases" / "bird.parquet", shared_data / "phrases" / "ppdb-filtered.parquet"
     rows = read(bird)
     cosines = 1 - paired_cosine_distances(potion.encode(rows.text1), potion.encode(rows.text2))
@@ -456,7 +458,8 @@ def test_averages_leave_out_development_rows_and_other_languages(tmp_path: Path)
         write(tmp_path / "sts" / f"{name}.parquet", a=["x"])
     values = {"STS12": 0.5, "mine": 0.7, "STSBenchmark-dev": 0.0, "STSB-dev": 0.0}
     results = [
-        Result(task, Scores("m", {"m": values[task.name]}), 0.0, 0.0) for task in find_tasks(str(tmp_path))
+        TaskResult(task, TaskScores("m", {"m": values[task.name]}), 0.0, 0.0)
+        for task in find_tasks(str(tmp_path))
     ]
     assert average_groups(results) == {"sts": pytest.approx(0.6)}
 
@@ -493,7 +496,7 @@ def test_samples_that_can_not_be_taken_are_refused(tmp_path: Path) -> None:
 
 
 def test_table_is_a_model(tiny_table: StaticTable) -> None:
-    model = StaticModel("tiny", tiny_table)
+    model = StaticEmbeddingModel("tiny", tiny_table)
     assert (model.dimensions, model.parameters, model.size_bytes) == (2, 8, 32)
     assert model.fingerprint == tiny_table.fingerprint
     assert model.encode(["north", "north east", "?"]).tolist() == [[0, 1], [0.5, 0.5], [0, 0]]

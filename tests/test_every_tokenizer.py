@@ -11,11 +11,11 @@ from conftest import SHARED_DATA
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.location import locate
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
-from lakevec.pipeline.model.formats.declared import make_table, read_tokenizer, without_limits
+from lakevec.pipeline.model.formats.foreign_model import make_table, read_tokenizer, without_limits
 from lakevec.pipeline.model.publishing import export, publish
+from lakevec.pipeline.storage import locate
 from lakevec.udfs import make_embed_udf
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -25,12 +25,12 @@ from libraries import (
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.location import locate
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
 from lakevec.pipeline.model.formats.word_vectors import read_word_vectors
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.storage import locate
 
 WITHOUT_MODULES = [
     "model2vec-rs-fixtures/test-model-sentence-transformers",

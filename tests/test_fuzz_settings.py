@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lakevec.jobs.command_line import Call, run_job
 from lakevec.jobs.embed import main
-from lakevec.jobs.summary import effective_settings
+from lakevec.jobs.embedding.summary import effective_settings
 from lakevec.pipeline.settings import DistillSettings, EmbedSettings, Settings
 
 pytestmark = pytest.mark.filterwarnings(

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.pipeline.output import history, lease
-from lakevec.pipeline.output.commit import OutputFolder
-from lakevec.pipeline.output.contract import Contract
-from lakevec.pipeline.output.history import Commit, Wave
-from lakevec.pipeline.output.sink import FileLayout, TaskFiles
+from lakevec.pipeline.output import commit_log, lease
+from lakevec.pipeline.output.commit_log import Commit, InputBatch
+from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
+from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.pipeline.settings import InspectSettings
 
 pytestmark = pytest.mark.filterwarnings(
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-_CONTRACT = Contract(
+_CONTRACT = TableMetadata(
     generation="",
     fingerprint="sha256:one",
     dimensions=1,
@@ -50,11 +50,11 @@ def run_once(folder: Path, run: str, *, refresh: bool = False) -> list[str]:
         output.begin(_CONTRACT, "", refresh=refresh)
         vectors = pa.array([[1.0], [2.0]], pa.list_(pa.float32()))
         layout = FileLayout(embedding_columns=("v",), compression="zstd", metadata={})
-        with TaskFiles(output.staging, f"part-{run}", layout) as files:
+        with TaskParquetWriter(output.staging, f"part-{run}", layout) as files:
             files.write(pa.record_batch({"id": ["a", "b"], "v": vectors}), {"id": {"rows": 2}})
             added = files.close()
         number = output.state.number + 1
-        wave = Wave(input="i", batch=number, query="q")
+        wave = InputBatch(input="i", batch=number, query="q")
         output.commit(Commit(number=number, run=run, wave=wave, rows_read=2, added=added))
         output.finish({"rows": 2})
     return [entry.name for entry in added]
@@ -65,7 +65,7 @@ def whole_output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four commits: a state, two commits behind it, and what a killed run would leave."""
     folder = tmp_path_factory.mktemp("state") / "out"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(history, "_EVERY", 2)
+        patched.setattr(commit_log, "_EVERY", 2)
         for run in ("r0", "r1", "r2"):
             run_once(folder, run)
     (folder / "_lakevec" / "staging" / "r9").mkdir(parents=True)

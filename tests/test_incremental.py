@@ -144,7 +144,12 @@ def test_one_input_has_one_name(
     assert ids(out) == ["a"]
     spark.sql("SELECT 'a' AS id, 'north' AS text").write.mode("overwrite").saveAsTable("one_name")
     try:
-        for name in ("one_name", "default.one_name", "ONE_NAME", "spark_catalog.default.one_name"):
+        for name in (
+            "one_name",
+            "default.one_name",
+            "ONE_NAME",
+            "spark_catalog.default.one_name",
+        ):
             embed(tiny_model, name, tmp_path / "table", "--format", "table")
     finally:
         spark.sql("DROP TABLE one_name")
@@ -205,8 +210,10 @@ def test_failed_probe_does_not_append_with_sparks_writer(
 ) -> None:
     put(lake / "a.parquet", ["a"])
     embed(tiny_model, lake, out)
-    monkeypatch.setattr("lakevec.udfs.shipping.is_local", lambda spark: False)
-    monkeypatch.setattr("lakevec.jobs.spark_sink.probe_output", lambda spark, output: "a mount is gone")
+    monkeypatch.setattr("lakevec.udfs.distribution.is_local", lambda spark: False)
+    monkeypatch.setattr(
+        "lakevec.jobs.embedding.spark_writer.probe_output", lambda spark, output: "a mount is gone"
+    )
     embed(tiny_model, lake, out, code=2)
     assert ids(out) == ["a"]
 
@@ -443,7 +450,7 @@ def test_failed_run_is_told_in_run_json(tiny_model: str, lake: Path, out: Path) 
 def test_second_run_is_told_to_wait(
     tiny_model: str, lake: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lakevec.pipeline.output.commit import OutputFolder
+    from lakevec.pipeline.output.output_folder import OutputFolder
 
     put(lake / "a.parquet", ["a"])
     embed(tiny_model, lake, out)

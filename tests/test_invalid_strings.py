@@ -19,7 +19,7 @@ from test_incremental import embed
 
 from lakevec.jobs.command_line import Call
 from lakevec.jobs.embed import embed as run
-from lakevec.pipeline.encoding.bad_texts import as_bytes, find_invalid, without
+from lakevec.pipeline.encoding.text_validation import as_bytes, find_invalid, without
 from lakevec.pipeline.errors import CommitError
 from lakevec.pipeline.settings import EmbedSettings
 from lakevec.udfs.embed_task import EmbedTask, tell

@@ -30,7 +30,7 @@ PIPELINE = modules_of("pipeline")
         ([name for name in PIPELINE if not LATE & set(name.split("."))], SPARK | HEAVY),
         ([name for name in PIPELINE if {"distillation", "tuning"} & set(name.split("."))], SPARK),
         ([name for name in PIPELINE if ".evaluation." in name], SPARK | HEAVY - {"sklearn"}),
-        (["lakevec.pipeline.tuning.pieces", "lakevec.udfs.teacher_task"], {"lakevec.jobs"} | HEAVY),
+        (["lakevec.pipeline.tuning.teacher_shards", "lakevec.udfs.teacher_task"], {"lakevec.jobs"} | HEAVY),
         (modules_of("udfs"), {"lakevec.jobs", "pydantic"} | HEAVY),
         (modules_of("jobs"), HEAVY),
         (["lakevec"], {"lakevec.pipeline", "lakevec.udfs", "lakevec.jobs", "pyspark", "numpy", "pydantic"}),

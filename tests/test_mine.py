@@ -16,18 +16,17 @@ from conftest import SHARED_DATA
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from lakevec.jobs.mine import main
-from lakevec.pipeline.counting import stored_counts
-from lakevec.pipeline.distillation.words import read_words
+from lakevec.pipeline.corpus import counts_folder, word_filters
+from lakevec.pipeline.corpus import vocabulary_mining as mining
+from lakevec.pipeline.corpus.vocabulary_mining import count_pieces, npmi
+from lakevec.pipeline.corpus.word_filters import LetterPairs, WordFilter, is_like_a_secret
+from lakevec.pipeline.distillation.word_list import read_words
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.location import locate
-from lakevec.pipeline.mining import filters
-from lakevec.pipeline.mining import mine as mining
-from lakevec.pipeline.mining.filters import LetterPairs, WordFilter, is_like_a_secret
-from lakevec.pipeline.mining.mine import count_pieces, npmi
+from lakevec.pipeline.storage import locate
 
 
 def test_docstring_examples_are_true() -> None:
-    assert doctest.testmod(filters).failed == 0
+    assert doctest.testmod(word_filters).failed == 0
     assert doctest.testmod(mining).failed == 0
 
 
@@ -42,7 +41,7 @@ def write_counts(folder: Path, words: list[tuple[str, int, int]], phrases: list[
             pa.table(dict(zip([column, "count", "documents"], arrays, strict=True))),
             folder / name / "0.parquet",
         )
-    stored_counts.finish(
+    counts_folder.finish(
         locate(str(folder), error=InputError), pa.table({"id": [0]}), {"kind": "lakevec count"}
     )
     return str(folder)

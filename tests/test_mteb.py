@@ -26,11 +26,11 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 
 from lakevec.pipeline.evaluation.classification import predict_labels  # noqa: E402
 from lakevec.pipeline.evaluation.clustering import measure_clusters  # noqa: E402
-from lakevec.pipeline.evaluation.models import StaticModel  # noqa: E402
-from lakevec.pipeline.evaluation.reading import read_columns  # noqa: E402
+from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel  # noqa: E402
+from lakevec.pipeline.evaluation.task_files import read_columns  # noqa: E402
 from lakevec.pipeline.evaluation.tasks import find_tasks  # noqa: E402
-from lakevec.pipeline.location import Location  # noqa: E402
 from lakevec.pipeline.model.artifact import load  # noqa: E402
+from lakevec.pipeline.storage import Location  # noqa: E402
 
 # Other people's code, whose warnings are theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -41,7 +41,7 @@ class Wrapped:
 
     mteb_model_meta = ModelMeta.create_empty({"name": "lakevec/table", "revision": "1"})
 
-    def __init__(self, model: StaticModel) -> None:
+    def __init__(self, model: StaticEmbeddingModel) -> None:
         self._model = model
 
     def encode(self, inputs: Any, **_: Any) -> np.ndarray:
@@ -55,8 +55,8 @@ class Wrapped:
 
 
 @pytest.fixture(scope="module")
-def model(foreign_models: Path) -> StaticModel:
-    return StaticModel("potion", load(str(foreign_models / "potion-base-4M-int8")).table)
+def model(foreign_models: Path) -> StaticEmbeddingModel:
+    return StaticEmbeddingModel("potion", load(str(foreign_models / "potion-base-4M-int8")).table)
 
 
 def metadata(name: str, kind: str, score: str) -> Any:
@@ -74,7 +74,7 @@ def metadata(name: str, kind: str, score: str) -> Any:
     )
 
 
-def run(base: type, meta: Any, rows: Any, model: StaticModel, **more: Any) -> dict[str, Any]:
+def run(base: type, meta: Any, rows: Any, model: StaticEmbeddingModel, **more: Any) -> dict[str, Any]:
     kind = type(meta.name, (base,), {"metadata": meta, **more})
     task = kind()
     task.dataset, task.data_loaded = rows, True
@@ -85,12 +85,12 @@ def read(data: Path, name: str, **kinds: Any) -> dict[str, list[Any]]:
     return read_columns(Location(pafs.LocalFileSystem(), str(data / f"{name}.parquet")), kinds)
 
 
-def ours(data: Path, name: str, model: StaticModel) -> dict[str, float]:
+def ours(data: Path, name: str, model: StaticEmbeddingModel) -> dict[str, float]:
     [task] = find_tasks(str(data), [name])
     return task.evaluate(model.encode).metrics
 
 
-def run_sentences(data: Path, name: str, model: StaticModel) -> dict[str, Any]:
+def run_sentences(data: Path, name: str, model: StaticEmbeddingModel) -> dict[str, Any]:
     columns = read(data, f"sts/{name}", text1="text", text2="text", score="number")
     rows = {"sentence1": columns["text1"], "sentence2": columns["text2"], "score": columns["score"]}
     return run(
@@ -104,14 +104,14 @@ def run_sentences(data: Path, name: str, model: StaticModel) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["sts12", "stsb-test", "sick-r-test"])
-def test_sentences_agree(shared_data: Path, model: StaticModel, name: str) -> None:
+def test_sentences_agree(shared_data: Path, model: StaticEmbeddingModel, name: str) -> None:
     theirs, found = run_sentences(shared_data, name, model), ours(shared_data, f"sts/{name}", model)
     for metric in ("cosine_spearman", "cosine_pearson"):
         assert found[metric] == pytest.approx(theirs[metric], abs=2e-5)
 
 
 def test_sentences_without_a_known_token_agree_with_the_models_own_similarity(
-    shared_data: Path, model: StaticModel
+    shared_data: Path, model: StaticEmbeddingModel
 ) -> None:
     """Their ``cosine_*`` go by a distance that is 0.5 from a vector of zeros, and not 1."""
     theirs, found = run_sentences(shared_data, "zh-stsb-dev", model), ours(shared_data, "zh-stsb-dev", model)
@@ -120,7 +120,7 @@ def test_sentences_without_a_known_token_agree_with_the_models_own_similarity(
     assert found["cosine_spearman"] == pytest.approx(theirs["spearman"], abs=2e-4)
 
 
-def test_clusters_agree(shared_data: Path, model: StaticModel) -> None:
+def test_clusters_agree(shared_data: Path, model: StaticEmbeddingModel) -> None:
     columns = read(shared_data, "clustering/20newsgroups-test", text="text", label="text")
     rows = {"sentences": [columns["text"]], "labels": [columns["label"]]}
     theirs = run(
@@ -133,7 +133,7 @@ def test_clusters_agree(shared_data: Path, model: StaticModel) -> None:
     assert found == pytest.approx(theirs["v_measure"], abs=1e-6)
 
 
-def test_retrieval_agrees(shared_data: Path, model: StaticModel) -> None:
+def test_retrieval_agrees(shared_data: Path, model: StaticEmbeddingModel) -> None:
     for name in ("scifact", "cisi"):
         folder = f"retrieval/{name}"
         corpus = read(shared_data, f"{folder}/corpus", id="text", title="text", text="text")
@@ -159,7 +159,7 @@ def test_retrieval_agrees(shared_data: Path, model: StaticModel) -> None:
             assert found[metric] == pytest.approx(theirs[metric], abs=1.5e-5)
 
 
-def test_classification_agrees(shared_data: Path, model: StaticModel) -> None:
+def test_classification_agrees(shared_data: Path, model: StaticEmbeddingModel) -> None:
     """With our head and all training rows in their harness, which takes 8 of each label by default."""
     train, test = (
         read(shared_data, f"classification/trec6/{part}", text="text", label="text")
@@ -182,7 +182,7 @@ def test_classification_agrees(shared_data: Path, model: StaticModel) -> None:
     assert ours(shared_data, "trec6", model)["accuracy"] == accuracy
 
 
-def test_paraphrases_agree(shared_data: Path, model: StaticModel) -> None:
+def test_paraphrases_agree(shared_data: Path, model: StaticEmbeddingModel) -> None:
     columns = read(shared_data, "phrases/ppdb-filtered", text1="text", text2="text", label="number")
     rows = {
         "sentence1": columns["text1"],

@@ -13,21 +13,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lakevec.pipeline.encoding import compilation
 from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.kernels import compilation
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.node_folder import private_folder
 from lakevec.udfs import worker_cache
-from lakevec.udfs.node_table import NodeTable, make_node_table
+from lakevec.udfs.node_files import NodeFiles, pack_table
 from lakevec.udfs.shipped_code import unpack
 
-Shipped = tuple[NodeTable, dict[str, bytes]]
+Shipped = tuple[NodeFiles, dict[str, bytes]]
 
 
 @pytest.fixture
 def shipped(tiny_table: StaticTable, tmp_path: Path) -> Shipped:
-    return make_node_table(tiny_table, node_dir=str(tmp_path))
+    return pack_table(tiny_table, node_dir=str(tmp_path))
 
 
 def refuse() -> dict[str, bytes]:
@@ -64,8 +64,8 @@ def test_machine_code_is_kept_where_a_loop_has_none(
         "a-1.py3.nbi": b"index a",
         "b-1.py3.nbi": b"index b",
     }
-    monkeypatch.setattr("lakevec.udfs.node_table.machine_code", lambda: made)
-    table, files = make_node_table(tiny_table, node_dir=str(tmp_path))
+    monkeypatch.setattr("lakevec.udfs.node_files.machine_code", lambda: made)
+    table, files = pack_table(tiny_table, node_dir=str(tmp_path))
     (folder / "a-1.py3.nbi").write_bytes(b"compiled here")
     (folder / "b-1.py3.1.nbc").write_bytes(b"of another processor")
     table.open(lambda: files)
@@ -193,7 +193,7 @@ def test_link_in_place_of_the_folder_is_not_trusted(shipped: Shipped, tmp_path: 
 
 def test_float16_table_gives_float32_vectors(tiny_table: StaticTable, tmp_path: Path) -> None:
     half = StaticTable(tiny_table.embeddings.astype(np.float16), tiny_table.tokenizer_json, normalize=False)
-    table, files = make_node_table(half, node_dir=str(tmp_path))
+    table, files = pack_table(half, node_dir=str(tmp_path))
     assert embed(table.open(lambda: files)) == [[0.5, 0.5], [-1.0, -1.0]]
 
 
@@ -205,7 +205,7 @@ def test_worker_keeps_its_encoder_and_only_so_many(
     made = []
     for shift in range(6):
         table = StaticTable(tiny_table.embeddings + shift, tiny_table.tokenizer_json)
-        made.append(make_node_table(table, node_dir=str(tmp_path)))
+        made.append(pack_table(table, node_dir=str(tmp_path)))
     encoders = [worker_cache.get_encoder(table, lambda files=files: files) for table, files in made]
     assert worker_cache.get_encoder(made[-1][0], refuse) is encoders[-1]
     assert len(worker_cache._encoders) == 4
@@ -215,7 +215,7 @@ def test_kernel_works_where_nothing_can_be_cached(tmp_path: Path) -> None:
     """No folder for compiled code, as on an executor with a read-only file system."""
     code = (
         "import numba.core.caching as c; c.CacheImpl._locator_classes = [];"
-        "import numpy as np; from lakevec.pipeline.encoding.pooling import pool_mean;"
+        "import numpy as np; from lakevec.pipeline.encoding.kernels.pooling import pool_mean;"
         "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
         "print(pool_mean(table, ids, np.array([0, 1]), out, normalize=False), out)"
     )

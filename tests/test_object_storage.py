@@ -21,7 +21,7 @@ from lakevec.pipeline.errors import BusyError, OutputError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.output.commit import OutputFolder
+from lakevec.pipeline.output.output_folder import OutputFolder
 
 deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed")
 from faults.commits import Play  # noqa: E402 - needs deltalake

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakevec.pipeline.output.commit import OutputFolder
-from lakevec.pipeline.output.manifest import FileEntry, sum_counts
+from lakevec.pipeline.output.file_entry import FileEntry, sum_counts
+from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.partitions import split_by_partition
-from lakevec.pipeline.output.sink import FileLayout, TaskFiles
 
 LAYOUT = FileLayout(embedding_columns=("v e.c",), compression="zstd", metadata={"lakevec.run": "r1"})
 
@@ -27,7 +27,7 @@ def batch(rows: int, start: int = 0) -> pa.RecordBatch:
 
 
 def write(output: OutputFolder, name: str, rows: int) -> FileEntry:
-    with TaskFiles(output.staging, name, LAYOUT) as files:
+    with TaskParquetWriter(output.staging, name, LAYOUT) as files:
         files.write(batch(rows), {"text": {"rows": rows}})
         (entry,) = files.close()
     return entry
@@ -62,7 +62,7 @@ def test_file_stores_vectors_plainly_and_the_rest_compressed(output: OutputFolde
 
 
 def test_row_groups_stay_readable(output: OutputFolder) -> None:
-    with TaskFiles(output.staging, "a", LAYOUT) as files:
+    with TaskParquetWriter(output.staging, "a", LAYOUT) as files:
         for start in range(0, 70_000, 7_000):
             files.write(batch(7_000, start), {})
         (entry,) = files.close()
@@ -72,7 +72,7 @@ def test_row_groups_stay_readable(output: OutputFolder) -> None:
 
 
 def test_no_row_group_is_a_stub(output: OutputFolder) -> None:
-    with TaskFiles(output.staging, "a", LAYOUT) as files:
+    with TaskParquetWriter(output.staging, "a", LAYOUT) as files:
         for start in range(0, 160_000, 10_000):
             files.write(batch(10_000, start), {})
         (entry,) = files.close()
@@ -87,7 +87,7 @@ def test_rows_without_rows_have_no_folder() -> None:
 
 
 def test_partition_without_rows_leaves_no_file(output: OutputFolder, folder: Path) -> None:
-    with TaskFiles(output.staging, "a", LAYOUT) as files:
+    with TaskParquetWriter(output.staging, "a", LAYOUT) as files:
         files.write(batch(0), {})
         assert files.close() == []
     assert not folder.exists()
@@ -95,7 +95,7 @@ def test_partition_without_rows_leaves_no_file(output: OutputFolder, folder: Pat
 
 def test_files_roll_at_the_target_size_and_counts_go_with_their_rows(output: OutputFolder) -> None:
     layout = replace(LAYOUT, target_bytes=300_000)
-    with TaskFiles(output.staging, "a", layout) as files:
+    with TaskParquetWriter(output.staging, "a", layout) as files:
         for start in range(0, 160_000, 8_000):
             files.write(batch(8_000, start), {"text": {"rows": 8_000}})
         entries = files.close()
@@ -107,7 +107,7 @@ def test_files_roll_at_the_target_size_and_counts_go_with_their_rows(output: Out
 
 
 def test_partitions_are_folders_and_only_so_many_files_are_open(output: OutputFolder) -> None:
-    with TaskFiles(output.staging, "a", LAYOUT) as files:
+    with TaskParquetWriter(output.staging, "a", LAYOUT) as files:
         for number in range(100):
             files.write(batch(3, number), {}, folder=f"k={number % 50}/")
         entries = files.close()
@@ -129,7 +129,7 @@ def test_rows_are_split_by_the_folders_that_spark_would_name() -> None:
 
 def test_failing_task_removes_its_file(output: OutputFolder) -> None:
     def fail() -> None:
-        with TaskFiles(output.staging, "a", LAYOUT) as files:
+        with TaskParquetWriter(output.staging, "a", LAYOUT) as files:
             files.write(batch(40_000), {})
             raise RuntimeError("boom")
 
@@ -144,7 +144,7 @@ def test_entry_survives_the_trip_as_json() -> None:
 
 
 def test_check_sum_is_that_of_the_file(output: OutputFolder) -> None:
-    with TaskFiles(output.staging, "a", replace(LAYOUT, sha256=True)) as files:
+    with TaskParquetWriter(output.staging, "a", replace(LAYOUT, sha256=True)) as files:
         files.write(batch(40_000), {})
         (entry,) = files.close()
     content = (Path(output.staging.path) / entry.name).read_bytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lakevec.jobs.overlap import refuse_files_of_output, refuse_overlap, refuse_partitions_above
+from lakevec.jobs.spark.overlap import refuse_files_of_output, refuse_overlap, refuse_partitions_above
 from lakevec.pipeline.errors import InputError
 
 REACHING = {

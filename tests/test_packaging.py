@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT
 
 from lakevec import __version__
-from lakevec.jobs.java import ensure_java
+from lakevec.jobs.spark.java import ensure_java
 
 PYSPARK = Path(pytest.importorskip("pyspark").__file__).parent
 
@@ -78,7 +78,7 @@ def test_wheel_from_the_sdist_holds_the_same_files(installed: Path, tmp_path: Pa
     )
     assert direct == by_way_of_sdist
     assert {name.partition("/")[0].partition("-")[0] for name in direct} == {"lakevec"}
-    assert {"lakevec/jobs/cli.py", "lakevec/pipeline/errors.py", "lakevec/udfs/shipping.py"} < set(direct)
+    assert {"lakevec/jobs/cli.py", "lakevec/pipeline/errors.py", "lakevec/udfs/distribution.py"} < set(direct)
 
 
 def test_checkout_whose_links_became_text_runs(tmp_path: Path) -> None:

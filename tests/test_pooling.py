@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakevec.pipeline.encoding import pooling
-from lakevec.pipeline.encoding.pooling import pool_mean
+from lakevec.pipeline.encoding.kernels import pooling
+from lakevec.pipeline.encoding.kernels.pooling import pool_mean
 
 
 def ragged(lengths: list[int], rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,8 @@ import pytest
 import short_java
 from conftest import ROOT, common_folder
 
-from lakevec.jobs.docstrings import write_docstring_lake
-from lakevec.jobs.java import ensure_java, find_java, java_version
+from lakevec.jobs.docstring_lake import write_docstring_lake
+from lakevec.jobs.spark.java import ensure_java, find_java, java_version
 
 PYSPARK = Path(pytest.importorskip("pyspark").__file__).parent
 
@@ -161,7 +161,7 @@ def test_executors_run_the_code_that_was_shipped(tiny_model: str, tmp_path: Path
     conf = {"spark.ui.enabled": "false", "spark.executor.extraJavaOptions": short_java.JAVA_OPTIONS}
     code = f"""
 import pyarrow as pa
-from lakevec.jobs.session import open_session
+from lakevec.jobs.spark.session import open_session
 from lakevec.udfs import make_embed_udf
 conf = {conf!r}
 with open_session("test", master="local-cluster[2,1,1024]", conf=conf) as spark:
@@ -172,7 +172,7 @@ with open_session("test", master="local-cluster[2,1,1024]", conf=conf) as spark:
         for batch in batches:
             assert function(pa.array(["north"])).to_pylist() == [[0.0, 1.0]]
             from lakevec import udfs
-            from lakevec.pipeline.encoding import pooling
+            from lakevec.pipeline.encoding.kernels import pooling
             heavy = sorted({{"torch", "transformers"}} & set(sys.modules))
             stats = pooling._pool_mean.stats
             found, missed = (sum(counts.values()) for counts in (stats.cache_hits, stats.cache_misses))

@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
 
-from lakevec.pipeline.encoding.chunking import CutRule, find_cut_rule
+from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
 from lakevec.pipeline.encoding.tokenization import make_tokenizer
 
 # Blanks of every kind, marks alone and between blanks, and words that components change.
@@ -152,5 +152,5 @@ def test_runs_of_blanks_behind_a_mark_take_whole_texts(scheme: str, text: str) -
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme=scheme)]
     )
-    assert not isinstance(find_cut_rule(tokenizer.to_str()), CutRule)
+    assert not isinstance(find_split_rule(tokenizer.to_str()), SplitRule)
     assert find_difference(tokenizer, [text]) == ""

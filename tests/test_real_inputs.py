@@ -20,9 +20,9 @@ from test_incremental import embed, ids, put
 
 from lakevec.jobs.count import main as count
 from lakevec.jobs.embed import main
-from lakevec.jobs.file_systems import explain_file_system
-from lakevec.jobs.file_waves import identify
-from lakevec.jobs.spark_errors import translated
+from lakevec.jobs.embedding.file_source import identify
+from lakevec.jobs.spark.errors import spark_errors
+from lakevec.jobs.spark.file_systems import explain_file_system
 from lakevec.pipeline.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -428,5 +428,5 @@ def test_full_disk_of_a_worker_is_told(spark: Any) -> None:
     def write(batches: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(DataError, match=r"^a disk is full: got OSError: \[Errno 28\]"), translated():
+    with pytest.raises(DataError, match=r"^a disk is full: got OSError: \[Errno 28\]"), spark_errors():
         spark.range(1).mapInArrow(write, "id long").collect()

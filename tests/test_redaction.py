@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lakevec.jobs import command_line
 from lakevec.jobs.cli import main as lakevec
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.summary import effective_settings
+from lakevec.jobs.embedding.summary import effective_settings
 from lakevec.pipeline import redaction
 from lakevec.pipeline.errors import LakevecError
 from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN, is_secret, redact, redact_values, remember

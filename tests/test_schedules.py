@@ -21,9 +21,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lakevec.jobs.embed import main
 from lakevec.pipeline.errors import CommitError, OutputError
-from lakevec.pipeline.location import locate
-from lakevec.pipeline.output.commit import OutputFolder
 from lakevec.pipeline.output.lease import Lease
+from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.storage import locate
 
 # As on the session that all in-process tests share: Spark's own warnings are not ours.
 pytestmark = pytest.mark.filterwarnings(

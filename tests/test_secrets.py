@@ -17,7 +17,7 @@ import short_java
 from conftest import ROOT
 from pyarrow import fs as pafs
 
-from lakevec.jobs.java import ensure_java
+from lakevec.jobs.spark.java import ensure_java
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
 

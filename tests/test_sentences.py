@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_teacher import WIDTH, make_texts, make_tiny_teacher
 
-from lakevec.pipeline.distillation.sentences import SentenceEncoder
+from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 from lakevec.pipeline.errors import TeacherError
 
 TEXTS = [*make_texts(40), "", "no word of it is known", " ".join(make_texts(9, seed=2))]

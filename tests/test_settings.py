@@ -17,7 +17,7 @@ from lakevec.pipeline.settings import (
     Settings,
     TuneSettings,
 )
-from lakevec.pipeline.settings_file import load_settings
+from lakevec.pipeline.settings.loading import load_settings
 
 REQUIRED = {"model": "m", "input": ["i"], "text": ["t"], "output": "o"}
 

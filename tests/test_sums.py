@@ -15,9 +15,9 @@ from conftest import ROOT, make_word_tokenizer
 
 from lakevec.jobs.embed import main
 from lakevec.jobs.verify import main as verify
-from lakevec.pipeline.encoding import pooling
 from lakevec.pipeline.encoding.encoder import Encoder
-from lakevec.pipeline.encoding.pooling import pool_sum
+from lakevec.pipeline.encoding.kernels import pooling
+from lakevec.pipeline.encoding.kernels.pooling import pool_sum
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable

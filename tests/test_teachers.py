@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from lakevec.pipeline.distillation import forward
-from lakevec.pipeline.distillation.own_way import read_own_way
+from lakevec.pipeline.distillation import inference
 from lakevec.pipeline.distillation.recipe import distill
-from lakevec.pipeline.distillation.sentences import SentenceEncoder
+from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+from lakevec.pipeline.distillation.sentence_transformer_config import read_config
 from lakevec.pipeline.distillation.teacher import load_teacher
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import TeacherError
@@ -367,7 +367,7 @@ def test_module_of_another_package_is_never_taken_for_a_known_one(tmp_path: Path
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
-    found = read_own_way(tmp_path, width=4)
+    found = read_config(tmp_path, width=4)
     assert (found.pooling, found.has_foreign_code) == (None, True)
     assert found.reason == "its module own.Pooling is not of sentence-transformers"
 
@@ -393,7 +393,7 @@ def test_dense_layer_that_is_not_whole_is_refused(
         (tmp_path / number / "config.json").write_text(json.dumps(config))
     save_file(tensors, tmp_path / "2" / "model.safetensors")
     with pytest.raises(TeacherError, match=message):
-        read_own_way(tmp_path, width=4)
+        read_config(tmp_path, width=4)
 
 
 def test_dense_layer_of_any_precision_is_read(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_dense_layer_of_any_precision_is_read(tmp_path: Path) -> None:
 def test_prompt_that_is_none_is_no_prompt(config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("[]")
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(config))
-    assert read_own_way(tmp_path, width=4).prompt == ""
+    assert read_config(tmp_path, width=4).prompt == ""
 
 
 def test_weights_that_the_file_lacks_are_never_made_up(tmp_path: Path) -> None:
@@ -477,7 +477,7 @@ def test_slow_half_precision_is_told_with_both_rates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_teacher("BERT", tmp_path)
-    monkeypatch.setattr(forward, "_SLOWER", 0.0)
+    monkeypatch.setattr(inference, "_SLOWER", 0.0)
     distill_plain(tmp_path, precision="bfloat16", token_remove_pattern=FEW_WORDPIECES)
     assert re.search(
         r"precision bfloat16 makes [\d,]+ sequences/s on this CPU, float32 [\d,]+: --precision float32 is",

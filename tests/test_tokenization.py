@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from lakevec.pipeline.encoding.chunking import CutRule, find_cut_rule
-from lakevec.pipeline.encoding.memo import ChunkMemo
-from lakevec.pipeline.encoding.tokenization import ChunkTokenizer, TextTokenizer, make_tokenizer
+from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
+from lakevec.pipeline.encoding.token_cache import TokenCache
+from lakevec.pipeline.encoding.tokenization import CachedTokenizer, TextTokenizer, make_tokenizer
 from lakevec.pipeline.errors import DataError, ModelError
-from lakevec.pipeline.location import locate
 from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
 from lakevec.pipeline.model.formats.word_vectors import read_word_vectors
 from lakevec.pipeline.model.word_tokenizer import make_word_tokenizer
+from lakevec.pipeline.storage import locate
 
 FAMILIES = {
     "ModernBERT-base": "single space",
@@ -107,8 +107,8 @@ def assert_same_ids(mine: TextTokenizer, theirs: Tokenizer, texts: list[str]) ->
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_tokenizer_has_its_familys_rule(name: str) -> None:
-    rule = find_cut_rule(library(name).to_str())
-    assert (rule.name if isinstance(rule, CutRule) else "none") == FAMILIES[name]
+    rule = find_split_rule(library(name).to_str())
+    assert (rule.name if isinstance(rule, SplitRule) else "none") == FAMILIES[name]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -141,8 +141,8 @@ def test_added_tokens_are_found_inside_words(rule: str) -> None:
     name = {"bert": "bert-base-uncased", "single space": "gpt2", "white space": "clip"}[rule]
     theirs = Tokenizer.from_str(library(name).to_str())
     theirs.add_tokens([AddedToken("zap", normalized=False), AddedToken("#no", normalized=False)])
-    found = find_cut_rule(theirs.to_str())
-    assert isinstance(found, CutRule)
+    found = find_split_rule(theirs.to_str())
+    assert isinstance(found, SplitRule)
     assert found.name == rule
     texts = ["xzapy", "zap zap", "a zapzap#no.b", "plain text", "Größe zap é#no", "", "#n o"]
     assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
@@ -230,14 +230,14 @@ def test_text_that_is_not_utf8_is_refused_whatever_stands_around_it(name: str, b
 def test_a_full_memo_starts_again_and_gives_the_same_ids(name: str, entries: int, shared_data: Path) -> None:
     texts = pq.read_table(shared_data / "texts" / "multilingual.parquet")["text"].to_pylist()[::200]
     theirs = library(name)
-    rule = find_cut_rule(theirs.to_str())
-    assert isinstance(rule, CutRule)
-    memo = ChunkMemo(theirs, rule, None, most_entries=entries, most_key_bytes=16 * entries)
-    mine, most_new = ChunkTokenizer(memo), 0
+    rule = find_split_rule(theirs.to_str())
+    assert isinstance(rule, SplitRule)
+    memo = TokenCache(theirs, rule, None, most_entries=entries, most_key_bytes=16 * entries)
+    mine, most_new = CachedTokenizer(memo), 0
     for start in range(0, len(texts), 50):
         assert_same_ids(mine, theirs, texts[start : start + 50])
-        fresh = ChunkMemo(theirs, rule, None)
-        assert_same_ids(ChunkTokenizer(fresh), theirs, texts[start : start + 50])
+        fresh = TokenCache(theirs, rule, None)
+        assert_same_ids(CachedTokenizer(fresh), theirs, texts[start : start + 50])
         most_new = max(most_new, fresh.entries)
         assert fresh.entries <= memo.entries <= entries + most_new
 

@@ -15,20 +15,20 @@ import pytest
 from tiny_teacher import UNSEEN, make_texts, make_tiny_teacher
 
 from lakevec.jobs.tune import main as tune
-from lakevec.pipeline.distillation.sentences import SentenceEncoder
+from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.tokenization import TokenIds
 from lakevec.pipeline.errors import DataError, InputError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
-from lakevec.pipeline.location import locate
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.settings import TuneSettings
-from lakevec.pipeline.tuning.axes import find_axes, map_rows, rotate_rows
-from lakevec.pipeline.tuning.fitting import TaughtTexts
-from lakevec.pipeline.tuning.fitting import tune as fit
-from lakevec.pipeline.tuning.pieces import Pieces, find_pieces
-from lakevec.pipeline.tuning.sample import hash_texts, share_equally, share_in_proportion
-from lakevec.pipeline.tuning.training import Lesson, Method, train
+from lakevec.pipeline.storage import locate
+from lakevec.pipeline.tuning.axes import align_rows, fit_pca, rotate_to_principal_axes
+from lakevec.pipeline.tuning.recipe import TeacherSample
+from lakevec.pipeline.tuning.recipe import tune as fit
+from lakevec.pipeline.tuning.sampling import allocate_equally, allocate_proportionally, hash_texts
+from lakevec.pipeline.tuning.teacher_shards import TeacherShards, open_shards
+from lakevec.pipeline.tuning.training import TrainingConfig, TrainingSet, train
 
 ROWS = 600
 QUICK = ["--dimensions", "12", "--texts-per-step", "64", "--learning-rate", "0.005", "--piece-rows", "100"]
@@ -67,9 +67,9 @@ def settings_of(teacher: Path, lake: Path, folder: Path, **values: Any) -> TuneS
     return TuneSettings.model_validate({**required, **values})
 
 
-def taught(teacher: Path, texts: list[str]) -> TaughtTexts:
+def taught(teacher: Path, texts: list[str]) -> TeacherSample:
     encoder = SentenceEncoder(str(teacher))
-    return TaughtTexts(texts, encoder.encode(texts), {"name": "tiny", "revision": "1"}, encoder.normalizes)
+    return TeacherSample(texts, encoder.encode(texts), {"name": "tiny", "revision": "1"}, encoder.normalizes)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_job_goes_on_where_it_was_killed(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """A piece whose teacher dies leaves the others, which the next run does not make again."""
-    from lakevec.jobs import teacher_vectors
+    from lakevec.jobs.tuning import teacher_vectors
     from lakevec.udfs.teacher_task import TeacherTask
 
     class DyingTask(TeacherTask):  # within the test, so that its code travels
@@ -188,7 +188,7 @@ def test_gate_decides_on_the_lakes_own_rows(
 def test_sample_is_the_same_however_the_lake_lies(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path
 ) -> None:
-    from lakevec.jobs.tuning_sample import sample_lake
+    from lakevec.jobs.tuning.sampling import sample_lake
 
     rows = pq.read_table(lake)
     turned = rows.take(np.random.default_rng(0).permutation(len(rows)))
@@ -206,7 +206,7 @@ def test_sample_is_the_same_however_the_lake_lies(
 def test_strata_of_a_column_give_alike_and_long_texts_are_cut(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path
 ) -> None:
-    from lakevec.jobs.tuning_sample import sample_lake
+    from lakevec.jobs.tuning.sampling import sample_lake
 
     settings = settings_of(teacher, lake, tmp_path, rows=100, stratify="kind", max_chars=20)
     texts = sample_lake(spark, settings)
@@ -218,7 +218,7 @@ def test_strata_of_a_column_give_alike_and_long_texts_are_cut(
 
 def test_stratum_of_few_texts_that_repeat_gives_them_all(spark: Any, teacher: Path, tmp_path: Path) -> None:
     """Ten texts in 20,000 rows: the first look, at a part of them, finds hardly any."""
-    from lakevec.jobs.tuning_sample import sample_lake
+    from lakevec.jobs.tuning.sampling import sample_lake
 
     few, many = (
         [f"few {number % 10}" for number in range(20_000)],
@@ -327,11 +327,11 @@ def test_figure_of_the_card_is_that_of_the_published_table(
     assert tuned.quality["fidelity"] != tuned.trained.epochs[-1].fidelity.correlation
 
 
-def lesson(ids: list[list[int]], targets: list[list[float]]) -> Lesson:
+def lesson(ids: list[list[int]], targets: list[list[float]]) -> TrainingSet:
     offsets = np.cumsum([0, *map(len, ids)]).astype(np.int64)
     flat = np.array([token for text in ids for token in text], np.int32)
     rows = np.array(targets, np.float32)
-    return Lesson(TokenIds(flat, offsets, 0, 0), rows, rows)
+    return TrainingSet(TokenIds(flat, offsets, 0, 0), rows, rows)
 
 
 def test_one_step_of_training_by_hand() -> None:
@@ -341,7 +341,7 @@ def test_one_step_of_training_by_hand() -> None:
     """
     texts = lesson([[0, 1]], [[1.0, 0.0]])
     held_out = lesson([[0], [1], [2]], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    method = Method(
+    method = TrainingConfig(
         epochs=1, batch_size=4, learning_rate=0.1, relation=0, token_dropout=0, patience=1, seed=0
     )
     start = np.array([[1, 0], [0, 1], [1, -1]], np.float32)
@@ -357,7 +357,7 @@ def test_relation_is_a_correlation_of_cosines() -> None:
     texts = lesson([[number] for number in range(9)], targets.tolist())
     losses = []
     for relation in (0.0, 1.0):
-        method = Method(1, 16, 1e-9, relation, 0.0, 1, 0)
+        method = TrainingConfig(1, 16, 1e-9, relation, 0.0, 1, 0)
         losses.append(train(start, texts, texts, method, progress=False).epochs[0].loss)
     correlation = measure_fidelity(start, targets).correlation
     assert losses[1] - losses[0] == pytest.approx(1 - correlation, abs=1e-5)
@@ -369,7 +369,7 @@ def test_steps_of_few_texts_leave_finite_rows(at_once: int) -> None:
     random = np.random.default_rng(0)
     start, targets = random.normal(size=(9, 4)).astype(np.float32), random.normal(size=(9, 4))
     texts = lesson([[number] for number in range(9)], targets.tolist())
-    found = train(start, texts, texts, Method(2, at_once, 0.01, 1.0, 0.0, 2, 0), progress=False)
+    found = train(start, texts, texts, TrainingConfig(2, at_once, 0.01, 1.0, 0.0, 2, 0), progress=False)
     assert np.isfinite(found.rows).all()
     assert all(np.isfinite(epoch.loss) for epoch in found.epochs)
 
@@ -378,7 +378,7 @@ def test_training_without_gain_keeps_the_start_and_stops() -> None:
     random = np.random.default_rng(0)
     rows = random.normal(size=(9, 4)).astype(np.float32)
     texts = lesson([[number] for number in range(9)], rows.tolist())
-    method = Method(50, 16, 0.5, 0.0, 0.3, 2, 0)
+    method = TrainingConfig(50, 16, 0.5, 0.0, 0.3, 2, 0)
     found = train(rows, lesson([[0], [1]], (-rows[:2]).tolist()), texts, method, progress=False)
     assert (found.best, len(found.epochs)) == (0, 2)
     assert found.rows is rows
@@ -388,7 +388,7 @@ def test_texts_without_a_token_can_not_be_learned_from() -> None:
     rows = np.eye(3, dtype=np.float32)
     held_out = lesson([[0], [1], [2]], np.eye(3).tolist())
     with pytest.raises(DataError, match="no text with a known token"):
-        train(rows, lesson([[], []], [[1, 0, 0]] * 2), held_out, Method(1, 4, 0.1, 0, 0, 1, 0))
+        train(rows, lesson([[], []], [[1, 0, 0]] * 2), held_out, TrainingConfig(1, 4, 0.1, 0, 0, 1, 0))
 
 
 def test_rotation_changes_no_cosine_and_axes_are_those_of_pca() -> None:
@@ -396,10 +396,10 @@ def test_rotation_changes_no_cosine_and_axes_are_those_of_pca() -> None:
 
     random = np.random.default_rng(0)
     rows = (random.normal(size=(40, 6)) * [9, 1, 5, 2, 3, 1]).astype(np.float32)
-    turned = rotate_rows(rows)
+    turned = rotate_to_principal_axes(rows)
     np.testing.assert_allclose(turned @ turned.T, rows @ rows.T, rtol=1e-4, atol=1e-3)
     assert (np.diff((turned**2).sum(axis=0)) < 0).all()
-    axes = find_axes(rows, 3)
+    axes = fit_pca(rows, 3)
     reference = PCA(3).fit(rows)
     np.testing.assert_allclose(np.abs(axes.project(rows)), np.abs(reference.transform(rows)), atol=1e-3)
     assert axes.explained_variance == pytest.approx(reference.explained_variance_ratio_.sum(), abs=1e-5)
@@ -409,13 +409,13 @@ def test_rows_are_mapped_as_least_squares_says() -> None:
     random = np.random.default_rng(0)
     means, turn = random.normal(size=(30, 4)).astype(np.float32), random.normal(size=(4, 3))
     rows = random.normal(size=(5, 4)).astype(np.float32)
-    np.testing.assert_allclose(map_rows(means, means @ turn, rows), rows @ turn, atol=1e-3)
+    np.testing.assert_allclose(align_rows(means, means @ turn, rows), rows @ turn, atol=1e-3)
 
 
 def test_shares_add_up() -> None:
     available = {"a": 3, "b": 1000, "c": 77, "d": 0}
     for rows in (0, 1, 7, 100, 1080, 5000):
-        for share in (share_equally, share_in_proportion):
+        for share in (allocate_equally, allocate_proportionally):
             found = share(available, rows)
             assert sum(found.values()) == min(rows, 1080)
             assert all(found[name] <= available[name] for name in available)
@@ -423,11 +423,11 @@ def test_shares_add_up() -> None:
 
 def test_pieces_belong_to_teacher_texts_and_layout(tmp_path: Path) -> None:
     texts = ["a", "b", "c"]
-    found = find_pieces(str(tmp_path), texts, teacher="t", piece_rows=2)
+    found = open_shards(str(tmp_path), texts, teacher="t", piece_rows=2)
     assert found.number == 2
     others = [("u", texts, 2), ("t", ["a", "bc"], 2), ("t", texts, 3)]
     names = {
-        find_pieces(str(tmp_path), these, teacher=name, piece_rows=rows).folder.name
+        open_shards(str(tmp_path), these, teacher=name, piece_rows=rows).folder.name
         for name, these, rows in others
     }
     assert len(names | {found.folder.name}) == 4
@@ -435,7 +435,7 @@ def test_pieces_belong_to_teacher_texts_and_layout(tmp_path: Path) -> None:
 
 
 def test_damaged_piece_is_named(tmp_path: Path) -> None:
-    pieces = Pieces(locate(str(tmp_path), error=InputError), 1)
+    pieces = TeacherShards(locate(str(tmp_path), error=InputError), 1)
     pieces.write_vectors(0, np.full((2, 3), np.nan, np.float32))
     with pytest.raises(DataError, match="hold NaN or infinity"):
         pieces.read_vectors()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from conftest import ROOT
 
-from lakevec.jobs.java import ensure_java
+from lakevec.jobs.spark.java import ensure_java
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model.artifact import load
@@ -92,11 +92,11 @@ def test_executor_imports_no_torch(spark: Any, tiny_model: str, monkeypatch: pyt
 def test_tasks_carry_a_name_and_not_the_table(spark: Any, minilm_model: str) -> None:
     from pyspark import cloudpickle
 
-    from lakevec.udfs.node_table import make_node_table
-    from lakevec.udfs.shipping import ship_files
+    from lakevec.udfs.distribution import distribute_files
+    from lakevec.udfs.node_files import pack_table
 
-    table, files = make_node_table(load(minilm_model).table)
-    fetch = ship_files(spark, table, files)
+    table, files = pack_table(load(minilm_model).table)
+    fetch = distribute_files(spark, table, files)
     assert sum(map(len, files.values())) > 30_000_000
     assert len(cloudpickle.dumps(table)) < 4000
     assert len(cloudpickle.dumps(fetch)) < 1000
@@ -112,7 +112,7 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.remote("local[1]").config("spark.ui.enabled", "false").getOrCreate()
 from lakevec.udfs import make_embed_udf, register
-from lakevec.udfs.shipping import has_spark_context
+from lakevec.udfs.distribution import has_spark_context
 assert not has_spark_context(spark)
 embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
 register(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})

@@ -16,8 +16,8 @@ from lakevec.pipeline.encoding.encoder import warm_up
 from lakevec.pipeline.errors import SetupError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.udfs.node_table import NodeTable, make_node_table
-from lakevec.udfs.shipping import ship_files
+from lakevec.udfs.distribution import distribute_files
+from lakevec.udfs.node_files import NodeFiles, pack_table
 from lakevec.udfs.worker_cache import get_encoder
 
 _VECTOR = ArrayType(FloatType())
@@ -73,8 +73,8 @@ def make_embed_udf(
     """
     table = load(model).table if isinstance(model, str) else model
     warm_up(table)
-    node_table, files = make_node_table(table, node_dir=node_dir)
-    fetch = ship_files(spark, node_table, files)
+    node_table, files = pack_table(table, node_dir=node_dir)
+    fetch = distribute_files(spark, node_table, files)
     embed: Callable[..., Any]
     if kind == "pandas" or (kind == "auto" and _arrow_udf is None):
         embed = _pandas_udf(_embed_pandas(node_table, fetch, max_tokens), _VECTOR)
@@ -120,7 +120,7 @@ class _ArrowSeries(pd.Series):
 
 
 def _embed_arrow(
-    table: NodeTable, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
+    table: NodeFiles, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
 ) -> Callable[[pa.Array], pa.Array]:
     def lakevec_embed(texts: pa.Array) -> pa.Array:
         return get_encoder(table, fetch, max_tokens=max_tokens).encode(texts).to_arrow()
@@ -129,7 +129,7 @@ def _embed_arrow(
 
 
 def _embed_pandas(
-    table: NodeTable, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
+    table: NodeFiles, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
 ) -> Callable[[pd.Series], pd.Series]:
     def lakevec_embed(texts: pd.Series) -> pd.Series:
         strings = pa.array(texts, type=pa.large_string(), from_pandas=True)

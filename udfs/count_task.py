@@ -10,10 +10,10 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from lakevec.pipeline.counting.lexicon import Tally
-from lakevec.pipeline.counting.text_counter import Counts
-from lakevec.pipeline.encoding.bad_texts import as_strings, find_bad_texts
-from lakevec.udfs.node_table import NodeTable
+from lakevec.pipeline.corpus.text_counter import TextCounts
+from lakevec.pipeline.corpus.word_index import TermCounts
+from lakevec.pipeline.encoding.text_validation import find_invalid_texts, view_as_strings
+from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import get_counter
 
 # A new word takes two bytes at least, so such a part brings a million at most.
@@ -29,7 +29,7 @@ class CountTask:
 
     Parameters
     ----------
-    tokenizer : NodeTable
+    tokenizer : NodeFiles
         Name and check sums of the tokenizer.
     fetch : callable
         Returns its files where the node has no copy.
@@ -44,7 +44,7 @@ class CountTask:
     documents add up too.
     """
 
-    tokenizer: NodeTable
+    tokenizer: NodeFiles
     fetch: Callable[[], dict[str, bytes]]
     longest_phrase: int
     skips_bad_rows: bool
@@ -72,7 +72,7 @@ class CountTask:
                         yield from _tell(counter.take())
         yield from _tell(counter.take())
         numbers = np.fromiter(facts.values(), np.int64, len(facts))
-        yield _lines(FACT, Tally(list(facts), numbers, numbers))
+        yield _lines(FACT, TermCounts(list(facts), numbers, numbers))
 
     def _parts(self, texts: pa.Array) -> Iterator[pa.Array]:
         """Cut a batch so that a part brings few new words; a phrase's number has room for two million."""
@@ -87,9 +87,9 @@ class CountTask:
                 yield texts.slice(start, end - start)
 
     def _good_texts(self, column: pa.Array, facts: Counter[str]) -> pa.Array:
-        texts = as_strings(column)
+        texts = view_as_strings(column)
         facts["nulls"] += texts.null_count
-        if self.skips_bad_rows and (found := find_bad_texts(texts)):
+        if self.skips_bad_rows and (found := find_invalid_texts(texts)):
             bad = np.logical_or.reduce(list(found.values()))
             facts["bad"] += int(bad.sum())
             texts = pa.compute.if_else(pa.array(bad), pa.scalar(None, texts.type), texts)
@@ -97,13 +97,13 @@ class CountTask:
         return texts
 
 
-def _tell(counts: Counts) -> Iterator[pa.RecordBatch]:
+def _tell(counts: TextCounts) -> Iterator[pa.RecordBatch]:
     yield _lines(TOKEN, counts.tokens, ids=counts.token_ids)
     yield _lines(WORD, counts.words)
     yield _lines(PHRASE, counts.phrases)
 
 
-def _lines(kind: str, tally: Tally, *, ids: np.ndarray | None = None) -> pa.RecordBatch:
+def _lines(kind: str, tally: TermCounts, *, ids: np.ndarray | None = None) -> pa.RecordBatch:
     rows = len(tally.counts)
     ids = np.full(rows, -1) if ids is None else ids
     return pa.RecordBatch.from_pydict(

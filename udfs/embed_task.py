@@ -10,23 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakevec.pipeline.encoding.bad_texts import (
+from lakevec.pipeline.encoding.encoder import Encoder, Store
+from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
+from lakevec.pipeline.encoding.text_validation import (
     NOT_UTF8,
     as_bytes,
-    as_strings,
-    find_bad_texts,
     find_invalid,
+    find_invalid_texts,
+    view_as_strings,
     without,
 )
-from lakevec.pipeline.encoding.encoder import Encoder, Store
-from lakevec.pipeline.encoding.vector_types import VectorType, to_columns
 from lakevec.pipeline.errors import DataError, describe_failure
-from lakevec.pipeline.location import Location
-from lakevec.pipeline.output.manifest import QUARANTINE, Counts, FileEntry
+from lakevec.pipeline.output.file_entry import QUARANTINE, Counts, FileEntry
+from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.partitions import split_by_partition
-from lakevec.pipeline.output.sink import FileLayout, TaskFiles
-from lakevec.udfs.node_table import NodeTable
-from lakevec.udfs.worker_cache import describe_worker, get_encoder
+from lakevec.pipeline.storage import Location
+from lakevec.udfs.node_files import NodeFiles
+from lakevec.udfs.worker_cache import get_encoder, worker_memory
 
 ENTRY_SCHEMA = "entry string"
 
@@ -43,7 +43,7 @@ class EmbedTask:
 
     Parameters
     ----------
-    table : NodeTable
+    table : NodeFiles
         The table's name and check sums.
     fetch : callable
         Returns the table's files where the node has no copy.
@@ -75,7 +75,7 @@ class EmbedTask:
         What is kept of a text.
     """
 
-    table: NodeTable
+    table: NodeFiles
     fetch: Callable[[], dict[str, bytes]]
     embedding_columns: dict[str, str]
     read: tuple[str, ...]
@@ -104,7 +104,7 @@ class EmbedTask:
         """
         encoder = self.make_encoder()
         rows_read = 0
-        with TaskFiles(self.staging, file_stem(self.run_id), self.layout) as files:
+        with TaskParquetWriter(self.staging, file_stem(self.run_id), self.layout) as files:
             for numbered in batches:
                 rows_read += numbered.num_rows
                 numbered, seen = self._handle_bad_rows(numbered, files)
@@ -128,16 +128,16 @@ class EmbedTask:
                 invalid = find_invalid(arrays[column])
                 arrays[column] = arrays[column] if invalid is None else without(arrays[column], invalid)
             encoded = encoder.encode(texts)
-            arrays |= to_columns(encoded, embedding_column, self.vector_type)
+            arrays |= to_arrow_columns(encoded, embedding_column, self.vector_type)
             counts[column] = asdict(encoded.counts) | bad
         return pa.RecordBatch.from_pydict(arrays), counts
 
     def _good_texts(self, column: str, texts: pa.Array) -> tuple[pa.Array, dict[str, int]]:
         """Return the texts to embed, and how many of them are bad."""
-        texts = as_strings(texts)
+        texts = view_as_strings(texts)
         if self.on_bad_row == "quarantine" or (self.on_bad_row == "fail" and self.max_chars is None):
             return texts, {}  # nothing bad is left, or the encoder finds it
-        found = find_bad_texts(texts, max_chars=self.max_chars)
+        found = find_invalid_texts(texts, max_chars=self.max_chars)
         if found and self.on_bad_row == "fail":
             raise DataError(
                 f"a text of column {column!r} can't be embedded",
@@ -150,7 +150,9 @@ class EmbedTask:
         texts = pc.if_else(pa.array(bad), pa.scalar(None, texts.type), texts)
         return texts, {"bad": int(bad.sum())}
 
-    def _handle_bad_rows(self, numbered: pa.RecordBatch, files: TaskFiles) -> tuple[pa.RecordBatch, Counts]:
+    def _handle_bad_rows(
+        self, numbered: pa.RecordBatch, files: TaskParquetWriter
+    ) -> tuple[pa.RecordBatch, Counts]:
         """Return rows without strings that are not UTF-8, but for texts that the encoder looks at."""
         names = (*self.read, *self.partition_by)
         bad: dict[str, dict[str, np.ndarray]] = {}
@@ -159,7 +161,7 @@ class EmbedTask:
                 invalid = find_invalid(values)
                 found = {} if invalid is None else {NOT_UTF8: invalid}
             elif self.on_bad_row == "quarantine":
-                found = find_bad_texts(as_strings(values), max_chars=self.max_chars)
+                found = find_invalid_texts(view_as_strings(values), max_chars=self.max_chars)
             else:
                 found = {}
             if found:
@@ -177,7 +179,7 @@ class EmbedTask:
         return pa.RecordBatch.from_arrays(columns, names=numbered.schema.names), seen
 
     def _put_into_quarantine(
-        self, numbered: pa.RecordBatch, bad: dict[str, dict[str, np.ndarray]], files: TaskFiles
+        self, numbered: pa.RecordBatch, bad: dict[str, dict[str, np.ndarray]], files: TaskParquetWriter
     ) -> pa.RecordBatch:
         """Write bad rows whole and with their reasons; return the others."""
         reasons = [""] * numbered.num_rows
@@ -287,7 +289,7 @@ def tell(entries: Sequence[FileEntry], *, rows_read: int = 0) -> Iterator[pa.Rec
         One row per file, its entry as JSON, with the worker that wrote it; and one row with `rows_read`, so
         that a task that read something and wrote nothing is noticed.
     """
-    worker = describe_worker()
+    worker = worker_memory()
     for entry in entries:
         yield pa.RecordBatch.from_pydict({"entry": [replace(entry, worker=worker).to_json()]})
     yield pa.RecordBatch.from_pydict({"entry": [json.dumps({ROWS_READ: rows_read})]})

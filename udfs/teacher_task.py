@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lakevec.pipeline.errors import SetupError, TeacherError
-from lakevec.pipeline.tuning.pieces import Pieces
+from lakevec.pipeline.tuning.teacher_shards import TeacherShards
 
 if TYPE_CHECKING:
-    from lakevec.pipeline.distillation.sentences import SentenceEncoder
+    from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 
 DONE_SCHEMA = "piece long, texts long"
 # A worker is one core's, and lives for one job's pieces of one teacher.
@@ -29,7 +29,7 @@ class TeacherTask:
 
     Parameters
     ----------
-    pieces : Pieces
+    pieces : TeacherShards
     missing : tuple of int
         Numbers of the pieces to make; row i asks for ``missing[i]``.
     teacher : str
@@ -41,10 +41,10 @@ class TeacherTask:
     device, precision : str
     batch_size : int
     trust_remote_code : bool, default=False
-        As in `lakevec.pipeline.distillation.sentences.SentenceEncoder`.
+        As in `lakevec.pipeline.distillation.sentence_encoder.SentenceEncoder`.
     """
 
-    pieces: Pieces
+    pieces: TeacherShards
     missing: tuple[int, ...]
     teacher: str
     revision: str | None
@@ -92,7 +92,7 @@ class TeacherTask:
         try:
             import torch
 
-            from lakevec.pipeline.distillation.sentences import SentenceEncoder
+            from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
         except ImportError as error:
             raise SetupError(
                 "an executor lacks a package that the teacher needs",

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from lakevec.pipeline.encoding.bad_texts import as_strings
 from lakevec.pipeline.encoding.encoder import Store
-from lakevec.pipeline.encoding.vector_types import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType, to_columns
-from lakevec.pipeline.location import Location
-from lakevec.udfs.node_table import NodeTable
+from lakevec.pipeline.encoding.stored_vectors import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType, to_arrow_columns
+from lakevec.pipeline.encoding.text_validation import view_as_strings
+from lakevec.pipeline.storage import Location
+from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import get_encoder
 
 REPORT_SCHEMA = "report string"
@@ -43,7 +43,7 @@ class VerifyTask:
     vector_type : VectorType
     max_tokens : int or None
         How many known tokens of a text are embedded.
-    table : NodeTable or None
+    table : NodeFiles or None
         The model, if a sample is to be embedded again.
     fetch : callable or None
         Returns the table's files where the node has no copy.
@@ -62,7 +62,7 @@ class VerifyTask:
     promised: tuple[str, ...]
     vector_type: VectorType
     max_tokens: int | None
-    table: NodeTable | None
+    table: NodeFiles | None
     fetch: Callable[[], dict[str, bytes]] | None
     sample_every: int
     sha256: bool
@@ -150,8 +150,8 @@ class VerifyTask:
             stored = rows.column(name)
             # A bad text may have been given no vector.
             is_embedded = np.asarray(stored.is_valid())
-            texts = as_strings(rows.column(column)).filter(pa.array(is_embedded))
-            again = to_columns(encoder.encode(texts), name, self.vector_type)
+            texts = view_as_strings(rows.column(column)).filter(pa.array(is_embedded))
+            again = to_arrow_columns(encoder.encode(texts), name, self.vector_type)
             report.sampled += len(texts)
             here = rows.filter(pa.array(is_embedded))
             if any(_bits(here.column(column)) != _bits(array) for column, array in again.items()):

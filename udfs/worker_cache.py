@@ -14,9 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from lakevec.pipeline.counting.text_counter import TextCounter
+from lakevec.pipeline.corpus.text_counter import TextCounter
 from lakevec.pipeline.encoding.encoder import Encoder, Store
-from lakevec.udfs.node_table import NodeTable
+from lakevec.udfs.node_files import NodeFiles
 
 # A job uses one model; a session that compares models should not grow without end.
 _MOST_MODELS = 4
@@ -25,7 +25,7 @@ _counters: dict[tuple[str, int], TextCounter] = {}
 
 
 def get_encoder(
-    table: NodeTable,
+    table: NodeFiles,
     fetch: Callable[[], dict[str, bytes]],
     *,
     max_tokens: int | None = None,
@@ -35,7 +35,7 @@ def get_encoder(
 
     Parameters
     ----------
-    table : NodeTable
+    table : NodeFiles
     fetch : callable
         Returns the table's files and the machine code; called only where the node lacks some.
     max_tokens : int, optional
@@ -58,14 +58,14 @@ def get_encoder(
 
 
 def get_counter(
-    tokenizer: NodeTable, fetch: Callable[[], dict[str, bytes]], *, longest_phrase: int = 1
+    tokenizer: NodeFiles, fetch: Callable[[], dict[str, bytes]], *, longest_phrase: int = 1
 ) -> TextCounter:
     """Return this worker's counter by a tokenizer, made at its first use; what it had counted is dropped.
 
     Parameters
     ----------
-    tokenizer : NodeTable
-        From `lakevec.udfs.node_table.make_node_tokenizer`.
+    tokenizer : NodeFiles
+        From `lakevec.udfs.node_files.pack_tokenizer`.
     fetch : callable
         As for `get_encoder`.
     longest_phrase : int, default=1
@@ -89,7 +89,7 @@ def forget_encoders() -> None:
     _counters.clear()
 
 
-def describe_worker() -> dict[str, str | int]:
+def worker_memory() -> dict[str, str | int]:
     """Say which process this is and how much memory it has taken.
 
     Returns

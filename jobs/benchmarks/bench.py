@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from lakevec.jobs.benchmarks.corpus import read_source, read_texts, write_rows
-from lakevec.jobs.docstrings import write_docstring_lake
+from lakevec.jobs.docstring_lake import write_docstring_lake
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.settings import BenchmarkSettings
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 from lakevec.jobs.benchmarks import spark as ways_on_spark
 from lakevec.jobs.benchmarks.bench import Bench
-from lakevec.jobs.benchmarks.tasks import ColdCountTask, EncodeTask
+from lakevec.jobs.benchmarks.spark_tasks import ColdCountTask, EncodeTask
 from lakevec.jobs.benchmarks.timing import Comparison, take_turns
 from lakevec.jobs.count import count_lines
-from lakevec.pipeline.counting.text_counter import warm_up
-from lakevec.pipeline.counting.tokenizer_source import find_tokenizer
+from lakevec.pipeline.corpus.text_counter import warm_up
+from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
 from lakevec.pipeline.settings import CountSettings
 
 EMBED, COUNT = "embed, nothing written", "count"
@@ -24,13 +24,13 @@ def measure_count(bench: Bench) -> Iterator[Comparison]:
     warm_up(tokenizer.json, tokenizer.unknown_token_id)
     lake, output = str(bench.lake), str(bench.folder / "counts")
     with ways_on_spark.quiet_session(settings, master=settings.master, verbose=bench.verbose) as spark:
-        from lakevec.udfs.node_table import make_node_table
-        from lakevec.udfs.shipping import ship_files
+        from lakevec.udfs.distribution import distribute_files
+        from lakevec.udfs.node_files import pack_table
 
         rows = spark.read.parquet(lake)
         how_many = rows.count()
-        table, files = make_node_table(bench.table)
-        fetch = ship_files(spark, table, files)
+        table, files = pack_table(bench.table)
+        fetch = distribute_files(spark, table, files)
 
         def embed() -> int:
             told = rows.select(settings.text).mapInArrow(EncodeTask(table, fetch), "rows long").collect()

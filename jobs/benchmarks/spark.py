@@ -17,13 +17,13 @@ from pyspark.sql import functions as f
 from pyspark.sql.pandas import functions as pandas_functions
 
 from lakevec import jobs, pipeline, udfs
-from lakevec.jobs.benchmarks.tasks import ColdTask, embed_with_model2vec, embed_with_static_embedding
+from lakevec.jobs.benchmarks.spark_tasks import ColdTask, embed_with_model2vec, embed_with_static_embedding
 from lakevec.jobs.command_line import Call
 from lakevec.jobs.embed import embed
-from lakevec.jobs.session import open_session
+from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.settings import BenchmarkSettings, EmbedSettings
+from lakevec.udfs.distribution import is_local, ship_code
 from lakevec.udfs.embed_task import EmbedTask
-from lakevec.udfs.shipping import is_local, ship_code
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from lakevec.pipeline.distillation.forward import Sequences
+from lakevec.pipeline.distillation.inference import TokenSequences
 from lakevec.pipeline.errors import SetupError, TeacherError
 
 _LONGEST_REASON = 300
@@ -97,8 +97,8 @@ class DelegatedTeacher:
         return np.ascontiguousarray(found, dtype=np.float32)
 
     @torch.inference_mode()
-    def encode_sequences(
-        self, model: Any, sequences: Sequences, *, batch_size: int, progress: bool
+    def embed_sequences(
+        self, model: Any, sequences: TokenSequences, *, batch_size: int, progress: bool
     ) -> np.ndarray:
         """Push token sequences through all modules.
 
@@ -106,7 +106,7 @@ class DelegatedTeacher:
         ----------
         model : transformers.PreTrainedModel
             With the vocabulary that the ids belong to; takes the place of the library's.
-        sequences : Sequences
+        sequences : TokenSequences
         batch_size : int
         progress : bool
 

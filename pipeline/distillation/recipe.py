@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 
 from lakevec import __version__
-from lakevec.pipeline.distillation.forward import Sequences, encode_sequences, input_embeddings
-from lakevec.pipeline.distillation.own_way import DenseLayer
-from lakevec.pipeline.distillation.quantization import check_clusters, cluster_rows
-from lakevec.pipeline.distillation.reduction import check_dimensions, reduce_rows
+from lakevec.pipeline.distillation.inference import TokenSequences, embed_sequences, input_embeddings
+from lakevec.pipeline.distillation.pca import check_dimensions, reduce_rows
+from lakevec.pipeline.distillation.sentence_transformer_config import DenseLayer
 from lakevec.pipeline.distillation.teacher import Teacher, load_teacher
 from lakevec.pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
+from lakevec.pipeline.distillation.vocabulary_quantization import check_clusters, cluster_rows
 from lakevec.pipeline.distillation.weighting import (
-    frequencies_by_count,
-    frequencies_by_rank,
+    blended_frequencies,
+    covariance_weights,
     read_counts,
-    shares_in_texts,
     sif_weights,
+    zipf_frequencies,
     zipf_weights,
 )
-from lakevec.pipeline.distillation.words import Words, read_words
+from lakevec.pipeline.distillation.word_list import WordList, read_words
 from lakevec.pipeline.errors import TeacherError
-from lakevec.pipeline.model.stored_rows import StoredRows, store_rows
+from lakevec.pipeline.model.quantization import QuantizedRows, quantize_rows
 from lakevec.pipeline.model.table import StaticTable, find_unknown_token_id
 from lakevec.pipeline.settings import DistillSettings
 
@@ -39,7 +39,7 @@ LIBRARY = "sentence-transformers"
 
 
 @dataclass(frozen=True, eq=False)
-class Distilled:
+class DistillResult:
     """A table and what to record about it.
 
     Parameters
@@ -101,7 +101,7 @@ class Choices:
         return cls(mode, pooling, reason, prompt, dense, coefficient, axes, whitening)
 
 
-def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
+def distill(settings: DistillSettings, *, progress: bool = True) -> DistillResult:
     """Turn a teacher into an embedding table.
 
     Parameters
@@ -112,7 +112,7 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
 
     Returns
     -------
-    Distilled
+    DistillResult
 
     Raises
     ------
@@ -129,7 +129,7 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
     counts the axes are those of tokens as texts hold them, and half whitened. The
     unknown token's row is zero, so that libraries which average it in agree with those which leave it out.
     """
-    seen = see_vocabulary(settings, progress=progress)
+    seen = embed_vocabulary(settings, progress=progress)
     teacher, choices, vocabulary, rows = seen.teacher, seen.choices, seen.vocabulary, seen.rows
     weights = seen.weights
     unknown = find_unknown_token_id(vocabulary.tokenizer)
@@ -137,7 +137,7 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
         weights[unknown] = 0
     shares = None
     if choices.axes == "texts":
-        shares = shares_in_texts(seen.frequencies, weights)
+        shares = covariance_weights(seen.frequencies, weights)
     # model2vec, too, finds what tokens share before it reduces.
     mapping = None
     if settings.vocabulary_clusters is not None:
@@ -146,12 +146,12 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
     reduced = reduce_rows(rows, dimensions=settings.dimensions, shares=shares, whitening=choices.whitening)
     has_one_scale = settings.int8_scale == "table"
     if mapping is None:
-        stored = store_rows(reduced.rows * weights[:, None], settings.dtype, has_one_scale=has_one_scale)
+        stored = quantize_rows(reduced.rows * weights[:, None], settings.dtype, has_one_scale=has_one_scale)
     else:
-        stored = store_rows(
+        stored = quantize_rows(
             reduced.rows, settings.dtype, weights=weights, mapping=mapping, has_one_scale=has_one_scale
         )
-    return Distilled(
+    return DistillResult(
         table=_make_table(settings, vocabulary, stored),
         provenance={
             "teacher": {"name": settings.name or teacher.name, "revision": teacher.revision},
@@ -164,7 +164,7 @@ def distill(settings: DistillSettings, *, progress: bool = True) -> Distilled:
 
 
 @dataclass(frozen=True, eq=False)
-class SeenVocabulary:
+class EmbeddedVocabulary:
     """The tokens of a table, and what the teacher makes of each alone.
 
     Parameters
@@ -188,7 +188,7 @@ class SeenVocabulary:
     rows: np.ndarray
 
 
-def see_vocabulary(settings: DistillSettings, *, progress: bool = True) -> SeenVocabulary:
+def embed_vocabulary(settings: DistillSettings, *, progress: bool = True) -> EmbeddedVocabulary:
     """Make the vocabulary and let the teacher see each of its tokens.
 
     Parameters
@@ -198,7 +198,7 @@ def see_vocabulary(settings: DistillSettings, *, progress: bool = True) -> SeenV
 
     Returns
     -------
-    SeenVocabulary
+    EmbeddedVocabulary
 
     Raises
     ------
@@ -220,11 +220,11 @@ def see_vocabulary(settings: DistillSettings, *, progress: bool = True) -> SeenV
     weights = _weigh(settings, choices, frequencies)
     _check_sizes(settings, choices, teacher, len(vocabulary.tokens))
     rows = _see_tokens(settings, choices, teacher, vocabulary, progress=progress)
-    return SeenVocabulary(teacher, choices, vocabulary, frequencies, weights, rows)
+    return EmbeddedVocabulary(teacher, choices, vocabulary, frequencies, weights, rows)
 
 
 def _build_vocabulary(
-    settings: DistillSettings, choices: Choices, teacher: Teacher, words: Words | None
+    settings: DistillSettings, choices: Choices, teacher: Teacher, words: WordList | None
 ) -> Vocabulary:
     return build_vocabulary(
         teacher.tokenizer,
@@ -256,14 +256,14 @@ def _see_tokens(
     if choices.mode == "input":
         found = input_embeddings(vocabulary.model, [vocabulary.pieces[row] for row in seen])
     elif choices.pooling == LIBRARY:
-        found = teacher.open_library().encode_sequences(
+        found = teacher.open_library().embed_sequences(
             vocabulary.model,
             _make_sequences(choices, teacher, vocabulary, seen),
             batch_size=settings.batch_size,
             progress=progress,
         )
     else:
-        found = encode_sequences(
+        found = embed_sequences(
             vocabulary.model,
             _make_sequences(choices, teacher, vocabulary, seen),
             pooling=choices.pooling,
@@ -281,7 +281,9 @@ def _see_tokens(
     return rows
 
 
-def _make_sequences(choices: Choices, teacher: Teacher, vocabulary: Vocabulary, seen: list[int]) -> Sequences:
+def _make_sequences(
+    choices: Choices, teacher: Teacher, vocabulary: Vocabulary, seen: list[int]
+) -> TokenSequences:
     """Put special tokens and prompt around each token's pieces."""
     prompt: list[int] = []
     if choices.prompt:
@@ -291,13 +293,13 @@ def _make_sequences(choices: Choices, teacher: Teacher, vocabulary: Vocabulary, 
     own = [(len(head), len(head) + len(vocabulary.pieces[row])) for row in seen]
     # As the library does it, special tokens before the prompt go with it.
     first = 0 if teacher.own_way.counts_prompt or not prompt else len(head)
-    return Sequences(ids, own, [(first, len(sequence)) for sequence in ids], vocabulary.pad_token_id)
+    return TokenSequences(ids, own, [(first, len(sequence)) for sequence in ids], vocabulary.pad_token_id)
 
 
 def _find_frequencies(settings: DistillSettings, tokens: list[str]) -> np.ndarray:
     if settings.counts is None:
-        return frequencies_by_rank(len(tokens))
-    return frequencies_by_count(read_counts(settings.counts, tokens), share=settings.counts_share)
+        return zipf_frequencies(len(tokens))
+    return blended_frequencies(read_counts(settings.counts, tokens), share=settings.counts_share)
 
 
 def _weigh(settings: DistillSettings, choices: Choices, frequencies: np.ndarray) -> np.ndarray:
@@ -310,7 +312,7 @@ def _weigh(settings: DistillSettings, choices: Choices, frequencies: np.ndarray)
     return sif_weights(frequencies, coefficient=choices.coefficient)
 
 
-def _make_table(settings: DistillSettings, vocabulary: Vocabulary, stored: StoredRows) -> StaticTable:
+def _make_table(settings: DistillSettings, vocabulary: Vocabulary, stored: QuantizedRows) -> StaticTable:
     return StaticTable(
         stored.embeddings,
         vocabulary.tokenizer.to_str(),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
-from lakevec.pipeline.distillation.own_way import OwnWay, read_own_way
+from lakevec.pipeline.distillation.sentence_transformer_config import SentenceTransformerConfig, read_config
 from lakevec.pipeline.errors import SettingsError, TeacherError
 from lakevec.pipeline.model import hub
 
@@ -38,7 +38,7 @@ class Teacher:
         In evaluation mode, float32, on its device.
     tokenizer : transformers.PreTrainedTokenizerBase
         Backed by the `tokenizers` library.
-    own_way : OwnWay
+    own_way : SentenceTransformerConfig
         What the Sentence Transformer does with hidden states.
     folder : pathlib.Path
     trusts_code : bool, default=False
@@ -51,7 +51,7 @@ class Teacher:
     revision: str
     model: Any
     tokenizer: Any
-    own_way: OwnWay
+    own_way: SentenceTransformerConfig
     folder: Path
     trusts_code: bool = False
     has_pooler: bool = True
@@ -133,7 +133,7 @@ def load_teacher(
         raise TeacherError(
             f"teacher {teacher!r} has weights that are NaN or infinite", remedy="fetch or train it again"
         )
-    own_way = read_own_way(folder, width=model.config.hidden_size)
+    own_way = read_config(folder, width=model.config.hidden_size)
     return Teacher(
         name,
         resolved or _weights_digest(root),

@@ -15,12 +15,12 @@ from skeletoken import TokenizerModel
 from skeletoken.external.transformers import reshape_embeddings
 from skeletoken.models import Unigram
 
-from lakevec.pipeline.distillation.words import Words
+from lakevec.pipeline.distillation.word_list import WordList
 from lakevec.pipeline.errors import TeacherError
 from lakevec.pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 
 # Enough for a word to win over its pieces, too little to win over other words.
-# Words to try until the tokenizer makes something of one.
+# WordList to try until the tokenizer makes something of one.
 _MOST_PROBES = 1000
 _MARGIN = 0.01
 
@@ -65,7 +65,7 @@ def build_vocabulary(
     model: Any,
     *,
     token_remove_pattern: str | None,
-    words: Words | None = None,
+    words: WordList | None = None,
     keeps_subwords: bool = True,
     reverses_special_tokens: bool = False,
     keeps_special_tokens: bool = False,
@@ -80,8 +80,8 @@ def build_vocabulary(
         The teacher's model.
     token_remove_pattern : str or None
         Tokens of the teacher that begin with a match of this regular expression are left out.
-    words : Words, optional
-        Words to find whole in text; of several pieces to the teacher, or even of several words.
+    words : WordList, optional
+        WordList to find whole in text; of several pieces to the teacher, or even of several words.
     keeps_subwords : bool, default=True
         Whether the teacher's own tokens are kept.
     reverses_special_tokens : bool, default=False
@@ -114,7 +114,7 @@ def build_vocabulary(
             reader, seen, token_remove_pattern, words, keeps_special_tokens=keeps_special_tokens
         )
     else:
-        tokens, own, report = _make_word_tokenizer(seen, words or Words(()))
+        tokens, own, report = _make_word_tokenizer(seen, words or WordList(()))
     before, after = _find_surroundings(teacher)
     if reverses_special_tokens:
         before, after = after, before
@@ -186,7 +186,7 @@ def _edit_tokenizer(
     reader: TokenizerModel,
     seen: _Seen,
     pattern: str | None,
-    words: Words | None,
+    words: WordList | None,
     *,
     keeps_special_tokens: bool,
 ) -> tuple[list[str], Any, dict[str, int]]:
@@ -227,7 +227,7 @@ def _outweigh_pieces(own: TokenizerModel, seen: _Seen, words: list[str]) -> None
 
 
 def _sort_words(
-    own: TokenizerModel, seen: _Seen, words: Words | None, pattern: str | None
+    own: TokenizerModel, seen: _Seen, words: WordList | None, pattern: str | None
 ) -> tuple[list[str], list[str], dict[str, int]]:
     """Tell words that become tokens from those that the tokenizer would cut, and drop the others."""
     if words is None:
@@ -266,7 +266,7 @@ def _sort_words(
     return list(single), list(several), report
 
 
-def _make_word_tokenizer(seen: _Seen, words: Words) -> tuple[list[str], Any, dict[str, int]]:
+def _make_word_tokenizer(seen: _Seen, words: WordList) -> tuple[list[str], Any, dict[str, int]]:
     """Make a tokenizer of the given words alone."""
     report = {**words.report, "changed by the normalizer": 0, "not known to the teacher": 0}
     normalizer = seen.reader.preprocessor.normalizer

@@ -9,17 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakevec.pipeline.counting.stored_counts import TOKENS, WORDS, part_of
+from lakevec.pipeline.corpus.counts_folder import TOKENS, WORDS, part_of
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.location import Location
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.distill import COUNTS_SHARE
+from lakevec.pipeline.storage import Location
 
 # Part of the shares that every token has alike; docs/decisions.md has figures.
 _SPREAD = 0.1
 
 
-def frequencies_by_rank(tokens: int) -> np.ndarray:
+def zipf_frequencies(tokens: int) -> np.ndarray:
     """Guess token frequencies from Zipf's law.
 
     Parameters
@@ -34,7 +34,7 @@ def frequencies_by_rank(tokens: int) -> np.ndarray:
 
     Examples
     --------
-    >>> frequencies_by_rank(3).round(3)
+    >>> zipf_frequencies(3).round(3)
     array([0.462, 0.308, 0.231])
     """
     inverse = 1.0 / np.arange(2, tokens + 2)
@@ -42,7 +42,7 @@ def frequencies_by_rank(tokens: int) -> np.ndarray:
     return guess
 
 
-def frequencies_by_count(counts: np.ndarray, *, share: float = COUNTS_SHARE) -> np.ndarray:
+def blended_frequencies(counts: np.ndarray, *, share: float = COUNTS_SHARE) -> np.ndarray:
     """Return measured token frequencies, steadied by Zipf's law.
 
     Parameters
@@ -65,10 +65,10 @@ def frequencies_by_count(counts: np.ndarray, *, share: float = COUNTS_SHARE) -> 
 
     Examples
     --------
-    >>> frequencies_by_count(np.array([90, 10, 0]), share=1)
+    >>> blended_frequencies(np.array([90, 10, 0]), share=1)
     array([0.9, 0.1, 0. ])
     """
-    blended = counts**share * frequencies_by_rank(len(counts)) ** (1 - share)
+    blended = counts**share * zipf_frequencies(len(counts)) ** (1 - share)
     frequencies: np.ndarray = blended / blended.sum()
     return frequencies
 
@@ -102,7 +102,7 @@ def sif_weights(frequencies: np.ndarray, *, coefficient: float) -> np.ndarray:
     return weights
 
 
-def shares_in_texts(frequencies: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def covariance_weights(frequencies: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return how much each token counts in the covariance of what texts are made of.
 
     Parameters
@@ -121,7 +121,7 @@ def shares_in_texts(frequencies: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> shares_in_texts(np.array([0.9, 0.1, 0]), np.array([0.1, 0.5, 1])).round(3)
+    >>> covariance_weights(np.array([0.9, 0.1, 0]), np.array([0.1, 0.5, 1])).round(3)
     array([0.272, 0.695, 0.033])
     """
     shares = frequencies * weights**2

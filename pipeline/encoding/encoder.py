@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakevec.pipeline.encoding.pooling import pool_mean, pool_sum
+from lakevec.pipeline.encoding.kernels.pooling import pool_mean, pool_sum
 from lakevec.pipeline.encoding.tokenization import make_tokenizer, slice_texts
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.table import StaticTable
@@ -22,7 +22,7 @@ _CACHE_LINE = 64
 
 # What is kept of a text: the mean of its tokens' rows, or their sum and how many they are.
 Store = Literal["mean", "sum"]
-_WARM_UP_CHUNKS = 20_000
+_WARM_UP_SEGMENTS = 20_000
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Encoder:
 
     Notes
     -----
-    The same text gives the same bits whatever else is in the batch. What changes in an encoder is the memo of
-    chunks, which decides how fast a vector comes and never what it is. Not for two threads at a time.
+    The same text gives the same bits whatever else is in the batch. The only state of an encoder is its token
+    cache, which changes how fast a vector comes, never the vector. Don't share an encoder between threads.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ def warm_up(table: StaticTable) -> None:
         normalize=table.normalize,
         unknown_token_id=table.unknown_token_id,
     )
-    numbers = " ".join(map(str, range(_WARM_UP_CHUNKS)))  # more chunks than a memo has room for at first
+    numbers = " ".join(map(str, range(_WARM_UP_SEGMENTS)))  # more segments than a cache has room for at first
     encoder.encode(pa.array(["é [UNK]", numbers]))
 
 
@@ -292,14 +292,14 @@ def slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.LargeStr
         If the array holds no strings.
     """
     start = 0
-    chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
-    for chunk in chunks:
-        if not _holds_strings(chunk.type):
-            raise DataError("can't embed this column", got=str(chunk.type), expected="strings")
+    segments = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+    for segment in segments:
+        if not _holds_strings(segment.type):
+            raise DataError("can't embed this column", got=str(segment.type), expected="strings")
         # One type from here on; not every Arrow function takes string_view.
-        chunk = chunk.cast(pa.large_string())
-        yield from ((start + first, part) for first, part in slice_texts(chunk, _SLICE_ROWS, _SLICE_BYTES))
-        start += len(chunk)
+        segment = segment.cast(pa.large_string())
+        yield from ((start + first, part) for first, part in slice_texts(segment, _SLICE_ROWS, _SLICE_BYTES))
+        start += len(segment)
 
 
 def _holds_strings(kind: pa.DataType) -> bool:

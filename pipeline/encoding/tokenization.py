@@ -1,4 +1,4 @@
-"""Texts to token ids: chunk by chunk where the tokenizer has a cut rule, else text by text."""
+"""Texts to token ids: segment by segment where the tokenizer has a cut rule, else text by text."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from lakevec.pipeline.encoding.chunking import CutRule, find_cut_rule
-from lakevec.pipeline.encoding.memo import ChunkMemo, not_utf8
-from lakevec.pipeline.encoding.memo_entries import count_tokens, write_tokens
+from lakevec.pipeline.encoding.kernels.cache_entries import count_tokens, write_tokens
+from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
+from lakevec.pipeline.encoding.token_cache import TokenCache, not_utf8
 
 # The library's own output takes some hundred bytes per token, so whole texts go through in slices.
 _SLICE_ROWS = 1024
@@ -72,23 +72,23 @@ def make_tokenizer(
     # A tokenizer.json may carry both; a vector must depend on the whole text and on nothing else.
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    rule = find_cut_rule(tokenizer_json)
-    if isinstance(rule, CutRule):
-        return ChunkTokenizer(ChunkMemo(tokenizer, rule, unknown_token_id), max_tokens)
+    rule = find_split_rule(tokenizer_json)
+    if isinstance(rule, SplitRule):
+        return CachedTokenizer(TokenCache(tokenizer, rule, unknown_token_id), max_tokens)
     return WholeTextTokenizer(tokenizer, unknown_token_id, max_tokens)
 
 
-class ChunkTokenizer:
-    """Tokenize chunk by chunk, each distinct chunk once.
+class CachedTokenizer:
+    """Tokenize segment by segment, each distinct segment once.
 
     Parameters
     ----------
-    memo : ChunkMemo
+    cache : TokenCache
     max_tokens : int, optional
     """
 
-    def __init__(self, memo: ChunkMemo, max_tokens: int | None = None) -> None:
-        self._memo = memo
+    def __init__(self, cache: TokenCache, max_tokens: int | None = None) -> None:
+        self._cache = cache
         self._max_tokens = max_tokens
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
@@ -104,13 +104,13 @@ class ChunkTokenizer:
         """
         data, offsets = raw_buffers(texts)
         is_null = np.asarray(texts.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
-        row_ends = self._memo.look_up(data, offsets, is_null)
-        arrays = self._memo.arrays
+        row_ends = self._cache.tokenize(data, offsets, is_null)
+        arrays = self._cache.arrays
         token_offsets = np.empty(len(texts) + 1, dtype=np.int64)
         limit = _NO_LIMIT if self._max_tokens is None else self._max_tokens
-        unknown, truncated = count_tokens(arrays.occurrences, row_ends, arrays.entries, limit, token_offsets)
+        unknown, truncated = count_tokens(arrays.segment_refs, row_ends, arrays.entries, limit, token_offsets)
         ids = np.empty(token_offsets[-1], dtype=np.int32)
-        write_tokens(arrays.occurrences, row_ends, arrays, token_offsets, ids)
+        write_tokens(arrays.segment_refs, row_ends, arrays, token_offsets, ids)
         return TokenIds(ids, token_offsets, int(unknown), int(truncated))
 
 

@@ -9,14 +9,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.reading import read_columns
-from lakevec.pipeline.evaluation.scores import Encode, Scores, is_zero, one_thread
-from lakevec.pipeline.location import Location
+from lakevec.pipeline.evaluation.metrics import Encode, TaskScores, is_zero, one_thread
+from lakevec.pipeline.evaluation.task_files import read_columns
+from lakevec.pipeline.storage import Location
 
 _ITERATIONS = 1000
 
 
-def evaluate_classification(folder: Location, encode: Encode) -> Scores:
+def evaluate_classification(folder: Location, encode: Encode) -> TaskScores:
     """Evaluate classification.
 
     Parameters
@@ -28,7 +28,7 @@ def evaluate_classification(folder: Location, encode: Encode) -> Scores:
 
     Returns
     -------
-    Scores
+    TaskScores
         ``accuracy`` and macro-averaged ``f1``.
 
     Raises
@@ -62,7 +62,7 @@ def evaluate_classification(folder: Location, encode: Encode) -> Scores:
         "labels": len(set(train["label"])),
         "unknown": int(is_zero(vectors).sum()),
     }
-    return Scores("accuracy", metrics, counts)
+    return TaskScores("accuracy", metrics, counts)
 
 
 def predict_labels(train: np.ndarray, labels: list[str], test: np.ndarray) -> np.ndarray:

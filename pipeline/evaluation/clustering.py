@@ -7,15 +7,15 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import v_measure_score
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.reading import read_columns
-from lakevec.pipeline.evaluation.scores import Encode, Scores, is_zero, one_thread
-from lakevec.pipeline.location import Location
+from lakevec.pipeline.evaluation.metrics import Encode, TaskScores, is_zero, one_thread
+from lakevec.pipeline.evaluation.task_files import read_columns
+from lakevec.pipeline.storage import Location
 
 SEEDS = (42, 43, 44, 45, 46)
 _BATCH_SIZE = 500
 
 
-def evaluate_clustering(file: Location, encode: Encode) -> Scores:
+def evaluate_clustering(file: Location, encode: Encode) -> TaskScores:
     """Evaluate clustering.
 
     Parameters
@@ -27,7 +27,7 @@ def evaluate_clustering(file: Location, encode: Encode) -> Scores:
 
     Returns
     -------
-    Scores
+    TaskScores
         ``v_measure``, the mean over five seeds, and their standard deviation ``v_measure_std``.
 
     Raises
@@ -43,7 +43,7 @@ def evaluate_clustering(file: Location, encode: Encode) -> Scores:
     found = [measure_clusters(vectors, labels, seed=seed) for seed in SEEDS]
     metrics = {"v_measure": float(np.mean(found)), "v_measure_std": float(np.std(found))}
     counts = {"texts": len(labels), "labels": len(set(labels)), "unknown": int(is_zero(vectors).sum())}
-    return Scores("v_measure", metrics, counts)
+    return TaskScores("v_measure", metrics, counts)
 
 
 def measure_clusters(vectors: np.ndarray, labels: list[str], *, seed: int) -> float:

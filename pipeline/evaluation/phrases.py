@@ -6,13 +6,13 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.reading import column_names, read_columns, read_scores
-from lakevec.pipeline.evaluation.scores import Encode, Scores, is_zero, paired_cosines, unit_rows
+from lakevec.pipeline.evaluation.metrics import Encode, TaskScores, is_zero, paired_cosines, unit_rows
 from lakevec.pipeline.evaluation.similarity import pearson
-from lakevec.pipeline.location import Location
+from lakevec.pipeline.evaluation.task_files import column_names, read_columns, read_scores
+from lakevec.pipeline.storage import Location
 
 
-def evaluate_phrases(file: Location, encode: Encode) -> Scores:
+def evaluate_phrases(file: Location, encode: Encode) -> TaskScores:
     """Evaluate a task of phrases; its columns say which kind it is.
 
     Parameters
@@ -25,7 +25,7 @@ def evaluate_phrases(file: Location, encode: Encode) -> Scores:
 
     Returns
     -------
-    Scores
+    TaskScores
         ``cosine_pearson`` of BIRD, ``cosine_accuracy`` of PPDB, ``accuracy`` of Turney.
 
     Raises
@@ -47,16 +47,16 @@ def evaluate_phrases(file: Location, encode: Encode) -> Scores:
     )
 
 
-def _evaluate_relatedness(file: Location, encode: Encode) -> Scores:
+def _evaluate_relatedness(file: Location, encode: Encode) -> TaskScores:
     columns = read_columns(file, {"text1": "text", "text2": "text", "score": "number"})
     rows = len(columns["score"])
     vectors = encode([*columns["text1"], *columns["text2"]])
     cosines = paired_cosines(vectors[:rows], vectors[rows:])
     metrics = {"cosine_pearson": pearson(cosines, np.array(read_scores(file, columns)))}
-    return Scores("cosine_pearson", metrics, {"pairs": rows, "unknown": int(is_zero(vectors).sum())})
+    return TaskScores("cosine_pearson", metrics, {"pairs": rows, "unknown": int(is_zero(vectors).sum())})
 
 
-def _evaluate_paraphrases(file: Location, encode: Encode) -> Scores:
+def _evaluate_paraphrases(file: Location, encode: Encode) -> TaskScores:
     columns = read_columns(file, {"text1": "text", "text2": "text", "label": "number"})
     is_paraphrase = np.array(columns["label"]) > 0
     if is_paraphrase.all() or not is_paraphrase.any():
@@ -68,7 +68,7 @@ def _evaluate_paraphrases(file: Location, encode: Encode) -> Scores:
         "cosine_accuracy": best_accuracy(cosines, is_paraphrase),
         "cosine_ap": float(average_precision_score(is_paraphrase, cosines)),
     }
-    return Scores("cosine_accuracy", metrics, {"pairs": rows, "unknown": int(is_zero(vectors).sum())})
+    return TaskScores("cosine_accuracy", metrics, {"pairs": rows, "unknown": int(is_zero(vectors).sum())})
 
 
 def best_accuracy(cosines: np.ndarray, is_paraphrase: np.ndarray) -> float:
@@ -96,7 +96,7 @@ def best_accuracy(cosines: np.ndarray, is_paraphrase: np.ndarray) -> float:
     return float(max(right[may_cut].max(), (~is_paraphrase).sum()) / len(order))
 
 
-def _evaluate_choices(file: Location, encode: Encode) -> Scores:
+def _evaluate_choices(file: Location, encode: Encode) -> TaskScores:
     columns = read_columns(file, {"phrase": "text", "answer": "text", "distractors": "texts"})
     offered = [
         [answer, *distractors]
@@ -108,7 +108,7 @@ def _evaluate_choices(file: Location, encode: Encode) -> Scores:
         vectors[: len(offered)], vectors[len(offered) :], [len(row) for row in offered]
     )
     counts = {"phrases": len(offered), "right": right, "unknown": int(is_zero(vectors).sum())}
-    return Scores("accuracy", {"accuracy": right / len(offered)}, counts)
+    return TaskScores("accuracy", {"accuracy": right / len(offered)}, counts)
 
 
 def count_right_choices(phrases: np.ndarray, offered: np.ndarray, sizes: list[int]) -> int:

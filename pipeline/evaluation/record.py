@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from lakevec import __version__
+from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
-from lakevec.pipeline.evaluation.models import EmbeddingModel
-from lakevec.pipeline.evaluation.running import Result, Speed
-from lakevec.pipeline.evaluation.scores import one_thread
+from lakevec.pipeline.evaluation.metrics import one_thread
+from lakevec.pipeline.evaluation.runner import Speed, TaskResult
 from lakevec.pipeline.evaluation.tasks import GROUPS, Task
 
 FORMAT = 1
@@ -27,13 +27,13 @@ _PACKAGES = ("numpy", "scipy", "scikit-learn", "tokenizers")
 _RESAMPLES = 1000
 
 
-def describe_model(model: EmbeddingModel, results: Sequence[Result]) -> dict[str, Any]:
+def describe_model(model: EmbeddingModel, results: Sequence[TaskResult]) -> dict[str, Any]:
     """Record a model and what it got.
 
     Parameters
     ----------
     model : EmbeddingModel
-    results : sequence of Result
+    results : sequence of TaskResult
 
     Returns
     -------
@@ -65,12 +65,12 @@ def describe_model(model: EmbeddingModel, results: Sequence[Result]) -> dict[str
     return record
 
 
-def average_groups(results: Sequence[Result]) -> dict[str, float]:
+def average_groups(results: Sequence[TaskResult]) -> dict[str, float]:
     """Return each group's mean of its tasks' main metrics, development sets and other languages left out.
 
     Parameters
     ----------
-    results : sequence of Result
+    results : sequence of TaskResult
 
     Returns
     -------
@@ -166,14 +166,16 @@ def describe_versions() -> dict[str, str]:
     return {"lakevec": __version__, **{name: version(name) for name in _PACKAGES}}
 
 
-def describe_time(model: EmbeddingModel, speed: Speed | None, results: Sequence[Result]) -> dict[str, Any]:
+def describe_time(
+    model: EmbeddingModel, speed: Speed | None, results: Sequence[TaskResult]
+) -> dict[str, Any]:
     """Record how long a model took.
 
     Parameters
     ----------
     model : EmbeddingModel
     speed : Speed or None
-    results : sequence of Result
+    results : sequence of TaskResult
 
     Returns
     -------

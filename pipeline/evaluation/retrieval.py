@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.reading import read_columns
-from lakevec.pipeline.evaluation.scores import Encode, Scores, all_cosines, is_zero
-from lakevec.pipeline.location import Location
+from lakevec.pipeline.evaluation.metrics import Encode, TaskScores, all_cosines, is_zero
+from lakevec.pipeline.evaluation.task_files import read_columns
+from lakevec.pipeline.storage import Location
 
 _DEPTH = 10
 _QUERIES_AT_ONCE = 128
 
 
-def evaluate_retrieval(folder: Location, encode: Encode) -> Scores:
+def evaluate_retrieval(folder: Location, encode: Encode) -> TaskScores:
     """Evaluate retrieval by cosine, over all documents.
 
     Parameters
@@ -28,7 +28,7 @@ def evaluate_retrieval(folder: Location, encode: Encode) -> Scores:
 
     Returns
     -------
-    Scores
+    TaskScores
         ``ndcg_at_10`` and ``recall_at_10``, means over the queries with a judgement above 0.
 
     Raises
@@ -74,7 +74,7 @@ def evaluate_retrieval(folder: Location, encode: Encode) -> Scores:
         ),
     }
     counts = {"documents": len(documents), "queries": len(asked), "unknown": int(is_zero(vectors).sum())}
-    return Scores("ndcg_at_10", metrics, counts)
+    return TaskScores("ndcg_at_10", metrics, counts)
 
 
 def rank_documents(

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.location import locate
 from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.storage import locate
 
 _BATCH_ROWS = 1 << 16
 # Of fewer, some bootstrap resamples are one text many times.

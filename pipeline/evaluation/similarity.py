@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from lakevec.pipeline.evaluation.reading import read_columns, read_scores
-from lakevec.pipeline.evaluation.scores import Encode, Scores, is_zero, paired_cosines
-from lakevec.pipeline.location import Location
+from lakevec.pipeline.evaluation.metrics import Encode, TaskScores, is_zero, paired_cosines
+from lakevec.pipeline.evaluation.task_files import read_columns, read_scores
+from lakevec.pipeline.storage import Location
 
 
-def evaluate_words(file: Location, encode: Encode) -> Scores:
+def evaluate_words(file: Location, encode: Encode) -> TaskScores:
     """Evaluate word similarity.
 
     Parameters
@@ -22,7 +22,7 @@ def evaluate_words(file: Location, encode: Encode) -> Scores:
 
     Returns
     -------
-    Scores
+    TaskScores
         ``cosine_spearman`` over all pairs and ``cosine_spearman_known`` over those of known words.
 
     Notes
@@ -36,7 +36,7 @@ def evaluate_words(file: Location, encode: Encode) -> Scores:
     )
 
 
-def evaluate_sentences(file: Location, encode: Encode) -> Scores:
+def evaluate_sentences(file: Location, encode: Encode) -> TaskScores:
     """Evaluate semantic textual similarity.
 
     Parameters
@@ -48,7 +48,7 @@ def evaluate_sentences(file: Location, encode: Encode) -> Scores:
 
     Returns
     -------
-    Scores
+    TaskScores
         ``cosine_spearman`` and ``cosine_pearson``.
     """
     columns = read_columns(file, {"text1": "text", "text2": "text", "score": "number"})
@@ -91,7 +91,7 @@ def _vary(one: np.ndarray, other: np.ndarray) -> bool:
 
 def _evaluate_pairs(
     left: list[str], right: list[str], ratings: list[float], encode: Encode, *, with_known: bool
-) -> Scores:
+) -> TaskScores:
     vectors = encode([*left, *right])
     first, second = vectors[: len(left)], vectors[len(left) :]
     cosines, rated = paired_cosines(first, second), np.array(ratings)
@@ -100,4 +100,4 @@ def _evaluate_pairs(
     if with_known:
         metrics["cosine_spearman_known"] = spearman(cosines[~unknown], rated[~unknown])
     counts = {"pairs": len(left), "pairs_with_unknown": int(unknown.sum())}
-    return Scores("cosine_spearman", metrics, counts)
+    return TaskScores("cosine_spearman", metrics, counts)

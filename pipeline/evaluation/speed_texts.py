@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.reading import read_columns
+from lakevec.pipeline.evaluation.task_files import read_columns
 from lakevec.pipeline.evaluation.tasks import Task
-from lakevec.pipeline.location import locate
+from lakevec.pipeline.storage import locate
 
 GENERAL = "texts/general-en.parquet"
 

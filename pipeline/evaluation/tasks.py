@@ -11,12 +11,12 @@ from pyarrow import fs as pafs
 from lakevec.pipeline.errors import InputError, SettingsError
 from lakevec.pipeline.evaluation.classification import evaluate_classification
 from lakevec.pipeline.evaluation.clustering import evaluate_clustering
+from lakevec.pipeline.evaluation.metrics import Encode, TaskScores
 from lakevec.pipeline.evaluation.phrases import evaluate_phrases
 from lakevec.pipeline.evaluation.retrieval import evaluate_retrieval
-from lakevec.pipeline.evaluation.scores import Encode, Scores
 from lakevec.pipeline.evaluation.similarity import evaluate_sentences, evaluate_words
-from lakevec.pipeline.location import Location, locate
 from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.storage import Location, locate
 
 _SUFFIX = ".parquet"
 
@@ -36,14 +36,14 @@ class Group:
     is_of_folders : bool
         Whether a task is a folder, or a file.
     evaluate : callable
-        Task's place and an encoder to `Scores`.
+        Task's place and an encoder to `TaskScores`.
     """
 
     name: str
     title: str
     metric: str
     is_of_folders: bool
-    evaluate: Callable[[Location, Encode], Scores]
+    evaluate: Callable[[Location, Encode], TaskScores]
 
 
 GROUPS = {
@@ -120,7 +120,7 @@ class Task:
         """Group and name, as in ``sts/STS12``."""
         return f"{self.group.name}/{self.name}"
 
-    def evaluate(self, encode: Encode) -> Scores:
+    def evaluate(self, encode: Encode) -> TaskScores:
         """Evaluate an encoder on the task.
 
         Parameters
@@ -130,7 +130,7 @@ class Task:
 
         Returns
         -------
-        Scores
+        TaskScores
         """
         return self.group.evaluate(self.place, encode)
 

@@ -17,12 +17,12 @@ from pyarrow import fs as pafs
 from safetensors import SafetensorError
 
 from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.location import Location, locate
 from lakevec.pipeline.model import hub
-from lakevec.pipeline.model.files import read_document, read_regular
 from lakevec.pipeline.model.formats import read_foreign
+from lakevec.pipeline.model.safe_files import read_document, read_regular
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.storage import Location, locate
 
 MANIFEST_NAME = "lakevec.json"
 FORMAT_NAME = "lakevec-model"

@@ -14,11 +14,11 @@ import safetensors.numpy
 from pyarrow import fs as pafs
 
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.location import Location, locate
 from lakevec.pipeline.model.artifact import FORMAT_NAME, FORMAT_VERSION, MANIFEST_NAME, Artifact
-from lakevec.pipeline.model.card import make_card
+from lakevec.pipeline.model.model_card import make_card
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.storage import Location, locate
 
 
 def refuse_existing_model(uri: str) -> Location:

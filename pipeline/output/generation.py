@@ -7,8 +7,8 @@ import json
 from pyarrow.fs import FileType
 
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.location import Location
-from lakevec.pipeline.output.manifest import OWN_FOLDER
+from lakevec.pipeline.output.file_entry import OWN_FOLDER
+from lakevec.pipeline.storage import Location
 
 CURRENT = "current.json"
 CONTRACT = "output.json"
@@ -21,7 +21,7 @@ def state_folder(output: Location, generation: str) -> Location:
     return output / OWN_FOLDER / generation
 
 
-def read_pointer(output: Location, name: str = CURRENT) -> str:
+def read_generation(output: Location, name: str = CURRENT) -> str:
     """Read the name of a generation.
 
     Parameters
@@ -65,7 +65,7 @@ def remove_leftovers(output: Location) -> None:
     output : Location
         Of which this run holds the lease.
     """
-    named = {read_pointer(output, name) for name in (CURRENT, NEXT)}
+    named = {read_generation(output, name) for name in (CURRENT, NEXT)}
     own = output / OWN_FOLDER
     folders = [own, own / "lease", *(own / name / part for name in named - {""} for part in (".", "log"))]
     for folder in folders:
@@ -78,6 +78,6 @@ def remove_leftovers(output: Location) -> None:
                 (folder / info.base_name).delete()
 
 
-def write_pointer(output: Location, generation: str, name: str = CURRENT) -> None:
+def write_generation(output: Location, generation: str, name: str = CURRENT) -> None:
     """Say which generation counts."""
-    (output / OWN_FOLDER / name).write_whole(json.dumps({"generation": generation}).encode())
+    (output / OWN_FOLDER / name).write_atomic(json.dumps({"generation": generation}).encode())

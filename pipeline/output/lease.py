@@ -22,7 +22,7 @@ from types import TracebackType
 from pyarrow import ArrowException
 
 from lakevec.pipeline.errors import BusyError, CommitError, OutputError, describe_failure
-from lakevec.pipeline.location import Location
+from lakevec.pipeline.storage import Location
 
 _BEAT_S = 10.0
 _EXPIRY_S = 60.0
@@ -175,7 +175,7 @@ class Lease:
 
     def _write(self) -> None:
         try:
-            self.claim.write_whole(json.dumps(_describe_process() | {"beats": self._beats}).encode())
+            self.claim.write_atomic(json.dumps(_describe_process() | {"beats": self._beats}).encode())
         except (OSError, ArrowException) as error:
             raise OutputError(
                 f"can't write to output {self._uri!r}",

@@ -11,10 +11,10 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from lakevec.pipeline.errors import CommitError
-from lakevec.pipeline.location import Location
-from lakevec.pipeline.output.checks import THREADS
-from lakevec.pipeline.output.history import NO_LINKS, Commit, State
-from lakevec.pipeline.output.manifest import OWN_FOLDER, FileEntry
+from lakevec.pipeline.output.commit_log import NO_LINKS, Commit, Snapshot
+from lakevec.pipeline.output.file_entry import OWN_FOLDER, FileEntry
+from lakevec.pipeline.output.validation import THREADS
+from lakevec.pipeline.storage import Location
 
 SUCCESS = "_SUCCESS"
 # What belongs to a run, or is moved by name.
@@ -59,13 +59,13 @@ def move_files(commit: Commit, staging: Location, target: Location, *, on_move: 
             list(pool.map(move, commit.added))
 
 
-def link_output(output: Location, state: State, staged: dict[str, Location], target: Location) -> None:
+def link_output(output: Location, state: Snapshot, staged: dict[str, Location], target: Location) -> None:
     """Make another folder of an output's files, without copying them where links are known.
 
     Parameters
     ----------
     output : Location
-    state : State
+    state : Snapshot
         The files that the other folder shall have.
     staged : dict of str to Location
         Those of them that are not in the output yet.

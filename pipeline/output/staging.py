@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from pyarrow import fs as pafs
 
-from lakevec.pipeline.location import Location
-from lakevec.pipeline.output.history import State
+from lakevec.pipeline.output.commit_log import Snapshot
+from lakevec.pipeline.storage import Location
 
 _MARKER = "run"
 _COMMITTED = "committed.json"
@@ -32,7 +32,7 @@ class Staging:
 
     def begin(self) -> None:
         """Make the folder, so that later runs know of this one."""
-        (self.folder / _MARKER).write_whole(b"")
+        (self.folder / _MARKER).write_atomic(b"")
 
     def remove(self) -> None:
         """Remove the folder."""
@@ -46,12 +46,12 @@ class Staging:
         times = [info.mtime_ns or 0 for info in self.folder.list(recursive=True)]
         return time.time() - max(times, default=0) / 1e9
 
-    def note_committed(self, states: Iterable[State]) -> None:
+    def note_committed(self, states: Iterable[Snapshot]) -> None:
         """Keep which files the run committed, before later runs replace some of them.
 
         Parameters
         ----------
-        states : iterable of State
+        states : iterable of Snapshot
             All that the output holds.
         """
         note = self.folder / _COMMITTED
@@ -63,15 +63,15 @@ class Staging:
             for name, file in (*state.files.items(), *state.quarantine.items())
             if file.run == self.run
         ]
-        note.write_whole(json.dumps(names).encode())
+        note.write_atomic(json.dumps(names).encode())
 
-    def remove_strays(self, output: Location, states: Iterable[State]) -> None:
+    def remove_strays(self, output: Location, states: Iterable[Snapshot]) -> None:
         """Remove the run's files that were written in place and never committed.
 
         Parameters
         ----------
         output : Location
-        states : iterable of State
+        states : iterable of Snapshot
             All that the output holds, none of which is removed.
         """
         committed = set(json.loads((self.folder / _COMMITTED).read_bytes()))

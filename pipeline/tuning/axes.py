@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lakevec.pipeline.distillation.reduction import check_dimensions
+from lakevec.pipeline.distillation.pca import check_dimensions
 
 
 @dataclass(frozen=True, eq=False)
-class Axes:
+class PcaProjection:
     """Principal axes of the teacher's vectors of texts.
 
     Parameters
@@ -41,7 +41,7 @@ class Axes:
         return projected
 
 
-def find_axes(vectors: np.ndarray, dimensions: int) -> Axes:
+def fit_pca(vectors: np.ndarray, dimensions: int) -> PcaProjection:
     """Find the principal axes of the teacher's vectors.
 
     Parameters
@@ -52,7 +52,7 @@ def find_axes(vectors: np.ndarray, dimensions: int) -> Axes:
 
     Returns
     -------
-    Axes
+    PcaProjection
 
     Raises
     ------
@@ -65,10 +65,10 @@ def find_axes(vectors: np.ndarray, dimensions: int) -> Axes:
     variances, axes = np.linalg.eigh(centred.T @ centred)
     variances, axes = np.clip(variances[::-1], 0, None), axes[:, ::-1]
     kept = float(variances[:dimensions].sum() / variances.sum())
-    return Axes(mean, np.ascontiguousarray(axes[:, :dimensions], dtype=np.float32), kept)
+    return PcaProjection(mean, np.ascontiguousarray(axes[:, :dimensions], dtype=np.float32), kept)
 
 
-def rotate_rows(rows: np.ndarray) -> np.ndarray:
+def rotate_to_principal_axes(rows: np.ndarray) -> np.ndarray:
     """Turn rows so that their first columns hold most; no cosine changes.
 
     Parameters
@@ -89,7 +89,7 @@ def rotate_rows(rows: np.ndarray) -> np.ndarray:
     return rotated
 
 
-def map_rows(means: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def align_rows(means: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Bring another table's rows into the space of the targets.
 
     Parameters

@@ -10,14 +10,14 @@ import torch
 from torch.nn.functional import embedding_bag, normalize
 from tqdm import tqdm
 
-from lakevec.pipeline.encoding.pooling import pool_mean
+from lakevec.pipeline.encoding.kernels.pooling import pool_mean
 from lakevec.pipeline.encoding.tokenization import TokenIds
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.evaluation.fidelity import Fidelity, measure_fidelity
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class TrainingSet:
     """Texts and what the teacher says of them.
 
     Parameters
@@ -39,7 +39,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Method:
+class TrainingConfig:
     """How a table is trained.
 
     Parameters
@@ -84,7 +84,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainingResult:
     """A trained table and how it came about.
 
     Parameters
@@ -106,22 +106,22 @@ class Trained:
 
 def train(
     start: np.ndarray,
-    lesson: Lesson,
-    held_out: Lesson,
-    method: Method,
+    lesson: TrainingSet,
+    held_out: TrainingSet,
+    method: TrainingConfig,
     *,
     token_targets: np.ndarray | None = None,
     progress: bool = True,
-) -> Trained:
+) -> TrainingResult:
     """Move the rows so that means of them point where the teacher's vectors do.
 
     Parameters
     ----------
     start : float32 ndarray of shape (V, D)
         Rows to begin with, weights included.
-    lesson, held_out : Lesson
+    lesson, held_out : TrainingSet
         Texts to train on, and others that decide when to stop.
-    method : Method
+    method : TrainingConfig
     token_targets : float32 ndarray of shape (V, D), optional
         What the teacher makes of each token alone. Each token then also counts as one short text, which keeps
         the rows of rare tokens in the space of the others.
@@ -130,7 +130,7 @@ def train(
 
     Returns
     -------
-    Trained
+    TrainingResult
 
     Raises
     ------
@@ -174,7 +174,7 @@ def train(
             bar.set_postfix(fidelity=f"{found.epochs[-1].fidelity.correlation:.3f}")
             if len(found.epochs) - found.best >= method.patience:
                 break
-    return Trained(found.rows, found.start, found.epochs, found.best)
+    return TrainingResult(found.rows, found.start, found.epochs, found.best)
 
 
 class _Progress:
@@ -202,7 +202,7 @@ class _Batch:
 class _Texts:
     """All that is trained on: texts with a known token, then tokens as texts of their own."""
 
-    def __init__(self, lesson: Lesson, token_targets: np.ndarray | None) -> None:
+    def __init__(self, lesson: TrainingSet, token_targets: np.ndarray | None) -> None:
         self._lesson = lesson
         self._token_targets = token_targets
         counts = np.diff(lesson.tokens.offsets)
@@ -214,7 +214,7 @@ class _Texts:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def batches(self, method: Method, random: np.random.Generator) -> Iterator[_Batch]:
+    def batches(self, method: TrainingConfig, random: np.random.Generator) -> Iterator[_Batch]:
         """Yield all texts in a new order, each batch with its share of the tokens."""
         batches = -(-len(self._texts) // method.batch_size)
         texts = np.array_split(random.permutation(self._texts), batches)
@@ -274,7 +274,7 @@ def _correlate(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return product / (one.square().sum() * other.square().sum()).clamp(min=1e-24).sqrt()
 
 
-def _measure(rows: np.ndarray, held_out: Lesson) -> Fidelity:
+def _measure(rows: np.ndarray, held_out: TrainingSet) -> Fidelity:
     vectors = np.empty((len(held_out), rows.shape[1]), dtype=np.float32)
     table = np.ascontiguousarray(rows).view()
     table.flags.writeable = False

@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.errors import LakevecError
-from lakevec.pipeline.output.commit import OutputFolder
-from lakevec.pipeline.output.contract import Contract
-from lakevec.pipeline.output.history import Commit, Wave
-from lakevec.pipeline.output.manifest import FileEntry
-from lakevec.pipeline.output.sink import FileLayout, TaskFiles
+from lakevec.pipeline.output.commit_log import Commit, InputBatch
+from lakevec.pipeline.output.file_entry import FileEntry
+from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
+from lakevec.pipeline.output.table_metadata import TableMetadata
 
 from .driver import Points, watch_changes
 
@@ -96,7 +96,7 @@ class Play:
         known = output.state.inputs.get("lake")
         # Spark's checkpoint replays the last batch at most.
         for batch in range(known.batch if known else 0, self.waves):
-            wave = Wave(input="lake", batch=batch, query="q")
+            wave = InputBatch(input="lake", batch=batch, query="q")
             output.state.check_follows(wave)
             if output.state.has(wave):
                 continue
@@ -118,11 +118,11 @@ class Play:
                 removed.append(name)
                 added.append(self._write(output, f"again-{len(added)}-{run}", ids))
         if removed:
-            self._commit(output, run, Wave(input="key"), added, removed=removed)
+            self._commit(output, run, InputBatch(input="key"), added, removed=removed)
 
     def _write(self, output: OutputFolder, stem: str, ids: range | list[int]) -> FileEntry:
         rows = {"id": list(ids), "vector": [self._vector(number) for number in ids]}
-        with TaskFiles(output.staging, f"part-{stem}", _LAYOUT) as files:
+        with TaskParquetWriter(output.staging, f"part-{stem}", _LAYOUT) as files:
             files.write(pa.RecordBatch.from_pydict(rows), {})
             return files.close()[0]
 
@@ -130,7 +130,7 @@ class Play:
         self,
         output: OutputFolder,
         run: str,
-        wave: Wave,
+        wave: InputBatch,
         added: list[FileEntry],
         *,
         removed: list[str] | None = None,
@@ -141,8 +141,8 @@ class Play:
             Commit(number=number, run=run, wave=wave, rows_read=rows, added=added, removed=removed or [])
         )
 
-    def _contract(self) -> Contract:
-        return Contract(
+    def _contract(self) -> TableMetadata:
+        return TableMetadata(
             generation="",
             fingerprint=str(self.model),
             dimensions=1,

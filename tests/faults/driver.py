@@ -23,9 +23,9 @@ from pyarrow import fs as pafs
 
 from lakevec.jobs.command_line import run_job
 from lakevec.jobs.embed import embed
-from lakevec.pipeline.location import Location
-from lakevec.pipeline.output import switch
+from lakevec.pipeline.output import atomic_swap
 from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.storage import Location
 
 _LEASE = "lease"
 
@@ -77,7 +77,7 @@ def _die() -> None:
 
 def watch_changes(points: Points) -> None:
     """Make points of all changes that the driver's Python makes to files; renames lie between steps."""
-    write, delete, link, exchange = Location.write_bytes, Location.delete, os.link, switch._exchange
+    write, delete, link, exchange = Location.write_bytes, Location.delete, os.link, atomic_swap._exchange
 
     def write_bytes(self: Location, content: bytes) -> None:
         half = partial(write, self, content[: len(content) // 2])
@@ -98,7 +98,7 @@ def watch_changes(points: Points) -> None:
     Location.write_bytes = write_bytes  # type: ignore[method-assign]
     Location.delete = delete_whole  # type: ignore[method-assign]
     os.link = link_file  # type: ignore[assignment]
-    switch._exchange = exchange_folders
+    atomic_swap._exchange = exchange_folders
 
 
 def _delete_half(place: Location) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyspark
 
-from lakevec.jobs.java import ensure_java
+from lakevec.jobs.spark.java import ensure_java
 
 from .cluster import Cluster
 from .content import Rows

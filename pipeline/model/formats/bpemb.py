@@ -12,8 +12,7 @@ from pyarrow import fs as pafs
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from lakevec.pipeline.errors import ModelError, SetupError
-from lakevec.pipeline.location import Location
-from lakevec.pipeline.model.formats.declared import (
+from lakevec.pipeline.model.formats.foreign_model import (
     AS_THEY_ARE,
     NOT_CUT,
     POOLED,
@@ -22,6 +21,7 @@ from lakevec.pipeline.model.formats.declared import (
     without_limits,
 )
 from lakevec.pipeline.model.formats.word_vectors import read_word_vectors
+from lakevec.pipeline.storage import Location
 
 SUFFIX = ".model"
 _MARK = "▁"

@@ -8,9 +8,7 @@ import numpy as np
 from pyarrow import fs as pafs
 
 from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.location import Location
-from lakevec.pipeline.model.files import read_document
-from lakevec.pipeline.model.formats.declared import (
+from lakevec.pipeline.model.formats.foreign_model import (
     LEFT_OUT,
     NOT_CUT,
     POOLED,
@@ -21,6 +19,8 @@ from lakevec.pipeline.model.formats.declared import (
     read_tensors,
     read_tokenizer,
 )
+from lakevec.pipeline.model.safe_files import read_document
+from lakevec.pipeline.storage import Location
 
 _TENSOR_FILES = ("model.safetensors", "embeddings.safetensors")  # the second until model2vec 0.1.2
 _MODULES = "modules.json"

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.location import Location
-from lakevec.pipeline.model.formats.declared import (
+from lakevec.pipeline.model.formats.foreign_model import (
     AS_THEY_ARE,
     LEFT_OUT,
     NOT_CUT,
@@ -20,6 +19,7 @@ from lakevec.pipeline.model.formats.declared import (
     without_limits,
 )
 from lakevec.pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
+from lakevec.pipeline.storage import Location
 
 SUFFIXES = (".txt", ".vec", ".bin", ".txt.gz", ".vec.gz", ".bin.gz")
 # Enough lines at a time to be fast, few enough to need little memory beside the vectors.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pyarrow import fs as pafs
 
 from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.location import Location
-from lakevec.pipeline.model.formats.declared import (
+from lakevec.pipeline.model.formats.foreign_model import (
     AS_THEY_ARE,
     NOT_CUT,
     POOLED,
@@ -15,6 +14,7 @@ from lakevec.pipeline.model.formats.declared import (
     read_tensors,
     read_tokenizer,
 )
+from lakevec.pipeline.storage import Location
 
 _TOKENIZER = "_tokenizer_config.json"
 

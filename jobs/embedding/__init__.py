@@ -1,0 +1,1 @@
+"""The embed job on Spark: inputs, micro-batches, appends, upserts and the run's record."""

@@ -1,0 +1,1 @@
+"""SparkSessions, their Java, their inputs and their errors."""

@@ -1,0 +1,281 @@
+"""Spark's exceptions in our words: one line, the file or column where Spark knows it, never a row's text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote
+
+from pyspark.errors import AnalysisException, PySparkException, PythonException
+
+from lakevec.jobs.spark.file_systems import explain_file_system
+from lakevec.jobs.spark.overlap import GLOB, HOW_TO_ESCAPE
+from lakevec.jobs.spark.session import spark_log
+from lakevec.pipeline import errors
+from lakevec.pipeline.errors import DataError, InputError, LakevecError, UnreadableFileError
+
+try:
+    from py4j.protocol import Py4JError
+except ImportError:  # the thin client of Spark Connect has no JVM
+
+    class Py4JError(Exception):  # type: ignore[no-redef]
+        """Stands for an error that no Connect session raises."""
+
+
+SPARK_ERRORS = (PySparkException, Py4JError)
+
+# The last line of a worker's traceback, when the error is one of ours.
+_OURS = re.compile(r"(?:^|\] )lakevec\.pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
+_CONDITION = re.compile(r": \[([A-Z][A-Z0-9_.]+)\]")
+_MISMATCH = re.compile(
+    r"reading file (?P<file>.+)\. Data type mismatches when reading Parquet column \[(?P<column>.+)\]\. "
+    r"Expected Spark type (?P<expected>.+), actual Parquet type (?P<got>.+?)\.(?:\s|$)"
+)
+_UNMERGED = re.compile(
+    r'Initial schema:\s*"STRUCT<(?P<first>.+)>"\s*Schema that cannot be merged[^"]*"STRUCT<(?P<other>.+)>"'
+)
+_FILES = (
+    # What follows the name in Spark's sentences; a name may hold blanks, dots and commas.
+    re.compile(r"reading file:? (.+?)\.?\s+(?:SQLSTATE|Could not read footer|Data type|File does not|\n|$)"),
+    re.compile(r"footer (?:for|of) file:? (.+?)\.?\s+(?:SQLSTATE|\n|$)"),
+    re.compile(r"(\w+:/.+?) is not a Parquet file"),
+    re.compile(r"(?:file|footer)[^\n]*?((?:\w+:)?/[^\s,;]+)", re.IGNORECASE),
+)
+_COLON = re.compile(r"URISyntaxException: Relative path in absolute URI: (\S.*)")
+_FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
+_RAISED = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*)(?:: (?P<text>.*))?$", re.MULTILINE)
+# Their texts name modules, files and limits, and no values of rows.
+_WITHOUT_DATA = re.compile(
+    r"(?:\w+\.)*(?:OSError|IOError|\w*(?:File|Directory|Process|ChildProcess)\w*Error|PermissionError"
+    r"|InterruptedError|TimeoutError|Connection\w*Error|BrokenPipeError|BlockingIOError|MemoryError"
+    r"|ImportError|ModuleNotFoundError|NameError|RecursionError|NotImplementedError|PicklingError"
+    r"|UnpicklingError|ArrowMemoryError|ArrowNotImplementedError|LoweringError|TypingError|LLVMException)"
+)
+_JAVA = re.compile(r"^(?:: |Caused by: )(?P<kind>[a-z][\w.]*\.[A-Z][\w$]*)(?:: (?P<text>.*))?$", re.MULTILINE)
+_JAVA_WITHOUT_DATA = re.compile(
+    r".*(?:OutOfMemoryError|StackOverflowError|UnknownHostException|ConnectException|SocketTimeoutException"
+    r"|NoRouteToHostException|AccessControlException|AccessDeniedException|FileNotFoundException"
+    r"|FileAlreadyExistsException|NoSuchBucketException|UnknownStoreException|S3Exception|SdkClientException"
+    r"|AWS\w+Exception|NoAuthWithAWSException|AbfsRestOperationException|RpcException|DiskErrorException)"
+)
+_DISK_IS_FULL = "No space left on device"
+_DEATHS = {
+    "Python worker exited unexpectedly": (
+        "a Python worker died",
+        "the system may have stopped it for want of memory: raise spark.executor.memoryOverhead, or lower "
+        "--batch-rows or the number of tasks at a time",
+    ),
+    "ExecutorLostFailure": (
+        "an executor was lost",
+        "look for its end in the cluster's log; if memory was short, raise spark.executor.memoryOverhead",
+    ),
+    "OutOfMemoryError": (
+        "Java ran out of memory",
+        "raise spark.driver.memory or spark.executor.memory",
+    ),
+    _DISK_IS_FULL: (
+        "a disk is full",
+        "free space in the output, below spark.local.dir and in the folder for temporary files",
+    ),
+    "cancelled part of cancelled job": ("the job was cancelled", "run again"),
+    "SparkContext was shut down": ("Spark was stopped from outside", "run again"),
+}
+
+
+@contextmanager
+def spark_errors() -> Iterator[None]:
+    """Turn Spark's exceptions inside the block into lakevec's.
+
+    Raises
+    ------
+    InputError
+        For what Spark finds before it reads rows: paths, formats, columns.
+    SetupError
+        For a file system that this Spark does not have.
+    DataError
+        For what fails while reading rows.
+    LakevecError
+        The error that a worker raised, by its own class.
+    """
+    try:
+        yield
+    except SPARK_ERRORS as error:
+        raise _translate(error) from error
+    except ConnectionError as error:
+        log = f"; Spark's log is {spark_log()}" if spark_log() else ""
+        raise DataError(
+            "Spark has died",
+            got=type(error).__name__,
+            remedy=f"see whether the machine has memory left, then run again{log}",
+        ) from error
+
+
+def _translate(error: Any) -> LakevecError:
+    message = str(error)
+    if ours := _OURS.search(message):
+        kind: type[LakevecError] = getattr(errors, ours[1], DataError)
+        return kind(ours[2])
+    if (missing := explain_file_system(message)) is not None:
+        return missing
+    if colon := _COLON.search(message):
+        return InputError(
+            "Hadoop can't read a name with a colon in it",
+            got=repr(colon[1].strip()),
+            expected="names of files and folders without colons",
+            remedy="rename it, or name folders without a pattern that finds it",
+        )
+    condition = _condition(error, message)
+    if mismatch := _MISMATCH.search(message):
+        return DataError(
+            f"column {mismatch['column'].replace(', ', '.')!r} has another type in a file",
+            got=f"{mismatch['got']} in {_plain_name(mismatch['file'])}",
+            expected=f"{mismatch['expected']}, as in the file that Spark takes the schema from",
+            remedy="convert the file, or leave the column out with --keep",
+        )
+    if unmerged := _UNMERGED.search(message):
+        first, other = _fields(unmerged["first"]), _fields(unmerged["other"])
+        differing = [name for name in first if other.get(name, first[name]) != first[name]]
+        return InputError(
+            f"column {', '.join(map(repr, differing)) or 'of one name'} has two types in files of the input",
+            got=" and ".join(f"{first[name]} and {other[name]}" for name in differing),
+            remedy="convert the files, or leave out mergeSchema",
+        )
+    if (
+        condition.startswith(("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER"))
+        or "is not a Parquet file" in message
+    ):
+        return UnreadableFileError(find_file(message) or condition, told=message)
+    if condition.startswith("DATA_SOURCE_NOT_FOUND"):
+        return InputError(
+            "Spark does not know this format",
+            expected="parquet, csv, json, text, orc, ...",
+            remedy="check --format and --output-format",
+        )
+    if condition == "CONFLICTING_DIRECTORY_STRUCTURES" or "Conflicting directory structures" in message:
+        return InputError(
+            "the input mixes partition folders with others",
+            expected="folders of one kind below each --input, such as day=2026-11-26",
+            remedy="name the folders apart, or move what is not of this table, such as an output, elsewhere",
+        )
+    if condition == "UNABLE_TO_INFER_SCHEMA":
+        return InputError(
+            "the input has no files",
+            expected="files of the --format given",
+            remedy="check --input; Spark leaves out files and folders whose names begin with _ or a dot",
+        )
+    if condition == "COLUMN_ALREADY_EXISTS":
+        return InputError(
+            "two columns or fields of the input have one name",
+            got=_first_line(message).partition(". ")[0],
+            remedy="if their case differs, add --conf spark.sql.caseSensitive=true and leave one out with "
+            "--keep; else rename one first",
+        )
+    if isinstance(error, AnalysisException):
+        # Made before any row is read, so it holds names but no text.
+        told = _first_line(message)
+        is_pattern = condition == "PATH_NOT_FOUND" and GLOB.search(told)
+        return InputError("Spark can't plan this input", got=told, remedy=HOW_TO_ESCAPE if is_pattern else "")
+    return _failure(error, message, condition)
+
+
+def _fields(struct: str) -> dict[str, str]:
+    """Split what stands between STRUCT's brackets into names and types."""
+    fields, depth = [""], 0
+    for sign in struct:
+        depth += (sign in "<(") - (sign in ">)")
+        if sign == "," and not depth:
+            fields.append("")
+        else:
+            fields[-1] += sign
+    return {name.strip(): kind.strip() for name, _, kind in (field.partition(":") for field in fields)}
+
+
+def find_file(message: str) -> str:
+    """Return the file that Spark names in an error; empty if it names none."""
+    for pattern in _FILES:
+        if found := pattern.search(message):
+            return _plain_name(found[1])
+    return ""
+
+
+def _plain_name(name: str) -> str:
+    # Spark 4 writes file:///a%20b where it wrote file:/a b.
+    return unquote(name) if re.match(r"\w+://", name) else name.rstrip(".")
+
+
+def _failure(error: Any, message: str, condition: str) -> LakevecError:
+    """Describe a failed task by what can't hold a row's text."""
+    where = f"; Spark's log is {spark_log()}" if spark_log() else ""
+    is_python = isinstance(error, PythonException) or "Traceback (most recent call last)" in message
+    if not is_python:
+        for sign, (what, remedy) in _DEATHS.items():
+            if sign in message:
+                return DataError(what, remedy=f"{remedy}; then run again{where}")
+    got = (_python_failure(message) if is_python else _java_failure(message)) or condition
+    if _DISK_IS_FULL in got:
+        what, remedy = _DEATHS[_DISK_IS_FULL]
+        return DataError(what, got=got, remedy=f"{remedy}; then run again{where}")
+    return DataError(
+        f"the run failed in {'a Python worker' if is_python else 'Spark'}",
+        got=got,
+        remedy=f"run with --verbose for the traceback{where}",
+    )
+
+
+def _python_failure(message: str) -> str:
+    """Return the error of a worker's traceback: its type, and its text or else its place."""
+    frames = list(_FRAME.finditer(message))
+    if not frames:
+        return ""
+    # Behind the last frame stand its line of code, indented, and the error.
+    raised = _RAISED.search(message, frames[-1].end())
+    if raised is None:
+        return ""
+    kind, text = raised["kind"], (raised["text"] or "").strip()
+    if _WITHOUT_DATA.fullmatch(kind) and text:
+        return f"{kind}: {text[:300]}"
+    own = [frame for frame in frames if re.search(r"(?:^|/)(?:pipeline|udfs)/", frame["file"])]
+    frame = (own or frames)[-1]
+    place = "/".join(frame["file"].split("/")[-3:])
+    return f"{kind} at {place}:{frame['line']} in {frame['function'].strip()}"
+
+
+def describe_java_error(error: Exception) -> str:
+    """Say what Java found, without what could be a row's text.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str
+    """
+    return _java_failure(str(error)) or type(error).__name__
+
+
+def _java_failure(message: str) -> str:
+    """Return the cause of a Java stack trace: its class, and its text or else its place."""
+    causes = list(_JAVA.finditer(message))
+    if not causes:
+        return ""
+    cause = causes[-1]
+    kind, text = cause["kind"], (cause["text"] or "").strip()
+    if _JAVA_WITHOUT_DATA.fullmatch(kind) and text:
+        return f"{kind}: {text[:300]}"
+    place = re.search(r"^\s*at ([\w.$/]+)\(([\w.]+:\d+)\)", message[cause.end() :], re.MULTILINE)
+    return f"{kind} at {place[2]}" if place else kind
+
+
+def _condition(error: Any, message: str) -> str:
+    """Return Spark's name of the error; some of Java's errors carry it only in their text."""
+    named = error.getCondition() if isinstance(error, PySparkException) else None
+    found = _CONDITION.search(message)
+    return named or (found[1] if found else type(error).__name__)
+
+
+def _first_line(message: str) -> str:
+    line = re.sub(r"^\[[A-Z0-9_.]+\]\s*", "", message.strip()).split("\n")[0]
+    return re.sub(r"\s*SQLSTATE: \w+\s*$", "", line).rstrip(". ")

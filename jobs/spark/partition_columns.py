@@ -1,0 +1,121 @@
+"""Partition columns of an output: which values can name folders, and how Spark writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as f
+from pyspark.sql import types as t
+
+from lakevec.jobs.spark.column_types import PLAIN_TYPES
+from lakevec.pipeline.errors import DataError, InputError
+from lakevec.pipeline.output.time_zones import has_fixed_offset
+from lakevec.pipeline.settings import EmbedSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def check_partition_columns(fields: dict[str, t.StructField], settings: EmbedSettings) -> None:
+    """Refuse what can't name folders, or not as Spark would name them.
+
+    Parameters
+    ----------
+    fields : dict of str to pyspark.sql.types.StructField
+        Columns of the input.
+    settings : EmbedSettings
+
+    Raises
+    ------
+    InputError
+    """
+    partition_by = tuple(settings.partition_by or ())
+    for number, column in enumerate(partition_by):
+        kind = fields[column].dataType
+        if not column or column.startswith("."):
+            raise InputError(
+                f"partition column {column!r} can't name folders",
+                got="an empty name" if not column else "a name that begins with a dot",
+                expected="a name whose folders readers look into",
+                remedy="rename it in a view or table first",
+            )
+        is_collated = isinstance(kind, t.StringType) and not kind.isUTF8BinaryCollation()
+        if settings.table_format == "delta" and isinstance(kind, t.TimestampType | t.TimestampNTZType):
+            raise InputError(
+                f"partition column {column!r} of a Delta table",
+                got=kind.simpleString(),
+                expected="a date or a string, which read alike in every time zone",
+            )
+        is_plain = isinstance(kind, PLAIN_TYPES) and not isinstance(kind, t.BinaryType) and not is_collated
+        if not is_plain or column in settings.text or column in partition_by[:number]:
+            raise InputError(
+                f"partition column {column!r}",
+                got=kind.simpleString(),
+                expected="once, a column of plain values that is not embedded",
+            )
+
+
+def folder_value(frame: DataFrame, name: str) -> Any:
+    """Return a partition column as the text that names its folder.
+
+    Parameters
+    ----------
+    frame : pyspark.sql.DataFrame
+        The input.
+    name : str
+
+    Returns
+    -------
+    pyspark.sql.Column
+        Of strings. A timestamp whose text Spark would read back as another instant ends the run.
+    """
+    column = f.col(f"`{name.replace('`', '``')}`")
+    text = column.cast("string")
+    if not isinstance(frame.schema[name].dataType, t.TimestampType):
+        return text
+    error = DataError(
+        f"partition column {name!r} holds an hour that comes twice in the session's time zone",
+        expected="timestamps that read back as they were",
+        remedy="partition by a date or a string, or write a new --output in UTC",
+    )
+    refused = f.raise_error(f.lit(f"lakevec.pipeline.errors.DataError: {error}")).cast("string")
+    return f.when(column.isNull() | (text.try_cast("timestamp_ltz") == column), text).otherwise(refused)
+
+
+def partition_zone(
+    spark: SparkSession, schema: t.StructType, partition_by: Sequence[str], *, is_new: bool
+) -> str:
+    """Return the time zone of folders that are named by timestamps.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    schema : pyspark.sql.types.StructType
+        Schema of the input.
+    partition_by : sequence of str
+    is_new : bool
+        Whether no earlier run has named folders.
+
+    Returns
+    -------
+    str
+        Empty where no folder is.
+
+    Raises
+    ------
+    InputError
+        If a new output would name two instants alike.
+    """
+    stamps = [name for name in partition_by if isinstance(schema[name].dataType, t.TimestampType)]
+    if not stamps:
+        return ""
+    zone = str(spark.conf.get("spark.sql.session.timeZone"))
+    if is_new and not has_fixed_offset(zone):
+        raise InputError(
+            f"partition column {stamps[0]!r} can't name folders in time zone {zone}",
+            got="a time zone with hours that come twice, so that two instants would share a folder",
+            expected="a time zone with a fixed offset",
+            remedy="run with --conf spark.sql.session.timeZone=UTC, or partition by a date or a string",
+        )
+    return zone

@@ -1,0 +1,359 @@
+"""The SparkSession of a job: where it runs, how loud it is, and what it ships."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import lakevec
+from lakevec.jobs.spark.java import ensure_java
+from lakevec.pipeline.errors import SetupError
+from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN, redact
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_SERVER_TIMEOUT_S = 20.0
+_CHECKOUT = str(Path(lakevec.__file__).resolve().parents[1])
+
+
+@contextmanager
+def open_session(
+    name: str,
+    *,
+    master: str | None,
+    remote: str | None = None,
+    conf: Mapping[str, str],
+    verbose: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Iterator[SparkSession]:
+    """Start the Spark that a job runs on and stop it afterwards, or join one that runs in this process.
+
+    Parameters
+    ----------
+    name : str
+        Application name.
+    master : str or None
+        Spark master; None takes spark-submit's, or else ``local[*]``.
+    remote : str, optional
+        A Spark Connect server to use instead; None takes ``SPARK_REMOTE`` where no master is given.
+    conf : mapping of str to str
+        Spark properties.
+    verbose : bool, default=False
+        Whether Spark's log goes to the screen.
+    meanwhile : callable, optional
+        Called in a thread of its own while Spark starts, which takes seconds; done before the session is
+        handed out.
+
+    Yields
+    ------
+    pyspark.sql.SparkSession
+
+    Raises
+    ------
+    SetupError
+        If PySpark or Java is missing, or Spark can't start.
+
+    Notes
+    -----
+    A Spark that is started here writes its log to a file unless `verbose`: Java's stack traces are for
+    whoever looks for them, and every error is reported in one line. On a cluster the code of `pipeline` and
+    `udfs` is shipped, so that executors run exactly what the driver runs.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise SetupError(
+            "PySpark is not installed",
+            remedy="pip install 'lakevec[local]', or use your cluster's spark-submit",
+        ) from None
+    if (running := _running_session()) is not None:
+        with changed_conf(running, conf), _quiet_pyspark(verbose=verbose):
+            meanwhile()
+            _ship_code(running)
+            yield running
+        return
+    remote = _find_remote(master, remote)
+    # Spark's own rule leaves the keys of Azure's stores in event logs and on its pages.
+    redacted = {
+        "spark.redaction.regex": KEY_PATTERN,
+        "spark.redaction.string.regex": PLAN_PATTERN,
+        **conf,
+    }
+    with ThreadPoolExecutor(1) as pool:
+        other_work = pool.submit(meanwhile)
+        if remote is not None:
+            spark = _connect(SparkSession.builder, remote, conf)
+        else:
+            spark = _start_session(SparkSession.builder.appName(name), master, redacted, verbose=verbose)
+        try:
+            other_work.result()
+            _ship_code(spark)
+            with _quiet_pyspark(verbose=verbose):
+                yield spark
+        finally:
+            with suppress(ConnectionError):  # a JVM that has died needs no stopping
+                spark.stop()
+
+
+@contextmanager
+def changed_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
+    """Set properties of a session, and set them back afterwards.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    conf : mapping of str to str
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    SetupError
+        If a property can't be changed while Spark runs.
+    """
+    from pyspark.errors import PySparkException
+
+    before: dict[str, str | None] = {}
+    try:
+        for key, value in conf.items():
+            found = spark.conf.get(key, None)
+            try:
+                spark.conf.set(key, value)
+            except PySparkException as error:
+                if found == value:
+                    continue
+                raise SetupError(
+                    f"Spark property {key!r} can't be changed",
+                    got=str(error.getCondition()),
+                    remedy="set it where this Spark is started",
+                ) from None
+            before[key] = found
+        yield
+    finally:
+        with suppress(PySparkException, ConnectionError):
+            for key, value_before in before.items():
+                if value_before is None:
+                    spark.conf.unset(key)
+                else:
+                    spark.conf.set(key, value_before)
+
+
+def runs_locally(master: str | None) -> bool:
+    """Say whether tasks are children of this process, which die with it.
+
+    Parameters
+    ----------
+    master : str or None
+        Setting of the job; a Spark that runs in this process already counts more.
+
+    Returns
+    -------
+    bool
+    """
+    if "PYSPARK_GATEWAY_PORT" in os.environ or os.environ.get("SPARK_REMOTE"):
+        return False
+    with suppress(ImportError):  # told when the session is opened
+        from lakevec.udfs.distribution import is_local
+
+        if (running := _running_session()) is not None:
+            return is_local(running)
+    return (master or "local").startswith("local") and "cluster" not in (master or "")
+
+
+def _find_remote(master: str | None, remote: str | None) -> str | None:
+    """Return the Connect server to use; refuse it in the wrong place."""
+    if master is not None and master.startswith("sc://"):
+        raise SetupError(
+            f"master {master!r} is a Spark Connect server",
+            expected="a Spark master such as local[2] or spark://host:7077",
+            remedy=f"give it as --remote {master}",
+        )
+    if master is not None and remote is not None:
+        raise SetupError("master and remote can't both be given", remedy="leave one of them out")
+    return remote or (None if master else os.environ.get("SPARK_REMOTE"))
+
+
+def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]) -> SparkSession:
+    """Open a session on a Spark Connect server."""
+    from pyspark.errors import PySparkException
+
+    _check_server(remote)
+    builder = builder.remote(remote)
+    for key, value in conf.items():
+        builder = builder.config(key, value)
+    try:
+        spark = builder.getOrCreate()
+        spark.version  # noqa: B018  (asks the server)
+    except ImportError as error:
+        raise SetupError(
+            "Spark Connect needs a package that is not installed",
+            got=str(error.name or error),
+            remedy="pip install 'pyspark[connect]', or pip install pyspark-client",
+        ) from None
+    except (PySparkException, OSError, RuntimeError, ValueError) as error:
+        raise SetupError(
+            f"can't reach Spark Connect at {redact(remote)!r}",
+            got=" ".join(str(error).split())[:200],
+            expected="a running server, as in sc://host:15002",
+        ) from None
+    except Exception as error:  # grpc's own are no subclass of any of these
+        raise SetupError(
+            f"can't reach Spark Connect at {redact(remote)!r}",
+            got=type(error).__name__,
+            expected="a running server, as in sc://host:15002",
+        ) from None
+    return spark
+
+
+def _start_session(
+    builder: SparkSession.Builder, master: str | None, conf: Mapping[str, str], *, verbose: bool
+) -> SparkSession:
+    """Join the Spark of spark-submit, or start one."""
+    for key, value in conf.items():
+        builder = builder.config(key, value)
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        if master is not None:
+            builder = builder.master(master)
+        spark = builder.getOrCreate()
+        _quiet_submitted(spark, verbose=verbose)
+        return spark
+    ensure_java()
+    builder = builder.master(master or "local[*]")
+    # Local workers must be this interpreter, with this code, whatever python3 is on the PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    return _start(builder.config("spark.executorEnv.PYTHONPATH", _CHECKOUT), verbose=verbose)
+
+
+def spark_log() -> str | None:
+    """Return the file that holds Spark's log of this process, if there is one; it stays from now on."""
+    global _log_is_told
+    _log_is_told = True
+    return _log_file
+
+
+_log_file: str | None = None
+_log_is_told = False
+
+
+def _remove_log() -> None:
+    """Remove the log of a process that told nobody of it."""
+    if _log_file is not None and not _log_is_told:
+        with suppress(OSError):
+            Path(_log_file).unlink()
+
+
+def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
+    """Start a JVM; its stderr, and that of its Python workers, goes to a file unless verbose."""
+    global _log_file
+    if verbose or _log_file is not None:  # a JVM that runs already keeps the stderr it was started with
+        try:
+            return builder.getOrCreate()
+        except Exception as error:
+            raise _no_start(error) from None
+    handle, _log_file = tempfile.mkstemp(prefix="lakevec-spark-", suffix=".log")
+    atexit.register(_remove_log)
+    screen = os.dup(2)
+    os.dup2(handle, 2)
+    try:
+        return builder.getOrCreate()
+    except Exception as error:  # whatever the launcher finds
+        raise _no_start(error) from None
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
+        os.close(handle)
+
+
+def _check_server(remote: str) -> None:
+    """Fail at once where no server listens; the client would try for ten minutes."""
+    found = re.match(r"sc://(?P<host>\[[^\]]+\]|[^:/;]+)(?::(?P<port>\d+))?(?:[/;]|$)", remote)
+    if found is None:
+        return
+    host, port = found["host"].strip("[]"), int(found["port"] or 15002)
+    try:
+        socket.create_connection((host, port), timeout=_SERVER_TIMEOUT_S).close()
+    except OSError as error:
+        raise SetupError(
+            f"can't reach Spark Connect at {redact(remote)!r}",
+            got=error.strerror or str(error),
+            expected="a running server, as in sc://host:15002",
+        ) from None
+
+
+# What Spark's launcher, Java or Spark's resolver of packages say when they give up; the last one counts.
+_REASON = re.compile(
+    r"^(?:Exception in thread \"main\" |Caused by: |Error: |ERROR:? |.*\bERROR \S+: )?"
+    r"(?P<reason>(?:[\w.$]+(?:Exception|Error): |Could not |Unrecognized |Too many open files|Cannot allocate"
+    r"|Initial heap|Invalid maximum|unresolved dependency|.*Too many open files).*)$",
+    re.MULTILINE,
+)
+
+
+def _no_start(error: Exception) -> SetupError:
+    log = spark_log()
+    told = Path(log).read_text(errors="replace") if log else str(error)
+    found = _REASON.findall(told) or _REASON.findall(str(error))
+    first = str(error).strip().split("\n")[0]
+    reason = (found[0] if found else first or type(error).__name__).strip()
+    where = f"its log is {log}; " if log else ""
+    return SetupError("Spark can't start", got=reason[:300], remedy=f"{where}'lakevec doctor' may help")
+
+
+def _quiet_submitted(spark: SparkSession, *, verbose: bool) -> None:
+    """Keep stack traces off the screen of spark-submit; the log of a cluster's driver is left alone."""
+    if verbose or not hasattr(spark, "sparkContext"):
+        return
+    settings = spark.sparkContext.getConf()
+    on_screen = settings.get("spark.submit.deployMode", "client") == "client"
+    if on_screen and settings.get("spark.log.level") is None:
+        spark.sparkContext.setLogLevel("OFF")
+
+
+def _running_session() -> SparkSession | None:
+    """Return the session of this thread, or else of this process: only one thread of a notebook made it."""
+    from pyspark.sql import SparkSession
+
+    if (active := SparkSession.getActiveSession()) is not None:
+        return active
+    started = getattr(SparkSession, "_instantiatedSession", None)
+    if started is not None and started._sc._jsc is not None:
+        return cast("SparkSession", started)
+    # Looked up, not imported: the client needs packages that few have.
+    connect = sys.modules.get("pyspark.sql.connect.session")
+    return getattr(connect.SparkSession, "_default_session", None) if connect is not None else None
+
+
+@contextmanager
+def _quiet_pyspark(*, verbose: bool) -> Iterator[None]:
+    """Keep PySpark from writing out an exception, which may hold a row's text, before we translate it."""
+    from pyspark.logger import PySparkLogger
+
+    loggers = [PySparkLogger.getLogger(f"{kind}QueryContextLogger") for kind in ("DataFrame", "SQL")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = logger.disabled or not verbose
+    try:
+        yield
+    finally:
+        for logger, was_disabled in zip(loggers, before, strict=True):
+            logger.disabled = was_disabled
+
+
+def _ship_code(spark: SparkSession) -> None:
+    """Send our code where executors are other processes than this one's children."""
+    from lakevec.udfs.distribution import is_local, ship_code
+
+    if not is_local(spark):
+        ship_code(spark)

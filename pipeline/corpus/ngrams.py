@@ -1,0 +1,114 @@
+"""Counts of neighbouring words: pairs, and triples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lakevec.pipeline.corpus.word_index import NOTHING, TermCounts
+from lakevec.pipeline.errors import DataError
+
+# A phrase is a number of 63 bits: its words' numbers, 21 bits each, one more than they are.
+_BITS = 21
+MOST_WORDS = (1 << _BITS) - 2
+LONGEST_PHRASE = 3
+
+
+class NgramCounts:
+    """Counts of phrases that were seen in texts.
+
+    Parameters
+    ----------
+    longest : int
+        Most words of a phrase, 2 or 3.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def __len__(self) -> int:
+        """Return how many counts wait, those of one phrase in several batches among them."""
+        return sum(len(phrases) for phrases, _, _ in self._parts)
+
+    def add(self, words: np.ndarray, offsets: np.ndarray) -> None:
+        """Count the phrases of some texts.
+
+        Parameters
+        ----------
+        words : int32 ndarray
+            Numbers of words, -1 for a break.
+        offsets : int64 ndarray of shape (N + 1,)
+            Text n owns ``words[offsets[n]:offsets[n + 1]]``.
+
+        Raises
+        ------
+        DataError
+            If a word's number does not fit into its bits.
+        """
+        texts = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        numbers = words.astype(np.int64)
+        if len(numbers) and numbers.max() >= MOST_WORDS:
+            raise DataError(
+                "too many different words at a time to count phrases",
+                got=f"more than {MOST_WORDS:,}",
+                remedy="take the counts more often, or count without --phrases",
+            )
+        for length in range(2, self._longest + 1):
+            last = len(numbers) - length + 1
+            if last <= 0:
+                return
+            is_whole = texts[:last] == texts[length - 1 :]
+            phrases = np.zeros(last, dtype=np.int64)
+            for place in range(length):
+                here = numbers[place : place + last]
+                is_whole &= here >= 0
+                phrases = phrases << _BITS | here + 1
+            self._parts.append(_count_terms(phrases[is_whole], texts[:last][is_whole]))
+
+    def take(self, names: list[str]) -> TermCounts:
+        """Return the phrases, their counts and documents, and count from 0 again.
+
+        Parameters
+        ----------
+        names : list of str
+            Words by number.
+
+        Returns
+        -------
+        TermCounts
+            Named by words with a space between them.
+        """
+        if not self._parts:
+            return NOTHING
+        phrases, counts, documents = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        self._parts = []
+        order = np.argsort(phrases, kind="stable")
+        phrases, firsts = np.unique(phrases[order], return_index=True)
+        if not len(phrases):
+            return NOTHING
+        spelled = [_spell(int(phrase), names) for phrase in phrases]
+        sums = np.add.reduceat(counts[order], firsts), np.add.reduceat(documents[order], firsts)
+        return TermCounts(spelled, *sums)
+
+
+def _count_terms(phrases: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return distinct phrases, and for each how often it is there and in how many texts."""
+    order = np.argsort(phrases, kind="stable")  # stable, so texts stay in order within a phrase
+    phrases, texts = phrases[order], texts[order]
+    is_new = np.ones(len(phrases), dtype=bool)
+    is_new[1:] = phrases[1:] != phrases[:-1]
+    is_other_text = is_new.copy()
+    is_other_text[1:] |= texts[1:] != texts[:-1]
+    firsts = np.flatnonzero(is_new)
+    counts = np.diff(np.append(firsts, len(phrases)))
+    if not len(firsts):
+        return phrases, counts, counts
+    return phrases[firsts], counts, np.add.reduceat(is_other_text.astype(np.int64), firsts)
+
+
+def _spell(phrase: int, names: list[str]) -> str:
+    words = []
+    while phrase:
+        words.append(names[(phrase & ((1 << _BITS) - 1)) - 1])
+        phrase >>= _BITS
+    return " ".join(reversed(words))

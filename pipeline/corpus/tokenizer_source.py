@@ -1,0 +1,103 @@
+"""The tokenizer whose tokens are counted: a model's, or a teacher's own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from pyarrow import ArrowException
+from pyarrow import fs as pafs
+from tokenizers import Tokenizer
+
+from lakevec.pipeline.errors import LakevecError, ModelError, describe_failure
+from lakevec.pipeline.model import hub
+from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
+from lakevec.pipeline.model.table import find_unknown_token_id, is_tokenizers_own
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.storage import locate
+
+
+@dataclass(frozen=True)
+class CountedTokenizer:
+    """A tokenizer and where it was found.
+
+    Parameters
+    ----------
+    json : str
+        The `tokenizers` serialisation.
+    uri : str
+        Without credentials.
+    tokens : tuple of str
+        Token i has id i; an id without a token is an empty string.
+    unknown_token_id : int or None
+        Token that stands for what the tokenizer does not know.
+    fingerprint : str
+        ``sha256:`` and 64 hexadecimal digits over `json`.
+    """
+
+    json: str
+    uri: str
+    tokens: tuple[str, ...]
+    unknown_token_id: int | None
+    fingerprint: str
+
+
+def find_tokenizer(uri: str) -> CountedTokenizer:
+    """Read the tokenizer of a model or a teacher.
+
+    Parameters
+    ----------
+    uri : str
+        Whatever `lakevec.pipeline.model.artifact.load` takes; or the folder, URI or hub id of a Sentence
+        Transformer, whose own ``tokenizer.json`` is taken then.
+
+    Returns
+    -------
+    CountedTokenizer
+
+    Raises
+    ------
+    ModelError
+        If there is neither a model nor a tokenizer.
+    """
+    shown = redact(uri)
+    try:
+        if hub.is_hub_name(uri):
+            place = locate(str(hub.fetch(uri, error=ModelError).folder), error=ModelError)
+        else:
+            place = locate(uri, error=ModelError)
+            if place.type() == pafs.FileType.NotFound:
+                raise hub.missing("model", uri, error=ModelError)
+        file = place / "tokenizer.json"
+        is_published = (place / MANIFEST_NAME).exists()
+        found = file.read_bytes().decode() if not is_published and file.exists() else None
+    except (OSError, UnicodeDecodeError, ArrowException) as error:
+        raise ModelError(f"model {shown!r} can't be read", got=describe_failure(error)) from None
+    try:
+        content = load(uri).table.tokenizer_json if found is None else found
+    except LakevecError as error:
+        if is_published or (place / "modules.json").type() == pafs.FileType.NotFound:
+            raise
+        raise ModelError(
+            f"model {shown!r} has no tokenizer.json to count by",
+            got=str(error),
+            remedy="save it with its fast tokenizer, or distil it first",
+        ) from None
+    return _make(content, shown)
+
+
+def _make(content: str, shown: str) -> CountedTokenizer:
+    try:
+        tokenizer = Tokenizer.from_str(content)
+    except BaseException as error:
+        if not is_tokenizers_own(error):
+            raise
+        raise ModelError(f"the tokenizer of {shown!r} can't be read", got=str(error)) from None
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    tokens = [""] * (max(ids.values(), default=-1) + 1)
+    for token, number in ids.items():
+        tokens[number] = token
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return CountedTokenizer(
+        content, shown, tuple(tokens), find_unknown_token_id(tokenizer), f"sha256:{digest}"
+    )

@@ -1,0 +1,120 @@
+"""Words by number, and which words tokens and segments stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from lakevec.pipeline.corpus.word_extraction import Words
+from lakevec.pipeline.encoding.kernels.count_kernels import COUNT, DOCUMENTS, make_counters
+
+_BREAK = -1
+
+
+class TermCounts(NamedTuple):
+    """Things that were seen.
+
+    Parameters
+    ----------
+    names : list of str
+    counts : int64 ndarray
+        How often each was seen.
+    documents : int64 ndarray
+        In how many texts.
+    """
+
+    names: list[str]
+    counts: np.ndarray
+    documents: np.ndarray
+
+
+NOTHING = TermCounts([], np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+class WordIndex:
+    """Words, numbered as they come, and how often each was seen.
+
+    Attributes
+    ----------
+    counters : int64 ndarray of shape (at least W, 3)
+        See `lakevec.pipeline.encoding.kernels.count_kernels`.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self.counters = make_counters(1 << 12)
+
+    def __len__(self) -> int:
+        """Return how many words there are."""
+        return len(self._numbers)
+
+    def number(self, sequences: Iterable[Words | str]) -> tuple[list[int], list[int]]:
+        """Return the numbers of words; those that are new get one.
+
+        Parameters
+        ----------
+        sequences : iterable of list of str or None, or str
+            Words and breaks, or one word alone, which is faster than a list of one.
+
+        Returns
+        -------
+        lengths : list of int
+            Of each sequence.
+        numbers : list of int
+            Of all words, one sequence after the other; -1 for a break.
+        """
+        known = self._numbers
+        lengths: list[int] = []
+        numbers: list[int] = []
+        for words in sequences:
+            if isinstance(words, str):
+                lengths.append(1)
+                numbers.append(known.setdefault(words, len(known)))
+                continue
+            lengths.append(len(words))
+            for word in words:
+                numbers.append(_BREAK if word is None else known.setdefault(word, len(known)))
+        while len(known) > len(self.counters):
+            self.counters = np.concatenate([self.counters, make_counters(len(self.counters))])
+        return lengths, numbers
+
+    def names(self) -> list[str]:
+        """Return all words, in the order of their numbers."""
+        return list(self._numbers)
+
+    def take(self) -> TermCounts:
+        """Return words that were seen, their counts and documents, and count from 0 again."""
+        seen = np.flatnonzero(self.counters[: len(self), COUNT])
+        counts, documents = self.counters[seen, COUNT].copy(), self.counters[seen, DOCUMENTS].copy()
+        self.counters[:, [COUNT, DOCUMENTS]] = 0
+        names = self.names()
+        return TermCounts([names[number] for number in seen], counts, documents)
+
+
+class WordSequences:
+    """Sequences of word numbers, one after the other.
+
+    Attributes
+    ----------
+    starts : int64 ndarray of shape (S + 1,)
+    words : int32 ndarray
+        Sequence s is ``words[starts[s]:starts[s + 1]]``.
+    """
+
+    def __init__(self) -> None:
+        self.starts = np.zeros(1, dtype=np.int64)
+        self.words = np.empty(0, dtype=np.int32)
+
+    def __len__(self) -> int:
+        """Return how many sequences there are."""
+        return len(self.starts) - 1
+
+    def extend(self, sequences: Iterable[Words | str], lexicon: WordIndex) -> None:
+        """Add sequences behind the last, by the lexicon's numbers."""
+        lengths, numbers = lexicon.number(sequences)
+        if lengths:
+            starts = self.starts[-1] + np.cumsum(lengths, dtype=np.int64)
+            self.starts = np.concatenate([self.starts, starts])
+            self.words = np.concatenate([self.words, np.array(numbers, dtype=np.int32)])

@@ -1,0 +1,1 @@
+"""Compiled loops over arrays; no other part of the encoder is imported here."""

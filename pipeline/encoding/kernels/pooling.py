@@ -1,0 +1,216 @@
+"""The ragged mean: token ids and a table in, one vector per text out.
+
+Own code because it is the hot path; ``docs/decisions.md`` has the figures of others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, sum_squares, sum_strip, sum_tile
+
+# Rows are summed in float32 in blocks of this many tokens and the blocks in float64: as fast as plain
+# float32, and a text of millions of tokens keeps its digits.
+_BLOCK_TOKENS = 256
+# So many texts are summed one tile of columns after the other, so that a tile of the table's frequent rows
+# stays in the processor's cache.
+_GROUP_TEXTS = 256
+_ONLY_ROW = np.int64(0)
+
+
+@compile_loop
+def _pool_mean(
+    table: np.ndarray,
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    normalize: bool,
+    is_sum: bool,
+    out: np.ndarray,
+    block: np.ndarray,
+    total: np.ndarray,
+) -> int:
+    zeros = 0
+    texts = len(offsets) - 1
+    tiled = table.shape[1] // TILE * TILE
+    for group in range(0, texts, _GROUP_TEXTS):
+        behind = min(group + _GROUP_TEXTS, texts)
+        for column in range(0, tiled, TILE):
+            for text in range(group, behind):
+                if offsets[text + 1] - offsets[text] <= _BLOCK_TOKENS:
+                    sum_tile(table, ids, offsets[text], offsets[text + 1], column, out, text)
+        for text in range(group, behind):
+            first, last = offsets[text], offsets[text + 1]
+            if last - first <= _BLOCK_TOKENS:
+                _sum_columns(table, ids, first, last, tiled, out, text)
+                is_zero = _scale_short(out, text, last - first, normalize, is_sum)
+            else:
+                _sum_blocks(table, ids, first, last, tiled, block, total)
+                is_zero = _scale_long(total, out, text, last - first, normalize, is_sum)
+            zeros += is_zero
+    return zeros
+
+
+@compile_part
+def _sum_columns(
+    table: np.ndarray, ids: np.ndarray, first: int, last: int, tiled: int, out: np.ndarray, text: int
+) -> None:
+    """Sum the columns behind the last whole tile."""
+    width = table.shape[1]
+    whole = width // STRIP * STRIP
+    for column in range(tiled, whole, STRIP):
+        sum_strip(table, ids, first, last, column, out, text)
+    out[text, whole:] = 0.0
+    for position in range(first, last):
+        row = ids[position]
+        for column in range(whole, width):
+            out[text, column] += table[row, column]
+
+
+@compile_part
+def _sum_blocks(
+    table: np.ndarray,
+    ids: np.ndarray,
+    first: int,
+    last: int,
+    tiled: int,
+    block: np.ndarray,
+    total: np.ndarray,
+) -> None:
+    """Sum a long text block by block."""
+    total[:] = 0.0
+    for start in range(first, last, _BLOCK_TOKENS):
+        stop = min(start + _BLOCK_TOKENS, last)
+        for column in range(0, tiled, TILE):
+            sum_tile(table, ids, start, stop, column, block, _ONLY_ROW)
+        _sum_columns(table, ids, start, stop, tiled, block, _ONLY_ROW)
+        for column in range(len(total)):
+            total[column] += block[0, column]
+
+
+@compile_part
+def _scale_short(out: np.ndarray, text: int, tokens: int, normalize: bool, is_sum: bool) -> bool:
+    """Turn a sum of rows into the vector; return whether it is zero."""
+    width = out.shape[1]
+    whole = width // STRIP * STRIP
+    squares = sum_squares(out, text, whole)
+    for column in range(whole, width):
+        squares += np.float64(out[text, column]) * np.float64(out[text, column])
+    factor = _factor(np.sqrt(squares), tokens, normalize, is_sum)
+    for column in range(width):
+        out[text, column] = np.float32(out[text, column] * factor)
+    return squares == 0.0
+
+
+@compile_part
+def _scale_long(
+    total: np.ndarray, out: np.ndarray, text: int, tokens: int, normalize: bool, is_sum: bool
+) -> bool:
+    """Turn a sum in float64 into the vector; return whether it is zero."""
+    squares = 0.0
+    for column in range(len(total)):
+        squares += total[column] * total[column]
+    factor = _factor(np.sqrt(squares), tokens, normalize, is_sum)
+    for column in range(len(total)):
+        out[text, column] = np.float32(total[column] * factor)
+    return squares == 0.0
+
+
+@compile_part
+def _factor(length: float, tokens: int, normalize: bool, is_sum: bool) -> float:
+    # Only a text without rows, or whose rows cancel out exactly, has no length; its vector stays zero.
+    if length == 0.0:
+        return 0.0
+    if is_sum:
+        return 1.0
+    return 1.0 / (length if normalize else np.float64(tokens))
+
+
+def pool_mean(
+    table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.ndarray, *, normalize: bool
+) -> int:
+    """Average the table's rows over each text's tokens.
+
+    Parameters
+    ----------
+    table : float32 ndarray of shape (V, D)
+        C-contiguous and finite; may be read-only.
+    ids : int32 ndarray of shape (T,)
+        Rows to average, each in ``[0, V)``.
+    offsets : int64 ndarray of shape (N + 1,)
+        Text n owns ``ids[offsets[n]:offsets[n + 1]]``.
+    out : float32 ndarray of shape (N, D)
+        Receives the vectors; zeros for a text without tokens.
+    normalize : bool
+        Whether vectors are scaled to length 1.
+
+    Returns
+    -------
+    int
+        How many vectors are zero.
+
+    Notes
+    -----
+    With S the sum of a text's rows and n their number, the result is ``S / n``, or ``S / |S|`` when
+    normalised. Rows are added in token order, so the bits depend on the text alone, never on the other
+    texts of a batch.
+
+    Examples
+    --------
+    >>> table = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32)
+    >>> ids, offsets = np.array([0, 1, 1, 2], dtype=np.int32), np.array([0, 4, 4])
+    >>> out = np.empty((2, 2), dtype=np.float32)
+    >>> pool_mean(table, ids, offsets, out, normalize=False)
+    1
+    >>> out
+    array([[0.5 , 0.75],
+           [0.  , 0.  ]], dtype=float32)
+    """
+    return _pool(table, ids, offsets, out, normalize=normalize, is_sum=False)
+
+
+def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> int:
+    """Add up the table's rows over each text's tokens.
+
+    Parameters
+    ----------
+    table, ids, offsets, out
+        See `pool_mean`.
+
+    Returns
+    -------
+    int
+        How many sums are zero.
+
+    Notes
+    -----
+    Rows are added in float32 in blocks of 256 tokens, in token order, and blocks in float64; the sum is
+    rounded to float32 once. An element is off by at most ``256 * 2**-24`` of the sum of the rows' absolute
+    values there.
+
+    Examples
+    --------
+    >>> table = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32)
+    >>> ids, offsets = np.array([0, 1, 1, 2], dtype=np.int32), np.array([0, 4, 4])
+    >>> out = np.empty((2, 2), dtype=np.float32)
+    >>> pool_sum(table, ids, offsets, out)
+    1
+    >>> out
+    array([[2., 3.],
+           [0., 0.]], dtype=float32)
+    """
+    return _pool(table, ids, offsets, out, normalize=False, is_sum=True)
+
+
+def _pool(
+    table: np.ndarray,
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    out: np.ndarray,
+    *,
+    normalize: bool,
+    is_sum: bool,
+) -> int:
+    width = table.shape[1]
+    block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
+    return int(_pool_mean(table, ids, offsets, normalize, is_sum, out, block, total))

@@ -1,0 +1,227 @@
+"""Where a segment ends: a cut rule as arrays, and the loops that follow it byte by byte on raw UTF-8."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lakevec.pipeline.encoding.kernels.compilation import compile_part
+from lakevec.pipeline.encoding.split_rules import SplitRule
+
+# What a byte may be; 0 is a plain ASCII character of a word.
+SEPARATOR, ISOLATED, LITERAL, IDEOGRAPH, OTHER = 1, 2, 4, 8, 16
+
+
+class SplitTables(NamedTuple):
+    """A `SplitRule` as arrays.
+
+    Parameters
+    ----------
+    classes : uint8 ndarray of shape (256,)
+        What each byte may be.
+    fold : uint8 ndarray of shape (256,)
+        Each byte as it stands in a key.
+    as_it_is : uint8 ndarray of shape (256,)
+        Each byte as itself.
+    keeps_space : bool
+        Whether a segment begins with the single space before it.
+    needs_ascii : bool
+        Whether a cut must have printable ASCII on both sides.
+    isolates : bool
+        Whether all ASCII punctuation is isolated.
+    has_plain_words : bool
+        Whether added tokens begin with isolated bytes alone, so that none can begin inside a word.
+    folds : bool
+        Whether `fold` lowers ASCII capitals.
+    literals : uint8 ndarray
+        Bytes of the added tokens.
+    literal_bounds : int64 ndarray of shape (L + 1,)
+        Token l is ``literals[literal_bounds[l]:literal_bounds[l + 1]]``.
+    literal_normalized : bool ndarray of shape (L,)
+        Whether it is searched for in normalized text.
+    """
+
+    classes: np.ndarray
+    fold: np.ndarray
+    as_it_is: np.ndarray
+    keeps_space: bool
+    needs_ascii: bool
+    isolates: bool
+    has_plain_words: bool
+    folds: bool
+    literals: np.ndarray
+    literal_bounds: np.ndarray
+    literal_normalized: np.ndarray
+
+
+def make_split_tables(rule: SplitRule) -> SplitTables:
+    """Spell a rule out, byte by byte.
+
+    Parameters
+    ----------
+    rule : SplitRule
+
+    Returns
+    -------
+    SplitTables
+    """
+    classes = np.zeros(256, dtype=np.uint8)
+    classes[:0x21] = classes[0x7F:] = OTHER
+    classes[list(rule.separators)] = SEPARATOR
+    classes[list(rule.isolated)] |= ISOLATED
+    if rule.isolates_ideographs:
+        classes[0xE3:0xEA] |= IDEOGRAPH
+    fold = np.arange(256, dtype=np.uint8)
+    if rule.folds_case:
+        fold[0x41:0x5B] += 0x20
+    for literal in rule.literals:
+        classes[[literal.content[0], *literal.content[:1].lower(), *literal.content[:1].upper()]] |= LITERAL
+    contents = [literal.content for literal in rule.literals]
+    return SplitTables(
+        classes,
+        fold,
+        np.arange(256, dtype=np.uint8),
+        not rule.separators,
+        rule.needs_ascii_neighbours,
+        bool(rule.isolated),
+        all(classes[byte] & ISOLATED for byte in np.flatnonzero(classes & LITERAL)),
+        rule.folds_case,
+        np.frombuffer(b"".join(contents) or b"\0", dtype=np.uint8),
+        np.concatenate(([0], np.cumsum([len(content) for content in contents]))).astype(np.int64),
+        np.array([literal.normalized for literal in rule.literals], dtype=np.bool_),
+    )
+
+
+@compile_part
+def _is_printable(byte: int) -> bool:
+    return 0x21 <= byte < 0x7F
+
+
+@compile_part
+def _is_ideograph(data: np.ndarray, position: int, end: int) -> bool:
+    """Tell U+3400 to U+4DBF and U+4E00 to U+9FFF."""
+    if position + 3 > end:
+        return False
+    lead, second, third = data[position], data[position + 1], data[position + 2]
+    if second & 0xC0 != 0x80 or third & 0xC0 != 0x80:
+        return False
+    if lead == 0xE3:
+        return second >= 0x90
+    if lead == 0xE4:
+        return second != 0xB7
+    return 0xE5 <= lead <= 0xE9
+
+
+@compile_part
+def _is_white(data: np.ndarray, position: int, end: int) -> bool:
+    """Tell Unicode's white space, and control characters too, which nobody wants to cut beside."""
+    lead = data[position]
+    if lead < 0x80:
+        return not _is_printable(lead)
+    second = data[position + 1] if position + 1 < end else np.uint8(0)
+    third = data[position + 2] if position + 2 < end else np.uint8(0)
+    if lead == 0xC2:
+        return second == 0x85 or second == 0xA0
+    if lead == 0xE1:
+        return (second == 0x9A and third == 0x80) or (second == 0xA0 and third == 0x8E)
+    if lead == 0xE2:
+        if second == 0x80:
+            return third <= 0x8A or third == 0xA8 or third == 0xA9 or third == 0xAF
+        return second == 0x81 and third == 0x9F
+    return lead == 0xE3 and second == 0x80 and third == 0x80
+
+
+@compile_part
+def splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs_ascii: bool) -> bool:
+    """Tell whether the space at `position` stands alone and may be cut before."""
+    before, behind = position - 1, position + 1
+    if before < first or behind >= end:
+        return False
+    if needs_ascii:
+        return _is_printable(data[before]) and _is_printable(data[behind])
+    while before > first and data[before] & 0xC0 == 0x80:
+        before -= 1
+    return not _is_white(data, before, end) and not _is_white(data, behind, end)
+
+
+@compile_part
+def may_be_literal(data: np.ndarray, position: int, end: int, split: SplitTables) -> bool:
+    """Tell whether an added token may begin here, in any case; a doubt counts as yes."""
+    for literal in range(len(split.literal_normalized)):
+        matches = True
+        offset = position
+        for letter in range(split.literal_bounds[literal], split.literal_bounds[literal + 1]):
+            if offset >= end:
+                matches = False
+                break
+            byte, wanted = data[offset], split.literals[letter]
+            # The normalizer drops or rewrites such bytes, so what follows may still become the token.
+            if split.literal_normalized[literal] and offset > position and not _is_printable(byte):
+                matches = split.classes[byte] & SEPARATOR == 0
+                break
+            if byte != wanted and (byte | 0x20 != wanted | 0x20 or not 0x61 <= byte | 0x20 <= 0x7A):
+                matches = False
+                break
+            offset += 1
+        if matches:
+            return True
+    return False
+
+
+@compile_part
+def skip_separators(
+    data: np.ndarray, position: int, first: int, end: int, classes: np.ndarray, needs_ascii: bool
+) -> int:
+    """Return the end of the white space that begins here, or `position` where it may not be split."""
+    behind = position
+    while behind < end and classes[data[behind]] & SEPARATOR:
+        behind += 1
+    if needs_ascii:
+        ascii_before = position == first or _is_printable(data[position - 1])
+        if not ascii_before or not (behind == end or _is_printable(data[behind])):
+            behind = position
+    return behind
+
+
+@compile_part
+def end_word(data: np.ndarray, position: int, first: int, end: int, split: SplitTables) -> tuple[int, int]:
+    """Find the end of the segment that begins at `position`, byte by byte.
+
+    Returns
+    -------
+    int
+        The end; -1 where the word from white space to white space has to be one segment.
+    int
+        Number of characters where the segment is plain, which WordPiece may split here; else 0.
+    """
+    start = position
+    characters = 0
+    is_plain = True
+    while position < end:
+        byte = data[position]
+        kind = split.classes[byte]
+        if kind & SEPARATOR:
+            behind = skip_separators(data, position, first, end, split.classes, split.needs_ascii)
+            if behind > position and position > start:
+                break
+            while position < end and split.classes[data[position]] & SEPARATOR:
+                position += 1
+            is_plain = False
+            continue
+        if kind & LITERAL and may_be_literal(data, position, end, split):
+            return -1, 0
+        if kind & ISOLATED:
+            if position == start:
+                position += 1
+                characters = 1
+            break
+        if kind & IDEOGRAPH and _is_ideograph(data, position, end):
+            if position == start:
+                position += 3
+                characters = 1
+            break
+        position += 1
+        characters += 1
+        is_plain = is_plain and not kind & OTHER
+    return position, characters if is_plain else 0

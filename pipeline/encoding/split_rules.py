@@ -1,0 +1,331 @@
+"""Cut rules: where a text may be cut so that its segments, tokenized alone, give the text's own token ids.
+
+A rule is derived from the components that stand in ``tokenizer.json``, never from a model's name, and a
+component or an option that is not known here means no rule: such a tokenizer is given whole texts. Every rule
+is held against whole-text tokenization of hostile text by the tests (``tests/test_tokenization.py``).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from lakevec.pipeline.model.word_tokenizer import WORD_PATTERN
+
+_WHITE_SPACE = b" \t\r\n"
+_ASCII_PUNCTUATION = bytes(byte for byte in range(0x21, 0x7F) if not chr(byte).isalnum())
+
+# Canonical decomposition makes these ASCII characters out of others (U+037E is ";", U+226E is "<" and a
+# mark, U+212A is "K", ...), so an added token that begins with one can begin with a byte nobody looks for.
+_MADE_BY_DECOMPOSITION = b";`<>="
+
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+# All of these begin a match at a single space between two words and never end one behind it.
+_BYTE_LEVEL_PATTERNS = (_GPT2, _LLAMA3, _QWEN2)
+_CLIP = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+# Normalizers that change characters one by one, or join a character with the marks behind it; none joins
+# anything with an ASCII space.
+_CANONICAL = frozenset({"NFC", "NFD", "Lowercase", "StripAccents"})
+# These also make white space out of other characters, or look at a space and a mark behind it together.
+_COMPATIBLE = frozenset({"NFKC", "NFKD", "Nmt", "Precompiled"})
+_SPACE_RUNS = {"Regex": " {2,}"}
+_WHITE_RUNS = {"Regex": r"\s+"}
+_DIGIT = {"Regex": r"\d"}
+
+
+@dataclass(frozen=True)
+class AddedTokenPattern:
+    """An added token, which the tokenizer finds before it cuts words.
+
+    Parameters
+    ----------
+    content : bytes
+        What is searched for.
+    normalized : bool
+        Whether it is searched for in the normalized text.
+    """
+
+    content: bytes
+    normalized: bool
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Where a tokenizer's texts may be cut.
+
+    Parameters
+    ----------
+    name : {"bert", "white space", "single space"}
+        The family.
+    reason : str
+        The components that the rule follows from.
+    separators : bytes
+        Bytes dropped between segments. Empty for "single space", where a segment begins with the space.
+    isolated : bytes
+        Bytes that are segments of their own.
+    isolates_ideographs : bool
+        Whether each CJK ideograph of the Basic Multilingual Plane's two main blocks is a segment of its own.
+    needs_ascii_neighbours : bool
+        Whether a cut must have printable ASCII on both sides.
+    folds_case : bool
+        Whether ASCII capitals of a segment may be lowered before it is looked up.
+    literals : tuple of AddedTokenPattern
+        Added tokens to look for, since they may lie across a cut. In "bert" the word that holds one, from
+        white space to white space, is one segment; in "single space" a segment that holds one takes in the
+        next word.
+    """
+
+    name: str
+    reason: str
+    separators: bytes = b""
+    isolated: bytes = b""
+    isolates_ideographs: bool = False
+    needs_ascii_neighbours: bool = False
+    folds_case: bool = False
+    literals: tuple[AddedTokenPattern, ...] = ()
+
+
+@dataclass(frozen=True)
+class NoSplitRule:
+    """Why a tokenizer's texts are tokenized whole.
+
+    Parameters
+    ----------
+    reason : str
+        The component that no rule knows.
+    """
+
+    reason: str
+
+
+def find_split_rule(tokenizer_json: str) -> SplitRule | NoSplitRule:
+    """Derive the cut rule of a tokenizer.
+
+    Parameters
+    ----------
+    tokenizer_json : str
+        The `tokenizers` serialisation.
+
+    Returns
+    -------
+    SplitRule or NoSplitRule
+
+    Examples
+    --------
+    >>> from tokenizers import Tokenizer, models, pre_tokenizers
+    >>> tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    >>> find_split_rule(tokenizer.to_str()).reason
+    'no rule for these pre-tokenizers: none'
+    >>> tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    >>> find_split_rule(tokenizer.to_str()).name
+    'white space'
+    """
+    document = json.loads(tokenizer_json)
+    if document["model"].get("dropout"):
+        return NoSplitRule("BPE dropout draws at random")
+    parts = _Components(
+        normalizers=_flatten(document.get("normalizer"), "normalizers"),
+        pre_tokenizers=_flatten(document.get("pre_tokenizer"), "pretokenizers"),
+        added=document.get("added_tokens") or [],
+    )
+    for find in (_find_bert, _find_byte_level, _find_metaspace, _find_white_space):
+        rule = find(parts)
+        if rule is not None:
+            return rule
+    return NoSplitRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
+
+
+@dataclass(frozen=True)
+class _Components:
+    normalizers: list[dict[str, Any]]
+    pre_tokenizers: list[dict[str, Any]]
+    added: list[dict[str, Any]]
+
+    def normalizer_types(self) -> set[str]:
+        return {part["type"] for part in self.normalizers}
+
+    def reason(self) -> str:
+        return f"normalizers: {_names(self.normalizers)}; pre-tokenizers: {_names(self.pre_tokenizers)}"
+
+
+def _flatten(component: dict[str, Any] | None, children: str) -> list[dict[str, Any]]:
+    if component is None:
+        return []
+    if component["type"] == "Sequence":
+        return [leaf for child in component[children] for leaf in _flatten(child, children)]
+    return [component]
+
+
+def _names(parts: list[dict[str, Any]]) -> str:
+    return ", ".join(part["type"] for part in parts) or "none"
+
+
+def _find_bert(parts: _Components) -> SplitRule | NoSplitRule | None:
+    """BertPreTokenizer: words between white space, every punctuation character by itself."""
+    if [part["type"] for part in parts.pre_tokenizers] != ["BertPreTokenizer"]:
+        return None
+    if any(part["type"] != "BertNormalizer" for part in parts.normalizers):
+        # A composing normalizer joins "=" and a mark behind it, across the cut.
+        return NoSplitRule(f"normalizers of no BERT: {_names(parts.normalizers)}")
+    literals = _make_literals(parts.added, is_normalized=bool(parts.normalizers))
+    if isinstance(literals, NoSplitRule):
+        return literals
+    return SplitRule(
+        "bert",
+        parts.reason(),
+        separators=_WHITE_SPACE,
+        isolated=_ASCII_PUNCTUATION,
+        isolates_ideographs=any(part["handle_chinese_chars"] for part in parts.normalizers),
+        folds_case=any(part["lowercase"] for part in parts.normalizers),
+        literals=literals,
+    )
+
+
+def _find_byte_level(parts: _Components) -> SplitRule | NoSplitRule | None:
+    """ByteLevel behind one of the known patterns: a single space belongs to the word behind it."""
+    *before, last = parts.pre_tokenizers or [{"type": ""}]
+    if last["type"] != "ByteLevel":
+        return None
+    own_pattern = last.get("use_regex", True)
+    known_split = (
+        len(before) == 1
+        and before[0]["type"] == "Split"
+        and before[0]["behavior"] == "Isolated"
+        and not before[0]["invert"]
+        and before[0]["pattern"].get("Regex") in _BYTE_LEVEL_PATTERNS
+    )
+    if (before == [] and own_pattern) or (known_split and not own_pattern):
+        if not parts.normalizer_types() <= _CANONICAL:
+            return NoSplitRule(f"normalizers before ByteLevel: {_names(parts.normalizers)}")
+        # Where a lone mark is stripped, the spaces around it meet.
+        strips = "StripAccents" in parts.normalizer_types()
+        return _make_single_space(parts, needs_ascii_neighbours=strips)
+    return _find_clip(parts)
+
+
+def _find_clip(parts: _Components) -> SplitRule | NoSplitRule:
+    """CLIP's pattern drops all white space."""
+    split = parts.pre_tokenizers[0]
+    if (
+        len(parts.pre_tokenizers) != 2
+        or split["type"] != "Split"
+        or split["pattern"].get("Regex") != _CLIP
+        or (split["behavior"], split["invert"]) != ("Removed", True)
+        or parts.pre_tokenizers[1].get("add_prefix_space", True)
+    ):
+        return NoSplitRule(f"an unknown pattern: {_names(parts.pre_tokenizers)}")
+    others = [part for part in parts.normalizers if not _shortens_runs(part, _WHITE_RUNS, " ")]
+    if not {part["type"] for part in others} <= _CANONICAL:
+        return NoSplitRule(f"normalizers before CLIP's pattern: {_names(parts.normalizers)}")
+    crosses = _no_literal_crosses(parts, drops_spaces=True)
+    return crosses or SplitRule("white space", parts.reason(), separators=_WHITE_SPACE)
+
+
+def _find_metaspace(parts: _Components) -> SplitRule | NoSplitRule | None:
+    """Metaspace alone: a single space becomes the mark of the word behind it."""
+    if [part["type"] for part in parts.pre_tokenizers] != ["Metaspace"]:
+        return None
+    if not parts.pre_tokenizers[0].get("split", True):
+        return NoSplitRule("Metaspace that does not split")
+    for part in parts.normalizers:
+        known = part["type"] in _CANONICAL | _COMPATIBLE or _shortens_runs(part, _SPACE_RUNS, " ▁")
+        # A segment begins with a space for its mark; stripped, it only gets a mark that texts always get.
+        keeps_mark = part["type"] == "Strip" and (
+            not part["strip_left"] or _prepend_scheme(parts.pre_tokenizers[0]) == "always"
+        )
+        zeroes_digits = part["type"] == "Replace" and part["pattern"] == _DIGIT and part["content"] == "0"
+        if not known and not keeps_mark and not zeroes_digits:
+            return NoSplitRule(f"normalizers before Metaspace: {_names(parts.normalizers)}")
+    if "Strip" in parts.normalizer_types() and parts.added:
+        # What stands before an added token is stripped as a text by itself.
+        return NoSplitRule("Strip before Metaspace, with added tokens")
+    return _make_single_space(parts, needs_ascii_neighbours=True)
+
+
+def _find_white_space(parts: _Components) -> SplitRule | NoSplitRule | None:
+    """White space is dropped first, and words are looked at one by one then."""
+    first, *rest = parts.pre_tokenizers or [{"type": ""}]
+    finds_words = (
+        first["type"] == "Split"
+        and first["pattern"].get("Regex") == WORD_PATTERN
+        and (first["behavior"], first["invert"]) == ("Removed", True)
+    )
+    if first["type"] not in ("WhitespaceSplit", "Whitespace") and not finds_words:
+        return None
+    for part in rest:
+        # "first" marks only the first word of a text, and each segment is a text's first.
+        fits = part["type"] == "Metaspace" and _prepend_scheme(part) != "first"
+        if not fits and part["type"] not in ("WhitespaceSplit", "Whitespace", "Punctuation", "Digits"):
+            return NoSplitRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
+    for part in parts.normalizers:
+        known = part["type"] in _CANONICAL | _COMPATIBLE | {"BertNormalizer", "Strip"}
+        # Metaspace's mark in place of spaces would join words, or stand behind the last one.
+        shortens = _shortens_runs(part, _SPACE_RUNS, " ") or _shortens_runs(part, _WHITE_RUNS, " ")
+        if not known and not shortens:
+            return NoSplitRule(f"normalizers before white space: {_names(parts.normalizers)}")
+    return _no_literal_crosses(parts, drops_spaces=True) or SplitRule(
+        "white space",
+        parts.reason(),
+        separators=_WHITE_SPACE,
+        needs_ascii_neighbours=not parts.normalizer_types() <= _CANONICAL | {"BertNormalizer"},
+    )
+
+
+def _prepend_scheme(metaspace: dict[str, Any]) -> str:
+    old = "always" if metaspace.get("add_prefix_space", True) else "never"
+    return str(metaspace.get("prepend_scheme", old))
+
+
+def _shortens_runs(part: dict[str, Any], pattern: dict[str, str], contents: str) -> bool:
+    """Tell whether a normalizer replaces runs of white space by one of these characters, and does no more."""
+    content = part.get("content")
+    return part["type"] == "Replace" and part["pattern"] == pattern and content in tuple(contents)
+
+
+def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> SplitRule | NoSplitRule:
+    """Look for added tokens that take the space behind them; all others are found inside their segment."""
+    takers = [token for token in parts.added if token["rstrip"]]
+    literals = _make_literals(takers, is_normalized=bool(parts.normalizers))
+    if isinstance(literals, NoSplitRule):
+        return literals
+    return _no_literal_crosses(parts) or SplitRule(
+        "single space", parts.reason(), needs_ascii_neighbours=needs_ascii_neighbours, literals=literals
+    )
+
+
+def _no_literal_crosses(parts: _Components, *, drops_spaces: bool = False) -> NoSplitRule | None:
+    """Refuse added tokens that could lie across a cut."""
+    for token in parts.added:
+        content: str = token["content"]
+        # ModernBERT has tokens of 2 to 24 spaces; no rule cuts inside a run of spaces that it keeps.
+        run_of_spaces = len(content) > 1 and not content.strip(" ") and not drops_spaces
+        if not content or (any(map(str.isspace, content)) and not run_of_spaces):
+            return NoSplitRule("an added token holds white space")
+    return None
+
+
+def _make_literals(
+    added: list[dict[str, Any]], *, is_normalized: bool
+) -> tuple[AddedTokenPattern, ...] | NoSplitRule:
+    """Prepare added tokens to be looked for, byte by byte."""
+    literals = []
+    for token in added:
+        literal = AddedTokenPattern(token["content"].encode(), bool(token["normalized"] and is_normalized))
+        if not literal.content or any(map(str.isspace, token["content"])):
+            return NoSplitRule("an added token holds white space")
+        first = literal.content[:1]
+        is_plain = first in _ASCII_PUNCTUATION and first not in _MADE_BY_DECOMPOSITION
+        # Its content is normalized too before it is searched for; of ASCII only the case may change.
+        if literal.normalized and not (
+            is_plain and token["content"].isascii() and token["content"].isprintable()
+        ):
+            return NoSplitRule("an added token is searched for in normalized text")
+        literals.append(literal)
+    return tuple(literals)

@@ -1,0 +1,314 @@
+"""The segment cache of one worker: every distinct segment is tokenized once, and its ids are remembered.
+
+It is bounded: a cache over its bounds starts again from nothing before the next batch. What is remembered
+never changes a result, only how fast it comes. `kernels.segment_scan` finds the segments.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from lakevec.pipeline.encoding.kernel_tables import Characters
+from lakevec.pipeline.encoding.kernels import cache_arrays as layout
+from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
+from lakevec.pipeline.encoding.kernels.cache_entries import fill_slots, refer_to_entries
+from lakevec.pipeline.encoding.kernels.segment_ends import make_split_tables
+from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, scan_bytes, scan_spaces, scan_words
+from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces, make_word_pieces, most_word_bytes
+from lakevec.pipeline.encoding.split_rules import SplitRule
+from lakevec.pipeline.errors import DataError
+
+# A call costs the library 20 µs whatever it holds, so segments go there in groups; and its own output takes
+# some hundred bytes per token, so not in too many at a time.
+_GROUP_SEGMENTS = 512
+_CALL_SEGMENTS = 32 * _GROUP_SEGMENTS
+# The library remembers where every token came from when it is given words, which costs more than a call from
+# this length on.
+_LONG_BYTES = 64
+
+_FIRST_ENTRIES = 1 << 14
+_NO_PIECES = WordPieces(
+    slots=np.empty(0, np.int32),
+    hashes=np.empty(0, np.uint64),
+    bounds=np.zeros(1, np.int64),
+    letters=np.zeros(1, np.uint8),
+    goes_on=np.empty(0, np.bool_),
+    ids=np.empty(0, np.int32),
+    unknown=-1,
+    most_characters=0,
+    most_bytes=0,
+    scratch=np.empty(1, np.uint64),
+)
+
+
+class TokenCache:
+    """Cut texts into segments and know each segment's token ids.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        Without truncation and padding.
+    rule : SplitRule
+        Its cut rule.
+    unknown_token_id : int or None
+        Id that is counted and not kept.
+    most_entries : int, default=2**18
+        Segments to remember.
+    most_key_bytes : int, default=2**23
+        Bytes of their text to remember.
+
+    Notes
+    -----
+    The bounds hold between batches: within one, the cache grows with the batch's own text. At the default
+    bounds it takes 64 bytes an entry, the text and 4 bytes a token: some 30 MB.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        rule: SplitRule,
+        unknown_token_id: int | None,
+        *,
+        most_entries: int = 1 << 18,
+        most_key_bytes: int = 1 << 23,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._unknown_token_id = unknown_token_id
+        self._most_entries = most_entries
+        self._most_key_bytes = most_key_bytes
+        self._cut = make_split_tables(rule)
+        pieces = make_word_pieces(tokenizer.to_str(), unknown_token_id) if rule.name == "bert" else None
+        self._pieces = pieces or _NO_PIECES
+        self._characters = Characters(
+            tokenizer if rule.name == "bert" else None, most_word_bytes(self._pieces.most_characters)
+        )
+        self._arrays = _make_arrays()
+        self._generation = 0
+
+    @property
+    def generation(self) -> int:
+        """How often the cache started again; entries of another generation are other segments."""
+        return self._generation
+
+    @property
+    def entries(self) -> int:
+        """How many segments are remembered."""
+        return int(self._arrays.state[layout.ENTRIES])
+
+    @property
+    def arrays(self) -> CacheArrays:
+        """The memo's arrays; `segment_refs` holds the entries of the last texts' segments."""
+        return self._arrays
+
+    def tokenize(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray) -> np.ndarray:
+        """Cut texts into segments, and tokenize those that are new.
+
+        Parameters
+        ----------
+        data : uint8 ndarray
+            UTF-8 of all texts.
+        offsets : int64 ndarray of shape (N + 1,)
+            Text n is ``data[offsets[n]:offsets[n + 1]]``.
+        is_null : bool ndarray of shape (N,)
+            Texts to leave out.
+
+        Returns
+        -------
+        int64 ndarray of shape (N + 1,)
+            Text n owns ``arrays.segment_refs[ends[n]:ends[n + 1]]``.
+
+        Raises
+        ------
+        DataError
+            If a segment is not valid UTF-8.
+        """
+        state = self._arrays.state
+        if state[layout.ENTRIES] > self._most_entries or state[layout.KEY_BYTES] > self._most_key_bytes:
+            self._start_again()
+        self._arrays.state[[layout.REFS, layout.ROW, layout.PLACE]] = 0
+        row_ends = np.zeros(len(is_null) + 1, dtype=np.int64)
+        try:
+            self._scan(data, offsets, is_null, row_ends)
+            self._tokenize_pending()
+        except BaseException:
+            # Entries that wait for ids nobody will bring must not be found again.
+            self._start_again()
+            raise
+        return row_ends
+
+    def segments(self, first: int) -> list[bytes]:
+        """Return the keys of entries, which are segments as they were looked up.
+
+        Parameters
+        ----------
+        first : int
+            Entry to begin with.
+
+        Returns
+        -------
+        list of bytes
+            A word that was normalized here and is not ASCII begins with `words.NORMALIZED`; a word too long
+            for its tokenizer is that byte alone.
+        """
+        arrays = self._arrays
+        starts = arrays.entries[first : self.entries, layout.KEY_START]
+        ends = starts + arrays.entries[first : self.entries, layout.KEY_LENGTH]
+        if not len(starts):
+            return []
+        base = int(starts.min())
+        keys = arrays.keys[base : int(ends.max())].tobytes()
+        return [keys[start:end] for start, end in zip(starts - base, ends - base, strict=True)]
+
+    def _start_again(self) -> None:
+        self._arrays = _make_arrays()
+        self._generation += 1
+
+    def _scan(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray) -> None:
+        longest = int(np.diff(offsets).max(initial=0)) + READ_AHEAD
+        if len(data) < offsets[-1] + READ_AHEAD:
+            data, offsets = _make_room(data, offsets)
+        while self._arrays.state[layout.ROW] < len(is_null):
+            status = self._scan_some(data, offsets, is_null, row_ends)
+            if status == layout.NEW_CHARACTER:
+                self._characters.add_block(int(self._arrays.state[layout.CHARACTER]))
+            elif status == layout.NOT_UTF8:
+                raise not_utf8()
+            elif status != layout.DONE:
+                self._arrays = _grow(self._arrays, status, longest)
+
+    def _scan_some(
+        self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray
+    ) -> int:
+        """Scan texts until there are no more, or something has to be done first."""
+        texts = (data, offsets, is_null, self._cut, self._pieces)
+        if self._cut.keeps_space:
+            return int(scan_spaces(*texts, self._arrays, row_ends))
+        status = int(scan_words(*texts, self._characters.table, self._arrays, row_ends))
+        if status == layout.ODD_TEXT:
+            # Where cuts need ASCII, what is odd is a script, and the texts behind will be odd too.
+            is_one = self._cut.has_plain_words and not self._cut.needs_ascii
+            last = int(self._arrays.state[layout.ROW]) + 1 if is_one else len(is_null)
+            status = int(scan_bytes(*texts, self._arrays, row_ends, last))
+        return status
+
+    def _tokenize_pending(self) -> None:
+        """Let the library tokenize all segments that wait, and keep their known ids."""
+        state = self._arrays.state
+        pending = self._arrays.pending[: state[layout.PENDING]]
+        is_long = self._arrays.entries[pending, layout.KEY_LENGTH] >= _LONG_BYTES
+        for chosen, tokenize in (
+            (pending[~is_long], self._tokenize_short),
+            (pending[is_long], self._tokenize_long),
+        ):
+            for first in range(0, len(chosen), _CALL_SEGMENTS):
+                some = chosen[first : first + _CALL_SEGMENTS]
+                self._keep_tokens(some, *tokenize(self._to_strings(some)))
+        state[layout.PENDING] = 0
+
+    def _tokenize_short(self, strings: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Tokenize segments as the words of a few texts; return ids, and the segment of each."""
+        groups = [
+            strings[first : first + _GROUP_SEGMENTS] for first in range(0, len(strings), _GROUP_SEGMENTS)
+        ]
+        encodings = self._tokenizer.encode_batch(groups, is_pretokenized=True, add_special_tokens=False)
+        ids = np.concatenate([np.array(encoding.ids, dtype=np.int32) for encoding in encodings])
+        segments = [
+            np.array(encoding.word_ids, dtype=np.int64) + number * _GROUP_SEGMENTS
+            for number, encoding in enumerate(encodings)
+        ]
+        return ids, np.concatenate(segments)
+
+    def _tokenize_long(self, strings: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Tokenize segments as texts; return ids, and the segment of each."""
+        encodings = self._tokenizer.encode_batch_fast(strings, add_special_tokens=False)
+        per_segment = [encoding.ids for encoding in encodings]
+        counts = np.fromiter(map(len, per_segment), dtype=np.int64, count=len(per_segment))
+        ids = np.fromiter(chain.from_iterable(per_segment), dtype=np.int32, count=int(counts.sum()))
+        return ids, np.repeat(np.arange(len(strings)), counts)
+
+    def _keep_tokens(self, chosen: np.ndarray, ids: np.ndarray, segment: np.ndarray) -> None:
+        """Write the known ids of entries behind all others."""
+        known = np.ones(len(ids), dtype=bool)
+        if self._unknown_token_id is not None:
+            known = ids != self._unknown_token_id
+        counts = np.bincount(segment[known], minlength=len(chosen))
+        ids = ids[known]
+        used = int(self._arrays.state[layout.TOKENS])
+        if used + len(ids) > len(self._arrays.tokens):
+            self._arrays = _grow(self._arrays, layout.FULL_TOKENS, len(ids))
+        arrays = self._arrays
+        arrays.tokens[used : used + len(ids)] = ids
+        starts = np.cumsum(counts) - counts
+        arrays.entries[chosen, layout.TOKEN_START] = used + starts
+        arrays.entries[chosen, layout.UNKNOWN] = np.bincount(segment[~known], minlength=len(chosen))
+        arrays.entries[chosen, layout.TOKEN_COUNT] = counts
+        arrays.state[layout.TOKENS] = used + len(ids)
+        refer_to_entries(arrays.slots, arrays.entries, arrays.tokens, chosen)
+
+    def _to_strings(self, chosen: np.ndarray) -> list[str]:
+        """Decode the keys of entries."""
+        starts = self._arrays.entries[chosen, layout.KEY_START]
+        ends = starts + self._arrays.entries[chosen, layout.KEY_LENGTH]
+        first = int(starts[0])  # entries are made in the order of their keys
+        keys = self._arrays.keys[first : int(ends[-1])].tobytes()
+        try:
+            return [keys[start:end].decode() for start, end in zip(starts - first, ends - first, strict=True)]
+        except UnicodeDecodeError:
+            # The original error quotes the text's bytes, so it is not chained.
+            raise not_utf8() from None
+
+
+def not_utf8() -> DataError:
+    """Make the error about a text that is no valid UTF-8."""
+    return DataError(
+        "a text is not valid UTF-8",
+        expected="valid UTF-8 in every row",
+        remedy="clean the column first, for example with Spark's make_valid_utf8(column)",
+    )
+
+
+def _make_room(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Copy texts that end where their buffer does; the scan reads ahead."""
+    first, last = int(offsets[0]), int(offsets[-1])
+    copy = np.zeros(last - first + READ_AHEAD, dtype=np.uint8)
+    copy[: last - first] = data[first:last]
+    moved = offsets - first
+    copy.flags.writeable = moved.flags.writeable = False
+    return copy, moved
+
+
+def _make_arrays() -> CacheArrays:
+    return CacheArrays(
+        slots=np.full((2 * _FIRST_ENTRIES, 2), -1, dtype=np.int64),
+        entries=np.empty((_FIRST_ENTRIES, 8), dtype=np.int64),
+        keys=np.empty(8 * _FIRST_ENTRIES, dtype=np.uint8),
+        tokens=np.empty(2 * _FIRST_ENTRIES, dtype=np.int32),
+        pending=np.empty(_FIRST_ENTRIES, dtype=np.int32),
+        segment_refs=np.empty(1 << 16, dtype=np.int32),
+        state=np.zeros(8, dtype=np.int64),
+    )
+
+
+def _grow(arrays: CacheArrays, full: int, more: int) -> CacheArrays:
+    """Return the cache with twice the room where it is full, or room for `more`."""
+    if full == layout.FULL_ENTRIES:
+        entries = _longer(arrays.entries, 0)
+        slots = np.full((2 * len(entries), 2), -1, dtype=np.int64)
+        fill_slots(slots, entries, arrays.tokens, int(arrays.state[layout.ENTRIES]))
+        return arrays._replace(entries=entries, slots=slots)
+    if full == layout.FULL_KEYS:
+        return arrays._replace(keys=_longer(arrays.keys, more))
+    if full == layout.FULL_TOKENS:
+        return arrays._replace(tokens=_longer(arrays.tokens, more))
+    if full == layout.FULL_PENDING:
+        return arrays._replace(pending=_longer(arrays.pending, 0))
+    return arrays._replace(segment_refs=_longer(arrays.segment_refs, 0))
+
+
+def _longer(array: np.ndarray, more: int) -> np.ndarray:
+    result = np.empty((max(2 * len(array), len(array) + more), *array.shape[1:]), dtype=array.dtype)
+    result[: len(array)] = array
+    return result

@@ -1,1 +1,0 @@
-"""Which words of a lake its model should know whole."""

@@ -1,0 +1,72 @@
+"""Rows in the type that a table stores them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_LARGEST_INT8 = 127.0
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedRows:
+    """Rows as a table stores them.
+
+    Parameters
+    ----------
+    embeddings : float32, float16 or int8 ndarray of shape (R, D)
+    weights : float32 ndarray of shape (V,) or None
+    mapping : int32 ndarray of shape (V,) or None
+        As in `lakevec.pipeline.model.table.StaticTable`.
+    """
+
+    embeddings: np.ndarray
+    weights: np.ndarray | None
+    mapping: np.ndarray | None
+
+
+def quantize_rows(
+    rows: np.ndarray,
+    dtype: str,
+    *,
+    weights: np.ndarray | None = None,
+    mapping: np.ndarray | None = None,
+    has_one_scale: bool = False,
+) -> QuantizedRows:
+    """Give rows the type they are stored in.
+
+    Parameters
+    ----------
+    rows : float ndarray of shape (R, D)
+    dtype : {"float32", "float16", "int8"}
+    weights : float ndarray of shape (V,), optional
+    mapping : int32 ndarray of shape (V,), optional
+    has_one_scale : bool, default=False
+        Whether all int8 rows have the largest row's scale, as model2vec's have.
+
+    Returns
+    -------
+    QuantizedRows
+
+    Notes
+    -----
+    int8 numbers are ``round(row / scale)`` with ``scale = max |row| / 127``, for each row by itself. Scales
+    go into the weights. A row of zeros has scale 1.
+    """
+    if dtype == "int8":
+        largest = np.abs(rows).max(axis=1)
+        if has_one_scale:
+            largest[:] = largest.max()
+            # model2vec divides in float16; one number in thirty is rounded to another integer by that.
+            if largest.max() <= np.finfo(np.float16).max:
+                rows = rows.astype(np.float16)
+        scales = np.where(largest > 0, largest, _LARGEST_INT8) / _LARGEST_INT8
+        rows = np.rint((rows / scales[:, None]).astype(rows.dtype))
+        scales = scales if mapping is None else scales[mapping]
+        weights = scales if weights is None else weights * scales
+    return QuantizedRows(
+        np.ascontiguousarray(rows, dtype=dtype),
+        None if weights is None else weights.astype(np.float32),
+        mapping,
+    )

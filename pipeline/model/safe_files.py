@@ -1,0 +1,64 @@
+"""Files of a model's folder, read so that no special or planted one makes the reader wait or swell."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pyarrow import fs as pafs
+
+from lakevec.pipeline.storage import Location
+
+_LARGEST_DOCUMENT = 64 << 20
+
+
+def read_regular(file: Location, *, largest: int | None = None) -> bytes:
+    """Read a file that is one: opening a pipe waits for a writer, and reading a device may never end.
+
+    Parameters
+    ----------
+    file : Location
+    largest : int, optional
+        Most bytes to read; by default any number.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    OSError
+        If it is no regular file or too large, besides what reading raises.
+    """
+    info = file.filesystem.get_file_info(file.path)
+    if info.type == pafs.FileType.Unknown:
+        raise OSError("no regular file")
+    if largest is not None and info.size is not None and info.size > largest:
+        raise OSError(f"{info.size} bytes, which is too large")
+    return file.read_bytes()
+
+
+def read_document(file: Location) -> Any:
+    """Read a JSON document of a size that people write.
+
+    Parameters
+    ----------
+    file : Location
+
+    Returns
+    -------
+    object
+        What JSON holds: a dict, a list, a string, a number, a bool or None.
+
+    Raises
+    ------
+    OSError
+        As `read_regular`.
+    ValueError
+        If it is no JSON.
+    """
+    content = read_regular(file, largest=_LARGEST_DOCUMENT)
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

@@ -1,0 +1,103 @@
+"""What must add up before and after a commit: rows read, rows written, rows in the files' own footers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pyarrow.parquet as pq
+from pyarrow import ArrowException
+
+from lakevec.pipeline.errors import CommitError, describe_failure
+from lakevec.pipeline.output.commit_log import Commit, Snapshot
+from lakevec.pipeline.output.file_entry import FileEntry
+from lakevec.pipeline.storage import Location
+
+THREADS = 16
+
+
+def check_counts(commit: Commit, uri: str) -> None:
+    """Compare the rows that tasks wrote with the rows that Spark read.
+
+    Parameters
+    ----------
+    commit : Commit
+    uri : str
+        The output as messages name it.
+
+    Raises
+    ------
+    CommitError
+    """
+    written = sum(entry.rows for entry in commit.added)
+    if written != commit.rows_read:
+        raise CommitError(
+            f"output {uri!r}: rows read and rows written differ",
+            got=f"{written} rows written",
+            expected=str(commit.rows_read),
+            remedy="nothing of this wave was committed; run again",
+        )
+
+
+def check_footers(staging: Location, entries: Sequence[FileEntry], uri: str) -> None:
+    """Compare files with what their tasks said.
+
+    Parameters
+    ----------
+    staging : Location
+        Where the files lie.
+    entries : sequence of FileEntry
+    uri : str
+        The output as messages name it.
+
+    Raises
+    ------
+    CommitError
+        If a file can't be read, or has other rows or bytes.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(partial(_check_footer, staging, uri), entries))
+
+
+def _check_footer(staging: Location, uri: str, entry: FileEntry) -> None:
+    file = staging / entry.name
+    try:
+        size = file.filesystem.get_file_info(file.path).size
+        rows = pq.read_metadata(file.path, filesystem=file.filesystem).num_rows
+    except (OSError, ArrowException) as error:
+        raise CommitError(
+            f"file {entry.name} of output {uri!r} can't be read back",
+            got=describe_failure(error),
+            expected="a file that the driver and all executors see",
+            remedy="give an --output on storage that all machines share",
+        ) from None
+    if (rows, size) != (entry.rows, entry.bytes):
+        raise CommitError(
+            f"file {entry.name} of output {uri!r} is not what its task wrote",
+            got=f"{rows} rows, {size} bytes",
+            expected=f"{entry.rows} rows, {entry.bytes} bytes",
+            remedy="nothing of this wave was committed; run again",
+        )
+
+
+def check_total(state: Snapshot, uri: str) -> None:
+    """Compare the rows of all files with the rows of all waves.
+
+    Parameters
+    ----------
+    state : Snapshot
+    uri : str
+        The output as messages name it.
+
+    Raises
+    ------
+    CommitError
+    """
+    if (got := state.rows + state.rows_quarantined) != state.rows_read - state.rows_removed:
+        raise CommitError(
+            f"output {uri!r}: its rows don't add up",
+            got=f"{got} rows in files",
+            expected=f"{state.rows_read} read, {state.rows_removed} of them replaced",
+            remedy="check it with lakevec verify",
+        )

@@ -1,0 +1,85 @@
+"""The texts that a table is tuned on: how many of each kind, and one name for all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+
+def allocate_equally(available: Mapping[str, int], rows: int) -> dict[str, int]:
+    """Give every stratum the same number of rows, or all that it has.
+
+    Parameters
+    ----------
+    available : mapping of str to int
+        Rows of each stratum.
+    rows : int
+        Rows to take in all.
+
+    Returns
+    -------
+    dict of str to int
+        Adds up to `rows`, or to all that are available. What doesn't divide goes to the smaller strata, and
+        of equal ones to the first by name.
+
+    Examples
+    --------
+    >>> allocate_equally({"news": 2, "reviews": 50, "manuals": 50}, 11)
+    {'news': 2, 'manuals': 5, 'reviews': 4}
+    """
+    shares: dict[str, int] = {}
+    left = min(rows, sum(available.values()))
+    # Small ones first, so that what they lack is shared by the others.
+    by_size = sorted(available, key=lambda name: (available[name], name))
+    for number, name in enumerate(by_size):
+        shares[name] = min(available[name], -(-left // (len(by_size) - number)))
+        left -= shares[name]
+    return shares
+
+
+def allocate_proportionally(available: Mapping[str, int], rows: int) -> dict[str, int]:
+    """Give every stratum its share of the rows.
+
+    Parameters
+    ----------
+    available : mapping of str to int
+        Rows of each stratum.
+    rows : int
+        Rows to take in all.
+
+    Returns
+    -------
+    dict of str to int
+        Adds up to `rows`, or to all that are available; the largest remainders are rounded up.
+
+    Examples
+    --------
+    >>> allocate_proportionally({"short": 30, "long": 10}, 6)
+    {'long': 2, 'short': 4}
+    """
+    total = sum(available.values())
+    rows = min(rows, total)
+    shares = {name: rows * available[name] // max(total, 1) for name in sorted(available)}
+    by_remainder = sorted(shares, key=lambda name: (-(rows * available[name] % max(total, 1)), name))
+    for name in by_remainder[: rows - sum(shares.values())]:
+        shares[name] += 1
+    return shares
+
+
+def hash_texts(texts: Sequence[str]) -> str:
+    """Name a list of texts.
+
+    Parameters
+    ----------
+    texts : sequence of str
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits of sha256 over the texts, each behind its length in bytes.
+    """
+    digest = hashlib.sha256()
+    for text in texts:
+        content = text.encode()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
