@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lakevec import __version__
-from lakevec.jobs.extras import requires_extra
+from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
 from lakevec.pipeline.model.publishing import publish

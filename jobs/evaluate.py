@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from lakevec.jobs.command_line import Call, run_job
 from lakevec.jobs.embedding.summary import effective_settings
-from lakevec.jobs.extras import requires_extra
-from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.errors import OutputError, requires_extra
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import EvaluateSettings
 from lakevec.pipeline.storage import Location, locate

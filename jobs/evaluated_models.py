@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lakevec.jobs.extras import requires_extra
-from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.errors import ModelError, requires_extra
 from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, StaticEmbeddingModel
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load

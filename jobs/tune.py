@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from lakevec.jobs.command_line import Call, run_job
 from lakevec.jobs.embedding.summary import effective_settings
-from lakevec.jobs.extras import requires_extra
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.jobs.spark.session import open_session
+from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.model.publishing import publish, refuse_existing_model
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import TuneSettings

@@ -22,6 +22,10 @@ Every message has one shape, *what; got; expected; what to do*, and never holds 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 from lakevec.pipeline.redaction import redact
 
 
@@ -49,17 +53,13 @@ class LakevecError(Exception):
         super().__init__(redact(f"{what}: {details}" if details else what))
 
 
+def one_line(reason: object, limit: int = 300) -> str:
+    """Return text, such as another library's error, on one line of at most `limit` characters."""
+    return " ".join(str(reason).split())[:limit]
+
+
 def describe_failure(error: Exception) -> str:
-    """Say what a file system or a store reports; the text of other errors may hold what a file holds.
-
-    Parameters
-    ----------
-    error : Exception
-
-    Returns
-    -------
-    str
-        One line of at most 300 characters.
+    """Describe an error of a file system or a store; other errors by type only, since they may quote a file.
 
     Examples
     --------
@@ -70,8 +70,21 @@ def describe_failure(error: Exception) -> str:
     if not isinstance(error, OSError):
         return kind
     # Stores' errors have no strerror; pyarrow's text names the place and the store's own code.
-    told = error.strerror or " ".join(str(error).split())
-    return f"{kind}, {told[:300]}" if told else kind
+    reason = one_line(error.strerror or error)
+    return f"{kind}, {reason}" if reason else kind
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Suggest the known name that is closest to a misspelled one, ignoring case.
+
+    Examples
+    --------
+    >>> did_you_mean("Txet", ["text", "id"])
+    "did you mean 'text'?"
+    """
+    by_case = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), by_case, n=1)
+    return f"did you mean {by_case[near[0]]!r}?" if near else otherwise
 
 
 class UsageError(LakevecError):
@@ -147,3 +160,23 @@ class DamagedOutputError(CommitError):
     """An output was changed by others, so that no later run can continue it as it is."""
 
     exit_code = 2
+
+
+@contextmanager
+def requires_extra(extra: str, doing: str) -> Iterator[None]:
+    """Turn a failed import into a `SetupError` that names the package and how to install it.
+
+    Parameters
+    ----------
+    extra : str
+        Extra of lakevec that brings the package.
+    doing : str
+        Subject of the message, as in "tuning" or "--metrics".
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise SetupError(
+            f"{doing} needs {error.name or 'a package'}, which is not installed",
+            remedy=f"pip install 'lakevec[{extra}]'",
+        ) from None

@@ -1,38 +1,138 @@
-"""Files on a local disk that other processes see whole or not at all."""
+"""Files on this machine that other processes see whole or not at all, and the folder each node keeps."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
+import shutil
 import stat
 import tempfile
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from lakevec.pipeline.errors import DataError
+
+MACHINE_CODE = "machine-code"
+# Copies of one kind that stay on a node, no matter how long they are unused.
+_KEPT = 4
+# A worker may still use a copy for this long after it last marked it.
+_UNUSED_S = 24 * 3600.0
+_OLD_CODE_S = 60 * 24 * 3600.0
+_TABLE = re.compile("[0-9a-f]{64}")
+_CODE = re.compile("code-[0-9a-f]{16}")
+_STAGED = re.compile(r"(code-[0-9a-f]{11}|code|[0-9a-f]{16})\..+")
 
 
 def replace_file(target: Path, content: bytes, *, is_executable: bool = False) -> None:
-    """Write a file in one step, replacing what was there.
-
-    Parameters
-    ----------
-    target : pathlib.Path
-        In a folder that exists.
-    content : bytes
-    is_executable : bool, default=False
-
-    Raises
-    ------
-    OSError
-        If it can't be written; nothing is left behind then.
-    """
+    """Write a file in one step, replacing an older one; leave nothing behind if that fails."""
     handle, name = tempfile.mkstemp(dir=target.parent)
-    beside = Path(name)
+    staged = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
         if is_executable:
-            beside.chmod(beside.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-        beside.replace(target)
+            staged.chmod(staged.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+        staged.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            staged.unlink()
         raise
+
+
+def install_folder(folder: Path, write: Callable[[Path], None], is_whole: Callable[[], bool]) -> None:
+    """Write a folder beside its place and rename it; if two workers race, a whole copy of either stays.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Its parent exists.
+    write : callable
+        Fills the empty folder that it is given.
+    is_whole : callable
+        Whether `folder` is complete; another worker may have installed it meanwhile.
+    """
+    staged = Path(tempfile.mkdtemp(prefix=f"{folder.name[:16]}.", dir=folder.parent))
+    try:
+        write(staged)
+        if folder.exists() and not is_whole():
+            shutil.rmtree(folder, ignore_errors=True)
+        staged.rename(folder)
+    except OSError:
+        if not is_whole():
+            raise
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def file_sha256(file: Path) -> str:
+    """Return the hexadecimal sha256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def texts_sha256(texts: Sequence[str]) -> str:
+    """Return the hexadecimal sha256 over texts, each preceded by its length in bytes (8, little-endian)."""
+    digest = hashlib.sha256()
+    for text in texts:
+        content = text.encode()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
+
+
+def private_folder(node_dir: str | None = None) -> Path:
+    """Return this node's folder for tables, code and machine code; create it if needed.
+
+    Parameters
+    ----------
+    node_dir : str, optional
+        Parent folder. Default: the first of YARN's ``LOCAL_DIRS``, else the system's temporary folder.
+
+    Raises
+    ------
+    DataError
+        If another user could write to it.
+    """
+    yarn = os.environ.get("LOCAL_DIRS", "").split(",")[0]
+    base = Path(node_dir or yarn or tempfile.gettempdir()) / f"lakevec-{os.getuid()}"
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner = base.lstat()
+    if owner.st_uid != os.getuid() or not stat.S_ISDIR(owner.st_mode) or owner.st_mode & 0o022:
+        raise DataError(
+            f"node folder {base} can't be trusted",
+            expected="a folder that only this user can write",
+            remedy="remove it, or give another --node-dir",
+        )
+    return base
+
+
+def mark_used(copy: Path) -> None:
+    """Record that a copy in the node's folder is in use from now on."""
+    with contextlib.suppress(OSError):
+        os.utime(copy)
+
+
+def remove_unused(base: Path) -> None:
+    """Remove tables and code that no worker has used for a day, except the four of each used last.
+
+    A worker that has mapped a removed table keeps its pages. A later worker fetches a new copy.
+    """
+    for kind, kept in ((_TABLE, _KEPT), (_CODE, _KEPT), (_STAGED, 0)):
+        found = [(_last_use(copy), copy) for copy in base.iterdir() if kind.fullmatch(copy.name)]
+        for used, copy in sorted(found, reverse=True)[kept:]:
+            if time.time() - used > _UNUSED_S:
+                shutil.rmtree(copy, ignore_errors=True)
+    # Numba compiles again what is removed here.
+    for file in (base / MACHINE_CODE).glob("*.nb[ci]"):
+        if time.time() - _last_use(file) > _OLD_CODE_S:
+            file.unlink(missing_ok=True)
+
+
+def _last_use(copy: Path) -> float:
+    """Return when a copy was last marked; now if another worker has removed it."""
+    try:
+        return copy.stat().st_mtime
+    except OSError:
+        return time.time()

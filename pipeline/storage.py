@@ -16,7 +16,7 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from lakevec.pipeline.azure_names import SCHEMES, read_azure_name
-from lakevec.pipeline.errors import UsageError
+from lakevec.pipeline.errors import OutputError, UsageError, describe_failure, one_line
 from lakevec.pipeline.redaction import redact, split_user
 
 # Hadoop's names for stores that pyarrow knows under another one.
@@ -231,7 +231,35 @@ def locate(name: str, *, error: type[UsageError]) -> Location:
     except (ArrowException, OSError) as reason:
         raise error(
             f"can't reach {redact(name)!r}",
-            got=redact(" ".join(str(reason).split())),
+            got=one_line(reason),
             expected="a local path or a URI such as s3://, gs://, abfs://, hdfs:// or file:///",
         ) from None
     return Location(filesystem, path)
+
+
+def require_free(uri: str, what: str, *, expected: str = "a place where nothing exists") -> Location:
+    """Return the place of a new output, before any long work.
+
+    Parameters
+    ----------
+    uri : str
+        Folder or URI.
+    what : str
+        Subject of the message, as in "model output".
+    expected : str, optional
+
+    Raises
+    ------
+    OutputError
+        If something exists there, or the place can't be reached.
+    """
+    place = locate(uri, error=OutputError)
+    try:
+        taken = place.exists()
+    except OSError as error:
+        raise OutputError(f"can't look at {uri!r}", got=describe_failure(error)) from None
+    if taken:
+        raise OutputError(
+            f"{what} {uri!r} exists", expected=expected, remedy="choose another --output, or remove it first"
+        )
+    return place

@@ -16,8 +16,8 @@ import pytest
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.kernels import compilation
 from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.local_files import private_folder
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.node_folder import private_folder
 from lakevec.udfs import worker_cache
 from lakevec.udfs.node_files import NodeFiles, pack_table
 from lakevec.udfs.shipped_code import unpack

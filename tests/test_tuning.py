@@ -20,13 +20,14 @@ from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.tokenization import TokenIds
 from lakevec.pipeline.errors import DataError, InputError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
+from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.settings import TuneSettings
 from lakevec.pipeline.storage import locate
 from lakevec.pipeline.tuning.axes import align_rows, fit_pca, rotate_to_principal_axes
 from lakevec.pipeline.tuning.recipe import TeacherSample
 from lakevec.pipeline.tuning.recipe import tune as fit
-from lakevec.pipeline.tuning.sampling import allocate_equally, allocate_proportionally, hash_texts
+from lakevec.pipeline.tuning.sampling import allocate_equally, allocate_proportionally
 from lakevec.pipeline.tuning.teacher_shards import TeacherShards, open_shards
 from lakevec.pipeline.tuning.training import TrainingConfig, TrainingSet, train
 
@@ -431,7 +432,7 @@ def test_pieces_belong_to_teacher_texts_and_layout(tmp_path: Path) -> None:
         for name, these, rows in others
     }
     assert len(names | {found.folder.name}) == 4
-    assert hash_texts(["ab", "c"]) != hash_texts(["a", "bc"])
+    assert texts_sha256(["ab", "c"]) != texts_sha256(["a", "bc"])
 
 
 def test_damaged_piece_is_named(tmp_path: Path) -> None:

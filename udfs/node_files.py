@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +21,8 @@ from lakevec.pipeline.corpus.text_counter import TextCounter
 from lakevec.pipeline.encoding.encoder import Encoder, Store
 from lakevec.pipeline.encoding.kernels.compilation import keep_machine_code, lacks_machine_code, machine_code
 from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.local_files import file_sha256, install_folder, mark_used, private_folder, remove_unused
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.node_folder import mark_used, private_folder, remove_unused
 
 _TABLE_FILE = "embeddings.npy"
 _SETTINGS_FILE = "table.json"
@@ -124,7 +122,9 @@ class NodeFiles:
             self._check(files)
             keep_machine_code({name: files[name] for name in self.machine_code})
             if not is_intact:
-                self._lay_down(folder, {name: files[name] for name in self.sha256})
+                install_folder(
+                    folder, lambda staged: self._write(staged, files), lambda: self._is_intact(folder)
+                )
                 remove_unused(folder.parent)
         mark_used(folder)
         return folder
@@ -136,7 +136,7 @@ class NodeFiles:
     def _is_intact(self, folder: Path) -> bool:
         """Check the copy's sums; a cut-off or damaged copy counts as none."""
         try:
-            return all(_file_digest(folder / name) == digest for name, digest in self.sha256.items())
+            return all(file_sha256(folder / name) == digest for name, digest in self.sha256.items())
         except FileNotFoundError:
             return False
 
@@ -146,20 +146,9 @@ class NodeFiles:
                 f"model {self.fingerprint} was damaged on its way to the node", remedy="run again"
             )
 
-    def _lay_down(self, folder: Path, files: dict[str, bytes]) -> None:
-        """Write the copy beside and rename it; when two workers race, the first one's copy stays."""
-        staged = Path(tempfile.mkdtemp(prefix=f"{folder.name[:16]}.", dir=folder.parent))
-        try:
-            for name, content in files.items():
-                (staged / name).write_bytes(content)
-            if folder.exists() and not self._is_intact(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-            staged.rename(folder)
-        except OSError:
-            if not self._is_intact(folder):
-                raise
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    def _write(self, folder: Path, files: dict[str, bytes]) -> None:
+        for name in self.sha256:
+            (folder / name).write_bytes(files[name])
 
 
 def pack_table(table: StaticTable, *, node_dir: str | None = None) -> tuple[NodeFiles, dict[str, bytes]]:
@@ -220,8 +209,3 @@ def pack_tokenizer(
 
 def _digests(files: dict[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-
-
-def _file_digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

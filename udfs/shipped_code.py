@@ -8,14 +8,12 @@ sources, code compiles at most once per node and version.
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 
 from lakevec import pipeline
 from lakevec.pipeline.errors import DataError
-from lakevec.pipeline.node_folder import mark_used, private_folder, remove_unused
+from lakevec.pipeline.local_files import install_folder, mark_used, private_folder, remove_unused
 
 
 def prefer_unpacked_code() -> None:
@@ -55,7 +53,9 @@ def unpack(archive: Path) -> Path:
             digest.update(f"{info.filename}\0{info.file_size}\0".encode() + content.read(info))
         folder = base / f"code-{digest.hexdigest()[:16]}"
         if not _is_whole(folder, sources):
-            _lay_down(content, sources, folder)
+            install_folder(
+                folder, lambda staged: content.extractall(staged, sources), lambda: _is_whole(folder, sources)
+            )
             remove_unused(base)
     mark_used(folder)
     return folder
@@ -67,17 +67,3 @@ def _is_whole(folder: Path, sources: list[zipfile.ZipInfo]) -> bool:
         return all((folder / info.filename).stat().st_size == info.file_size for info in sources)
     except FileNotFoundError:
         return False
-
-
-def _lay_down(content: zipfile.ZipFile, sources: list[zipfile.ZipInfo], folder: Path) -> None:
-    """Unpack beside and rename; when two workers race, the first one's copy stays."""
-    staged = Path(tempfile.mkdtemp(prefix="code.", dir=folder.parent))
-    try:
-        content.extractall(staged, sources)
-        shutil.rmtree(folder, ignore_errors=True)
-        staged.rename(folder)
-    except OSError:
-        if not _is_whole(folder, sources):
-            raise
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)

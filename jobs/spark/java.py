@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakevec.pipeline.errors import SetupError
-from lakevec.pipeline.local_files import replace_file
-from lakevec.pipeline.node_folder import private_folder
+from lakevec.pipeline.local_files import private_folder, replace_file
 
 OLDEST_JAVA = 17
 

@@ -20,6 +20,7 @@ from lakevec.pipeline.encoding.kernels.pooling import pool_mean
 from lakevec.pipeline.encoding.tokenization import TokenIds, make_tokenizer
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.evaluation.fidelity import Fidelity, measure_fidelity
+from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.model.table import StaticTable, find_unknown_token_id
@@ -27,7 +28,6 @@ from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import DistillSettings, TuneSettings
 from lakevec.pipeline.settings.distill import COUNTS_SHARE
 from lakevec.pipeline.tuning.axes import PcaProjection, align_rows, fit_pca, rotate_to_principal_axes
-from lakevec.pipeline.tuning.sampling import hash_texts
 from lakevec.pipeline.tuning.training import TrainingConfig, TrainingResult, TrainingSet, train
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "skeletoken", "numpy")
@@ -327,7 +327,7 @@ def _describe(
         "teacher": taught.teacher,
         "recipe": {
             "tuned_on_texts": len(taught.texts) - held_out,
-            "sample_sha256": hash_texts(taught.texts),
+            "sample_sha256": texts_sha256(taught.texts),
             "stratified_by": settings.stratify or "length",
             "tokens_seen": int(np.count_nonzero(counts)),
             "begun_with": "the teacher's tokens" if settings.model is None else recorded["model"],

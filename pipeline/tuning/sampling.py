@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 
 def allocate_equally(available: Mapping[str, int], rows: int) -> dict[str, int]:
@@ -64,22 +63,3 @@ def allocate_proportionally(available: Mapping[str, int], rows: int) -> dict[str
     for name in by_remainder[: rows - sum(shares.values())]:
         shares[name] += 1
     return shares
-
-
-def hash_texts(texts: Sequence[str]) -> str:
-    """Name a list of texts.
-
-    Parameters
-    ----------
-    texts : sequence of str
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits of sha256 over the texts, each behind its length in bytes.
-    """
-    digest = hashlib.sha256()
-    for text in texts:
-        content = text.encode()
-        digest.update(len(content).to_bytes(8, "little") + content)
-    return digest.hexdigest()

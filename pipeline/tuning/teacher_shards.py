@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.errors import DataError, InputError
+from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.storage import Location, locate
-from lakevec.pipeline.tuning.sampling import hash_texts
 
 _TEXTS, _VECTORS = "texts", "vectors"
 
@@ -113,7 +113,7 @@ def open_shards(uri: str, texts: Sequence[str], *, teacher: str, piece_rows: int
     InputError
         If the place can't be reached.
     """
-    key = hashlib.sha256(f"1 {teacher} {hash_texts(texts)} {piece_rows}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"1 {teacher} {texts_sha256(texts)} {piece_rows}".encode()).hexdigest()[:32]
     return TeacherShards(locate(uri, error=InputError) / key, -(-len(texts) // piece_rows))
 
 

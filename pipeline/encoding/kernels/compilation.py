@@ -15,8 +15,7 @@ from numba.core.caching import IndexDataCacheFile
 from numba.core.registry import cpu_target
 
 from lakevec.pipeline.errors import DataError
-from lakevec.pipeline.local_files import replace_file
-from lakevec.pipeline.node_folder import MACHINE_CODE, private_folder
+from lakevec.pipeline.local_files import MACHINE_CODE, private_folder, replace_file
 
 
 def _digest_sources() -> str:
