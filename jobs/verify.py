@@ -23,7 +23,7 @@ from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError, LakevecError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.output.partitions import partition_values
-from lakevec.pipeline.output.stored_output import StoredOutput, open_output
+from lakevec.pipeline.output.stored_output import StoredOutput, read_output
 from lakevec.pipeline.output.time_zones import comes_twice
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import VerifySettings
@@ -72,7 +72,7 @@ def verify(call: Call[VerifySettings]) -> None:
         If something is not as promised.
     """
     settings = call.settings
-    output = open_output(settings.output)
+    output = read_output(settings.output)
     table, note = _find_model(settings, output)
     print(
         f"checking {output.uri}: {output.state.rows:,} rows in {len(output.state.files):,} files,"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from lakevec.jobs.spark.column_types import same_names, unfit_type
@@ -22,7 +23,7 @@ from lakevec.pipeline.settings import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 # Whatever Spark's own settings say: a file that it left out in silence would count as taken.
 WHOLE_FILES = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
@@ -306,3 +307,8 @@ def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
                 remedy="choose another --embedding-column, or leave the other out with --keep",
             )
         seen.add(name.lower())
+
+
+def quoted(name: str) -> Column:
+    """Return the column with exactly this name, dots and backticks included."""
+    return f.col(f"`{name.replace('`', '``')}`")
