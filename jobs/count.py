@@ -217,10 +217,9 @@ def count_lines(
     from lakevec.udfs.distribution import distribute_files
     from lakevec.udfs.node_files import pack_tokenizer
 
-    table, files = pack_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
+    packed = pack_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
     task = (task_type or CountTask)(
-        tokenizer=table,
-        fetch=distribute_files(spark, table, files),
+        tokenizer=distribute_files(spark, packed),
         longest_phrase=settings.phrases,
         skips_bad_rows=settings.on_bad_row == "skip",
     )

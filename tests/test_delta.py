@@ -212,4 +212,4 @@ def test_everything_on_object_storage(
     run("plain", tiny_model, "--key", "id")
     put(lake / "a.parquet", ["a"], "north")
     run("plain", tiny_model, "--key", "id", code=2)
-    assert "can't be replaced: got Parquet on a store that can't switch" in capsys.readouterr().err
+    assert "can't be replaced: got Parquet on a store that can't swap" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lakevec import __version__
 from lakevec.jobs.embedding.run_record import RunTimer
 from lakevec.jobs.spark.input import Columns, quoted
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError
 from lakevec.pipeline.model.artifact import Artifact
@@ -129,26 +130,21 @@ class EmbedContext:
     @cached_property
     def _task(self) -> EmbedTask:
         from lakevec.udfs.distribution import distribute_files
-        from lakevec.udfs.embed_task import EmbedTask
+        from lakevec.udfs.embed_task import EmbedTask, InvalidRows, TaskColumns
         from lakevec.udfs.node_files import pack_table
 
         settings = self.settings
-        table, files = pack_table(self.artifact.table, node_dir=settings.node_dir)
+        packed = pack_table(self.artifact.table, node_dir=settings.node_dir)
+        columns = self.columns
         return (self.task_type or EmbedTask)(
-            table=table,
-            fetch=distribute_files(self.spark, table, files),
-            embedding_columns=self.columns.embeddings,
-            read=self.columns.read,
-            kept=self.columns.kept,
+            table=distribute_files(self.spark, packed),
+            columns=TaskColumns(columns.embeddings, columns.read, columns.kept, columns.partition_by),
+            options=EncodeOptions(settings.max_tokens, settings.store),
+            vector_type=VectorType(settings.vector_type),
+            invalid=InvalidRows(settings.on_bad_row, settings.max_chars),
+            layout=self.layout,
             staging=self.output.staging,
             run_id=self.run_id,
-            layout=self.layout,
-            max_tokens=settings.max_tokens,
-            partition_by=self.columns.partition_by,
-            vector_type=VectorType(settings.vector_type),
-            on_bad_row=settings.on_bad_row,
-            max_chars=settings.max_chars,
-            store=settings.store,
         )
 
     @cached_property
