@@ -13,7 +13,7 @@ from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
 from lakevec.pipeline.model.publishing import publish
-from lakevec.pipeline.settings import DistillSettings
+from lakevec.pipeline.settings.distill import DistillSettings
 
 _DIMENSIONS: int = DistillSettings.model_fields["dimensions"].default
 

@@ -4,51 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.model.publishing import publish, refuse_existing_model
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import DistillSettings
+from lakevec.pipeline.settings.distill import DistillSettings
 
 if TYPE_CHECKING:
     from lakevec.pipeline.evaluation.quality_gate import QualityGate
     from lakevec.pipeline.model.table import StaticTable
 
-SUMMARY = """\
-Distil a Sentence Transformer into a static embedding table and publish it as a folder.
-
-examples:
-  lakevec distill --teacher hf://sentence-transformers/all-MiniLM-L6-v2 --output models/minilm
-  lakevec distill --teacher hf://BAAI/bge-base-en-v1.5 --vocabulary words.txt --output models/bge
-"""
+SETTINGS = DistillSettings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration.
-    """
-    return run_job(DistillSettings, distill, argv, name="distill", summary=SUMMARY)
-
-
-def distill(call: Call[DistillSettings]) -> None:
+def run(settings: DistillSettings, context: RunContext) -> None:
     """Distil and publish as the settings say.
-
-    Parameters
-    ----------
-    call : Call
 
     Raises
     ------
@@ -57,10 +29,9 @@ def distill(call: Call[DistillSettings]) -> None:
     FidelityError
         If the table keeps less to the teacher than asked for; nothing is published then.
     """
-    settings = call.settings
     refuse_existing_model(settings.output)
-    print(effective_settings(settings, whole=call.verbose), flush=True)
-    if call.dry_run:
+    print(format_settings(settings, full=context.verbose), flush=True)
+    if context.dry_run:
         print("dry run: nothing was written")
         return
     started = time.monotonic()
@@ -103,4 +74,4 @@ def _compare(settings: DistillSettings, check: QualityGate, table: StaticTable) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("distill"))

@@ -4,52 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.cli import RunContext, run_command
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings import InspectSettings
+from lakevec.pipeline.settings.models import InspectSettings
 
-SUMMARY = """\
-Say what a model is: table, tokenizer, cut rule, teacher, neighbours. A published one's hashes are checked.
-
-example:
-  lakevec inspect models/minilm --words date matrix
-"""
+SETTINGS = InspectSettings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration.
-    """
-    return run_job(InspectSettings, inspect_model, argv, name="inspect", summary=SUMMARY)
-
-
-def inspect_model(call: Call[InspectSettings]) -> None:
-    """Print what there is to know about a model.
-
-    Parameters
-    ----------
-    call : Call
-    """
-    settings = call.settings
+def run(settings: InspectSettings, context: RunContext) -> None:
+    """Print what there is to know about a model."""
     artifact = load(settings.model)
     for name, fact in describe(artifact):
         print(f"{name:<12} {fact}")
@@ -156,4 +128,4 @@ def _list_values(values: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("inspect"))

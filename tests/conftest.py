@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from lakevec.jobs.spark.java import ensure_java
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings import DistillSettings
+from lakevec.pipeline.settings.distill import DistillSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import distill as main
 from tokenizers import Tokenizer
 
-from lakevec.jobs.distill import main
 from lakevec.pipeline.distillation import weighting
 from lakevec.pipeline.distillation.pca import reduce_rows
 from lakevec.pipeline.distillation.recipe import distill
@@ -20,7 +20,7 @@ from lakevec.pipeline.distillation.weighting import read_counts, zipf_weights
 from lakevec.pipeline.distillation.word_list import read_words
 from lakevec.pipeline.errors import InputError, SettingsError, TeacherError
 from lakevec.pipeline.model.artifact import load
-from lakevec.pipeline.settings import DistillSettings
+from lakevec.pipeline.settings.distill import DistillSettings
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from lakevec.pipeline.distillation import recipe
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings import DistillSettings
+from lakevec.pipeline.settings.distill import DistillSettings
 
 UNUSED = r"\[unused\d+\]"
 FEW = UNUSED if IS_WHOLE else UNUSED + r"|##|[^a0-9.,\[\]]"

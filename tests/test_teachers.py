@@ -25,7 +25,7 @@ from lakevec.pipeline.distillation.teacher import load_teacher
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import TeacherError
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings import DistillSettings
+from lakevec.pipeline.settings.distill import DistillSettings
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 BERT_TOKENS = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}

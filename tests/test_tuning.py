@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import tune
 from tiny_teacher import UNSEEN, make_texts, make_tiny_teacher
 
-from lakevec.jobs.tune import main as tune
 from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.tokenization import TokenIds
@@ -22,7 +22,7 @@ from lakevec.pipeline.errors import DataError, InputError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.model.artifact import Artifact, load
-from lakevec.pipeline.settings import TuneSettings
+from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.storage import locate
 from lakevec.pipeline.tuning.axes import align_rows, fit_pca, rotate_to_principal_axes
 from lakevec.pipeline.tuning.recipe import TeacherSample

@@ -8,7 +8,7 @@ from lakevec.jobs.benchmarks.bench import Bench
 from lakevec.jobs.benchmarks.kernel import peer_missing
 from lakevec.jobs.benchmarks.timing import Comparison, take_turns
 from lakevec.jobs.demo import embedded_teacher
-from lakevec.pipeline.settings import DistillSettings
+from lakevec.pipeline.settings.distill import DistillSettings
 
 _MODEL2VEC = "model2vec distill"
 

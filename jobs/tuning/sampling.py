@@ -9,7 +9,7 @@ from pyspark.sql import functions as f
 
 from lakevec.jobs.spark.input import check_text_columns, missing_column, read_input
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.settings import TuneSettings
+from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.tuning.sampling import allocate_equally, allocate_proportionally
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lakevec.pipeline.errors import SettingsError
-from lakevec.pipeline.settings import Dimensions
+from lakevec.pipeline.settings.distill import Dimensions
 
 # Variance beside the first axis's, below which an axis holds rounding alone.
 _NOTHING = 1e-6

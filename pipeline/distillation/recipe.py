@@ -27,7 +27,7 @@ from lakevec.pipeline.distillation.word_list import WordList, read_words
 from lakevec.pipeline.errors import TeacherError
 from lakevec.pipeline.model.quantization import QuantizedRows, quantize_rows
 from lakevec.pipeline.model.table import StaticTable, find_unknown_token_id
-from lakevec.pipeline.settings import DistillSettings
+from lakevec.pipeline.settings.distill import DistillSettings
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn", "skeletoken", "numpy")
 _COEFFICIENT_BY_RANK, _COEFFICIENT_BY_COUNT = 1e-4, 5e-4

@@ -25,8 +25,8 @@ from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.model.table import StaticTable, find_unknown_token_id
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import DistillSettings, TuneSettings
-from lakevec.pipeline.settings.distill import COUNTS_SHARE
+from lakevec.pipeline.settings.distill import COUNTS_SHARE, DistillSettings
+from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.tuning.axes import PcaProjection, align_rows, fit_pca, rotate_to_principal_axes
 from lakevec.pipeline.tuning.training import TrainingConfig, TrainingResult, TrainingSet, train
 
