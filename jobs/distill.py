@@ -84,28 +84,19 @@ def distill(call: Call[DistillSettings]) -> None:
 
 
 def to_options(settings: DistillSettings) -> DistillOptions:
-    """Turn settings into options of the library; read the vocabulary and the counts that they name.
-
-    Raises
-    ------
-    InputError
-        If these can't be read.
-    """
-    words, counts = read_vocabulary(settings)
-    return copy_options(settings, DistillOptions, words=words, counts=counts)
+    """Turn settings into options of the library; read the vocabulary and the counts that they name."""
+    return copy_options(settings, DistillOptions, **read_vocabulary(settings))
 
 
-def read_vocabulary(
-    settings: DistillSettings | TuneSettings,
-) -> tuple[WordList | None, TokenCounts | None]:
-    """Read the words and the counts that settings name."""
+def read_vocabulary(settings: DistillSettings | TuneSettings) -> dict[str, WordList | TokenCounts | None]:
+    """Read the vocabulary and the counts that settings name, as the options ``words`` and ``counts``."""
     from lakevec.pipeline.distillation.weighting import read_counts
     from lakevec.pipeline.distillation.word_list import read_words
 
-    return (
-        read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None,
-        read_counts(settings.counts) if settings.counts else None,
+    words = (
+        read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None
     )
+    return {"words": words, "counts": read_counts(settings.counts) if settings.counts else None}
 
 
 def _compare(settings: DistillSettings, gate: QualityGate, table: StaticTable) -> dict[str, Any]:

@@ -103,8 +103,7 @@ def tune(call: Call[TuneSettings]) -> None:
 def to_options(settings: TuneSettings) -> TuneOptions:
     """Turn settings into options of the library; read the model, vocabulary and counts that they name."""
     model = load(settings.model) if settings.model else None
-    words, counts = read_vocabulary(settings)
-    return copy_options(settings, TuneOptions, model=model, words=words, counts=counts)
+    return copy_options(settings, TuneOptions, model=model, **read_vocabulary(settings))
 
 
 def _ask_teacher(
