@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from lakevec import __version__
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.clock import RunTimer, new_run_id
+from lakevec.jobs.embedding.run_record import RunTimer, new_run_id
 from lakevec.jobs.embedding.summary import effective_settings
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.jobs.spark.session import open_session
@@ -212,15 +212,14 @@ def count_lines(
     """
     from pyspark.sql import functions as f
 
-    from lakevec.jobs.embedding.spark_writer import quoted
+    from lakevec.jobs.spark.input import quoted
     from lakevec.udfs.count_task import COUNTS_SCHEMA, CountTask
     from lakevec.udfs.distribution import distribute_files
     from lakevec.udfs.node_files import pack_tokenizer
 
-    table, files = pack_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
+    packed = pack_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
     task = (task_type or CountTask)(
-        tokenizer=table,
-        fetch=distribute_files(spark, table, files),
+        tokenizer=distribute_files(spark, packed),
         longest_phrase=settings.phrases,
         skips_bad_rows=settings.on_bad_row == "skip",
     )

@@ -15,22 +15,29 @@ if not __package__:
 
 import io
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import AbstractContextManager, ExitStack, redirect_stdout, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.clock import RunTimer, new_run_id
 from lakevec.jobs.embedding.metrics import check_metrics, write_metrics
-from lakevec.jobs.embedding.spark_writer import check_spark_sink, choose_sink, recheck_sink, write_with_spark
+from lakevec.jobs.embedding.run_record import RunTimer, build_record, new_run_id
+from lakevec.jobs.embedding.spark_writer import (
+    check_spark_sink,
+    find_output,
+    is_direct,
+    must_leave_to_spark,
+    write_with_spark,
+)
 from lakevec.jobs.embedding.summary import effective_settings, summarize
 from lakevec.jobs.spark.overlap import refuse_files_of_output, refuse_overlap, refuse_partitions_above
 from lakevec.jobs.spark.session import open_session, runs_locally
 from lakevec.pipeline.encoding.encoder import warm_up
 from lakevec.pipeline.errors import CommitError, DataError, LakevecError, UsageError, describe_failure
 from lakevec.pipeline.model.artifact import Artifact, load
-from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
 from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import EmbedSettings
@@ -81,18 +88,82 @@ def embed(
     task_type: type[EmbedTask] | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> None:
-    """Embed a lake as the settings say; everything that can be refused is refused before a task starts.
+    """Embed a lake as the settings say; refuse everything that can be refused before a task starts.
 
     Parameters
     ----------
     call : Call
     task_type : type, optional
-        What runs in place of `EmbedTask`; the benchmark measures the same job with vectors that cost nothing.
+        Replaces `EmbedTask`; the benchmark measures the same job with constant vectors.
     on_step : callable, optional
-        Called with the name of each step of the commit that is done.
+        Called with the name of each finished step of a commit.
     """
     settings = call.settings
-    clock = RunTimer()
+    plan = plan_run(settings, on_step)
+    print(effective_settings(settings, whole=call.verbose), flush=True)
+    with ExitStack() as stack:
+        opened = None
+        if plan.is_direct and plan.output is not None and not call.dry_run:
+            # Before Spark starts: a second run learns at once that there is a first.
+            opened = stack.enter_context(plan.output.open(grace_s=_grace_s(settings)))
+        spark = stack.enter_context(_open_session(call, plan))
+        from lakevec.jobs.spark.errors import spark_errors
+
+        with spark_errors():
+            lake = _read_lake(spark, plan)
+            if call.dry_run:
+                _describe(lake)
+                return
+            if opened is not None and must_leave_to_spark(spark, settings, opened):
+                check_spark_sink(settings, plan.output)
+                opened.abandon()
+                opened = None
+            plan.timer.start_embedding()
+            if opened is None:
+                record = _embed_with_spark(spark, plan, lake)
+            else:
+                record = _embed_directly(spark, plan, lake, opened, task_type)
+    print(summarize(record))
+    if settings.metrics is not None:
+        write_metrics(record, settings.metrics)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What is decided before Spark starts.
+
+    Parameters
+    ----------
+    settings : EmbedSettings
+    artifact : Artifact
+    run_id : str
+    timer : RunTimer
+    is_direct : bool
+        Whether tasks write the output themselves; otherwise Spark's own writer does.
+    output : OutputFolder or None
+        None if this process has no file system for the output.
+    """
+
+    settings: EmbedSettings
+    artifact: Artifact
+    run_id: str
+    timer: RunTimer
+    is_direct: bool
+    output: OutputFolder | None
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The input as Spark sees it: its rows, the run's columns, and the time zone of timestamp folders."""
+
+    frame: DataFrame
+    columns: Columns
+    time_zone: str
+
+
+def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda step: None) -> RunPlan:
+    """Check the model, the input's place, the output and who writes it."""
+    timer = RunTimer()
     if settings.metrics is not None:
         check_metrics(settings.metrics)
     artifact = load(settings.model)
@@ -104,127 +175,83 @@ def embed(
         is_partitioned=bool(settings.partition_by),
     )
     run_id = new_run_id()
-    sink = choose_sink(settings)
-    output = None
-    if sink != "spark out of reach":
-        output = OutputFolder(absolute_uri(settings.output), run_id, on_step=on_step)
-        output.look()
-    if sink != "direct":
+    direct = is_direct(settings)
+    output = find_output(settings, run_id, on_step)
+    if not direct or output is None:
         check_spark_sink(settings, output)
-    print(effective_settings(settings, whole=call.verbose), flush=True)
-    conf = {
-        "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
-        "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
-        **settings.conf,
-    }
-    with ExitStack() as held:
-        if output is not None and sink == "direct" and not call.dry_run:
-            # Before Spark starts: a second run should learn at once that there is a first.
-            held.enter_context(output.held(grace_s=_grace_s(settings)))
-        spark = held.enter_context(
-            open_session(
-                "lakevec embed",
-                master=settings.master,
-                remote=settings.remote,
-                conf=conf,
-                verbose=call.verbose,
-                # Workers find the machine code then, on this machine or shipped.
-                meanwhile=partial(warm_up, artifact.table),
-            )
-        )
-        from lakevec.jobs.spark.errors import spark_errors
-        from lakevec.jobs.spark.file_systems import check_file_system
-        from lakevec.jobs.spark.input import choose_columns, read_input
-        from lakevec.jobs.spark.partition_columns import partition_zone
-
-        with spark_errors():
-            frame = read_input(spark, settings)
-            columns = choose_columns(frame.schema, settings)
-            if sink != "direct":
-                check_file_system(spark, absolute_uri(settings.output))
-            if settings.format != "table":
-                refuse_partitions_above(
-                    settings.input, settings.output, lambda: map(unquote, frame.inputFiles())
-                )
-            is_whole = settings.key is not None or settings.format == "table" or sink != "direct"
-            if is_whole and not frame.isStreaming:
-                # Other runs look at the files of each wave.
-                refuse_files_of_output(map(unquote, frame.inputFiles()), settings.output)
-            is_new = output is None or not output.is_begun or settings.full_refresh
-            zone = partition_zone(spark, frame.schema, columns.partition_by, is_new=is_new)
-            if call.dry_run:
-                _describe(frame, columns)
-                return
-            if output is not None and sink == "direct":
-                sink = recheck_sink(spark, settings, output)
-            clock.start_embedding()
-            if output is None or sink != "direct":
-                record = _run_with_spark(
-                    spark, frame, columns, settings, artifact, clock, is_free=output is not None
-                )
-            else:
-                record = _run_directly(
-                    spark, frame, columns, settings, artifact, output, run_id, clock, task_type, zone
-                )
-    print(summarize(record))
-    if settings.metrics is not None:
-        write_metrics(record, settings.metrics)
+    return RunPlan(settings, artifact, run_id, timer, direct and output is not None, output)
 
 
-def _run_directly(
-    spark: SparkSession,
-    frame: DataFrame,
-    columns: Columns,
-    settings: EmbedSettings,
-    artifact: Artifact,
-    output: OutputFolder,
-    run_id: str,
-    clock: RunTimer,
-    task_type: type[EmbedTask] | None,
-    zone: str,
+def _open_session(call: Call[EmbedSettings], plan: RunPlan) -> AbstractContextManager[SparkSession]:
+    settings = plan.settings
+    return open_session(
+        "lakevec embed",
+        master=settings.master,
+        remote=settings.remote,
+        conf={
+            "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
+            "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
+            **settings.conf,
+        },
+        verbose=call.verbose,
+        # Workers find the machine code then, on this machine or shipped.
+        meanwhile=partial(warm_up, plan.artifact.table),
+    )
+
+
+def _read_lake(spark: SparkSession, plan: RunPlan) -> Lake:
+    """Describe the input to Spark, and refuse files that are the output's own."""
+    from lakevec.jobs.spark.file_systems import check_file_system
+    from lakevec.jobs.spark.input import choose_columns, read_input
+    from lakevec.jobs.spark.partition_columns import partition_zone
+
+    settings = plan.settings
+    frame = read_input(spark, settings)
+    columns = choose_columns(frame.schema, settings)
+    if not plan.is_direct:
+        check_file_system(spark, absolute_uri(settings.output))
+    if settings.format != "table":
+        refuse_partitions_above(settings.input, settings.output, lambda: map(unquote, frame.inputFiles()))
+    is_whole = settings.key is not None or settings.format == "table" or not plan.is_direct
+    if is_whole and not frame.isStreaming:
+        # Other runs check the files of each micro-batch.
+        refuse_files_of_output(map(unquote, frame.inputFiles()), settings.output)
+    is_new = plan.output is None or not plan.output.is_begun or settings.full_refresh
+    return Lake(frame, columns, partition_zone(spark, frame.schema, columns.partition_by, is_new=is_new))
+
+
+def _embed_directly(
+    spark: SparkSession, plan: RunPlan, lake: Lake, output: OpenOutput, task_type: type[EmbedTask] | None
 ) -> dict[str, Any]:
-    """Let tasks write, commit wave by wave, and return what there is to tell."""
-    from lakevec.jobs.embedding.append import NewRowsRun
-    from lakevec.jobs.embedding.upsert import KeyedRun, with_hashes
+    """Let tasks write, commit each micro-batch, and return the run's record."""
+    from lakevec.jobs.embedding.append import append_rows
+    from lakevec.jobs.embedding.context import EmbedContext
+    from lakevec.jobs.embedding.upsert import upsert_rows, with_hashes
     from lakevec.jobs.spark.input import table_schema
     from lakevec.jobs.spark.progress import show_progress
 
+    settings, columns = plan.settings, lake.columns
     if settings.key is not None:
         columns = with_hashes(columns, settings.key)
-    kind = NewRowsRun if settings.key is None else KeyedRun
-    run = kind(spark, settings, artifact, columns, output, run_id, clock, task_type)
-    contract = TableMetadata(
-        generation="",
-        fingerprint=artifact.table.fingerprint,
-        dimensions=artifact.table.dimensions,
-        columns=columns.embeddings,
-        vector_type=settings.vector_type,
-        store=settings.store,
-        max_tokens=settings.max_tokens,
-        model=artifact.uri,
-        schema_of_files={
-            field.name: field.dataType.simpleString()
-            for field in (*columns.schema.fields, *(frame.schema[name] for name in columns.partition_by))
-        },
-        partition_by=columns.partition_by,
-        key=settings.key,
-        table_format=settings.table_format,
-        time_zone=zone,
+    context = EmbedContext(
+        spark, settings, plan.artifact, columns, output, plan.run_id, plan.timer, task_type
     )
+    write = append_rows if settings.key is None else upsert_rows
     try:
         with show_progress(spark, "embedding"):
-            run.run(frame, contract, table_schema(columns, frame.schema))
+            schema = table_schema(columns, lake.frame.schema)
+            write(context, lake.frame, _metadata(plan, lake, columns), schema)
         if not output.state.rows_read:
             raise _no_rows(len(output.state.skipped))
-        record = run.record()
+        record = build_record(context)
         output.finish(record)
     except UsageError:  # nothing was done, so the last run is still the last
         raise
     except Exception as error:
-        if output.is_open and output.served.rows_read + output.state.rows_read:
-            told = str(error) if isinstance(error, LakevecError) else describe_failure(error)
-            failed = run.record(error=told)
-            with suppress(CommitError):  # a full disk, say, has stopped the run, too
+        if output.has_begun and output.served.rows_read + output.state.rows_read:
+            reason = str(error) if isinstance(error, LakevecError) else describe_failure(error)
+            failed = build_record(context, error=reason)
+            with suppress(CommitError):  # the disk that stopped the run may be full
                 output.write_record(failed)
             if settings.metrics is not None:
                 write_metrics(failed, settings.metrics)
@@ -232,8 +259,30 @@ def _run_directly(
     return record
 
 
+def _metadata(plan: RunPlan, lake: Lake, columns: Columns) -> TableMetadata:
+    settings, table = plan.settings, plan.artifact.table
+    partitions = [lake.frame.schema[name] for name in columns.partition_by]
+    return TableMetadata(
+        generation="",
+        fingerprint=table.fingerprint,
+        dimensions=table.dimensions,
+        columns=columns.embeddings,
+        vector_type=settings.vector_type,
+        store=settings.store,
+        max_tokens=settings.max_tokens,
+        model=plan.artifact.uri,
+        schema_of_files={
+            field.name: field.dataType.simpleString() for field in (*columns.schema.fields, *partitions)
+        },
+        partition_by=columns.partition_by,
+        key=settings.key,
+        table_format=settings.table_format,
+        time_zone=lake.time_zone,
+    )
+
+
 def _no_rows(skipped: int) -> DataError:
-    """Make the error for a run that has nothing to write."""
+    """Return the error for a run that has nothing to write."""
     if skipped:
         return DataError(
             "no file of the input can be read",
@@ -245,40 +294,34 @@ def _no_rows(skipped: int) -> DataError:
 
 
 def _grace_s(settings: EmbedSettings) -> float:
-    """Say how long tasks may outlive their driver: not at all where they are its own children."""
+    """Return how long tasks may outlive their driver: local ones are its own children."""
     is_local = settings.remote is None and runs_locally(settings.master)
     return 0.0 if is_local else 60.0 * settings.grace_minutes
 
 
-def _run_with_spark(
-    spark: SparkSession,
-    frame: DataFrame,
-    columns: Columns,
-    settings: EmbedSettings,
-    artifact: Artifact,
-    clock: RunTimer,
-    *,
-    is_free: bool,
-) -> dict[str, Any]:
-    """Let Spark write, and return what there is to tell."""
+def _embed_with_spark(spark: SparkSession, plan: RunPlan, lake: Lake) -> dict[str, Any]:
+    """Let Spark write, and return the run's record."""
     from lakevec.jobs.spark.progress import show_progress
 
+    settings = plan.settings
     with show_progress(spark, "embedding"):
-        record = write_with_spark(spark, frame, columns, settings, artifact.table, is_free=is_free)
-    return {**record, "output": redact(settings.output), "seconds": clock.seconds()}
+        record = write_with_spark(
+            spark, lake.frame, lake.columns, settings, plan.artifact.table, is_free=plan.output is not None
+        )
+    return {**record, "output": redact(settings.output), "seconds": plan.timer.seconds()}
 
 
-def _describe(frame: DataFrame, columns: Columns) -> None:
-    """Print what a dry run tells."""
+def _describe(lake: Lake) -> None:
+    """Print the output's schema and the plan of the input."""
     from lakevec.jobs.embedding.context import select
 
     print("output schema:")
-    for field in columns.schema.fields:
+    for field in lake.columns.schema.fields:
         print(f"  {field.name}: {field.dataType.simpleString()}")
     print("plan of the input:")
     plan = io.StringIO()
     with redirect_stdout(plan):
-        select(frame, columns).explain()
+        select(lake.frame, lake.columns).explain()
     print(redact(plan.getvalue()))
     print("dry run: nothing was written")
 

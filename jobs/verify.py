@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from lakevec.jobs.command_line import Call, run_job
 from lakevec.jobs.spark.session import open_session
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError, LakevecError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.output.partitions import partition_values
-from lakevec.pipeline.output.stored_output import StoredOutput, open_output
+from lakevec.pipeline.output.stored_output import StoredOutput, read_output
 from lakevec.pipeline.output.time_zones import comes_twice
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import VerifySettings
@@ -72,7 +73,7 @@ def verify(call: Call[VerifySettings]) -> None:
         If something is not as promised.
     """
     settings = call.settings
-    output = open_output(settings.output)
+    output = read_output(settings.output)
     table, note = _find_model(settings, output)
     print(
         f"checking {output.uri}: {output.state.rows:,} rows in {len(output.state.files):,} files,"
@@ -154,7 +155,7 @@ def _check_files(
     from lakevec.udfs.node_files import pack_table
     from lakevec.udfs.verify_task import REPORT_SCHEMA, VerifyTask
 
-    node_table, files = pack_table(table, node_dir=None) if table is not None else (None, {})
+    node_table = distribute_files(spark, pack_table(table)) if table is not None else None
     state, contract = output.state, output.contract
     task = VerifyTask(
         output=output.location,
@@ -163,10 +164,8 @@ def _check_files(
         columns=contract.columns,
         promised=tuple(name for name in contract.schema_of_files if name not in contract.partition_by),
         vector_type=VectorType(contract.vector_type),
-        max_tokens=contract.max_tokens,
-        store=contract.store,
+        options=EncodeOptions(contract.max_tokens, contract.store),
         table=node_table,
-        fetch=distribute_files(spark, node_table, files) if node_table is not None else None,
         sample_every=max(1, state.rows // settings.sample) if table is not None else 0,
         sha256=settings.sha256,
     )

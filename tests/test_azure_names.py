@@ -9,7 +9,7 @@ from pyarrow import fs as pafs
 
 from lakevec.jobs.embedding.file_source import identify
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.output_folder import folder_uri
 from lakevec.pipeline.storage import canonical_uri, locate, strip_user_info
 
 HOST = "lake.dfs.core.windows.net"
@@ -86,8 +86,8 @@ def test_user_and_password_are_stripped_and_containers_stay(uri: str, stripped: 
 
 
 def test_checkpoint_of_an_output_names_its_container() -> None:
-    output = OutputFolder(f"abfss://box:a2V5@{HOST}/vectors?enable_tls=true", "run")
-    assert output.checkpoint == f"abfss://box@{HOST}/vectors/_lakevec//checkpoint"
+    uri = f"abfss://box:a2V5@{HOST}/vectors?enable_tls=true"
+    assert folder_uri(uri, locate(uri, error=OutputError)) == f"abfss://box@{HOST}/vectors"
 
 
 def test_input_that_an_earlier_version_began_keeps_its_identity() -> None:

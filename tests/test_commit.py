@@ -25,9 +25,9 @@ from lakevec.pipeline.output import lease
 from lakevec.pipeline.output.commit_log import Commit, CommitLog, InputBatch
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.lease import Lease
-from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
-from lakevec.pipeline.output.stored_output import open_output
+from lakevec.pipeline.output.stored_output import read_output
 from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.pipeline.storage import Location
 
@@ -64,7 +64,7 @@ def contract(**changes: Any) -> TableMetadata:
     return TableMetadata(**plain | changes)
 
 
-def write(output: OutputFolder, name: str, ids: list[str], folder: str = "") -> FileEntry:
+def write(output: OpenOutput, name: str, ids: list[str], folder: str = "") -> FileEntry:
     vectors = pa.array([[float(len(word))] for word in ids], pa.list_(pa.float32()))
     with TaskParquetWriter(output.staging, name, LAYOUT) as files:
         files.write(pa.record_batch({"id": ids, "v": vectors}), {"id": {"rows": len(ids)}}, folder=folder)
@@ -72,7 +72,7 @@ def write(output: OutputFolder, name: str, ids: list[str], folder: str = "") -> 
     return entry
 
 
-def a_commit(output: OutputFolder, run: str, added: list[FileEntry], **changes: Any) -> Commit:
+def a_commit(output: OpenOutput, run: str, added: list[FileEntry], **changes: Any) -> Commit:
     number = output.state.number + 1
     rows = sum(entry.rows for entry in added)
     plain = {
@@ -88,10 +88,10 @@ def a_commit(output: OutputFolder, run: str, added: list[FileEntry], **changes: 
 @contextmanager
 def a_run(
     folder: Path, run: str, *, refresh: bool = False, on_step: Any = lambda step: None, **changes: Any
-) -> Iterator[OutputFolder]:
-    output = OutputFolder(str(folder), run, on_step=on_step)
-    output.look()
-    with output.held(grace_s=0.0):
+) -> Iterator[OpenOutput]:
+    found = OutputFolder(str(folder), run, on_step=on_step)
+    found.inspect()
+    with found.open(grace_s=0.0) as output:
         output.begin(contract(**changes), SCHEMA, refresh=refresh)
         yield output
 
@@ -168,7 +168,7 @@ def test_failed_wave_keeps_what_was_there(folder: Path, damage: Any, message: st
 
 def test_first_commit_refuses_when_somebody_else_wrote_meanwhile(folder: Path) -> None:
     with (
-        pytest.raises(CommitError, match="was written by somebody else meanwhile"),
+        pytest.raises(CommitError, match="another program wrote to output"),
         a_run(folder, "r1") as output,
     ):
         entry = write(output, "a", ["x"])
@@ -183,7 +183,7 @@ def test_output_of_somebody_else_is_refused(folder: Path, kind: str) -> None:
     place.parent.mkdir(exist_ok=True)
     place.write_text("theirs")
     with pytest.raises(OutputError, match="exists and was not written by this version of lakevec"):
-        OutputFolder(str(folder), "r1").look()
+        OutputFolder(str(folder), "r1").inspect()
 
 
 def test_run_without_a_row_leaves_nothing(folder: Path, tmp_path: Path) -> None:
@@ -236,13 +236,10 @@ def killed_at(folder: Path, step: str, act: Any, **changes: Any) -> list[str]:
         if name == step:
             raise Killed
 
-    output = OutputFolder(str(folder), "dead", on_step=on_step)
-    output._abandon = lambda: None  # type: ignore[method-assign]
-    output._lease._release = lambda: None  # type: ignore[method-assign]
-    with pytest.raises(Killed):
-        output.look()
-        with output.held(grace_s=0.0):
-            output.begin(contract(**changes), SCHEMA, refresh=changes.pop("refresh", False))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(OpenOutput, "abandon", lambda self: None)
+        patched.setattr(Lease, "give_back", lambda self: None)
+        with pytest.raises(Killed), a_run(folder, "dead", on_step=on_step, **changes) as output:
             act(output)
     return seen  # type: ignore[return-value]
 
@@ -256,7 +253,7 @@ def test_killed_commit_is_finished_or_forgotten(folder: Path, step: str) -> None
     with a_run(folder, "r1") as output:
         output.commit(a_commit(output, "r1", [write(output, "a", ["x"])]))
 
-    def act(output: OutputFolder, run: str = "dead") -> None:
+    def act(output: OpenOutput, run: str = "dead") -> None:
         entries = [write(output, "b", ["y"]), write(output, "c", ["z"])]
         output.commit(a_commit(output, run, entries))
 
@@ -305,7 +302,7 @@ def test_killed_refresh_is_gone_on_with_and_readers_see_the_old_rows(folder: Pat
         output.commit(a_commit(output, "r1", [write(output, "a", ["old"])]))
         output.finish({})
 
-    def act(output: OutputFolder) -> None:
+    def act(output: OpenOutput) -> None:
         output.commit(a_commit(output, "dead", [write(output, "b", ["n1"])]))
         output.finish({})
 
@@ -317,12 +314,9 @@ def test_killed_refresh_is_gone_on_with_and_readers_see_the_old_rows(folder: Pat
         if name == step:
             raise Killed
 
-    output = OutputFolder(str(folder), "dead", on_step=on_step)
-    output._abandon = lambda: None  # type: ignore[method-assign]
-    with pytest.raises(Killed):
-        output.look()
-        with output.held(grace_s=0.0):
-            output.begin(contract(fingerprint="sha256:two"), SCHEMA, refresh=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(OpenOutput, "abandon", lambda self: None)
+        with pytest.raises(Killed), a_run(folder, "dead", on_step=on_step, **changes) as output:
             act(output)
     assert all(view == ["old"] for view in seen)
     with a_run(folder, "between") as output:  # a run of the old kind goes on meanwhile
@@ -370,9 +364,9 @@ def gap(folder: Path) -> Path:
 
 def test_looking_completes_no_swap(folder: Path, gap: Path) -> None:
     output = OutputFolder(str(folder), "r2")
-    output.look()
+    output.inspect()
     assert output.is_begun
-    assert open_output(str(folder)).state.rows == 1
+    assert read_output(str(folder)).state.rows == 1
     assert [path.name for path in folder.parent.iterdir()] == [gap.name]
 
 
@@ -480,10 +474,10 @@ def test_second_run_is_refused_while_the_first_lives(folder: Path) -> None:
 def test_lease_of_a_killed_process_is_free_at_once(folder: Path) -> None:
     code = f"""
 import os, signal
-from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
 output = OutputFolder({str(folder)!r}, "dead")
-output.look()
-with output.held(grace_s=0.0):
+output.inspect()
+with output.open(grace_s=0.0):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
@@ -531,8 +525,8 @@ def test_staging_of_a_dead_run_waits_for_its_grace(folder: Path) -> None:
     left = folder / "_lakevec" / "staging" / "dead"
     left.mkdir(parents=True)
     (left / "run").write_bytes(b"")
-    with OutputFolder(str(folder), "r2").held(grace_s=3600.0):
+    with OutputFolder(str(folder), "r2").open(grace_s=3600.0):
         assert left.exists()
     os.utime(left / "run", (0, 0))
-    with OutputFolder(str(folder), "r3").held(grace_s=3600.0):
+    with OutputFolder(str(folder), "r3").open(grace_s=3600.0):
         assert not left.exists()

@@ -19,7 +19,7 @@ from test_object_storage import bucket  # noqa: F401
 from lakevec.jobs.verify import main as verify
 from lakevec.pipeline.errors import CommitError, OutputError
 from lakevec.pipeline.output import lease
-from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.output_folder import OpenOutput
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -46,7 +46,7 @@ def test_commit_is_one_transaction_that_is_never_repeated(
         if name == step:
             raise Killed
 
-    monkeypatch.setattr(OutputFolder, "_abandon", lambda self: None)
+    monkeypatch.setattr(OpenOutput, "abandon", lambda self: None)
     with pytest.raises(Killed), a_run(folder, "dead", table_format="delta", on_step=die) as output:
         output.commit(a_commit(output, "dead", [write(output, "b-dead", ["z"])]))
     with a_run(folder, "r2", table_format="delta") as output:
@@ -83,7 +83,7 @@ def test_table_that_others_changed_is_refused(folder: Path) -> None:
             output.commit(a_commit(output, run, [write(output, f"a-{run}", [run])]))
     DeltaTable(str(folder)).optimize.compact()
     with (
-        pytest.raises(CommitError, match="was changed by somebody else"),
+        pytest.raises(CommitError, match="another program changed"),
         a_run(folder, "r3", table_format="delta"),
     ):
         pass
@@ -93,9 +93,9 @@ def test_table_that_others_changed_is_refused(folder: Path) -> None:
 def test_killed_before_the_table_is_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
     with monkeypatch.context() as patch:
-        patch.setattr(OutputFolder, "_abandon", lambda self: None)
+        patch.setattr(OpenOutput, "abandon", lambda self: None)
         patch.setattr(
-            "lakevec.pipeline.output.delta_committer.DeltaCommitter.create",
+            "lakevec.pipeline.output.delta_committer.DeltaLog.create",
             lambda *args: (_ for _ in ()).throw(Killed),
         )
         with pytest.raises(Killed), a_run(folder, "dead", table_format="delta"):
@@ -117,7 +117,7 @@ def test_killed_refresh_ends_or_goes_on(folder: Path, step: str, monkeypatch: py
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(OutputFolder, "_abandon", lambda self: None)
+        patch.setattr(OpenOutput, "abandon", lambda self: None)
         with pytest.raises(Killed), a_run(folder, "dead", refresh=True, on_step=die, **more) as output:
             output.commit(a_commit(output, "dead", [write(output, "n-dead", ["n1"])]))
             output.finish({})
@@ -212,4 +212,4 @@ def test_everything_on_object_storage(
     run("plain", tiny_model, "--key", "id")
     put(lake / "a.parquet", ["a"], "north")
     run("plain", tiny_model, "--key", "id", code=2)
-    assert "can't be replaced: got Parquet on a store that can't switch" in capsys.readouterr().err
+    assert "can't be replaced: got Parquet on a store that can't swap" in capsys.readouterr().err

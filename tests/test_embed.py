@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakevec.jobs.embed import main
-from lakevec.jobs.embedding.spark_writer import choose_sink, probe_output
+from lakevec.jobs.embedding.spark_writer import find_output, probe_output
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.output.output_folder import OutputFolder
 from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.storage import locate
 
 pytestmark = [
     pytest.mark.usefixtures("spark"),
@@ -428,18 +429,18 @@ def test_auto_takes_sparks_writer_where_tasks_can_not_write(
 ) -> None:
     """A scheme that Hadoop knows and pyarrow does not; Hadoop's viewfs would need a mount table."""
     settings = EmbedSettings(model="m", input=["i"], text=["t"], output="viewfs:/lake/out")
-    assert choose_sink(settings) == "spark out of reach"
+    assert find_output(settings, "r1", print) is None
     assert "sink: Spark's own writer, since tasks can't write there themselves (can't reach" in (
         capsys.readouterr().out
     )
     with pytest.raises(OutputError, match="sink 'direct' can't write this output"):
-        choose_sink(settings.model_copy(update={"sink": "direct"}))
+        find_output(settings.model_copy(update={"sink": "direct"}), "r1", print)
 
 
 def test_a_task_tries_to_write_first(tmp_path: Path, spark: Any) -> None:
-    output = OutputFolder(str(tmp_path / "out"), "r1")
-    assert probe_output(spark, output) == ""
-    output.leave()
-    assert not (tmp_path / "out").exists()
-    told = probe_output(spark, OutputFolder("/proc/none", "r1"))
+    with OutputFolder(str(tmp_path / "out"), "r1").open(grace_s=0.0) as output:
+        assert probe_output(spark, output.staging) == ""
+        output.abandon()
+        assert not (tmp_path / "out").exists()
+    told = probe_output(spark, locate("/proc/none", error=OutputError))
     assert re.fullmatch(r"a task can't write to the output \(\w+, .*/proc/none.*\)", told)

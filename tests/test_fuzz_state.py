@@ -44,9 +44,9 @@ _CONTRACT = TableMetadata(
 
 def run_once(folder: Path, run: str, *, refresh: bool = False) -> list[str]:
     """Add one file to an output, as a run does; return the name it has there."""
-    output = OutputFolder(str(folder), run)
-    output.look()
-    with output.held(grace_s=0.0):
+    found = OutputFolder(str(folder), run)
+    found.inspect()
+    with found.open(grace_s=0.0) as output:
         output.begin(_CONTRACT, "", refresh=refresh)
         vectors = pa.array([[1.0], [2.0]], pa.list_(pa.float32()))
         layout = FileLayout(embedding_columns=("v",), compression="zstd", metadata={})

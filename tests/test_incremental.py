@@ -454,7 +454,7 @@ def test_second_run_is_told_to_wait(
 
     put(lake / "a.parquet", ["a"])
     embed(tiny_model, lake, out)
-    with OutputFolder(str(out), "first").held(grace_s=0.0):
+    with OutputFolder(str(out), "first").open(grace_s=0.0):
         put(lake / "b.parquet", ["b"])
         embed(tiny_model, lake, out, code=3)
     assert "another run is writing to output" in capsys.readouterr().err

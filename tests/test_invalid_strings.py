@@ -22,7 +22,7 @@ from lakevec.jobs.embed import embed as run
 from lakevec.pipeline.encoding.text_validation import as_bytes, find_invalid, without
 from lakevec.pipeline.errors import CommitError
 from lakevec.pipeline.settings import EmbedSettings
-from lakevec.udfs.embed_task import EmbedTask, tell
+from lakevec.udfs.embed_task import EmbedTask, entry_batches
 
 RAW = [b"ok", b"caf\xe9", None]
 
@@ -214,7 +214,7 @@ class ForgetfulTask(EmbedTask):
 
     def __call__(self, batches: Any) -> Any:
         list(batches)
-        yield from tell([])
+        yield from entry_batches([])
 
 
 class SilentTask(EmbedTask):
@@ -229,7 +229,7 @@ class LosingTask(EmbedTask):
     """Loses every other batch, and tells how many rows came."""
 
     def __call__(self, batches: Any) -> Any:
-        yield from tell([], rows_read=sum(batch.num_rows for batch in batches))
+        yield from entry_batches([], rows_read=sum(batch.num_rows for batch in batches))
 
 
 # Workers can't import this file.

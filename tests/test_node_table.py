@@ -15,19 +15,24 @@ import pytest
 
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.kernels import compilation
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.local_files import private_folder
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.udfs import worker_cache
-from lakevec.udfs.node_files import NodeFiles, pack_table
+from lakevec.udfs.node_files import Fetch, PackedFiles, open_encoder, pack_table
 from lakevec.udfs.shipped_code import unpack
-
-Shipped = tuple[NodeFiles, dict[str, bytes]]
 
 
 @pytest.fixture
-def shipped(tiny_table: StaticTable, tmp_path: Path) -> Shipped:
+def packed(tiny_table: StaticTable, tmp_path: Path) -> PackedFiles:
     return pack_table(tiny_table, node_dir=str(tmp_path))
+
+
+def open_fetched(packed: PackedFiles, fetch: Fetch | None = None) -> Encoder:
+    """As a worker does; by default the bytes arrive as they were packed."""
+    files = packed.fetched_by(fetch or (lambda: packed.content))
+    return open_encoder(files.provide(), EncodeOptions())
 
 
 def refuse() -> dict[str, bytes]:
@@ -44,11 +49,10 @@ def copy_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_second_worker_maps_the_first_ones_copy(shipped: Shipped, tmp_path: Path) -> None:
-    table, files = shipped
-    first, second = table.open(lambda: files), table.open(refuse)
+def test_second_worker_maps_the_first_ones_copy(packed: PackedFiles, tmp_path: Path) -> None:
+    first, second = open_fetched(packed), open_fetched(packed, refuse)
     assert embed(first) == embed(second) == [[0.5, 0.5], [-1.0, -1.0]]
-    assert copy_folder(tmp_path).name == table.fingerprint.removeprefix("sha256:")
+    assert copy_folder(tmp_path).name == packed.fingerprint.removeprefix("sha256:")
 
 
 def test_machine_code_is_kept_where_a_loop_has_none(
@@ -65,19 +69,19 @@ def test_machine_code_is_kept_where_a_loop_has_none(
         "b-1.py3.nbi": b"index b",
     }
     monkeypatch.setattr("lakevec.udfs.node_files.machine_code", lambda: made)
-    table, files = pack_table(tiny_table, node_dir=str(tmp_path))
+    packed = pack_table(tiny_table, node_dir=str(tmp_path))
     (folder / "a-1.py3.nbi").write_bytes(b"compiled here")
     (folder / "b-1.py3.1.nbc").write_bytes(b"of another processor")
-    table.open(lambda: files)
+    open_fetched(packed)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
         "a-1.py3.nbi": b"compiled here",
         "b-1.py3.1.nbc": b"b",
         "b-1.py3.nbi": b"index b",
     }
-    table.open(refuse)
+    open_fetched(packed, refuse)
     with pytest.raises(DataError, match="damaged on its way"):
         (folder / "b-1.py3.nbi").unlink()
-        table.open(lambda: files | {"b-1.py3.1.nbc": b"planted"})
+        open_fetched(packed, lambda: packed.content | {"b-1.py3.1.nbc": b"planted"})
 
 
 def test_another_processor_makes_its_machine_code_from_what_was_kept(
@@ -85,9 +89,10 @@ def test_another_processor_makes_its_machine_code_from_what_was_kept(
 ) -> None:
     code = (
         "import sys, pyarrow as pa; from lakevec.pipeline.encoding.encoder import Encoder, warm_up;"
-        "from lakevec.pipeline.encoding import scanning, pooling;"
+        "from lakevec.pipeline.encoding.kernels import segment_scan, pooling;"
         "from lakevec.pipeline.model.artifact import load;"
-        "table = load(sys.argv[1]).table; warm_up(table); loops = [scanning.scan_words, pooling._pool_mean];"
+        "table = load(sys.argv[1]).table; warm_up(table);"
+        "loops = [segment_scan.scan_words, pooling._pool_mean];"
         "print([sum(loop.stats.cache_misses.values()) for loop in loops]);"
         "print(Encoder.from_table(table).encode(pa.array(['The Größe of 日本', 'x' * 70])).vectors.tobytes())"
     )
@@ -105,10 +110,9 @@ def test_another_processor_makes_its_machine_code_from_what_was_kept(
     assert len(set(vectors)) == 1
 
 
-def test_workers_share_the_pages_of_one_file(shipped: Shipped, tmp_path: Path) -> None:
+def test_workers_share_the_pages_of_one_file(packed: PackedFiles, tmp_path: Path) -> None:
     """The encoder keeps no copy of its own: what it reads is the mapped file."""
-    table, files = shipped
-    encoder = table.open(lambda: files)
+    encoder = open_fetched(packed)
     maps = Path("/proc/self/maps").read_text()
     assert str(copy_folder(tmp_path) / "embeddings.npy") in maps
     assert not encoder._table.flags.owndata
@@ -116,36 +120,31 @@ def test_workers_share_the_pages_of_one_file(shipped: Shipped, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["embeddings.npy", "table.json"])
-def test_damaged_copy_is_laid_down_anew(shipped: Shipped, tmp_path: Path, name: str) -> None:
-    table, files = shipped
-    table.open(lambda: files)
+def test_damaged_copy_is_laid_down_anew(packed: PackedFiles, tmp_path: Path, name: str) -> None:
+    open_fetched(packed)
     (copy_folder(tmp_path) / name).write_bytes(b"planted")
-    assert embed(table.open(lambda: files)) == [[0.5, 0.5], [-1.0, -1.0]]
+    assert embed(open_fetched(packed)) == [[0.5, 0.5], [-1.0, -1.0]]
 
 
-def test_copy_that_was_cut_off_is_laid_down_anew(shipped: Shipped, tmp_path: Path) -> None:
-    table, files = shipped
-    table.open(lambda: files)
+def test_copy_that_was_cut_off_is_laid_down_anew(packed: PackedFiles, tmp_path: Path) -> None:
+    open_fetched(packed)
     (copy_folder(tmp_path) / "table.json").unlink()
-    assert embed(table.open(lambda: files)) == [[0.5, 0.5], [-1.0, -1.0]]
+    assert embed(open_fetched(packed)) == [[0.5, 0.5], [-1.0, -1.0]]
 
 
-def test_bytes_damaged_on_the_way_are_refused(shipped: Shipped) -> None:
-    table, files = shipped
+def test_bytes_damaged_on_the_way_are_refused(packed: PackedFiles) -> None:
     with pytest.raises(DataError, match=r"was damaged on its way to the node: run again"):
-        table.open(lambda: {**files, "table.json": b"{}"})
+        open_fetched(packed, lambda: packed.content | {"table.json": b"{}"})
 
 
-def test_workers_that_race_end_with_one_copy(shipped: Shipped, tmp_path: Path) -> None:
-    table, files = shipped
+def test_workers_that_race_end_with_one_copy(packed: PackedFiles, tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda _: embed(table.open(lambda: files)), range(32)))
+        results = list(pool.map(lambda _: embed(open_fetched(packed)), range(32)))
     assert results == [[[0.5, 0.5], [-1.0, -1.0]]] * 32
     assert sorted(file.name for file in copy_folder(tmp_path).iterdir()) == ["embeddings.npy", "table.json"]
 
 
-def test_copies_that_no_worker_used_lately_are_removed(shipped: Shipped, tmp_path: Path) -> None:
-    table, files = shipped
+def test_copies_that_no_worker_used_lately_are_removed(packed: PackedFiles, tmp_path: Path) -> None:
     base = private_folder(str(tmp_path))
     day = 86_400
     ages = {f"{number:064x}": number * day for number in range(7)}
@@ -160,55 +159,57 @@ def test_copies_that_no_worker_used_lately_are_removed(shipped: Shipped, tmp_pat
     for name, days in {"old.nbi": 61, "old.1.nbc": 61, "new.nbi": 59}.items():
         (code / name).write_bytes(b"")
         os.utime(code / name, (now - days * day, now - days * day))
-    table.open(lambda: files)
+    open_fetched(packed)
     assert [path.name for path in code.glob("*.nb[ci]")] == ["new.nbi"]
-    tables = {f"{number:064x}" for number in range(3)} | {table.fingerprint.removeprefix("sha256:")}
+    tables = {f"{number:064x}" for number in range(3)} | {packed.fingerprint.removeprefix("sha256:")}
     codes = {f"code-{number:016x}" for number in range(4)}
     assert {path.name for path in base.iterdir()} == {*tables, *codes, "machine-code", "mine"}
 
 
-def test_copy_in_use_counts_as_new(shipped: Shipped, tmp_path: Path) -> None:
-    table, files = shipped
-    table.open(lambda: files)
+def test_copy_in_use_counts_as_new(packed: PackedFiles, tmp_path: Path) -> None:
+    open_fetched(packed)
     os.utime(copy_folder(tmp_path), (0, 0))
-    table.open(refuse)
+    open_fetched(packed, refuse)
     assert time.time() - copy_folder(tmp_path).stat().st_mtime < 60
 
 
-def test_folder_that_others_can_write_is_not_trusted(shipped: Shipped, tmp_path: Path) -> None:
+def test_folder_that_others_can_write_is_not_trusted(packed: PackedFiles, tmp_path: Path) -> None:
     (tmp_path / f"lakevec-{os.getuid()}").mkdir(mode=0o777)
     (tmp_path / f"lakevec-{os.getuid()}").chmod(0o777)
-    table, files = shipped
     with pytest.raises(DataError, match="can't be trusted: expected a folder that only this user can write"):
-        table.open(lambda: files)
+        open_fetched(packed)
 
 
-def test_link_in_place_of_the_folder_is_not_trusted(shipped: Shipped, tmp_path: Path) -> None:
+def test_link_in_place_of_the_folder_is_not_trusted(packed: PackedFiles, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"lakevec-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
-    table, files = shipped
     with pytest.raises(DataError, match="can't be trusted"):
-        table.open(lambda: files)
+        open_fetched(packed)
 
 
 def test_float16_table_gives_float32_vectors(tiny_table: StaticTable, tmp_path: Path) -> None:
     half = StaticTable(tiny_table.embeddings.astype(np.float16), tiny_table.tokenizer_json, normalize=False)
-    table, files = pack_table(half, node_dir=str(tmp_path))
-    assert embed(table.open(lambda: files)) == [[0.5, 0.5], [-1.0, -1.0]]
+    packed = pack_table(half, node_dir=str(tmp_path))
+    assert embed(open_fetched(packed)) == [[0.5, 0.5], [-1.0, -1.0]]
 
 
-def test_worker_keeps_its_encoder_and_only_so_many(
-    tiny_table: StaticTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_cache, "_encoders", worker_cache._encoders.copy())
-    worker_cache._encoders.clear()
-    made = []
-    for shift in range(6):
-        table = StaticTable(tiny_table.embeddings + shift, tiny_table.tokenizer_json)
-        made.append(pack_table(table, node_dir=str(tmp_path)))
-    encoders = [worker_cache.get_encoder(table, lambda files=files: files) for table, files in made]
-    assert worker_cache.get_encoder(made[-1][0], refuse) is encoders[-1]
-    assert len(worker_cache._encoders) == 4
+def test_worker_keeps_its_encoder(packed: PackedFiles) -> None:
+    worker_cache.forget_encoders()
+    first = worker_cache.get_encoder(packed.fetched_by(lambda: packed.content), EncodeOptions())
+    assert worker_cache.get_encoder(packed.fetched_by(refuse), EncodeOptions()) is first
+    other = worker_cache.get_encoder(packed.fetched_by(refuse), EncodeOptions(max_tokens=1))
+    assert other is not first
+
+
+def test_worker_cache_keeps_the_values_used_last() -> None:
+    cache: worker_cache.WorkerCache[int] = worker_cache.WorkerCache(2)
+    made: list[str] = []
+
+    def get(key: str) -> int:
+        return cache.get(key, lambda: made.append(key) or len(made))  # type: ignore[func-returns-value]
+
+    assert [get(key) for key in "abacab"] == [1, 2, 1, 3, 1, 4]
+    assert made == ["a", "b", "c", "b"]
 
 
 def test_kernel_works_where_nothing_can_be_cached(tmp_path: Path) -> None:
@@ -228,7 +229,7 @@ def test_kernel_works_where_nothing_can_be_cached(tmp_path: Path) -> None:
 def test_shipped_code_runs_and_compiles_once_where_it_can(tmp_path: Path, cache: str) -> None:
     """The archive lies elsewhere in every application, and maybe no folder can be written."""
     code = (
-        "import lakevec.udfs, numpy as np; from lakevec.pipeline.encoding import pooling;"
+        "import lakevec.udfs, numpy as np; from lakevec.pipeline.encoding.kernels import pooling;"
         "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
         "pooling.pool_mean(table, ids, np.array([0, 1]), out, normalize=False);"
         "print(pooling.__file__, sum(pooling._pool_mean.stats.cache_hits.values()), out)"
@@ -261,7 +262,7 @@ def test_shipped_code_runs_and_compiles_once_where_it_can(tmp_path: Path, cache:
 def test_machine_code_lies_in_the_nodes_folder_where_numba_has_none(tmp_path: Path) -> None:
     """Code that another user installed, and no cache of this user's."""
     code = (
-        "import numpy as np; from lakevec.pipeline.encoding import pooling;"
+        "import numpy as np; from lakevec.pipeline.encoding.kernels import pooling;"
         "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
         "pooling.pool_mean(table, ids, np.array([0, 1]), out, normalize=False);"
         "print(sum(pooling._pool_mean.stats.cache_hits.values()))"

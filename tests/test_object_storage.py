@@ -188,10 +188,10 @@ def test_killed_commit_is_finished_or_forgotten_there(
 
 def test_second_run_is_refused_while_the_first_lives_there(bucket: Any) -> None:
     first = OutputFolder(bucket("busy"), "r1")
-    first.look()
+    first.inspect()
     second = OutputFolder(bucket("busy"), "r2")
-    second.look()
-    with first.held(grace_s=0.0):
-        with pytest.raises(BusyError, match="got run r1") as refused, second.held(grace_s=0.0):
+    second.inspect()
+    with first.open(grace_s=0.0):
+        with pytest.raises(BusyError, match="got run r1") as refused, second.open(grace_s=0.0):
             pass
         assert "marker" not in str(refused.value)

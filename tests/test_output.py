@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.output.file_entry import FileEntry, sum_counts
-from lakevec.pipeline.output.output_folder import OutputFolder
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.partitions import split_by_partition
+from lakevec.pipeline.storage import Location, locate
 
 LAYOUT = FileLayout(embedding_columns=("v e.c",), compression="zstd", metadata={"lakevec.run": "r1"})
 
@@ -26,8 +27,8 @@ def batch(rows: int, start: int = 0) -> pa.RecordBatch:
     )
 
 
-def write(output: OutputFolder, name: str, rows: int) -> FileEntry:
-    with TaskParquetWriter(output.staging, name, LAYOUT) as files:
+def write(staging: Location, name: str, rows: int) -> FileEntry:
+    with TaskParquetWriter(staging, name, LAYOUT) as files:
         files.write(batch(rows), {"text": {"rows": rows}})
         (entry,) = files.close()
     return entry
@@ -39,13 +40,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def output(folder: Path) -> OutputFolder:
-    return OutputFolder(str(folder), "r1")
+def staging(folder: Path) -> Location:
+    return locate(str(folder), error=OutputError) / "_lakevec" / "staging" / "r1"
 
 
-def test_file_stores_vectors_plainly_and_the_rest_compressed(output: OutputFolder) -> None:
-    entry = write(output, "a", 100)
-    file = pq.ParquetFile(Path(output.staging.path) / entry.name)
+def test_file_stores_vectors_plainly_and_the_rest_compressed(staging: Location) -> None:
+    entry = write(staging, "a", 100)
+    file = pq.ParquetFile(Path(staging.path) / entry.name)
     columns = {
         file.metadata.row_group(0).column(index).path_in_schema: file.metadata.row_group(0).column(index)
         for index in range(3)
@@ -61,22 +62,22 @@ def test_file_stores_vectors_plainly_and_the_rest_compressed(output: OutputFolde
     assert (entry.rows, file.metadata.num_rows) == (100, 100)
 
 
-def test_row_groups_stay_readable(output: OutputFolder) -> None:
-    with TaskParquetWriter(output.staging, "a", LAYOUT) as files:
+def test_row_groups_stay_readable(staging: Location) -> None:
+    with TaskParquetWriter(staging, "a", LAYOUT) as files:
         for start in range(0, 70_000, 7_000):
             files.write(batch(7_000, start), {})
         (entry,) = files.close()
-    metadata = pq.read_metadata(Path(output.staging.path) / entry.name)
+    metadata = pq.read_metadata(Path(staging.path) / entry.name)
     assert metadata.num_rows == 70_000
     assert max(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)) <= 32_768
 
 
-def test_no_row_group_is_a_stub(output: OutputFolder) -> None:
-    with TaskParquetWriter(output.staging, "a", LAYOUT) as files:
+def test_no_row_group_is_a_stub(staging: Location) -> None:
+    with TaskParquetWriter(staging, "a", LAYOUT) as files:
         for start in range(0, 160_000, 10_000):
             files.write(batch(10_000, start), {})
         (entry,) = files.close()
-    metadata = pq.read_metadata(Path(output.staging.path) / entry.name)
+    metadata = pq.read_metadata(Path(staging.path) / entry.name)
     assert {metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)} == {20_000}
 
 
@@ -86,16 +87,16 @@ def test_rows_without_rows_have_no_folder() -> None:
     ] == [("", 0)]
 
 
-def test_partition_without_rows_leaves_no_file(output: OutputFolder, folder: Path) -> None:
-    with TaskParquetWriter(output.staging, "a", LAYOUT) as files:
+def test_partition_without_rows_leaves_no_file(staging: Location, folder: Path) -> None:
+    with TaskParquetWriter(staging, "a", LAYOUT) as files:
         files.write(batch(0), {})
         assert files.close() == []
     assert not folder.exists()
 
 
-def test_files_roll_at_the_target_size_and_counts_go_with_their_rows(output: OutputFolder) -> None:
+def test_files_roll_at_the_target_size_and_counts_go_with_their_rows(staging: Location) -> None:
     layout = replace(LAYOUT, target_bytes=300_000)
-    with TaskParquetWriter(output.staging, "a", layout) as files:
+    with TaskParquetWriter(staging, "a", layout) as files:
         for start in range(0, 160_000, 8_000):
             files.write(batch(8_000, start), {"text": {"rows": 8_000}})
         entries = files.close()
@@ -106,13 +107,13 @@ def test_files_roll_at_the_target_size_and_counts_go_with_their_rows(output: Out
     assert all(entry.bytes >= 300_000 for entry in entries[:-1])
 
 
-def test_partitions_are_folders_and_only_so_many_files_are_open(output: OutputFolder) -> None:
-    with TaskParquetWriter(output.staging, "a", LAYOUT) as files:
+def test_partitions_are_folders_and_only_so_many_files_are_open(staging: Location) -> None:
+    with TaskParquetWriter(staging, "a", LAYOUT) as files:
         for number in range(100):
             files.write(batch(3, number), {}, folder=f"k={number % 50}/")
         entries = files.close()
     assert len(entries) == 100  # with 32 open files, none of 50 folders is still open when it comes again
-    staged = Path(output.staging.path)
+    staged = Path(staging.path)
     assert sorted(path.name for path in staged.glob("k=*")) == sorted(f"k={number}" for number in range(50))
     assert pq.read_table(staged).num_rows == 300
 
@@ -127,15 +128,15 @@ def test_rows_are_split_by_the_folders_that_spark_would_name() -> None:
     assert split == {"x y=a%2Fb/n=1/": [0, 2], nobody: [1, 4], "x y=é%3D%25/n=2/": [3]}
 
 
-def test_failing_task_removes_its_file(output: OutputFolder) -> None:
+def test_failing_task_removes_its_file(staging: Location) -> None:
     def fail() -> None:
-        with TaskParquetWriter(output.staging, "a", LAYOUT) as files:
+        with TaskParquetWriter(staging, "a", LAYOUT) as files:
             files.write(batch(40_000), {})
             raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"):
         fail()
-    assert list(Path(output.staging.path).iterdir()) == []
+    assert list(Path(staging.path).iterdir()) == []
 
 
 def test_entry_survives_the_trip_as_json() -> None:
@@ -143,13 +144,13 @@ def test_entry_survives_the_trip_as_json() -> None:
     assert FileEntry(**json.loads(entry.to_json())) == entry
 
 
-def test_check_sum_is_that_of_the_file(output: OutputFolder) -> None:
-    with TaskParquetWriter(output.staging, "a", replace(LAYOUT, sha256=True)) as files:
+def test_check_sum_is_that_of_the_file(staging: Location) -> None:
+    with TaskParquetWriter(staging, "a", replace(LAYOUT, sha256=True)) as files:
         files.write(batch(40_000), {})
         (entry,) = files.close()
-    content = (Path(output.staging.path) / entry.name).read_bytes()
+    content = (Path(staging.path) / entry.name).read_bytes()
     assert entry.sha256 == hashlib.sha256(content).hexdigest()
-    assert pq.read_metadata(Path(output.staging.path) / entry.name).num_rows == 40_000
+    assert pq.read_metadata(Path(staging.path) / entry.name).num_rows == 40_000
 
 
 def test_counts_add_up_per_column() -> None:

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lakevec.jobs.embed import main
 from lakevec.pipeline.errors import CommitError, OutputError
 from lakevec.pipeline.output.lease import Lease
-from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.storage import locate
 
 # As on the session that all in-process tests share: Spark's own warnings are not ours.
@@ -223,10 +223,10 @@ def test_failed_run_is_told_and_the_next_one_goes_on(
     assert read_record(output)["total"]["rows"] == 15
 
     # Nor does it hide why a run failed.
-    def fail(folder: OutputFolder, record: dict[str, Any]) -> None:
+    def fail(output: OpenOutput, record: dict[str, Any]) -> None:
         raise CommitError("can't read or write output")
 
-    monkeypatch.setattr(OutputFolder, "write_record", fail)
+    monkeypatch.setattr(OpenOutput, "write_record", fail)
     broken = tmp_path / "lake" / "d.parquet"
     broken.write_text("cut off")
     assert main(words) == 1

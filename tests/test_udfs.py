@@ -95,11 +95,9 @@ def test_tasks_carry_a_name_and_not_the_table(spark: Any, minilm_model: str) -> 
     from lakevec.udfs.distribution import distribute_files
     from lakevec.udfs.node_files import pack_table
 
-    table, files = pack_table(load(minilm_model).table)
-    fetch = distribute_files(spark, table, files)
-    assert sum(map(len, files.values())) > 30_000_000
-    assert len(cloudpickle.dumps(table)) < 4000
-    assert len(cloudpickle.dumps(fetch)) < 1000
+    packed = pack_table(load(minilm_model).table)
+    assert sum(map(len, packed.content.values())) > 30_000_000
+    assert len(cloudpickle.dumps(distribute_files(spark, packed))) < 5000
 
 
 def test_spark_connect_ships_the_table_as_an_artifact(tiny_model: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pyspark.sql.pandas import functions as pandas_functions
 from pyspark.sql.types import ArrayType, FloatType
 
 from lakevec.pipeline.encoding.encoder import warm_up
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import SetupError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
@@ -73,11 +74,11 @@ def make_embed_udf(
     """
     table = load(model).table if isinstance(model, str) else model
     warm_up(table)
-    node_table, files = pack_table(table, node_dir=node_dir)
-    fetch = distribute_files(spark, node_table, files)
+    node_table = distribute_files(spark, pack_table(table, node_dir=node_dir))
+    options = EncodeOptions(max_tokens)
     embed: Callable[..., Any]
     if kind == "pandas" or (kind == "auto" and _arrow_udf is None):
-        embed = _pandas_udf(_embed_pandas(node_table, fetch, max_tokens), _VECTOR)
+        embed = _pandas_udf(_embed_pandas(node_table, options), _VECTOR)
         return embed
     if _arrow_udf is None:
         raise SetupError(
@@ -86,7 +87,7 @@ def make_embed_udf(
             expected="4.1 or later",
             remedy="use kind='pandas'",
         )
-    embed = _arrow_udf(_embed_arrow(node_table, fetch, max_tokens), _VECTOR)
+    embed = _arrow_udf(_embed_arrow(node_table, options), _VECTOR)
     return embed
 
 
@@ -119,21 +120,17 @@ class _ArrowSeries(pd.Series):
         return self
 
 
-def _embed_arrow(
-    table: NodeFiles, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
-) -> Callable[[pa.Array], pa.Array]:
+def _embed_arrow(table: NodeFiles, options: EncodeOptions) -> Callable[[pa.Array], pa.Array]:
     def lakevec_embed(texts: pa.Array) -> pa.Array:
-        return get_encoder(table, fetch, max_tokens=max_tokens).encode(texts).to_arrow()
+        return get_encoder(table, options).encode(texts).to_arrow()
 
     return lakevec_embed
 
 
-def _embed_pandas(
-    table: NodeFiles, fetch: Callable[[], dict[str, bytes]], max_tokens: int | None
-) -> Callable[[pd.Series], pd.Series]:
+def _embed_pandas(table: NodeFiles, options: EncodeOptions) -> Callable[[pd.Series], pd.Series]:
     def lakevec_embed(texts: pd.Series) -> pd.Series:
         strings = pa.array(texts, type=pa.large_string(), from_pandas=True)
-        vectors = get_encoder(table, fetch, max_tokens=max_tokens).encode(strings).to_arrow()
+        vectors = get_encoder(table, options).encode(strings).to_arrow()
         return _ArrowSeries(pd.arrays.ArrowExtensionArray(vectors))
 
     return lakevec_embed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,8 +31,6 @@ class CountTask:
     ----------
     tokenizer : NodeFiles
         Name and check sums of the tokenizer.
-    fetch : callable
-        Returns its files where the node has no copy.
     longest_phrase : int
         Most words of a phrase; 1 counts none.
     skips_bad_rows : bool
@@ -45,7 +43,6 @@ class CountTask:
     """
 
     tokenizer: NodeFiles
-    fetch: Callable[[], dict[str, bytes]]
     longest_phrase: int
     skips_bad_rows: bool
 
@@ -61,7 +58,7 @@ class CountTask:
         ------
         pyarrow.RecordBatch
         """
-        counter = get_counter(self.tokenizer, self.fetch, longest_phrase=self.longest_phrase)
+        counter = get_counter(self.tokenizer, longest_phrase=self.longest_phrase)
         facts: Counter[str] = Counter()
         for batch in batches:
             facts["rows"] += batch.num_rows

@@ -1,4 +1,4 @@
-"""How bytes and code get to executors: a broadcast, or artifacts where a session has no SparkContext."""
+"""Ship bytes and code to executors: by broadcast, or as artifacts of a Spark Connect session."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pkgutil
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,17 +18,11 @@ from weakref import WeakKeyDictionary
 from pyspark.sql import SparkSession
 
 from lakevec import pipeline, udfs
-from lakevec.udfs.node_files import NodeFiles
+from lakevec.udfs.node_files import Fetch, NodeFiles, PackedFiles
 
 
 class BroadcastFiles:
-    """Files that travel by Spark's broadcast.
-
-    Parameters
-    ----------
-    broadcast : pyspark.Broadcast
-        Its value is read, and then dropped, only by workers that call.
-    """
+    """Files in Spark's broadcast; call it in a worker for their bytes."""
 
     def __init__(self, broadcast: Any) -> None:
         self._broadcast = broadcast
@@ -35,69 +30,46 @@ class BroadcastFiles:
     def __call__(self) -> dict[str, bytes]:
         """Return the files' bytes."""
         files: dict[str, bytes] = self._broadcast.value
-        # The worker maps the node's copy from here on; a broadcast would keep the bytes in its memory.
+        # From here on the worker maps the node's copy; the broadcast would keep the bytes in its memory.
         del self._broadcast._value
         return files
 
 
 class ArtifactFiles:
-    """Files that travel as artifacts of a Spark Connect session.
-
-    Parameters
-    ----------
-    names : dict of str to str
-        Name of each file and of the artifact that carries it.
-    """
+    """Files in artifacts of a Spark Connect session, by file name; call it in a worker for their bytes."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
 
     def __call__(self) -> dict[str, bytes]:
         """Return the files' bytes."""
-        from pyspark import SparkFiles  # which the thin client lacks, and a worker has
+        from pyspark import SparkFiles  # the thin client lacks it, workers have it
 
         return {name: Path(SparkFiles.get(artifact)).read_bytes() for name, artifact in self._names.items()}
 
 
-def distribute_files(
-    spark: SparkSession, table: NodeFiles, files: dict[str, bytes]
-) -> Callable[[], dict[str, bytes]]:
-    """Send a table's files to the cluster once.
+_shipped: WeakKeyDictionary[Any, dict[str, NodeFiles]] = WeakKeyDictionary()
 
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-        Classic or Connect.
-    table : NodeFiles
-        Names the artifacts of a Connect session.
-    files : dict of str to bytes
-        From `lakevec.udfs.node_files.pack_table`.
 
-    Returns
-    -------
-    callable
-        Small; called in a worker it returns `files`.
-    """
-    digests = {**table.sha256, **table.machine_code}
+def distribute_files(spark: SparkSession, packed: PackedFiles) -> NodeFiles:
+    """Ship files to the cluster, once per session and content; return what tasks carry."""
     owner = spark.sparkContext if has_spark_context(spark) else spark
     # A notebook that runs a cell again ships nothing again.
     shipped = _shipped.setdefault(owner, {})
-    key = tuple(sorted(digests.items()))
+    files = packed.fetched_by(dict)
+    key = repr((sorted({**files.sha256, **files.machine_code}.items()), packed.node_dir))
     if key not in shipped:
-        shipped[key] = _ship(spark, digests, files)
+        shipped[key] = replace(files, fetch=_ship(spark, packed.content))
     return shipped[key]
 
 
-_Fetch = Callable[[], dict[str, bytes]]
-_shipped: WeakKeyDictionary[Any, dict[tuple[tuple[str, str], ...], _Fetch]] = WeakKeyDictionary()
-
-
-def _ship(spark: SparkSession, digests: dict[str, str], files: dict[str, bytes]) -> _Fetch:
+def _ship(spark: SparkSession, files: dict[str, bytes]) -> Fetch:
     if has_spark_context(spark):
         return BroadcastFiles(spark.sparkContext.broadcast(files))
-    names = {name: f"lakevec-{digests[name][:32]}-{name}" for name in files}
+    names = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
+            names[name] = f"lakevec-{hashlib.sha256(content).hexdigest()[:32]}-{name}"
             path = Path(folder) / names[name]
             path.write_bytes(content)
             spark.addArtifacts(str(path), file=True)
@@ -105,20 +77,24 @@ def _ship(spark: SparkSession, digests: dict[str, str], files: dict[str, bytes])
 
 
 def ship_code(spark: SparkSession, *packages: Any) -> None:
-    """Send lakevec without its jobs to the executors, so that they run what the driver runs.
+    """Send lakevec without its jobs to the executors, so that they run the driver's version.
 
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-        Executors still need the core dependencies (numba, numpy, pyarrow, tokenizers).
+        Executors need the core dependencies (numba, numpy, pyarrow, tokenizers).
     *packages : module
         Other packages to send instead.
+
+    Examples
+    --------
+    >>> ship_code(spark)  # doctest: +SKIP
     """
-    # Executors fetch the file from this one whenever they start, so it stays as long as the driver does.
+    # Executors fetch the file when they start, so it stays as long as the driver.
     folder = tempfile.mkdtemp(prefix="lakevec-code-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     code = build_code_archive(packages or (pipeline, udfs))
-    # Named for its sources: a lakevec.zip given with --py-files must not meet another of that name.
+    # Named by its content, so that it never meets a lakevec.zip from --py-files.
     archive = Path(folder) / f"lakevec-{hashlib.sha256(code).hexdigest()[:12]}.zip"
     archive.write_bytes(code)
     if has_spark_context(spark):
@@ -128,16 +104,7 @@ def ship_code(spark: SparkSession, *packages: Any) -> None:
 
 
 def build_code_archive(packages: Sequence[Any] = (pipeline, udfs)) -> bytes:
-    """Return a zip of packages that Python imports from, the same bytes every time.
-
-    Parameters
-    ----------
-    packages : sequence of module, default=(pipeline, udfs)
-
-    Returns
-    -------
-    bytes
-    """
+    """Return a zip of packages that Python can import from, with the same bytes every time."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         own = pkgutil.get_data("lakevec", "__init__.py") or b""
@@ -149,12 +116,12 @@ def build_code_archive(packages: Sequence[Any] = (pipeline, udfs)) -> bytes:
 
 
 def has_spark_context(spark: SparkSession) -> bool:
-    """Tell a classic session from a Spark Connect one."""
+    """Return whether a session is a classic one, not Spark Connect."""
     return not type(spark).__module__.startswith("pyspark.sql.connect")
 
 
 def is_local(spark: SparkSession) -> bool:
-    """Tell whether Python workers run on this machine, with the code that is here."""
+    """Return whether Python workers run on this machine, with its code."""
     master = str(spark.sparkContext.master) if has_spark_context(spark) else ""
     return master == "local" or master.startswith("local[")
 

@@ -1,16 +1,17 @@
-"""What one task of ``lakevec embed`` does: embed its rows and write them to files of its own."""
+"""One task of ``lakevec embed``: embed its rows and write them to its own files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakevec.pipeline.encoding.encoder import Encoder, Store
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import (
     NOT_UTF8,
@@ -30,100 +31,104 @@ from lakevec.udfs.worker_cache import get_encoder, worker_memory
 
 ENTRY_SCHEMA = "entry string"
 
-# Of the line that a task returns beside its files.
+# Key of the line that a task returns beside its files.
 ROWS_READ = "rows_read"
 
-# Column of a file in quarantine that says which text is bad, and why.
+# Column of quarantine files: the invalid column, and why.
 REASON = "lakevec_reason"
+
+
+@dataclass(frozen=True)
+class TaskColumns:
+    """The columns of a task.
+
+    Parameters
+    ----------
+    embeddings : dict of str to str
+        Text column and the name of its embedding column.
+    read : tuple of str
+        Input columns, which arrive numbered, in order; after them come the partition columns as strings.
+    kept : tuple of str
+        Input columns to write, in order.
+    partition_by : tuple of str
+        Columns whose values name the files' folders.
+    """
+
+    embeddings: dict[str, str]
+    read: tuple[str, ...]
+    kept: tuple[str, ...]
+    partition_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InvalidRows:
+    """What to do with strings that are not valid UTF-8, and with texts of more than `max_chars` characters.
+
+    Parameters
+    ----------
+    action : {"fail", "null", "quarantine"}, default="fail"
+        Fail the task, write null for the vector or value, or write the row to quarantine.
+    max_chars : int, optional
+        Default: no limit.
+    """
+
+    action: str = "fail"
+    max_chars: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class EmbedTask:
-    """A function for ``DataFrame.mapInArrow``: rows in, one line about each written file out.
+    """Embed rows and write them; a function for ``DataFrame.mapInArrow`` that returns one line per file.
 
     Parameters
     ----------
     table : NodeFiles
-        The table's name and check sums.
-    fetch : callable
-        Returns the table's files where the node has no copy.
-    embedding_columns : dict of str to str
-        Text column and the name of its embedding column.
-    read : tuple of str
-        Names of the input's columns, which come numbered, in order; behind them come the values of the
-        partition columns as strings.
-    kept : tuple of str
-        Input columns to write, in order.
+    columns : TaskColumns
+    options : EncodeOptions
+    vector_type : VectorType
+    invalid : InvalidRows
+    layout : FileLayout
     staging : Location
         Folder for files of task attempts.
     run_id : str
-        Part of the file's name.
-    layout : FileLayout
-        How the file is stored.
-    max_tokens : int or None
-        Embed only the first `max_tokens` known tokens.
-    partition_by : tuple of str
-        Columns whose values name the folders of the files.
-    vector_type : VectorType
-        Elements of stored vectors.
-    on_bad_row : {"fail", "null", "quarantine"}, default="fail"
-        What becomes of a row with a string that is not valid UTF-8, or with a text that is too long: the
-        task fails, the vector or the value becomes null, or the row goes to files of its own.
-    max_chars : int or None, default=None
-        Most characters of a text.
-    store : {"mean", "sum"}, default="mean"
-        What is kept of a text.
+        Part of the files' names.
     """
 
     table: NodeFiles
-    fetch: Callable[[], dict[str, bytes]]
-    embedding_columns: dict[str, str]
-    read: tuple[str, ...]
-    kept: tuple[str, ...]
+    columns: TaskColumns
+    options: EncodeOptions
+    vector_type: VectorType
+    invalid: InvalidRows
+    layout: FileLayout
     staging: Location
     run_id: str
-    layout: FileLayout
-    max_tokens: int | None
-    partition_by: tuple[str, ...] = ()
-    vector_type: VectorType = VectorType.FLOAT32
-    on_bad_row: str = "fail"
-    max_chars: int | None = None
-    store: Store = "mean"
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Embed and write all rows of a partition.
-
-        Parameters
-        ----------
-        batches : iterator of pyarrow.RecordBatch
-
-        Yields
-        ------
-        pyarrow.RecordBatch
-            One row per file, its entry as JSON, and one with the number of rows that came.
-        """
+        """Embed and write a partition; yield each file's entry as JSON, and the number of rows read."""
         encoder = self.make_encoder()
         rows_read = 0
         with TaskParquetWriter(self.staging, file_stem(self.run_id), self.layout) as files:
             for numbered in batches:
                 rows_read += numbered.num_rows
-                numbered, seen = self._handle_bad_rows(numbered, files)
+                numbered, seen = self._handle_invalid_rows(numbered, files)
                 columns = numbered.columns
-                batch = pa.RecordBatch.from_arrays(columns[: len(self.read)], names=list(self.read))
-                values = columns[len(self.read) :]
-                for folder, rows in split_by_partition(batch, self.partition_by, values):
+                batch = pa.RecordBatch.from_arrays(
+                    columns[: len(self.columns.read)], names=list(self.columns.read)
+                )
+                values = columns[len(self.columns.read) :]
+                for folder, rows in split_by_partition(batch, self.columns.partition_by, values):
                     embedded, counts = self._embed(encoder, rows)
                     files.write(embedded, counts | seen, folder=folder)
                     seen = {}
             entries = files.close()
-        yield from tell(entries, rows_read=rows_read)
+        yield from entry_batches(entries, rows_read=rows_read)
 
     def _embed(self, encoder: Encoder, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Counts]:
         """Add the embedding columns to the columns that are kept."""
-        arrays = {column: rows.column(column) for column in self.kept}
+        arrays = {column: rows.column(column) for column in self.columns.kept}
         counts = {}
-        for column, embedding_column in self.embedding_columns.items():
-            texts, bad = self._good_texts(column, rows.column(column))
+        for column, embedding_column in self.columns.embeddings.items():
+            texts, bad = self._valid_texts(column, rows.column(column))
             if bad.get("bad") and column in arrays:
                 invalid = find_invalid(arrays[column])
                 arrays[column] = arrays[column] if invalid is None else without(arrays[column], invalid)
@@ -132,13 +137,15 @@ class EmbedTask:
             counts[column] = asdict(encoded.counts) | bad
         return pa.RecordBatch.from_pydict(arrays), counts
 
-    def _good_texts(self, column: str, texts: pa.Array) -> tuple[pa.Array, dict[str, int]]:
-        """Return the texts to embed, and how many of them are bad."""
+    def _valid_texts(self, column: str, texts: pa.Array) -> tuple[pa.Array, dict[str, int]]:
+        """Return the texts to embed, and how many of them are invalid."""
         texts = view_as_strings(texts)
-        if self.on_bad_row == "quarantine" or (self.on_bad_row == "fail" and self.max_chars is None):
-            return texts, {}  # nothing bad is left, or the encoder finds it
-        found = find_invalid_texts(texts, max_chars=self.max_chars)
-        if found and self.on_bad_row == "fail":
+        if self.invalid.action == "quarantine" or (
+            self.invalid.action == "fail" and self.invalid.max_chars is None
+        ):
+            return texts, {}  # nothing invalid is left, or the encoder finds it
+        found = find_invalid_texts(texts, max_chars=self.invalid.max_chars)
+        if found and self.invalid.action == "fail":
             raise DataError(
                 f"a text of column {column!r} can't be embedded",
                 got=f"one {next(iter(found))}",
@@ -150,27 +157,27 @@ class EmbedTask:
         texts = pc.if_else(pa.array(bad), pa.scalar(None, texts.type), texts)
         return texts, {"bad": int(bad.sum())}
 
-    def _handle_bad_rows(
+    def _handle_invalid_rows(
         self, numbered: pa.RecordBatch, files: TaskParquetWriter
     ) -> tuple[pa.RecordBatch, Counts]:
-        """Return rows without strings that are not UTF-8, but for texts that the encoder looks at."""
-        names = (*self.read, *self.partition_by)
+        """Handle invalid strings, except in texts, which the encoder checks."""
+        names = (*self.columns.read, *self.columns.partition_by)
         bad: dict[str, dict[str, np.ndarray]] = {}
         for name, values in zip(names, numbered.columns, strict=True):
-            if name not in self.embedding_columns:
+            if name not in self.columns.embeddings:
                 invalid = find_invalid(values)
                 found = {} if invalid is None else {NOT_UTF8: invalid}
-            elif self.on_bad_row == "quarantine":
-                found = find_invalid_texts(view_as_strings(values), max_chars=self.max_chars)
+            elif self.invalid.action == "quarantine":
+                found = find_invalid_texts(view_as_strings(values), max_chars=self.invalid.max_chars)
             else:
                 found = {}
             if found:
                 bad[name] = found
         if not bad:
             return numbered, {}
-        if self.on_bad_row == "quarantine":
-            return self._put_into_quarantine(numbered, bad, files), {}
-        refuse_invalid(bad, on_bad_row=self.on_bad_row)
+        if self.invalid.action == "quarantine":
+            return self._quarantine(numbered, bad, files), {}
+        refuse_invalid(bad, on_bad_row=self.invalid.action)
         columns = [
             without(values, bad[name][NOT_UTF8]) if name in bad else values
             for name, values in zip(names, numbered.columns, strict=True)
@@ -178,20 +185,20 @@ class EmbedTask:
         seen = {name: {"bad": int(found[NOT_UTF8].sum())} for name, found in bad.items()}
         return pa.RecordBatch.from_arrays(columns, names=numbered.schema.names), seen
 
-    def _put_into_quarantine(
+    def _quarantine(
         self, numbered: pa.RecordBatch, bad: dict[str, dict[str, np.ndarray]], files: TaskParquetWriter
     ) -> pa.RecordBatch:
-        """Write bad rows whole and with their reasons; return the others."""
+        """Write invalid rows with their reasons; return the others."""
         reasons = [""] * numbered.num_rows
         for name, found in bad.items():
             for reason, rows in found.items():
                 for row in np.flatnonzero(rows):
                     reasons[row] += f"{'; ' if reasons[row] else ''}{name}: {reason}"
         is_bad = pa.array([bool(reason) for reason in reasons])
-        arrays = dict(zip((*self.read, *self.partition_by), numbered.columns, strict=True))
-        # Texts as bytes, which is what they are. Files in which other columns are bytes lie apart.
-        has_others = not bad.keys() <= self.embedding_columns.keys()
-        as_such = arrays if has_others else self.embedding_columns
+        arrays = dict(zip((*self.columns.read, *self.columns.partition_by), numbered.columns, strict=True))
+        # Texts are stored as bytes. Files in which other columns are bytes too have their own folder.
+        has_others = not bad.keys() <= self.columns.embeddings.keys()
+        as_such = arrays if has_others else self.columns.embeddings
         arrays |= {name: as_bytes(arrays[name]) for name in as_such}
         arrays[REASON] = pa.array(reasons)
         counts = {
@@ -203,18 +210,12 @@ class EmbedTask:
         return numbered.filter(pc.invert(is_bad))
 
     def make_encoder(self) -> Encoder:
-        """Return this worker's encoder, which stays with it for other tasks."""
-        return get_encoder(self.table, self.fetch, max_tokens=self.max_tokens, store=self.store)
+        """Return this worker's encoder."""
+        return get_encoder(self.table, self.options)
 
 
 class WriteProbe:
-    """A function for ``DataFrame.mapInArrow``: write a file where tasks will write, and say what went wrong.
-
-    Parameters
-    ----------
-    staging : Location
-        The run's staging folder.
-    """
+    """Write a file where tasks will write, and yield the error; a function for ``DataFrame.mapInArrow``."""
 
     name = "probe"
 
@@ -222,17 +223,7 @@ class WriteProbe:
         self._staging = staging
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Write the file, once for every batch.
-
-        Parameters
-        ----------
-        batches : iterator of pyarrow.RecordBatch
-
-        Yields
-        ------
-        pyarrow.RecordBatch
-            One row: the error, or an empty text.
-        """
+        """Yield the error, or an empty text, for each batch."""
         for _ in batches:
             error = ""
             try:
@@ -244,18 +235,7 @@ class WriteProbe:
 
 
 def refuse_invalid(bad: Iterable[str], *, on_bad_row: str) -> None:
-    """End the task for columns that hold strings which are not UTF-8, unless they may become null.
-
-    Parameters
-    ----------
-    bad : iterable of str
-        Names of the columns.
-    on_bad_row : {"fail", "null", "quarantine"}
-
-    Raises
-    ------
-    DataError
-    """
+    """Fail the task for columns with strings that are not valid UTF-8, unless they may become null."""
     names = ", ".join(map(repr, bad))
     if names and on_bad_row != "null":
         raise DataError(
@@ -266,28 +246,18 @@ def refuse_invalid(bad: Iterable[str], *, on_bad_row: str) -> None:
 
 
 def file_stem(run_id: str) -> str:
-    """Name files for the attempt, so that a retry or a speculative copy never meets another's file."""
-    from pyspark import TaskContext  # which the thin client lacks, and a worker has
+    """Name files by the attempt, so that retries and speculative copies never share a file."""
+    from pyspark import TaskContext  # the thin client lacks it, workers have it
 
     context = TaskContext.get()
     partition, attempt = (context.partitionId(), context.taskAttemptId()) if context else (0, 0)
     return f"part-{partition:05d}-{attempt}-{run_id}"
 
 
-def tell(entries: Sequence[FileEntry], *, rows_read: int = 0) -> Iterator[pa.RecordBatch]:
-    """Say what was written and read, as a task hands it to the driver.
+def entry_batches(entries: Sequence[FileEntry], *, rows_read: int = 0) -> Iterator[pa.RecordBatch]:
+    """Yield each file's entry as JSON with its worker, and a line with `rows_read`.
 
-    Parameters
-    ----------
-    entries : sequence of FileEntry
-    rows_read : int, default=0
-        Rows that came to the task.
-
-    Yields
-    ------
-    pyarrow.RecordBatch
-        One row per file, its entry as JSON, with the worker that wrote it; and one row with `rows_read`, so
-        that a task that read something and wrote nothing is noticed.
+    The last line reveals a task that read rows and wrote none.
     """
     worker = worker_memory()
     for entry in entries:

@@ -1,8 +1,8 @@
-"""Shipped code is unpacked once per node, so that its compiled kernels are found again.
+"""Unpack shipped code once per node, so that Numba finds its compiled kernels again.
 
-Spark lays a shipped archive into a new folder for every application. Numba keeps machine code beside the
-modules: each run would compile the kernels anew, in every worker. Unpacked to a place that is named by its
-sources, code compiles at most once per node and version.
+Spark puts a shipped archive into a new folder for every application, and Numba keeps machine code beside the
+modules. So every worker of every run would compile the kernels. In a folder named by its sources, code
+compiles at most once per node and version.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from lakevec.pipeline.local_files import install_folder, mark_used, private_fold
 
 
 def prefer_unpacked_code() -> None:
-    """Let modules of `pipeline` that are not imported yet come from a folder, where they are in an archive.
+    """Import modules of `pipeline` from a folder on this node, if the code lies in an archive.
 
-    Nothing changes where the code lies in a folder already, or where none can be written; the archive itself
-    serves then.
+    Nothing changes if no folder can be written; Python imports from the archive then.
     """
     archive = next(
         (path for path in Path(__file__).parents if path.suffix == ".zip" and path.is_file()), None
@@ -34,17 +33,7 @@ def prefer_unpacked_code() -> None:
 
 
 def unpack(archive: Path) -> Path:
-    """Lay an archive's `pipeline` down in this node's folder for it, whole, unless it lies there already.
-
-    Parameters
-    ----------
-    archive : pathlib.Path
-        A zip of modules.
-
-    Returns
-    -------
-    pathlib.Path
-    """
+    """Unpack an archive's `pipeline` into this node's folder for it, if needed; return the folder."""
     base = private_folder()
     with zipfile.ZipFile(archive) as content:
         sources = [info for info in content.infolist() if info.filename.startswith("lakevec/pipeline/")]
@@ -62,7 +51,7 @@ def unpack(archive: Path) -> Path:
 
 
 def _is_whole(folder: Path, sources: list[zipfile.ZipInfo]) -> bool:
-    """Tell whether nobody has tidied a part of it away."""
+    """Return whether every file is there with its size."""
     try:
         return all((folder / info.filename).stat().st_size == info.file_size for info in sources)
     except FileNotFoundError:

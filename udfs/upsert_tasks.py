@@ -1,4 +1,4 @@
-"""Tasks of a keyed run: what an output holds, row by row, and its files again without rows that changed."""
+"""Tasks of an upsert: read the output's keys and hashes, and rewrite files with changed rows."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ import pyarrow.dataset as pads
 from lakevec.pipeline.encoding.text_validation import find_invalid, view_as_strings, without
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.storage import Location
-from lakevec.udfs.embed_task import file_stem, refuse_invalid, tell
+from lakevec.udfs.embed_task import entry_batches, file_stem, refuse_invalid
 
 _BATCH_ROWS = 16_384
 
 
 @dataclass(frozen=True, eq=False)
 class ReadKeysTask:
-    """A function for ``DataFrame.mapInArrow``: names of files in, one line about each of their rows out.
+    """Read columns of the named files; a function for ``DataFrame.mapInArrow``.
 
     Parameters
     ----------
     output : Location
-        The output.
     columns : tuple of str
-        The columns to read; behind them come the file's name and the row's place in it.
+        Columns to read.
     is_text : bool, default=False
         Whether the first column holds strings; in quarantine they are bytes.
     """
@@ -37,18 +36,7 @@ class ReadKeysTask:
     is_text: bool = False
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Read the columns of all files.
-
-        Parameters
-        ----------
-        batches : iterator of pyarrow.RecordBatch
-            One column, the files' names below the output.
-
-        Yields
-        ------
-        pyarrow.RecordBatch
-            The columns numbered as ``c0``, then ``name`` and ``row``.
-        """
+        """Yield each row's columns, numbered as ``c0``, then the file's ``name`` and the ``row`` in it."""
         numbered = {f"c{number}": pads.field(column) for number, column in enumerate(self.columns)}
         for batch in batches:
             for name in batch.column(0).to_pylist():
@@ -68,27 +56,25 @@ class ReadKeysTask:
 
 @dataclass(frozen=True, eq=False)
 class RewriteTask:
-    """A function for ``DataFrame.mapInArrow``: changes of files in, one line about each new file out.
+    """Rewrite files with their changes; a function for ``DataFrame.mapInArrow`` with one line per file.
 
     Parameters
     ----------
     output : Location
-        The output.
     columns : tuple of str
-        The columns that a change may bring; vectors stay as they are.
+        Columns that a change may replace; vectors are copied.
     staging : Location
         Folder for files of task attempts.
     run_id : str
-        Part of the file's name.
+        Part of the files' names.
     layout : FileLayout
-        How the file is stored.
     on_bad_row : {"fail", "null", "quarantine"}, default="fail"
-        What becomes of a new value that is not valid UTF-8: only "null" lets the task go on.
+        What to do with a new value that is not valid UTF-8; all but "null" fail.
 
     Notes
     -----
-    Changes come numbered, ``c0`` and on, then ``name``, ``row`` and ``is_update``, sorted by the file's
-    name. A row that is not updated is left out.
+    Changes have columns ``c0`` and so on, ``name``, ``row`` and ``is_update``, sorted by name. A change that
+    is no update deletes its row.
     """
 
     output: Location
@@ -99,22 +85,12 @@ class RewriteTask:
     on_bad_row: str = "fail"
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Write every file that has changes again, without its old rows or with their new values.
-
-        Parameters
-        ----------
-        batches : iterator of pyarrow.RecordBatch
-
-        Yields
-        ------
-        pyarrow.RecordBatch
-            One row per new file, its entry as JSON.
-        """
+        """Rewrite every file that has changes; yield each new file's entry as JSON."""
         with TaskParquetWriter(self.staging, file_stem(self.run_id), self.layout) as files:
             for name, changes in _by_file(batches):
                 self._rewrite(name, changes, files)
             entries = files.close()
-        yield from tell(entries)
+        yield from entry_batches(entries)
 
     def _rewrite(self, name: str, changes: pa.Table, files: TaskParquetWriter) -> None:
         folder = f"{name.rpartition('/')[0]}/" if "/" in name else ""
@@ -125,7 +101,7 @@ class RewriteTask:
         first = 0
         for part in _scan(self.output / name, None):
             here = slice(*np.searchsorted(places, [first, first + part.num_rows]))
-            # Old rows that change nothing, then new values, in the old rows' order.
+            # Each row's source: its old place, or its update behind all old rows.
             source = np.arange(part.num_rows)
             keep = np.ones(part.num_rows, dtype=bool)
             keep[places[here][~updates[here]] - first] = False
@@ -142,14 +118,14 @@ class RewriteTask:
             first += part.num_rows
 
     def _merged(self, part: pa.RecordBatch, new: pa.Table, column: str, source: np.ndarray) -> pa.Array:
-        """Take old values and new ones of a column."""
+        """Merge old and new values of a column."""
         old = part.column(column)
-        brought = new[f"c{self.columns.index(column)}"].combine_chunks()
-        if not pa.types.is_binary(old.type) and (invalid := find_invalid(brought)) is not None:
+        updated_values = new[f"c{self.columns.index(column)}"].combine_chunks()
+        if not pa.types.is_binary(old.type) and (invalid := find_invalid(updated_values)) is not None:
             refuse_invalid([column], on_bad_row=self.on_bad_row)
-            brought = without(brought, invalid)
-        brought = brought.cast(old.type)
-        return pa.concat_arrays([old, brought]).take(pa.array(source))
+            updated_values = without(updated_values, invalid)
+        updated_values = updated_values.cast(old.type)
+        return pa.concat_arrays([old, updated_values]).take(pa.array(source))
 
 
 def _scan(file: Location, columns: dict[str, pads.Expression] | None) -> Iterator[pa.RecordBatch]:
@@ -159,13 +135,13 @@ def _scan(file: Location, columns: dict[str, pads.Expression] | None) -> Iterato
 
 
 def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.Table]]:
-    """Gather the changes of each file, which come one file behind the other."""
+    """Collect the changes of each file, which arrive sorted by file."""
     for name, runs in groupby(_runs(batches), key=lambda run: run[0]):
         yield name, pa.Table.from_batches([part for _, part in runs])
 
 
 def _runs(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Cut batches where the file's name changes."""
+    """Split batches by file."""
     for batch in batches:
         names = batch.column("name").to_pylist()
         start = 0

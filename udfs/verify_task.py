@@ -1,10 +1,10 @@
-"""One task of ``lakevec verify``: read files of an output and compare them with what was promised."""
+"""One task of ``lakevec verify``: compare files of an output with its log."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from lakevec.pipeline.encoding.encoder import Store
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import view_as_strings
 from lakevec.pipeline.storage import Location
@@ -27,7 +27,7 @@ _CHUNK_BYTES = 8 << 20
 
 @dataclass(frozen=True, eq=False)
 class VerifyTask:
-    """A function for ``DataFrame.mapInArrow``: names of files in, a report about each out.
+    """Check the named files; a function for ``DataFrame.mapInArrow`` that returns a report per file.
 
     Parameters
     ----------
@@ -35,24 +35,19 @@ class VerifyTask:
     fingerprint : str
         The model's.
     dimensions : int
-        Length of a vector.
     columns : dict of str to str
         Text column and the name of its embedding column.
     promised : tuple of str
-        All columns that a file must have.
+        Columns that every file must have.
     vector_type : VectorType
-    max_tokens : int or None
-        How many known tokens of a text are embedded.
+    options : EncodeOptions
+        How the texts were embedded.
     table : NodeFiles or None
-        The model, if a sample is to be embedded again.
-    fetch : callable or None
-        Returns the table's files where the node has no copy.
+        The model, for embedding a sample again.
     sample_every : int
-        Every how manieth row of a file is embedded again; 0 for none.
+        Embed every n-th row of a file again; 0 for none.
     sha256 : bool
-        Whether to compare check sums.
-    store : {"mean", "sum"}, default="mean"
-        What was kept of a text.
+        Whether to compare checksums.
     """
 
     output: Location
@@ -61,26 +56,13 @@ class VerifyTask:
     columns: dict[str, str]
     promised: tuple[str, ...]
     vector_type: VectorType
-    max_tokens: int | None
+    options: EncodeOptions
     table: NodeFiles | None
-    fetch: Callable[[], dict[str, bytes]] | None
     sample_every: int
     sha256: bool
-    store: Store = "mean"
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Check every file.
-
-        Parameters
-        ----------
-        batches : iterator of pyarrow.RecordBatch
-            One column: a file's name and what is promised about it, as JSON.
-
-        Yields
-        ------
-        pyarrow.RecordBatch
-            One row per file, as JSON: ``name``, ``problems``, ``rows``, ``sampled``, ``summed``.
-        """
+        """Yield a report, as JSON, for each file and its promise, as JSON."""
         for batch in batches:
             for line in batch.column(0).to_pylist():
                 asked = json.loads(line)
@@ -115,7 +97,7 @@ class VerifyTask:
         self._check_vectors(report, file)
 
     def _check_vectors(self, report: _Report, file: Location) -> None:
-        """Look at every vector, and embed some texts again."""
+        """Check every vector, and embed a sample of texts again."""
         dataset = pads.dataset(file.path, filesystem=file.filesystem, format="parquet")
         missing = [name for name in self.promised if name not in dataset.schema.names]
         if missing:
@@ -125,7 +107,9 @@ class VerifyTask:
         for batch in dataset.to_batches(columns=self._columns(dataset.schema), batch_size=_BATCH_ROWS):
             for name in self.columns.values():
                 problem = _vector_problem(batch, name, self.dimensions)
-                if problem := problem or (_tokens_problem(batch, name) if self.store == "sum" else ""):
+                if problem := problem or (
+                    _tokens_problem(batch, name) if self.options.store == "sum" else ""
+                ):
                     report.problems.append(f"{problem} in column {name!r}")
                     return
             if self.sample_every:
@@ -134,21 +118,21 @@ class VerifyTask:
             start += batch.num_rows
 
     def _columns(self, schema: pa.Schema) -> dict[str, pads.Expression]:
-        """Read vectors, and what is needed to make them again."""
+        """Select the vectors, and the texts to embed again."""
         names = [name for name in self.columns if name in schema.names and self.sample_every]
         for name in self.columns.values():
             names += [name, *([name + SCALE_SUFFIX] if name + SCALE_SUFFIX in schema.names else [])]
-            names += [name + TOKENS_SUFFIX] if self.store == "sum" else []
+            names += [name + TOKENS_SUFFIX] if self.options.store == "sum" else []
         return {name: pads.field(name) for name in dict.fromkeys(names)}
 
     def _embed_again(self, report: _Report, rows: pa.RecordBatch) -> None:
         """Compare stored vectors with those of their texts, bit for bit."""
         for column, name in self.columns.items():
-            if column not in rows.schema.names or self.table is None or self.fetch is None:
+            if column not in rows.schema.names or self.table is None:
                 continue
-            encoder = get_encoder(self.table, self.fetch, max_tokens=self.max_tokens, store=self.store)
+            encoder = get_encoder(self.table, self.options)
             stored = rows.column(name)
-            # A bad text may have been given no vector.
+            # An invalid text may have no vector.
             is_embedded = np.asarray(stored.is_valid())
             texts = view_as_strings(rows.column(column)).filter(pa.array(is_embedded))
             again = to_arrow_columns(encoder.encode(texts), name, self.vector_type)
@@ -159,7 +143,7 @@ class VerifyTask:
 
 
 class _Report:
-    """What was found out about a file."""
+    """Findings about a file."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -171,7 +155,7 @@ class _Report:
 
 
 def _has_byte_planes(footer: pq.FileMetaData) -> bool:
-    """Say whether vectors are stored as earlier versions stored halves."""
+    """Return whether vectors are stored in byte planes, as earlier versions stored float16."""
     if not footer.num_row_groups:
         return False
     group = footer.row_group(0)
@@ -179,7 +163,7 @@ def _has_byte_planes(footer: pq.FileMetaData) -> bool:
 
 
 def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
-    """Say what is wrong with a batch's vectors; empty if nothing."""
+    """Describe what is wrong with a batch's vectors; empty if nothing is."""
     vectors = batch.column(name)
     lengths = np.diff(vectors.offsets.to_numpy())[np.asarray(vectors.is_valid())]
     if (lengths != dimensions).any():

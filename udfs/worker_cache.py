@@ -1,8 +1,7 @@
-"""Encoders that live as long as their Python worker.
+"""Encoders and the like that live as long as their Python worker.
 
-Spark keeps Python workers across tasks (``spark.python.worker.reuse``), so the mapping of the table and the
-parsed tokenizer are made once per worker and model. Memory: one tokenizer per model; the table's pages are
-shared by all workers of a node.
+Spark keeps Python workers across tasks (``spark.python.worker.reuse``), so each worker maps the table and
+parses the tokenizer once per model.
 """
 
 from __future__ import annotations
@@ -11,92 +10,78 @@ import os
 import re
 import socket
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from lakevec.pipeline.corpus.text_counter import TextCounter
-from lakevec.pipeline.encoding.encoder import Encoder, Store
-from lakevec.udfs.node_files import NodeFiles
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.udfs.node_files import NodeFiles, open_counter, open_encoder
 
-# A job uses one model; a session that compares models should not grow without end.
-_MOST_MODELS = 4
-_encoders: OrderedDict[tuple[str, int | None, Store], Encoder] = OrderedDict()
-_counters: dict[tuple[str, int], TextCounter] = {}
+T = TypeVar("T")
 
 
-def get_encoder(
-    table: NodeFiles,
-    fetch: Callable[[], dict[str, bytes]],
-    *,
-    max_tokens: int | None = None,
-    store: Store = "mean",
-) -> Encoder:
-    """Return this worker's encoder of a model, made at its first use.
+class WorkerCache(Generic[T]):
+    """The values used last, at most `size`."""
 
-    Parameters
-    ----------
-    table : NodeFiles
-    fetch : callable
-        Returns the table's files and the machine code; called only where the node lacks some.
-    max_tokens : int, optional
-        Embed only the first `max_tokens` known tokens.
-    store : {"mean", "sum"}, default="mean"
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
 
-    Returns
-    -------
-    Encoder
-    """
-    # A task slot is one core; the tokenizer's own threads would take the other slots' cores.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    key = (table.fingerprint, max_tokens, store)
-    if key not in _encoders:
-        _encoders[key] = table.open(fetch, max_tokens=max_tokens, store=store)
-        while len(_encoders) > _MOST_MODELS:
-            _encoders.popitem(last=False)
-    _encoders.move_to_end(key)
-    return _encoders[key]
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the value of a key; make it at its first use."""
+        if key not in self._values:
+            self._values[key] = make()
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+        self._values.move_to_end(key)
+        return self._values[key]
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self._values.clear()
 
 
-def get_counter(
-    tokenizer: NodeFiles, fetch: Callable[[], dict[str, bytes]], *, longest_phrase: int = 1
-) -> TextCounter:
-    """Return this worker's counter by a tokenizer, made at its first use; what it had counted is dropped.
+# A job uses one model; a session that compares models must not grow without bound.
+_encoders: WorkerCache[Encoder] = WorkerCache(4)
+_counters: WorkerCache[TextCounter] = WorkerCache(1)
 
-    Parameters
-    ----------
-    tokenizer : NodeFiles
-        From `lakevec.udfs.node_files.pack_tokenizer`.
-    fetch : callable
-        As for `get_encoder`.
-    longest_phrase : int, default=1
 
-    Returns
-    -------
-    TextCounter
-    """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+def get_encoder(table: NodeFiles, options: EncodeOptions) -> Encoder:
+    """Return this worker's encoder of a table."""
+    _use_one_core()
+    return _encoders.get((table.fingerprint, options), lambda: open_encoder(table.provide(), options))
+
+
+def get_counter(tokenizer: NodeFiles, *, longest_phrase: int = 1) -> TextCounter:
+    """Return this worker's counter by a tokenizer, without earlier counts."""
+    _use_one_core()
     key = (tokenizer.fingerprint, longest_phrase)
-    if key not in _counters:
-        _counters.clear()
-        _counters[key] = tokenizer.open_counter(fetch, longest_phrase=longest_phrase)
-    _counters[key].take()  # of a task that failed
-    return _counters[key]
+    counter = _counters.get(key, lambda: open_counter(tokenizer.provide(), longest_phrase))
+    counter.take()  # counts of a task that failed
+    return counter
+
+
+def _use_one_core() -> None:
+    """Keep the tokenizer's own threads off the cores of other task slots."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def forget_encoders() -> None:
-    """Forget all encoders and counters, and with them what their memos hold."""
+    """Forget all encoders and counters, and with them their token caches."""
     _encoders.clear()
     _counters.clear()
 
 
 def worker_memory() -> dict[str, str | int]:
-    """Say which process this is and how much memory it has taken.
+    """Return the process and its memory.
 
     Returns
     -------
     dict
-        ``host``, ``pid``; ``peak_bytes``, the most memory that was resident, the mapped table included;
-        ``own_bytes``, what is resident now and shared with nobody. Both are 0 where Linux doesn't tell.
+        ``host``, ``pid``; ``peak_bytes``, the peak of resident memory, mapped table included; ``own_bytes``,
+        resident and private now. Both are 0 on systems other than Linux.
     """
     memory = {"VmHWM": 0, "RssAnon": 0}
     status = Path("/proc/self/status")

@@ -29,11 +29,10 @@ def measure_count(bench: Bench) -> Iterator[Comparison]:
 
         rows = spark.read.parquet(lake)
         how_many = rows.count()
-        table, files = pack_table(bench.table)
-        fetch = distribute_files(spark, table, files)
+        table = distribute_files(spark, pack_table(bench.table))
 
         def embed() -> int:
-            told = rows.select(settings.text).mapInArrow(EncodeTask(table, fetch), "rows long").collect()
+            told = rows.select(settings.text).mapInArrow(EncodeTask(table), "rows long").collect()
             return sum(line.rows for line in told)
 
         def counting(phrases: int) -> Callable[[], int]:

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lakevec.pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.udfs.count_task import CountTask
 from lakevec.udfs.embed_task import EmbedTask
 from lakevec.udfs.node_files import NodeFiles
@@ -52,19 +53,17 @@ class EncodeTask:
     Parameters
     ----------
     table : NodeFiles
-    fetch : callable
     run : str
         Every run begins with an empty memo.
     """
 
     table: NodeFiles
-    fetch: Callable[[], dict[str, bytes]]
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Embed all rows of a partition."""
         _forget_other_runs(self.run)
-        encoder = get_encoder(self.table, self.fetch)
+        encoder = get_encoder(self.table, EncodeOptions())
         for batch in batches:
             encoded = encoder.encode(batch.column(0))
             yield pa.RecordBatch.from_pydict({"rows": pa.array([len(encoded.vectors)], pa.int64())})

@@ -1,12 +1,12 @@
-"""``lakevec embed`` without a key: rows that are new are added, wave by wave."""
+"""``lakevec embed`` without a key: new files, or new rows of a table, are appended."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lakevec.jobs.embedding.context import EmbedRun
-from lakevec.jobs.embedding.file_source import run_files
-from lakevec.jobs.embedding.table_source import TableWaves
+from lakevec.jobs.embedding.context import EmbedContext
+from lakevec.jobs.embedding.file_source import FileSource, can_stream
+from lakevec.jobs.embedding.table_source import append_table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -14,22 +14,23 @@ if TYPE_CHECKING:
     from lakevec.pipeline.output.table_metadata import TableMetadata
 
 
-class NewRowsRun(EmbedRun):
-    """A run that adds what is not in the output yet; see `EmbedRun` for the parameters."""
+def append_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata, schema: str) -> None:
+    """Begin the output, and commit all rows of the input that it lacks.
 
-    def run(self, frame: DataFrame, contract: TableMetadata, schema: str) -> None:
-        """Embed new files, or new rows of a table.
-
-        Parameters
-        ----------
-        frame : pyspark.sql.DataFrame
-            The whole input.
-        contract : TableMetadata
-        schema : str
-            See `OutputFolder.begin`.
-        """
-        self.output.begin(contract, schema, refresh=self.settings.full_refresh)
-        if self.settings.format == "table":
-            TableWaves(self).run(frame)
-        else:
-            run_files(self, frame.schema)
+    Parameters
+    ----------
+    context : EmbedContext
+    frame : pyspark.sql.DataFrame
+        The whole input.
+    metadata : TableMetadata
+    schema : str
+        See `OpenOutput.begin`.
+    """
+    settings = context.settings
+    context.output.begin(metadata, schema, refresh=settings.full_refresh)
+    if settings.format == "table":
+        append_table(context, frame)
+        return
+    is_stream = can_stream(context.spark, settings)
+    for path in settings.input:
+        FileSource(context, path, frame.schema).append(is_stream=is_stream)

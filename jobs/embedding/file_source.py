@@ -1,6 +1,6 @@
-"""Input files as waves: Spark's streaming decides which files are new, and each batch of them is committed.
+"""Files as input: Spark's streaming recognises new files, and each micro-batch of them is committed.
 
-What is streamed is the list of files (``binaryFile`` without its content), so that a wave is read like any
+The stream holds the list of files (``binaryFile`` without its content). So a micro-batch is read like any
 batch: with the reader's own options and column pruning, and without the files that can't be read.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -16,8 +16,14 @@ from urllib.parse import unquote
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as f
 
-from lakevec.jobs.embedding.context import EmbedRun, select
-from lakevec.jobs.embedding.micro_batches import Waves, jvm_of, wave_bytes
+from lakevec.jobs.embedding.context import EmbedContext, select
+from lakevec.jobs.embedding.micro_batches import (
+    batch_limit,
+    has_rows,
+    is_done_at_once,
+    jvm_of,
+    run_micro_batches,
+)
 from lakevec.jobs.spark.errors import SPARK_ERRORS, spark_errors
 from lakevec.jobs.spark.input import WHOLE_FILES
 from lakevec.jobs.spark.overlap import GLOB, read_option, refuse_files_of_output
@@ -49,100 +55,84 @@ class _File:
     modified: str
 
 
-def run_files(run: EmbedRun, schema: StructType) -> None:
-    """Commit the files of all inputs that are not in the output yet.
+class FileSource:
+    """The files of one input path.
 
     Parameters
     ----------
-    run : EmbedRun
-    schema : pyspark.sql.types.StructType
-        Of the whole input.
-    """
-    can_stream = _can_stream(run.spark, run.settings)
-    for path in run.settings.input:
-        FileWaves(run, path, schema).run(can_stream=can_stream)
-
-
-class FileWaves(Waves):
-    """The files of one input path, from Spark's checkpoint to committed waves.
-
-    Parameters
-    ----------
-    run : EmbedRun
+    context : EmbedContext
     path : str
         One of the inputs: a folder, a file or a glob.
     schema : pyspark.sql.types.StructType
         Of the whole input, partition columns included.
     """
 
-    def __init__(self, run: EmbedRun, path: str, schema: StructType) -> None:
-        given = absolute_uri(path).rstrip("/")
-        # Spark knows files by their paths: a local one is read by one name, whatever it was given as.
-        self._uri = canonical_uri(given) if is_local_path(given) else given
+    def __init__(self, context: EmbedContext, path: str, schema: StructType) -> None:
+        given, settings = absolute_uri(path).rstrip("/"), context.settings
+        self._context = context
+        self._spark = context.spark
+        self._settings = settings
         self._schema = schema
-        uri, settings = redact(self._uri), run.settings
-        identity = identify(settings.format, given, run.output.state.inputs)
-        option = settings.to_record()["option"]
-        super().__init__(run, InputBatch(input=identity, uri=uri, format=settings.format, option=option))
+        # Spark knows files by their paths, so a local one is always read by its canonical name.
+        self._uri = canonical_uri(given) if is_local_path(given) else given
+        self._source = InputBatch(
+            input=identify(settings.format, given, context.output.state.inputs),
+            uri=redact(self._uri),
+            format=settings.format,
+            option=settings.to_record()["option"],
+        )
 
-    def run(self, *, can_stream: bool) -> None:
-        """Commit every wave of files that are not in the output yet.
+    def append(self, *, is_stream: bool) -> None:
+        """Commit all files that the output lacks.
 
         Parameters
         ----------
-        can_stream : bool
-            Whether Spark can tell new files from others; the whole input is one wave else.
+        is_stream : bool
+            Whether Spark can recognise new files; otherwise the whole input is one micro-batch.
 
         Raises
         ------
         InputError
-            If the input overlaps another one that is in the output, or is read in another way.
+            If the input overlaps another input of the output, or is read in another way than before.
         OutputError
-            If an input that can't be streamed is in the output already.
+            If the output holds an input that can't be streamed.
         CommitError
-            If Spark's checkpoint is not the one that the output was written with.
+            If Spark's checkpoint belongs to another output.
         """
+        context, settings = self._context, self._settings
         self._refuse_overlap()
-        if can_stream:
-            known = self._run.output.state.inputs.get(self._wave.input)
+        if is_stream:
+            known = context.output.state.inputs.get(self._source.input)
             if known is not None and not known.query:
-                raise self._has_rows("one that was read at once before, so that new files can't be told")
-            self._stream(self._list())
+                raise has_rows(context, "an input that was read at once before, without a list of its files")
+            run_micro_batches(context, self._source, self._list(), self._commit)
             self._retake()
-        elif not self._is_done_at_once():
-            settings = self._settings
+        elif not is_done_at_once(context, self._source):
             reader = self._spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES)
             frame = reader.schema(self._schema).load(self._uri)
             refuse_files_of_output(map(unquote, frame.inputFiles()), settings.output)
-            entries, rows = self._run.embed(frame)
-            self._run.commit(self._wave, entries, rows_read=rows)
+            context.commit(self._source, *context.embed(select(frame, context.columns)))
 
-    def _commit(self, wave: InputBatch, batch: DataFrame) -> None:
-        files = _files(batch)
+    def _commit(self, batch: InputBatch, listed: DataFrame) -> None:
+        files = _files(listed)
         refuse_files_of_output((file.path for file in files), self._settings.output)
-        self._embed(wave, files)
+        self._embed(batch, files)
 
     def _list(self) -> DataFrame:
         """Stream the list of files."""
-        settings = self._settings
+        settings, path = self._settings, self._uri
         options = {name: value for name, value in settings.option.items() if name.lower() in _LISTING_OPTIONS}
         # Spark forgets, and then ignores, files much older than the newest; here none is too old.
-        reader = self._spark.readStream.format("binaryFile").schema(_LISTING).options(**options)
-        reader = reader.option("maxFileAge", "36500d")
-        if settings.wave_files is not None:
-            reader = reader.option("maxFilesPerTrigger", settings.wave_files)
-        else:
-            reader = reader.option("maxBytesPerTrigger", wave_bytes(settings))
-        path = self._uri
+        options |= {"maxFileAge": "36500d", **batch_limit(settings)}
         is_glob = GLOB.search(path) is not None
         if not is_glob and self._is_file():
             # Spark takes the path of a stream as a base path, which must be a folder, unless it is a glob.
             path = f"{path[:-1]}[{path[-1]}]"
-        listed = reader.load(path)
+        listed = self._spark.readStream.format("binaryFile").schema(_LISTING).options(**options).load(path)
         if is_glob and not read_option(settings.option, "basePath", "") and len(listed.columns) > 4:
             raise InputError(
-                f"input {self._wave.uri!r} is a pattern with partition folders beneath",
-                expected="the folder above them, so that their values can be told",
+                f"input {self._source.uri!r} is a pattern with partition folders beneath",
+                expected="the folder above them, which gives their values",
                 remedy="add --option basePath=FOLDER, or give the folder itself as --input",
             )
         return facts(listed)
@@ -154,44 +144,44 @@ class FileWaves(Waves):
 
     def _refuse_overlap(self) -> None:
         """Refuse an input whose files may be in the output under another name."""
-        for known in self._run.output.state.inputs.values():
-            if known.input == self._wave.input:
+        for known in self._context.output.state.inputs.values():
+            if known.input == self._source.input:
                 # An earlier version may have masked less.
-                if redact_values(known.option) != self._wave.option:
+                if redact_values(known.option) != self._source.option:
                     raise InputError(
-                        f"input {self._wave.uri!r} was read with other options before",
-                        got=f"--option {self._wave.option}",
+                        f"input {self._source.uri!r} was read with other options before",
+                        got=f"--option {self._source.option}",
                         expected=str(redact_values(known.option)),
                         remedy="give those, or start over with --full-refresh",
                     )
-                if _without_user(known.uri) != _without_user(self._wave.uri):
+                if _without_user(known.uri) != _without_user(self._source.uri):
                     raise InputError(
                         "an input was read under another name before",
-                        got=self._wave.uri,
+                        got=self._source.uri,
                         expected=known.uri,
                         remedy="give that name, or start over with --full-refresh",
                     )
                 continue
             if not known.uri:  # a table
                 continue
-            ours, theirs = _beginning(self._wave.uri), _beginning(known.uri)
+            ours, theirs = _beginning(self._source.uri), _beginning(known.uri)
             if ours.startswith(theirs) or theirs.startswith(ours):
                 raise InputError(
-                    f"input {self._wave.uri!r} may hold files that are in the output already",
+                    f"input {self._source.uri!r} may hold files that are in the output already",
                     got=f"an input that overlaps {known.uri!r}",
                     remedy="give the same --input as before, or start over with --full-refresh",
                 )
 
     def _retake(self) -> None:
         """Try files again that could not be read: they may have changed, or their store may be well again."""
-        skipped = [file for file in self._run.output.state.skipped.values() if file.input == self._wave.input]
+        skipped = self._context.output.state.skipped.values()
         good = []
-        for file in skipped:
+        for file in (file for file in skipped if file.input == self._source.input):
             found = self._look_again(file.path)
             if found is not None and self._is_readable(found):
                 good.append(found)
         if good:
-            self._embed(self._wave, good, retaken=[file.path for file in good])
+            self._embed(self._source, good, retaken=[file.path for file in good])
 
     def _is_readable(self, file: _File) -> bool:
         try:
@@ -203,7 +193,7 @@ class FileWaves(Waves):
 
     def _read_for_nothing(self, files: list[_File]) -> None:
         """Read what the run would read, and keep nothing."""
-        select(self._read(files), self._run.columns).write.format("noop").mode("overwrite").save()
+        self._select(files).write.format("noop").mode("overwrite").save()
 
     def _look_again(self, path: str) -> _File | None:
         try:
@@ -213,13 +203,13 @@ class FileWaves(Waves):
         files = _files(facts(listed))
         return files[0] if files else None
 
-    def _embed(self, wave: InputBatch, files: list[_File], *, retaken: list[str] | None = None) -> None:
-        """Embed and commit files; those that can't be read are left out if that is wished."""
+    def _embed(self, batch: InputBatch, files: list[_File], *, retaken: Sequence[str] = ()) -> None:
+        """Embed and commit files; with ``--on-bad-file skip`` without those that can't be read."""
         skipped: list[InputFile] = []
         while True:
             try:
                 with spark_errors():
-                    entries, rows = self._run.embed(self._read(files)) if files else ([], 0)
+                    entries, rows = self._context.embed(self._select(files)) if files else ([], 0)
                 break
             except UnreadableFileError as error:
                 self._refuse_other_types(files, error)
@@ -227,7 +217,7 @@ class FileWaves(Waves):
                     raise
                 files, bad = self._sort_out(files, error)
                 skipped += bad
-        self._run.commit(wave, entries, rows_read=rows, skipped=skipped, retaken=retaken or ())
+        self._context.commit(batch, entries, rows, skipped=skipped, retaken=retaken)
 
     def _sort_out(
         self, files: list[_File], error: UnreadableFileError
@@ -239,7 +229,7 @@ class FileWaves(Waves):
             if worst is None:
                 raise error
             files = [file for file in files if file is not worst]
-            bad.append(InputFile(input=self._wave.input, reason="can't be read", **vars(worst)))
+            bad.append(InputFile(input=self._source.input, reason="can't be read", **vars(worst)))
             if not files:
                 return files, bad
             try:
@@ -261,7 +251,7 @@ class FileWaves(Waves):
         except SPARK_ERRORS:  # its footer can't be read either
             return
         kinds = {field.name: field.dataType.simpleString() for field in found.fields}
-        needed = {name: self._schema[name].dataType.simpleString() for name in self._run.columns.read}
+        needed = {name: self._schema[name].dataType.simpleString() for name in self._context.columns.read}
         other = [name for name in needed if kinds.get(name, needed[name]) != needed[name]]
         if other:
             raise DataError(
@@ -271,17 +261,19 @@ class FileWaves(Waves):
                 remedy="convert the file, or leave the column out with --keep",
             )
 
-    def _read(self, files: list[_File]) -> DataFrame:
+    def _select(self, files: list[_File]) -> DataFrame:
+        """Select the run's columns of some files."""
         settings = self._settings
         reader = self._spark.read.format(settings.format).schema(self._schema).options(**settings.option)
         is_folder = not GLOB.search(self._uri) and not self._is_file()
         if is_folder and not read_option(settings.option, "basePath", ""):
             reader = reader.option("basePath", self._uri)
-        return reader.options(**WHOLE_FILES).load([escape(file.path) for file in files])
+        frame = reader.options(**WHOLE_FILES).load([escape(file.path) for file in files])
+        return select(frame, self._context.columns)
 
 
-def _can_stream(spark: SparkSession, settings: EmbedSettings) -> bool:
-    """Say whether Spark can tell new files: not of formats that are no files, and not on Spark Connect."""
+def can_stream(spark: SparkSession, settings: EmbedSettings) -> bool:
+    """Return whether Spark can recognise new files: only of file formats, and not on Spark Connect."""
     options = {name.lower() for name in settings.option}
     if not hasattr(spark, "_jvm") or options & set(_BATCH_OPTIONS):
         return False
@@ -295,18 +287,7 @@ def _can_stream(spark: SparkSession, settings: EmbedSettings) -> bool:
 
 
 def facts(listed: DataFrame) -> DataFrame:
-    """Take what Spark knows about files without reading them.
-
-    Parameters
-    ----------
-    listed : pyspark.sql.DataFrame
-        Files in the format ``binaryFile``.
-
-    Returns
-    -------
-    pyspark.sql.DataFrame
-        Columns ``path``, ``modified`` (microseconds, as a string) and ``length`` (bytes).
-    """
+    """Select path, ``modified`` (microseconds, as a string) and ``length`` (bytes) of ``binaryFile`` rows."""
     modified = f.unix_micros("modificationTime").cast("string").alias("modified")
     return listed.select("path", modified, "length")
 
@@ -316,16 +297,7 @@ def _files(listed: DataFrame) -> list[_File]:
 
 
 def escape(path: str) -> str:
-    """Name one file, whatever characters its name has, where Spark takes patterns.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    str
-    """
+    """Escape the name of one file where Spark takes patterns."""
     return GLOB.sub(lambda found: f"\\{found[0]}", path)
 
 
@@ -348,20 +320,16 @@ def _list_columns(names: list[str]) -> str:
 
 
 def identify(form: str, uri: str, known: Container[str]) -> str:
-    """Return the id of an input. An input that an earlier version began keeps its old id.
+    """Return the id of an input; an input that an earlier version began keeps its old id.
 
     Parameters
     ----------
     form : str
         Format of its files.
     uri : str
-        As `absolute_uri` returns it.
+        From `absolute_uri`.
     known : container of str
-        Names of the inputs that the output holds.
-
-    Returns
-    -------
-    str
+        Ids of the inputs that the output holds.
     """
     # Earlier versions took an Azure container for a user's name.
     places = (canonical_uri(uri), re.sub(r"://[^/@\s]+@", "://", uri).rstrip("/"))

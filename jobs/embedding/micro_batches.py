@@ -1,20 +1,18 @@
-"""The batches of a stream as waves: each committed once, whatever Spark replays."""
+"""Micro-batches of Spark's streaming: each committed once, whatever Spark replays."""
 
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from lakevec.jobs.embedding.context import EmbedRun
+from lakevec.jobs.embedding.context import EmbedContext
 from lakevec.jobs.spark.errors import SPARK_ERRORS, describe_java_error
 from lakevec.jobs.spark.file_systems import explain_file_system
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.pipeline.errors import DamagedOutputError, OutputError, SetupError
 from lakevec.pipeline.output.commit_log import InputBatch
-from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import absolute_uri
 
 if TYPE_CHECKING:
@@ -22,159 +20,125 @@ if TYPE_CHECKING:
 
     from lakevec.pipeline.settings import EmbedSettings
 
-_DEFAULT_WAVE_BYTES = "32g"
+OnBatch = Callable[[InputBatch, "DataFrame"], None]
+
+_DEFAULT_BYTES = "32g"
 _STREAMING_CONF = {
     # Batches that a checkpoint keeps; one is replayed after a crash.
     "spark.sql.streaming.minBatchesToRetain": "10",
 }
 
 
-class Waves(ABC):
-    """The waves of one input.
+def run_micro_batches(context: EmbedContext, source: InputBatch, rows: DataFrame, on_batch: OnBatch) -> None:
+    """Run a stream until nothing is left, and hand over each micro-batch that is not committed yet.
 
     Parameters
     ----------
-    run : EmbedRun
-    wave : InputBatch
-        What all of them have in common.
+    context : EmbedContext
+    source : InputBatch
+        What all micro-batches of the input have in common.
+    rows : pyspark.sql.DataFrame
+        The stream.
+    on_batch : callable
+        Embeds and commits one micro-batch.
     """
+    query_is_known, query_id, failure = threading.Event(), list[str](), list[BaseException]()
 
-    def __init__(self, run: EmbedRun, wave: InputBatch) -> None:
-        self._run = run
-        self._settings = run.settings
-        self._spark = run.spark
-        self._wave = wave
-        self._query = ""
-        self._query_is_known = threading.Event()
+    def take(frame: DataFrame, number: int) -> None:
+        try:
+            query_is_known.wait()
+            batch = source.model_copy(update={"batch": number, "query": query_id[0]})
+            state = context.output.state
+            state.check_follows(batch)
+            if not state.has(batch):  # a crash may have come between our commit and Spark's
+                on_batch(batch, frame)
+        except BaseException as error:
+            failure.append(error)
+            # Java's side can take a plain exception only.
+            raise RuntimeError("a micro-batch failed") from None
 
-    def _stream(self, rows: DataFrame) -> None:
-        """Take every batch that is not committed yet."""
-        checkpoint = f"{self._settings.checkpoint or self._run.output.checkpoint}".rstrip("/")
-        if self._settings.checkpoint:
-            checkpoint = f"{absolute_uri(checkpoint)}/{self._run.output.generation}"
-        checkpoint = self._check_checkpoint(f"{checkpoint}/{self._wave.input}")
-        failure: list[BaseException] = []
-
-        def take(batch: DataFrame, number: int) -> None:
-            try:
-                self._query_is_known.wait()
-                wave = self._wave.model_copy(update={"batch": number, "query": self._query})
-                state = self._run.output.state
-                state.check_follows(wave)
-                if not state.has(wave):  # it is there if a crash came between our commit and Spark's
-                    self._commit(wave, batch)
-            except BaseException as error:
-                failure.append(error)
-                # A plain exception, which is what Java's side can be told.
-                raise RuntimeError("a wave failed") from None
-
-        with changed_conf(self._spark, _STREAMING_CONF):
-            self._run_stream(rows, checkpoint, take, failure)
-
-    def _run_stream(
-        self,
-        rows: DataFrame,
-        checkpoint: str,
-        take: Callable[[DataFrame, int], None],
-        failure: list[BaseException],
-    ) -> None:
-        """Run the query until nothing is left; raise what a batch raised."""
+    checkpoint = _find_checkpoint(context, source)
+    with changed_conf(context.spark, _STREAMING_CONF):
         writer = rows.writeStream.foreachBatch(take).option("checkpointLocation", checkpoint)
         query = writer.trigger(availableNow=True).queryName("lakevec embed").start()
-        self._query = query.id
-        self._query_is_known.set()
+        query_id.append(query.id)
+        query_is_known.set()
         try:
             query.awaitTermination()
         except Exception:
-            # What the wave raised is in the stream's error as text only.
+            # The stream's error holds the micro-batch's as text only.
             if not failure:
                 raise
         finally:
             with suppress(*SPARK_ERRORS, ConnectionError):  # of a JVM that has died
                 query.stop()
-        if failure:
-            raise failure[0]  # here, where it keeps its own cause
+    if failure:
+        raise failure[0]  # here, where it keeps its own cause
 
-    @abstractmethod
-    def _commit(self, wave: InputBatch, batch: DataFrame) -> None:
-        """Embed and commit one batch of the stream."""
 
-    def _is_done_at_once(self) -> bool:
-        """Say whether an input that can't be streamed is in the output: from the run that was cut off.
+def is_done_at_once(context: EmbedContext, source: InputBatch) -> bool:
+    """Return whether an input that Spark can't stream is committed, by a run that was cut off afterwards.
 
-        Raises
-        ------
-        OutputError
-            If an earlier run ended with it.
-        """
-        if self._wave.input not in self._run.output.state.inputs:
-            return False
-        if not self._run.output.was_cut_off:
-            raise self._has_rows(
-                "an input that Spark can't stream, so that new rows can't be told from old ones"
-            )
-        return True
+    Raises
+    ------
+    OutputError
+        If a run that ended has committed it.
+    """
+    if source.input not in context.output.state.inputs:
+        return False
+    if not context.output.was_cut_off:
+        raise has_rows(context, "an input that Spark can't stream, so that new rows can't be recognised")
+    return True
 
-    def _has_rows(self, got: str) -> OutputError:
-        return OutputError(
-            f"output {redact(self._settings.output)!r} has the rows of this input",
-            got=got,
-            remedy="write everything anew with --full-refresh, or keep one row a key with --key",
+
+def has_rows(context: EmbedContext, got: str) -> OutputError:
+    """Return the error for an input whose rows the output holds."""
+    return OutputError(
+        f"output {context.settings.output!r} has the rows of this input",
+        got=got,
+        remedy="write everything anew with --full-refresh, or keep one row per key with --key",
+    )
+
+
+def _find_checkpoint(context: EmbedContext, source: InputBatch) -> str:
+    """Return the folder of Spark's checkpoint, if Spark reaches it and it is not lost."""
+    output, asked = context.output, context.settings.checkpoint
+    folder = f"{absolute_uri(asked)}/{output.generation}" if asked else output.checkpoint
+    uri = f"{folder.rstrip('/')}/{source.input}"
+    configuration = context.spark._jsc.hadoopConfiguration()
+    if uri.startswith("s3://") and configuration.get("fs.s3.impl") is None:
+        uri = f"s3a://{uri.removeprefix('s3://')}"
+    try:
+        path = jvm_of(context.spark).org.apache.hadoop.fs.Path(f"{uri}/metadata")
+        is_there = bool(path.getFileSystem(configuration).exists(path))
+    except Exception as error:
+        if (missing := explain_file_system(str(error))) is not None:
+            raise missing from None
+        raise SetupError(
+            f"Spark can't keep its checkpoint at {uri!r}",
+            got=describe_java_error(error),
+            expected="a place that Spark's own file systems reach",
+            remedy="give such a folder as --checkpoint, the same one in every run",
+        ) from None
+    if source.input in output.state.inputs and not is_there:
+        raise DamagedOutputError(
+            f"Spark's checkpoint of input {source.uri!r} is gone",
+            got=f"nothing at {uri!r}",
+            expected="the folder that the earlier runs used",
+            remedy="restore it or give its --checkpoint; or start over with --full-refresh",
         )
-
-    def _check_checkpoint(self, uri: str) -> str:
-        """Make sure that Spark reaches its checkpoint, and that the one that is needed is there."""
-        is_known = self._run.output.state.inputs.get(self._wave.input) is not None
-        jvm, configuration = jvm_of(self._spark), self._spark._jsc.hadoopConfiguration()
-        if uri.startswith("s3://") and configuration.get("fs.s3.impl") is None:
-            uri = f"s3a://{uri.removeprefix('s3://')}"
-        try:
-            path = jvm.org.apache.hadoop.fs.Path(f"{uri}/metadata")
-            is_there = bool(path.getFileSystem(configuration).exists(path))
-        except Exception as error:
-            if (missing := explain_file_system(str(error))) is not None:
-                raise missing from None
-            raise SetupError(
-                f"Spark can't keep its checkpoint at {redact(uri)!r}",
-                got=describe_java_error(error),
-                expected="a place that Spark's own file systems reach",
-                remedy="give such a folder as --checkpoint, the same one in every run",
-            ) from None
-        if is_known and not is_there:
-            raise DamagedOutputError(
-                f"Spark's checkpoint of input {self._wave.uri!r} is gone",
-                got=f"nothing at {redact(uri)!r}",
-                expected="the folder that the earlier runs used",
-                remedy="restore it or give its --checkpoint; or start over with --full-refresh",
-            )
-        return uri
+    return uri
 
 
 def jvm_of(spark: SparkSession) -> Any:
-    """Return Java's side, which a session of Spark Connect has none of.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-        Classic.
-
-    Returns
-    -------
-    py4j.java_gateway.JVMView
-    """
+    """Return the JVM view of a classic session; Spark Connect has none."""
     return spark._jvm
 
 
-def wave_bytes(settings: EmbedSettings) -> int:
-    """Return how many bytes of input make a wave.
-
-    Parameters
-    ----------
-    settings : EmbedSettings
-
-    Returns
-    -------
-    int
-    """
-    asked = settings.wave_bytes or _DEFAULT_WAVE_BYTES
-    return int(asked.rstrip("kmgt")) << 10 * " kmgt".index(asked[-1] if asked[-1] in "kmgt" else " ")
+def batch_limit(settings: EmbedSettings) -> dict[str, str]:
+    """Return Spark's option that limits the input of a micro-batch."""
+    if settings.wave_files:
+        return {"maxFilesPerTrigger": str(settings.wave_files)}
+    asked = settings.wave_bytes or _DEFAULT_BYTES
+    unit = asked[-1] if asked[-1] in "kmgt" else " "
+    return {"maxBytesPerTrigger": str(int(asked.rstrip("kmgt")) << 10 * " kmgt".index(unit))}

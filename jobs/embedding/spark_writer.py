@@ -2,113 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pyarrow import fs as pafs
 
-from lakevec.jobs.spark.input import Columns
+from lakevec.jobs.spark.input import Columns, quoted
 from lakevec.jobs.spark.partition_columns import folder_value
 from lakevec.pipeline.errors import DataError, OutputError
+from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings import EmbedSettings
-from lakevec.pipeline.storage import absolute_uri, locate
+from lakevec.pipeline.storage import Location, absolute_uri
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from lakevec.pipeline.model.table import StaticTable
-    from lakevec.pipeline.output.output_folder import OutputFolder
 
 
-def choose_sink(settings: EmbedSettings) -> str:
-    """Decide who writes.
-
-    Parameters
-    ----------
-    settings : EmbedSettings
-
-    Returns
-    -------
-    {"direct", "spark", "spark out of reach"}
-        The last where this process can't even look at the output.
-
-    Raises
-    ------
-    OutputError
-        If the sink that is asked for can't write the output.
-    """
-    reason, sink = "", "spark"
-    if settings.output_format != "parquet":
-        reason = f"format {settings.output_format} is written by Spark"
+def find_output(settings: EmbedSettings, run_id: str, on_step: Callable[[str], None]) -> OutputFolder | None:
+    """Return the output, inspected; None if this process has no file system for it."""
     try:
-        locate(settings.output, error=OutputError)
+        output = OutputFolder(absolute_uri(settings.output), run_id, on_step=on_step)
     except OutputError as error:
-        reason, sink = f"tasks can't write there themselves ({error})", "spark out of reach"
-    if settings.sink == "direct" and reason:
-        raise OutputError("sink 'direct' can't write this output", got=reason, remedy="use --sink spark")
-    if settings.sink == "auto" and reason:
-        print(redact(f"sink: Spark's own writer, since {reason}"), flush=True)
-    return sink if reason or settings.sink == "spark" else "direct"
+        if settings.sink == "direct":
+            raise _not_direct(f"tasks can't write there themselves ({error})") from None
+        if settings.sink == "auto" and settings.output_format == "parquet":
+            _announce(f"tasks can't write there themselves ({error})")
+        return None
+    output.inspect()
+    return output
 
 
-def recheck_sink(spark: SparkSession, settings: EmbedSettings, output: OutputFolder) -> str:
-    """Find out, where executors are elsewhere, whether tasks reach the output too.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-    settings : EmbedSettings
-    output : OutputFolder
-
-    Returns
-    -------
-    {"direct", "spark"}
+def is_direct(settings: EmbedSettings) -> bool:
+    """Return whether tasks write an output that this process can reach.
 
     Raises
     ------
     OutputError
-        If they don't, and the sink that is asked for needs it.
+        If `sink` is "direct" and Spark must write.
+    """
+    if settings.output_format == "parquet":
+        return settings.sink != "spark"
+    reason = f"format {settings.output_format} is written by Spark"
+    if settings.sink == "direct":
+        raise _not_direct(reason)
+    if settings.sink == "auto":
+        _announce(reason)
+    return False
+
+
+def must_leave_to_spark(spark: SparkSession, settings: EmbedSettings, output: OpenOutput) -> bool:
+    """Return whether executors on other machines can't write the output themselves.
+
+    Raises
+    ------
+    OutputError
+        If so, and `sink` is "direct".
     """
     from lakevec.udfs.distribution import is_local
 
-    reason = "" if is_local(spark) else probe_output(spark, output)
-    if not reason:
-        return "direct"
-    if settings.sink == "direct":
-        raise OutputError("sink 'direct' can't write this output", got=reason, remedy="use --sink spark")
-    check_spark_sink(settings, output)
-    output.leave()
+    reason = "" if is_local(spark) else probe_output(spark, output.staging)
+    if reason and settings.sink == "direct":
+        raise _not_direct(reason)
+    if reason:
+        _announce(reason)
+    return bool(reason)
+
+
+def _not_direct(reason: str) -> OutputError:
+    return OutputError("sink 'direct' can't write this output", got=reason, remedy="use --sink spark")
+
+
+def _announce(reason: str) -> None:
     print(redact(f"sink: Spark's own writer, since {reason}"), flush=True)
-    return "spark"
 
 
-def probe_output(spark: SparkSession, output: OutputFolder) -> str:
-    """Let a task write a file to the output, and look whether it is there.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-    output : OutputFolder
-
-    Returns
-    -------
-    str
-        Why tasks can't write there; empty where they can.
-    """
+def probe_output(spark: SparkSession, staging: Location) -> str:
+    """Write a file to the output's staging in a task; return why that fails, or an empty string."""
     from lakevec.udfs.embed_task import WriteProbe
 
-    probe = WriteProbe(output.staging)
+    probe = WriteProbe(staging)
     [answer] = spark.range(1).mapInArrow(probe, "error string").collect()
     if answer.error:
         return f"a task can't write to the output ({answer.error})"
-    written = output.staging / probe.name
+    written = staging / probe.name
     if written.type() != pafs.FileType.File:
-        return "what a task writes to the output is not seen by the driver"
+        return "the driver can't see what a task writes to the output"
     written.delete()
     return ""
 
 
-# Settings that mean something to the direct sink alone.
+# Settings of the direct sink only.
 _DIRECT_ONLY = (
     "store",
     "wave_bytes",
@@ -126,25 +112,23 @@ _DIRECT_ONLY = (
 
 
 def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> None:
-    """Refuse what only the direct sink does.
+    """Refuse an output that exists, and settings of the direct sink only.
 
     Parameters
     ----------
     settings : EmbedSettings
     output : OutputFolder or None
-        None where this process can't look at it.
+        None if this process can't look at it.
 
     Raises
     ------
     OutputError
-        If the output exists, or vectors are to be stored as anything but float32, or rows are to be told
-        apart.
     """
     if output is not None and output.is_begun:
         raise OutputError(
             f"output {redact(settings.output)!r} exists",
             expected="a new or empty folder for Spark's own writer",
-            remedy="choose another --output, or use --sink direct to go on with it",
+            remedy="choose another --output, or use --sink direct to continue it",
         )
     defaults = {name: field.default for name, field in EmbedSettings.model_fields.items()}
     if asked := [name for name in _DIRECT_ONLY if getattr(settings, name) != defaults[name]]:
@@ -181,12 +165,12 @@ def write_with_spark(
     settings : EmbedSettings
     table : StaticTable
     is_free : bool
-        Whether the output is known to be free; Spark refuses one that exists otherwise, even an empty folder.
+        Whether the output is known to be free. Otherwise Spark refuses an existing folder, even an empty one.
 
     Returns
     -------
     dict
-        ``rows``, and per text column what Spark can count: rows, nulls, empties and zero vectors.
+        ``rows``, and rows, nulls, empties and zero vectors of each text column.
     """
     from pyspark.sql import Observation
     from pyspark.sql import functions as f
@@ -276,10 +260,3 @@ def _is_valid(column: Any, kind: Any) -> Any:
         return None
     checks = [f.coalesce(part, f.lit(True)) for part in parts if part is not None]
     return reduce(lambda one, other: one & other, checks) if checks else None
-
-
-def quoted(name: str) -> Any:
-    """Return the column of that very name, dots and backticks included."""
-    from pyspark.sql import functions as f
-
-    return f.col(f"`{name.replace('`', '``')}`")

@@ -1,4 +1,4 @@
-"""A table as waves: its new rows where Spark can stream it, all of them once where it can't."""
+"""A table as input: its new rows if Spark can stream it, else all rows once."""
 
 from __future__ import annotations
 
@@ -7,81 +7,67 @@ from typing import TYPE_CHECKING
 
 from pyspark.errors import PySparkException
 
-from lakevec.jobs.embedding.context import EmbedRun, select
-from lakevec.jobs.embedding.micro_batches import Waves, wave_bytes
+from lakevec.jobs.embedding.context import EmbedContext, select
+from lakevec.jobs.embedding.micro_batches import batch_limit, is_done_at_once, run_micro_batches
 from lakevec.pipeline.output.commit_log import InputBatch
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-class TableWaves(Waves):
-    """The rows of a table, from Spark's checkpoint to committed waves.
+def append_table(context: EmbedContext, table: DataFrame) -> None:
+    """Commit the rows of a table that the output lacks.
 
     Parameters
     ----------
-    run : EmbedRun
-        Its input is one table.
+    context : EmbedContext
+    table : pyspark.sql.DataFrame
+        All rows, for a table that Spark can't stream.
+
+    Raises
+    ------
+    OutputError
+        If the output holds the rows of such a table.
     """
+    source = InputBatch(input=_identify(context), format="table")
 
-    def __init__(self, run: EmbedRun) -> None:
-        super().__init__(run, InputBatch(input=_identity(run), format="table"))
+    def commit(batch: InputBatch, rows: DataFrame) -> None:
+        context.commit(batch, *context.embed(rows))
 
-    def run(self, table: DataFrame) -> None:
-        """Commit every wave of rows that are not in the output yet.
-
-        Parameters
-        ----------
-        table : pyspark.sql.DataFrame
-            All rows, for a table that Spark can't stream.
-
-        Raises
-        ------
-        OutputError
-            If such a table is in the output already.
-        """
-        rows = self._new_rows()
-        if rows is not None:
-            self._stream(select(rows, self._run.columns))
-        elif not self._is_done_at_once():
-            self._commit(self._wave, select(table, self._run.columns))
-
-    def _new_rows(self) -> DataFrame | None:
-        """Stream the table; None if Spark can't."""
-        if not hasattr(self._spark, "_jvm"):
-            return None
-        settings = self._settings
-        limit = (
-            {"maxFilesPerTrigger": str(settings.wave_files)}
-            if settings.wave_files
-            else {"maxBytesPerTrigger": str(wave_bytes(settings))}
-        )
-        reader = self._spark.readStream.options(**{**limit, "maxFileAge": "36500d", **settings.option})
-        try:
-            rows = reader.table(settings.input[0])
-        except PySparkException:
-            # Spark has many words for it. A table that was streamed before is in trouble of its own.
-            known = self._run.output.state.inputs.get(self._wave.input)
-            if known is not None and known.query:
-                raise
-            return None
-        # Spark hands files that are named by SQL over as a batch, and says nothing.
-        return rows if rows.isStreaming else None
-
-    def _commit(self, wave: InputBatch, batch: DataFrame) -> None:
-        entries, rows = self._run.embed_selected(batch)
-        self._run.commit(wave, entries, rows_read=rows)
+    stream = _open_stream(context, source)
+    if stream is not None:
+        run_micro_batches(context, source, select(stream, context.columns), commit)
+    elif not is_done_at_once(context, source):
+        commit(source, select(table, context.columns))
 
 
-def _identity(run: EmbedRun) -> str:
-    """Name a table by what the catalog calls it, however it was given."""
-    name = run.settings.input[0]
+def _open_stream(context: EmbedContext, source: InputBatch) -> DataFrame | None:
+    """Stream the table; None if Spark can't."""
+    if not hasattr(context.spark, "_jvm"):
+        return None
+    settings = context.settings
+    options = {**batch_limit(settings), "maxFileAge": "36500d", **settings.option}
     try:
-        table = run.spark.catalog.getTable(name)
+        rows = context.spark.readStream.options(**options).table(settings.input[0])
+    except PySparkException:
+        # Spark has many words for it. A table that was streamed before has another problem.
+        known = context.output.state.inputs.get(source.input)
+        if known is not None and known.query:
+            raise
+        return None
+    # Spark returns files that are named by SQL as a batch, without an error.
+    return rows if rows.isStreaming else None
+
+
+def _identify(context: EmbedContext) -> str:
+    """Return the id of a table, by its full name in the catalog."""
+    name = context.settings.input[0]
+    try:
+        table = context.spark.catalog.getTable(name)
         name = ".".join([table.catalog or "", *(table.namespace or []), table.name]).lower()
-    except PySparkException:  # a path, for one, in quotes behind a format: letter case counts
-        # Earlier versions named it without case. The prefix keeps their names apart from ours.
-        if (old := _digest(name.lower())) in run.output.state.inputs:
+    except PySparkException:  # such as a quoted path behind a format: its case counts
+        # Earlier versions ignored case. The prefix keeps their ids apart from these.
+        if (old := _digest(name.lower())) in context.output.state.inputs:
             return old
         name = f"exactly {name}"
     return _digest(name)

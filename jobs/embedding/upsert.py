@@ -1,13 +1,13 @@
-"""``lakevec embed --key``: one row a key, and only what changed is embedded.
+"""``lakevec embed --key``: one row per key, and only rows with another text are embedded.
 
-Two columns of the output say what a row was made of: a hash of what its vector and its folder come from, and
-one of all other columns. A run joins the input's keys and hashes with those, embeds rows that are new or have
-another text, and writes the files again that hold rows which changed or went.
+Two columns of the output say what a row was made of: a hash of its text and folder, and a hash of all other
+columns. A run joins the input's keys and hashes with those, embeds rows that are new or have another text,
+and rewrites the files that hold changed or deleted rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,8 @@ from pyspark.sql import Observation
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from lakevec.jobs.embedding.context import EmbedRun, entries_of, select
-from lakevec.jobs.embedding.spark_writer import quoted
+from lakevec.jobs.embedding.context import EmbedContext, collect_entries, select
+from lakevec.jobs.spark.input import quoted
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.pipeline.errors import CommitError, DataError, InputError
 from lakevec.pipeline.output.commit_log import InputBatch, Snapshot
@@ -33,8 +33,12 @@ if TYPE_CHECKING:
 
 TEXT_HASH = "lakevec_text_hash"
 ROW_HASH = "lakevec_row_hash"
-# Names that no input has: the run's own columns, beside all of the input's.
-_KEY, _ORDER, _ACTION, _NAME, _ROW = (f"lakevec {word}" for word in ("key", "order", "action", "name", "row"))
+# Columns of the run, beside all of the input's. A space keeps them apart from columns that lakevec writes.
+_KEY, _ORDER, _INVALID = "lakevec key", "lakevec order", "lakevec invalid"
+_ACTION, _NAME, _ROW = "lakevec action", "lakevec name", "lakevec row"
+_NEWEST, _ROWS = "lakevec newest", "lakevec rows"
+_KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW = "lakevec known key", "lakevec known text", "lakevec known row"
+_ACTIONS = ("new", "changed", "updated", "unchanged", "gone")
 _KEY_TYPES = (t.StringType, t.IntegralType, t.DateType, t.DecimalType, t.BinaryType)
 _MICROSECONDS = {
     "ignoreNullFields": "false",
@@ -44,223 +48,229 @@ _MICROSECONDS = {
 }
 
 
-class KeyedRun(EmbedRun):
-    """A run that keeps one row a key; see `EmbedRun` for the parameters."""
+def upsert_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata, schema: str) -> None:
+    """Begin the output, and bring it up to date with the input.
+
+    Parameters
+    ----------
+    context : EmbedContext
+        Its columns are from `with_hashes`.
+    frame : pyspark.sql.DataFrame
+        The whole input.
+    metadata : TableMetadata
+    schema : str
+        See `OpenOutput.begin`.
+    """
+    output = context.output
+    refresh = context.settings.full_refresh
+    upsert = _Upsert(context, frame)
+    stored = output.read_metadata()
+    if stored is not None and (refresh or stored.is_other_model(metadata)):
+        # Every row is embedded again, so stored vectors are no help; but none may be lost.
+        if stored.key == context.settings.key:
+            upsert.refuse_to_lose(output.state)
+        refresh = True
+    output.begin(metadata, schema, refresh=refresh)
+    if output.state.files:
+        output.check_can_replace()
+    upsert.run()
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """Keys with an action, the counts of all actions, and the snapshot that they were compared with."""
+
+    rows: DataFrame
+    counts: dict[str, int]
+    before: Snapshot
 
     @property
-    def _key(self) -> str:
-        return str(self.settings.key)
+    def keys(self) -> int:
+        """Distinct keys of the input."""
+        return sum(self.counts[action] for action in ("new", "changed", "updated", "unchanged"))
 
-    def run(self, frame: DataFrame, contract: TableMetadata, schema: str) -> None:
-        """Bring the output up to date with the input.
+    @property
+    def has_duplicates(self) -> bool:
+        """Whether several input rows have one key."""
+        return self.counts["rows"] > self.keys
 
-        Parameters
-        ----------
-        frame : pyspark.sql.DataFrame
-            The whole input.
-        contract : TableMetadata
-        schema : str
-            See `OutputFolder.begin`.
-        """
-        refresh = self.settings.full_refresh
-        source = self._hashed(frame)
-        if self.output.is_begun and (refresh or self.output.is_other_model(contract)):
-            # Every row is embedded anew, so the old ones are no help; but none may be lost.
-            self._refuse_to_lose(source)
-            refresh = True
-        self.output.begin(contract, schema, refresh=refresh)
-        if self.output.state.files:
-            self.output.check_can_rewrite()
-        self._update(source)
+    def of(self, *actions: str) -> DataFrame:
+        """Select the keys with one of the actions."""
+        return self.rows.filter(f.col(_ACTION).isin(list(actions)))
 
-    def _update(self, source: DataFrame) -> None:
-        state = self.output.state
+
+class _Upsert:
+    """The steps of one upsert."""
+
+    def __init__(self, context: EmbedContext, frame: DataFrame) -> None:
+        self._context = context
+        self._spark, self._settings, self._columns = context.spark, context.settings, context.columns
+        self._key = str(context.settings.key)
+        self._removes = context.settings.deletes == "remove"
+        self._source = self._hashed(frame)
+
+    def run(self) -> None:
+        """Find what changed, count it, and write it."""
+        before = self._context.output.state
         seen = Observation("lakevec keys")
-        actions = ("new", "changed", "updated", "unchanged", "gone")
-        counted = [f.count_if(f.col(_ACTION) == action).alias(action) for action in actions]
+        counted = [f.count_if(f.col(_ACTION) == action).alias(action) for action in _ACTIONS]
         nulls = f.count_if(f.col(_KEY).isNull()).alias("nulls")
-        invalid = f.count_if(~_is_valid(f.col(_KEY), source.schema[_KEY].dataType)).alias("invalid")
-        classified = self._classify(source, state).observe(
-            seen, *counted, f.sum("rows").alias("rows"), nulls, invalid
-        )
-        wanted = ["new", "changed", "updated"] + (["gone"] if self.settings.deletes == "remove" else [])
-        # Else the little that is kept lies in two hundred partitions.
-        with changed_conf(self.spark, {"spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true"}):
-            self._apply_changes(source, classified, wanted, seen, state)
+        invalid = f.count_if(~_is_valid(f.col(_KEY), self._source.schema[_KEY].dataType)).alias("invalid")
+        rows = f.sum(_ROWS).alias("rows")
+        classified = self._classify(before).observe(seen, *counted, rows, nulls, invalid)
+        wanted = ["new", "changed", "updated"] + (["gone"] if self._removes else [])
+        # Otherwise the few kept keys lie in two hundred partitions.
+        with changed_conf(self._spark, {"spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true"}):
+            kept = classified.filter(f.col(_ACTION).isin(wanted)).persist(StorageLevel.DISK_ONLY)
+            try:
+                kept.count()
+                counts = {name: int(number or 0) for name, number in seen.get.items()}
+                self._check_keys(counts)
+                changes = _Changes(kept, counts, before)
+                self._record(changes)
+                self._write(changes)
+            finally:
+                kept.unpersist()
 
-    def _apply_changes(
-        self, source: DataFrame, classified: DataFrame, wanted: list[str], seen: Observation, state: Snapshot
-    ) -> None:
-        """Keep what changed, count it, and write it."""
-        changes = classified.filter(f.col(_ACTION).isin(wanted)).persist(StorageLevel.DISK_ONLY)
-        try:
-            changes.count()
-            counts = {name: int(number or 0) for name, number in seen.get.items()}
-            if counts["nulls"]:
-                raise DataError(
-                    f"key column {self._key!r} has rows without a key",
-                    got="null",
-                    expected="a value in every row",
-                    remedy="leave those rows out in a view or table first",
-                )
-            if counts["invalid"] and self.settings.on_bad_row == "null":
-                raise DataError(
-                    f"key column {self._key!r} has values that can't become null",
-                    got=f"{counts['invalid']} values that are not valid UTF-8",
-                    remedy="clean the column, or run with --on-bad-row quarantine",
-                )
-            self._note(counts)
-            self.details["rows_embedded"] = counts["new"] + counts["changed"]
-            self._write(source, changes, counts, state)
-        finally:
-            changes.unpersist()
+    def _check_keys(self, counts: dict[str, int]) -> None:
+        if counts["nulls"]:
+            raise DataError(
+                f"key column {self._key!r} has rows without a key",
+                got="null",
+                expected="a value in every row",
+                remedy="leave those rows out in a view or table first",
+            )
+        if counts["invalid"] and self._settings.on_bad_row == "null":
+            raise DataError(
+                f"key column {self._key!r} has values that can't become null",
+                got=f"{counts['invalid']} values that are not valid UTF-8",
+                remedy="clean the column, or run with --on-bad-row quarantine",
+            )
 
-    def _note(self, counts: dict[str, int]) -> None:
-        keys = sum(counts[name] for name in ("new", "changed", "updated", "unchanged"))
-        is_removed = self.settings.deletes == "remove"
-        self.details["keyed"] = {
-            "new": counts["new"],
-            "with another text": counts["changed"],
-            "changed otherwise": counts["updated"],
-            "unchanged": counts["unchanged"],
-            "removed": counts["gone"] if is_removed else 0,
-            "kept though gone": 0 if is_removed else counts["gone"],
-            "of a key that is there already": counts["rows"] - keys,
+    def _record(self, changes: _Changes) -> None:
+        counts = changes.counts
+        self._context.details |= {
+            "keyed": {
+                "new": counts["new"],
+                "with another text": counts["changed"],
+                "changed otherwise": counts["updated"],
+                "unchanged": counts["unchanged"],
+                "removed": counts["gone"] if self._removes else 0,
+                "kept though gone": 0 if self._removes else counts["gone"],
+                "of a key that is there already": counts["rows"] - changes.keys,
+            },
+            "rows_embedded": counts["new"] + counts["changed"],
         }
 
-    def _write(self, source: DataFrame, changes: DataFrame, counts: dict[str, int], state: Snapshot) -> None:
-        is_removing = self.settings.deletes == "remove"
-        if not (counts["new"] + counts["changed"] + counts["updated"] + is_removing * counts["gone"]):
+    def _write(self, changes: _Changes) -> None:
+        """Embed, rewrite and commit."""
+        counts, before = changes.counts, changes.before
+        to_embed = counts["new"] + counts["changed"]
+        if not (to_embed + counts["updated"] + self._removes * counts["gone"]):
             return
-        keys = sum(counts[name] for name in ("new", "changed", "updated", "unchanged"))
-        has_duplicates = counts["rows"] > keys
         entries: list[FileEntry] = []
-        if to_embed := counts["new"] + counts["changed"]:
-            rows = source
-            if state.files or state.quarantine or has_duplicates:
-                rows = self._rows_of(source, changes, ["new", "changed"], unique=has_duplicates)
-            entries, _ = self.embed_selected(select(rows, self.columns))
-            self._check(entries, to_embed)
-        rewritten, removed = self._rewrite(source, changes, state, has_duplicates=has_duplicates)
-        added = [*entries, *rewritten]
-        self.commit(
-            InputBatch(input="key", format=self.settings.format),
-            added,
-            rows_read=to_embed + sum(entry.rows for entry in rewritten),
+        if to_embed:
+            rows = self._source
+            if before.files or before.quarantine or changes.has_duplicates:
+                rows = self._rows_of(changes, "new", "changed")
+            entries, _ = self._context.embed(select(rows, self._columns))
+            _check_rows(entries, to_embed)
+        rewritten, removed = self._rewrite(changes)
+        self._context.commit(
+            InputBatch(input="key", format=self._settings.format),
+            [*entries, *rewritten],
+            to_embed + sum(entry.rows for entry in rewritten),
             removed=removed,
         )
 
-    def _rewrite(
-        self, source: DataFrame, changes: DataFrame, state: Snapshot, *, has_duplicates: bool
-    ) -> tuple[list[FileEntry], list[str]]:
-        """Write the files that hold changed rows again; return the new ones, and the names of the old."""
+    def _rewrite(self, changes: _Changes) -> tuple[list[FileEntry], list[str]]:
+        """Rewrite the files that hold changed rows; return the new ones, and the names of the old."""
         from lakevec.udfs.embed_task import ENTRY_SCHEMA
         from lakevec.udfs.upsert_tasks import RewriteTask
 
-        touched = changes.filter(f.col(_NAME).isNotNull())
+        context, kept = self._context, self._columns.kept
+        touched = changes.rows.filter(f.col(_NAME).isNotNull())
         found = touched.groupBy(_NAME, _ACTION).count().collect()
         removed = sorted({row[0] for row in found})
         if not removed:
             return [], []
-        kept = self.columns.kept
+        place = [f.col(_NAME).alias("name"), f.col(_ROW).alias("row")]
         dropped = touched.filter(f.col(_ACTION) != "updated").select(
             *(f.lit(None).cast(self._type(name)).alias(f"c{n}") for n, name in enumerate(kept)),
-            f.col(_NAME).alias("name"),
-            f.col(_ROW).alias("row"),
+            *place,
             f.lit(False).alias("is_update"),
         )
-        updated = self._rows_of(source, changes, ["updated"], unique=has_duplicates).select(
+        updated = self._rows_of(changes, "updated").select(
             *(quoted(name).alias(f"c{n}") for n, name in enumerate(kept)),
-            f.col(_NAME).alias("name"),
-            f.col(_ROW).alias("row"),
+            *place,
             f.lit(True).alias("is_update"),
         )
-        # A number of our own, since Spark would put little data into one task, however large the files are.
+        # An explicit number, since Spark would put little data into one task, however large the files are.
         ordered = dropped.unionByName(updated).repartition(min(2 * len(removed), 10_000), "name")
-        ordered = ordered.sortWithinPartitions("name", "row")
         task = RewriteTask(
-            self.output.location,
+            context.output.location,
             kept,
-            self.output.staging,
-            self.run_id,
-            self.layout,
-            on_bad_row=self.settings.on_bad_row,
+            context.output.staging,
+            context.run_id,
+            context.layout,
+            on_bad_row=self._settings.on_bad_row,
         )
-        entries, _ = entries_of(ordered.mapInArrow(task, ENTRY_SCHEMA))
-        known = state.files | state.quarantine
+        ordered = ordered.sortWithinPartitions("name", "row")
+        entries, _ = collect_entries(ordered.mapInArrow(task, ENTRY_SCHEMA))
+        known = changes.before.files | changes.before.quarantine
         gone = sum(row["count"] for row in found if row[1] != "updated")
-        self._check(entries, sum(known[name].rows for name in removed) - gone)
+        _check_rows(entries, sum(known[name].rows for name in removed) - gone)
         return entries, removed
 
-    def _check(self, entries: list[FileEntry], expected: int) -> None:
-        written = sum(entry.rows for entry in entries)
-        if written != expected:
-            raise CommitError(
-                "the input changed while it was read",
-                got=f"{written} rows written",
-                expected=f"{expected}, as its keys said",
-                remedy="nothing was committed; run again",
-            )
-
-    def _rows_of(
-        self, source: DataFrame, changes: DataFrame, actions: list[str], *, unique: bool
-    ) -> DataFrame:
-        """Take the input's rows whose keys have one of the actions."""
-        marks = changes.filter(f.col(_ACTION).isin(actions)).select(
-            f.col(_KEY).alias("lakevec k"),
-            f.col("best.o").alias("lakevec o"),
-            f.col("best.t").alias("lakevec t"),
-            f.col("best.r").alias("lakevec r"),
+    def _rows_of(self, changes: _Changes, *actions: str) -> DataFrame:
+        """Select the newest input row of each key with one of the actions."""
+        copies = {name: f"{name} of key" for name in (_KEY, _ORDER, TEXT_HASH, ROW_HASH)}
+        newest = f.col(_NEWEST)
+        marks = changes.of(*actions).select(
+            f.col(_KEY).alias(copies[_KEY]),
+            *(newest.getField(name).alias(copies[name]) for name in (_ORDER, TEXT_HASH, ROW_HASH)),
             _NAME,
             _ROW,
         )
-        is_it = (
-            (f.col(_KEY) == f.col("lakevec k"))
-            & f.col(_ORDER).eqNullSafe(f.col("lakevec o"))
-            & (f.col(TEXT_HASH) == f.col("lakevec t"))
-            & (f.col(ROW_HASH) == f.col("lakevec r"))
-        )
-        rows = source.join(marks, is_it)
-        return rows.dropDuplicates([_KEY]) if unique else rows
+        same = [f.col(name) == f.col(copies[name]) for name in (_KEY, TEXT_HASH, ROW_HASH)]
+        rows = self._source.join(marks, reduce(and_, same, f.col(_ORDER).eqNullSafe(f.col(copies[_ORDER]))))
+        return rows.dropDuplicates([_KEY]) if changes.has_duplicates else rows
 
-    def _classify(self, source: DataFrame, state: Snapshot) -> DataFrame:
-        """Say of every key what became of it since the last run."""
-        best = f.max(
-            f.struct(
-                f.col(_ORDER).alias("o"),
-                f.col(TEXT_HASH).alias("t"),
-                f.col(ROW_HASH).alias("r"),
-                self._has_invalid(source).alias("invalid"),
-            )
-        )
-        now = source.groupBy(_KEY).agg(best.alias("best"), f.count(f.lit(1)).alias("rows"))
-        known = self._known(state, source.schema[_KEY].dataType)
+    def _classify(self, before: Snapshot) -> DataFrame:
+        """Give each key an action, by comparing the input with the output."""
+        source = self._source
+        invalid = self._has_invalid(source).alias(_INVALID)
+        newest = f.max(f.struct(_ORDER, TEXT_HASH, ROW_HASH, invalid)).alias(_NEWEST)
+        now = source.groupBy(_KEY).agg(newest, f.count(f.lit(1)).alias(_ROWS))
+        field = f.col(_NEWEST).getField
         action = (
-            f.when(f.col("known text").isNull(), "new")
-            .when(f.col("rows").isNull(), "gone")
-            .when(f.col("best.t") != f.col("known text"), "changed")
-            .when(f.col("best.r") != f.col("known row"), "updated")
+            f.when(f.col(_KNOWN_TEXT).isNull(), "new")
+            .when(f.col(_ROWS).isNull(), "gone")
+            .when(field(TEXT_HASH) != f.col(_KNOWN_TEXT), "changed")
+            .when(field(ROW_HASH) != f.col(_KNOWN_ROW), "updated")
             .otherwise("unchanged")
         )
         # A row in quarantine has no vector to keep, and one that goes there keeps none.
-        has_none = f.col(_NAME).startswith("_lakevec/") | f.col("best.invalid")
-        action = f.when((action == "updated") & has_none, f.lit("changed")).otherwise(action)
-        joined = now.join(known, now[_KEY] == known["known key"], "full_outer")
-        return joined.withColumn(_ACTION, action).withColumn(_KEY, f.coalesce(_KEY, "known key"))
+        has_no_vector = f.col(_NAME).startswith("_lakevec/") | field(_INVALID)
+        action = f.when((action == "updated") & has_no_vector, f.lit("changed")).otherwise(action)
+        known = self._known(before)
+        joined = now.join(known, now[_KEY] == known[_KNOWN_KEY], "full_outer")
+        return joined.withColumn(_ACTION, action).withColumn(_KEY, f.coalesce(_KEY, _KNOWN_KEY))
 
     def _has_invalid(self, source: DataFrame) -> Column:
-        """Say whether a row goes into quarantine for a string that is not valid UTF-8."""
-        if self.settings.on_bad_row != "quarantine":
+        """Return whether a row goes into quarantine for a string that is not valid UTF-8."""
+        if self._settings.on_bad_row != "quarantine":
             return f.lit(False)
-        kinds = {name: source.schema[name].dataType for name in self.columns.kept if name in source.columns}
+        kinds = {name: source.schema[name].dataType for name in self._columns.kept if name in source.columns}
         valid = [_is_valid(quoted(name), kind) for name, kind in kinds.items()]
         return ~reduce(and_, (f.coalesce(part, f.lit(True)) for part in valid), f.lit(True))
 
-    def _known(self, state: Snapshot, kind: t.DataType) -> DataFrame:
-        """List the keys and hashes that the output holds."""
+    def _known(self, before: Snapshot) -> DataFrame:
+        """Read the keys and hashes of the output's rows."""
         from lakevec.udfs.upsert_tasks import ReadKeysTask
 
-        names = [(name,) for name in (*state.files, *state.quarantine)]
+        kind = self._source.schema[_KEY].dataType
+        names = [(name,) for name in (*before.files, *before.quarantine)]
         schema = t.StructType(
             [
                 t.StructField("c0", kind),
@@ -270,59 +280,71 @@ class KeyedRun(EmbedRun):
                 t.StructField("row", t.LongType()),
             ]
         )
-        files = self.spark.createDataFrame(names, "name string").repartition(max(1, min(len(names), 10_000)))
+        partitions = max(1, min(len(names), 10_000))
+        files = self._spark.createDataFrame(names, "name string").repartition(partitions)
         read = ReadKeysTask(
-            self.output.location,
+            self._context.output.location,
             (self._key, TEXT_HASH, ROW_HASH),
             is_text=isinstance(kind, t.StringType),
         )
-        rows = files.mapInArrow(read, schema)
-        return rows.toDF("known key", "known text", "known row", _NAME, _ROW)
+        return files.mapInArrow(read, schema).toDF(_KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW, _NAME, _ROW)
 
-    def _refuse_to_lose(self, source: DataFrame) -> None:
-        """Refuse to write everything anew where rows would be lost whose text is not at hand any more."""
-        if self.settings.deletes == "remove" or self.output.key != self._key:
+    def refuse_to_lose(self, before: Snapshot) -> None:
+        """Refuse to write everything anew if that loses rows whose text is not in the input any more."""
+        if self._removes:
             return
-        known = self._known(self.output.state, source.schema[_KEY].dataType)
-        gone = known.join(source, known["known key"] == source[_KEY], "left_anti").count()
+        known = self._known(before)
+        gone = known.join(self._source, known[_KNOWN_KEY] == self._source[_KEY], "left_anti").count()
         if gone:
             raise DataError(
                 "writing everything anew needs the texts of all rows",
-                got=f"{gone} rows of the output whose key is gone from the input",
-                remedy="give an input that has them, or let them go with --deletes remove",
+                got=f"{gone} rows of the output whose key is not in the input",
+                remedy="give an input that has them, or delete them with --deletes remove",
             )
 
     def _hashed(self, frame: DataFrame) -> DataFrame:
         """Add the hashes, the key and the order to the input's rows."""
-        columns = self.columns
-        of_text = [self._bytes(frame, name) for name in (*columns.embeddings, *columns.partition_by)]
+        columns = self._columns
+        of_text = [_exact_value(frame, name) for name in (*columns.embeddings, *columns.partition_by)]
         plain = [name for name in columns.kept if name not in (*columns.embeddings, TEXT_HASH, ROW_HASH)]
-        of_row = [self._bytes(frame, name) for name in plain]
+        of_row = [_exact_value(frame, name) for name in plain]
         return self._ordered(frame).withColumns(
             {TEXT_HASH: _hash(of_text), ROW_HASH: _hash(of_row), _KEY: quoted(self._key)}
         )
 
-    def _bytes(self, frame: DataFrame, name: str) -> Column:
-        """Write a column's values so that equal bytes mean equal values, whatever the session's settings."""
-        if isinstance(frame.schema[name].dataType, t.StringType | t.BinaryType):
-            return _exact(quoted(name))
-        return _exact(f.to_json(f.struct(quoted(name)), _MICROSECONDS))
-
     def _ordered(self, frame: DataFrame) -> DataFrame:
-        """Add what says which of two rows with one key counts."""
-        if self.settings.key_order is not None:
-            return frame.withColumn(_ORDER, quoted(self.settings.key_order))
+        """Add the value that decides which of two rows with one key is newer."""
+        if self._settings.key_order is not None:
+            return frame.withColumn(_ORDER, quoted(self._settings.key_order))
         try:
             return frame.withColumn(_ORDER, f.col("_metadata.file_modification_time"))
         except AnalysisException:  # no files
             return frame.withColumn(_ORDER, f.lit(0))
 
     def _type(self, name: str) -> t.DataType:
-        return self.columns.schema[name].dataType
+        return self._columns.schema[name].dataType
+
+
+def _check_rows(entries: list[FileEntry], expected: int) -> None:
+    written = sum(entry.rows for entry in entries)
+    if written != expected:
+        raise CommitError(
+            "the input changed while it was read",
+            got=f"{written} rows written",
+            expected=f"{expected}, by its keys",
+            remedy="nothing was committed; run again",
+        )
+
+
+def _exact_value(frame: DataFrame, name: str) -> Column:
+    """Encode a column so that equal bytes mean equal values under any session setting."""
+    if isinstance(frame.schema[name].dataType, t.StringType | t.BinaryType):
+        return _exact(quoted(name))
+    return _exact(f.to_json(f.struct(quoted(name)), _MICROSECONDS))
 
 
 def _exact(column: Column) -> Column:
-    """Write a value so that its end is known and null is unlike any value."""
+    """Encode a value with its length, and null unlike any value."""
     content = column.cast("string").cast("binary")
     length = f.concat(f.octet_length(content).cast("string"), f.lit(":")).cast("binary")
     return f.coalesce(f.concat(length, content), f.lit("-").cast("binary"))
@@ -333,28 +355,12 @@ def _is_valid(column: Column, kind: t.DataType) -> Column:
 
 
 def _hash(parts: list[Any]) -> Column:
-    """Take SHA-256 of values one behind the other."""
+    """Return SHA-256 of the concatenated values."""
     return f.unhex(f.sha2(f.concat(f.lit("").cast("binary"), *parts), 256))
 
 
 def with_hashes(columns: Columns, key: str) -> Columns:
-    """Add the columns that a keyed run writes beside those of every run.
-
-    Parameters
-    ----------
-    columns : Columns
-    key : str
-        Column of which the output shall hold every value once.
-
-    Returns
-    -------
-    Columns
-
-    Raises
-    ------
-    InputError
-        If the column can be no key.
-    """
+    """Add the hash columns that an upsert writes; raise InputError if `key` can't be the key."""
     _check_key(key, columns)
     added = [t.StructField(name, t.BinaryType()) for name in (TEXT_HASH, ROW_HASH)]
     return replace(
@@ -365,7 +371,6 @@ def with_hashes(columns: Columns, key: str) -> Columns:
 
 
 def _check_key(key: str, columns: Columns) -> None:
-    """Refuse what can't be a key."""
     if key not in columns.kept:
         raise InputError(
             f"key column {key!r} is not among the columns that are written",

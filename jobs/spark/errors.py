@@ -1,4 +1,4 @@
-"""Spark's exceptions in our words: one line, the file or column where Spark knows it, never a row's text."""
+"""Spark's exceptions as errors of lakevec: one line that names the file or column, never a row's text."""
 
 from __future__ import annotations
 
@@ -60,6 +60,29 @@ _JAVA_WITHOUT_DATA = re.compile(
     r"|FileAlreadyExistsException|NoSuchBucketException|UnknownStoreException|S3Exception|SdkClientException"
     r"|AWS\w+Exception|NoAuthWithAWSException|AbfsRestOperationException|RpcException|DiskErrorException)"
 )
+_CONDITIONS = {
+    "DATA_SOURCE_NOT_FOUND": (
+        "Spark does not know this format",
+        "parquet, csv, json, text, orc, ...",
+        "check --format and --output-format",
+    ),
+    "CONFLICTING_DIRECTORY_STRUCTURES": (
+        "the input mixes partition folders with others",
+        "folders of one kind below each --input, such as day=2026-11-26",
+        "name the folders apart, or move what is not of this table, such as an output, elsewhere",
+    ),
+    "UNABLE_TO_INFER_SCHEMA": (
+        "the input has no files",
+        "files of the --format given",
+        "check --input; Spark leaves out files and folders whose names begin with _ or a dot",
+    ),
+    "COLUMN_ALREADY_EXISTS": (
+        "two columns or fields of the input have one name",
+        "",
+        "if their case differs, add --conf spark.sql.caseSensitive=true and leave one out with --keep; "
+        "else rename one first",
+    ),
+}
 _DISK_IS_FULL = "No space left on device"
 _DEATHS = {
     "Python worker exited unexpectedly": (
@@ -117,8 +140,18 @@ def _translate(error: Any) -> LakevecError:
     if ours := _OURS.search(message):
         kind: type[LakevecError] = getattr(errors, ours[1], DataError)
         return kind(ours[2])
-    if (missing := explain_file_system(message)) is not None:
-        return missing
+    condition = _condition(error, message)
+    return (
+        explain_file_system(message)
+        or _explain_names_and_types(message)
+        or _explain_condition(message, condition)
+        or _explain_plan(error, message, condition)
+        or _failure(error, message, condition)
+    )
+
+
+def _explain_names_and_types(message: str) -> LakevecError | None:
+    """Name the file or column of errors that only their text tells apart."""
     if colon := _COLON.search(message):
         return InputError(
             "Hadoop can't read a name with a colon in it",
@@ -126,7 +159,6 @@ def _translate(error: Any) -> LakevecError:
             expected="names of files and folders without colons",
             remedy="rename it, or name folders without a pattern that finds it",
         )
-    condition = _condition(error, message)
     if mismatch := _MISMATCH.search(message):
         return DataError(
             f"column {mismatch['column'].replace(', ', '.')!r} has another type in a file",
@@ -142,46 +174,34 @@ def _translate(error: Any) -> LakevecError:
             got=" and ".join(f"{first[name]} and {other[name]}" for name in differing),
             remedy="convert the files, or leave out mergeSchema",
         )
-    if (
-        condition.startswith(("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER"))
-        or "is not a Parquet file" in message
-    ):
+    return None
+
+
+def _explain_condition(message: str, condition: str) -> LakevecError | None:
+    """Explain what Spark's own name of the error tells."""
+    is_unreadable = condition.startswith(("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER"))
+    if is_unreadable or "is not a Parquet file" in message:
         return UnreadableFileError(find_file(message) or condition, told=message)
-    if condition.startswith("DATA_SOURCE_NOT_FOUND"):
-        return InputError(
-            "Spark does not know this format",
-            expected="parquet, csv, json, text, orc, ...",
-            remedy="check --format and --output-format",
-        )
-    if condition == "CONFLICTING_DIRECTORY_STRUCTURES" or "Conflicting directory structures" in message:
-        return InputError(
-            "the input mixes partition folders with others",
-            expected="folders of one kind below each --input, such as day=2026-11-26",
-            remedy="name the folders apart, or move what is not of this table, such as an output, elsewhere",
-        )
-    if condition == "UNABLE_TO_INFER_SCHEMA":
-        return InputError(
-            "the input has no files",
-            expected="files of the --format given",
-            remedy="check --input; Spark leaves out files and folders whose names begin with _ or a dot",
-        )
-    if condition == "COLUMN_ALREADY_EXISTS":
-        return InputError(
-            "two columns or fields of the input have one name",
-            got=_first_line(message).partition(". ")[0],
-            remedy="if their case differs, add --conf spark.sql.caseSensitive=true and leave one out with "
-            "--keep; else rename one first",
-        )
-    if isinstance(error, AnalysisException):
-        # Made before any row is read, so it holds names but no text.
-        told = _first_line(message)
-        is_pattern = condition == "PATH_NOT_FOUND" and GLOB.search(told)
-        return InputError("Spark can't plan this input", got=told, remedy=HOW_TO_ESCAPE if is_pattern else "")
-    return _failure(error, message, condition)
+    if "Conflicting directory structures" in message:
+        condition = "CONFLICTING_DIRECTORY_STRUCTURES"
+    for name, (what, expected, remedy) in _CONDITIONS.items():
+        if condition.startswith(name):
+            got = _first_line(message).partition(". ")[0] if not expected else ""
+            return InputError(what, got=got, expected=expected, remedy=remedy)
+    return None
+
+
+def _explain_plan(error: Any, message: str, condition: str) -> LakevecError | None:
+    """Quote Spark's planner, which has read no row, so that its text holds names only."""
+    if not isinstance(error, AnalysisException):
+        return None
+    line = _first_line(message)
+    is_pattern = condition == "PATH_NOT_FOUND" and GLOB.search(line)
+    return InputError("Spark can't plan this input", got=line, remedy=HOW_TO_ESCAPE if is_pattern else "")
 
 
 def _fields(struct: str) -> dict[str, str]:
-    """Split what stands between STRUCT's brackets into names and types."""
+    """Split the inside of a STRUCT type into names and types."""
     fields, depth = [""], 0
     for sign in struct:
         depth += (sign in "<(") - (sign in ">)")
@@ -243,16 +263,7 @@ def _python_failure(message: str) -> str:
 
 
 def describe_java_error(error: Exception) -> str:
-    """Say what Java found, without what could be a row's text.
-
-    Parameters
-    ----------
-    error : Exception
-
-    Returns
-    -------
-    str
-    """
+    """Describe an error of Java without anything that could be a row's text."""
     return _java_failure(str(error)) or type(error).__name__
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from lakevec.jobs.spark.column_types import same_names, unfit_type
@@ -17,12 +17,12 @@ from lakevec.jobs.spark.partition_columns import check_partition_columns
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.jobs.spark.unreadable_columns import InputSettings, readable_schema
 from lakevec.pipeline.encoding.stored_vectors import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
-from lakevec.pipeline.errors import InputError, OutputError
+from lakevec.pipeline.errors import InputError, OutputError, did_you_mean
 from lakevec.pipeline.settings import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 # Whatever Spark's own settings say: a file that it left out in silence would count as taken.
 WHOLE_FILES = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
@@ -59,21 +59,12 @@ class Columns:
 
 
 def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
-    """Describe the input to Spark; nothing but schemas and footers is read yet.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-    settings : EmbedSettings, CountSettings or TuneSettings
-
-    Returns
-    -------
-    pyspark.sql.DataFrame
+    """Describe the input to Spark; read nothing but schemas and footers.
 
     Raises
     ------
     InputError
-        If several tables are named, or a column that is needed can't be read.
+        If several tables are named, or a needed column can't be read.
     """
     if settings.format == "table":
         return _read_table(spark, settings)
@@ -96,7 +87,7 @@ def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
 
 
 def _no_columns(frame: DataFrame, form: str) -> InputError:
-    """Make the error for files that nothing is found in; what isn't compressed as its name says is likely."""
+    """Return the error for files without columns; name a file whose extension doesn't fit its content."""
     names = sorted(map(unquote, frame.inputFiles()), key=lambda name: not name.endswith(_COMPRESSED))
     others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
     return InputError(
@@ -134,7 +125,7 @@ def _read_table(spark: SparkSession, settings: InputSettings) -> DataFrame:
 def _schema_of_sound_files(
     spark: SparkSession, settings: InputSettings, paths: list[str], error: Exception
 ) -> t.StructType:
-    """Where Spark takes the schema from a damaged file, take what the others agree on."""
+    """Merge the schema of readable files, after Spark took a damaged file for it."""
     if not isinstance(settings, EmbedSettings) or settings.on_bad_file == "fail":
         raise error
     lenient = spark.read.format(settings.format).options(**settings.option)
@@ -145,48 +136,26 @@ def _schema_of_sound_files(
 
 
 def table_schema(columns: Columns, source: t.StructType) -> str:
-    """Describe the whole output as Spark and Delta write schemas, partition columns last.
-
-    Parameters
-    ----------
-    columns : Columns
-    source : pyspark.sql.types.StructType
-        Schema of the input, which knows the partition columns' types.
-
-    Returns
-    -------
-    str
-        JSON.
-    """
+    """Return the schema of the whole output as Spark's and Delta's JSON, partition columns last."""
     fields = [*columns.schema.fields, *(source[name] for name in columns.partition_by)]
     plain = [t.StructField(field.name, _without_length(field.dataType)) for field in fields]
     return t.StructType(plain).json()
 
 
 def _without_length(kind: t.DataType) -> t.DataType:
-    """Delta knows no types of strings but one."""
+    """Return plain strings for char and varchar, which Delta lacks."""
     return t.StringType() if isinstance(kind, t.CharType | t.VarcharType) else kind
 
 
 def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
-    """Decide what is embedded and what travels along.
-
-    Parameters
-    ----------
-    schema : pyspark.sql.types.StructType
-        Schema of the input.
-    settings : EmbedSettings
-
-    Returns
-    -------
-    Columns
+    """Decide which columns are embedded and which are kept.
 
     Raises
     ------
     InputError
         If a column is missing, a text column holds no strings, or a kept column can't be written.
     OutputError
-        If an embedding column would have the name of another column.
+        If an embedding column has the name of another column.
     """
     fields = {field.name: field for field in schema.fields}
     partition_by = tuple(settings.partition_by or ())
@@ -216,18 +185,7 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
 
 
 def check_text_columns(schema: t.StructType, names: list[str]) -> None:
-    """Refuse text columns that are not there or hold no text.
-
-    Parameters
-    ----------
-    schema : pyspark.sql.types.StructType
-        Schema of the input.
-    names : list of str
-
-    Raises
-    ------
-    InputError
-    """
+    """Refuse text columns that are missing or hold no strings."""
     fields = {field.name: field for field in schema.fields}
     for column in names:
         if column not in fields:
@@ -260,28 +218,16 @@ def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]
 
 
 def missing_column(column: str, present: list[str]) -> InputError:
-    """Make the error for a column that the input lacks.
-
-    Parameters
-    ----------
-    column : str
-    present : list of str
-
-    Returns
-    -------
-    InputError
-    """
-    by_case = {name.lower(): name for name in present}
-    near = [by_case[name] for name in difflib.get_close_matches(column.lower(), list(by_case), n=1)]
+    """Return the error for a column that the input lacks."""
     return InputError(
         f"column {column!r} is not in the input",
         expected=f"one of {', '.join(map(repr, present))}",
-        remedy=f"did you mean {near[0]!r}?" if near else "",
+        remedy=did_you_mean(column, present),
     )
 
 
 def _refuse_same_names(names: list[str], chosen: tuple[str, ...]) -> None:
-    """Refuse columns that are written and that most readers can't tell apart."""
+    """Refuse columns that most readers can't tell apart."""
     doubles = [name for name in dict.fromkeys(chosen) if names.count(name) > 1]
     if doubles:
         raise InputError(
@@ -297,7 +243,7 @@ def _refuse_same_names(names: list[str], chosen: tuple[str, ...]) -> None:
 
 
 def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
-    """Compare names as Spark does, without case."""
+    """Refuse embedding columns with the name of another column, ignoring case as Spark does."""
     seen = {name.lower() for name in kept}
     for name in embeddings:
         if name.lower() in seen:
@@ -306,3 +252,8 @@ def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
                 remedy="choose another --embedding-column, or leave the other out with --keep",
             )
         seen.add(name.lower())
+
+
+def quoted(name: str) -> Column:
+    """Return the column with exactly this name, dots and backticks included."""
+    return f.col(f"`{name.replace('`', '``')}`")

@@ -1,4 +1,4 @@
-"""Inputs that reach a place which the run writes to: their next run would read what the last one wrote."""
+"""Refuse inputs that hold the output: the next run would read what this one wrote."""
 
 from __future__ import annotations
 
@@ -22,28 +22,14 @@ _SQL_ON_FILES = re.compile(r"\s*`?(?P<format>\w+)`?\s*\.\s*`(?P<path>.+)`\s*", r
 
 
 class FilesOfSql(NamedTuple):
-    """Files that SQL names as a table.
-
-    Parameters
-    ----------
-    format, path : str
-    """
+    """Files that SQL names as a table."""
 
     format: str
     path: str
 
 
 def sql_on_files(table: str) -> FilesOfSql | None:
-    """Take a table's name apart that is a format and a path.
-
-    Parameters
-    ----------
-    table : str
-
-    Returns
-    -------
-    FilesOfSql or None
-        None for the name of a table or view.
+    """Split a table name such as ``parquet.`lake/docs``` into format and path; None for other names.
 
     Examples
     --------
@@ -62,24 +48,20 @@ def refuse_overlap(
     format: str,
     is_partitioned: bool = False,
 ) -> None:
-    """Refuse inputs that can reach a place which the run writes to, however they are written.
+    """Refuse inputs that can reach a place that the run writes to, however they are written.
 
     Parameters
     ----------
     inputs : sequence of str
-        Paths, URIs or patterns; of tables only files named by SQL are looked at.
+        Paths, URIs or patterns; of tables only files named by SQL are checked.
     option : mapping of str to str
         Reader options.
     places : mapping of str to (str or None)
-        What the run writes, such as ``{"--output": "lake/vectors"}``.
+        Places that the run writes to, by their flag, as in ``{"--output": "lake/vectors"}``.
     format : str
         Format of the input.
     is_partitioned : bool, default=False
         Whether the run writes partition folders, which Spark finds below a plain folder.
-
-    Raises
-    ------
-    InputError
     """
     is_recursive = read_option(option, "recursiveFileLookup", "").lower() == "true"
     for name in inputs:
@@ -103,19 +85,7 @@ def refuse_overlap(
 
 
 def refuse_files_of_output(files: Iterable[str], output: str) -> None:
-    """Refuse files that lie in the output, whatever link or table led to them.
-
-    Parameters
-    ----------
-    files : iterable of str
-        Paths as Spark names them.
-    output : str
-        Path or URI.
-
-    Raises
-    ------
-    InputError
-    """
+    """Refuse files that lie in the output, whatever link or table led to them."""
     place = _parts(absolute_uri(output))
     folders: dict[str, str] = {}
     for file in files:
@@ -136,20 +106,9 @@ def refuse_files_of_output(files: Iterable[str], output: str) -> None:
 
 
 def refuse_partitions_above(inputs: Sequence[str], output: str, files: Callable[[], Iterable[str]]) -> None:
-    """Refuse an output below a folder of partitions, which no reader could read any more.
+    """Refuse an output below partition folders, which no reader could read any more.
 
-    Parameters
-    ----------
-    inputs : sequence of str
-        Paths or URIs.
-    output : str
-        Path or URI.
-    files : callable
-        Returns the input's files; called only where the output lies below an input.
-
-    Raises
-    ------
-    InputError
+    `files` returns the input's files; it is called only if the output lies below an input.
     """
     place = _parts(absolute_uri(output))
     for name in inputs:
@@ -166,22 +125,12 @@ def refuse_partitions_above(inputs: Sequence[str], output: str, files: Callable[
 
 
 def read_option(option: Mapping[str, str], name: str, default: str) -> str:
-    """Look a reader option up as Spark does, without case.
-
-    Parameters
-    ----------
-    option : mapping of str to str
-    name, default : str
-
-    Returns
-    -------
-    str
-    """
+    """Look up a reader option, ignoring case as Spark does."""
     return next((value for key, value in option.items() if key.lower() == name.lower()), default)
 
 
 def _reach(name: str, place: str, *, is_recursive: bool, is_partitioned: bool) -> str:
-    """Say how an input reaches a place; empty if it doesn't."""
+    """Describe how an input reaches a place; empty if it doesn't."""
     output = _parts(absolute_uri(place))
     for path in _expand_braces(canonical_uri(absolute_uri(name))):
         parts = _split(path)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, cast
 
 import lakevec
 from lakevec.jobs.spark.java import ensure_java
-from lakevec.pipeline.errors import SetupError
-from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN, redact
+from lakevec.pipeline.errors import SetupError, one_line
+from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,27 +36,22 @@ def open_session(
     verbose: bool = False,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[SparkSession]:
-    """Start the Spark that a job runs on and stop it afterwards, or join one that runs in this process.
+    """Start Spark for a job and stop it afterwards, or join the Spark of this process.
 
     Parameters
     ----------
     name : str
         Application name.
     master : str or None
-        Spark master; None takes spark-submit's, or else ``local[*]``.
+        Spark master. Default: spark-submit's, else ``local[*]``.
     remote : str, optional
-        A Spark Connect server to use instead; None takes ``SPARK_REMOTE`` where no master is given.
+        Spark Connect server. Default: ``SPARK_REMOTE``, unless `master` is given.
     conf : mapping of str to str
         Spark properties.
     verbose : bool, default=False
-        Whether Spark's log goes to the screen.
+        Show Spark's log. Otherwise a Spark that is started here writes it to a file.
     meanwhile : callable, optional
-        Called in a thread of its own while Spark starts, which takes seconds; done before the session is
-        handed out.
-
-    Yields
-    ------
-    pyspark.sql.SparkSession
+        Runs in a thread while Spark starts; done before the session is yielded.
 
     Raises
     ------
@@ -65,9 +60,7 @@ def open_session(
 
     Notes
     -----
-    A Spark that is started here writes its log to a file unless `verbose`: Java's stack traces are for
-    whoever looks for them, and every error is reported in one line. On a cluster the code of `pipeline` and
-    `udfs` is shipped, so that executors run exactly what the driver runs.
+    On a cluster, the code of `pipeline` and `udfs` is shipped, so that executors run the driver's version.
     """
     try:
         from pyspark.sql import SparkSession
@@ -107,22 +100,7 @@ def open_session(
 
 @contextmanager
 def changed_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
-    """Set properties of a session, and set them back afterwards.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-    conf : mapping of str to str
-
-    Yields
-    ------
-    None
-
-    Raises
-    ------
-    SetupError
-        If a property can't be changed while Spark runs.
-    """
+    """Set properties of a session, and restore them afterwards; raise SetupError for fixed ones."""
     from pyspark.errors import PySparkException
 
     before: dict[str, str | None] = {}
@@ -151,20 +129,10 @@ def changed_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]
 
 
 def runs_locally(master: str | None) -> bool:
-    """Say whether tasks are children of this process, which die with it.
-
-    Parameters
-    ----------
-    master : str or None
-        Setting of the job; a Spark that runs in this process already counts more.
-
-    Returns
-    -------
-    bool
-    """
+    """Return whether tasks die with this process; a Spark that runs in it already outweighs `master`."""
     if "PYSPARK_GATEWAY_PORT" in os.environ or os.environ.get("SPARK_REMOTE"):
         return False
-    with suppress(ImportError):  # told when the session is opened
+    with suppress(ImportError):  # reported when the session is opened
         from lakevec.udfs.distribution import is_local
 
         if (running := _running_session()) is not None:
@@ -203,17 +171,9 @@ def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]
             remedy="pip install 'pyspark[connect]', or pip install pyspark-client",
         ) from None
     except (PySparkException, OSError, RuntimeError, ValueError) as error:
-        raise SetupError(
-            f"can't reach Spark Connect at {redact(remote)!r}",
-            got=" ".join(str(error).split())[:200],
-            expected="a running server, as in sc://host:15002",
-        ) from None
+        raise _unreachable(remote, one_line(error, 200)) from None
     except Exception as error:  # grpc's own are no subclass of any of these
-        raise SetupError(
-            f"can't reach Spark Connect at {redact(remote)!r}",
-            got=type(error).__name__,
-            expected="a running server, as in sc://host:15002",
-        ) from None
+        raise _unreachable(remote, type(error).__name__) from None
     return spark
 
 
@@ -237,19 +197,19 @@ def _start_session(
 
 
 def spark_log() -> str | None:
-    """Return the file that holds Spark's log of this process, if there is one; it stays from now on."""
-    global _log_is_told
-    _log_is_told = True
+    """Return the file of Spark's log, if there is one, and keep it after this process."""
+    global _log_is_kept
+    _log_is_kept = True
     return _log_file
 
 
 _log_file: str | None = None
-_log_is_told = False
+_log_is_kept = False
 
 
 def _remove_log() -> None:
-    """Remove the log of a process that told nobody of it."""
-    if _log_file is not None and not _log_is_told:
+    """Remove the log unless a message has named it."""
+    if _log_file is not None and not _log_is_kept:
         with suppress(OSError):
             Path(_log_file).unlink()
 
@@ -277,7 +237,7 @@ def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
 
 
 def _check_server(remote: str) -> None:
-    """Fail at once where no server listens; the client would try for ten minutes."""
+    """Fail at once if no server listens; the client would try for ten minutes."""
     found = re.match(r"sc://(?P<host>\[[^\]]+\]|[^:/;]+)(?::(?P<port>\d+))?(?:[/;]|$)", remote)
     if found is None:
         return
@@ -285,14 +245,18 @@ def _check_server(remote: str) -> None:
     try:
         socket.create_connection((host, port), timeout=_SERVER_TIMEOUT_S).close()
     except OSError as error:
-        raise SetupError(
-            f"can't reach Spark Connect at {redact(remote)!r}",
-            got=error.strerror or str(error),
-            expected="a running server, as in sc://host:15002",
-        ) from None
+        raise _unreachable(remote, error.strerror or str(error)) from None
 
 
-# What Spark's launcher, Java or Spark's resolver of packages say when they give up; the last one counts.
+def _unreachable(remote: str, got: str) -> SetupError:
+    return SetupError(
+        f"can't reach Spark Connect at {remote!r}",
+        got=got,
+        expected="a running server, as in sc://host:15002",
+    )
+
+
+# How Spark's launcher, Java or Spark's package resolver report a failure.
 _REASON = re.compile(
     r"^(?:Exception in thread \"main\" |Caused by: |Error: |ERROR:? |.*\bERROR \S+: )?"
     r"(?P<reason>(?:[\w.$]+(?:Exception|Error): |Could not |Unrecognized |Too many open files|Cannot allocate"
@@ -303,8 +267,8 @@ _REASON = re.compile(
 
 def _no_start(error: Exception) -> SetupError:
     log = spark_log()
-    told = Path(log).read_text(errors="replace") if log else str(error)
-    found = _REASON.findall(told) or _REASON.findall(str(error))
+    text = Path(log).read_text(errors="replace") if log else str(error)
+    found = _REASON.findall(text) or _REASON.findall(str(error))
     first = str(error).strip().split("\n")[0]
     reason = (found[0] if found else first or type(error).__name__).strip()
     where = f"its log is {log}; " if log else ""
@@ -322,7 +286,7 @@ def _quiet_submitted(spark: SparkSession, *, verbose: bool) -> None:
 
 
 def _running_session() -> SparkSession | None:
-    """Return the session of this thread, or else of this process: only one thread of a notebook made it."""
+    """Return the session of this thread, else of this process: another thread may have created it."""
     from pyspark.sql import SparkSession
 
     if (active := SparkSession.getActiveSession()) is not None:
@@ -330,14 +294,14 @@ def _running_session() -> SparkSession | None:
     started = getattr(SparkSession, "_instantiatedSession", None)
     if started is not None and started._sc._jsc is not None:
         return cast("SparkSession", started)
-    # Looked up, not imported: the client needs packages that few have.
+    # Not imported: the client needs packages that few have.
     connect = sys.modules.get("pyspark.sql.connect.session")
     return getattr(connect.SparkSession, "_default_session", None) if connect is not None else None
 
 
 @contextmanager
 def _quiet_pyspark(*, verbose: bool) -> Iterator[None]:
-    """Keep PySpark from writing out an exception, which may hold a row's text, before we translate it."""
+    """Stop PySpark from logging an exception, which may hold a row's text."""
     from pyspark.logger import PySparkLogger
 
     loggers = [PySparkLogger.getLogger(f"{kind}QueryContextLogger") for kind in ("DataFrame", "SQL")]
@@ -352,7 +316,7 @@ def _quiet_pyspark(*, verbose: bool) -> Iterator[None]:
 
 
 def _ship_code(spark: SparkSession) -> None:
-    """Send our code where executors are other processes than this one's children."""
+    """Ship lakevec's code unless executors are children of this process."""
     from lakevec.udfs.distribution import is_local, ship_code
 
     if not is_local(spark):

@@ -1,7 +1,7 @@
-"""Columns that this Spark can't read: left out where nobody needs them, named where somebody does.
+"""Columns that this Spark can't read: left out if the run doesn't need them, else named in the error.
 
-Spark refuses a whole Parquet input for one column of nanoseconds. Here Spark's own reader of footers and its
-own converter, in the JVM, look at each column alone, so that every file system works that Spark reaches.
+Spark refuses a whole Parquet input for one column of nanoseconds. Here Spark's own footer reader and type
+converter, in the JVM, check each column alone, on every file system that Spark reaches.
 """
 
 from __future__ import annotations
@@ -32,21 +32,9 @@ InputSettings = EmbedSettings | CountSettings | TuneSettings
 def readable_schema(
     spark: SparkSession, settings: InputSettings, form: str, paths: list[str]
 ) -> t.StructType | None:
-    """Return the columns of a Parquet input that this Spark can read.
+    """Return the columns of a Parquet input that this Spark can read, without partition columns.
 
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-    settings : EmbedSettings, CountSettings or TuneSettings
-    form : str
-        Format of the input.
-    paths : list of str
-        The input.
-
-    Returns
-    -------
-    pyspark.sql.types.StructType or None
-        Without partition columns. None where no column is to blame, or none can be looked at.
+    None if no column is to blame, or none can be checked.
 
     Raises
     ------
@@ -100,7 +88,7 @@ def _refuse_needed(name: str, told: str, settings: InputSettings) -> None:
 def _columns(
     spark: SparkSession, settings: InputSettings, paths: list[str]
 ) -> Iterator[tuple[str, t.StructField | str]]:
-    """Tell name and Spark's field of each column; in its place what Spark says of one that it can't read."""
+    """Yield name and Spark's field of each column, or the reason why Spark can't read it."""
     jvm: Any = spark._jvm
     package = jvm.org.apache.spark.sql.execution.datasources.parquet
     converter = package.ParquetToSparkSchemaConverter(spark._jsparkSession.sessionState().conf())
@@ -125,7 +113,7 @@ def _columns(
 
 
 def _fields_of_spark(footer: Any) -> dict[str, Any]:
-    """Return the fields that Spark noted when it wrote the file, which it takes at their word."""
+    """Return the fields that Spark recorded when it wrote the file, and trusts when it reads it."""
     noted = footer.getKeyValueMetaData().get("org.apache.spark.sql.parquet.row.metadata")
     return {field["name"]: field for field in json.loads(noted)["fields"]} if noted else {}
 
@@ -171,7 +159,7 @@ def _session_conf(spark: SparkSession) -> dict[str, str]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of what Spark says of a type."""
+    """Return the first line of Spark's message about a type."""
     told = str(getattr(error, "java_exception", error))
     line = re.sub(r"^[\w.$]*:?\s*\[[A-Z0-9_.]+\]\s*", "", told.strip()).split("\n")[0]
     return re.sub(r"\s*SQLSTATE: \w+.*$", "", line).rstrip(". ")

@@ -18,7 +18,7 @@ from pyarrow.fs import FileType
 
 from lakevec.pipeline.errors import BusyError, OutputError
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
-from lakevec.pipeline.output.generation import CURRENT
+from lakevec.pipeline.output.table_metadata import CURRENT
 from lakevec.pipeline.storage import Location
 
 _AT_FDCWD = -100
@@ -27,7 +27,7 @@ _READY = f"{OWN_FOLDER}/ready"
 _CURRENT = f"{OWN_FOLDER}/{CURRENT}"
 
 
-def beside(output: Location, word: str) -> Location:
+def sibling(output: Location, word: str) -> Location:
     """Return the place beside an output where its successor or predecessor lies."""
     return output.parent / f".{output.name}.lakevec-{word}"
 
@@ -40,10 +40,10 @@ def swap(output: Location) -> None:
     output : Location
         Folder on a file system that renames folders.
     """
-    successor = beside(output, "next")
+    successor = sibling(output, "next")
     (successor / _READY).write_atomic(b"")
     if not _exchange(output, successor):
-        output.filesystem.move(output.path, beside(output, "old").path)
+        output.filesystem.move(output.path, sibling(output, "old").path)
         with contextlib.suppress(FileNotFoundError):  # somebody finished it for us
             output.filesystem.move(successor.path, output.path)
     _tidy(output)
@@ -65,7 +65,7 @@ def find_unfinished_swap(output: Location) -> Location | None:
         return None
     if output.type() == FileType.File or {info.base_name for info in output.list()} - {OWN_FOLDER}:
         return None  # somebody else's
-    successor, predecessor = beside(output, "next"), beside(output, "old")
+    successor, predecessor = sibling(output, "next"), sibling(output, "old")
     if (successor / _READY).exists():
         return successor
     return predecessor if (predecessor / _CURRENT).exists() else None
@@ -132,8 +132,8 @@ def check_can_swap(output: Location, uri: str, wish: str) -> None:
 
 
 def _tidy(output: Location) -> None:
-    beside(output, "next").delete()
-    beside(output, "old").delete()
+    sibling(output, "next").delete()
+    sibling(output, "old").delete()
     (output / _READY).delete()
 
 

@@ -1,30 +1,134 @@
-"""Delta's log as the word on which files are an output's: one transaction a commit.
+"""Delta Lake: one transaction of Delta's log a commit, by `deltalake`, which needs no JVM.
 
-Tasks write where Delta's readers look, since those see only what the log names; nothing is renamed, which on
-an object store would be a copy. The library is `deltalake`, which needs no JVM.
+Tasks write where Delta's readers look, since those see only what the log names. Nothing is renamed, which on
+an object store would be a copy.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
 
-from lakevec.pipeline.errors import CommitError, SetupError
-from lakevec.pipeline.output.commit_log import Commit, Snapshot
+from lakevec.pipeline.errors import CommitError, DamagedOutputError, requires_extra
+from lakevec.pipeline.output.commit_log import Commit, CommitLog, Snapshot
+from lakevec.pipeline.output.committer import Committer, Run, refuse_format
 from lakevec.pipeline.output.partitions import partition_values
+from lakevec.pipeline.output.staging import Staging
+from lakevec.pipeline.output.table_metadata import (
+    CURRENT,
+    NEXT,
+    TableMetadata,
+    read_generation,
+    state_folder,
+    write_generation,
+)
 from lakevec.pipeline.storage import Location, absolute_uri, canonical_uri, is_local_path
 
 _FOLDER = "_delta_log"
 
 
-class DeltaCommitter:
-    """The Delta table in an output's folder, as one generation of the output writes it.
+class DeltaCommitter(Committer):
+    """Files stay where tasks wrote them; readers see those that Delta's log lists."""
+
+    def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
+        super().__init__(run, generation, is_refresh=is_refresh)
+        self.pointer = NEXT if is_refresh else CURRENT
+        self._table = DeltaLog(run.uri, run.location, self.generation)
+        self._schema = ""
+        self._is_created = False
+
+    @property
+    def staging(self) -> Location:
+        """The output itself: readers see only what Delta's log lists."""
+        return self.target
+
+    def check_can_refresh(self, stored: TableMetadata, asked: TableMetadata) -> None:
+        """Refuse other partitions, which Delta's log can't change."""
+        if stored.partition_by != asked.partition_by:
+            raise refuse_format(self.run.name, stored, asked)
+
+    def recover(self) -> None:
+        """End a refresh whose transaction is in Delta's log, since it has happened; forget any other."""
+        following = read_generation(self.target, NEXT)
+        if not following:
+            return
+        refresh = DeltaCommitter(self.run, following, is_refresh=True)
+        if refresh._table.version() is not None:
+            refresh._end()
+            self.generation, self._table = following, refresh._table
+            return
+        snapshot = refresh.open_log().state
+        (self.run.own / NEXT).delete()
+        for name in (*snapshot.files, *snapshot.quarantine):
+            (self.target / name).delete()
+        state_folder(self.target, following).delete()
+
+    def begin(self, metadata: TableMetadata, schema: str, snapshot: Snapshot) -> None:
+        """Create the table, or make sure that only lakevec has changed it."""
+        self._schema = schema
+        if not self._table.exists():
+            self._table.create(schema, metadata.partition_by)
+            self._is_created = True
+        elif not self.is_refresh and self._table.files() != set(snapshot.files):
+            raise DamagedOutputError(
+                f"another program changed Delta table {self.run.name!r}",
+                got="files in Delta's log that no run wrote, or the other way round",
+                expected="the files of lakevec's own runs; OPTIMIZE rewrites them, VACUUM is fine",
+                remedy="restore the table's version, or write everything anew with --full-refresh",
+            )
+
+    def commit(self, commit: Commit, log: CommitLog) -> None:
+        """Log, then write Delta's transaction unless a refresh is under way."""
+        before = log.state
+        log.append(commit)
+        self.run.on_step("logged")
+        self.apply(commit, before)
+
+    def apply(self, commit: Commit, before: Snapshot) -> None:
+        """Write the commit's transaction, unless Delta's log has it."""
+        if not self.is_refresh:
+            self._table.append(commit, before)
+
+    def end_refresh(self, snapshot: Snapshot) -> None:
+        """Replace all files in one transaction."""
+        self._table.replace(snapshot, self._schema, self.run.id)
+        self.run.on_step("delta replaced")
+        self._end()
+
+    def _end(self) -> None:
+        """Forget the old generation; its files stay for readers that travel back in time."""
+        old = read_generation(self.target)
+        write_generation(self.target, self.generation)
+        (self.run.own / NEXT).delete()
+        if old != self.generation:
+            state_folder(self.target, old).delete()
+        self.is_refresh, self.pointer = False, CURRENT
+
+    def clean(self, staging: Staging, snapshot: Snapshot, grace_s: float) -> None:
+        """Remove uncommitted files from among Delta's, and the staging folder."""
+        kept = [snapshot]
+        if following := read_generation(self.target, NEXT):
+            kept.append(DeltaCommitter(self.run, following).open_log().state)
+        staging.note_committed(kept)
+        if staging.age_s >= grace_s:
+            staging.remove_uncommitted(self.target, kept)
+            staging.remove()
+
+    def forget(self) -> None:
+        """Remove the table that `begin` created."""
+        if self._is_created:
+            (self.target / _FOLDER).delete()
+
+
+class DeltaLog:
+    """Delta's log of an output.
 
     Parameters
     ----------
@@ -33,22 +137,25 @@ class DeltaCommitter:
     location : Location
         The same.
     generation : str
-        The application id of its transactions; their version is the commit's number.
+        Application id of the transactions; their version is the commit's number.
     """
 
     def __init__(self, uri: str, location: Location, generation: str) -> None:
         self._location = location
         self._application = f"lakevec:{generation}"
         self._uri, self._options = _for_deltalake(uri)
-        self._library = _import()
+        with requires_extra("delta", "--table-format delta"):
+            import deltalake
+            import deltalake.transaction
+        self._library: Any = deltalake
 
     def exists(self) -> bool:
-        """Say whether there is a table."""
+        """Return whether there is a table."""
         return bool((self._location / _FOLDER).list())
 
     def create(self, schema: str, partition_by: Sequence[str]) -> None:
-        """Make a table without rows."""
-        with _translated():
+        """Create a table without rows."""
+        with _delta_errors():
             self._library.DeltaTable.create(
                 self._uri,
                 self._library.Schema.from_json(schema),
@@ -60,84 +167,60 @@ class DeltaCommitter:
         """Return the last commit of this generation that readers see; None before the first."""
         if not self.exists():
             return None
-        with _translated():
+        with _delta_errors():
             found: int | None = self._table().transaction_version(self._application)
         return found
 
     def files(self) -> set[str]:
         """Return the names of all files that readers see."""
-        with _translated():
+        with _delta_errors():
             actions = pa.table(self._table().get_add_actions(flatten=False))
         return {unquote(path) for path in actions["path"].to_pylist()}
 
     def append(self, commit: Commit, before: Snapshot) -> None:
-        """Let readers see a commit; one that they see already is left as it is.
-
-        Parameters
-        ----------
-        commit : Commit
-        before : Snapshot
-            What is known about the files that it removes.
-        """
-        version = self.version()
-        if version is not None and version >= commit.number:
+        """Add and remove a commit's files in one transaction; `before` knows the sizes of removed files."""
+        if self._has(commit.number):
             return
-        with _translated():
-            table = self._table()
-            now = int(time.time() * 1000)
-            schema = table.schema()
+        with _delta_errors():
+            table, now = self._table(), int(time.time() * 1000)
             names = table.metadata().partition_columns
-            actions = self._additions(commit, names, now)
+            actions = [
+                self._add(entry.name, entry.bytes, entry.rows, names, now)
+                for entry in commit.added
+                if not entry.is_quarantine
+            ]
             remove = self._library.transaction.RemoveAction
             actions += [
                 remove(name, True, now, before.files[name].bytes, partition_values(name, names))
                 for name in commit.removed
                 if name in before.files
             ]
+            properties = self._properties(commit.number, commit.run)
             table.create_write_transaction(
-                actions,
-                "append",
-                schema,
-                names,
-                commit_properties=self._properties(commit.number, commit.run),
+                actions, "append", table.schema(), names, commit_properties=properties
             )
 
-    def replace(self, state: Snapshot, schema: str, run: str) -> None:
-        """Let readers see the files of a generation and no others, in one step.
-
-        Parameters
-        ----------
-        state : Snapshot
-            The generation's last.
-        schema : str
-            Its columns, as Delta's JSON.
-        run : str
-            Who asks.
-        """
-        version = self.version()
-        if version is not None and version >= state.number:
+    def replace(self, snapshot: Snapshot, schema: str, run: str) -> None:
+        """Replace all files by those of a snapshot in one transaction."""
+        if self._has(snapshot.number):
             return
-        with _translated():
-            table = self._table()
+        with _delta_errors():
+            table, now = self._table(), int(time.time() * 1000)
             names = table.metadata().partition_columns
-            now = int(time.time() * 1000)
             actions = [
-                self._add(name, file.bytes, file.rows, names, now) for name, file in state.files.items()
+                self._add(name, file.bytes, file.rows, names, now) for name, file in snapshot.files.items()
             ]
             table.create_write_transaction(
                 actions,
                 "overwrite",
                 self._library.Schema.from_json(schema),
                 names,
-                commit_properties=self._properties(state.number, run),
+                commit_properties=self._properties(snapshot.number, run),
             )
 
-    def _additions(self, commit: Commit, names: list[str], now: int) -> list[Any]:
-        return [
-            self._add(entry.name, entry.bytes, entry.rows, names, now)
-            for entry in commit.added
-            if not entry.is_quarantine
-        ]
+    def _has(self, number: int) -> bool:
+        version = self.version()
+        return version is not None and version >= number
 
     def _add(self, name: str, size: int, rows: int, names: list[str], now: int) -> Any:
         stats = json.dumps({"numRecords": rows})
@@ -156,47 +239,23 @@ class DeltaCommitter:
         return self._library.DeltaTable(self._uri, storage_options=self._options)
 
 
-def _import() -> Any:
+@contextmanager
+def _delta_errors() -> Iterator[None]:
+    """Turn the library's errors into one line by type; their text may hold an endpoint."""
+    from deltalake.exceptions import DeltaError
+
     try:
-        import deltalake
-        import deltalake.transaction
-    except ImportError:
-        raise SetupError(
-            "--table-format delta needs the library deltalake", remedy="pip install 'lakevec[delta]'"
-        ) from None
-    return deltalake
-
-
-class _translated:  # noqa: N801
-    """Turn the library's errors into one line; its messages may hold an endpoint, never a row."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        from deltalake.exceptions import DeltaError
-
-        if isinstance(error, DeltaError | OSError):
-            raise CommitError(
-                "the Delta table can't be read or written",
-                got=type(error).__name__,
-                remedy="run again; what is logged already is not written twice",
-            ) from error
+        yield
+    except (DeltaError, OSError) as error:
+        raise CommitError(
+            "the Delta table can't be read or written",
+            got=type(error).__name__,
+            remedy="run again; a commit that is logged is not written twice",
+        ) from error
 
 
 def _for_deltalake(uri: str) -> tuple[str, dict[str, str]]:
-    """Say in deltalake's words what a URI of pyarrow's says.
-
-    Parameters
-    ----------
-    uri : str
-
-    Returns
-    -------
-    str
-        Without credentials and options.
-    dict of str to str
-        Storage options.
+    """Turn pyarrow's URI into deltalake's, without credentials and options, and its storage options.
 
     Examples
     --------

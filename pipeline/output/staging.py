@@ -65,7 +65,7 @@ class Staging:
         ]
         note.write_atomic(json.dumps(names).encode())
 
-    def remove_strays(self, output: Location, states: Iterable[Snapshot]) -> None:
+    def remove_uncommitted(self, output: Location, states: Iterable[Snapshot]) -> None:
         """Remove the run's files that were written in place and never committed.
 
         Parameters

@@ -10,10 +10,9 @@ from pyarrow import fs as pafs
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.output.atomic_swap import find_unfinished_swap
 from lakevec.pipeline.output.commit_log import CommitLog, Snapshot
-from lakevec.pipeline.output.delta_committer import DeltaCommitter
+from lakevec.pipeline.output.delta_committer import DeltaLog
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
-from lakevec.pipeline.output.generation import read_generation, state_folder
-from lakevec.pipeline.output.table_metadata import TableMetadata, read_metadata
+from lakevec.pipeline.output.table_metadata import TableMetadata, read_generation, read_metadata, state_folder
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location, locate
 
@@ -33,7 +32,7 @@ class StoredOutput:
         Files, rows, counts.
     model_uri : str
         Where the first run found its model; empty if unknown.
-    delta : DeltaCommitter or None
+    delta : DeltaLog or None
         Where it is a Delta table.
     """
 
@@ -42,7 +41,7 @@ class StoredOutput:
     contract: TableMetadata
     state: Snapshot
     model_uri: str
-    delta: DeltaCommitter | None
+    delta: DeltaLog | None
 
     def find_unlisted_files(self) -> Iterator[str]:
         """Find files that readers see and no run promised, and the other way round.
@@ -67,7 +66,7 @@ class StoredOutput:
             yield from (f"{name} is not in Delta's log" for name in sorted(promised - seen))
 
 
-def open_output(uri: str) -> StoredOutput:
+def read_output(uri: str) -> StoredOutput:
     """Read what is promised of an output.
 
     Parameters
@@ -99,7 +98,7 @@ def open_output(uri: str) -> StoredOutput:
     contract = read_metadata(folder)
     history = CommitLog(folder)
     history.read()
-    delta = DeltaCommitter(uri, location, generation) if contract.table_format == "delta" else None
+    delta = DeltaLog(uri, location, generation) if contract.table_format == "delta" else None
     return StoredOutput(shown, location, contract, history.state, contract.model, delta)
 
 

@@ -1,49 +1,63 @@
-"""What all rows of one output share, so that no run mixes others in."""
+"""What all rows of one output share, and which generation of the output counts.
+
+Each full refresh begins a new generation. A small file, the pointer, names the one that readers see.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Literal
 
+from pyarrow.fs import FileType
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.output.generation import CONTRACT
+from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.storage import Location
+
+CURRENT = "current.json"
+# With Delta: the generation that a full refresh is building.
+NEXT = "next.json"
+_FILE = "output.json"
+_VECTORS = ("fingerprint", "dimensions", "vector_type", "store", "max_tokens")
+_TITLES = {
+    "table_format": "table format",
+    "fingerprint": "model fingerprint",
+    "dimensions": "dimensions",
+    "columns": "text columns",
+    "vector_type": "vector type",
+    "store": "store",
+    "max_tokens": "max tokens",
+    "schema_of_files": "columns",
+    "partition_by": "partition columns",
+    "key": "key",
+    "time_zone": "time zone of partition folders",
+}
 
 
 class TableMetadata(BaseModel):
-    """What the first run of an output laid down, kept as ``output.json``.
+    """What an output's first run fixes for all later ones, stored as ``output.json``.
 
     Parameters
     ----------
     generation : str
-        Name of this life of the output; a full refresh begins another one.
+        Name of the generation; a full refresh begins another one.
     model : str, default=""
         Where the first run found its model.
-    fingerprint : str
-        The model's.
-    dimensions : int
-        Length of a vector.
     columns : dict of str to str
         Text column and the name of its embedding column.
-    vector_type : {"float32", "float16", "int8"}
-        Elements of stored vectors.
     store : {"mean", "sum"}, default="mean"
-        What is kept of a text: the mean of its tokens' rows, or their sum and number.
-    max_tokens : int or None
-        How many known tokens of a text are embedded.
+        Whether a row holds the mean of its tokens' vectors, or their sum and number.
     schema_of_files : dict of str to str
         Name and type of all columns.
-    partition_by : tuple of str
-        Columns whose values are folders.
     key : str or None
-        Column of which the output holds every value once.
+        Column that identifies a row.
     table_format : {"parquet", "delta"}
-        Who says which files are the output's: their folder, or Delta's log.
+        Whether the folder or Delta's log lists the output's files.
     time_zone : str, default=""
-        Time zone of folders that are named by timestamps; empty where there are none, and in outputs that
-        an earlier version began.
+        Time zone of partition folders named by timestamps. Empty without such folders, and in outputs
+        that an earlier version began.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,81 +78,79 @@ class TableMetadata(BaseModel):
     time_zone: str = ""
 
     def differences(self, other: TableMetadata) -> Iterator[str]:
-        """Say where `other` would not fit.
-
-        Parameters
-        ----------
-        other : TableMetadata
-            What a run is asked for.
-
-        Yields
-        ------
-        str
-            One difference, as ``what: theirs, here ours``.
-        """
+        """Yield each difference of `other` from this output, as ``what: here value, there value``."""
         for name, title in _TITLES.items():
-            ours, theirs = getattr(self, name), getattr(other, name)
-            is_unknown = name == "time_zone" and not ours
-            if ours != theirs and not is_unknown:
-                yield f"{title} {_show(theirs)}, there {_show(ours)}"
+            stored, asked = getattr(self, name), getattr(other, name)
+            is_unknown = name == "time_zone" and not stored
+            if stored != asked and not is_unknown:
+                yield f"{title} {_show(asked)}, there {_show(stored)}"
 
     def is_other_model(self, other: TableMetadata) -> bool:
-        """Say whether `other` differs in nothing but what the vectors are."""
+        """Return whether `other` differs in its vectors only."""
         same = {name: getattr(self, name) for name in _VECTORS}
         differs = any(getattr(other, name) != value for name, value in same.items())
         return differs and not list(self.differences(other.model_copy(update=same)))
 
     def write(self, folder: Location) -> None:
-        """Lay the contract down in the state folder of its generation."""
-        # Earlier versions read outputs that need no time zone.
+        """Write ``output.json`` to the state folder of the generation."""
+        # Earlier versions can read outputs that need no time zone.
         left_out = set() if self.time_zone else {"time_zone"}
-        (folder / CONTRACT).write_atomic(self.model_dump_json(indent=2, exclude=left_out).encode() + b"\n")
-
-
-_TITLES = {
-    "table_format": "table format",
-    "fingerprint": "model fingerprint",
-    "dimensions": "dimensions",
-    "columns": "text columns",
-    "vector_type": "vector type",
-    "store": "store",
-    "max_tokens": "max tokens",
-    "schema_of_files": "columns",
-    "partition_by": "partition columns",
-    "key": "key",
-    "time_zone": "time zone of partition folders",
-}
-
-
-_VECTORS = ("fingerprint", "dimensions", "vector_type", "store", "max_tokens")
+        (folder / _FILE).write_atomic(self.model_dump_json(indent=2, exclude=left_out).encode() + b"\n")
 
 
 def read_metadata(folder: Location) -> TableMetadata:
-    """Read what was laid down.
-
-    Parameters
-    ----------
-    folder : Location
-        State folder of the generation.
-
-    Returns
-    -------
-    TableMetadata
-
-    Raises
-    ------
-    OutputError
-        If it is missing or damaged.
-    """
+    """Read ``output.json`` from the state folder of a generation."""
     try:
-        return TableMetadata.model_validate_json((folder / CONTRACT).read_bytes())
+        return TableMetadata.model_validate_json((folder / _FILE).read_bytes())
     except (OSError, ValidationError) as error:
         raise OutputError(
-            "an output's contract can't be read",
-            got=f"{type(error).__name__} from {CONTRACT}",
+            "the metadata of an output can't be read",
+            got=f"{type(error).__name__} from {_FILE}",
             expected="the file that the output's first run wrote",
             remedy="restore it, or embed into another --output",
         ) from None
+
+
+def state_folder(output: Location, generation: str) -> Location:
+    """Return the folder that holds the state of a generation."""
+    return output / OWN_FOLDER / generation
+
+
+def read_generation(output: Location, pointer: str = CURRENT) -> str:
+    """Return the generation that a pointer names; empty if there is no pointer."""
+    file = output / OWN_FOLDER / pointer
+    if not file.exists():
+        return ""
+    try:
+        generation = json.loads(file.read_bytes())["generation"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        generation = None
+    if not (isinstance(generation, str) and generation.isascii() and generation.isalnum()):
+        raise OutputError(
+            "an output is damaged",
+            got=f"no name of a generation in {OWN_FOLDER}/{pointer}",
+            expected="what earlier runs wrote",
+            remedy="restore it, or embed into another --output",
+        )
+    return generation
+
+
+def write_generation(output: Location, generation: str, pointer: str = CURRENT) -> None:
+    """Point to a generation."""
+    (output / OWN_FOLDER / pointer).write_atomic(json.dumps({"generation": generation}).encode())
+
+
+def remove_leftovers(output: Location) -> None:
+    """Remove half-written files of killed runs and generations without a pointer; needs the lease."""
+    named = {read_generation(output, pointer) for pointer in (CURRENT, NEXT)}
+    own = output / OWN_FOLDER
+    folders = [own, own / "lease", *(own / name / part for name in named - {""} for part in (".", "log"))]
+    for folder in folders:
+        for info in folder.list():
+            is_half_written = info.base_name.startswith(".") and info.type == FileType.File
+            is_old = folder is own and info.base_name not in named and (own / info.base_name / _FILE).exists()
+            if is_half_written or is_old:
+                (folder / info.base_name).delete()
 
 
 def _show(value: object) -> str:

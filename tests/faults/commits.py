@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from lakevec.pipeline.errors import LakevecError
 from lakevec.pipeline.output.commit_log import Commit, InputBatch
 from lakevec.pipeline.output.file_entry import FileEntry
-from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.table_metadata import TableMetadata
 
@@ -82,9 +82,9 @@ class Play:
     def run(self, folder: Path | str, on_step: Callable[[str], None]) -> None:
         """Do as the job does."""
         run = f"run-{os.getpid()}-{os.urandom(3).hex()}"
-        output = OutputFolder(str(folder), run, on_step=on_step)
-        output.look()
-        with output.held(grace_s=0.0):
+        found = OutputFolder(str(folder), run, on_step=on_step)
+        found.inspect()
+        with found.open(grace_s=0.0) as output:
             output.begin(self._contract(), _SCHEMA, refresh=self.is_refresh)
             if self.is_rewrite:
                 self._rewrite(output, run)
@@ -92,7 +92,7 @@ class Play:
                 self._append(output, run)
             output.finish({"run": run})
 
-    def _append(self, output: OutputFolder, run: str) -> None:
+    def _append(self, output: OpenOutput, run: str) -> None:
         known = output.state.inputs.get("lake")
         # Spark's checkpoint replays the last batch at most.
         for batch in range(known.batch if known else 0, self.waves):
@@ -107,8 +107,8 @@ class Play:
             ]
             self._commit(output, run, wave, added)
 
-    def _rewrite(self, output: OutputFolder, run: str) -> None:
-        output.check_can_rewrite()
+    def _rewrite(self, output: OpenOutput, run: str) -> None:
+        output.check_can_replace()
         removed, added = [], []
         for name in sorted(output.state.files):
             file = output.location / name
@@ -120,7 +120,7 @@ class Play:
         if removed:
             self._commit(output, run, InputBatch(input="key"), added, removed=removed)
 
-    def _write(self, output: OutputFolder, stem: str, ids: range | list[int]) -> FileEntry:
+    def _write(self, output: OpenOutput, stem: str, ids: range | list[int]) -> FileEntry:
         rows = {"id": list(ids), "vector": [self._vector(number) for number in ids]}
         with TaskParquetWriter(output.staging, f"part-{stem}", _LAYOUT) as files:
             files.write(pa.RecordBatch.from_pydict(rows), {})
@@ -128,7 +128,7 @@ class Play:
 
     def _commit(
         self,
-        output: OutputFolder,
+        output: OpenOutput,
         run: str,
         wave: InputBatch,
         added: list[FileEntry],

@@ -1,0 +1,96 @@
+"""The record of a run, ``run.json``: settings, counts and timings."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lakevec import __version__
+from lakevec.pipeline.output.file_entry import sum_counts, sum_memory
+from lakevec.pipeline.redaction import redact
+
+if TYPE_CHECKING:
+    from lakevec.jobs.embedding.context import EmbedContext
+
+
+def new_run_id() -> str:
+    """Return a name that sorts by start time and is unique."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+
+
+class RunTimer:
+    """Seconds until the first row can be read, and from then on."""
+
+    def __init__(self) -> None:
+        self.started_at = datetime.now(UTC)
+        self._started = self._embedding = time.monotonic()
+
+    def start_embedding(self) -> None:
+        """End the start-up."""
+        self._embedding = time.monotonic()
+
+    def seconds(self) -> dict[str, float]:
+        """Return ``startup`` and ``embed``, in seconds."""
+        embed = time.monotonic() - self._embedding
+        return {"startup": round(self._embedding - self._started, 3), "embed": round(embed, 3)}
+
+
+def build_record(context: EmbedContext, *, error: str = "") -> dict[str, Any]:
+    """Return the content of ``run.json``: what the run did and what the output holds now.
+
+    Parameters
+    ----------
+    context : EmbedContext
+    error : str, default=""
+        What ended the run early.
+    """
+    output, table, entries = context.output, context.artifact.table, context.entries
+    # Readers never saw a refresh that failed.
+    state = output.served if error else output.state
+    embeddings = context.columns.embeddings
+    rows = [entry for entry in entries if not entry.is_quarantine]
+    counts = sum_counts(entries)
+    # Columns beside the texts are counted only for strings that are not valid UTF-8.
+    invalid = {name: counts[name] for name in counts if name not in embeddings}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "run": context.run_id,
+        "status": "failed" if error else "done" if context.micro_batches else "nothing new",
+        **({"error": error} if error else {}),
+        "last_success": output.last_record().get("last_success") if error else now,
+        "lakevec": __version__,
+        "spark": context.spark_version,
+        "started": context.timer.started_at.isoformat(timespec="seconds"),
+        "model": {
+            "uri": context.artifact.uri,
+            "fingerprint": table.fingerprint,
+            "dimensions": table.dimensions,
+        },
+        "settings": context.settings.to_record(),
+        "output": redact(context.settings.output),
+        "waves": context.micro_batches,
+        "rows_read": context.rows_read,
+        "rows": sum(entry.rows for entry in rows),
+        "rows_quarantined": sum(entry.rows for entry in entries if entry.is_quarantine),
+        "files": len(rows),
+        "bytes": sum(entry.bytes for entry in rows),
+        "seconds": context.timer.seconds(),
+        **({"memory": sum_memory(entries)} if entries else {}),
+        "columns": {
+            column: {"embedding": name, **Counter(counts.get(column, {}))}
+            for column, name in embeddings.items()
+        },
+        **context.details,
+        **({"invalid_values": invalid} if invalid else {}),
+        "total": {
+            "commits": state.number + 1,
+            "rows": state.rows,
+            "rows_quarantined": state.rows_quarantined,
+            "files": len(state.files),
+            "bytes": state.bytes,
+        },
+        "skipped_files": [file.model_dump() for file in state.skipped.values()],
+    }

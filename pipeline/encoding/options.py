@@ -1,0 +1,29 @@
+"""How an encoder embeds a text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Store = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How an encoder embeds a text.
+
+    Parameters
+    ----------
+    max_tokens : int, optional
+        Embed only the first `max_tokens` known tokens of a text. Default: all.
+    store : {"mean", "sum"}, default="mean"
+        Return the mean of the tokens' rows, or their sum.
+
+    Examples
+    --------
+    >>> EncodeOptions(max_tokens=512)
+    EncodeOptions(max_tokens=512, store='mean')
+    """
+
+    max_tokens: int | None = None
+    store: Store = "mean"
