@@ -1,4 +1,4 @@
-"""Read the files of a model's folder so that no special or planted file makes the reader wait or run out of memory."""
+"""Read a model's files so that no special or planted one makes the reader wait or run out of memory."""
 
 from __future__ import annotations
 

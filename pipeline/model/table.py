@@ -108,7 +108,7 @@ class StaticTable:
         return int(self.embeddings.shape[1])
 
     def dense_rows(self) -> np.ndarray:
-        """Return each token's row: float32 of shape (V, D), without a copy if `embeddings` is that already."""
+        """Return each token's row: float32 of shape (V, D), without a copy if `embeddings` is that."""
         rows = self.embeddings if self.mapping is None else self.embeddings[self.mapping]
         rows = np.ascontiguousarray(rows, dtype=np.float32)
         return rows if self.weights is None else rows * self.weights[:, None]
