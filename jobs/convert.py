@@ -69,7 +69,9 @@ def convert(call: Call[ConvertSettings]) -> None:
         f"fingerprint {table.fingerprint}"
     )
     if table.pools_unknown and settings.to != "sentence-transformers":
-        print("model2vec leaves unknown words out of the mean: it gives texts with unknown words other vectors")
+        print(
+            "model2vec leaves unknown words out of the mean: it gives texts with unknown words other vectors"
+        )
     elif table.unknown_token_id is not None and not table.normalize and settings.to != "model2vec":
         print("Sentence Transformers counts unknown words: it gives texts with unknown words shorter vectors")
 

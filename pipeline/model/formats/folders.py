@@ -11,15 +11,13 @@ from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model.formats.foreign_model import (
     ForeignModel,
     make_table,
-    read_json,
     read_tensors,
     read_tokenizer,
 )
-from lakevec.pipeline.model.safe_files import read_document
+from lakevec.pipeline.model.sentence_transformer_files import read_json_object, read_modules
 from lakevec.pipeline.storage import Location
 
 _TENSOR_FILES = ("model.safetensors", "embeddings.safetensors")  # the second until model2vec 0.1.2
-_MODULES = "modules.json"
 _SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
 _OWN_FOLDER = "0_StaticEmbedding"
 _RECIPE = ("apply_pca", "apply_zipf", "sif_coefficient", "pooling")
@@ -38,17 +36,18 @@ def read_folder(folder: Location) -> ForeignModel | None:
     The tensor's name tells the library: ``embeddings`` is model2vec's, ``embedding.weight`` that of Sentence
     Transformers, which counts unknown tokens in the mean.
     """
-    modules = _read_modules(folder) if _has_file(folder, _MODULES) else []
-    inner = next((path for path, kind in modules if kind == "StaticEmbedding"), None)
-    if modules and inner is None:
+    modules = read_modules(folder, error=ModelError) or []
+    kinds = [module.kind for module in modules]
+    if modules and "StaticEmbedding" not in kinds:
         raise ModelError(
             f"{folder.path} is no static model",
-            got=f"a Sentence Transformer of {', '.join(kind for _, kind in modules)}",
+            got=f"a Sentence Transformer of {', '.join(kinds)}",
             expected="a StaticEmbedding",
             remedy="distil it with 'lakevec distill --teacher'",
         )
+    named = modules[kinds.index("StaticEmbedding")].folder if modules else folder
     # Some lists of modules name the wrong folder for their own files.
-    roots = [folder if path in ("", ".") else folder / path for path in (inner or "", _OWN_FOLDER)]
+    roots = (named, folder / _OWN_FOLDER)
     root = next((place for place in roots if _has_file(place, "tokenizer.json")), folder)
     tensor_file = next((root / name for name in _TENSOR_FILES if _has_file(root, name)), None)
     is_marked = any(_has_file(folder, name) for name in ("config.json", _SENTENCE_TRANSFORMERS))
@@ -57,7 +56,7 @@ def read_folder(folder: Location) -> ForeignModel | None:
     tensors = read_tensors(tensor_file)
     tokenizer = read_tokenizer(root / "tokenizer.json")
     if "embedding.weight" in tensors:
-        return _sentence_transformers(folder, tensors["embedding.weight"], tokenizer, modules)
+        return _sentence_transformers(folder, tensors["embedding.weight"], tokenizer, set(kinds))
     if "embeddings" in tensors:
         return _model2vec(folder, tensors, tokenizer)
     raise ModelError(
@@ -69,7 +68,7 @@ def read_folder(folder: Location) -> ForeignModel | None:
 
 def _model2vec(folder: Location, tensors: dict[str, np.ndarray], tokenizer: str) -> ForeignModel:
     file = folder / "config.json"
-    config = read_json(file) if _has_file(folder, "config.json") else {}
+    config = read_json_object(file, error=ModelError) if _has_file(folder, "config.json") else {}
     normalize = config.get("normalize", False)
     if not isinstance(normalize, bool):
         raise ModelError(f"{file.path}: normalize", got=repr(normalize), expected="true or false")
@@ -90,9 +89,8 @@ def _model2vec(folder: Location, tensors: dict[str, np.ndarray], tokenizer: str)
 
 
 def _sentence_transformers(
-    folder: Location, embeddings: np.ndarray, tokenizer: str, modules: list[tuple[str, str]]
+    folder: Location, embeddings: np.ndarray, tokenizer: str, kinds: set[str]
 ) -> ForeignModel:
-    kinds = {kind for _, kind in modules}
     if unknown := kinds - {"StaticEmbedding", "Normalize"}:
         raise ModelError(
             f"{folder.path} has modules that are not static",
@@ -101,7 +99,7 @@ def _sentence_transformers(
         )
     # Without a list of modules, only model2vec's key in the configuration says so.
     has_config = _has_file(folder, _SENTENCE_TRANSFORMERS)
-    config = read_json(folder / _SENTENCE_TRANSFORMERS) if has_config else {}
+    config = read_json_object(folder / _SENTENCE_TRANSFORMERS, error=ModelError) if has_config else {}
     normalize = "Normalize" in kinds or config.get("normalize") is True
     table = make_table(embeddings, tokenizer, normalize=normalize, pools_unknown=True)
     return ForeignModel(table, "Sentence Transformers")
@@ -109,18 +107,3 @@ def _sentence_transformers(
 
 def _has_file(folder: Location, name: str) -> bool:
     return bool((folder / name).type() == pafs.FileType.File)
-
-
-def _read_modules(folder: Location) -> list[tuple[str, str]]:
-    """Return the folder and kind of each module."""
-    file = folder / _MODULES
-    try:
-        modules = read_document(file)
-        found = [(str(module["path"]), str(module["type"]).rpartition(".")[2]) for module in modules]
-    except (OSError, ValueError, KeyError, TypeError):
-        expected = "a list of modules with path and type"
-        raise ModelError(f"{file.path} can't be read", expected=expected) from None
-    # A name with a null, a line end or half a character is no folder's.
-    if any(".." in path.split("/") or path.startswith("/") or not path.isprintable() for path, _ in found):
-        raise ModelError(f"{file.path} names a folder outside", expected="folders in it")
-    return found

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.model.safe_files import read_document, read_regular, reading
+from lakevec.pipeline.model.safe_files import read_regular, reading
 from lakevec.pipeline.model.table import (
     StaticTable,
     check_mapping,
@@ -66,15 +66,6 @@ def read_tensors(file: Location) -> dict[str, np.ndarray]:
     with reading(file.path, SafetensorError, OSError, KeyError, ValueError):
         tensors: dict[str, np.ndarray] = safetensors.numpy.load(read_regular(file))
     return tensors
-
-
-def read_json(file: Location) -> dict[str, Any]:
-    """Read a JSON object."""
-    with reading(file.path, OSError, ValueError):
-        content = read_document(file)
-    if not isinstance(content, dict):
-        raise ModelError(f"{file.path}", got=type(content).__name__, expected="a JSON object")
-    return content
 
 
 def read_tokenizer(file: Location) -> str:
