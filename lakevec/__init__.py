@@ -1,8 +1,8 @@
 """lakevec: batch text embeddings over a data lake, on plain CPUs.
 
-The names in `__all__` are its interface. Each is imported at its first use, so importing this package loads no
-Spark, torch or NumPy. All other modules are private: `lakevec.pipeline` (without Spark), `lakevec.udfs` (the
-bridge to Spark) and `lakevec.jobs` (commands).
+The names in `__all__` are its interface. Each is imported at its first use, so importing this package loads
+no Spark, torch or NumPy. All other modules are private: `lakevec.pipeline` (without Spark), `lakevec.udfs`
+(the bridge to Spark) and `lakevec.jobs` (commands).
 """
 
 from importlib import import_module
@@ -20,8 +20,9 @@ _NAMES = {
     "pipeline.distillation.recipe": "DistillResult distill",
     "pipeline.encoding.encoder": "Encoded Encoder",
     "pipeline.encoding.options": "EncodeOptions",
-    "pipeline.errors": "BusyError CommitError DamagedOutputError DataError FidelityError InputError LakevecError "
-    "ModelError OutputError SettingsError SetupError TeacherError UnreadableFileError UsageError",
+    "pipeline.errors": "BusyError CommitError DamagedOutputError DataError FidelityError InputError "
+    "LakevecError ModelError OutputError SettingsError SetupError TeacherError UnreadableFileError "
+    "UsageError",
     "pipeline.model.artifact": "Artifact load",
     "pipeline.model.publishing": "publish",
     "pipeline.model.table": "StaticTable",

@@ -38,9 +38,9 @@ def make_embed_udf(
 ) -> Callable[..., Column]:
     """Make a column function that embeds a string column.
 
-    The driver reads and checks the table now, and ships it once with the kernel's machine code. A worker opens
-    its node's copy at the first batch and keeps it. A null stays null; a text without a known token gets the
-    zero vector.
+    The driver reads and checks the table now, and ships it once with the kernel's machine code. A worker
+    opens its node's copy at the first batch and keeps it. A null stays null; a text without a known token
+    gets the zero vector.
 
     Parameters
     ----------
@@ -92,10 +92,11 @@ def make_embed_udf(
     def lakevec_embed(texts: pa.Array) -> pa.Array:
         return get_encoder(files, options).encode(texts).to_arrow()
 
-    in_pandas = kind == "pandas" or _arrow_udf is None
-    embed: Callable[..., Column] = (
-        _pandas_udf(_over_series(lakevec_embed), _VECTOR) if in_pandas else _arrow_udf(lakevec_embed, _VECTOR)
-    )
+    embed: Callable[..., Column]
+    if kind == "pandas" or _arrow_udf is None:
+        embed = _pandas_udf(_over_series(lakevec_embed), _VECTOR)
+    else:
+        embed = _arrow_udf(lakevec_embed, _VECTOR)
     return embed
 
 
@@ -131,8 +132,8 @@ def register(
 class _ArrowSeries(pd.Series):
     """A Series that goes back to Spark as the Arrow array it holds.
 
-    Spark runs ``list(value)`` through ``Series.apply`` on every array that a pandas UDF returns, which makes a
-    Python float per dimension; Arrow data needs no conversion.
+    Spark runs ``list(value)`` through ``Series.apply`` on every array that a pandas UDF returns, which makes
+    a Python float per dimension; Arrow data needs no conversion.
     """
 
     def apply(self, *_args: Any, **_options: Any) -> pd.Series:  # type: ignore[override]

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyarrow import fs as pafs
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from lakevec.pipeline.errors import ModelError, requires_extra
-from lakevec.pipeline.model.formats.foreign_model import ForeignModel, make_table, without_limits
+from lakevec.pipeline.model.formats.foreign_model import ForeignModel, list_files, make_table, without_limits
 from lakevec.pipeline.model.formats.word_vectors import read_word_vectors
 from lakevec.pipeline.storage import Location
 
@@ -97,14 +96,9 @@ def _make_normalizers(spec: Any, *, lowers: bool) -> list[Any]:
 
 def _find_vectors(file: Location) -> Location:
     stem = file.name.removesuffix(".model")
-    found = sorted(
-        entry.path
-        for entry in file.parent.list()
-        if entry.type == pafs.FileType.File
-        and entry.base_name.startswith(f"{stem}.")
-        and entry.base_name.endswith((".w2v.bin", ".w2v.txt"))
-    )
+    beside = [each for each in list_files(file.parent) if each.name.startswith(f"{stem}.")]
+    found = [each for each in beside if each.name.endswith((".w2v.bin", ".w2v.txt"))]
     if len(found) != 1:
         got = f"{len(found)} files {stem}.*.w2v.bin or .w2v.txt"
         raise ModelError(f"vectors of {file.path}", got=got, expected="one beside it")
-    return Location(file.filesystem, found[0])
+    return found[0]

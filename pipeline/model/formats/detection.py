@@ -7,7 +7,7 @@ from pyarrow import fs as pafs
 from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model.formats.bpemb import read_bpemb
 from lakevec.pipeline.model.formats.folders import read_folder
-from lakevec.pipeline.model.formats.foreign_model import ForeignModel
+from lakevec.pipeline.model.formats.foreign_model import ForeignModel, list_files
 from lakevec.pipeline.model.formats.word_vectors import SUFFIXES, read_word_model
 from lakevec.pipeline.model.formats.wordllama import read_wordllama
 from lakevec.pipeline.storage import Location
@@ -30,14 +30,12 @@ def read_foreign(place: Location, name: str) -> ForeignModel:
             if place.path.endswith(suffix):
                 return read(place)
         raise ModelError(f"{name!r} is no model", got="a file of another name", expected=_EXPECTED)
-    found = read_folder(place)
-    if found is not None:
+    if (found := read_folder(place)) is not None:
         return found
-    files = [entry.path for entry in place.list() if entry.type == pafs.FileType.File]
     for suffix in (".model", ".safetensors"):
-        fitting = [path for path in files if path.endswith(suffix)]
+        fitting = [file for file in list_files(place) if file.name.endswith(suffix)]
         if len(fitting) == 1:
-            return read_foreign(Location(place.filesystem, fitting[0]), name)
+            return read_foreign(fitting[0], name)
     raise ModelError(
         f"{name!r} is not a model that lakevec knows",
         got="a folder without lakevec.json and of no other known format",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from pyarrow import fs as pafs
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
@@ -59,6 +60,11 @@ class ForeignModel:
         if self.case is not None:
             source["case"] = self.case
         return {"source": source, **self.facts}
+
+
+def list_files(folder: Location) -> list[Location]:
+    """List the files in a folder."""
+    return [folder / entry.base_name for entry in folder.list() if entry.type == pafs.FileType.File]
 
 
 def read_tensors(file: Location) -> dict[str, np.ndarray]:
@@ -121,20 +127,16 @@ def make_table(
 
 def _check_kinds(embeddings: np.ndarray, weights: np.ndarray | None, mapping: np.ndarray | None) -> None:
     """Refuse arrays that would lose something in the table's types."""
-    for name, array, dimensions, kinds in (
-        ("embeddings", embeddings, 2, "f"),
-        ("weights", weights, 1, "f"),
-        ("mapping", mapping, 1, "iu"),
+    for name, array, dimensions, numbers, kinds in (
+        ("embeddings", embeddings, 2, "floats or int8", "f"),
+        ("weights", weights, 1, "floats", "f"),
+        ("mapping", mapping, 1, "integers", "iu"),
     ):
         if array is None:
             continue
         is_kind = array.dtype.kind in kinds or (name == "embeddings" and array.dtype == np.int8)
         if array.ndim != dimensions or array.size == 0 or not is_kind:
-            numbers = "integers" if name == "mapping" else "floats or int8"
-            raise ModelError(
-                name,
-                got=f"{array.dtype} of shape {array.shape}",
-                expected=f"{dimensions} dimensions of {numbers}",
-            )
+            expected = f"{dimensions} dimensions of {numbers}"
+            raise ModelError(name, got=f"{array.dtype} of shape {array.shape}", expected=expected)
     if mapping is not None:
         check_mapping(mapping, len(embeddings))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pyarrow import fs as pafs
-
 from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model.formats.foreign_model import (
     ForeignModel,
+    list_files,
     make_table,
     read_tensors,
     read_tokenizer,
@@ -29,15 +28,11 @@ def read_wordllama(file: Location) -> ForeignModel:
 
 def _find_tokenizer(file: Location) -> Location:
     for folder in (file.parent, file.parent.parent / "tokenizers"):
-        found = [
-            entry
-            for entry in folder.list()
-            if entry.type == pafs.FileType.File
-            and (entry.base_name.endswith(_TOKENIZER) or entry.base_name == "tokenizer.json")
-        ]
+        files = list_files(folder)
+        found = [each for each in files if each.name.endswith(_TOKENIZER) or each.name == "tokenizer.json"]
         # Several models may share a folder: "l2_supercat_256" belongs to "l2_supercat".
-        own = [entry for entry in found if file.name.startswith(entry.base_name.removesuffix(_TOKENIZER))]
+        own = [each for each in found if file.name.startswith(each.name.removesuffix(_TOKENIZER))]
         if own or len(found) == 1:
-            return Location(file.filesystem, (own or found)[0].path)
+            return (own or found)[0]
     expected = f"a file NAME{_TOKENIZER} beside it or in ../tokenizers"
     raise ModelError(f"{file.path} has no tokenizer", expected=expected)
