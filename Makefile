@@ -37,7 +37,7 @@ benchmark: $(VENV)/.dev ## kernel and job beside their peers, into ./bench; opti
 	$(BIN)/lakevec benchmark --model demo/model --output bench $(BENCHMARK)
 
 matrix: $(VENV)/.dev ## a short suite on every Spark 4 and Python at hand, ten minutes; options as MATRIX="..."
-	$(BIN)/python -m tests.matrix $(MATRIX)
+	$(BIN)/python -m tests.support.matrix $(MATRIX)
 
 faults: $(VENV)/.dev ## kill the job in every way and compare every row, half an hour; options as FAULTS="..."
 	$(BIN)/python -m tests.faults $(FAULTS)
@@ -56,7 +56,7 @@ $(BIN)/python:
 
 # Spark's classes as the tests' many short runs load them.
 $(VENV)/.classes: $(VENV)/.dev
-	$(BIN)/python -m tests.short_java
+	$(BIN)/python -m tests.support.short_java
 	@touch $@
 
 $(VENV)/.demo: $(SETUP) | $(BIN)/python

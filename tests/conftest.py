@@ -6,23 +6,21 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
-import short_java
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from pyarrow import fs as pafs
 
 from lakevec.jobs.spark.java import ensure_java
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
+from tests.support import short_java
+from tests.support.models import make_word_tokenizer
+from tests.support.paths import ROOT, SHARED_DATA, common_folder
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED_DATA = ROOT.parent / "shared" / "data"
 os.environ.update(short_java.ENVIRONMENT)
-# Whether the longest cases run, too.
-IS_WHOLE = bool(os.environ.get("LAKEVEC_WHOLE"))
-
-
 # They take longest, so they come first and the others fill the cores behind them.
 SLOW_FILES = (
     "test_processes",
@@ -64,15 +62,6 @@ def general_texts(shared_data: Path) -> list[str]:
     return english[:: len(english) // 8000][:8000] + foreign[:: len(foreign) // 2000][:2000]
 
 
-def make_word_tokenizer(words: list[str], *, unknown: str | None = "[UNK]") -> Tokenizer:
-    """A tokenizer that anyone can follow by hand: lower-cased words between spaces."""
-    vocabulary = {word: index for index, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return tokenizer
-
-
 @pytest.fixture(scope="session")
 def tiny_table() -> StaticTable:
     """Four words in two dimensions: unknown, north, east, south-west."""
@@ -86,12 +75,6 @@ def tiny_model(tiny_table: StaticTable, tmp_path_factory: pytest.TempPathFactory
     folder = str(tmp_path_factory.mktemp("tiny") / "model")
     publish(tiny_table, folder, provenance={"teacher": {"name": "by hand", "revision": "1"}}, quality={})
     return folder
-
-
-def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of this run of pytest that all of xdist's workers share."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -158,3 +141,41 @@ def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
 def foreign_models(shared_data: Path) -> Path:
     """Real models of other libraries."""
     return shared_data / "models"
+
+
+@pytest.fixture(scope="session")
+def other_model(tiny_table: StaticTable, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("other") / "model")
+    table = StaticTable(
+        np.array([[0, 0], [0, 2], [2, 0], [-2, -2]], dtype=np.float32),
+        tiny_table.tokenizer_json,
+        normalize=False,
+    )
+    publish(table, folder, provenance={"teacher": {"name": "by hand", "revision": "2"}}, quality={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Any]:
+    """A function that names places in a bucket, credentials included."""
+    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    # What is stored belongs to the process: other tests may have left some.
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
+
+    def place(name: str) -> str:
+        return f"s3://key:marker@lake/{name}?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+
+    maker = pafs.S3FileSystem(
+        access_key="key",
+        secret_key="marker",
+        endpoint_override=f"{host}:{port}",
+        scheme="http",
+        region="us-east-1",
+        allow_bucket_creation=True,
+    )
+    maker.create_dir("lake")
+    yield place
+    server.stop()

@@ -22,7 +22,7 @@ from .content import Rows
 from .faults import LONGEST_RUN_S
 from .lakes import embedded, make_rows, publish_model, write_lake
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _FAST_JVM = "-XX:+IgnoreUnrecognizedVMOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
 _CLUSTER = "local-cluster[2,1,1024]"
 # Stands for the address of `Cluster`.

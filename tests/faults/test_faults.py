@@ -1,0 +1,50 @@
+"""Kills in short; ``make faults`` does it at length."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.faults.commits import PLAYS, Play, strike_every
+from tests.faults.faults import STEP, WORKER, Fault
+from tests.faults.harness import Harness
+from tests.faults.modes import Workshop
+from tests.faults.plan import Case
+
+pytest.importorskip("deltalake")
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    made = Workshop(tmp_path_factory.mktemp("faults"), rows=4_000)
+    made.prepare()
+    return made
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        # Just behind the step in which readers see new rows in the place of old ones.
+        Case("key", (Fault(STEP, "switched:1"),)),
+        Case("retries", (Fault(WORKER, "writing"),)),
+    ],
+    ids=lambda case: case.mode,
+)
+def test_killed_job_ends_as_if_nothing_had_happened(workshop: Workshop, case: Case) -> None:
+    workshop.know(case.mode, undisturbed=False)
+    outcome = Harness(workshop).run(case)
+    assert outcome.is_good, str(outcome)
+    assert outcome.kills == len(case.faults)
+    assert outcome.left == []
+    assert outcome.views > 0
+
+
+@pytest.mark.parametrize("play", PLAYS, ids=lambda play: play.name)
+def test_commit_that_is_killed_at_some_change_is_finished_or_forgotten(play: Play, tmp_path: Path) -> None:
+    # The plays fork, which deltalake's threads don't survive: other tests may have started some here.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        # A prime, so that all kinds of steps have their turn.
+        assert pool.submit(strike_every, 31, play, tmp_path).result() == []

@@ -1,0 +1,372 @@
+"""``lakevec count``: exact under any partitioning, and what it refuses."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+
+from lakevec.pipeline.corpus import counts_folder, ngrams, word_extraction
+from lakevec.pipeline.corpus.text_counter import TextCounter, TextCounts
+from lakevec.pipeline.corpus.word_extraction import WordExtractor
+from lakevec.pipeline.distillation.weighting import read_counts
+from lakevec.pipeline.encoding.kernels import count_kernels
+from lakevec.pipeline.errors import DataError, InputError
+from lakevec.pipeline.model.table import find_unknown_token_id
+from lakevec.pipeline.storage import locate
+from lakevec.udfs import count_task
+from tests.support.commands import count as main
+from tests.support.models import make_word_tokenizer
+from tests.support.paths import SHARED_DATA
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
+)
+Sums = dict[str, tuple[int, int]]
+
+
+def test_docstring_examples_are_true() -> None:
+    assert doctest.testmod(word_extraction).failed == 0
+    assert doctest.testmod(count_kernels).failed == 0
+
+
+def sums(names: list[Any], counts: Any, documents: Any) -> dict[Any, tuple[int, int]]:
+    return {
+        name: (int(count), int(texts)) for name, count, texts in zip(names, counts, documents, strict=True)
+    }
+
+
+def found(counts: TextCounts) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
+    return (
+        sums(counts.token_ids.tolist(), *counts.tokens[1:]),
+        sums(*counts.words),
+        sums(*counts.phrases),
+    )
+
+
+def expected(things: list[list[Any]]) -> dict[Any, tuple[int, int]]:
+    counts = Counter(thing for text in things for thing in text)
+    documents = Counter(thing for text in things for thing in set(text))
+    return {thing: (count, documents[thing]) for thing, count in counts.items()}
+
+
+def by_library(tokenizer: Tokenizer, texts: list[str]) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
+    """Count with the library and Python alone."""
+    tokens = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    speller = WordExtractor(tokenizer)
+    words = [speller.words(text) for text in texts]
+    phrases = [
+        [
+            " ".join(filter(None, text[place : place + length]))
+            for length in (2, 3)
+            for place in range(len(text) - length + 1)
+            if None not in text[place : place + length]
+        ]
+        for text in words
+    ]
+    return expected(tokens), expected([[w for w in text if w] for text in words]), expected(phrases)
+
+
+def test_counts_by_hand() -> None:
+    tokenizer = make_word_tokenizer(["[UNK]", "north", "east"])
+    counter = TextCounter(tokenizer.to_str(), 0, longest_phrase=2)
+    counter.count(pa.array(["North east, north-east east!", None, "", "far north east"]))
+    tokens, words, phrases = found(counter.take())
+    assert tokens == {0: (4, 2), 1: (2, 2), 2: (1, 1)}
+    assert words == {
+        "north": (2, 2),
+        "east": (3, 2),
+        "north-east": (1, 1),
+        "far": (1, 1),
+    }
+    assert phrases == {"north east": (2, 2), "north-east east": (1, 1), "far north": (1, 1)}
+    assert found(counter.take()) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "bert-base-cased", "gpt2", "t5-small", "ort-nmt"])
+def test_counts_of_real_texts_are_those_of_the_library(name: str, general_texts: list[str]) -> None:
+    tokenizer = Tokenizer.from_file(str(SHARED_DATA / "tokenizers" / name / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    texts = [*general_texts[::50], "[CLS] foo [SEP]Foo foo", "", "a" * 150 + " b", "it's 1,000.50 €"]
+    # So small that words are forgotten and come again, as in a long task.
+    counter = TextCounter(
+        tokenizer.to_str(), find_unknown_token_id(tokenizer), longest_phrase=3, most_words=100
+    )
+    parts = []
+    for first in range(0, len(texts), 90):
+        counter.count(pa.array(texts[first : first + 90]))
+        assert counter.is_full
+        parts.append(found(counter.take()))
+    for kind, wanted in enumerate(by_library(tokenizer, texts)):
+        seen: dict[Any, tuple[int, int]] = {}
+        for part in parts:
+            for thing, (count, documents) in part[kind].items():
+                before = seen.get(thing, (0, 0))
+                seen[thing] = before[0] + count, before[1] + documents
+        assert seen == wanted
+
+
+@given(texts=st.lists(st.text("ab ABé\t.'1中́", max_size=30), max_size=8), cut=st.integers(0, 8))
+@settings(max_examples=60, deadline=None)
+def test_batches_and_hostile_text_change_nothing(texts: list[str], cut: int) -> None:
+    tokenizer = make_word_tokenizer(["[UNK]", "a", "b", "ab", "e", "中", "1", "."])
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    counter = TextCounter(tokenizer.to_str(), 0, longest_phrase=3)
+    counter.count(pa.array(texts[:cut], pa.string()))
+    counter.count(pa.array(texts[cut:], pa.string()))
+    assert found(counter.take()) == by_library(tokenizer, texts)
+
+
+def test_text_that_is_not_utf8_is_refused_and_counting_goes_on() -> None:
+    counter = TextCounter(make_word_tokenizer(["[UNK]", "north"]).to_str(), 0)
+    with pytest.raises(DataError, match="a text is not valid UTF-8"):
+        counter.count(pa.array([b"\xffnorth"], pa.binary()).view(pa.string()))
+    counter.take()
+    counter.count(pa.array(["north"]))
+    assert found(counter.take())[0] == {1: (1, 1)}
+
+
+@pytest.fixture
+def lake(tmp_path: Path, spark: Any) -> Path:
+    texts = [f"North east {number % 7} southwest" for number in range(70)] + [None, ""]
+    other = ["far north"] * 72
+    frame = spark.createDataFrame(list(zip(texts, other, strict=True)), "`body text` string, title string")
+    frame.repartition(7).write.parquet(str(tmp_path / "seven"))
+    frame.coalesce(1).write.parquet(str(tmp_path / "one"))
+    return tmp_path
+
+
+def run(model: str, place: Path | str, output: Path, *words: str) -> int:
+    texts = ["--text", "body text", "--text", "title"]
+    return main(["--model", model, "--input", str(place), *texts, "--output", str(output), *words])
+
+
+def test_counts_of_a_lake_are_the_same_in_one_part_and_in_seven(
+    tiny_model: str, lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "seven"):
+        assert run(tiny_model, lake / name, lake / f"counts-{name}", "--phrases", "2") == 0
+    tables = [
+        [pq.read_table(lake / f"counts-{name}" / kind) for kind in ("tokens", "words", "phrases")]
+        for name in ("one", "seven")
+    ]
+    assert tables[0] == tables[1]
+    tokens, words, phrases = tables[0]
+    assert tokens.schema.names == ["id", "token", "count", "documents"]
+    assert [kind.bit_width for kind in tokens.schema.types if pa.types.is_integer(kind)] == [32, 64, 64]
+    assert tokens.to_pylist() == [
+        {"id": 0, "token": "[UNK]", "count": 70 + 72, "documents": 142},
+        {"id": 1, "token": "north", "count": 142, "documents": 142},
+        {"id": 2, "token": "east", "count": 70, "documents": 70},
+        {"id": 3, "token": "southwest", "count": 70, "documents": 70},
+    ]
+    assert words.to_pylist()[:2] == [
+        {"word": "north", "count": 142, "documents": 142},
+        {"word": "far", "count": 72, "documents": 72},
+    ]
+    assert phrases.num_rows == 2 + 2 * 7
+    record = json.loads((lake / "counts-seven" / "count.json").read_text())
+    assert {key: record[key] for key in ("rows", "texts", "nulls", "tokens", "distinct_words")} == {
+        "rows": 72,
+        "texts": 143,
+        "nulls": 1,
+        "tokens": 424,
+        "distinct_words": 11,
+    }
+    assert "counted 72 rows: 143 texts, 1 nulls, 424 tokens" in capsys.readouterr().out
+    # The folder as well as its tokens; a word that is no token has its word's count.
+    for place in (lake / "counts-one", lake / "counts-one" / "tokens"):
+        assert read_counts(str(place)).lookup(["east", "north"]).tolist() == [70, 142]
+    assert read_counts(str(lake / "counts-one")).lookup(["north", "Ġfar", "never"]).tolist() == [142, 72, 0]
+
+
+def test_same_request_is_done_already_and_another_is_refused(
+    tiny_model: str, lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = lake / "counts"
+    assert run(tiny_model, lake / "one", output) == 0
+    before = (output / "count.json").read_bytes()
+    assert run(tiny_model, lake / "one", output) == 0
+    assert "counted already: 72 rows" in capsys.readouterr().out
+    assert (output / "count.json").read_bytes() == before
+    assert run(tiny_model, lake / "one", output, "--phrases", "2") == 2
+    assert "holds the counts of another request: choose another --output" in capsys.readouterr().err
+    pq.write_table(pa.table({"body text": ["x"], "title": ["y"]}), lake / "one" / "new.parquet")
+    assert run(tiny_model, lake / "one", output) == 2
+    assert "counts of other files: got files that came, went or changed since" in capsys.readouterr().err
+    (lake / "one" / "new.parquet").unlink()
+    assert run(tiny_model, lake / "one", output) == 0
+    (file, *_) = (lake / "one").glob("*.parquet")
+    file.touch()
+    assert run(tiny_model, lake / "one", output) == 2
+
+
+def test_counts_of_a_view_are_not_taken_for_those_of_its_rows_today(
+    tiny_model: str, lake: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spark.sql("SELECT 'north' AS `body text`, 'east' AS title").createOrReplaceTempView("rows")
+    words = ["--format", "table"]
+    assert run(tiny_model, "rows", lake / "counts", *words) == 0
+    assert run(tiny_model, "rows", lake / "counts", *words) == 2
+    assert "an input without files, so that other rows can't be told" in capsys.readouterr().err
+
+
+def test_what_a_killed_count_left_is_refused_and_then_counted_over(tiny_model: str, lake: Path) -> None:
+    output = lake / "counts"
+    folder = locate(str(output), error=InputError)
+    with counts_folder.hold(folder, "dead", "counts"):
+        counts_folder.begin(folder)
+    (output / "words").mkdir()
+    (output / "words" / "part").write_bytes(b"half")
+    with pytest.raises(InputError, match="are not whole: got a count that was cut off"):
+        read_counts(str(output)).lookup(["north"])
+    assert run(tiny_model, lake / "one", output) == 0
+    assert read_counts(str(output)).lookup(["north"]).tolist() == [142]
+    assert sorted(path.name for path in output.iterdir()) == ["count.json", "tokens", "words"]
+
+
+def test_second_count_into_one_output_is_refused_while_the_first_lives(
+    tiny_model: str, lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = lake / "counts"
+    folder = locate(str(output), error=InputError)
+    with counts_folder.hold(folder, "first", "counts"):
+        counts_folder.begin(folder)
+        (output / "words").mkdir()
+        assert run(tiny_model, lake / "one", output) == 3
+        assert "another run is writing to output" in capsys.readouterr().err
+        assert (output / "words").exists()
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model: str, spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Counts of two texts."""
+    folder = tmp_path_factory.mktemp("finished")
+    pq.write_table(pa.table({"body text": ["north", "far"], "title": ["east", None]}), folder / "a.parquet")
+    assert run(tiny_model, folder / "a.parquet", folder / "counts") == 0
+    return folder / "counts"
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "gone": shutil.rmtree,
+    "empty": lambda part: [file.unlink() for file in part.glob("*.parquet")],
+    "cut": lambda part: [file.write_bytes(b"PAR1") for file in part.glob("*.parquet")],
+}
+
+
+def test_counts_after_an_error_are_those_of_the_right_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error leaves the memo restarted, with other words under the same numbers."""
+    counter = TextCounter(make_word_tokenizer(["[UNK]", "one", "two"]).to_str(), 0)
+    counter.count(pa.array(["one one alpha"]))
+    with pytest.raises(DataError):
+        counter.count(pa.array([b"two beta", b"\xff"], pa.binary()).view(pa.string()))
+    counter.take()
+    counter.count(pa.array(["gamma gamma delta", "alpha"]))
+    words = counter.take().words
+    assert dict(zip(words.names, words.counts.tolist(), strict=True)) == {"gamma": 2, "delta": 1, "alpha": 1}
+
+
+def test_phrases_of_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngrams, "MOST_WORDS", 5)
+    counter = TextCounter(make_word_tokenizer(["[UNK]"]).to_str(), 0, longest_phrase=2)
+    with pytest.raises(DataError, match="too many different words at a time to count phrases"):
+        counter.count(pa.array(["a b c d e f g h"]))
+
+
+@pytest.mark.parametrize("part_bytes", [1, 3, 7, 100, 10**6])
+def test_phrases_are_the_same_however_a_batch_is_cut(
+    part_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(count_task, "_PART_BYTES", part_bytes)
+    task = count_task.CountTask(tokenizer=None, fetch=None, longest_phrase=2, skips_bad_rows=False)  # type: ignore[arg-type]
+    texts = pa.array(["a b", None, "", "c d e f g h", "é", None])
+    parts = list(task._parts(texts))
+    assert pa.chunked_array(parts).to_pylist() == texts.to_pylist()
+    assert list(task._parts(texts.slice(0, 0))) == [texts.slice(0, 0)]
+
+
+@pytest.mark.parametrize("part", ["words", "tokens"])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_counts_without_a_part_are_refused(
+    finished: Path, tmp_path: Path, part: str, damage: Callable[[Path], object]
+) -> None:
+    shutil.copytree(finished, tmp_path / "counts")
+    damage(tmp_path / "counts" / part)
+    with pytest.raises(InputError, match=f"are not whole: got 0 {part}; .*; restore the folder {part}"):
+        read_counts(str(tmp_path / "counts")).lookup(["north", "new"])
+
+
+def test_lost_rows_of_words_are_noticed(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "counts")
+    [file] = (tmp_path / "counts" / "words").glob("*.parquet")
+    pq.write_table(pq.read_table(file).slice(1), file)
+    with pytest.raises(InputError, match="got 2 words; expected 3; restore the folder words"):
+        read_counts(str(tmp_path / "counts")).lookup(["north", "new"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--text", "nobody"], "column 'nobody' is not in the input"),
+        (["--phrases", "4"], "'phrases' is not allowed"),
+    ],
+)
+def test_what_can_not_be_counted_is_refused(
+    tiny_model: str, lake: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert run(tiny_model, lake / "one", lake / "counts", *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (lake / "counts").exists()
+
+
+def test_other_folders_and_other_places_are_refused(
+    tiny_model: str, lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lake / "mine").mkdir()
+    (lake / "mine" / "file").write_text("mine")
+    assert run(tiny_model, lake / "one", lake / "mine") == 2
+    assert "expected a new or empty folder, or the counts of the same request" in capsys.readouterr().err
+    assert run(str(lake / "one"), lake / "one", lake / "counts") == 2
+    assert "lakevec count: " in capsys.readouterr().err
+
+
+def test_bad_rows_end_the_run_or_are_left_out(
+    tiny_model: str, tmp_path: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = pa.array([b"north", b"\xff"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"body text": texts, "title": ["east", "east"]}), tmp_path / "a.parquet")
+    assert run(tiny_model, tmp_path / "a.parquet", tmp_path / "counts") == 1
+    assert "a text is not valid UTF-8" in capsys.readouterr().err
+    assert run(tiny_model, tmp_path / "a.parquet", tmp_path / "counts", "--on-bad-row", "skip") == 0
+    assert "1 texts that are not UTF-8 left out" in capsys.readouterr().out
+    assert read_counts(str(tmp_path / "counts")).lookup(["north", "east"]).tolist() == [1, 2]
+
+
+def test_teachers_own_tokens_are_counted(
+    minilm_folder: Path, tmp_path: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(pa.table({"body text": ["numpy"], "title": ["the"]}), tmp_path / "a.parquet")
+    assert run(str(minilm_folder), tmp_path / "a.parquet", tmp_path / "counts") == 0
+    tokens = pq.read_table(tmp_path / "counts" / "tokens").to_pylist()
+    assert {row["token"]: row["count"] for row in tokens if row["count"]} == {
+        "nu": 1,
+        "##mp": 1,
+        "##y": 1,
+        "the": 1,
+    }
+    assert len(tokens) == 30_522

@@ -1,0 +1,446 @@
+"""``lakevec embed`` on one session: what it writes, what it says, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lakevec.jobs.embedding.spark_writer import find_output, probe_output
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.settings.embed import EmbedSettings
+from lakevec.pipeline.storage import locate
+from tests.support.commands import embed as main
+
+pytestmark = [
+    pytest.mark.usefixtures("spark"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"),
+]
+TEXTS = ["North east", "nowhere", "", None, "southwest southwest"]
+VECTORS = [[0.5, 0.5], [0.0, 0.0], [0.0, 0.0], None, [-1.0, -1.0]]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    folder = tmp_path / "lake"
+    folder.mkdir()
+    pq.write_table(pa.table({"id": range(5), "body text": TEXTS, "n": [1.5] * 5}), folder / "a.parquet")
+    return folder
+
+
+def run(model: str, lake: Path | str, output: Path, *words: str, text: str = "body text") -> int:
+    return main(["--model", model, "--input", str(lake), "--text", text, "--output", str(output), *words])
+
+
+def read(output: Path) -> pd.DataFrame:
+    return pq.read_table(output).to_pandas().sort_values("id", ignore_index=True)
+
+
+def test_rows_come_out_as_they_went_in_with_a_vector_each(
+    tiny_model: str, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert run(tiny_model, lake, output) == 0
+    rows = pq.read_table(output).sort_by("id")
+    assert rows.column_names == ["id", "body text", "n", "body text_embedding"]
+    assert rows["body text"].to_pylist() == TEXTS
+    assert rows["body text_embedding"].to_pylist() == VECTORS
+    record = json.loads((output / "_lakevec" / "run.json").read_text())
+    assert record["rows"] == 5
+    assert record["bytes"] == sum(file.stat().st_size for file in output.glob("*.parquet"))
+    assert record["columns"]["body text"] == {
+        "embedding": "body text_embedding",
+        "rows": 5,
+        "nulls": 1,
+        "empties": 1,
+        "zero_vectors": 2,
+        "tokens": 4,
+        "unknown_tokens": 1,
+        "truncated": 0,
+    }
+    assert record["model"]["fingerprint"] == load(tiny_model).table.fingerprint
+    out = capsys.readouterr().out
+    assert "embedded 5 rows in " in out
+    assert "1 nulls, 1 empty, 2 zero vectors, 4 tokens (20.000% unknown), 0 truncated" in out
+
+
+def test_readers_see_float_lists_and_only_rows(
+    tiny_model: str, lake: Path, tmp_path: Path, spark: Any
+) -> None:
+    output = tmp_path / "out"
+    run(tiny_model, lake, output)
+    frame = spark.read.parquet(str(output))
+    assert frame.schema["body text_embedding"].dataType.simpleString() == "array<float>"
+    assert frame.count() == len(pd.read_parquet(output)) == 5
+    [file] = output.glob("*.parquet")
+    metadata = pq.read_schema(file).metadata
+    assert metadata[b"lakevec.model"].decode() == load(tiny_model).table.fingerprint
+
+
+def test_several_text_columns_keep_max_tokens_and_column_name(tiny_model: str, tmp_path: Path) -> None:
+    table = pa.table({"id": [1], "a": ["north east"], "b": ["east north"], "c": [b"x"]})
+    pq.write_table(table, tmp_path / "lake.parquet")
+    output = tmp_path / "out"
+    words = ["--text", "b", "--keep", "id,b", "--max-tokens", "1", "--embedding-column", "vec {column}"]
+    assert run(tiny_model, tmp_path / "lake.parquet", output, *words, text="a") == 0
+    [row] = pq.read_table(output).to_pylist()
+    assert row == {"id": 1, "b": "east north", "vec a": [0.0, 1.0], "vec b": [1.0, 0.0]}
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "text", "orc"])
+def test_other_formats_of_spark_are_read(tiny_model: str, tmp_path: Path, spark: Any, form: str) -> None:
+    frame = spark.createDataFrame([("north east",), ("east",)], "value string").coalesce(1)
+    frame.write.format(form).option("header", "true").save(str(tmp_path / "lake"))
+    words = ["--format", form, *(["--option", "header=true"] if form == "csv" else [])]
+    assert run(tiny_model, tmp_path / "lake", tmp_path / "out", *words, text="value") == 0
+    rows = pq.read_table(tmp_path / "out").sort_by("value").to_pylist()
+    assert [row["value_embedding"] for row in rows] == [[1.0, 0.0], [0.5, 0.5]]
+
+
+def test_table_by_name_is_read(tiny_model: str, tmp_path: Path, spark: Any) -> None:
+    spark.createDataFrame([("east",)], "value string").createOrReplaceTempView("docs")
+    assert run(tiny_model, "docs", tmp_path / "out", "--format", "table", text="value") == 0
+    assert pq.read_table(tmp_path / "out").to_pylist() == [{"value": "east", "value_embedding": [1.0, 0.0]}]
+
+
+def test_every_type_of_a_lake_survives(tiny_model: str, tmp_path: Path, spark: Any) -> None:
+    """Old dates, decimals, both timestamps, nested types, nulls, names with spaces and dots."""
+    query = """
+        SELECT 'east' AS t, true AS b, 1Y AS i8, 2S AS i16, 3 AS i32, 4L AS i64, 1.5F AS f32, 2.5D AS f64,
+            CAST(12.34 AS DECIMAL(9, 2)) AS `dec 9`, CAST(-1.5 AS DECIMAL(38, 10)) AS `dec.38`,
+            DATE '1500-03-01' AS old, TIMESTAMP '1500-03-01 12:00:00.000001' AS ts,
+            TIMESTAMP_NTZ '2024-02-29 23:59:59.999999' AS ntz, X'00ff' AS bin, array(1, NULL) AS arr,
+            map('k', array(DATE '2024-01-01')) AS m, named_struct('a b', 1, 'c', named_struct('d', 'x')) AS s
+        UNION ALL
+        SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+            NULL, NULL
+    """
+    frame = spark.sql(query)
+    frame.createOrReplaceTempView("wide")
+    assert run(tiny_model, "wide", tmp_path / "out", "--format", "table", text="t") == 0
+    back = spark.read.parquet(str(tmp_path / "out"))
+    assert back.drop("t_embedding").schema.simpleString() == frame.schema.simpleString()
+    as_rows = [sorted(map(repr, part.collect())) for part in (back.drop("t_embedding"), frame)]
+    assert as_rows[0] == as_rows[1]
+
+
+def test_vectors_are_the_encoders_bits_whatever_the_partitions(
+    minilm_model: str, general_texts: list[str], tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    rows = pa.table({"id": range(10_000), "t": general_texts})
+    for part in range(5):
+        pq.write_table(rows.slice(part * 2000, 2000), lake / f"{part}.parquet")
+    assert run(minilm_model, lake, tmp_path / "one", "--batch-rows", "10000", text="t") == 0
+    assert run(minilm_model, lake, tmp_path / "other", "--batch-rows", "37", text="t") == 0
+    one, other = read(tmp_path / "one"), read(tmp_path / "other")
+    ours = Encoder.from_table(load(minilm_model).table).encode(rows["t"]).vectors
+    for frame in (one, other):
+        assert np.stack(frame["t_embedding"]).tobytes() == ours.tobytes()
+
+
+def test_dry_run_tells_settings_schema_and_plan_and_writes_nothing(
+    tiny_model: str, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_model, lake, tmp_path / "out", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "  text:\n  - body text" in out
+    assert "batch_rows" not in out
+    assert "  body text_embedding: array<float>" in out
+    assert "Scan parquet" in out or "FileScan parquet" in out
+    assert not (tmp_path / "out").exists()
+
+
+def refuse(
+    argv: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    before = output.exists()
+    assert main(argv) == code
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("lakevec embed: ")
+    assert err.count("\n") == 1
+    assert output.exists() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ({"--model": "/nowhere"}, 2, "model '/nowhere' does not exist"),
+        ({"--model": "."}, 2, "is not a model that lakevec knows"),
+        ({"--input": "/nowhere/lake"}, 2, "Spark can't plan this input: got Path does not exist"),
+        ({"--text": "body"}, 2, "column 'body' is not in the input: expected one of 'id', 'body text', 'n'"),
+        ({"--text": "n"}, 2, "text column 'n': got double; expected string, or binary that holds UTF-8"),
+        ({"--keep": "nn"}, 2, "column 'nn' is not in the input"),
+        ({"--embedding-column": "N"}, 2, "embedding column 'N' clashes with another column"),
+        ({"--format": "teapot"}, 2, "Spark does not know this format"),
+        ({"--output": "."}, 2, "output '"),
+    ],
+    ids=[
+        "no model",
+        "no artifact",
+        "no input",
+        "no column",
+        "no string",
+        "keep",
+        "clash",
+        "format",
+        "exists",
+    ],
+)
+def test_what_can_be_refused_before_running_is_one_line(
+    words: dict[str, str],
+    code: int,
+    message: str,
+    tiny_model: str,
+    lake: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = {
+        "--model": tiny_model,
+        "--input": str(lake),
+        "--text": "body text",
+        "--output": str(tmp_path / "out"),
+        **words,
+    }
+    argv = [word for pair in options.items() for word in pair]
+    refuse(argv, code, message, capsys, tmp_path / "out")
+
+
+def test_flipped_byte_in_the_model_is_refused(
+    tiny_model: str, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    content = bytearray((model / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (model / "model.safetensors").write_bytes(content)
+    argv = [
+        "--model",
+        str(model),
+        "--input",
+        str(lake),
+        "--text",
+        "body text",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    refuse(argv, 2, "model.safetensors is damaged", capsys, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "the input has no rows: check --input; nothing was written"),
+        (b"PAR1 this is no parquet PAR1", "an input file can't be read"),
+    ],
+    ids=["empty", "unreadable"],
+)
+def test_input_that_can_not_be_embedded_leaves_no_output(
+    content: bytes | None, message: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "lake.parquet"
+    pq.write_table(pa.table({"t": pa.array([], pa.string())}), file)
+    file.write_bytes(content or file.read_bytes())
+    argv = ["--model", tiny_model, "--input", str(file), "--text", "t", "--output", str(tmp_path / "out")]
+    refuse(argv, 1, message, capsys, tmp_path / "out")
+
+
+def test_one_unreadable_file_among_good_ones_leaves_no_output(
+    tiny_model: str, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = (lake / "a.parquet").read_bytes()
+    (lake / "b.parquet").write_bytes(good[:8] + b"\xff" * 60 + good[68:])
+    argv = [
+        "--model",
+        tiny_model,
+        "--input",
+        str(lake),
+        "--text",
+        "body text",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert main(argv) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("lakevec embed: ")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_invalid_utf8_is_named_and_not_quoted(
+    tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = pa.array([b"marker \xff"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"t": bad}), tmp_path / "lake.parquet")
+    argv = ["--model", tiny_model, "--input", str(tmp_path / "lake.parquet"), "--text", "t"]
+    assert main([*argv, "--output", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert err == (
+        "lakevec embed: a text is not valid UTF-8: expected valid UTF-8 in every row; "
+        "clean the column first, for example with Spark's make_valid_utf8(column)\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_type_that_parquet_can_not_hold_is_refused_by_name(
+    tiny_model: str, tmp_path: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spark.sql("SELECT 'x' AS t, INTERVAL '1' DAY AS gap").createOrReplaceTempView("gaps")
+    argv = ["--model", tiny_model, "--input", "gaps", "--format", "table", "--text", "t"]
+    refuse(
+        [*argv, "--output", str(tmp_path / "out")],
+        2,
+        "column 'gap' can't be written to Parquet: got type interval day",
+        capsys,
+        tmp_path / "out",
+    )
+
+
+def test_partitions_are_read_back_as_sparks_own(tiny_model: str, tmp_path: Path, spark: Any) -> None:
+    rows = [("a/b", 1, "north"), (None, 1, "east"), ("a/b", 2, ""), ("é=", 2, None), ("", 1, "north")]
+    frame = spark.createDataFrame(rows, "kind string, day int, text string")
+    frame.write.parquet(str(tmp_path / "in"))
+    more = ["--partition-by", "kind", "day"]
+    assert run(tiny_model, tmp_path / "in", tmp_path / "ours", *more, text="text") == 0
+    frame.write.partitionBy("kind", "day").parquet(str(tmp_path / "sparks"))
+    ours, sparks = (
+        spark.read.parquet(str(tmp_path / name)).select("kind", "day", "text") for name in ("ours", "sparks")
+    )
+    assert sorted(map(str, ours.collect())) == sorted(map(str, sparks.collect()))
+    names = [
+        {str(file.parent.relative_to(tmp_path / name)) for file in (tmp_path / name).rglob("part-*.parquet")}
+        for name in ("ours", "sparks")
+    ]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8"])
+def test_smaller_vectors_are_read_by_spark_and_pandas(
+    minilm_model: str, general_texts: list[str], tmp_path: Path, spark: Any, kind: str
+) -> None:
+    texts = [*general_texts[:3000], None, ""]
+    pq.write_table(pa.table({"id": range(len(texts)), "text": texts}), tmp_path / "lake.parquet")
+    outputs = {name: tmp_path / name for name in ("float32", kind)}
+    for name, output in outputs.items():
+        assert run(minilm_model, tmp_path / "lake.parquet", output, "--vector-type", name, text="text") == 0
+    full, small = (pq.read_table(output).sort_by("id") for output in outputs.values())
+    exact = np.stack(full["text_embedding"].drop_null().to_numpy())
+    vectors = np.stack(small["text_embedding"].drop_null().to_numpy()).astype(np.float32)
+    if "text_embedding_scale" in small.column_names:
+        vectors *= small["text_embedding_scale"].drop_null().to_numpy()[:, None]
+    largest = np.abs(exact).max(axis=1, keepdims=True)
+    assert (np.abs(vectors - exact) <= largest / 250).all()
+    assert small["text_embedding"].null_count == 1
+    sizes = [sum(file.stat().st_size for file in output.glob("*.parquet")) for output in outputs.values()]
+    assert sizes[1] < 0.6 * sizes[0]
+    pairs = {"id": "id", "text_embedding": "text_embedding"}
+    by_spark = spark.read.parquet(str(outputs[kind])).orderBy("id").select(*pairs).collect()
+    assert [row.text_embedding for row in by_spark] == small["text_embedding"].to_pylist()
+
+
+@pytest.mark.parametrize("form", ["orc", "json", "parquet"])
+def test_spark_writes_what_tasks_do_not(tiny_model: str, tmp_path: Path, spark: Any, form: str) -> None:
+    lake = spark.createDataFrame([("a", "north"), ("b", None), ("c", "")], "`k.x` string, text string")
+    lake.write.parquet(str(tmp_path / "in"))
+    more = ["--sink", "spark", "--output-format", form]
+    assert run(tiny_model, tmp_path / "in", tmp_path / "out", *more, text="text") == 0
+    rows = spark.read.format(form).load(str(tmp_path / "out")).orderBy("`k.x`").collect()
+    assert [row.text_embedding for row in rows] == [[0.0, 1.0], None, [0.0, 0.0]]
+    assert run(tiny_model, tmp_path / "in", tmp_path / "out", *more, text="text") == 2
+
+
+def test_sink_that_can_not_write_is_refused(
+    tiny_model: str, tmp_path: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(pa.table({"text": ["north"]}), tmp_path / "in.parquet")
+    more = ["--sink", "direct", "--output-format", "orc"]
+    assert run(tiny_model, tmp_path / "in.parquet", tmp_path / "out", *more, text="text") == 2
+    assert "sink 'direct' can't write this output" in capsys.readouterr().err
+    more = ["--vector-type", "int8", "--output-format", "orc"]
+    assert run(tiny_model, tmp_path / "in.parquet", tmp_path / "out", *more, text="text") == 2
+    assert "Spark's own writer stores vectors as float32" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("columns", "got"),
+    [
+        (["k", "k"], "partition column 'k': got string; expected once, a column of plain values"),
+        (["b"], "partition column 'b': got binary"),
+        (["v"], "partition column 'v': got variant"),
+        (["c"], "partition column 'c': got string collate UTF8_LCASE"),
+        (["text"], "partition column 'text': got string; expected once, a column of plain values"),
+        (["a"], "partition column 'a': got array<int>"),
+    ],
+    ids=["twice", "binary", "variant", "collated", "embedded", "nested"],
+)
+def test_columns_that_can_not_name_folders_are_refused(
+    columns: list[str],
+    got: str,
+    tiny_model: str,
+    tmp_path: Path,
+    spark: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spark.sql(
+        "SELECT 'north' AS text, 'k' AS k, X'ff' AS b, parse_json('1') AS v, 'c' COLLATE UTF8_LCASE AS c,"
+        " array(1) AS a"
+    ).createOrReplaceTempView("odd")
+    argv = ["--model", tiny_model, "--input", "odd", "--format", "table", "--text", "text", "--keep", "k"]
+    argv += ["--output", str(tmp_path / "out"), "--partition-by", *columns]
+    refuse(argv, 2, got, capsys, tmp_path / "out")
+
+
+@pytest.mark.parametrize("sink", ["direct", "spark"])
+def test_embedding_column_may_take_the_name_of_a_text_that_is_dropped(
+    sink: str, tiny_model: str, lake: Path, tmp_path: Path, spark: Any
+) -> None:
+    (tmp_path / "out").mkdir()  # an empty folder is free
+    words = ["--keep", "id", "--embedding-column", "{column}", "--sink", sink]
+    assert run(tiny_model, lake, tmp_path / "out", *words) == 0
+    rows = spark.read.parquet(str(tmp_path / "out")).orderBy("id").collect()
+    assert [row["body text"] for row in rows] == VECTORS
+
+
+def test_auto_says_why_spark_writes(
+    tiny_model: str, lake: Path, tmp_path: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_model, lake, tmp_path / "out", "--output-format", "orc") == 0
+    assert "sink: Spark's own writer, since format orc is written by Spark\n" in capsys.readouterr().out
+    assert spark.read.orc(str(tmp_path / "out")).count() == 5
+
+
+def test_auto_takes_sparks_writer_where_tasks_can_not_write(
+    tiny_model: str, lake: Path, tmp_path: Path, spark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scheme that Hadoop knows and pyarrow does not; Hadoop's viewfs would need a mount table."""
+    settings = EmbedSettings(model="m", input=["i"], text=["t"], output="viewfs:/lake/out")
+    assert find_output(settings, "r1", print) is None
+    assert "sink: Spark's own writer, since tasks can't write there themselves (can't reach" in (
+        capsys.readouterr().out
+    )
+    with pytest.raises(OutputError, match="sink 'direct' can't write this output"):
+        find_output(settings.model_copy(update={"sink": "direct"}), "r1", print)
+
+
+def test_a_task_tries_to_write_first(tmp_path: Path, spark: Any) -> None:
+    with OutputFolder(str(tmp_path / "out"), "r1").open(grace_s=0.0) as output:
+        assert probe_output(spark, output.staging) == ""
+        output.abandon()
+        assert not (tmp_path / "out").exists()
+    told = probe_output(spark, locate("/proc/none", error=OutputError))
+    assert re.fullmatch(r"a task can't write to the output \(\w+, .*/proc/none.*\)", told)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lakevec.pipeline.model.description import nearest_tokens
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
+from tests.support.commands import inspect as main
+from tests.support.paths import SHARED_DATA
+
+
+def test_everything_one_wants_to_know_is_told(tiny_model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([tiny_model, "--words", "north", "nowhere", "--neighbours", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    facts = {line[:12].strip(): line[13:] for line in lines[:10]}
+    assert facts["table"] == "4 tokens x 2 dimensions, float32, 0.0 MB"
+    assert facts["vectors"] == "not normalised"
+    assert facts["teacher"] == "by hand, revision 1"
+    assert facts["unknown"] == "[UNK], id 0, left out of the mean"
+    assert facts["split rule"] == "white space: each distinct segment is tokenized once"
+    assert facts["tokenizer"] == "WordLevel (normalizers: Lowercase; pre-tokenizers: WhitespaceSplit)"
+    assert lines[-2:] == ["  north      north 1.00, east 0.00", "  nowhere    no known token"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("bert-base-uncased", "bert: each distinct segment is tokenized once"),
+        ("gpt2", "single space: each distinct segment is tokenized once"),
+        ("ort-nmt", "none: every text is tokenized whole, which is slower"),
+    ],
+)
+def test_split_rule_of_every_family_is_visible(
+    name: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the evaluation data folder ../shared/data is not there")
+    tokenizer_json = (SHARED_DATA / "tokenizers" / name / "tokenizer.json").read_text()
+    from tokenizers import Tokenizer
+
+    rows = Tokenizer.from_str(tokenizer_json).get_vocab_size()
+    table = StaticTable(np.ones((rows, 2), np.float32), tokenizer_json)
+    publish(table, str(tmp_path / "model"), provenance={}, quality={})
+    assert main([str(tmp_path / "model")]) == 0
+    assert f"split rule   {told}\n" in capsys.readouterr().out
+
+
+def test_nearest_tokens_leave_out_rows_of_zeros(tiny_table: StaticTable) -> None:
+    found = nearest_tokens(tiny_table, np.array([0, -2], np.float32), 10)
+    assert [token for token, _ in found] == ["southwest", "east", "north"]
+    np.testing.assert_allclose([cosine for _, cosine in found], [np.sqrt(0.5), 0, -1], atol=1e-6)
+
+
+def test_missing_model_says_how_to_name_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        "lakevec inspect: options: 'model' is missing: expected a published model, or one of model2vec, "
+        "Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: folder, file, URI or "
+        "hf://organisation/name; give MODEL or put 'model' into the configuration file\n"
+    )
+
+
+def test_damaged_model_is_refused(
+    tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    shutil.copytree(tiny_model, tmp_path / "model")
+    content = bytearray((tmp_path / "model" / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "model" / "model.safetensors").write_bytes(content)
+    assert main([str(tmp_path / "model")]) == 2
+    assert "model.safetensors is damaged" in capsys.readouterr().err

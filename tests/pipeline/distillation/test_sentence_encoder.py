@@ -1,0 +1,120 @@
+"""Whole texts through the teacher: as Sentence Transformers does it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lakevec.pipeline.distillation.options import TeacherOptions
+from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+from lakevec.pipeline.errors import TeacherError
+from tests.support.tiny_teacher import WIDTH, make_texts, make_tiny_teacher
+
+TEXTS = [*make_texts(40), "", "no word of it is known", " ".join(make_texts(9, seed=2))]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_teacher(tmp_path_factory.mktemp("sentences") / "teacher")
+
+
+def reference(folder: Path, texts: list[str]) -> np.ndarray:
+    from sentence_transformers import SentenceTransformer
+
+    vectors: np.ndarray = SentenceTransformer(str(folder), device="cpu").encode(texts)
+    return vectors
+
+
+def test_vectors_are_those_of_sentence_transformers(teacher: Path) -> None:
+    np.testing.assert_allclose(
+        SentenceEncoder(str(teacher)).encode(TEXTS), reference(teacher, TEXTS), atol=1e-6
+    )
+
+
+def test_real_teacher_gives_the_same_vectors(minilm_folder: Path) -> None:
+    texts = ["A short text.", "Ein zweiter, längerer Text über Katzen und Hunde.", "word " * 400]
+    encoder = SentenceEncoder(str(minilm_folder), TeacherOptions(batch_size=2))
+    np.testing.assert_allclose(encoder.encode(texts), reference(minilm_folder, texts), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"1_Pooling": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}},
+        {"sentence_bert_config.json": {"max_seq_length": 5}},
+        {"prompt": "ba de "},
+        {"prompt": "ba de ", "1_Pooling": {"pooling_mode_mean_tokens": True, "include_prompt": False}},
+        {"without": "2_Normalize"},
+        {"config.json": {"layer_norm_eps": 0.5}},
+    ],
+    ids=[
+        "first position",
+        "cuts early",
+        "prompt",
+        "prompt left out of the mean",
+        "any length",
+        "configuration",
+    ],
+)
+def test_every_part_of_the_own_way_counts(change: dict[str, object], tmp_path: Path) -> None:
+    folder = make_tiny_teacher(tmp_path / "teacher")
+    before = SentenceEncoder(str(folder))
+    if "1_Pooling" in change:
+        pooling = {"word_embedding_dimension": WIDTH, **change["1_Pooling"]}  # type: ignore[dict-item]
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    if "sentence_bert_config.json" in change:
+        (folder / "sentence_bert_config.json").write_text(json.dumps(change["sentence_bert_config.json"]))
+    if "config.json" in change:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | change["config.json"]))  # type: ignore[operator]
+    if "prompt" in change:
+        prompts = {"prompts": {"query": change["prompt"]}, "default_prompt_name": "query"}
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    if "without" in change:
+        modules = json.loads((folder / "modules.json").read_text())
+        kept = [module for module in modules if module["path"] != change["without"]]
+        (folder / "modules.json").write_text(json.dumps(kept))
+    after = SentenceEncoder(str(folder))
+    vectors = after.encode(TEXTS)
+    np.testing.assert_allclose(vectors, reference(folder, TEXTS), atol=2e-6)
+    assert np.abs(vectors - before.encode(TEXTS)).max() > 0.01
+    assert after.fingerprint != before.fingerprint
+
+
+def test_batch_and_order_do_not_matter(teacher: Path) -> None:
+    whole = SentenceEncoder(str(teacher), TeacherOptions(batch_size=64)).encode(TEXTS)
+    single = SentenceEncoder(str(teacher), TeacherOptions(batch_size=1)).encode(TEXTS[::-1])[::-1]
+    np.testing.assert_allclose(whole, single, atol=1e-6)
+    assert SentenceEncoder(str(teacher)).encode([]).shape == (0, WIDTH)
+
+
+def test_arithmetic_is_named_by_what_it_is(teacher: Path) -> None:
+    """So that nodes with and without a GPU don't take each other's vectors."""
+    auto, float32, half = (
+        SentenceEncoder(str(teacher), TeacherOptions(device="cpu", precision=name))
+        for name in ("auto", "float32", "bfloat16")
+    )
+    assert auto.precision == "float32"
+    assert auto.fingerprint == float32.fingerprint != half.fingerprint
+
+
+def test_teacher_without_finite_vectors_is_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = make_tiny_teacher(tmp_path / "teacher")
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.0.output.LayerNorm.weight"][:] = 3e38
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TeacherError, match="the teacher gives NaN or infinity for 3 texts"):
+        SentenceEncoder(str(folder)).encode(["ba", "di", "di ba"])
+
+
+def test_teacher_that_its_own_library_can_not_load_is_refused(tmp_path: Path) -> None:
+    folder = make_tiny_teacher(tmp_path / "teacher")
+    config = {"pooling_mode_mean_tokens": False, "pooling_mode_weightedmean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(TeacherError, match="sentence-transformers can't load teacher"):
+        SentenceEncoder(str(folder))

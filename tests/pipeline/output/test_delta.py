@@ -1,0 +1,214 @@
+"""Outputs as Delta tables: one transaction a commit, read by other engines, on local disk and on S3."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from lakevec.pipeline.errors import CommitError, OutputError
+from lakevec.pipeline.output import lease
+from lakevec.pipeline.output.output_folder import OpenOutput
+from tests.support.commands import verify
+from tests.support.commits import Killed, a_commit, a_run, write
+from tests.support.lakes import embed, put
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "output"
+
+
+def ids(folder: Path, version: int | None = None) -> list[str]:
+    return sorted(DeltaTable(str(folder), version=version).to_pyarrow_table()["id"].to_pylist())
+
+
+@pytest.mark.parametrize("step", ["logged", "applied", "checked"])
+def test_commit_is_one_transaction_that_is_never_repeated(
+    folder: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
+    with a_run(folder, "r1", table_format="delta") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x", "y"])]))
+        generation = output.generation
+
+    def die(name: str) -> None:
+        if name == step:
+            raise Killed
+
+    monkeypatch.setattr(OpenOutput, "abandon", lambda self: None)
+    with pytest.raises(Killed), a_run(folder, "dead", table_format="delta", on_step=die) as output:
+        output.commit(a_commit(output, "dead", [write(output, "b-dead", ["z"])]))
+    with a_run(folder, "r2", table_format="delta") as output:
+        if step == "checked":
+            assert ids(folder) == ["x", "y"]
+            assert not list(folder.glob("b-dead*"))  # a stray of the dead run
+            output.commit(a_commit(output, "r2", [write(output, "b-r2", ["z"])]))
+    assert ids(folder) == ["x", "y", "z"]
+    table = DeltaTable(str(folder))
+    assert table.transaction_version(f"lakevec:{generation}") == 1
+    assert table.version() == 2  # made, and one for each wave
+    assert ids(folder, version=1) == ["x", "y"]
+
+
+def test_refresh_is_one_transaction_and_time_travel_goes_behind_it(folder: Path) -> None:
+    with a_run(folder, "r1", table_format="delta") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["old"])]))
+    seen = []
+    more: dict[str, Any] = {"table_format": "delta", "fingerprint": "sha256:two", "refresh": True}
+    with a_run(folder, "r2", on_step=lambda step: seen.append(ids(folder)), **more) as output:
+        for name in ("n1", "n2"):
+            output.commit(a_commit(output, "r2", [write(output, f"{name}-r2", [name])]))
+        output.finish({})
+    assert {tuple(view) for view in seen} == {("old",), ("n1", "n2")}
+    assert ids(folder, version=1) == ["old"]
+    with a_run(folder, "r3", table_format="delta", fingerprint="sha256:two") as output:
+        assert output.state.rows == 2
+    assert len(list((folder / "_lakevec").glob("*/output.json"))) == 1
+
+
+def test_table_that_others_changed_is_refused(folder: Path) -> None:
+    for run in ("r1", "r2"):
+        with a_run(folder, run, table_format="delta") as output:
+            output.commit(a_commit(output, run, [write(output, f"a-{run}", [run])]))
+    DeltaTable(str(folder)).optimize.compact()
+    with (
+        pytest.raises(CommitError, match="another program changed"),
+        a_run(folder, "r3", table_format="delta"),
+    ):
+        pass
+    assert ids(folder) == ["r1", "r2"]
+
+
+def test_killed_before_the_table_is_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenOutput, "abandon", lambda self: None)
+        patch.setattr(
+            "lakevec.pipeline.output.delta_committer.DeltaLog.create",
+            lambda *args: (_ for _ in ()).throw(Killed),
+        )
+        with pytest.raises(Killed), a_run(folder, "dead", table_format="delta"):
+            pass
+    with a_run(folder, "r1", table_format="delta") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x"])]))
+    assert ids(folder) == ["x"]
+
+
+@pytest.mark.parametrize("step", ["embedded", "applied", "delta replaced"])
+def test_killed_refresh_ends_or_goes_on(folder: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
+    more: dict[str, Any] = {"table_format": "delta", "fingerprint": "sha256:two"}
+    with a_run(folder, "r1", table_format="delta") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["old"])]))
+
+    def die(name: str) -> None:
+        if name == step:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenOutput, "abandon", lambda self: None)
+        with pytest.raises(Killed), a_run(folder, "dead", refresh=True, on_step=die, **more) as output:
+            output.commit(a_commit(output, "dead", [write(output, "n-dead", ["n1"])]))
+            output.finish({})
+    if step == "delta replaced":
+        assert ids(folder) == ["n1"]
+        with a_run(folder, "r2", **more) as output:  # it has happened
+            assert output.state.rows == 1
+        return
+    assert ids(folder) == ["old"]
+    with pytest.raises(OutputError, match="holds rows of another kind"), a_run(folder, "r2", **more):
+        pass
+    with a_run(folder, "r3", refresh=True, **more) as output:
+        if output.state.number < 0:
+            output.commit(a_commit(output, "r3", [write(output, "n-r3", ["n1"])]))
+        output.finish({})
+    assert ids(folder) == ["n1"]
+
+
+@pytest.mark.usefixtures("spark")
+def test_engines_read_the_table(tiny_model: str, tmp_path: Path) -> None:
+    lake, out = tmp_path / "lake", tmp_path / "out"
+    for day in ("d 1", "d/2"):
+        lake.mkdir(exist_ok=True)
+        rows = {"id": [day], "text": ["north"], "day": [day], "at": pa.array([0], pa.timestamp("us", "UTC"))}
+        pq.write_table(pa.table(rows), lake / f"{day.replace('/', '-')}.parquet")
+    words = ["--table-format", "delta", "--partition-by", "day", "--wave-files", "1", "--sha256"]
+    assert embed(tiny_model, lake, out, *words)["waves"] == 2
+    assert embed(tiny_model, lake, out, *words)["status"] == "nothing new"
+    found = DeltaTable(str(out)).to_pyarrow_table().sort_by("id")
+    assert found["text_embedding"].to_pylist() == [[0.0, 1.0]] * 2
+    assert found["day"].to_pylist() == ["d 1", "d/2"]
+    assert pl.read_delta(str(out)).sort("id")["day"].to_list() == ["d 1", "d/2"]
+    engine = duckdb.connect()
+    engine.register("vectors", DeltaTable(str(out)).to_pyarrow_dataset())
+    assert engine.sql("SELECT count(*), min(text_embedding[2]) FROM vectors").fetchall() == [(2, 1.0)]
+    actions = pa.table(DeltaTable(str(out)).get_add_actions(flatten=True))
+    assert actions["num_records"].to_pylist() == [1, 1]
+    assert verify([str(out), "--sha256"]) == 0
+    other = pa.table(
+        {"id": ["x"], "text": ["north"], "day": [1], "at": pa.array([0], pa.timestamp("us", "UTC"))}
+    )
+    for file in lake.iterdir():
+        file.unlink()
+    pq.write_table(other, lake / "other.parquet")
+    embed(tiny_model, lake, out, *words, code=2)  # else no reader could make sense of the partitions
+
+
+@pytest.mark.usefixtures("spark")
+def test_everything_on_object_storage(
+    bucket: Any,
+    tiny_model: str,
+    other_model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Waves, keys and a full refresh as Delta; of plain Parquet what needs no switch of folders."""
+    from pyarrow import fs as pafs
+
+    lake = tmp_path / "lake"
+    put(lake / "a.parquet", ["a"])
+    put(lake / "b.parquet", ["b"], "east")
+
+    def run(name: str, model: str, *more: str, code: int = 0) -> dict[str, Any]:
+        from tests.support.commands import embed as main
+
+        words = ["--model", model, "--text", "text", "--output", bucket(name), "--input", str(lake), *more]
+        assert main([*words, "--checkpoint", str(tmp_path / "checkpoints" / name)]) == code
+        filesystem, path = pafs.FileSystem.from_uri(bucket(name))
+        record: dict[str, Any] = json.loads(filesystem.open_input_stream(f"{path}/_lakevec/run.json").read())
+        return record
+
+    for form in ("parquet", "delta"):
+        files = len(list(lake.iterdir()))
+        assert run(form, tiny_model, "--table-format", form, "--wave-files", "1")["waves"] == files
+        put(lake / f"{form}.parquet", [form])
+        assert run(form, tiny_model, "--table-format", form)["rows"] == 1
+        assert run(form, tiny_model, "--table-format", form)["status"] == "nothing new"
+        assert verify([bucket(form)]) == 0
+    run("parquet", other_model, "--full-refresh", code=2)
+    assert "--full-refresh can't be done on output" in (err := capsys.readouterr().err)
+    assert "marker" not in err
+    assert run("delta", other_model, "--table-format", "delta", "--full-refresh")["rows"] == 4
+    keyed = ["--table-format", "delta", "--key", "id", "--deletes", "remove"]
+    run("keyed", tiny_model, *keyed)
+    put(lake / "a.parquet", ["a"], "east")
+    (lake / "b.parquet").unlink()
+    record = run("keyed", tiny_model, *keyed)
+    assert (record["keyed"]["with another text"], record["keyed"]["removed"]) == (1, 1)
+    assert verify([bucket("keyed")]) == 0
+    shown = capsys.readouterr()
+    assert "marker" not in shown.out + shown.err
+    run("plain", tiny_model, "--key", "id")
+    put(lake / "a.parquet", ["a"], "north")
+    run("plain", tiny_model, "--key", "id", code=2)
+    assert "can't be replaced: got Parquet on a store that can't swap" in capsys.readouterr().err

@@ -1,0 +1,79 @@
+"""jobs -> udfs -> pipeline, and nothing heavy where it does not belong: checked in fresh processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.paths import ROOT
+
+HEAVY = {"torch", "transformers", "sklearn", "skeletoken", "huggingface_hub"}
+SPARK = {"pyspark", "lakevec.udfs", "lakevec.jobs"}
+# Wings that only the jobs they are for may import, and those late.
+LATE = {"distillation", "evaluation", "tuning"}
+
+
+def modules_of(package: str) -> list[str]:
+    files = sorted((ROOT / package).rglob("*.py"))
+    names = [".".join(("lakevec", *file.relative_to(ROOT).with_suffix("").parts)) for file in files]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+PIPELINE = modules_of("pipeline")
+
+
+@pytest.mark.parametrize(
+    ("modules", "forbidden"),
+    [
+        ([name for name in PIPELINE if not LATE & set(name.split("."))], SPARK | HEAVY),
+        ([name for name in PIPELINE if {"distillation", "tuning"} & set(name.split("."))], SPARK),
+        ([name for name in PIPELINE if ".evaluation." in name], SPARK | HEAVY - {"sklearn"}),
+        (["lakevec.pipeline.tuning.teacher_shards", "lakevec.udfs.teacher_task"], {"lakevec.jobs"} | HEAVY),
+        (modules_of("udfs"), {"lakevec.jobs", "pydantic"} | HEAVY),
+        (modules_of("jobs"), HEAVY),
+        (["lakevec"], {"lakevec.pipeline", "lakevec.udfs", "lakevec.jobs", "pyspark", "numpy", "pydantic"}),
+    ],
+    ids=["pipeline", "distillation and tuning", "evaluation", "teacher task", "udfs", "jobs", "lakevec"],
+)
+def test_modules_import_nothing_of_upper_layers_and_nothing_heavy(
+    modules: list[str], forbidden: set[str]
+) -> None:
+    """Of the modules of a layer, imported one behind the other, each must leave the process clean."""
+    code = f"""
+import importlib, json, sys
+found = {{}}
+for module in {modules!r}:
+    before = set(sys.modules)
+    importlib.import_module(module)
+    for name in set(sys.modules) - before:
+        parts = name.split(".")
+        found.setdefault(".".join(parts[: 2 if parts[0] == "lakevec" else 1]), module)
+print(json.dumps(found))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert {name: found[name] for name in forbidden & set(found)} == {}
+
+
+def test_output_wing_knows_no_model_and_evaluation_order_holds() -> None:
+    """Arrows between wings: distillation -> corpus -> encoding -> model; output knows none of them."""
+    allowed = {
+        "distillation": {"distillation", "corpus", "model"},
+        "corpus": {"corpus", "encoding", "model", "output"},  # the lease
+        "evaluation": {"evaluation", "encoding", "model"},
+        "tuning": {"tuning", "distillation", "evaluation", "encoding", "model"},
+        "model": {"model"},
+        "encoding": {"encoding", "model"},
+        "output": {"output"},
+    }
+    # A model embeds texts and describes its split rule; nothing that encoding imports imports these at start.
+    upward = {("artifact.py", "encoding"), ("description.py", "encoding")}
+    for wing, reachable in allowed.items():
+        for file in (ROOT / "pipeline" / wing).rglob("*.py"):
+            source = file.read_text()
+            used = {other for other in allowed if f"from lakevec.pipeline.{other}" in source}
+            excess = {(file.name, other) for other in used - reachable}
+            assert excess <= upward, f"{file.name} uses {sorted(used - reachable)}"

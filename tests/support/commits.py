@@ -1,0 +1,85 @@
+"""Runs that commit small files, without Spark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lakevec.pipeline.output.commit_log import Commit, InputBatch
+from lakevec.pipeline.output.file_entry import FileEntry
+from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
+from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
+from lakevec.pipeline.output.table_metadata import TableMetadata
+
+LAYOUT = FileLayout(embedding_columns=("v",), compression="zstd", metadata={})
+SCHEMA = json.dumps(
+    {
+        "type": "struct",
+        "fields": [
+            {"name": "id", "type": "string", "nullable": True, "metadata": {}},
+            {
+                "name": "v",
+                "type": {"type": "array", "elementType": "float", "containsNull": True},
+                "nullable": True,
+                "metadata": {},
+            },
+        ],
+    }
+)
+
+
+def contract(**changes: Any) -> TableMetadata:
+    plain: dict[str, Any] = {
+        "generation": "",
+        "fingerprint": "sha256:one",
+        "dimensions": 1,
+        "columns": {"id": "v"},
+        "vector_type": "float32",
+        "max_tokens": None,
+        "schema_of_files": {"id": "string", "v": "array<float>"},
+        "partition_by": (),
+        "key": None,
+        "table_format": "parquet",
+    }
+    return TableMetadata(**plain | changes)
+
+
+def write(output: OpenOutput, name: str, ids: list[str], folder: str = "") -> FileEntry:
+    vectors = pa.array([[float(len(word))] for word in ids], pa.list_(pa.float32()))
+    with TaskParquetWriter(output.staging, name, LAYOUT) as files:
+        files.write(pa.record_batch({"id": ids, "v": vectors}), {"id": {"rows": len(ids)}}, folder=folder)
+        (entry,) = files.close()
+    return entry
+
+
+def a_commit(output: OpenOutput, run: str, added: list[FileEntry], **changes: Any) -> Commit:
+    number = output.state.number + 1
+    rows = sum(entry.rows for entry in added)
+    plain = {
+        "number": number,
+        "run": run,
+        "wave": InputBatch(input="i", batch=number, query="q"),
+        "rows_read": rows,
+        "added": added,
+    }
+    return Commit(**plain | changes)
+
+
+@contextmanager
+def a_run(
+    folder: Path, run: str, *, refresh: bool = False, on_step: Any = lambda step: None, **changes: Any
+) -> Iterator[OpenOutput]:
+    found = OutputFolder(str(folder), run, on_step=on_step)
+    found.inspect()
+    with found.open(grace_s=0.0) as output:
+        output.begin(contract(**changes), SCHEMA, refresh=refresh)
+        yield output
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the run's own cleaning is done. The fault harness kills for real."""

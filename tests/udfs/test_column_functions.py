@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lakevec.jobs.spark.java import ensure_java
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.model.artifact import load
+from lakevec.udfs import make_embed_udf, register
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+@pytest.mark.parametrize("kind", ["auto", "arrow", "pandas"])
+def test_column_function_embeds_null_and_unknown_text(spark: Any, tiny_model: str, kind: Any) -> None:
+    embed = make_embed_udf(spark, tiny_model, kind=kind)
+    rows = [("North east",), ("nowhere",), ("",), (None,)]
+    frame = spark.createDataFrame(rows, "text string").repartition(1)
+    result = frame.select(embed("text").alias("v"))
+    assert result.schema["v"].dataType.simpleString() == "array<float>"
+    assert [row.v for row in result.collect()] == [[0.5, 0.5], [0.0, 0.0], [0.0, 0.0], None]
+
+
+def test_column_function_takes_max_tokens(spark: Any, tiny_model: str) -> None:
+    embed = make_embed_udf(spark, tiny_model, max_tokens=1)
+    assert spark.sql("SELECT 'east north' AS text").select(embed("text")).first()[0] == [1.0, 0.0]
+
+
+def test_sql_can_call_it_by_name(spark: Any, tiny_model: str) -> None:
+    register(spark, tiny_model)
+    register(spark, tiny_model, name="first_word", max_tokens=1)
+    row = spark.sql("SELECT lakevec_embed('east north') AS a, first_word('east north') AS b").first()
+    assert (row.a, row.b) == ([0.5, 0.5], [1.0, 0.0])
+
+
+@pytest.mark.parametrize("kind", ["arrow", "pandas"])
+def test_spark_gives_the_encoders_bits_on_real_text(
+    spark: Any, minilm_model: str, general_texts: list[str], kind: Any
+) -> None:
+    texts = [*general_texts[::5], None]
+    ours = Encoder.from_table(load(minilm_model).table).encode(pa.array(texts)).vectors
+    frame = spark.createDataFrame([(i, text) for i, text in enumerate(texts)], "id int, text string")
+    embed = make_embed_udf(spark, minilm_model, kind=kind)
+    rows = frame.repartition(5).select("id", embed("text").alias("v")).orderBy("id").collect()
+    assert rows[-1].v is None
+    theirs = np.array([row.v for row in rows[:-1]], dtype=np.float32)
+    assert theirs.tobytes() == ours[:-1].tobytes()
+
+
+def test_two_models_in_one_query_do_not_mix(spark: Any, tiny_model: str, minilm_model: str) -> None:
+    tiny, minilm = make_embed_udf(spark, tiny_model), make_embed_udf(spark, minilm_model)
+    row = spark.sql("SELECT 'east' AS t").select(tiny("t").alias("a"), minilm("t").alias("b")).first()
+    assert (len(row.a), len(row.b)) == (2, 256)
+
+
+def test_missing_model_is_refused_on_the_driver(spark: Any) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        make_embed_udf(spark, "/nowhere")
+
+
+def test_executor_imports_no_torch(spark: Any, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at inside a Python worker, after it has embedded."""
+    # Workers of another environment are not shared: one that has asked a teacher for `tune` has torch.
+    monkeypatch.setitem(spark.sparkContext.environment, "LAKEVEC_TEST", "imports")
+    embed_arrow = make_embed_udf(spark, tiny_model).func
+
+    def heavy(batches: Any) -> Any:
+        for batch in batches:
+            assert embed_arrow(batch.column(0)).to_pylist() == [[0.0, 1.0]] * batch.num_rows
+            found = sorted(
+                {"torch", "transformers", "sklearn", "pydantic", "lakevec.jobs"} & set(sys.modules)
+            )
+            used = "lakevec.udfs.worker_cache" in sys.modules
+            yield pa.record_batch(
+                {"found": [",".join(found)] * batch.num_rows, "used": [used] * batch.num_rows}
+            )
+
+    texts = spark.createDataFrame([("north",)] * 8, "text string").repartition(2)
+    seen = texts.mapInArrow(heavy, "found string, used boolean").collect()
+    assert {(row.found, row.used) for row in seen} == {("", True)}
+
+
+def test_tasks_carry_a_name_and_not_the_table(spark: Any, minilm_model: str) -> None:
+    from pyspark import cloudpickle
+
+    from lakevec.udfs.distribution import distribute_files
+    from lakevec.udfs.node_files import pack_table
+
+    packed = pack_table(load(minilm_model).table)
+    assert sum(map(len, packed.content.values())) > 30_000_000
+    assert len(cloudpickle.dumps(distribute_files(spark, packed))) < 5000
+
+
+def test_spark_connect_ships_the_table_as_an_artifact(tiny_model: str, tmp_path: Path) -> None:
+    """A process of its own: one process is either classic or Connect."""
+    pytest.importorskip("grpc", reason="the Connect client is not installed")
+    java = ensure_java()
+    code = f"""
+import os, sys
+os.environ["PYSPARK_PYTHON"] = sys.executable
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.remote("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+from lakevec.udfs import make_embed_udf, register
+from lakevec.udfs.distribution import has_spark_context
+assert not has_spark_context(spark)
+embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
+register(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
+print("VECTOR", spark.sql("SELECT 'north east' AS t").select(embed("t")).first()[0])
+print("BY SQL", spark.sql("SELECT lakevec_embed('east')").first()[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAVA_HOME": java.home},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert "VECTOR [0.5, 0.5]" in done.stdout, done.stderr[-3000:]
+    assert "BY SQL [1.0, 0.0]" in done.stdout
