@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +20,13 @@ from lakevec.jobs.benchmarks.distill_part import measure_distill
 from lakevec.jobs.benchmarks.report import describe_machine, show_comparison, write_report
 from lakevec.jobs.benchmarks.timing import Comparison, bind_to_cpus
 from lakevec.jobs.benchmarks.warm_up import measure_worker
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.pipeline.encoding.encoder import warm_up
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.model.artifact import load
-from lakevec.pipeline.settings import BenchmarkSettings
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 
-SUMMARY = """\
-Measure lakevec and its peers on the same rows, and write JSON, Markdown tables and a plot.
-
-parts:
-  worker      how long a new worker takes until it embeds
-  kernel      texts to vectors in one process, beside model2vec, StaticEmbedding and the tokenizer alone
-  texts       the same where every word is new, and for the files of --also
-  lengths     the same over text length
-  dimensions  the same over the table's width
-  vocabulary  the same over the size of the vocabulary
-  extremes    one text of 100 MB, one word of 10 MB
-  job         Parquet to Parquet on Spark, beside pandas UDFs and the job with constant vectors
-  rows        the job over more rows (--growth)
-  cores       the job on more cores (--cores)
-  changes     the job with a key, over lakes of which little has changed
-  count       counting, beside embedding without a write
-  distill     distilling --teacher, beside model2vec
-
-example:
-  lakevec benchmark --model models/minilm --output bench --cpus 0 --master 'local[1]'
-"""
+SETTINGS = BenchmarkSettings
 
 _PARTS: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
     "worker": measure_worker,
@@ -66,28 +45,8 @@ _PARTS: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration.
-    """
-    return run_job(BenchmarkSettings, benchmark, argv, name="benchmark", summary=SUMMARY)
-
-
-def benchmark(call: Call[BenchmarkSettings]) -> None:
+def run(settings: BenchmarkSettings, context: RunContext) -> None:
     """Measure the parts that are asked for, one after the other.
-
-    Parameters
-    ----------
-    call : Call
 
     Raises
     ------
@@ -96,13 +55,12 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
     SetupError
         If a peer is not installed.
     """
-    settings = call.settings
     folder = Path(settings.output)
     if folder.exists():
         raise OutputError(f"output {settings.output!r} exists", remedy="choose another --output")
     table = load(settings.model).table
-    print(effective_settings(settings, whole=call.verbose), flush=True)
-    if call.dry_run:
+    print(format_settings(settings, full=context.verbose), flush=True)
+    if context.dry_run:
         print("dry run: nothing was measured")
         return
     if settings.cpus:
@@ -111,7 +69,7 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     machine = describe_machine()
     folder.mkdir(parents=True)
-    bench = Bench(settings, table, folder, machine_cpus(), call.verbose)
+    bench = Bench(settings, table, folder, machine_cpus(), context.verbose)
     facts: dict[str, Any] = {
         "source_rows": bench.source.num_rows,
         "characters": bench.characters,
@@ -131,4 +89,4 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmark"))

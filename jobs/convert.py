@@ -3,58 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.pipeline.errors import OutputError, requires_extra
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.model.publishing import export, publish, refuse_existing_model
 from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import ConvertSettings
+from lakevec.pipeline.settings.models import ConvertSettings
 from lakevec.pipeline.storage import Location
 
-SUMMARY = """\
-Publish a static model of another library, or write a model as another library does.
-
-  lakevec reads             with
-  its own folders
-  model2vec, every version  embeddings, weights, mapping; float32, float16, int8
-  Sentence Transformers     StaticEmbedding, Normalize
-  GloVe, word2vec, fastText .txt, .vec, .bin, or those gzipped
-  BPEmb                     NAME.model beside NAME.*.w2v.bin
-  WordLlama                 NAME.safetensors beside its tokenizer, or ../tokenizers
-  any of these folders      on the Hugging Face hub, by id
-
-example:
-  lakevec convert hf://minishlab/potion-base-8M --output models/potion
-  lakevec convert glove.6B.100d.txt --output models/glove
-  lakevec convert models/minilm --to sentence-transformers --output models/minilm-st
-"""
+SETTINGS = ConvertSettings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job and return its exit code."""
-    return run_job(ConvertSettings, convert, argv, name="convert", summary=SUMMARY)
-
-
-def convert(call: Call[ConvertSettings]) -> None:
+def run(settings: ConvertSettings, context: RunContext) -> None:
     """Read a model and write it for the library of the settings."""
-    settings = call.settings
     place = refuse_existing_model(settings.output)
     artifact = load(settings.model, revision=settings.revision)
     if settings.dtype is not None and settings.dtype != artifact.table.embeddings.dtype.name:
         artifact = _with_dtype(artifact, settings.dtype)
     table = artifact.table
-    print(effective_settings(settings, whole=call.verbose), flush=True)
+    print(format_settings(settings, full=context.verbose), flush=True)
     for name, fact in artifact.provenance.get("source", {}).items():
         print(f"{name:<14} {fact}")
-    if call.dry_run:
+    if context.dry_run:
         print("dry run: nothing was written")
         return
     if settings.to == "lakevec":
@@ -104,4 +80,4 @@ def _export_onnx(artifact: Artifact, place: Location) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("convert"))

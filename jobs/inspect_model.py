@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.cli import RunContext, run_command
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.description import describe, nearest_tokens
-from lakevec.pipeline.settings import InspectSettings
+from lakevec.pipeline.settings.models import InspectSettings
 
-SUMMARY = """\
-Describe a model: table, tokenizer, split rule, teacher, neighbours. Check the hashes of a published one.
-
-example:
-  lakevec inspect models/minilm --words date matrix
-"""
+SETTINGS = InspectSettings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job and return its exit code."""
-    return run_job(InspectSettings, inspect_model, argv, name="inspect", summary=SUMMARY)
-
-
-def inspect_model(call: Call[InspectSettings]) -> None:
+def run(settings: InspectSettings, context: RunContext) -> None:
     """Print the facts of a model, and the tokens nearest to a few words."""
-    settings = call.settings
     artifact = load(settings.model)
     for name, fact in describe(artifact).items():
         print(f"{name:<12} {fact}")
@@ -38,4 +26,4 @@ def inspect_model(call: Call[InspectSettings]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("inspect"))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import inspect as main
 from conftest import SHARED_DATA
 
-from lakevec.jobs.inspect_model import main
 from lakevec.pipeline.model.description import nearest_tokens
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable

@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakevec.jobs.benchmarks.corpus import read_source, read_texts, write_rows
 from lakevec.jobs.docstring_lake import write_docstring_lake
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings import BenchmarkSettings
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakevec.jobs import embed
 from lakevec.jobs.benchmarks import spark as ways_on_spark
 from lakevec.jobs.benchmarks.bench import Bench
 from lakevec.jobs.benchmarks.timing import Comparison, take_turns
-from lakevec.jobs.command_line import Call
-from lakevec.jobs.embed import embed
-from lakevec.pipeline.settings import EmbedSettings
+from lakevec.jobs.cli import RunContext
+from lakevec.pipeline.settings.embed import EmbedSettings
 
 _KEY = "benchmark_key"
 _EVERYTHING = "everything, without a key"
@@ -61,7 +61,7 @@ class _Way:
             key=_KEY if self._key else None,
         )
         with contextlib.redirect_stdout(io.StringIO()):
-            embed(Call(settings, verbose=False, dry_run=False))
+            embed.run(settings, RunContext())
 
 
 def measure_changes(bench: Bench) -> Iterator[Comparison]:

@@ -11,7 +11,7 @@ from lakevec.jobs.benchmarks.timing import Comparison, take_turns
 from lakevec.jobs.count import count_lines
 from lakevec.pipeline.corpus.text_counter import warm_up
 from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
-from lakevec.pipeline.settings import CountSettings
+from lakevec.pipeline.settings.corpus import CountSettings
 
 EMBED, COUNT = "embed, nothing written", "count"
 PAIRS = "count, with pairs of words"

@@ -26,7 +26,7 @@ from lakevec.jobs.benchmarks.timing import Comparison, Rate, in_new_process, pea
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings import BenchmarkSettings
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 
 _LENGTHS = (20, 100, 500, 2000)
 _WIDTHS = (64, 128, 256, 512, 1024)

@@ -17,11 +17,12 @@ from pyspark.sql import functions as f
 from pyspark.sql.pandas import functions as pandas_functions
 
 from lakevec import jobs, pipeline, udfs
+from lakevec.jobs import embed
 from lakevec.jobs.benchmarks.spark_tasks import ColdTask, embed_with_model2vec, embed_with_static_embedding
-from lakevec.jobs.command_line import Call
-from lakevec.jobs.embed import embed
+from lakevec.jobs.cli import RunContext
 from lakevec.jobs.spark.session import open_session
-from lakevec.pipeline.settings import BenchmarkSettings, EmbedSettings
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.udfs.distribution import is_local, ship_code
 from lakevec.udfs.embed_task import EmbedTask
 
@@ -90,7 +91,7 @@ def run_job(job: EmbedSettings, *, task_type: type[EmbedTask] = ColdTask) -> dic
         ``run.json``.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        embed(Call(job, verbose=False, dry_run=False), task_type=task_type)
+        embed.run(job, RunContext(), task_type=task_type)
     record: dict[str, Any] = json.loads((Path(job.output) / "_lakevec" / "run.json").read_text())
     shutil.rmtree(job.output)
     return record

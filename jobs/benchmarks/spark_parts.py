@@ -13,7 +13,7 @@ from lakevec.jobs.benchmarks.bench import Bench
 from lakevec.jobs.benchmarks.spark import CEILING, count_rows, job_settings, peer_ways, run_job
 from lakevec.jobs.benchmarks.spark_tasks import CeilingTask
 from lakevec.jobs.benchmarks.timing import Comparison, Rate, in_new_process, take_turns
-from lakevec.pipeline.settings import BenchmarkSettings
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 
 _LAKEVEC = "lakevec"
 
