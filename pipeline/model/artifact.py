@@ -17,12 +17,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pyarrow as pa
 import safetensors.numpy
-from safetensors import SafetensorError
 
-from lakevec.pipeline.errors import DataError, ModelError
+from lakevec.pipeline.errors import DataError, ModelError, rephrase
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.formats.detection import read_foreign
-from lakevec.pipeline.model.safe_files import read_document, read_regular, reading
+from lakevec.pipeline.model.safe_files import read_document, read_regular
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location, locate
@@ -139,7 +138,7 @@ def load(model: str, *, revision: str | None = None) -> Artifact:
     array([[0.5, 0.5],
            [0. , 0. ]], dtype=float32)
     """
-    with reading(f"model {model!r}", OSError, pa.ArrowException):
+    with rephrase(ModelError, f"model {model!r} can't be read", on=(OSError, pa.ArrowException)):
         if not hub.is_hub_name(model):
             place = locate(model, error=ModelError)
             if not place.exists():
@@ -167,7 +166,7 @@ def _load_published(folder: Location, name: str, links_within: Path | None) -> A
     content = {
         file: _read_checked(folder / file, entry, links_within) for file, entry in manifest["files"].items()
     }
-    with reading(f"model {name!r}: tensors or tokenizer", SafetensorError, KeyError, ValueError):
+    with rephrase(ModelError, f"model {name!r}: tensors or tokenizer can't be read"):
         tensors = safetensors.numpy.load(content["model.safetensors"])
         table = StaticTable(
             embeddings=tensors["embeddings"],
@@ -189,7 +188,7 @@ def _load_published(folder: Location, name: str, links_within: Path | None) -> A
 
 def _read_manifest(folder: Location, model: str) -> dict[str, Any]:
     """Read and check ``lakevec.json``."""
-    with reading(f"{model}: {MANIFEST_NAME}", OSError, ValueError):
+    with rephrase(ModelError, f"{model}: {MANIFEST_NAME} can't be read", on=(OSError, ValueError)):
         manifest = read_document(folder / MANIFEST_NAME)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
         raise ModelError(f"{model}: {MANIFEST_NAME}", expected=f'"format": "{FORMAT_NAME}"')
@@ -241,7 +240,7 @@ def _read_checked(file: Location, entry: dict[str, Any], links_within: Path | No
     if is_link and not (links_within and Path(file.path).resolve().is_relative_to(links_within.resolve())):
         raise ModelError(f"{file.path} is a link", expected="a regular file", remedy=_REMEDY)
     damaged = partial(ModelError, f"{file.path} is damaged", remedy=_REMEDY)
-    with reading(file.path, OSError, remedy=_REMEDY):
+    with rephrase(ModelError, f"{file.path} can't be read", on=OSError, remedy=_REMEDY):
         size = file.filesystem.get_file_info(file.path).size
         # Compared before reading, so that a planted giant is not read into memory.
         if size is not None and size != entry["bytes"]:

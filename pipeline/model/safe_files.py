@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pyarrow import fs as pafs
 
-from lakevec.pipeline.errors import ModelError, one_line
 from lakevec.pipeline.storage import Location
 
 _LARGEST_DOCUMENT = 64 << 20
-
-
-@contextmanager
-def reading(what: str, *errors: type[Exception], remedy: str = "") -> Iterator[None]:
-    """Turn errors of the given types into a `ModelError`: `what` can't be read."""
-    try:
-        yield
-    except errors as error:
-        # The text of a KeyError is the key alone.
-        reason = repr(error) if isinstance(error, KeyError) else error
-        raise ModelError(f"{what} can't be read", got=one_line(reason), remedy=remedy) from None
 
 
 def read_regular(file: Location, *, largest: int | None = None) -> bytes:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 from pyarrow import fs as pafs
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
-from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.model.safe_files import read_regular, reading
+from lakevec.pipeline.errors import ModelError, rephrase
+from lakevec.pipeline.model.safe_files import read_regular
 from lakevec.pipeline.model.table import (
     StaticTable,
     check_mapping,
@@ -69,7 +68,7 @@ def list_files(folder: Location) -> list[Location]:
 
 def read_tensors(file: Location) -> dict[str, np.ndarray]:
     """Read a safetensors file."""
-    with reading(file.path, SafetensorError, OSError, KeyError, ValueError):
+    with rephrase(ModelError, f"{file.path} can't be read"):
         tensors: dict[str, np.ndarray] = safetensors.numpy.load(read_regular(file))
     return tensors
 

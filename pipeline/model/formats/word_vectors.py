@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lakevec.pipeline.errors import ModelError, one_line
+from lakevec.pipeline.errors import ModelError, rephrase
 from lakevec.pipeline.model.formats.foreign_model import ForeignModel, make_table, without_limits
 from lakevec.pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 from lakevec.pipeline.storage import Location
@@ -18,6 +18,7 @@ SUFFIXES = (".txt", ".vec", ".bin", ".txt.gz", ".vec.gz", ".bin.gz")
 # Lines to split at a time: the parts of a line take seven times its memory.
 _LINES = 10_000
 _LONGEST_WORD = 10_000
+_UNREADABLE = (ValueError, IndexError, OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +68,14 @@ def read_word_vectors(file: Location) -> WordVectors:
         ``.bin``: word2vec's binary form.
     """
     is_binary = file.path.removesuffix(".gz").endswith(".bin")
-    try:
+    what = f"{file.path} holds no word vectors"
+    expected = "a word and its numbers on every line, or word2vec's binary form in a file named .bin"
+    with rephrase(ModelError, what, on=_UNREADABLE, expected=expected):
         # pyarrow itself unpacks files named .gz.
         content = file.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
         words, vectors = _read_binary(content) if is_binary else _read_text(content)
-    except (ValueError, IndexError, OSError, EOFError, zlib.error) as error:
-        raise ModelError(
-            f"{file.path} holds no word vectors",
-            got=one_line(error),
-            expected="a word and its numbers on every line, or word2vec's binary form in a file named .bin",
-        ) from None
     return _clean(words, vectors)
 
 
