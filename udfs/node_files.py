@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lakevec.pipeline.corpus.text_counter import TextCounter
-from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.encoder import Encoder, TableRows
 from lakevec.pipeline.encoding.kernels.compilation import keep_machine_code, lacks_machine_code, machine_code
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import DataError
@@ -144,15 +144,8 @@ def pack_table(table: StaticTable, *, node_dir: str | None = None) -> PackedFile
 def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
     """Open an encoder on a node's copy; its table is a read-only mapping of the file."""
     settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-    table = np.load(folder / _TABLE_FILE, mmap_mode="r", allow_pickle=False)
-    return Encoder(
-        np.asarray(table),
-        settings["tokenizer_json"],
-        normalize=settings["normalize"],
-        unknown_token_id=settings["unknown_token_id"],
-        max_tokens=options.max_tokens,
-        store=options.store,
-    )
+    rows = np.load(folder / _TABLE_FILE, mmap_mode="r", allow_pickle=False)
+    return Encoder(TableRows(np.asarray(rows), **settings), options)
 
 
 def pack_tokenizer(

@@ -56,11 +56,11 @@ class LakevecWay:
     def __init__(self, table: StaticTable, texts: pa.Array) -> None:
         self._table = table
         self._texts = texts
-        self._encoder = Encoder.from_table(table)
+        self._encoder = Encoder(table)
 
     def prepare(self) -> None:
         """Forget everything."""
-        self._encoder = Encoder.from_table(self._table)
+        self._encoder = Encoder(self._table)
 
     def __call__(self) -> int:
         """Embed all texts and return how many there are."""

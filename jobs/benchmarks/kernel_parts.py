@@ -120,7 +120,7 @@ def time_extreme(
     before, peak : int
         Most memory resident before and after, in bytes; the text itself counts in both.
     """
-    encoder = Encoder.from_table(load(settings.model).table)
+    encoder = Encoder(load(settings.model).table)
     encoder.encode(pa.array(["warm up"]))
     if is_word:
         whole = np.random.default_rng(0).integers(ord("a"), ord("z") + 1, size, np.uint8).tobytes().decode()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakevec.pipeline.encoding.kernels.pooling import pool_mean, pool_sum
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.tokenization import make_tokenizer, slice_texts
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.table import StaticTable
@@ -20,14 +20,12 @@ _SLICE_ROWS = 4096
 _SLICE_BYTES = 1 << 20
 _CACHE_LINE = 64
 
-# What is kept of a text: the mean of its tokens' rows, or their sum and how many they are.
-Store = Literal["mean", "sum"]
 _WARM_UP_SEGMENTS = 20_000
 
 
 @dataclass(frozen=True)
 class EncodingCounts:
-    """What was seen while encoding; counts of two batches add up.
+    """Counts of a batch; counts of two batches add up.
 
     Parameters
     ----------
@@ -38,13 +36,13 @@ class EncodingCounts:
     empties : int
         Texts of zero length.
     zero_vectors : int
-        Texts that are not null and got the zero vector, the empty ones among them.
+        Texts, not null, with the zero vector; empty texts are among them.
     tokens : int
         Known tokens that were pooled.
     unknown_tokens : int
-        Tokens that the tokenizer does not know; left out of the mean.
+        Tokens that the tokenizer does not know; vectors leave them out.
     truncated : int
-        Texts cut at `max_tokens`.
+        Texts truncated at `max_tokens`.
     """
 
     rows: int = 0
@@ -87,71 +85,62 @@ class Encoded:
         return list_array(self.vectors, self.is_null)
 
 
-class Encoder:
-    """Embed texts with one table.
+@dataclass(frozen=True, eq=False)
+class TableRows:
+    """Rows of a table that was checked before, such as a mapped file; an encoder takes it like `StaticTable`.
 
     Parameters
     ----------
-    embeddings : float32 or float16 ndarray of shape (V, D)
-        The table; kept as it is where it is float32, C-contiguous and aligned, so a mapped file stays mapped.
+    rows : float32 or float16 ndarray of shape (V, D)
     tokenizer_json : str
-        The table's tokenizer.
     normalize : bool
-        Whether vectors are scaled to length 1.
     unknown_token_id : int or None
-        Token that is left out of the mean.
-    max_tokens : int, optional
-        Embed only the first `max_tokens` known tokens; None embeds all.
-    store : {"mean", "sum"}, default="mean"
-        Whether a text becomes the mean of its tokens' rows, normalised or not, or their plain sum.
+    """
+
+    rows: np.ndarray
+    tokenizer_json: str
+    normalize: bool
+    unknown_token_id: int | None
+
+    def dense_rows(self) -> np.ndarray:
+        """Return the rows."""
+        return self.rows
+
+
+class Encoder:
+    """Embed Arrow strings with one table.
+
+    Parameters
+    ----------
+    table : StaticTable
+        Its rows are not copied if they are float32, C-contiguous and aligned, so a mapped file stays mapped.
+    options : EncodeOptions, optional
 
     Notes
     -----
     The same text gives the same bits whatever else is in the batch. The only state of an encoder is its token
     cache, which changes how fast a vector comes, never the vector. Don't share an encoder between threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lakevec.pipeline.model.word_tokenizer import make_word_tokenizer
+    >>> words = make_word_tokenizer(["north", "east"]).to_str()
+    >>> table = StaticTable(np.eye(2, dtype=np.float32), words, normalize=False)
+    >>> Encoder(table).encode(pa.array(["north east", None])).to_arrow().to_pylist()
+    [[0.5, 0.5], None]
     """
 
-    def __init__(
-        self,
-        embeddings: np.ndarray,
-        tokenizer_json: str,
-        *,
-        normalize: bool,
-        unknown_token_id: int | None,
-        max_tokens: int | None = None,
-        store: Store = "mean",
-    ) -> None:
-        self._table = _aligned(np.ascontiguousarray(embeddings, dtype=np.float32)).view()
-        # As a mapped file is: one type of table means one compilation.
+    def __init__(self, table: StaticTable | TableRows, options: EncodeOptions | None = None) -> None:
+        options = options or EncodeOptions()
+        self._table = _aligned(np.ascontiguousarray(table.dense_rows(), dtype=np.float32)).view()
+        # Like a mapped file: one type of table means one compilation.
         self._table.flags.writeable = False
-        self._tokenizer = make_tokenizer(tokenizer_json, unknown_token_id, max_tokens=max_tokens)
-        self._normalize = normalize
-        self._store = store
-
-    @classmethod
-    def from_table(
-        cls, table: StaticTable, *, max_tokens: int | None = None, store: Store = "mean"
-    ) -> Encoder:
-        """Make the encoder of a table at hand.
-
-        Parameters
-        ----------
-        table : StaticTable
-        max_tokens : int, optional
-        store : {"mean", "sum"}, default="mean"
-
-        Returns
-        -------
-        Encoder
-        """
-        return cls(
-            table.dense_rows(),
-            table.tokenizer_json,
-            normalize=table.normalize,
-            unknown_token_id=table.unknown_token_id,
-            max_tokens=max_tokens,
-            store=store,
+        self._tokenizer = make_tokenizer(
+            table.tokenizer_json, table.unknown_token_id, max_tokens=options.max_tokens
         )
+        self._normalize = table.normalize
+        self._store = options.store
 
     @property
     def dimensions(self) -> int:
@@ -159,15 +148,7 @@ class Encoder:
         return int(self._table.shape[1])
 
     def encode(self, texts: pa.Array | pa.ChunkedArray) -> Encoded:
-        """Embed every text of an Arrow array.
-
-        Parameters
-        ----------
-        texts : pyarrow string, large_string or string_view array of length N
-
-        Returns
-        -------
-        Encoded
+        """Embed every text of an Arrow array: string, large_string or string_view.
 
         Raises
         ------
@@ -207,20 +188,12 @@ class Encoder:
 
 
 def warm_up(table: StaticTable) -> None:
-    """Compile all that texts of a table may need, or load it from where it was kept.
-
-    Parameters
-    ----------
-    table : StaticTable
-    """
-    encoder = Encoder(
-        np.zeros((table.rows, 1), np.float32),  # what is compiled depends on the tokenizer alone
-        table.tokenizer_json,
-        normalize=table.normalize,
-        unknown_token_id=table.unknown_token_id,
-    )
+    """Compile everything that texts of a table may need, or load it from the cache on disk."""
+    # What is compiled depends on the tokenizer only, so one column will do.
+    rows = np.zeros((table.rows, 1), np.float32)
+    narrow = TableRows(rows, table.tokenizer_json, table.normalize, table.unknown_token_id)
     numbers = " ".join(map(str, range(_WARM_UP_SEGMENTS)))  # more segments than a cache has room for at first
-    encoder.encode(pa.array(["é [UNK]", numbers]))
+    Encoder(narrow).encode(pa.array(["é [UNK]", numbers]))
 
 
 def _aligned(table: np.ndarray) -> np.ndarray:
@@ -238,18 +211,7 @@ def _aligned(table: np.ndarray) -> np.ndarray:
 
 
 def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
-    """Lay an Arrow list array over vectors, without a copy.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (N, D)
-        C-contiguous.
-    is_null : bool ndarray of shape (N,)
-        Which vectors are null.
-
-    Returns
-    -------
-    pyarrow.ListArray of length N
+    """Wrap C-contiguous vectors of shape (N, D) in an Arrow list array, without a copy.
 
     Raises
     ------
@@ -273,33 +235,18 @@ def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
 
 
 def slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.LargeStringArray]]:
-    """Cut an array into pieces of bounded rows and bytes; a long text is a piece by itself.
+    """Split strings into slices of bounded rows and bytes; yield each with the position of its first text.
 
-    Parameters
-    ----------
-    texts : pyarrow string, large_string or string_view array
-
-    Yields
-    ------
-    int
-        Position of the piece's first text.
-    pyarrow.LargeStringArray
-        The piece.
-
-    Raises
-    ------
-    DataError
-        If the array holds no strings.
+    A long text is a slice by itself.
     """
     start = 0
-    segments = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
-    for segment in segments:
-        if not _holds_strings(segment.type):
-            raise DataError("can't embed this column", got=str(segment.type), expected="strings")
+    for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
+        if not _holds_strings(chunk.type):
+            raise DataError("can't embed this column", got=str(chunk.type), expected="strings")
         # One type from here on; not every Arrow function takes string_view.
-        segment = segment.cast(pa.large_string())
-        yield from ((start + first, part) for first, part in slice_texts(segment, _SLICE_ROWS, _SLICE_BYTES))
-        start += len(segment)
+        strings = chunk.cast(pa.large_string())
+        yield from ((start + first, part) for first, part in slice_texts(strings, _SLICE_ROWS, _SLICE_BYTES))
+        start += len(strings)
 
 
 def _holds_strings(kind: pa.DataType) -> bool:

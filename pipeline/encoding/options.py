@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Store = Literal["mean", "sum"]
-
 
 @dataclass(frozen=True)
 class EncodeOptions:
@@ -26,4 +24,4 @@ class EncodeOptions:
     """
 
     max_tokens: int | None = None
-    store: Store = "mean"
+    store: Literal["mean", "sum"] = "mean"

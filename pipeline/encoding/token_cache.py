@@ -11,13 +11,17 @@ from itertools import chain
 import numpy as np
 from tokenizers import Tokenizer
 
-from lakevec.pipeline.encoding.kernel_tables import Characters
+from lakevec.pipeline.encoding.kernel_tables import (
+    Characters,
+    make_split_tables,
+    make_word_pieces,
+    most_word_bytes,
+)
 from lakevec.pipeline.encoding.kernels import cache_arrays as layout
 from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
 from lakevec.pipeline.encoding.kernels.cache_entries import fill_slots, refer_to_entries
-from lakevec.pipeline.encoding.kernels.segment_ends import make_split_tables
 from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, scan_bytes, scan_spaces, scan_words
-from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces, make_word_pieces, most_word_bytes
+from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
 from lakevec.pipeline.encoding.split_rules import SplitRule
 from lakevec.pipeline.errors import DataError
 
@@ -100,7 +104,7 @@ class TokenCache:
 
     @property
     def arrays(self) -> CacheArrays:
-        """The memo's arrays; `segment_refs` holds the entries of the last texts' segments."""
+        """The cache's arrays; `segment_refs` holds the entries of the last texts' segments."""
         return self._arrays
 
     def tokenize(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray) -> np.ndarray:

@@ -63,12 +63,12 @@ class StaticEmbeddingModel:
         self.parameters = sum(tensor.size for tensor in tensors)
         self.size_bytes = sum(tensor.nbytes for tensor in tensors)
         self._table = table
-        self._encoder = Encoder.from_table(table)
+        self._encoder = Encoder(table)
 
     def prepare(self) -> None:
         """Compile what the texts may need, and forget those that were seen."""
         warm_up(self._table)
-        self._encoder = Encoder.from_table(self._table)
+        self._encoder = Encoder(self._table)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Turn texts into vectors.

@@ -55,7 +55,7 @@ class QualityGate:
         """
         if not self.texts:
             return {}
-        vectors = Encoder.from_table(table).encode(pa.array(self.texts, pa.large_string())).vectors
+        vectors = Encoder(table).encode(pa.array(self.texts, pa.large_string())).vectors
         found = measure_fidelity(vectors, teach(self.texts))
         return {
             "sample_texts": found.rows,

@@ -264,5 +264,6 @@ def _to_arrow(texts: Sequence[str | None]) -> pa.Array:
 def _make_encoder(table: StaticTable, max_tokens: int | None) -> Encoder:
     # Here, so that reading a model loads no kernels.
     from lakevec.pipeline.encoding.encoder import Encoder
+    from lakevec.pipeline.encoding.options import EncodeOptions
 
-    return Encoder.from_table(table, max_tokens=max_tokens)
+    return Encoder(table, EncodeOptions(max_tokens))

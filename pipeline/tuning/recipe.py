@@ -257,7 +257,7 @@ def _measure(
     table: StaticTable, texts: pa.Array, sample: TeacherSample, pca: PcaProjection, trained: TrainingResult
 ) -> dict[str, Any]:
     """Measure the published table, rounded as it is stored, on held-out texts."""
-    fidelity = measure_fidelity(Encoder.from_table(table).encode(texts).vectors, sample.vectors[: len(texts)])
+    fidelity = measure_fidelity(Encoder(table).encode(texts).vectors, sample.vectors[: len(texts)])
     return {
         "explained_variance": pca.explained_variance,
         "held_out_texts": fidelity.rows,

@@ -59,7 +59,7 @@ def write_lake(folder: Path, rows: pa.Table, files: int, *, number: int = 0) -> 
 
 def embedded(rows: pa.Table, model: str) -> pa.Table:
     """Say what the job must make of rows, without Spark."""
-    encoder = Encoder.from_table(load(model).table)
+    encoder = Encoder(load(model).table)
     parts = [encoder.encode(batch.column("text")).vectors for batch in rows.to_batches()]
     flat = pa.array(np.concatenate(parts).ravel())
     vectors = pa.FixedSizeListArray.from_arrays(flat, DIMENSIONS).cast(pa.list_(pa.float32()))

@@ -77,7 +77,7 @@ def test_any_texts_have_the_encoders_vectors_or_end_the_run(
         return
     assert code == 0
     good = pa.array([None if number in bad else value for number, value in enumerate(values)], pa.binary())
-    vectors = Encoder.from_table(load(tiny_model).table).encode(good.view(pa.string())).to_arrow()
+    vectors = Encoder(load(tiny_model).table).encode(good.view(pa.string())).to_arrow()
     found = read_rows(folder / "out", f"{name}_embedding")
     aside = read_rows(folder / "out" / "_lakevec" / "quarantine", "lakevec_reason")
     assert aside.keys() == (bad if on_bad_row == "quarantine" else set())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -77,3 +78,11 @@ def test_output_wing_knows_no_model_and_evaluation_order_holds() -> None:
             used = {other for other in allowed if f"from lakevec.pipeline.{other}" in source}
             excess = {(file.name, other) for other in used - reachable}
             assert excess <= upward, f"{file.name} uses {sorted(used - reachable)}"
+
+
+def test_kernels_import_no_other_part_of_the_encoder() -> None:
+    """Compiled functions over arrays and NamedTuples; what makes their tables lies outside."""
+    for file in (ROOT / "pipeline" / "encoding" / "kernels").glob("*.py"):
+        used = set(re.findall(r"^from (lakevec\.[\w.]+) import", file.read_text(), re.MULTILINE))
+        others = {name for name in used if not name.startswith("lakevec.pipeline.encoding.kernels.")}
+        assert others <= {"lakevec.pipeline.errors", "lakevec.pipeline.local_files"}, file.name

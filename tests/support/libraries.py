@@ -26,7 +26,7 @@ TEXTS = [
 
 def embed(model: str | Path | StaticTable, texts: list[str] | None = None) -> np.ndarray:
     table = model if isinstance(model, StaticTable) else load(str(model)).table
-    return Encoder.from_table(table).encode(pa.array(texts or TEXTS)).vectors
+    return Encoder(table).encode(pa.array(texts or TEXTS)).vectors
 
 
 def model2vec_says(folder: Path | str, texts: list[str] | None = None) -> np.ndarray:

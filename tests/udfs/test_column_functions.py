@@ -47,7 +47,7 @@ def test_spark_gives_the_encoders_bits_on_real_text(
     spark: Any, minilm_model: str, general_texts: list[str], kind: Any
 ) -> None:
     texts = [*general_texts[::5], None]
-    ours = Encoder.from_table(load(minilm_model).table).encode(pa.array(texts)).vectors
+    ours = Encoder(load(minilm_model).table).encode(pa.array(texts)).vectors
     frame = spark.createDataFrame([(i, text) for i, text in enumerate(texts)], "id int, text string")
     embed = make_embed_udf(spark, minilm_model, kind=kind)
     rows = frame.repartition(5).select("id", embed("text").alias("v")).orderBy("id").collect()

@@ -95,7 +95,7 @@ def test_another_processor_makes_its_machine_code_from_what_was_kept(
         "table = load(sys.argv[1]).table; warm_up(table);"
         "loops = [segment_scan.scan_words, pooling._pool_mean];"
         "print([sum(loop.stats.cache_misses.values()) for loop in loops]);"
-        "print(Encoder.from_table(table).encode(pa.array(['The Größe of 日本', 'x' * 70])).vectors.tobytes())"
+        "print(Encoder(table).encode(pa.array(['The Größe of 日本', 'x' * 70])).vectors.tobytes())"
     )
     root = ROOT
     said = []

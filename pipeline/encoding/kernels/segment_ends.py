@@ -1,4 +1,4 @@
-"""Where a segment ends: a cut rule as arrays, and the loops that follow it byte by byte on raw UTF-8."""
+"""Where a segment ends: loops that follow a split rule byte by byte on raw UTF-8."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.compilation import compile_part
-from lakevec.pipeline.encoding.split_rules import SplitRule
 
 # What a byte may be; 0 is a plain ASCII character of a word.
 SEPARATOR, ISOLATED, LITERAL, IDEOGRAPH, OTHER = 1, 2, 4, 8, 16
@@ -27,19 +26,18 @@ class SplitTables(NamedTuple):
     keeps_space : bool
         Whether a segment begins with the single space before it.
     needs_ascii : bool
-        Whether a cut must have printable ASCII on both sides.
+        Whether a split needs printable ASCII on both sides.
     isolates : bool
         Whether all ASCII punctuation is isolated.
     has_plain_words : bool
-        Whether added tokens begin with isolated bytes alone, so that none can begin inside a word.
+        Whether added tokens begin with isolated bytes only, so that none can begin inside a word.
     folds : bool
         Whether `fold` lowers ASCII capitals.
     literals : uint8 ndarray
-        Bytes of the added tokens.
+        Bytes of the added tokens; token l is ``literals[literal_bounds[l]:literal_bounds[l + 1]]``.
     literal_bounds : int64 ndarray of shape (L + 1,)
-        Token l is ``literals[literal_bounds[l]:literal_bounds[l + 1]]``.
     literal_normalized : bool ndarray of shape (L,)
-        Whether it is searched for in normalized text.
+        Whether normalized text is searched for the token.
     """
 
     classes: np.ndarray
@@ -55,44 +53,6 @@ class SplitTables(NamedTuple):
     literal_normalized: np.ndarray
 
 
-def make_split_tables(rule: SplitRule) -> SplitTables:
-    """Spell a rule out, byte by byte.
-
-    Parameters
-    ----------
-    rule : SplitRule
-
-    Returns
-    -------
-    SplitTables
-    """
-    classes = np.zeros(256, dtype=np.uint8)
-    classes[:0x21] = classes[0x7F:] = OTHER
-    classes[list(rule.separators)] = SEPARATOR
-    classes[list(rule.isolated)] |= ISOLATED
-    if rule.isolates_ideographs:
-        classes[0xE3:0xEA] |= IDEOGRAPH
-    fold = np.arange(256, dtype=np.uint8)
-    if rule.folds_case:
-        fold[0x41:0x5B] += 0x20
-    for literal in rule.literals:
-        classes[[literal.content[0], *literal.content[:1].lower(), *literal.content[:1].upper()]] |= LITERAL
-    contents = [literal.content for literal in rule.literals]
-    return SplitTables(
-        classes,
-        fold,
-        np.arange(256, dtype=np.uint8),
-        not rule.separators,
-        rule.needs_ascii_neighbours,
-        bool(rule.isolated),
-        all(classes[byte] & ISOLATED for byte in np.flatnonzero(classes & LITERAL)),
-        rule.folds_case,
-        np.frombuffer(b"".join(contents) or b"\0", dtype=np.uint8),
-        np.concatenate(([0], np.cumsum([len(content) for content in contents]))).astype(np.int64),
-        np.array([literal.normalized for literal in rule.literals], dtype=np.bool_),
-    )
-
-
 @compile_part
 def _is_printable(byte: int) -> bool:
     return 0x21 <= byte < 0x7F
@@ -100,7 +60,7 @@ def _is_printable(byte: int) -> bool:
 
 @compile_part
 def _is_ideograph(data: np.ndarray, position: int, end: int) -> bool:
-    """Tell U+3400 to U+4DBF and U+4E00 to U+9FFF."""
+    """Return whether this is U+3400 to U+4DBF or U+4E00 to U+9FFF."""
     if position + 3 > end:
         return False
     lead, second, third = data[position], data[position + 1], data[position + 2]
@@ -115,7 +75,7 @@ def _is_ideograph(data: np.ndarray, position: int, end: int) -> bool:
 
 @compile_part
 def _is_white(data: np.ndarray, position: int, end: int) -> bool:
-    """Tell Unicode's white space, and control characters too, which nobody wants to cut beside."""
+    """Return whether this is Unicode white space, or a control character, which no split may touch."""
     lead = data[position]
     if lead < 0x80:
         return not _is_printable(lead)
@@ -134,7 +94,7 @@ def _is_white(data: np.ndarray, position: int, end: int) -> bool:
 
 @compile_part
 def splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs_ascii: bool) -> bool:
-    """Tell whether the space at `position` stands alone and may be cut before."""
+    """Return whether the space at `position` stands alone, so that text may be split before it."""
     before, behind = position - 1, position + 1
     if before < first or behind >= end:
         return False
@@ -147,7 +107,7 @@ def splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs
 
 @compile_part
 def may_be_literal(data: np.ndarray, position: int, end: int, split: SplitTables) -> bool:
-    """Tell whether an added token may begin here, in any case; a doubt counts as yes."""
+    """Return whether an added token may begin here, in any case; a doubt counts as yes."""
     for literal in range(len(split.literal_normalized)):
         matches = True
         offset = position

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernel_tables import CharacterTable
 from lakevec.pipeline.encoding.kernels.cache_arrays import (
     DONE,
     FULL_REFS,
@@ -43,7 +42,13 @@ from lakevec.pipeline.encoding.kernels.segment_ends import (
     splits_at_space,
 )
 from lakevec.pipeline.encoding.kernels.simd import WINDOW, classify_window
-from lakevec.pipeline.encoding.kernels.unicode_words import FOR_LIBRARY, NORMALIZED, UNMARKED, look_up_odd
+from lakevec.pipeline.encoding.kernels.unicode_words import (
+    FOR_LIBRARY,
+    NORMALIZED,
+    UNMARKED,
+    CharacterTable,
+    look_up_odd,
+)
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
 
 # Bytes that must be readable behind the last text: a window, and eight bytes from its last one.

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from lakevec.pipeline.encoding.kernel_tables import (
-    ALONE,
-    DROPPED,
-    FOREIGN,
-    INVALID,
-    NEW,
-    WHITE,
-    CharacterTable,
-    read_character,
-)
 from lakevec.pipeline.encoding.kernels.cache_arrays import CHARACTER, NEW_CHARACTER, NOT_UTF8, CacheArrays
 from lakevec.pipeline.encoding.kernels.cache_entries import look_up_bytes
 from lakevec.pipeline.encoding.kernels.compilation import compile_part
@@ -21,6 +13,10 @@ from lakevec.pipeline.encoding.kernels.packed_bytes import put_byte
 from lakevec.pipeline.encoding.kernels.segment_ends import ISOLATED, SEPARATOR, SplitTables
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
 
+# Kinds of characters. The tokenizer was not asked about a NEW one yet; FOREIGN ones are left to the library.
+NEW, FOREIGN, WORD, DROPPED, WHITE, ALONE = range(6)
+# In place of a code point.
+INVALID = -1
 # Begins the key of a word that was normalized here and is not ASCII; no text that is UTF-8 holds this byte.
 NORMALIZED = 0xFF
 # Of the same types as what they stand for: every other type is another compilation.
@@ -28,6 +24,60 @@ FOR_LIBRARY, UNMARKED = np.int64(0), np.bool_(False)
 
 # In place of a word's length.
 _FOREIGN_WORD = -2
+
+
+class CharacterTable(NamedTuple):
+    """What a BERT tokenizer makes of each character up to U+FFFF.
+
+    Parameters
+    ----------
+    kinds : uint8 ndarray of shape (65536,)
+        `NEW`, `FOREIGN`, `WORD`, `DROPPED`, `WHITE` or `ALONE`.
+    starts, ends : int32 ndarray of shape (65536,)
+        Character c becomes ``letters[starts[c]:ends[c]]``.
+    counts : uint8 ndarray of shape (65536,)
+        Number of characters that it becomes.
+    letters : uint8 ndarray
+        UTF-8.
+    word : uint8 ndarray
+        Room for the current word.
+    """
+
+    kinds: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    counts: np.ndarray
+    letters: np.ndarray
+    word: np.ndarray
+
+
+@compile_part
+def read_character(data: np.ndarray, position: int, end: int) -> tuple[int, int]:
+    """Decode one character of UTF-8, strictly (RFC 3629).
+
+    Returns
+    -------
+    int
+        Code point, or `INVALID`.
+    int
+        Number of bytes.
+    """
+    lead = np.int64(data[position])
+    if lead < 0x80:
+        return lead, 1
+    length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+    if lead < 0xC2 or lead > 0xF4 or position + length > end:
+        return INVALID, 1
+    code = lead & (0x7F >> length)
+    for offset in range(1, length):
+        byte = np.int64(data[position + offset])
+        if byte & 0xC0 != 0x80:
+            return INVALID, 1
+        code = (code << 6) | (byte & 0x3F)
+    too_small = (length == 3 and code < 0x800) or (length == 4 and code < 0x10000)
+    if too_small or code > 0x10FFFF or 0xD800 <= code < 0xE000:
+        return INVALID, 1
+    return code, length
 
 
 @compile_part

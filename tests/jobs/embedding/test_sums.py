@@ -15,6 +15,7 @@ import pytest
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.kernels import pooling
 from lakevec.pipeline.encoding.kernels.pooling import pool_sum
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
@@ -139,7 +140,7 @@ def test_models_with_weights_and_shared_rows_sum_what_they_pool() -> None:
         mapping=np.array([0, 1, 1], np.int32),
         pools_unknown=True,
     )
-    found = Encoder.from_table(table, store="sum").encode(pa.array(["north east east", "odd"]))
+    found = Encoder(table, EncodeOptions(store="sum")).encode(pa.array(["north east east", "odd"]))
     assert found.vectors.tolist() == [[13.5, -4.5], [0, 0]]
     assert found.tokens is not None
     assert found.tokens.tolist() == [3, 1]
@@ -168,8 +169,8 @@ def test_sql_of_the_output_page_gives_the_vectors_of_the_whole(
     monkeypatch.chdir(tmp_path)
     assert run(model, folder / "chunks.parquet", tmp_path / "lake" / "sums", "--store", "sum") == 0
     table = load(model).table
-    whole = Encoder.from_table(table).encode(pa.array(wholes)).vectors
-    summed = Encoder.from_table(table, store="sum").encode(pa.array(wholes))
+    whole = Encoder(table).encode(pa.array(wholes)).vectors
+    summed = Encoder(table, EncodeOptions(store="sum")).encode(pa.array(wholes))
     assert summed.tokens is not None
     page = (ROOT / "docs" / "output.md").read_text().split("\n## Sums\n")[1].split("\n## ")[0]
     by_spark, by_duckdb = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)

@@ -78,7 +78,7 @@ def assert_parity(reference: Any, table: StaticTable, texts: list[str]) -> None:
     tokenizer = Tokenizer.from_str(table.tokenizer_json)
     assert [tokenizer.id_to_token(row) for row in range(table.rows)] == list(reference.tokens)
     theirs = reference.encode(texts, max_length=None).astype(np.float64)
-    ours = Encoder.from_table(table).encode(pa.array(texts)).vectors.astype(np.float64)
+    ours = Encoder(table).encode(pa.array(texts)).vectors.astype(np.float64)
     lengths = np.linalg.norm(theirs, axis=1)
     theirs, ours = theirs + 1e-30, ours + 1e-30
     assert ((lengths > 0.5) == (np.linalg.norm(ours, axis=1) > 0.5)).all()
@@ -168,7 +168,7 @@ def test_rows_with_their_own_scale_lose_less_than_with_one(
     )
     assert each.embeddings.nbytes == whole.embeddings.nbytes / 4
     texts = pa.array(general_texts[:1000])
-    vectors = [Encoder.from_table(table).encode(texts).vectors for table in (whole, one, each)]
+    vectors = [Encoder(table).encode(texts).vectors for table in (whole, one, each)]
     vectors = [each[vectors[0].any(axis=1)] for each in vectors]  # fewer tokens know fewer texts
     assert len(vectors[0]) > 900
     by_table, by_token = (float((vectors[0] * other).sum(axis=1).min()) for other in vectors[1:])

@@ -143,7 +143,7 @@ def test_every_architecture_is_distilled_and_embeds(name: str, tmp_path: Path) -
     # Each is made of frequent pieces, which must not win over it.
     for found in ("abed", "baba", "barab"):
         assert len(own.encode(found, add_special_tokens=False).ids) == 1
-    vectors = Encoder.from_table(table).encode(pa.array(["an abracadabra", "abracadabra"])).vectors
+    vectors = Encoder(table).encode(pa.array(["an abracadabra", "abracadabra"])).vectors
     np.testing.assert_allclose(vectors[1], rows[word[0]], atol=1e-6)
     assert np.isfinite(vectors).all()
     assert vectors.any(axis=1).all()
@@ -175,7 +175,7 @@ def test_words_of_several_pieces_and_words_are_found_whole(minilm_folder: Path, 
     assert tokenizer.get_vocab()["supervillain"] == 0  # most frequent first
     assert alone.provenance["recipe"]["mode"] == "word"
     assert alone.provenance["vocabulary"]["added"] == 6
-    vectors = Encoder.from_table(alone.table).encode(pa.array([text, "Zelda"])).vectors
+    vectors = Encoder(alone.table).encode(pa.array([text, "Zelda"])).vectors
     assert vectors[0].any()
     assert not vectors[1].any()
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakevec.pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts, list_array
+from lakevec.pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts, TableRows, list_array
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.tokenization import make_tokenizer
 from lakevec.pipeline.errors import DataError
@@ -17,12 +18,12 @@ from tests.support.models import make_word_tokenizer
 
 @pytest.fixture(scope="module")
 def minilm_encoder(minilm_model: str) -> Encoder:
-    return Encoder.from_table(load(minilm_model).table)
+    return Encoder(load(minilm_model).table)
 
 
 def test_worked_example_by_hand(tiny_table: StaticTable) -> None:
     texts = pa.array(["North east", "north north SOUTHWEST east", "nowhere", "", None, "  "])
-    encoded = Encoder.from_table(tiny_table).encode(texts)
+    encoded = Encoder(tiny_table).encode(texts)
     assert encoded.vectors.tolist() == [[0.5, 0.5], [0.0, 0.25], [0, 0], [0, 0], [0, 0], [0, 0]]
     assert encoded.is_null.tolist() == [False, False, False, False, True, False]
     assert encoded.counts == EncodingCounts(
@@ -31,27 +32,27 @@ def test_worked_example_by_hand(tiny_table: StaticTable) -> None:
 
 
 def test_to_arrow_has_sparks_type_and_null_only_for_null_text(tiny_table: StaticTable) -> None:
-    vectors = Encoder.from_table(tiny_table).encode(pa.array(["east", None, ""])).to_arrow()
+    vectors = Encoder(tiny_table).encode(pa.array(["east", None, ""])).to_arrow()
     assert vectors.to_pylist() == [[1.0, 0.0], None, [0.0, 0.0]]
     assert vectors.type.value_type == pa.float32()
 
 
 def test_max_tokens_takes_exactly_the_first_known_tokens(tiny_table: StaticTable) -> None:
     texts = pa.array(["nowhere north nowhere east southwest", "north"])
-    encoded = Encoder.from_table(tiny_table, max_tokens=2).encode(texts)
+    encoded = Encoder(tiny_table, EncodeOptions(max_tokens=2)).encode(texts)
     assert encoded.vectors.tolist() == [[0.5, 0.5], [0.0, 1.0]]
     assert (encoded.counts.truncated, encoded.counts.tokens, encoded.counts.unknown_tokens) == (1, 3, 2)
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
 def test_every_arrow_string_type_gives_the_same_vectors(tiny_table: StaticTable, kind: pa.DataType) -> None:
-    encoded = Encoder.from_table(tiny_table).encode(pa.array(["east", None, "north"], kind))
+    encoded = Encoder(tiny_table).encode(pa.array(["east", None, "north"], kind))
     assert encoded.vectors.tolist() == [[1, 0], [0, 0], [0, 1]]
 
 
 def test_sliced_and_chunked_arrays_are_read_at_the_right_place(tiny_table: StaticTable) -> None:
     texts = pa.array(["north", "east", None, "southwest"])
-    encoder = Encoder.from_table(tiny_table)
+    encoder = Encoder(tiny_table)
     assert encoder.encode(texts.slice(1, 2)).vectors.tolist() == [[1, 0], [0, 0]]
     chunked = pa.chunked_array([texts.slice(3, 1), texts.slice(0, 0), texts.slice(0, 2)])
     assert encoder.encode(chunked).vectors.tolist() == [[-1, -1], [0, 1], [1, 0]]
@@ -76,13 +77,13 @@ def test_stored_vectors_are_finite_whatever_the_table_holds(kind: VectorType) ->
 
 
 def test_no_texts_give_no_vectors(tiny_table: StaticTable) -> None:
-    assert Encoder.from_table(tiny_table).encode(pa.array([], pa.string())).vectors.shape == (0, 2)
+    assert Encoder(tiny_table).encode(pa.array([], pa.string())).vectors.shape == (0, 2)
 
 
 def test_invalid_utf8_is_refused_without_quoting_it(tiny_table: StaticTable) -> None:
     texts = pa.array([b"secret \xff"], pa.binary()).view(pa.string())
     with pytest.raises(DataError) as caught:
-        Encoder.from_table(tiny_table).encode(texts)
+        Encoder(tiny_table).encode(texts)
     assert str(caught.value) == (
         "a text is not valid UTF-8: expected valid UTF-8 in every row; "
         "clean the column first, for example with Spark's make_valid_utf8(column)"
@@ -92,7 +93,7 @@ def test_invalid_utf8_is_refused_without_quoting_it(tiny_table: StaticTable) -> 
 
 def test_numbers_are_refused(tiny_table: StaticTable) -> None:
     with pytest.raises(DataError, match=r"^can't embed this column: got int64; expected strings$"):
-        Encoder.from_table(tiny_table).encode(pa.array([1]))
+        Encoder(tiny_table).encode(pa.array([1]))
 
 
 @given(
@@ -129,15 +130,15 @@ def test_bits_do_not_depend_on_the_memo_or_the_size_of_batches(
     """A hundred thousand rows at once, in batches, one by one; memo cold, warm, in another order."""
     table = load(minilm_model).table
     texts = pa.array(general_texts * 10)
-    encoder = Encoder.from_table(table)
+    encoder = Encoder(table)
     cold = encoder.encode(texts).vectors
     warm = encoder.encode(texts).vectors
     assert cold.tobytes() == warm.tobytes()
-    backwards = Encoder.from_table(table)
+    backwards = Encoder(table)
     for start in range(len(general_texts) - 997, -997, -997):
         part = slice(max(start, 0), start + 997)
         assert backwards.encode(texts[part]).vectors.tobytes() == cold[part].tobytes()
-    alone = Encoder.from_table(table)
+    alone = Encoder(table)
     for row in range(0, len(general_texts), 37):
         assert alone.encode(texts[row : row + 1]).vectors.tobytes() == cold[row].tobytes()
 
@@ -146,15 +147,13 @@ def test_table_in_any_place_gives_the_same_bits(minilm_model: str, general_texts
     """Vector loads want a table at a multiple of 64 bytes."""
     table = load(minilm_model).table
     texts = pa.array(general_texts[:200])
-    expected = Encoder.from_table(table).encode(texts).vectors
+    expected = Encoder(table).encode(texts).vectors
     for shift in (4, 16, 60):
         room = np.empty(table.embeddings.nbytes + 128, np.uint8)
         start = -room.ctypes.data % 64 + shift
         moved = room[start : start + table.embeddings.nbytes].view(np.float32).reshape(table.embeddings.shape)
         moved[:] = table.embeddings
-        encoder = Encoder(
-            moved, table.tokenizer_json, normalize=True, unknown_token_id=table.unknown_token_id
-        )
+        encoder = Encoder(TableRows(moved, table.tokenizer_json, True, table.unknown_token_id))
         assert encoder.encode(texts).vectors.tobytes() == expected.tobytes()
 
 
@@ -166,7 +165,7 @@ def test_text_of_100_mb_has_the_vector_of_a_straightforward_reference(minilm_mod
     copies = 100_000_000 // len(unit.encode())
     ids = Tokenizer.from_str(table.tokenizer_json).encode(unit, add_special_tokens=False).ids
     rows = table.embeddings[[row for row in ids if row != table.unknown_token_id]].astype(np.float64)
-    encoded = Encoder.from_table(table).encode(pa.array([unit * copies]))
+    encoded = Encoder(table).encode(pa.array([unit * copies]))
     expected = rows.sum(axis=0) / np.linalg.norm(rows.sum(axis=0))
     assert encoded.counts.tokens == len(rows) * copies
     np.testing.assert_allclose(encoded.vectors[0], expected, atol=1e-6)
@@ -175,7 +174,7 @@ def test_text_of_100_mb_has_the_vector_of_a_straightforward_reference(minilm_mod
 @pytest.mark.parametrize("letter", ["x", "é", "ش"])
 def test_word_of_10_mb_is_unknown_as_it_is_to_the_library(minilm_model: str, letter: str) -> None:
     word = letter * (10_000_000 // len(letter.encode()))
-    encoded = Encoder.from_table(load(minilm_model).table).encode(pa.array([word, "a date"]))
+    encoded = Encoder(load(minilm_model).table).encode(pa.array([word, "a date"]))
     assert (encoded.counts.unknown_tokens, encoded.counts.zero_vectors) == (1, 1)
     assert encoded.vectors[1].any()
 
@@ -184,7 +183,7 @@ def test_agrees_with_model2vec_on_real_texts(minilm_model: str, general_texts: l
     from model2vec import StaticModel
 
     reference = StaticModel.from_pretrained(minilm_model)
-    ours = Encoder.from_table(load(minilm_model).table).encode(pa.array(general_texts)).vectors
+    ours = Encoder(load(minilm_model).table).encode(pa.array(general_texts)).vectors
     assert len(general_texts) == 10_000
     assert np.abs(ours - reference.encode(general_texts)).max() <= 1e-5
 
@@ -198,7 +197,7 @@ def test_agrees_with_model2vec_under_the_same_truncation(tiny_table: StaticTable
     )
     # model2vec first cuts at max_length x median token length characters; these texts stay below.
     texts = ["north east southwest", "east", "east north east"]
-    ours = Encoder.from_table(tiny_table, max_tokens=2).encode(pa.array(texts)).vectors
+    ours = Encoder(tiny_table, EncodeOptions(max_tokens=2)).encode(pa.array(texts)).vectors
     assert np.abs(ours - reference.encode(texts)).max() <= 1e-5
 
 

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import fs as pafs
 
 from lakevec.pipeline import storage
-from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.encoder import Encoder, TableRows
 from lakevec.pipeline.errors import DataError, ModelError, OutputError
 from lakevec.pipeline.model import artifact
 from lakevec.pipeline.model.artifact import load
@@ -261,7 +261,7 @@ def test_model2vec_and_sentence_transformers_load_the_folder_and_agree(
 
     texts = [*general_texts[:-3], "", "\u1234 known \u1235", "long " * 3000]
     table = load(minilm_model).table
-    encoder = Encoder(table.embeddings, table.tokenizer_json, normalize=True, unknown_token_id=1)
+    encoder = Encoder(TableRows(table.embeddings, table.tokenizer_json, True, 1))
     encoded = encoder.encode(pa.array(texts))
     assert encoded.counts.unknown_tokens > 100
     by_model2vec = StaticModel.from_pretrained(minilm_model).encode(texts)
@@ -277,7 +277,7 @@ def test_without_normalisation_sentence_transformers_agrees_but_for_unknown_toke
     from sentence_transformers import SentenceTransformer
 
     texts = ["north", "north southwest east", "nowhere north"]
-    encoder = Encoder(tiny_table.embeddings, tiny_table.tokenizer_json, normalize=False, unknown_token_id=0)
+    encoder = Encoder(TableRows(tiny_table.embeddings, tiny_table.tokenizer_json, False, 0))
     ours = encoder.encode(pa.array(texts)).vectors
     assert ours.tobytes() == StaticModel.from_pretrained(str(model)).encode(texts).tobytes()
     theirs = SentenceTransformer(str(model), device="cpu").encode(texts)

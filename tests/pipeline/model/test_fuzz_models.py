@@ -69,7 +69,7 @@ def vectors_of(folder: Path) -> np.ndarray | None:
 
     code, _ = outcome(lambda: run_job(InspectSettings, read, [str(folder)], name="inspect"))
     assert (code, bool(found)) in ((0, True), (2, False))
-    return Encoder.from_table(found[0]).encode(TEXTS).vectors if found else None
+    return Encoder(found[0]).encode(TEXTS).vectors if found else None
 
 
 def certify(folder: Path) -> None:

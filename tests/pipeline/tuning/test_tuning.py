@@ -112,7 +112,7 @@ def test_job_publishes_a_table_that_keeps_closer_than_its_start(
     # Not only on the texts that chose the epoch.
     fresh = make_texts(200, seed=7)
     truth = SentenceEncoder(str(teacher)).encode(fresh)
-    vectors = Encoder.from_table(artifact.table).encode(pa.array(fresh)).vectors
+    vectors = Encoder(artifact.table).encode(pa.array(fresh)).vectors
     assert measure_fidelity(vectors, truth).correlation > quality["fidelity_before_tuning"] + 0.02
 
 
@@ -289,7 +289,7 @@ def test_texts_of_tokens_never_seen_keep_to_the_teacher(teacher: Path, lake: Pat
     texts = [f"{word} {text}" for word, text in zip(UNSEEN * 10, make_texts(200, seed=5), strict=True)]
     truth = SentenceEncoder(str(teacher)).encode(texts)
     after, before = (
-        measure_fidelity(Encoder.from_table(found.table).encode(pa.array(texts)).vectors, truth)
+        measure_fidelity(Encoder(found.table).encode(pa.array(texts)).vectors, truth)
         for found in (tuned, start)
     )
     assert after.correlation > before.correlation
@@ -317,7 +317,7 @@ def test_figure_of_the_card_is_that_of_the_published_table(
     data = taught(teacher, [f"zzz {text}" if row % 3 else text for row, text in enumerate(make_texts(400))])
     tuned = fit(str(teacher), data, options, progress=False)
     assert tuned.table.pools_unknown == pools_unknown
-    vectors = Encoder.from_table(tuned.table).encode(pa.array(data.texts[:80])).vectors
+    vectors = Encoder(tuned.table).encode(pa.array(data.texts[:80])).vectors
     assert tuned.quality["fidelity"] == measure_fidelity(vectors, data.vectors[:80]).correlation
     assert tuned.quality["fidelity"] != tuned.trained.epochs[-1].fidelity.correlation
 
