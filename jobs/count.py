@@ -13,7 +13,8 @@ if not __package__:
     sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import hashlib
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -40,46 +41,33 @@ if TYPE_CHECKING:
     from lakevec.udfs.count_task import CountTask
 
 SETTINGS = CountSettings
-# What decides about the counts; the rest is how they are made.
-_REQUEST = ("input", "text", "format", "option", "phrases", "on_bad_row")
+# Settings that decide what is counted.
+IDENTIFYING_SETTINGS = ("input", "text", "format", "option", "phrases", "on_bad_row")
+
+
+@dataclass(frozen=True)
+class CountResult:
+    """The tokens' table, and the totals of everything that was counted."""
+
+    tokens: pa.Table
+    totals: dict[str, int]
 
 
 def run(settings: CountSettings, context: RunContext) -> None:
-    """Count a lake as the settings say.
-
-    Raises
-    ------
-    OutputError
-        If the output holds something else than the counts of this request.
-    """
-    clock = RunTimer()
+    """Count a lake; raise OutputError if the output holds anything but the counts of this request."""
+    timer = RunTimer()
     refuse_overlap(settings.input, settings.option, {"--output": settings.output}, format=settings.format)
     tokenizer = find_tokenizer(settings.model)
     output = locate(settings.output, error=OutputError)
     done = _read_finished(output, settings, tokenizer)
     print(format_settings(settings, full=context.verbose), flush=True)
-    conf = {
-        "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
-        "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
-        **settings.conf,
-    }
-    compiled = partial(warm_up, tokenizer.json, tokenizer.unknown_token_id)
-    with ExitStack() as held:
+    with ExitStack() as stack:
+        lease = None
         if done is None and not context.dry_run:
-            # Before Spark starts: a second run should learn at once that there is a first.
-            shown = redact(settings.output)
-            lease = held.enter_context(hold(output, new_run_id(), shown))
+            # Before Spark starts: a second run learns at once that there is a first.
+            lease = stack.enter_context(hold(output, new_run_id(), redact(settings.output)))
             done = _read_finished(output, settings, tokenizer)
-        spark = held.enter_context(
-            open_session(
-                "lakevec count",
-                master=settings.master,
-                remote=settings.remote,
-                conf=conf,
-                verbose=context.verbose,
-                meanwhile=compiled,
-            )
-        )
+        spark = stack.enter_context(_open_session(settings, tokenizer, context))
         from lakevec.jobs.spark.errors import spark_errors
         from lakevec.jobs.spark.input import check_text_columns, read_input
 
@@ -89,26 +77,43 @@ def run(settings: CountSettings, context: RunContext) -> None:
             request = _request(settings, tokenizer, _digest_files(spark, frame))
             if done is not None:
                 _check_input(done, request, settings)
-                print(f"counted already: {_tell(done)}")
+                print(f"counted already: {_summarize(done)}")
                 return
-            if context.dry_run:
+            if lease is None:
                 print("dry run: nothing was written")
                 return
             begin(output)
-            clock.start_embedding()
-            record = _count(spark, frame, settings, tokenizer, output)
-            seconds = clock.seconds()
-            record = {**record, "request": request, "seconds": seconds}
+            timer.start_embedding()
+            counted = _count(spark, frame, settings, tokenizer, output)
+            seconds = timer.seconds()
+            record = _record(settings, tokenizer, counted) | {"request": request, "seconds": seconds}
             lease.check()
-            finish(output, record.pop("table"), record)
+            finish(output, counted.tokens, record)
     rate = record["rows"] / max(seconds["embed"], 1e-9)
-    print(f"counted {_tell(record)}\n  in {seconds['embed']:.1f} s ({rate:,.0f} rows/s)")
+    print(f"counted {_summarize(record)}\n  in {seconds['embed']:.1f} s ({rate:,.0f} rows/s)")
+
+
+def _open_session(
+    settings: CountSettings, tokenizer: CountedTokenizer, context: RunContext
+) -> AbstractContextManager[SparkSession]:
+    return open_session(
+        "lakevec count",
+        master=settings.master,
+        remote=settings.remote,
+        conf={
+            "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
+            "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
+            **settings.conf,
+        },
+        verbose=context.verbose,
+        meanwhile=partial(warm_up, tokenizer.json, tokenizer.unknown_token_id),
+    )
 
 
 def _read_finished(
     output: Location, settings: CountSettings, tokenizer: CountedTokenizer
 ) -> dict[str, Any] | None:
-    """Read the record of counts that are there already; refuse those of another request."""
+    """Read the record of finished counts; refuse counts of another request."""
     done = read_record(output)
     if done is None:
         return None
@@ -123,14 +128,14 @@ def _read_finished(
 
 
 def _request(settings: CountSettings, tokenizer: CountedTokenizer, files: str) -> dict[str, Any]:
-    """Return what two runs have in common if one would find what the other found."""
+    """Return what identifies a request: two runs with equal requests find equal counts."""
     recorded = settings.to_record()
-    chosen = {name: recorded[name] for name in _REQUEST}
+    chosen = {name: recorded[name] for name in IDENTIFYING_SETTINGS}
     return {**chosen, "tokenizer": tokenizer.fingerprint, "files": files}
 
 
 def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
-    """Digest names, times and sizes of the input's files; empty where there are none, as behind a view."""
+    """Digest names, times and sizes of the input's files; empty if there are none, as for a view."""
     from lakevec.jobs.embedding.file_source import escape, facts
 
     names = [escape(unquote(name)) for name in frame.inputFiles()]
@@ -145,7 +150,7 @@ def _check_input(done: dict[str, Any], request: dict[str, Any], settings: CountS
     if not request["files"]:
         raise OutputError(
             f"output {redact(settings.output)!r} holds counts of this input",
-            got="an input without files, so that other rows can't be told",
+            got="an input without files, in which new rows can't be recognised",
             remedy="choose another --output",
         )
     if done["request"] != request:
@@ -164,22 +169,9 @@ def count_lines(
     *,
     task_type: type[CountTask] | None = None,
 ) -> DataFrame:
-    """Let tasks count, and add up what they say; nothing runs yet.
+    """Plan the counting: one row per token, word, phrase and fact, with the sums over all tasks.
 
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-    frame : pyspark.sql.DataFrame
-        The input.
-    settings : CountSettings
-    tokenizer : CountedTokenizer
-    task_type : type, optional
-        What runs in place of `CountTask`.
-
-    Returns
-    -------
-    pyspark.sql.DataFrame
-        One row for each thing that was seen: `lakevec.udfs.count_task.COUNTS_SCHEMA`.
+    `task_type` replaces `CountTask`. See `lakevec.udfs.count_task.COUNTS_SCHEMA`.
     """
     from pyspark.sql import functions as f
 
@@ -207,19 +199,18 @@ def _count(
     settings: CountSettings,
     tokenizer: CountedTokenizer,
     output: Location,
-) -> dict[str, Any]:
-    """Count, let Spark write words, and return the record with the tokens' table."""
+) -> CountResult:
+    """Count, and let Spark write words and phrases."""
     from pyspark import StorageLevel
 
     from lakevec.jobs.spark.progress import show_progress
     from lakevec.udfs.count_task import FACT, PHRASE, TOKEN, WORD
 
-    # Read several times below; without this the lake would be.
+    # Read several times below; otherwise Spark would read the lake as often.
     lines = count_lines(spark, frame, settings, tokenizer).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         with show_progress(spark, "counting"):
-            told = lines.filter(lines.kind == FACT).collect()
-            facts = {line.name: int(line["count"]) for line in told}
+            facts = {line.name: int(line["count"]) for line in lines.filter(lines.kind == FACT).collect()}
             if not facts.get("rows"):
                 raise DataError("the input has no rows", remedy="check --input")
             tokens = _tokens_table(lines.filter(lines.kind == TOKEN).collect(), tokenizer)
@@ -229,15 +220,11 @@ def _count(
         lines.unpersist()
     if words and not (output / WORDS).exists():
         raise CommitError(
-            "what Spark writes to the output is not seen by the driver",
+            "the driver can't see what Spark writes to the output",
             expected="storage that all executors reach by the same path or URI",
             remedy="choose another --output",
         )
-    return {
-        "kind": "lakevec count",
-        "lakevec": __version__,
-        "model": {"uri": tokenizer.uri, "tokenizer": tokenizer.fingerprint},
-        "settings": settings.to_record(),
+    totals = {
         "rows": facts["rows"],
         "texts": facts.get("texts", 0),
         "nulls": facts.get("nulls", 0),
@@ -246,7 +233,18 @@ def _count(
         "distinct_tokens": int(np.count_nonzero(tokens["count"].to_numpy())),
         "distinct_words": words,
         "distinct_phrases": phrases,
-        "table": tokens,
+    }
+    return CountResult(tokens, totals)
+
+
+def _record(settings: CountSettings, tokenizer: CountedTokenizer, counted: CountResult) -> dict[str, Any]:
+    """Return the content of ``count.json``."""
+    return {
+        "kind": "lakevec count",
+        "lakevec": __version__,
+        "model": {"uri": tokenizer.uri, "tokenizer": tokenizer.fingerprint},
+        "settings": settings.to_record(),
+        **counted.totals,
     }
 
 
@@ -267,7 +265,7 @@ def _tokens_table(lines: list[Any], tokenizer: CountedTokenizer) -> pa.Table:
 
 
 def _write_words(lines: DataFrame, kind: str, settings: CountSettings, name: str) -> int:
-    """Let Spark write words or phrases, most frequent first, and return how many there are."""
+    """Let Spark write words or phrases, most frequent first; return their number."""
     from pyspark.sql import functions as f
 
     column = "word" if name == WORDS else "phrase"
@@ -279,17 +277,17 @@ def _write_words(lines: DataFrame, kind: str, settings: CountSettings, name: str
     return int(chosen.count())
 
 
-def _tell(record: dict[str, Any]) -> str:
-    told = (
+def _summarize(record: dict[str, Any]) -> str:
+    summary = (
         f"{record['rows']:,} rows: {record['texts']:,} texts, {record['nulls']:,} nulls,"
         f" {record['tokens']:,} tokens ({record['distinct_tokens']:,} of the vocabulary's),"
         f" {record['distinct_words']:,} distinct words"
     )
     if record["settings"]["phrases"] > 1:
-        told += f", {record['distinct_phrases']:,} phrases"
+        summary += f", {record['distinct_phrases']:,} phrases"
     if record["bad"]:
-        told += f", {record['bad']:,} texts that are not UTF-8 left out"
-    return f"{told}; in {record['settings']['output']}"
+        summary += f", {record['bad']:,} texts that are not UTF-8 left out"
+    return f"{summary}; in {record['settings']['output']}"
 
 
 if __name__ == "__main__":

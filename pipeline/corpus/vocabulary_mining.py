@@ -1,4 +1,4 @@
-"""From counts to a vocabulary: words that the tokenizer splits, those that save most first."""
+"""From counts to a vocabulary: words that the tokenizer splits, largest saving first."""
 
 from __future__ import annotations
 
@@ -14,68 +14,80 @@ from tokenizers import Tokenizer
 from lakevec.pipeline.corpus.counts_folder import PHRASES, WORDS, part_of
 from lakevec.pipeline.corpus.word_filters import LetterPairs, WordFilter
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings.corpus import MineSettings
 
 _SPLIT_AT_A_TIME = 10_000
 
 
+@dataclass(frozen=True)
+class MineOptions:
+    """Which words to choose; see `MineSettings` for each option."""
+
+    top: int = 20_000
+    min_count: int = 20
+    min_documents: int = 5
+    min_chars: int = 3
+    max_chars: int = 30
+    min_pieces: int = 2
+    script: tuple[str, ...] = ()
+    digits: bool = False
+    phrases: bool = False
+    min_npmi: float = 0.5
+
+
 @dataclass(frozen=True, eq=False)
 class MinedVocabulary:
-    """A vocabulary, and what became of the words that were counted.
+    """A mined vocabulary.
 
     Parameters
     ----------
     table : pyarrow.Table
         Columns word, count, documents, pieces, saving, rank; best first.
     report : dict of str to int
-        How many words there were, and how many were left out and why.
+        Numbers of words that were read, and that were left out for each reason.
     """
 
     table: pa.Table
     report: dict[str, int]
 
 
-def mine_words(settings: MineSettings, tokenizer_json: str) -> MinedVocabulary:
-    """Find the words that a tokenizer should know whole.
+def mine_words(counts: str, tokenizer_json: str, options: MineOptions) -> MinedVocabulary:
+    """Find frequent words that a tokenizer splits.
 
     Parameters
     ----------
-    settings : MineSettings
+    counts : str
+        Folder or URI of counts.
     tokenizer_json : str
-        Of the teacher, or of a model.
-
-    Returns
-    -------
-    MinedVocabulary
+        Tokenizer of the teacher or the model.
+    options : MineOptions
 
     Raises
     ------
     InputError
-        If the counts can't be read, hold no phrases where they are asked for, or no word is left.
+        If the counts can't be read, lack the phrases that are asked for, or no word is left.
 
     Notes
     -----
-    ``saving = count * (pieces - 1)``: so many tokens less the lake would have. Of two that save the same, the
-    more frequent comes first.
+    ``saving = count * (pieces - 1)`` is the number of tokens that the lake would have less. Among words with
+    the same saving, the more frequent comes first.
     """
-    words = _read(settings.counts, WORDS, "word", settings)
+    words = _read(counts, WORDS, "word", options)
     pairs = LetterPairs(words["word"].to_pylist())
-    fit = WordFilter(settings.min_chars, settings.max_chars, tuple(settings.script), settings.digits, pairs)
+    fit = WordFilter(options.min_chars, options.max_chars, options.script, options.digits, pairs)
     report: Counter[str] = Counter({"frequent enough": words.num_rows})
     found = _choose(words, [fit.reason_against(word) for word in words["word"].to_pylist()], report)
-    if settings.phrases:
-        found = pa.concat_tables([found, _choose_phrases(settings, words, fit, report)])
+    if options.phrases:
+        found = pa.concat_tables([found, _choose_phrases(counts, options, words, fit, report)])
     tokenizer = Tokenizer.from_str(tokenizer_json)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     pieces = count_pieces(tokenizer, found["word"].to_pylist())
-    is_split = pieces >= settings.min_pieces
+    is_split = pieces >= options.min_pieces
     report["known to the tokenizer"] = int((~is_split).sum())
     found, pieces = found.filter(pa.array(is_split)), pieces[is_split]
     if not found.num_rows:
         raise InputError(
-            f"counts {redact(settings.counts)!r} hold no word to add",
+            f"counts {counts!r} hold no word to add",
             got=", ".join(f"{number:,} {reason}" for reason, number in report.items() if number),
             remedy="lower --min-count or --min-documents, or keep the tokenizer as it is",
         )
@@ -84,26 +96,16 @@ def mine_words(settings: MineSettings, tokenizer_json: str) -> MinedVocabulary:
     table = table.append_column("saving", pa.array(saving.astype(np.int64)))
     keys = [("saving", "descending"), ("count", "descending"), ("word", "ascending")]
     table = table.take(pc.sort_indices(table, sort_keys=keys))
-    report["behind the top"] = max(0, table.num_rows - settings.top)
-    table = table.slice(0, settings.top)
+    report["behind the top"] = max(0, table.num_rows - options.top)
+    table = table.slice(0, options.top)
     report["taken"] = table.num_rows
     table = table.append_column("rank", pa.array(np.arange(1, table.num_rows + 1, dtype=np.int32)))
     return MinedVocabulary(table.combine_chunks(), dict(report))
 
 
 def count_pieces(tokenizer: Tokenizer, words: list[str]) -> np.ndarray:
-    """Count the tokens that words are split into within a text.
-
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-    words : list of str of length N
-
-    Returns
-    -------
-    int64 ndarray of shape (N,)
-    """
-    # Behind another word, as words stand in texts: the first one of a text may be split otherwise.
+    """Return the number of tokens of each word within a text, as int64 of shape (N,)."""
+    # After another word: the first word of a text may be split differently.
     before = len(tokenizer.encode("a", add_special_tokens=False).ids)
     found = np.empty(len(words), dtype=np.int64)
     for first in range(0, len(words), _SPLIT_AT_A_TIME):
@@ -114,16 +116,16 @@ def count_pieces(tokenizer: Tokenizer, words: list[str]) -> np.ndarray:
 
 
 def npmi(count: np.ndarray, of_words: np.ndarray, total: int) -> np.ndarray:
-    """Say how much words belong together, from -1 (never together) to 1 (never apart).
+    """Return how much words belong together, from -1 (never together) to 1 (never apart).
 
     Parameters
     ----------
     count : int64 ndarray of shape (N,)
-        How often each phrase was seen; at least 1.
+        Occurrences of each phrase, at least 1.
     of_words : int64 ndarray of shape (N, K)
-        How often each of its words was.
+        Occurrences of each of its words.
     total : int
-        How often any word was.
+        Occurrences of all words.
 
     Returns
     -------
@@ -148,10 +150,10 @@ def npmi(count: np.ndarray, of_words: np.ndarray, total: int) -> np.ndarray:
     return result
 
 
-def _read(uri: str, name: str, column: str, settings: MineSettings) -> pa.Table:
+def _read(uri: str, name: str, column: str, options: MineOptions) -> pa.Table:
     """Read words or phrases that are frequent enough."""
     place = part_of(uri, name)
-    frequent = (pc.field("count") >= settings.min_count) & (pc.field("documents") >= settings.min_documents)
+    frequent = (pc.field("count") >= options.min_count) & (pc.field("documents") >= options.min_documents)
     try:
         table = pq.read_table(
             place.path,
@@ -161,7 +163,7 @@ def _read(uri: str, name: str, column: str, settings: MineSettings) -> pa.Table:
         )
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"counts {redact(uri)!r} can't be read",
+            f"counts {uri!r} can't be read",
             got=f"{type(error).__name__} from {name}",
             expected="what 'lakevec count' wrote" + (" with --phrases 2" if name == PHRASES else ""),
         ) from None
@@ -175,29 +177,30 @@ def _choose(table: pa.Table, reasons: list[str], report: Counter[str]) -> pa.Tab
 
 
 def _choose_phrases(
-    settings: MineSettings, words: pa.Table, fit: WordFilter, report: Counter[str]
+    counts: str, options: MineOptions, words: pa.Table, fit: WordFilter, report: Counter[str]
 ) -> pa.Table:
-    """Keep phrases whose words belong together and may be published."""
-    phrases = _read(settings.counts, PHRASES, "phrase", settings)
-    total = _total(settings)
+    """Keep phrases whose words belong together and pass the filter."""
+    phrases = _read(counts, PHRASES, "phrase", options)
+    total = _total(counts)
     counted = dict(zip(words["word"].to_pylist(), words["count"].to_pylist(), strict=True))
     reasons = []
-    each_word = WordFilter(1, settings.max_chars, fit.scripts, fit.digits, fit.letters)
+    each_word = WordFilter(1, options.max_chars, fit.scripts, fit.digits, fit.letters)
     for phrase, count in zip(phrases["word"].to_pylist(), phrases["count"].to_pylist(), strict=True):
         parts = phrase.split(" ")
         against = next((why for part in parts if (why := each_word.reason_against(part))), "")
-        if not against and len(phrase) > settings.max_chars:
+        if not against and len(phrase) > options.max_chars:
             against = "too long"
         if not against:
             # No word is rarer than its phrase, so all of them were read.
             of_words = np.array([[counted[part] for part in parts]])
-            if npmi(np.array([count]), of_words, total)[0] < settings.min_npmi:
+            if npmi(np.array([count]), of_words, total)[0] < options.min_npmi:
                 against = "no phrase"
         reasons.append(against)
     return _choose(phrases, reasons, report)
 
 
-def _total(settings: MineSettings) -> int:
-    place = part_of(settings.counts, WORDS)
-    counts = pq.read_table(place.path, filesystem=place.filesystem, columns=["count"])
-    return int(pc.sum(counts["count"]).as_py())
+def _total(counts: str) -> int:
+    """Return the number of occurrences of all words."""
+    place = part_of(counts, WORDS)
+    table = pq.read_table(place.path, filesystem=place.filesystem, columns=["count"])
+    return int(pc.sum(table["count"]).as_py())
