@@ -56,11 +56,9 @@ def test_nearest_tokens_leave_out_rows_of_zeros(tiny_table: StaticTable) -> None
 
 def test_missing_model_says_how_to_name_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert capsys.readouterr().err == (
-        "lakevec inspect: options: 'model' is missing: expected a published model, or one of model2vec, "
-        "Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: folder, file, URI or "
-        "hf://organisation/name; give MODEL or put 'model' into the configuration file\n"
-    )
+    told = capsys.readouterr().err
+    assert told.startswith("lakevec inspect: options: 'model' is missing: expected ")
+    assert told.endswith("hf://organisation/name; give MODEL or put 'model' into the configuration file\n")
 
 
 def test_damaged_model_is_refused(
