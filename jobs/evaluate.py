@@ -183,13 +183,15 @@ def _run_model(run: _Run, model: EmbeddingModel) -> dict[str, Any]:
 
 
 def _run_ablations(run: _Run) -> dict[str, Any] | None:
-    from lakevec.jobs.ablations import PLAIN, distil_ablations
-
     settings = run.settings
     if settings.ablations is None:
         return None
+    with requires_extra("distill", "distilling"):
+        from lakevec.pipeline.distillation.ablations import PLAIN, distill_ablations
+    from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel
+
     cache = Path(settings.cache).expanduser() if settings.cache else None
-    tables = distil_ablations(
+    tables = distill_ablations(
         settings.ablations,
         settings.plain_teacher,
         counts=settings.counts,
@@ -201,7 +203,7 @@ def _run_ablations(run: _Run) -> dict[str, Any] | None:
         "is_counted": settings.counts is not None,
         "plain_teacher": None if settings.plain_teacher is None else _shown_teacher(settings.plain_teacher),
         "plain_name": PLAIN.name,
-        "models": [_run_model(run, table) for table in tables],
+        "models": [_run_model(run, StaticEmbeddingModel(name, table)) for name, table in tables],
     }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lakevec.pipeline.distillation.options import TeacherOptions
 from lakevec.pipeline.errors import ModelError, requires_extra
 from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, StaticEmbeddingModel
 from lakevec.pipeline.model import hub
@@ -141,7 +142,7 @@ def open_teacher(teacher: str, name: str, *, device: str = "auto") -> SentenceTr
     """
     with requires_extra("distill", "to evaluate a Sentence Transformer"):
         from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
-    encoder = SentenceEncoder(teacher, device=device)
+    encoder = SentenceEncoder(teacher, TeacherOptions(device=device))
     return SentenceTransformerModel(name, encoder, encoder.fingerprint)
 
 

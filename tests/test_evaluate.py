@@ -20,9 +20,9 @@ import transformers
 from conftest import ROOT
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from lakevec.jobs.ablations import ABLATIONS, COUNTED_ABLATIONS
 from lakevec.jobs.evaluate import main as evaluate
 from lakevec.jobs.evaluated_models import name_models, open_model
+from lakevec.pipeline.distillation.ablations import ABLATIONS, COUNTED_ABLATIONS
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
 from lakevec.pipeline.evaluation.report.charts import Point, draw_scatter
 from lakevec.pipeline.model.publishing import publish
