@@ -1,7 +1,25 @@
-"""``lakevec benchmark``: how fast it is here, on these rows, beside what one would write without it.
+"""Measure lakevec and its peers on the same rows, and write JSON, Markdown tables and a plot.
 
-Every rate is a median, and ways that are compared take turns. For one core give ``--cpus 0 --master
-'local[1]'``: the whole process tree is bound to that CPU then.
+Rates are medians, and compared ways take turns. To measure one core, bind the whole process tree to one CPU:
+--cpus 0 --master 'local[1]'.
+
+parts:
+  worker      time until a new worker embeds
+  kernel      texts to vectors in one process, beside model2vec, StaticEmbedding and the tokenizer alone
+  texts       the same if every word is new, and for the files of --also
+  lengths     the same over text length
+  dimensions  the same over the table's width
+  vocabulary  the same over the size of the vocabulary
+  extremes    one text of 100 MB, one word of 10 MB
+  job         Parquet to Parquet on Spark, beside pandas UDFs and the job with constant vectors
+  rows        the job over more rows (--growth)
+  cores       the job on more cores (--cores)
+  changes     the job with a key, over lakes with few changes
+  count       counting, beside embedding without a write
+  distill     distilling --teacher, beside model2vec
+
+example:
+  lakevec benchmark --model models/minilm --output bench --cpus 0 --master 'local[1]'
 """
 
 from __future__ import annotations
@@ -13,44 +31,20 @@ from pathlib import Path
 from typing import Any
 
 from lakevec.jobs.benchmarks import kernel_parts, spark_parts
-from lakevec.jobs.benchmarks.bench import Bench, machine_cpus
-from lakevec.jobs.benchmarks.changes import measure_changes
-from lakevec.jobs.benchmarks.count_part import measure_count
-from lakevec.jobs.benchmarks.distill_part import measure_distill
-from lakevec.jobs.benchmarks.report import describe_machine, show_comparison, write_report
+from lakevec.jobs.benchmarks.corpus import Workload
+from lakevec.jobs.benchmarks.report import describe_setup, show_comparison, write_report
 from lakevec.jobs.benchmarks.timing import Comparison, bind_to_cpus
-from lakevec.jobs.benchmarks.warm_up import measure_worker
 from lakevec.jobs.command_line import Call, run_job
 from lakevec.jobs.embedding.summary import effective_settings
 from lakevec.pipeline.encoding.encoder import warm_up
-from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.settings import BenchmarkSettings
+from lakevec.pipeline.storage import require_free
 
-SUMMARY = """\
-Measure lakevec and its peers on the same rows, and write JSON, Markdown tables and a plot.
+SUMMARY = str(__doc__)
 
-parts:
-  worker      how long a new worker takes until it embeds
-  kernel      texts to vectors in one process, beside model2vec, StaticEmbedding and the tokenizer alone
-  texts       the same where every word is new, and for the files of --also
-  lengths     the same over text length
-  dimensions  the same over the table's width
-  vocabulary  the same over the size of the vocabulary
-  extremes    one text of 100 MB, one word of 10 MB
-  job         Parquet to Parquet on Spark, beside pandas UDFs and the job with constant vectors
-  rows        the job over more rows (--growth)
-  cores       the job on more cores (--cores)
-  changes     the job with a key, over lakes of which little has changed
-  count       counting, beside embedding without a write
-  distill     distilling --teacher, beside model2vec
-
-example:
-  lakevec benchmark --model models/minilm --output bench --cpus 0 --master 'local[1]'
-"""
-
-_PARTS: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
-    "worker": measure_worker,
+_PARTS: dict[str, Callable[[Workload], Iterator[Comparison]]] = {
+    "worker": kernel_parts.measure_worker,
     "kernel": kernel_parts.measure_kernel,
     "texts": kernel_parts.measure_texts,
     "lengths": kernel_parts.measure_lengths,
@@ -60,34 +54,19 @@ _PARTS: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
     "job": spark_parts.measure_job,
     "rows": spark_parts.measure_rows,
     "cores": spark_parts.measure_cores,
-    "changes": measure_changes,
-    "count": measure_count,
-    "distill": measure_distill,
+    "changes": spark_parts.measure_changes,
+    "count": spark_parts.measure_count,
+    "distill": kernel_parts.measure_distill,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration.
-    """
+    """Run the job by its command line; return 0 if done, 1 if it failed, 2 for usage or configuration."""
     return run_job(BenchmarkSettings, benchmark, argv, name="benchmark", summary=SUMMARY)
 
 
 def benchmark(call: Call[BenchmarkSettings]) -> None:
-    """Measure the parts that are asked for, one after the other.
-
-    Parameters
-    ----------
-    call : Call
+    """Measure the parts of the settings in order; rewrite the report after each comparison.
 
     Raises
     ------
@@ -97,9 +76,7 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
         If a peer is not installed.
     """
     settings = call.settings
-    folder = Path(settings.output)
-    if folder.exists():
-        raise OutputError(f"output {settings.output!r} exists", remedy="choose another --output")
+    require_free(settings.output, "benchmark output")
     table = load(settings.model).table
     print(effective_settings(settings, whole=call.verbose), flush=True)
     if call.dry_run:
@@ -107,14 +84,14 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
         return
     if settings.cpus:
         bind_to_cpus(settings.cpus)
-    # A task slot is one core; the tokenizer's own threads would take others'.
+    # A task slot is one core; the tokenizer's own threads would take others.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    machine = describe_machine()
-    folder.mkdir(parents=True)
-    bench = Bench(settings, table, folder, machine_cpus(), call.verbose)
+    setup = describe_setup()
+    workload = Workload(settings, table, Path(settings.output), call.verbose)
+    workload.folder.mkdir(parents=True)
     facts: dict[str, Any] = {
-        "source_rows": bench.source.num_rows,
-        "characters": bench.characters,
+        "source_rows": workload.source.num_rows,
+        "characters": workload.mean_length,
         "tokens": table.rows,
         "dimensions": table.dimensions,
     }
@@ -122,11 +99,11 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
     comparisons: list[Comparison] = []
     for part in settings.part:
         print(f"measuring: {part}", flush=True)
-        for comparison in _PARTS[part](bench):
+        for comparison in _PARTS[part](workload):
             comparisons.append(comparison)
             print(f"\n{show_comparison(comparison)}\n", flush=True)
-            write_report(folder, machine, facts, comparisons)
-    bench.remove_lakes()
+            write_report(workload.folder, setup, facts, comparisons)
+    workload.remove_rows()
     print(f"wrote benchmark.json, benchmark.md and benchmark.png to {settings.output}")
 
 
