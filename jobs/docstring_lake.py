@@ -1,4 +1,4 @@
-"""A real lake from nothing but what is installed: docstrings of Python packages, a paragraph a row."""
+"""A real lake without a download: docstrings of the installed Python packages, one paragraph per row."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ import pyarrow.parquet as pq
 SCHEMA = pa.schema([("package", pa.string()), ("name", pa.string()), ("text", pa.string())])
 _SHORTEST_CHARACTERS = 20
 _ROWS_PER_FILE = 20_000
+_LEFT_OUT = frozenset(["test", "tests", "testing", "idlelib", "lib2to3"])
+_Row = tuple[str, str, str]
 _Named = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _HEADLINE = re.compile(r"^[^\n]*\n[-=~]{3,}[ \t]*(\n|$)")
 
 
 def write_docstring_lake(folder: Path) -> int:
-    """Collect the docstrings of the standard library and all installed packages into Parquet files.
+    """Write distinct docstring paragraphs of the standard library and all installed packages as Parquet.
+
+    Modules are parsed, never imported.
 
     Parameters
     ----------
@@ -35,47 +39,40 @@ def write_docstring_lake(folder: Path) -> int:
     -------
     int
         Number of rows.
-
-    Notes
-    -----
-    Modules are parsed, never imported. A paragraph that was seen before counts once.
     """
     folder.mkdir(parents=True)
-    rows: list[tuple[str, str, str]] = []
+    rows: list[_Row] = []
     seen: set[str] = set()
-    total = 0
-    # Parsing takes the time; processes that start afresh inherit no threads of this one.
+    # Parsing takes most of the time. Spawned processes inherit no threads of this one.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         for paragraphs in pool.map(_module_rows, _modules(), chunksize=32):
             rows += [row for row in paragraphs if row[2] not in seen]
             seen.update(row[2] for row in paragraphs)
             if len(rows) >= _ROWS_PER_FILE:
-                total += _write(rows, folder)
+                _write(rows, folder)
                 rows = []
-    return total + (_write(rows, folder) if rows else 0)
+    if rows:
+        _write(rows, folder)
+    return len(seen)
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
-    """Name every module that is installed here, and its file; tests are left out."""
+    """Yield the name and file of every installed module, without tests."""
     folders = dict.fromkeys(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))
     for folder in map(Path, folders):
         for file in sorted(folder.rglob("*.py")):
             parts = file.relative_to(folder).with_suffix("").parts
             names = parts[:-1] if parts[-1] == "__init__" else parts
             installed_below = "site-packages" in parts or "dist-packages" in parts
-            if names and not installed_below and not any(_is_left_out(name) for name in names):
+            if names and not installed_below and _LEFT_OUT.isdisjoint(names):
                 yield ".".join(names), file
 
 
-def _is_left_out(name: str) -> bool:
-    return name in ("test", "tests", "testing", "idlelib", "lib2to3")
-
-
-def _module_rows(module: tuple[str, Path]) -> list[tuple[str, str, str]]:
+def _module_rows(module: tuple[str, Path]) -> list[_Row]:
     """Return package, qualified name and text of each paragraph of a module."""
     name, file = module
     rows = [
-        (name.split(".")[0], owner, paragraph)
+        (name.partition(".")[0], owner, paragraph)
         for owner, docstring in _docstrings(file, name)
         for paragraph in _paragraphs(docstring)
     ]
@@ -86,10 +83,10 @@ def _docstrings(file: Path, module: str) -> Iterator[tuple[str, str]]:
     """Yield qualified names and docstrings of a module, its classes and functions."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old code with odd escapes is still documentation
+            warnings.simplefilter("ignore")  # about invalid escapes in old code
             tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
-        return  # templates and code for other Pythons
+        return  # a template, or code for another Python
     yield from _walk(tree, module)
 
 
@@ -103,30 +100,21 @@ def _walk(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _paragraphs(docstring: str) -> Iterator[str]:
-    """Cut a docstring at empty lines; code examples and headlines are not prose."""
+    """Split a docstring at empty lines; leave out code, headlines and what UTF-8 can't encode."""
     for block in inspect.cleandoc(docstring).split("\n\n"):
         text = " ".join(_HEADLINE.sub("", block).split())
         letters = sum(character.isalpha() for character in text)
         is_prose = letters * 2 > len(text) and not text.startswith((">>>", ".. ", "$"))
-        if is_prose and len(text) >= _SHORTEST_CHARACTERS and _is_encodable(text):
+        is_encodable = text.encode(errors="ignore").decode() == text  # lone surrogates are not
+        if is_prose and is_encodable and len(text) >= _SHORTEST_CHARACTERS:
             yield text
 
 
-def _is_encodable(text: str) -> bool:
-    """Tell whether a docstring that spells lone surrogates can be UTF-8 at all."""
-    return text.encode(errors="ignore").decode() == text
-
-
-def _write(rows: list[tuple[str, str, str]], folder: Path) -> int:
-    table = pa.Table.from_arrays(
-        [pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=SCHEMA
-    )
-    number = len(list(folder.glob("*.parquet")))
-    # Small row groups, so that Spark can share a file among cores.
-    pq.write_table(
-        table, folder / f"docstrings-{number:03d}.parquet", row_group_size=5_000, compression="zstd"
-    )
-    return len(rows)
+def _write(rows: list[_Row], folder: Path) -> None:
+    table = pa.Table.from_arrays(list(zip(*rows, strict=True)), schema=SCHEMA)
+    file = folder / f"docstrings-{len(list(folder.iterdir())):03d}.parquet"
+    # Small row groups let Spark split a file among cores.
+    pq.write_table(table, file, row_group_size=5_000, compression="zstd")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""What ``lakevec benchmark`` measures and against whom.
+"""The parts of ``lakevec benchmark``.
 
-In reading order: `timing` (how a rate is taken), `corpus` and `bench` (on which rows), `kernel` (ways from
-texts to vectors in one process), `spark` (ways from Parquet to Parquet), `kernel_parts`, `spark_parts` and
-`distill_part` (what is measured with them), `report`.
+Reading order: `timing` (how rates are measured), `corpus` (the rows), `peers` (the libraries compared with),
+`kernel_parts` (parts in one process), `spark_tasks` and `spark_parts` (parts on Spark), `report`.
 """

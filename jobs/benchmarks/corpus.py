@@ -1,7 +1,10 @@
-"""The rows that a benchmark runs over: a lake's own, repeated with fresh words, and texts of other kinds."""
+"""The rows of a benchmark: real rows repeated with fresh words, texts of other kinds, changed rows."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +12,84 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakevec.jobs.docstring_lake import write_docstring_lake
 from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 
-# Repeated text must not be known text. After 160,000 docstring paragraphs a lake still brings 1.0 to 1.5
-# chunks that were never seen per 1,000 characters, English prose 1.7 after 150,000 sentences; this is 2.
+KEY = "benchmark_key"
+# Repeated texts need new words: the token cache knows all others. After 160,000 docstring paragraphs a lake
+# still brings 1.0 to 1.5 unseen segments per 1,000 characters, English prose 1.7 after 150,000 sentences;
+# this brings 2.
 _CHARACTERS_PER_FRESH_WORD = 500
 _ROWS_PER_FILE = 125_000
+_CHANGED_ROWS_SEED = 2
 
 
-def read_source(folder: Path, text: str) -> pa.Table:
-    """Read the real rows.
+@dataclass(frozen=True)
+class Workload:
+    """The settings, the table and the rows of one run of the benchmark.
 
     Parameters
     ----------
+    settings : BenchmarkSettings
+    table : StaticTable
+        The model's.
     folder : Path
-        Parquet files on this machine.
-    text : str
-        Their text column.
+        Folder of rows and results.
+    verbose : bool
+    """
 
-    Returns
-    -------
-    pyarrow.Table
+    settings: BenchmarkSettings
+    table: StaticTable
+    folder: Path
+    verbose: bool
+
+    @cached_property
+    def source(self) -> pa.Table:
+        """The real rows: the input's, else the docstrings of the installed packages."""
+        if self.settings.input:
+            return read_source(Path(self.settings.input), self.settings.text)
+        folder = self.folder / "docstrings"
+        write_docstring_lake(folder)
+        return read_source(folder, self.settings.text)
+
+    @property
+    def mean_length(self) -> float:
+        """Mean number of characters of a real text."""
+        return float(pc.mean(pc.utf8_length(self.source[self.settings.text])).as_py())
+
+    @cached_property
+    def texts(self) -> pa.Array:
+        """The texts of the lake."""
+        return read_texts(self.lake(), self.settings.text, self.settings.rows)
+
+    @property
+    def peer_texts(self) -> pa.Array:
+        """The first texts, for peers."""
+        return self.texts.slice(0, self.settings.peer_rows)
+
+    @property
+    def peers_lake(self) -> Path:
+        """Folder of the first rows, for peers."""
+        return self.lake(min(self.settings.peer_rows, self.settings.rows))
+
+    def lake(self, rows: int | None = None) -> Path:
+        """Return a folder of rows, by default as many as the settings say; write it at its first use."""
+        rows = rows or self.settings.rows
+        lake = self.folder / f"lake-{rows}"
+        if not lake.exists():
+            write_rows(self.source, self.settings.text, rows, lake)
+        return lake
+
+    def remove_rows(self) -> None:
+        """Remove all rows, which can be written again; results stay."""
+        for folder in (*self.folder.glob("lake-*"), self.folder / "docstrings"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_source(folder: Path, text: str) -> pa.Table:
+    """Read Parquet files on this machine that have a text column.
 
     Raises
     ------
@@ -42,72 +102,82 @@ def read_source(folder: Path, text: str) -> pa.Table:
         raise InputError(
             f"input {str(folder)!r}", got=type(error).__name__, expected="Parquet files on this machine"
         ) from None
-    if text not in rows.column_names:
-        raise InputError(f"column {text!r}", expected=f"one of {', '.join(rows.column_names)}")
+    _require_column(rows, text)
     return rows
 
 
 def write_rows(source: pa.Table, text: str, rows: int, folder: Path) -> None:
-    """Write a lake of as many rows as are wanted.
+    """Write a lake: the source's rows, then the same rows again, some of them with fresh words appended.
 
     Parameters
     ----------
     source : pyarrow.Table
-        Real rows.
     text : str
         Its text column.
     rows : int
-        Rows to write. Behind the source's own, its rows come again, with a fresh word at the end of some.
+        Rows to write.
     folder : Path
         Receives Parquet files of 125,000 rows.
     """
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    place = source.schema.get_field_index(text)
     for start in range(0, rows, _ROWS_PER_FILE):
         numbers = np.arange(start, min(start + _ROWS_PER_FILE, rows))
         part = source.take(pa.array(numbers % source.num_rows))
-        texts = part[text].combine_chunks()
-        lengths = pc.fill_null(pc.utf8_length(texts), 0).to_numpy(zero_copy_only=False)
+        lengths = pc.fill_null(pc.utf8_length(part[text]), 0).to_numpy()
         steps = np.append(0, np.cumsum(np.where(numbers < source.num_rows, 0, lengths)))
         counts = np.diff(steps // _CHARACTERS_PER_FRESH_WORD)
-        fresh = pc.binary_join(_lists_of_words(random, counts), " ").cast(texts.type)
-        longer = pc.binary_join_element_wise(texts, fresh, " ")
-        part = part.set_column(place, text, pc.if_else(pa.array(counts > 0), longer, texts))
+        fresh = pc.binary_join(_random_words(random, counts), " ")
+        part = _append_to_texts(part, text, fresh, counts > 0)
         pq.write_table(part, folder / f"rows-{start:09d}.parquet", compression="snappy")
 
 
-def read_texts(folder: Path, text: str, rows: int) -> pa.Array:
-    """Read the first texts of a lake.
+def write_changed_rows(lake: Path, text: str, folder: Path, share: float, is_adjacent: bool) -> None:
+    """Write the rows of a lake with a key, and with a word appended to a share of the texts.
 
     Parameters
     ----------
-    folder : Path
+    lake : Path
+        Written by `write_rows`.
     text : str
-    rows : int
-
-    Returns
-    -------
-    pyarrow.LargeStringArray of length `rows` or less
+        Its text column.
+    folder : Path
+        Receives the same number of files.
+    share : float
+        Share of changed texts.
+    is_adjacent : bool
+        Change the first texts, else texts anywhere.
     """
+    folder.mkdir()
+    files = sorted(lake.glob("*.parquet"))
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    order = np.arange(rows) if is_adjacent else np.random.default_rng(_CHANGED_ROWS_SEED).permutation(rows)
+    is_changed = np.zeros(rows, dtype=bool)
+    is_changed[order[: int(rows * share)]] = True
+    start = 0
+    for file in files:
+        part = pq.read_table(file)
+        keys = np.arange(start, start + part.num_rows)
+        part = _append_to_texts(part, text, pa.scalar("edited"), is_changed[keys])
+        pq.write_table(part.append_column(KEY, pa.array(keys)), folder / file.name, compression="snappy")
+        start += part.num_rows
+
+
+def read_texts(folder: Path, text: str, rows: int) -> pa.Array:
+    """Read the first texts of a lake, at most `rows`, as a LargeStringArray without nulls."""
     return _without_nulls(pq.read_table(folder, columns=[text])[text].slice(0, rows))
 
 
 def read_kind(place: str, text: str, rows: int) -> pa.Array:
-    """Read texts of another kind.
+    """Read the first texts of a file, at most `rows`, as a LargeStringArray without nulls.
 
     Parameters
     ----------
     place : str
-        A Parquet file or folder, with ``?COLUMN=VALUE`` where only such rows are meant.
+        A Parquet file or folder; ``?COLUMN=VALUE`` behind it selects rows.
     text : str
         Its text column.
     rows : int
-        The most rows to take.
-
-    Returns
-    -------
-    pyarrow.LargeStringArray
 
     Raises
     ------
@@ -118,8 +188,7 @@ def read_kind(place: str, text: str, rows: int) -> pa.Array:
     found = read_source(Path(file), text)
     if condition:
         column, _, value = condition.partition("=")
-        if column not in found.column_names:
-            raise InputError(f"column {column!r}", expected=f"one of {', '.join(found.column_names)}")
+        _require_column(found, column)
         found = found.filter(pc.equal(found[column].cast(pa.string()), value))
     if not found.num_rows:
         raise InputError(f"no rows in {place!r}", expected="FILE, or FILE?COLUMN=VALUE")
@@ -127,47 +196,39 @@ def read_kind(place: str, text: str, rows: int) -> pa.Array:
 
 
 def texts_of_new_words(count: int, *, words_each: int = 25) -> pa.Array:
-    """Make texts in which no word comes twice but by chance.
-
-    Parameters
-    ----------
-    count : int
-    words_each : int, default=25
-
-    Returns
-    -------
-    pyarrow.LargeStringArray of length `count`
-    """
-    lists = _lists_of_words(np.random.default_rng(1), np.full(count, words_each))
-    return pc.binary_join(lists, " ").cast(pa.large_string())
+    """Make texts of random words, which repeat only by chance, as a LargeStringArray."""
+    words = _random_words(np.random.default_rng(1), np.full(count, words_each))
+    return pc.binary_join(words, " ").cast(pa.large_string())
 
 
 def texts_of_length(texts: pa.Array, characters: int) -> pa.Array:
-    """Cut the same words into texts of another length.
-
-    Parameters
-    ----------
-    texts : pyarrow string array
-    characters : int
-        Of each text but the last.
-
-    Returns
-    -------
-    pyarrow.LargeStringArray
-    """
+    """Join texts and cut them to a length, all but the last, as a LargeStringArray."""
     whole = " ".join(filter(None, texts.to_pylist()))
     pieces = [whole[start : start + characters] for start in range(0, len(whole), characters)]
     return pa.array(pieces, pa.large_string())
 
 
+def _require_column(rows: pa.Table, name: str) -> None:
+    if name not in rows.column_names:
+        raise InputError(f"column {name!r}", expected=f"one of {', '.join(rows.column_names)}")
+
+
+def _append_to_texts(rows: pa.Table, text: str, words: pa.Array | pa.Scalar, where: np.ndarray) -> pa.Table:
+    """Append words to the texts where a mask is True; nulls stay null."""
+    texts = rows[text].combine_chunks()
+    longer = pc.binary_join_element_wise(texts, words.cast(texts.type), " ")
+    place = rows.schema.get_field_index(text)
+    return rows.set_column(place, text, pc.if_else(pa.array(where), longer, texts))
+
+
 def _without_nulls(texts: pa.ChunkedArray) -> pa.Array:
-    """Return one array; nulls become empty, since most peers take no nulls."""
+    """Return one array with "" for nulls, which most peers refuse."""
     # Cast first: offsets of 32 bits end at 2 GB.
     return pc.fill_null(texts.cast(pa.large_string()).combine_chunks(), "")
 
 
-def _lists_of_words(random: np.random.Generator, counts: np.ndarray) -> pa.ListArray:
-    """Make lists of so many words of 4 to 9 random letters."""
+def _random_words(random: np.random.Generator, counts: np.ndarray) -> pa.ListArray:
+    """Make a list of words of 4 to 9 random letters for each count."""
     ends = np.cumsum(counts)
     lengths = random.integers(4, 10, int(ends[-1]))
     letters = random.integers(ord("a"), ord("z") + 1, int(lengths.sum()), dtype=np.uint8)

@@ -1,8 +1,12 @@
-"""What is measured in one process: the kernel, and how it stands up to other texts, tables and extremes."""
+"""Parts that need no Spark: a new worker, the kernel beside its peers, extreme texts, distilling."""
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,91 +16,111 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from lakevec.jobs.benchmarks.bench import Bench
-from lakevec.jobs.benchmarks.corpus import read_kind, read_texts, texts_of_length, texts_of_new_words
-from lakevec.jobs.benchmarks.kernel import (
-    LAKEVEC,
-    MODEL2VEC,
-    kernel_ways,
-    load_static_embedding,
-    run_static_embedding,
-    run_tokenizers,
-)
-from lakevec.jobs.benchmarks.timing import Comparison, Rate, in_new_process, peak_memory_bytes, take_turns
+import lakevec
+from lakevec.jobs.benchmarks import corpus, peers
+from lakevec.jobs.benchmarks.corpus import Workload
+from lakevec.jobs.benchmarks.timing import Comparison, Prepared, Rate, in_new_process, take_turns
+from lakevec.jobs.demo import embedded_teacher
+from lakevec.pipeline.distillation.options import DistillOptions
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
+from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings
+from lakevec.udfs.worker_cache import worker_memory
 
+_MODEL2VEC, _LAKEVEC = "model2vec encode", "lakevec"
 _LENGTHS = (20, 100, 500, 2000)
 _WIDTHS = (64, 128, 256, 512, 1024)
 _VOCABULARIES = (1_000, 4_000, 16_000, 64_000)
-# Enough to be in the steady state; model2vec takes seconds for it.
+# Enough for a steady state; model2vec takes seconds for them.
 _FEW_ROWS = 50_000
 _UNKNOWN = "[UNK]"
+_BASIC_PROCESSOR = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+_WORKER = """
+import sys, time
+started = time.perf_counter()
+from lakevec.pipeline.encoding.encoder import warm_up
+from lakevec.pipeline.model.artifact import load
+warm_up(load(sys.argv[1]).table)
+print(time.perf_counter() - started)
+"""
 
 
-def measure_kernel(bench: Bench) -> Iterator[Comparison]:
-    """Texts to vectors: the lake's, each run with an empty memo."""
-    peer_texts = bench.peer_texts
-    transformer = load_static_embedding(bench.settings.model)
-    tokenizer = Tokenizer.from_str(bench.table.tokenizer_json)
-    ways: dict[str, Callable[[], int]] = {
-        **kernel_ways(bench.table, bench.texts, peer_texts),
-        "StaticEmbedding encode": partial(run_static_embedding, transformer, peer_texts),
-        "tokenizers alone, no vectors": partial(run_tokenizers, tokenizer, peer_texts),
+def measure_worker(workload: Workload) -> Iterator[Comparison]:
+    """Start workers that find machine code of this processor, of another one, and none."""
+    start = partial(_start_worker, workload.settings.model)
+    with tempfile.TemporaryDirectory(prefix="lakevec-") as cache, tempfile.TemporaryDirectory() as other:
+        start(other, **_BASIC_PROCESSOR)
+        seconds = {"of another processor": start(other), "nothing compiled": start(cache)}
+        seconds = {"machine code at hand": start(cache), **seconds}
+    shown = ", ".join(f"{value:.1f} s ({state})" for state, value in seconds.items())
+    note = f"A new worker embeds its first text {shown} after its first import."
+    yield Comparison("a new worker", [], "", [note], {"seconds": seconds})
+
+
+def measure_kernel(workload: Workload) -> Iterator[Comparison]:
+    """Encode the texts in one process, each run with an empty token cache."""
+    texts = workload.peer_texts
+    embed = peers.load_static_embedding(workload.settings.model)
+    tokenize = peers.load_tokenizer(workload.table)
+    ways = {
+        **_kernel_ways(workload.table, workload.texts, texts),
+        "StaticEmbedding encode": partial(peers.encode_batches, embed, texts),
+        "tokenizers alone, no vectors": partial(peers.encode_batches, tokenize, texts, 1024),
     }
-    yield Comparison(
-        "texts to vectors, one process, memo cold", take_turns(ways, bench.settings.repeats), MODEL2VEC
-    )
+    rates = take_turns(ways, workload.settings.repeats)
+    yield Comparison("texts to vectors, one process, memo cold", rates, _MODEL2VEC)
 
 
-def measure_texts(bench: Bench) -> Iterator[Comparison]:
-    """Texts of other kinds: every word new, and those that were named."""
-    kinds = {"every word new": texts_of_new_words(_FEW_ROWS)}
-    for name, place in bench.settings.also.items():
-        kinds[name] = read_kind(place, "text", bench.settings.peer_rows)
-    yield from _compare(bench, kinds)
+def measure_texts(workload: Workload) -> Iterator[Comparison]:
+    """Encode texts in which every word is new, and those of ``--also``."""
+    kinds = {"every word new": corpus.texts_of_new_words(_FEW_ROWS)}
+    for name, place in workload.settings.also.items():
+        kinds[name] = corpus.read_kind(place, "text", workload.settings.peer_rows)
+    for name, texts in kinds.items():
+        yield _compare(workload, name, workload.table, texts)
 
 
-def measure_lengths(bench: Bench) -> Iterator[Comparison]:
-    """Cut the same words into texts of other lengths."""
-    few = bench.peer_texts.slice(0, _FEW_ROWS)
-    yield from _compare(bench, {f"{length} characters": texts_of_length(few, length) for length in _LENGTHS})
+def measure_lengths(workload: Workload) -> Iterator[Comparison]:
+    """Encode the same words in texts of other lengths."""
+    for length in _LENGTHS:
+        texts = corpus.texts_of_length(_few_texts(workload), length)
+        yield _compare(workload, f"{length} characters", workload.table, texts)
 
 
-def measure_dimensions(bench: Bench) -> Iterator[Comparison]:
-    """Give the same tokenizer tables of other widths."""
-    few = bench.peer_texts.slice(0, _FEW_ROWS)
+def measure_dimensions(workload: Workload) -> Iterator[Comparison]:
+    """Encode with tables of other widths and the same tokenizer."""
+    table = workload.table
     for width in _WIDTHS:
-        rows = np.random.default_rng(0).standard_normal((bench.table.rows, width), dtype=np.float32)
-        table = StaticTable(rows, bench.table.tokenizer_json, normalize=bench.table.normalize)
-        yield _compare_tables(bench, table, f"{width} dimensions", few)
+        rows = _random_rows(table.rows, width)
+        other = StaticTable(rows, table.tokenizer_json, normalize=table.normalize)
+        yield _compare(workload, f"{width} dimensions", other, _few_texts(workload))
 
 
-def measure_vocabulary(bench: Bench) -> Iterator[Comparison]:
-    """Give the lake vocabularies of other sizes, trained on it."""
-    few = bench.peer_texts.slice(0, _FEW_ROWS)
+def measure_vocabulary(workload: Workload) -> Iterator[Comparison]:
+    """Encode with vocabularies of other sizes, trained on the texts."""
     for size in _VOCABULARIES:
-        tokenizer = _train_word_piece(few, size)
-        found = tokenizer.get_vocab_size()
-        rows = np.random.default_rng(0).standard_normal((found, bench.table.dimensions), dtype=np.float32)
-        yield _compare_tables(bench, StaticTable(rows, tokenizer.to_str()), f"{found:,} tokens", few)
+        tokenizer = _train_word_piece(_few_texts(workload), size)
+        rows = _random_rows(tokenizer.get_vocab_size(), workload.table.dimensions)
+        table = StaticTable(rows, tokenizer.to_str())
+        yield _compare(workload, f"{len(rows):,} tokens", table, _few_texts(workload))
 
 
-def measure_extremes(bench: Bench) -> Iterator[Comparison]:
-    """One text of 100 MB, the lake's own words, and one word of 10 MB; each run in a process of its own."""
+def measure_extremes(workload: Workload) -> Iterator[Comparison]:
+    """Encode one text of 100 MB and one word of 10 MB, each run in a process of its own."""
+    settings, cpus = workload.settings, os.sched_getaffinity(0)
     for name, size, is_word in (("one text of 100 MB", 10**8, False), ("one word of 10 MB", 10**7, True)):
         runs = [
-            in_new_process(bench.cpus, time_extreme, bench.settings, bench.peers_lake, size, is_word=is_word)
-            for _ in range(bench.settings.repeats)
+            in_new_process(cpus, time_extreme, settings, workload.peers_lake, size, is_word=is_word)
+            for _ in range(settings.repeats)
         ]
         seconds = statistics.median(run[0] for run in runs)
         before, peak = max(run[1] for run in runs), max(run[2] for run in runs)
-        told = f"{seconds:.2f} s; {peak / 1e6:,.0f} MB at the process's peak, {before / 1e6:,.0f} MB before."
+        note = f"{seconds:.2f} s; {peak / 1e6:,.0f} MB at the process's peak, {before / 1e6:,.0f} MB before."
         facts = {"seconds": seconds, "peak_bytes": peak, "bytes_before": before}
-        rate = Rate(LAKEVEC, 1, tuple(1 / run[0] for run in runs))
-        yield Comparison(name, [rate], LAKEVEC, [told], facts)
+        rate = Rate(_LAKEVEC, 1, tuple(1 / run[0] for run in runs))
+        yield Comparison(name, [rate], _LAKEVEC, [note], facts)
 
 
 def time_extreme(
@@ -108,48 +132,97 @@ def time_extreme(
     ----------
     settings : BenchmarkSettings
     lake : Path
-        Rows whose texts make the text, repeated as often as it takes.
+        Rows whose texts are joined, repeatedly if needed.
     size : int
         Characters of the text.
     is_word : bool
-        Whether it is one word of random letters instead.
+        Embed one word of random letters instead.
 
     Returns
     -------
     seconds : float
     before, peak : int
-        Most memory resident before and after, in bytes; the text itself counts in both.
+        Peak of resident memory in bytes before and after. Both include the text.
     """
     encoder = Encoder(load(settings.model).table)
     encoder.encode(pa.array(["warm up"]))
     if is_word:
         whole = np.random.default_rng(0).integers(ord("a"), ord("z") + 1, size, np.uint8).tobytes().decode()
     else:
-        joined = " ".join(read_texts(lake, settings.text, settings.peer_rows).to_pylist())
+        joined = " ".join(corpus.read_texts(lake, settings.text, settings.peer_rows).to_pylist())
         whole = (joined * (size // len(joined) + 1))[:size]
     texts = pa.array([whole], pa.large_string())
-    before = peak_memory_bytes()
+    before = int(worker_memory()["peak_bytes"])
     started = time.perf_counter()
     encoder.encode(texts)
-    return time.perf_counter() - started, before, peak_memory_bytes()
+    return time.perf_counter() - started, before, int(worker_memory()["peak_bytes"])
 
 
-def _compare(bench: Bench, kinds: dict[str, pa.Array]) -> Iterator[Comparison]:
-    for name, texts in kinds.items():
-        yield _compare_tables(bench, bench.table, name, texts)
+def measure_distill(workload: Workload) -> Iterator[Comparison]:
+    """Distil the same teacher to the same width on the CPU; a row is a token."""
+    with requires_extra("benchmark", "the comparison"):
+        from model2vec.distill import distill as distill_with_model2vec
+
+        from lakevec.pipeline.distillation.recipe import distill
+    teacher = workload.settings.teacher or embedded_teacher()[0]
+    options = DistillOptions(device="cpu")
+
+    def model2vec() -> int:
+        same = {"pca_dims": options.dimensions, "device": options.device}
+        return len(distill_with_model2vec(teacher, **same, quantize_to="float32").embedding)
+
+    def ours() -> int:
+        return distill(teacher, options, progress=False).table.rows
+
+    ways = {"model2vec distill": model2vec, "lakevec distill": ours}
+    rates = take_turns(ways, workload.settings.repeats)
+    note = "Median: " + ", ".join(f"{rate.way} {rate.seconds:.1f} s" for rate in rates) + "."
+    yield Comparison("distilling, a row is a token", rates, "model2vec distill", [note])
 
 
-def _compare_tables(bench: Bench, table: StaticTable, name: str, texts: pa.Array) -> Comparison:
+def _kernel_ways(
+    table: StaticTable, texts: pa.Array, peer_texts: pa.Array
+) -> dict[str, Callable[[], int] | Prepared]:
+    """Return model2vec's way and lakevec's, with a new encoder and so an empty token cache in every run."""
+
+    def encode(encoder: Encoder) -> int:
+        for start in range(0, len(texts), peers.BATCH_ROWS):
+            encoder.encode(texts.slice(start, peers.BATCH_ROWS))
+        return len(texts)
+
+    return {
+        _MODEL2VEC: partial(peers.encode_batches, peers.load_model2vec(table), peer_texts),
+        _LAKEVEC: Prepared(partial(Encoder, table), encode),
+    }
+
+
+def _compare(workload: Workload, title: str, table: StaticTable, texts: pa.Array) -> Comparison:
     warm_up(table)  # another family of tokenizers compiles another loop
-    rates = take_turns(kernel_ways(table, texts, texts), bench.settings.repeats)
-    return Comparison(name, rates, MODEL2VEC)
+    rates = take_turns(_kernel_ways(table, texts, texts), workload.settings.repeats)
+    return Comparison(title, rates, _MODEL2VEC)
+
+
+def _few_texts(workload: Workload) -> pa.Array:
+    return workload.peer_texts.slice(0, _FEW_ROWS)
+
+
+def _random_rows(rows: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((rows, width), dtype=np.float32)
 
 
 def _train_word_piece(texts: pa.Array, size: int) -> Tokenizer:
-    """Train a tokenizer as BERT's; small corpora give fewer tokens than are wanted."""
+    """Train a tokenizer like BERT's, at most `size` tokens."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=[_UNKNOWN], show_progress=False)
     tokenizer.train_from_iterator(texts.to_pylist(), trainer)
     return tokenizer
+
+
+def _start_worker(model: str, cache: str, **env: str) -> float:
+    """Return the seconds of a new process from its first import to its first vectors."""
+    command = [sys.executable, "-c", _WORKER, model]
+    env = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "NUMBA_CACHE_DIR": cache, **env}
+    root = Path(lakevec.__file__).parents[1]
+    return float(subprocess.check_output(command, cwd=root, env=env))  # noqa: S603  (our own words)

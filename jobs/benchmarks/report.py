@@ -1,79 +1,45 @@
-"""What was measured, for machines and for people: JSON, Markdown tables, a plot."""
+"""The report of a benchmark: JSON, Markdown tables, and a plot."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lakevec.jobs.benchmarks.timing import Comparison
+from lakevec.jobs.benchmarks.timing import Comparison, rows_per_s
+from lakevec.jobs.machine import describe_machine
 
-_PACKAGES = (
-    "lakevec",
-    "pyspark",
-    "pyarrow",
-    "numpy",
-    "numba",
-    "tokenizers",
-    "model2vec",
-    "sentence-transformers",
-    "torch",
-)
+_PACKAGES = ("lakevec", "pyspark", "pyarrow", "numpy", "numba", "tokenizers")
+_PEERS = ("model2vec", "sentence-transformers", "torch")
 _OURS, _OTHERS = "#1b6ca8", "#b0b7be"
 
 
-def describe_machine() -> dict[str, Any]:
-    """Say where a measurement is made.
-
-    Returns
-    -------
-    dict
-        Processor, CPUs that may be used, memory, system, versions and the command line.
-    """
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0].partition(":")[2].strip() if names else processor
-    return {
-        "processor": processor,
-        "cpus": sorted(os.sched_getaffinity(0)),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        "command": shlex.join(
-            ["lakevec", "benchmark", *sys.argv[2 if sys.argv[1:2] == ["benchmark"] else 1 :]]
-        ),
-    }
+def describe_setup() -> dict[str, Any]:
+    """Describe where a measurement is made: the machine, versions of packages, and the command."""
+    packages = {}
+    for name in (*_PACKAGES, *_PEERS):
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
+    words = sys.argv[2:] if sys.argv[1:2] == ["benchmark"] else sys.argv[1:]
+    command = shlex.join(["lakevec", "benchmark", *words])
+    return {**describe_machine(), "packages": packages, "command": command}
 
 
 def show_comparison(comparison: Comparison) -> str:
-    """Show a comparison as Markdown.
-
-    Parameters
-    ----------
-    comparison : Comparison
-
-    Returns
-    -------
-    str
-        A table, and the notes behind it.
-    """
+    """Return a comparison as a Markdown table with its notes below."""
     parts = []
     if comparison.rates:
-        speeds = {rate.way: rate.rows_per_s for rate in comparison.rates}
+        baseline = rows_per_s(comparison.rates)[comparison.baseline]
         lines = [f"| {comparison.title} | rows | rows/s, median | runs | ratio |", "|---|--:|--:|---|--:|"]
         for rate in comparison.rates:
-            runs = ", ".join(_number(seen) for seen in rate.runs)
-            ratio = f"{rate.rows_per_s / speeds[comparison.baseline]:.2f}x"
-            lines.append(f"| {rate.way} | {rate.rows:,} | {_number(rate.rows_per_s)} | {runs} | {ratio} |")
+            speed, runs = _number(rate.rows_per_s), ", ".join(map(_number, rate.runs))
+            ratio = f"{rate.rows_per_s / baseline:.2f}x"
+            lines.append(f"| {rate.way} | {rate.rows:,} | {speed} | {runs} | {ratio} |")
         parts.append("\n".join(lines))
     if comparison.notes:
         parts.append(" ".join(comparison.notes))
@@ -83,23 +49,19 @@ def show_comparison(comparison: Comparison) -> str:
 def write_report(
     folder: Path, machine: dict[str, Any], facts: dict[str, Any], comparisons: list[Comparison]
 ) -> None:
-    """Write ``benchmark.json``, ``benchmark.md`` and, where matplotlib is installed, ``benchmark.png``.
-
-    What was compared with nothing is not plotted.
+    """Write ``benchmark.json``, ``benchmark.md`` and, with matplotlib, ``benchmark.png``.
 
     Parameters
     ----------
     folder : Path
     machine : dict
-        From `describe_machine`.
+        From `describe_setup`.
     facts : dict
-        What holds for all comparisons, such as the rows.
+        Facts about all comparisons, such as the number of real rows.
     comparisons : list of Comparison
+        The plot leaves out those with a single way.
     """
-    plain = [
-        {**asdict(comparison), "rows_per_s": {rate.way: rate.rows_per_s for rate in comparison.rates}}
-        for comparison in comparisons
-    ]
+    plain = [{**asdict(each), "rows_per_s": rows_per_s(each.rates)} for each in comparisons]
     content = json.dumps({"machine": machine, **facts, "comparisons": plain}, indent=2) + "\n"
     (folder / "benchmark.json").write_text(content)
     versions = ", ".join(f"{name} {found}" for name, found in machine["packages"].items())
@@ -107,11 +69,10 @@ def write_report(
         f"`{machine['command']}`",
         f"{machine['processor']}, CPUs {machine['cpus']}, {machine['memory_bytes'] / 2**30:.0f} GiB;"
         f" Python {machine['python']}; {versions}",
-        f"{facts['source_rows']:,} real rows, mean {facts['characters']:.0f} characters; repeated with fresh"
-        f" words where more are wanted. {facts['tokens']:,} tokens x {facts['dimensions']} dimensions.",
+        f"{facts['source_rows']:,} real rows, mean {facts['characters']:.0f} characters; further rows repeat"
+        f" them with fresh words. {facts['tokens']:,} tokens x {facts['dimensions']} dimensions.",
     ]
-    shown = [show_comparison(comparison) for comparison in comparisons]
-    (folder / "benchmark.md").write_text("\n\n".join([*head, *shown]) + "\n")
+    (folder / "benchmark.md").write_text("\n\n".join([*head, *map(show_comparison, comparisons)]) + "\n")
     try:
         import matplotlib
     except ImportError:
@@ -124,7 +85,7 @@ def write_report(
 
 
 def _plot(comparisons: list[Comparison], file: Path) -> None:
-    """Draw a bar for every way, a panel for every comparison; rates on a logarithmic axis."""
+    """Draw a panel for each comparison and a bar for each way; rates have a logarithmic axis."""
     from matplotlib import pyplot
 
     heights = [len(comparison.rates) for comparison in comparisons]
@@ -138,12 +99,10 @@ def _plot(comparisons: list[Comparison], file: Path) -> None:
         sharex=True,
     )
     for comparison, axis in zip(comparisons, axes[:, 0], strict=True):
-        ways = [rate.way for rate in comparison.rates][::-1]
-        values = [rate.rows_per_s for rate in comparison.rates][::-1]
-        bars = axis.barh(
-            ways, values, color=[_OURS if way.startswith("lakevec") else _OTHERS for way in ways]
-        )
-        axis.bar_label(bars, [_number(value) for value in values], padding=3, fontsize=8)
+        speeds = rows_per_s(comparison.rates[::-1])
+        colors = [_OURS if way.startswith("lakevec") else _OTHERS for way in speeds]
+        bars = axis.barh(list(speeds), list(speeds.values()), color=colors)
+        axis.bar_label(bars, [_number(value) for value in speeds.values()], padding=3, fontsize=8)
         axis.set_title(comparison.title, loc="left", fontsize=10)
         axis.set_xscale("log")
         axis.margins(x=0.15)
@@ -155,10 +114,3 @@ def _plot(comparisons: list[Comparison], file: Path) -> None:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -1,134 +1,274 @@
-"""What is measured on Spark: the whole job beside others, over more rows, and on more cores."""
+"""Parts on Spark: the job beside its peers, over more rows, on more cores, with a key, and counting."""
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lakevec.jobs.benchmarks import spark as ways_on_spark
-from lakevec.jobs.benchmarks.bench import Bench
-from lakevec.jobs.benchmarks.spark import CEILING, count_rows, job_settings, peer_ways, run_job
-from lakevec.jobs.benchmarks.spark_tasks import CeilingTask
-from lakevec.jobs.benchmarks.timing import Comparison, Rate, in_new_process, take_turns
+from pyspark.sql import functions as f
+from pyspark.sql.pandas import functions as pandas_functions
+
+from lakevec import jobs, pipeline, udfs
+from lakevec.jobs import embed
+from lakevec.jobs.benchmarks import peers
+from lakevec.jobs.benchmarks.corpus import KEY, Workload, write_changed_rows
+from lakevec.jobs.benchmarks.spark_tasks import CeilingTask, ColdCountTask, ColdTask, EncodeTask
+from lakevec.jobs.benchmarks.timing import (
+    Comparison,
+    Prepared,
+    Rate,
+    in_new_process,
+    rows_per_s,
+    take_turns,
+)
+from lakevec.jobs.cli import RunContext
+from lakevec.jobs.count import count_lines
+from lakevec.jobs.spark.session import open_session
+from lakevec.pipeline.corpus.text_counter import warm_up
+from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings
+from lakevec.pipeline.settings.corpus import CountSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
+from lakevec.udfs.distribution import distribute_files, is_local, ship_code
+from lakevec.udfs.embed_task import EmbedTask
+from lakevec.udfs.node_files import pack_table
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# Spark's overloads don't accept a plain function.
+_pandas_udf: Any = pandas_functions.pandas_udf
 
 _LAKEVEC = "lakevec"
+_CEILING = "ceiling: lakevec, constant vectors"
+_MODEL2VEC = "model2vec in a pandas UDF"
+_PEERS = {
+    _MODEL2VEC: peers.load_model2vec,
+    "StaticEmbedding in a pandas UDF": peers.load_static_embedding,
+}
+_NO_KEY, _NO_OUTPUT = "everything, without a key", "everything, with a key"
+# Share of the rows that changed, and whether they lie side by side.
+_CHANGES = {
+    _NO_KEY: (0.0, False),
+    _NO_OUTPUT: (0.0, False),
+    "nothing changed": (0.0, False),
+    "0.1 % changed, anywhere": (0.001, False),
+    "1 % changed, anywhere": (0.01, False),
+    "1 % changed, side by side": (0.01, True),
+    "10 % changed, anywhere": (0.1, False),
+}
+_EMBED, _COUNT = "embed, nothing written", "count"
 
 
-def measure_job(bench: Bench) -> Iterator[Comparison]:
-    """Parquet to Parquet on one session, beside the ceiling and the pipelines of other libraries."""
-    settings = bench.settings
-    lake, peers_lake = bench.lake, bench.peers_lake
-    job = job_settings(settings, lake, bench.folder / "vectors")
-    ceiling = partial(count_rows, job, task_type=CeilingTask)
+@contextmanager
+def quiet_session(settings: BenchmarkSettings, *, verbose: bool = False) -> Iterator[SparkSession]:
+    """Open a session without progress bars, whose executors have the benchmark's tasks."""
+    conf = {"spark.ui.showConsoleProgress": "false", **settings.conf}
+    with open_session("lakevec benchmark", master=settings.master, conf=conf, verbose=verbose) as spark:
+        if not is_local(spark):
+            ship_code(spark, pipeline, udfs, jobs)
+        yield spark
+
+
+def embed_lake(
+    settings: BenchmarkSettings,
+    lake: Path,
+    output: Path,
+    *,
+    key: str | None = None,
+    task_type: type[EmbedTask] | None = None,
+) -> None:
+    """Run ``lakevec embed`` with its defaults on the running session."""
+    job = EmbedSettings(
+        model=settings.model, input=[str(lake)], text=[settings.text], output=str(output), key=key
+    )
+    with redirect_stdout(io.StringIO()):
+        embed.run(job, RunContext(), task_type=task_type)
+
+
+def run_job(
+    settings: BenchmarkSettings, lake: Path, output: Path, *, task_type: type[EmbedTask] = ColdTask
+) -> dict[str, Any]:
+    """Embed a lake, remove the output and return its ``run.json``."""
+    embed_lake(settings, lake, output, task_type=task_type)
+    record: dict[str, Any] = json.loads((output / "_lakevec" / "run.json").read_text())
+    shutil.rmtree(output)
+    return record
+
+
+def measure_job(workload: Workload) -> Iterator[Comparison]:
+    """Embed from Parquet to Parquet on one session, beside pandas UDFs and constant vectors."""
+    settings = workload.settings
+    job = partial(run_job, settings, workload.lake(), workload.folder / "vectors")
+    peers_lake = workload.peers_lake
     started = time.monotonic()
-    with ways_on_spark.quiet_session(settings, master=settings.master, verbose=bench.verbose) as spark:
+    with quiet_session(settings, verbose=workload.verbose) as spark:
         startup_s = time.monotonic() - started
-        # Before any peer has run, so that the memory is lakevec's alone; untimed, since it warms the JVM up.
-        memory = run_job(job)["memory"]
+        # Before peers, so that the memory is lakevec's alone. Untimed: this run warms the JVM up.
+        memory = job()["memory"]
         ways: dict[str, Callable[[], int]] = {
-            **peer_ways(spark, settings, peers_lake, bench.folder / "peer"),
-            CEILING: ceiling,
-            _LAKEVEC: partial(count_rows, job),
+            **_peer_ways(spark, settings, peers_lake, workload.folder / "peer"),
+            _CEILING: lambda: int(job(task_type=CeilingTask)["rows"]),
+            _LAKEVEC: lambda: int(job()["rows"]),
         }
         rates = take_turns(ways, settings.repeats)
-    speeds = {rate.way: rate.rows_per_s for rate in rates}
-    share = speeds[_LAKEVEC] / speeds[CEILING]
+    share = rows_per_s(rates)[_LAKEVEC] / rows_per_s(rates)[_CEILING]
     notes = [
-        f"lakevec reaches {share:.0%} of the ceiling, the same job with vectors that cost nothing.",
-        f"Spark was up after {startup_s:.1f} s, which is not counted; lakevec's memo is empty in every run.",
-        tell_memory(memory),
+        f"lakevec reaches {share:.0%} of the ceiling, the same job with constant vectors.",
+        f"Spark's start, {startup_s:.1f} s, is not counted. lakevec's token cache is empty in every run.",
+        _memory_note(memory),
     ]
     facts = {"startup_s": startup_s, "share_of_ceiling": share, "memory": memory}
-    yield Comparison("Parquet to Parquet", rates, ways_on_spark.MODEL2VEC, notes, facts)
+    yield Comparison("Parquet to Parquet", rates, _MODEL2VEC, notes, facts)
 
 
-def measure_rows(bench: Bench) -> Iterator[Comparison]:
-    """Run the job over more and more rows, in turn."""
-    settings = bench.settings
-    ways: dict[str, Callable[[], int]] = {}
-    records: dict[str, dict[str, Any]] = {}
+def measure_rows(workload: Workload) -> Iterator[Comparison]:
+    """Embed lakes of more and more rows, in turn."""
+    settings, output = workload.settings, workload.folder / "vectors"
+    memory: dict[str, Any] = {}
 
-    def run(way: str, lake: Path) -> int:
-        records[way] = run_job(job_settings(settings, lake, bench.folder / "vectors"))
-        return int(records[way]["rows"])
+    def run(way: str) -> int:
+        record = run_job(settings, lakes[way], output)
+        memory[way] = record["memory"]
+        return int(record["rows"])
 
-    for times in settings.growth:
-        way = f"lakevec, {settings.rows * times:,} rows"
-        ways[way] = partial(run, way, bench.lake_of(settings.rows * times))
-    with ways_on_spark.quiet_session(settings, master=settings.master, verbose=bench.verbose):
-        run_job(job_settings(settings, bench.lake, bench.folder / "vectors"))  # warm
-        rates = take_turns(ways, settings.repeats)
-    memory = {way: record["memory"] for way, record in records.items()}
-    yield Comparison(
-        "more rows", rates, rates[0].way, [tell_memory(memory[rates[-1].way])], {"memory": memory}
-    )
+    sizes = [settings.rows * times for times in settings.growth]
+    lakes = {f"lakevec, {rows:,} rows": workload.lake(rows) for rows in sizes}
+    with quiet_session(settings, verbose=workload.verbose):
+        run_job(settings, workload.lake(), output)  # warms up
+        rates = take_turns({way: partial(run, way) for way in lakes}, settings.repeats)
+    note = _memory_note(memory[rates[-1].way])
+    yield Comparison("more rows", rates, rates[0].way, [note], {"memory": memory})
 
 
-def measure_cores(bench: Bench) -> Iterator[Comparison]:
-    """Run the job on so many CPUs and as many local cores, each in a process tree of its own, in turn."""
-    settings = bench.settings
+def measure_cores(workload: Workload) -> Iterator[Comparison]:
+    """Embed on more and more CPUs and as many local cores, each in its own process tree, in turn."""
+    settings, cpus = workload.settings, sorted(os.sched_getaffinity(0))
     most = max(settings.cores)
-    if most > len(bench.cpus):
-        told = f"not measured: {most} cores are asked for, {len(bench.cpus)} CPUs may be used."
-        yield Comparison("cores", [], "", [told])
+    if most > len(cpus):
+        note = f"not measured: --cores asks for {most}, this process may use {len(cpus)} CPUs."
+        yield Comparison("cores", [], "", [note])
         return
-    runs: dict[int, list[float]] = {cores: [] for cores in settings.cores}
+    ways = {
+        cores: f"lakevec, local[{cores}] on {cores} CPU{'s' if cores > 1 else ''}" for cores in settings.cores
+    }
+    runs: dict[str, list[float]] = {way: [] for way in ways.values()}
     memory = {}
     for _ in range(settings.repeats):
-        for cores in runs:
-            seconds, memory[cores] = in_new_process(
-                bench.cpus[:cores], time_job, settings, bench.lake, bench.folder / "vectors", cores
+        for cores, way in ways.items():
+            local = settings.model_copy(update={"master": f"local[{cores}]"})
+            seconds, memory[way] = in_new_process(
+                cpus[:cores], time_job, local, workload.lake(), workload.folder / "vectors"
             )
-            runs[cores].append(settings.rows / seconds)
-    ways = {cores: f"lakevec, local[{cores}] on {cores} CPU{'s' if cores > 1 else ''}" for cores in runs}
-    rates = [Rate(ways[cores], settings.rows, tuple(seen)) for cores, seen in runs.items()]
-    facts = {"memory": {ways[cores]: used for cores, used in memory.items()}}
-    yield Comparison("cores", rates, rates[0].way, [tell_memory(memory[most])], facts)
+            runs[way].append(settings.rows / seconds)
+    rates = [Rate(way, settings.rows, tuple(seen)) for way, seen in runs.items()]
+    note = _memory_note(memory[ways[most]])
+    yield Comparison("cores", rates, rates[0].way, [note], {"memory": memory})
 
 
-def time_job(
-    settings: BenchmarkSettings, lake: Path, output: Path, cores: int
-) -> tuple[float, dict[str, Any]]:
-    """Run the job twice on a new session and time the second run; the first warms the JVM up.
-
-    Parameters
-    ----------
-    settings : BenchmarkSettings
-    lake, output : Path
-    cores : int
-        Of the local Spark.
-
-    Returns
-    -------
-    seconds : float
-    memory : dict
-        From ``run.json``.
-    """
-    job = job_settings(settings, lake, output)
-    with ways_on_spark.quiet_session(settings, master=f"local[{cores}]", verbose=False):
-        run_job(job)
+def time_job(settings: BenchmarkSettings, lake: Path, output: Path) -> tuple[float, dict[str, Any]]:
+    """Embed a lake twice on a new session; return seconds and memory of the second run, on a warm JVM."""
+    with quiet_session(settings):
+        run_job(settings, lake, output)
         started = time.perf_counter()
-        record = run_job(job)
+        record = run_job(settings, lake, output)
         return time.perf_counter() - started, record["memory"]
 
 
-def tell_memory(memory: dict[str, Any]) -> str:
-    """Say in a sentence what ``run.json`` tells of memory.
+def measure_changes(workload: Workload) -> Iterator[Comparison]:
+    """Embed lakes of which more and more rows changed since the output was written, with a key."""
+    settings, folder = workload.settings, workload.folder
+    lakes = {way: folder / f"keyed-{number}" for number, way in enumerate(_CHANGES)}
+    for way, lake in lakes.items():
+        write_changed_rows(workload.lake(), settings.text, lake, *_CHANGES[way])
+    output, before = folder / "keyed-output", folder / "keyed-before"
 
-    Parameters
-    ----------
-    memory : dict
+    def prepare(way: str) -> str:
+        shutil.rmtree(output, ignore_errors=True)
+        if way not in (_NO_KEY, _NO_OUTPUT):
+            if not before.exists():
+                embed_lake(settings, lakes[_NO_OUTPUT], before, key=KEY)
+            shutil.copytree(before, output, copy_function=os.link)
+        return way
 
-    Returns
-    -------
-    str
-    """
+    def run(way: str) -> int:
+        embed_lake(settings, lakes[way], output, key=None if way == _NO_KEY else KEY)
+        return settings.rows
+
+    with quiet_session(settings, verbose=workload.verbose):
+        ways = {way: Prepared(partial(prepare, way), run) for way in lakes}
+        rates = take_turns(ways, settings.repeats)
+    seconds = {rate.way: rate.seconds for rate in rates}
+    shown = ", ".join(f"{way} {spent:.1f} s" for way, spent in seconds.items())
+    note = f"All rows of the lake count, changed or not. In seconds: {shown}."
+    for written in folder.glob("keyed-*"):
+        shutil.rmtree(written)
+    yield Comparison("rows that changed", rates, _NO_KEY, [note], {"seconds": seconds})
+
+
+def measure_count(workload: Workload) -> Iterator[Comparison]:
+    """Count the texts on one session, and embed them without writing, in turn."""
+    settings, lake = workload.settings, str(workload.lake())
+    tokenizer = find_tokenizer(settings.model)
+    warm_up(tokenizer.json, tokenizer.unknown_token_id)
+    with quiet_session(settings, verbose=workload.verbose) as spark:
+        frame = spark.read.parquet(lake)
+        rows = frame.count()
+        table = distribute_files(spark, pack_table(workload.table))
+
+        def embed_only() -> int:
+            lines = frame.select(settings.text).mapInArrow(EncodeTask(table), "rows long").collect()
+            return sum(line.rows for line in lines)
+
+        def count(phrases: int) -> int:
+            request = CountSettings(
+                model=settings.model, input=[lake], text=[settings.text], output="unused", phrases=phrases
+            )
+            lines = count_lines(spark, frame, request, tokenizer, task_type=ColdCountTask)
+            # Spark would leave out sums that a filter or a selection doesn't need.
+            lines.write.format("noop").mode("overwrite").save()
+            return rows
+
+        count(1)  # warms up
+        ways: dict[str, Callable[[], int]] = {
+            _EMBED: embed_only,
+            _COUNT: partial(count, 1),
+            "count, with pairs of words": partial(count, 2),
+        }
+        rates = take_turns(ways, settings.repeats)
+    share = rows_per_s(rates)[_COUNT] / rows_per_s(rates)[_EMBED]
+    note = f"Counting, words included, runs at {share:.0%} of the rate of embedding without a write."
+    yield Comparison("counting", rates, _EMBED, [note], {"share_of_embedding": share})
+
+
+def _peer_ways(
+    spark: SparkSession, settings: BenchmarkSettings, lake: Path, output: Path
+) -> dict[str, Callable[[], int]]:
+    """Return the pipelines of other libraries: a pandas UDF, and Spark's Parquet writer."""
+    model = str(Path(settings.model).absolute())
+    rows = spark.read.parquet(str(lake)).count()
+
+    def run(load: Callable[[str], peers.Encode]) -> int:
+        udf = _pandas_udf(peers.make_series_function(load, model), "array<float>")
+        embedded = spark.read.parquet(str(lake)).withColumn("vector", udf(f.col(settings.text)))
+        embedded.write.mode("overwrite").parquet(str(output))
+        shutil.rmtree(output)
+        return rows
+
+    return {way: partial(run, load) for way, load in _PEERS.items()}
+
+
+def _memory_note(memory: dict[str, Any]) -> str:
     return (
         f"The largest Python worker took {memory['worker_peak_bytes'] / 1e6:,.0f} MB at its peak, the mapped"
-        f" table included; all workers of a node had {memory['node_own_bytes'] / 1e6:,.0f} MB for themselves"
-        " at the end."
+        f" table included; at the end all workers of a node had {memory['node_own_bytes'] / 1e6:,.0f} MB of"
+        " their own."
     )

@@ -1,15 +1,15 @@
-"""How a rate is taken: ways take turns, on CPUs that are fixed beforehand, and the median counts."""
+"""How rates are measured: ways take turns, on CPUs fixed beforehand, and the median counts."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,16 +19,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast a way is.
+    """The speed of one way.
 
     Parameters
     ----------
     way : str
-        Its name.
     rows : int
         Rows of one run.
     runs : tuple of float
-        Rows per second of each run, in the order they were made.
+        Rows per second of each run, in order.
     """
 
     way: str
@@ -40,6 +39,11 @@ class Rate:
         """Median over the runs."""
         return statistics.median(self.runs)
 
+    @property
+    def seconds(self) -> float:
+        """Time of the median run."""
+        return self.rows / self.rows_per_s
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -48,12 +52,11 @@ class Comparison:
     Parameters
     ----------
     title : str
-        What was measured.
     rates : list of Rate
     baseline : str
-        The way that counts as 1.
+        The way whose ratio is 1.
     notes : list of str
-        What else there is to say about it, one sentence each.
+        Sentences to print below the table.
     facts : dict
         Other figures, for the JSON file.
     """
@@ -65,47 +68,48 @@ class Comparison:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def take_turns(ways: dict[str, Callable[[], int]], repeats: int) -> list[Rate]:
-    """Time ways one after the other, as often as wanted, so that a slow minute hits all of them.
+@dataclass(frozen=True)
+class Prepared:
+    """A way whose run takes what `prepare` returns; only the run is timed."""
+
+    prepare: Callable[[], Any]
+    run: Callable[[Any], int]
+
+
+def rows_per_s(rates: Iterable[Rate]) -> dict[str, float]:
+    """Return each way's median rate."""
+    return {rate.way: rate.rows_per_s for rate in rates}
+
+
+def take_turns(ways: Mapping[str, Callable[[], int] | Prepared], repeats: int) -> list[Rate]:
+    """Time ways in turn, so that a slow minute affects all of them.
 
     Parameters
     ----------
-    ways : dict of str to callable
-        Each returns how many rows it took. What it has to do before, and is not timed, is its `prepare`.
+    ways : mapping of str to callable or Prepared
+        A run returns its number of rows.
     repeats : int
-        Rounds.
-
-    Returns
-    -------
-    list of Rate
-        In the order of `ways`.
+        Number of rounds.
     """
     runs: dict[str, list[float]] = {way: [] for way in ways}
     rows = {}
     for _ in range(repeats):
         for way, run in ways.items():
-            getattr(run, "prepare", _nothing)()
+            if isinstance(run, Prepared):
+                run = partial(run.run, run.prepare())
             started = time.perf_counter()
             rows[way] = run()
             runs[way].append(rows[way] / (time.perf_counter() - started))
     return [Rate(way, rows[way], tuple(seen)) for way, seen in runs.items()]
 
 
-def _nothing() -> None:
-    """Prepare a way that needs no preparation."""
-
-
 def bind_to_cpus(cpus: Iterable[int]) -> None:
-    """Bind this process, all its threads and what it starts from now on to CPUs.
-
-    Parameters
-    ----------
-    cpus : iterable of int
+    """Bind this process, its threads and its future children to CPUs.
 
     Notes
     -----
-    One core means one CPU for the whole process tree: with ``local[1]`` alone the JVM takes a second core,
-    which flatters everybody.
+    One core means one CPU for the whole process tree. With ``local[1]`` alone the JVM uses a second core,
+    which raises all rates.
     """
     chosen = set(cpus)
     for thread in Path("/proc/self/task").iterdir():
@@ -113,28 +117,7 @@ def bind_to_cpus(cpus: Iterable[int]) -> None:
 
 
 def in_new_process(cpus: Iterable[int], work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function in a process of its own, bound to CPUs from its start.
-
-    Parameters
-    ----------
-    cpus : iterable of int
-    work : callable
-        Importable by name.
-    *args, **kwargs
-        Passed to `work`.
-
-    Returns
-    -------
-    object
-        What `work` returned.
-    """
+    """Run an importable function in a process of its own, bound to CPUs from its start; return its result."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=bind_to_cpus, initargs=(set(cpus),)) as pool:
         return pool.submit(work, *args, **kwargs).result()
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory that this process has had resident, 0 where Linux doesn't tell."""
-    status = Path("/proc/self/status")
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
-    return int(found[1]) * 1024 if found else 0

@@ -149,5 +149,6 @@ def test_output_that_exists_is_refused(
 ) -> None:
     assert main(["--model", minilm_model, "--output", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"lakevec benchmark: output '{tmp_path}' exists: choose another --output\n"
+        f"lakevec benchmark: benchmark output '{tmp_path}' exists: expected a place where nothing exists; "
+        "choose another --output, or remove it first\n"
     )

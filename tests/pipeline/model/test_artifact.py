@@ -330,7 +330,7 @@ def test_artifact_counts_the_tokens_that_are_asked_for(model: Path) -> None:
 
 def test_artifact_makes_its_encoder_once_for_each_limit(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    original = Encoder.from_table
+    original = Encoder
 
     def note(table: StaticTable, **options: Any) -> Encoder:
         made.append(options)
