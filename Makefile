@@ -4,9 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 SETUP  := pyproject.toml constraints.txt
+# Warnings of the tools about their own future are off: they are no news about this project.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format configuration benchmark faults matrix dist clean
+.PHONY: help setup demo test check format configuration docs benchmark faults matrix dist clean
 
 help: ## show these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -20,10 +22,11 @@ demo: $(VENV)/.demo ## distil, embed and search real text in ./demo
 test: $(VENV)/.dev $(VENV)/.classes ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: $(VENV)/.dev ## style, lint and types, as CI does
+check: $(VENV)/.dev ## style, lint, types and documentation, as CI does
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(MKDOCS)
 
 format: $(VENV)/.dev ## rewrite the code in the house style
 	$(BIN)/ruff format .
@@ -31,6 +34,9 @@ format: $(VENV)/.dev ## rewrite the code in the house style
 
 configuration: $(VENV)/.dev ## docs/configuration.md and conf/*.yaml from the settings
 	$(BIN)/python -m lakevec.pipeline.settings.reference
+
+docs: $(VENV)/.dev ## the documentation as a site, into ./site
+	$(MKDOCS)
 
 benchmark: $(VENV)/.dev ## kernel and job beside their peers, into ./bench; options as BENCHMARK="..."
 	test -d demo/model || $(BIN)/lakevec demo
@@ -47,7 +53,7 @@ dist: $(VENV)/.dev ## a wheel, and the same as lakevec.zip for --py-files
 	cp dist/lakevec-*.whl dist/lakevec.zip
 
 clean: ## remove all that the verbs made
-	rm -rf $(VENV) .venv-matrix dist demo bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix dist demo bench site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -330,17 +330,16 @@ def test_artifact_counts_the_tokens_that_are_asked_for(model: Path) -> None:
 
 def test_artifact_makes_its_encoder_once_for_each_limit(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    original = Encoder
 
-    def note(table: StaticTable, **options: Any) -> Encoder:
-        made.append(options)
-        return original(table, **options)
+    def note(table: StaticTable, options: EncodeOptions) -> Encoder:
+        made.append(options.max_tokens)
+        return Encoder(table, options)
 
-    monkeypatch.setattr(Encoder, "from_table", note)
+    monkeypatch.setattr("lakevec.pipeline.encoding.encoder.Encoder", note)
     loaded = load(str(model))
     for max_tokens in (None, 1, None, 1):
         loaded.encode(["north"], max_tokens=max_tokens)
-    assert made == [{"max_tokens": None}, {"max_tokens": 1}]
+    assert made == [None, 1]
     load(str(model)).encode(["north"])
     assert len(made) == 3
 
