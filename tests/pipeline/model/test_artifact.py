@@ -13,6 +13,7 @@ from pyarrow import fs as pafs
 
 from lakevec.pipeline import storage
 from lakevec.pipeline.encoding.encoder import Encoder, TableRows
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import DataError, ModelError, OutputError
 from lakevec.pipeline.model import artifact
 from lakevec.pipeline.model.artifact import load
