@@ -47,14 +47,9 @@ def build_record(context: EmbedContext, *, error: str = "") -> dict[str, Any]:
     error : str, default=""
         What ended the run early.
     """
-    output, table, entries = context.output, context.artifact.table, context.entries
+    output, table = context.output, context.artifact.table
     # Readers never saw a refresh that failed.
     state = output.served if error else output.state
-    embeddings = context.columns.embeddings
-    rows = [entry for entry in entries if not entry.is_quarantine]
-    counts = sum_counts(entries)
-    # Columns beside the texts are counted only for strings that are not valid UTF-8.
-    invalid = {name: counts[name] for name in counts if name not in embeddings}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "run": context.run_id,
@@ -71,6 +66,26 @@ def build_record(context: EmbedContext, *, error: str = "") -> dict[str, Any]:
         },
         "settings": context.settings.to_record(),
         "output": redact(context.settings.output),
+        **_describe_work(context),
+        "total": {
+            "commits": state.number + 1,
+            "rows": state.rows,
+            "rows_quarantined": state.rows_quarantined,
+            "files": len(state.files),
+            "bytes": state.bytes,
+        },
+        "skipped_files": [file.model_dump() for file in state.skipped.values()],
+    }
+
+
+def _describe_work(context: EmbedContext) -> dict[str, Any]:
+    """Describe what this run committed."""
+    entries, embeddings = context.entries, context.columns.embeddings
+    rows = [entry for entry in entries if not entry.is_quarantine]
+    counts = sum_counts(entries)
+    # Columns beside the texts are counted only for strings that are not valid UTF-8.
+    invalid = {name: counts[name] for name in counts if name not in embeddings}
+    return {
         "waves": context.micro_batches,
         "rows_read": context.rows_read,
         "rows": sum(entry.rows for entry in rows),
@@ -85,12 +100,4 @@ def build_record(context: EmbedContext, *, error: str = "") -> dict[str, Any]:
         },
         **context.details,
         **({"invalid_values": invalid} if invalid else {}),
-        "total": {
-            "commits": state.number + 1,
-            "rows": state.rows,
-            "rows_quarantined": state.rows_quarantined,
-            "files": len(state.files),
-            "bytes": state.bytes,
-        },
-        "skipped_files": [file.model_dump() for file in state.skipped.values()],
     }

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any
 
 from pyarrow import fs as pafs
+from pyspark.sql import Observation
+from pyspark.sql import functions as f
+from pyspark.sql import types as t
 
 from lakevec.jobs.spark.input import Columns, quoted
 from lakevec.jobs.spark.partition_columns import folder_value
@@ -15,6 +20,9 @@ from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.base import DIRECT, has_flag
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import Location, absolute_uri
+from lakevec.udfs.column_functions import make_embed_udf
+from lakevec.udfs.distribution import is_local
+from lakevec.udfs.embed_task import WriteProbe
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -62,8 +70,6 @@ def must_leave_to_spark(spark: SparkSession, settings: EmbedSettings, output: Op
     OutputError
         If so, and `sink` is "direct".
     """
-    from lakevec.udfs.distribution import is_local
-
     reason = "" if is_local(spark) else probe_output(spark, output.staging)
     if reason and settings.sink == "direct":
         raise _not_direct(reason)
@@ -82,8 +88,6 @@ def _announce(reason: str) -> None:
 
 def probe_output(spark: SparkSession, staging: Location) -> str:
     """Write a file to the output's staging in a task; return why that fails, or an empty string."""
-    from lakevec.udfs.embed_task import WriteProbe
-
     probe = WriteProbe(staging)
     [answer] = spark.range(1).mapInArrow(probe, "error string").collect()
     if answer.error:
@@ -156,27 +160,22 @@ def write_with_spark(
     dict
         ``rows``, and rows, nulls, empties and zero vectors of each text column.
     """
-    from pyspark.sql import Observation
-    from pyspark.sql import functions as f
-
-    from lakevec.udfs import make_embed_udf
-
     embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
     chosen = [_checked(frame, columns, name) for name in (*columns.kept, *columns.partition_by)]
-    # Under names of their own, since a column that is written may have a text column's name.
+    # Under their own names, since a written column may have a text column's name.
     texts = {column: f"lakevec text {number}" for number, column in enumerate(columns.embeddings)}
     copies = [quoted(column).alias(copy) for column, copy in texts.items()]
     vectors = [embed(quoted(column)).alias(name) for column, name in columns.embeddings.items()]
-    read = [f.count(f.lit(1)).alias("rows")]
-    for number, (column, name) in enumerate(columns.embeddings.items()):
+    counts = [f.count(f.lit(1)).alias("rows")]
+    for column, name in columns.embeddings.items():
         text, vector = quoted(texts[column]), quoted(name)
-        read += [
-            f.count_if(text.isNull()).alias(f"nulls{number}"),
-            f.count_if(f.length(text) == 0).alias(f"empties{number}"),
-            f.count_if(f.forall(vector, lambda x: x == 0)).alias(f"zeros{number}"),
+        counts += [
+            f.count_if(text.isNull()).alias(f"nulls of {column}"),
+            f.count_if(f.length(text) == 0).alias(f"empties of {column}"),
+            f.count_if(f.forall(vector, lambda x: x == 0)).alias(f"zero_vectors of {column}"),
         ]
     seen = Observation("lakevec output")
-    embedded = frame.select(*chosen, *copies, *vectors).observe(seen, *read).drop(*texts.values())
+    embedded = frame.select(*chosen, *copies, *vectors).observe(seen, *counts).drop(*texts.values())
     writer = embedded.write.format(settings.output_format).mode("append" if is_free else "errorifexists")
     if settings.output_format == "parquet":
         writer = writer.option("compression", settings.compression)
@@ -184,26 +183,19 @@ def write_with_spark(
         writer = writer.partitionBy(*columns.partition_by)
     writer.save(absolute_uri(settings.output))
     counted = seen.get
-    return {
-        "rows": counted["rows"],
-        "columns": {
-            column: {
-                "embedding": name,
-                "rows": counted["rows"],
-                "nulls": counted[f"nulls{number}"],
-                "empties": counted[f"empties{number}"],
-                "zero_vectors": counted[f"zeros{number}"],
-            }
-            for number, (column, name) in enumerate(columns.embeddings.items())
-        },
+    by_column = {
+        column: {
+            "embedding": name,
+            "rows": counted["rows"],
+            **{what: counted[f"{what} of {column}"] for what in ("nulls", "empties", "zero_vectors")},
+        }
+        for column, name in columns.embeddings.items()
     }
+    return {"rows": counted["rows"], "columns": by_column}
 
 
 def _checked(frame: DataFrame, columns: Columns, name: str) -> Any:
     """Return a column that ends the run at a string that is not UTF-8, which few readers would take."""
-    from pyspark.sql import functions as f
-    from pyspark.sql import types as t
-
     column = quoted(name)
     if name in columns.partition_by and isinstance(frame.schema[name].dataType, t.TimestampType):
         return folder_value(frame, name).cast("timestamp_ltz").alias(name)
@@ -221,11 +213,6 @@ def _checked(frame: DataFrame, columns: Columns, name: str) -> Any:
 
 def _is_valid(column: Any, kind: Any) -> Any:
     """Say in Spark's terms whether all strings of a column are UTF-8; None for a type without strings."""
-    from functools import reduce
-
-    from pyspark.sql import functions as f
-    from pyspark.sql import types as t
-
     if isinstance(kind, t.StringType):
         return f.is_valid_utf8(column)
     if isinstance(kind, t.ArrayType):
@@ -243,4 +230,4 @@ def _is_valid(column: Any, kind: Any) -> Any:
     else:
         return None
     checks = [f.coalesce(part, f.lit(True)) for part in parts if part is not None]
-    return reduce(lambda one, other: one & other, checks) if checks else None
+    return reduce(and_, checks) if checks else None
