@@ -20,7 +20,7 @@ demo: $(VENV)/.demo ## distil, embed and search real text in ./demo
 
 # Test processes share the cores: torch's threads, which wait for each other in a loop, would take them.
 test: $(VENV)/.dev $(VENV)/.classes ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 --durations-min=1
 
 check: $(VENV)/.dev ## style, lint, types and documentation, as CI does
 	$(BIN)/ruff format --check .

@@ -105,7 +105,9 @@ def spark() -> Iterator[object]:
         SparkSession.builder.master("local[2]")
         .appName("lakevec tests")
         .config("spark.ui.enabled", "false")
-        .config("spark.sql.shuffle.partitions", "4")
+        .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.sql.adaptive.enabled", "false")
+        .config("spark.sql.streaming.noDataMicroBatches.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.log.level", "OFF")
         # To compile each small query costs more than the query.

@@ -221,7 +221,7 @@ def test_counts_of_a_view_are_not_taken_for_those_of_its_rows_today(
     words = ["--format", "table"]
     assert run(tiny_model, "rows", lake / "counts", *words) == 0
     assert run(tiny_model, "rows", lake / "counts", *words) == 2
-    assert "an input without files, so that other rows can't be told" in capsys.readouterr().err
+    assert "an input without files, in which new rows can't be recognised" in capsys.readouterr().err
 
 
 def test_what_a_killed_count_left_is_refused_and_then_counted_over(tiny_model: str, lake: Path) -> None:
@@ -293,7 +293,7 @@ def test_phrases_are_the_same_however_a_batch_is_cut(
     part_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(count_task, "_PART_BYTES", part_bytes)
-    task = count_task.CountTask(tokenizer=None, fetch=None, longest_phrase=2, skips_bad_rows=False)  # type: ignore[arg-type]
+    task = count_task.CountTask(tokenizer=None, longest_phrase=2, skips_bad_rows=False)  # type: ignore[arg-type]
     texts = pa.array(["a b", None, "", "c d e f g h", "é", None])
     parts = list(task._parts(texts))
     assert pa.chunked_array(parts).to_pylist() == texts.to_pylist()
