@@ -92,4 +92,4 @@ def test_vectors_of_the_teacher_are_used_again(old: Path, capsys: Any) -> None:
     words = ["--teacher", old / "teacher", "--input", old / "tuning", "--text", "text"]
     words += ["--output", old / "again", "--vectors", old / "teacher-vectors", "--dimensions", 8]
     call(tune, *words, "--epochs", 1, "--piece-rows", 10)
-    assert "teacher: 0 of 4 pieces to make" in capsys.readouterr().out
+    assert "teacher: 0 of 4 shards" in capsys.readouterr().out

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from lakevec.jobs.cli import main as lakevec
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.settings.base import Settings
+from lakevec.pipeline.settings import reference
 from tests.support.commands import count, distill, embed, tune
 
 TEXTS = ["ba da fa", "bu dis kan", "  ", None, "ga nova lum"]
@@ -129,8 +129,7 @@ def names_in(root: Path) -> dict[str, list[str]]:
 def read_commands() -> dict[str, dict[str, Any]]:
     """Return the options of every command, and its settings without their texts."""
     found: dict[str, dict[str, Any]] = {}
-    for kind in Settings.__subclasses__():
-        command = kind.__name__.removesuffix("Settings").lower()
+    for command, kind in reference.COMMANDS.items():
         shown = io.StringIO()
         with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
             lakevec([command, "--help"])
@@ -143,12 +142,15 @@ def read_commands() -> dict[str, dict[str, Any]]:
     return found
 
 
+_NOT_PINNED = ("title", "description", "examples", "writer", "commas")
+
+
 def _without_texts(schema: Any) -> Any:
     if isinstance(schema, list):
         return [_without_texts(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    return {key: _without_texts(part) for key, part in schema.items() if key not in ("title", "description")}
+    return {key: _without_texts(part) for key, part in schema.items() if key not in _NOT_PINNED}
 
 
 def _kind(file: Path) -> str:

@@ -113,7 +113,7 @@ def test_verify_finds_a_wrong_count(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--vector-type", "int8"], "store sum needs vector_type float32: what is rounded does not add up"),
+        (["--vector-type", "int8"], "store sum needs vector_type float32: rounded values do not add up"),
         (["--vector-type", "float16"], "store sum needs vector_type float32"),
         (["--sink", "spark"], "Spark's own writer writes everything once: got --store"),
     ],

@@ -254,7 +254,7 @@ def test_stratum_of_few_texts_that_repeat_gives_them_all(spark: Any, teacher: Pa
         (["--text", "body", "--stratify", "knd"], "column 'knd' is not in the input: expected one of"),
         (
             ["--text", "body", "--model", "m", "--vocabulary", "v"],
-            "a model to begin with has its vocabulary already",
+            "a model to start from has its own vocabulary",
         ),
         (["--text", "body", "--model", "m", "--counts", "c"], "counts weigh the teacher's tokens"),
         (["--text", "body", "--rows", "10"], "greater than or equal to 15: got 10"),
