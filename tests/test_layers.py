@@ -64,7 +64,7 @@ def test_output_wing_knows_no_model_and_evaluation_order_holds() -> None:
         "distillation": {"distillation", "counting", "model"},
         "counting": {"counting", "encoding", "model", "output"},  # the lease
         "mining": {"mining", "counting"},
-        "evaluation": {"evaluation", "encoding", "model"},
+        "evaluation": {"evaluation", "encoding", "model", "distillation"},  # late: the teacher's encoder
         "tuning": {"tuning", "distillation", "evaluation", "encoding", "model"},
         "model": {"model"},
         "encoding": {"encoding", "model"},
