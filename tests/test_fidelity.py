@@ -130,9 +130,9 @@ def test_gate_of_distill_publishes_or_refuses(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert distill([*words, "--output", str(tmp_path / "fails"), "--min-fidelity", "0.9999"]) == 1
     assert capsys.readouterr().err == (
-        f"lakevec distill: the table's fidelity to its teacher on sample '{tmp_path}/rows.parquet' is too low: got "
-        f"a correlation of {quality['sample_fidelity']:.4f}; expected at least 0.9999; nothing was published; "
-        "tune on more rows of the lake, or lower --min-fidelity\n"
+        f"lakevec distill: the table's fidelity to its teacher on sample '{tmp_path}/rows.parquet' is too "
+        f"low: got a correlation of {quality['sample_fidelity']:.4f}; expected at least 0.9999; nothing was "
+        "published; tune on more rows of the lake, or lower --min-fidelity\n"
     )
     assert sorted(file.name for file in tmp_path.iterdir()) == ["passes", "rows.parquet", "teacher"]
 

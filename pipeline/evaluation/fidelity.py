@@ -166,7 +166,8 @@ def _weighted_correlations(
     pairs = _sum_pairs(np.ones_like(truth), weights)
 
     def mean(matrix: np.ndarray) -> np.ndarray:
-        return _sum_pairs(matrix, weights) / pairs
+        average: np.ndarray = _sum_pairs(matrix, weights) / pairs
+        return average
 
     mean_y = mean(truth)
     variance_y = mean(truth**2) - mean_y**2

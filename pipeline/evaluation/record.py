@@ -93,10 +93,10 @@ def describe_fidelity(
     """
     truth = encode_distinct(teacher, texts, cache)
     vectors = [encode_distinct(model, texts, cache) for model in models]
-    found = []
+    found: list[dict[str, Any]] = []
     with one_thread():
         for model, own in zip(models, vectors, strict=True):
-            entry: dict[str, Any] = {"name": model.name, **asdict(measure_fidelity(own, truth))}
+            entry = {"name": model.name, **asdict(measure_fidelity(own, truth))}
             if found:
                 difference = compare_fidelity(own, vectors[0], truth, resamples=_RESAMPLES, seed=0)
                 entry["difference"] = asdict(difference)

@@ -43,86 +43,59 @@ def render_report(record: dict[str, Any], timings: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    ablations = record["ablations"]
+    tasks, models, ablations = record["tasks"], record["models"], record["ablations"]
+    has_results = bool(tasks and models)
+    measured = {task["group"] for task in tasks}
     context = {
         "record": record,
         "timings": timings,
-        "models": len(record["models"]) + (len(ablations["models"]) if ablations else 0),
-        "overview": _overview(record, timings) if record["tasks"] and record["models"] else None,
-        "groups": [_group(record, group) for group in _groups_of(record)],
-        "ablations": _ablations(ablations) if ablations else None,
-        "fidelity": _fidelity(record["fidelity"]) if record["fidelity"] else None,
+        "models": len(models) + (len(ablations["models"]) if ablations else 0),
+        "overview": _overview(models, text_rates(timings)) if has_results else None,
+        "groups": [_group(record, group) for group in GROUPS if has_results and group in measured],
+        "ablations": _ablations(ablations["models"]) if ablations else None,
+        "fidelity": _fidelity(record["fidelity"]["models"]) if record["fidelity"] else None,
         "speeds": [model["speed"] for model in timings["models"] if model["speed"] is not None],
     }
     return environment.get_template("report.html.j2").render(context)
 
 
-def _groups_of(record: dict[str, Any]) -> list[str]:
-    """Return the groups that get a section."""
-    tasks = record["tasks"] if record["models"] else []
-    return [group for group in GROUPS if any(task["group"] == group for task in tasks)]
-
-
-def _overview(record: dict[str, Any], timings: dict[str, Any]) -> dict[str, Any]:
-    models, rates = record["models"], text_rates(timings)
+def _overview(models: Sequence[dict[str, Any]], rates: dict[str, float]) -> dict[str, Any]:
     points = [
         {**model, "colour": place, "rate": rates[model["name"]]}
         for place, model in enumerate(models)
         if model["mean"] is not None and rates.get(model["name"], 0) > 0
     ]
     return {
-        "head": _averages_head(models, "Texts/s"),
-        "rows": _averages_rows(models, [format_rate(rates.get(model["name"])) for model in models]),
-        "bars": _bars(models),
+        **_averages(models, [format_rate(rates.get(model["name"])) for model in models]),
         "points": points,
         "rates": log_axis([point["rate"] for point in points]) if points else None,
         "scores": linear_axis([100 * point["mean"] for point in points]) if points else None,
     }
 
 
-def _ablations(ablations: dict[str, Any]) -> dict[str, Any]:
-    whole, *others = models = ablations["models"]
+def _ablations(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    whole = models[0]
+    # The overview has the speed of a table. Here its column shows the value of a step.
+    differences = [
+        "" if model is whole or model["mean"] is None else f"{100 * (model['mean'] - whole['mean']):+.1f}"
+        for model in models
+    ]
+    return _averages(models, differences)
+
+
+def _averages(models: Sequence[dict[str, Any]], extra: Sequence[str]) -> dict[str, Any]:
+    """Return the groups, models and rows of a table of averages; `extra` is the column after the mean."""
     groups = measured_groups(models)
-    # Speed is that of the overview's tables. Its column shows the value of a step instead.
-    differences = [f"{100 * (model['mean'] - whole['mean']):+.1f}" for model in others] if groups else []
-    return {
-        "head": _averages_head(models, "Difference"),
-        "rows": _averages_rows(models, ["", *differences]) if groups else [],
-        "bars": _bars(models),
-    }
-
-
-def _averages_head(models: Sequence[dict[str, Any]], extra: str) -> list[str]:
-    return [
-        "Model",
-        *(GROUPS[group].label for group in measured_groups(models)),
-        "Mean",
-        extra,
-        "MB",
-        "Width",
-    ]
-
-
-def _averages_rows(models: Sequence[dict[str, Any]], extra: Sequence[str]) -> list[Row]:
     columns = [
-        _mark_best([model["averages"].get(group) for model in models]) for group in measured_groups(models)
+        *(_mark_best([model["averages"].get(group) for model in models]) for group in groups),
+        _mark_best([model["mean"] for model in models]),
+        map(Cell, extra),
     ]
-    columns.append(_mark_best([model["mean"] for model in models]))
-    columns.append([Cell(text) for text in extra])
-    columns.append([Cell(format_size(model["bytes"])) for model in models])
-    columns.append([Cell(str(model["dimensions"])) for model in models])
-    return [Row(model["name"], cells) for model, *cells in zip(models, *columns, strict=True)]
-
-
-def _bars(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the averages of each group, times 100 and None if there is none."""
-    return [
-        {
-            "title": GROUPS[group].title,
-            "bars": [{"name": model["name"], "score": model["averages"].get(group)} for model in models],
-        }
-        for group in measured_groups(models)
+    rows = [
+        Row(model["name"], [*cells, Cell(format_size(model["bytes"])), Cell(str(model["dimensions"]))])
+        for model, *cells in zip(models, *columns, strict=True)
     ]
+    return {"groups": [GROUPS[group] for group in groups], "models": models, "rows": rows}
 
 
 def _group(record: dict[str, Any], group: str) -> dict[str, Any]:
@@ -155,19 +128,15 @@ def _task_name(task: dict[str, Any]) -> str:
     return f"{task['name']} †" if task["averaged"] else f"{task['name']} ({task['note']})"
 
 
-def _fidelity(fidelity: dict[str, Any]) -> dict[str, Any]:
-    models = fidelity["models"]
+def _fidelity(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
     spans = [
         {"name": model["name"], "colour": place, **model["difference"]}
         for place, model in enumerate(models)
-        if model.get("difference") is not None
+        if "difference" in model
     ]
     bounds = [span[bound] for span in spans for bound in ("low", "high")]
-    return {
-        "rows": [Row(model["name"], [Cell(text) for text in format_fidelity(model)]) for model in models],
-        "spans": spans,
-        "axis": linear_axis([0.0, *bounds]),
-    }
+    rows = [Row(model["name"], [Cell(text) for text in format_fidelity(model)]) for model in models]
+    return {"rows": rows, "spans": spans, "axis": linear_axis([0.0, *bounds])}
 
 
 def _mark_best(values: Sequence[float | None]) -> list[Cell]:
