@@ -1,4 +1,4 @@
-"""``lakevec convert``: a static model of any library becomes a published one, or one of another library."""
+"""``lakevec convert``: publish a static model of any library, or export it for another one."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from lakevec.jobs.cli import RunContext, format_settings, run_command
-from lakevec.pipeline.errors import OutputError, SetupError
+from lakevec.pipeline.errors import OutputError, requires_extra
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.model.publishing import export, publish, refuse_existing_model
 from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.models import ConvertSettings
-from lakevec.pipeline.storage import locate
+from lakevec.pipeline.storage import Location
 
 SETTINGS = ConvertSettings
 
 
 def run(settings: ConvertSettings, context: RunContext) -> None:
-    """Read a model and write it as the settings say."""
-    refuse_existing_model(settings.output)
+    """Read a model and write it for the library of the settings."""
+    place = refuse_existing_model(settings.output)
     artifact = load(settings.model, revision=settings.revision)
     if settings.dtype is not None and settings.dtype != artifact.table.embeddings.dtype.name:
         artifact = _with_dtype(artifact, settings.dtype)
@@ -34,7 +36,7 @@ def run(settings: ConvertSettings, context: RunContext) -> None:
     if settings.to == "lakevec":
         publish(table, settings.output, provenance=artifact.provenance, quality=artifact.quality)
     elif settings.to == "onnx":
-        _export_onnx(artifact, settings.output)
+        _export_onnx(artifact, place)
     else:
         export(artifact, settings.output, to=settings.to)
     print(
@@ -43,15 +45,15 @@ def run(settings: ConvertSettings, context: RunContext) -> None:
         f"fingerprint {table.fingerprint}"
     )
     if table.pools_unknown and settings.to != "sentence-transformers":
-        print("model2vec leaves unknown words out of the mean: there, texts that hold some get other vectors")
-    elif table.unknown_token_id is not None and not table.normalize and settings.to != "model2vec":
         print(
-            "Sentence Transformers counts unknown words: there, vectors of texts that hold some are shorter"
+            "model2vec leaves unknown words out of the mean: it gives texts with unknown words other vectors"
         )
+    elif table.unknown_token_id is not None and not table.normalize and settings.to != "model2vec":
+        print("Sentence Transformers counts unknown words: it gives texts with unknown words shorter vectors")
 
 
 def _with_dtype(artifact: Artifact, dtype: str) -> Artifact:
-    """Store the same rows in another type."""
+    """Convert the stored rows to another type."""
     table = artifact.table
     rows = table.embeddings.astype("float32")
     stored = quantize_rows(rows, dtype, weights=table.weights, mapping=table.mapping)
@@ -59,28 +61,19 @@ def _with_dtype(artifact: Artifact, dtype: str) -> Artifact:
     return replace(artifact, table=changed)
 
 
-def _export_onnx(artifact: Artifact, output: str) -> None:
-    """Let model2vec write ONNX; what it does is all there is to it."""
-    try:
+def _export_onnx(artifact: Artifact, place: Location) -> None:
+    """Write ONNX with model2vec's exporter."""
+    with requires_extra("onnx", "--to onnx"):
         from model2vec import StaticModel
         from model2vec.onnx import export_model_to_onnx
-    except ImportError as error:
-        raise SetupError(
-            "to write ONNX needs a package that is not installed",
-            got=str(error.name or error),
-            remedy="pip install 'lakevec[onnx]'",
-        ) from None
-    from tokenizers import Tokenizer
-
-    place = locate(output, error=OutputError)
     if not place.is_local:
-        raise OutputError(f"output {redact(output)!r}", expected="a local folder for ONNX")
+        raise OutputError(f"output {place.path!r}", expected="a local folder for ONNX")
     table = artifact.table
     model = StaticModel(
         table.dense_rows(),
         Tokenizer.from_str(table.tokenizer_json),
         normalize=table.normalize,
-        # What its tokenizer files get for None is a limit of 512 tokens.
+        # None would become a limit of 512 tokens in its tokenizer files.
         max_length=1_000_000,
     )
     export_model_to_onnx(model, Path(place.path))

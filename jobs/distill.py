@@ -7,12 +7,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lakevec.jobs.cli import RunContext, format_settings, run_command
+from lakevec.pipeline.distillation.options import DistillOptions, TeacherOptions, copy_options
 from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.model.publishing import publish, refuse_existing_model
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.distill import DistillSettings
+from lakevec.pipeline.settings.tune import TuneSettings
 
 if TYPE_CHECKING:
+    from lakevec.pipeline.distillation.weighting import TokenCounts
+    from lakevec.pipeline.distillation.word_list import WordList
     from lakevec.pipeline.evaluation.quality_gate import QualityGate
     from lakevec.pipeline.model.table import StaticTable
 
@@ -27,7 +31,7 @@ def run(settings: DistillSettings, context: RunContext) -> None:
     SetupError
         If torch or another package of the extra ``distill`` is missing.
     FidelityError
-        If the table keeps less to the teacher than asked for; nothing is published then.
+        If the table's fidelity to the teacher is too low; nothing is published then.
     """
     refuse_existing_model(settings.output)
     print(format_settings(settings, full=context.verbose), flush=True)
@@ -38,10 +42,10 @@ def run(settings: DistillSettings, context: RunContext) -> None:
     with requires_extra("distill", "distilling"):
         from lakevec.pipeline.distillation import recipe
         from lakevec.pipeline.evaluation.quality_gate import load_gate
-    check = load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
-    distilled = recipe.distill(settings)
-    quality = {**distilled.quality, **_compare(settings, check, distilled.table)}
-    check.decide(quality)
+    gate = load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
+    distilled = recipe.distill(settings.teacher, to_options(settings))
+    quality = {**distilled.quality, **_compare(settings, gate, distilled.table)}
+    gate.decide(quality)
     publish(distilled.table, settings.output, provenance=distilled.provenance, quality=quality)
     table, chosen = distilled.table, distilled.provenance["recipe"]
     print(f"pooling {chosen['pooling']}: {chosen['pooling_reason']}")
@@ -55,21 +59,31 @@ def run(settings: DistillSettings, context: RunContext) -> None:
     )
 
 
-def _compare(settings: DistillSettings, check: QualityGate, table: StaticTable) -> dict[str, Any]:
-    """Measure the table beside the teacher, where there is a sample."""
-    if not check.texts:
+def to_options(settings: DistillSettings) -> DistillOptions:
+    """Turn settings into options of the library; read the vocabulary and the counts that they name."""
+    return copy_options(settings, DistillOptions, **read_vocabulary(settings))
+
+
+def read_vocabulary(settings: DistillSettings | TuneSettings) -> dict[str, WordList | TokenCounts | None]:
+    """Read the vocabulary and the counts that settings name, as the options ``words`` and ``counts``."""
+    from lakevec.pipeline.distillation.weighting import read_counts
+    from lakevec.pipeline.distillation.word_list import read_words
+
+    words = (
+        read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None
+    )
+    return {"words": words, "counts": read_counts(settings.counts) if settings.counts else None}
+
+
+def _compare(settings: DistillSettings, gate: QualityGate, table: StaticTable) -> dict[str, Any]:
+    """Measure the table's fidelity to the teacher on the sample, if there is one."""
+    if not gate.texts:
         return {}
     from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 
-    encoder = SentenceEncoder(
-        settings.teacher,
-        revision=settings.revision,
-        device=settings.device,
-        precision=settings.precision,
-        trust_remote_code=settings.trust_remote_code,
-    )
-    found = check.measure(table, encoder.encode)
-    print(f"fidelity {found['sample_fidelity']:.4f} on {found['sample_texts']:,} texts of {check.sample}")
+    options = copy_options(settings, TeacherOptions, batch_size=TeacherOptions.batch_size)
+    found = gate.measure(table, SentenceEncoder(settings.teacher, options).encode)
+    print(f"fidelity {found['sample_fidelity']:.4f} on {found['sample_texts']:,} texts of {gate.sample}")
     return found
 
 

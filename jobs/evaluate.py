@@ -142,11 +142,12 @@ class _Evaluation:
         settings = self._settings
         if settings.ablations is None:
             return None
-        from lakevec.jobs.ablations import PLAIN, distil_ablations
-        from lakevec.pipeline.evaluation.embedding_model import name_teacher
+        with requires_extra("distill", "distilling"):
+            from lakevec.pipeline.distillation.ablations import PLAIN, distill_ablations
+        from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel, name_teacher
 
         teacher, plain = settings.ablations, settings.plain_teacher
-        tables = distil_ablations(
+        tables = distill_ablations(
             teacher, plain, counts=settings.counts, device=settings.device, cache=self._folder
         )
         return {
@@ -154,7 +155,7 @@ class _Evaluation:
             "is_counted": settings.counts is not None,
             "plain_teacher": None if plain is None else name_teacher(plain),
             "plain_name": PLAIN.name,
-            "models": [self._measure(model) for model in tables],
+            "models": [self._measure(StaticEmbeddingModel(name, table)) for name, table in tables],
         }
 
 

@@ -16,17 +16,22 @@ import time
 from typing import TYPE_CHECKING
 
 from lakevec.jobs.cli import RunContext, format_settings, run_command
+from lakevec.jobs.distill import read_vocabulary
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.jobs.spark.session import open_session
+from lakevec.pipeline.distillation.options import copy_options
 from lakevec.pipeline.errors import requires_extra
+from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish, refuse_existing_model
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.storage import absolute_uri
+from lakevec.pipeline.tuning.options import TuneOptions
 
 if TYPE_CHECKING:
     from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
-    from lakevec.pipeline.tuning.recipe import TeacherSample, TuneResult
+    from lakevec.pipeline.tuning.recipe import TeacherSample
+    from lakevec.pipeline.tuning.training import TrainingResult
 
 SETTINGS = TuneSettings
 
@@ -39,7 +44,7 @@ def run(settings: TuneSettings, context: RunContext) -> None:
     SetupError
         If torch or another package of the extra ``distill`` is missing.
     FidelityError
-        If the table keeps less to the teacher than asked for; nothing is published then.
+        If the table's fidelity to the teacher is too low; nothing is published then.
     """
     settings = settings.model_copy(update={"vectors": absolute_uri(settings.vectors_folder)})
     places = {"--output": settings.output, "--vectors": settings.vectors}
@@ -50,36 +55,38 @@ def run(settings: TuneSettings, context: RunContext) -> None:
         print("dry run: nothing was written")
         return
     with requires_extra("distill", "tuning"):
-        from lakevec.pipeline.evaluation import quality_gate
+        from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+        from lakevec.pipeline.evaluation.quality_gate import load_gate
         from lakevec.pipeline.tuning import recipe
         from lakevec.pipeline.tuning.training_plot import draw_training
-    check = quality_gate.load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
-    taught, encoder = _ask_teacher(settings, verbose=context.verbose)
+    gate = load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
+    options = to_options(settings)
+    encoder = SentenceEncoder(settings.teacher, options)
+    sample = _ask_teacher(settings, options, encoder, verbose=context.verbose)
     started = time.monotonic()
-    tuned = recipe.tune(settings, taught)
-    _tell(tuned)
+    tuned = recipe.tune(settings.teacher, sample, options)
+    _print_training(tuned.trained)
     print(f"tuned in {time.monotonic() - started:.1f} s", flush=True)
-    quality = {**tuned.quality, **check.measure(tuned.table, encoder.encode)}
-    check.decide(quality)
+    quality = {**tuned.quality, **gate.measure(tuned.table, encoder.encode)}
+    gate.decide(quality)
     plot = {"training.svg": draw_training(tuned.trained)}
     publish(tuned.table, settings.output, provenance=tuned.provenance, quality=quality, extra_files=plot)
     print(f"published {tuned.table.fingerprint} to {redact(settings.output)}")
 
 
-def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TeacherSample, SentenceEncoder]:
+def to_options(settings: TuneSettings) -> TuneOptions:
+    """Turn settings into options of the library; read the model, vocabulary and counts that they name."""
+    model = load(settings.model) if settings.model else None
+    return copy_options(settings, TuneOptions, model=model, **read_vocabulary(settings))
+
+
+def _ask_teacher(
+    settings: TuneSettings, options: TuneOptions, encoder: SentenceEncoder, *, verbose: bool
+) -> TeacherSample:
     """Sample the lake and let executors compute the teacher's vectors."""
-    from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
     from lakevec.pipeline.tuning import recipe
 
-    encoder = SentenceEncoder(
-        settings.teacher,
-        revision=settings.revision,
-        device=settings.device,
-        precision=settings.precision,
-        batch_size=settings.batch_size,
-        trust_remote_code=settings.trust_remote_code,
-    )
-    recipe.check_start(settings, width=encoder.width, tokens=encoder.tokens)
+    recipe.check_initial(options, rows=settings.rows, width=encoder.width, tokens=encoder.tokens)
     with open_session(
         "lakevec tune", master=settings.master, remote=settings.remote, conf=settings.conf, verbose=verbose
     ) as spark:
@@ -92,19 +99,23 @@ def _ask_teacher(settings: TuneSettings, *, verbose: bool) -> tuple[TeacherSampl
             with show_progress(spark, "sample"):
                 texts = sample_lake(spark, settings)
             print(f"sample: {len(texts):,} texts; the teacher works in {encoder.precision}", flush=True)
-            recipe.check_sample(settings, texts)
+            recipe.check_sample(options, texts)
             if encoder.precision != "float32":
-                encoder.encode(texts[: settings.batch_size])  # tells whether that is slow here
+                encoder.encode(texts[: settings.batch_size])  # warns if that is slow here
             started = time.monotonic()
             vectors = teach(spark, settings, texts, encoder)
             print(f"teacher: all vectors there after {time.monotonic() - started:.1f} s", flush=True)
-    teacher = {"name": settings.name or encoder.name, "revision": encoder.revision}
-    return recipe.TeacherSample(texts, vectors, teacher, encoder.normalizes), encoder
+    return recipe.TeacherSample(
+        texts,
+        vectors,
+        teacher={"name": settings.name or encoder.name, "revision": encoder.revision},
+        normalizes=encoder.normalizes,
+        stratified_by=settings.stratify or "length",
+        max_chars=settings.max_chars,
+    )
 
 
-def _tell(tuned: TuneResult) -> None:
-    """Show the course of training."""
-    trained = tuned.trained
+def _print_training(trained: TrainingResult) -> None:
     print(f"start      fidelity {trained.start.correlation:.4f}")
     for number, epoch in enumerate(trained.epochs, start=1):
         kept = "  kept" if number == trained.best else ""

@@ -15,7 +15,6 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from lakevec.jobs.spark.java import ensure_java
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings.distill import DistillSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -108,9 +107,7 @@ def minilm_model(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = common_folder(tmp_path_factory) / "minilm-model"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            distilled = distill(
-                DistillSettings(teacher=str(minilm_folder), output=str(folder)), progress=False
-            )
+            distilled = distill(str(minilm_folder), progress=False)
             publish(distilled.table, str(folder), provenance=distilled.provenance, quality=distilled.quality)
     return str(folder)
 

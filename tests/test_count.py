@@ -188,8 +188,8 @@ def test_counts_of_a_lake_are_the_same_in_one_part_and_in_seven(
     assert "counted 72 rows: 143 texts, 1 nulls, 424 tokens" in capsys.readouterr().out
     # The folder as well as its tokens; a word that is no token has its word's count.
     for place in (lake / "counts-one", lake / "counts-one" / "tokens"):
-        assert read_counts(str(place), ["east", "north"]).tolist() == [70, 142]
-    assert read_counts(str(lake / "counts-one"), ["north", "Ġfar", "never"]).tolist() == [142, 72, 0]
+        assert read_counts(str(place)).lookup(["east", "north"]).tolist() == [70, 142]
+    assert read_counts(str(lake / "counts-one")).lookup(["north", "Ġfar", "never"]).tolist() == [142, 72, 0]
 
 
 def test_same_request_is_done_already_and_another_is_refused(
@@ -231,9 +231,9 @@ def test_what_a_killed_count_left_is_refused_and_then_counted_over(tiny_model: s
     (output / "words").mkdir()
     (output / "words" / "part").write_bytes(b"half")
     with pytest.raises(InputError, match="are not whole: got a count that was cut off"):
-        read_counts(str(output), ["north"])
+        read_counts(str(output)).lookup(["north"])
     assert run(tiny_model, lake / "one", output) == 0
-    assert read_counts(str(output), ["north"]).tolist() == [142]
+    assert read_counts(str(output)).lookup(["north"]).tolist() == [142]
     assert sorted(path.name for path in output.iterdir()) == ["count.json", "tokens", "words"]
 
 
@@ -307,7 +307,7 @@ def test_counts_without_a_part_are_refused(
     shutil.copytree(finished, tmp_path / "counts")
     damage(tmp_path / "counts" / part)
     with pytest.raises(InputError, match=f"are not whole: got 0 {part}; .*; restore the folder {part}"):
-        read_counts(str(tmp_path / "counts"), ["north", "new"])
+        read_counts(str(tmp_path / "counts")).lookup(["north", "new"])
 
 
 def test_lost_rows_of_words_are_noticed(finished: Path, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_lost_rows_of_words_are_noticed(finished: Path, tmp_path: Path) -> None:
     [file] = (tmp_path / "counts" / "words").glob("*.parquet")
     pq.write_table(pq.read_table(file).slice(1), file)
     with pytest.raises(InputError, match="got 2 words; expected 3; restore the folder words"):
-        read_counts(str(tmp_path / "counts"), ["north", "new"])
+        read_counts(str(tmp_path / "counts")).lookup(["north", "new"])
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_bad_rows_end_the_run_or_are_left_out(
     assert "a text is not valid UTF-8" in capsys.readouterr().err
     assert run(tiny_model, tmp_path / "a.parquet", tmp_path / "counts", "--on-bad-row", "skip") == 0
     assert "1 texts that are not UTF-8 left out" in capsys.readouterr().out
-    assert read_counts(str(tmp_path / "counts"), ["north", "east"]).tolist() == [1, 2]
+    assert read_counts(str(tmp_path / "counts")).lookup(["north", "east"]).tolist() == [1, 2]
 
 
 def test_teachers_own_tokens_are_counted(

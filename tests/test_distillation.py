@@ -3,17 +3,19 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import distill as main
+from tiny_teacher import distill_as
 from tokenizers import Tokenizer
 
+from lakevec.jobs.distill import main, to_options
 from lakevec.pipeline.distillation import weighting
+from lakevec.pipeline.distillation.options import DistillOptions
 from lakevec.pipeline.distillation.pca import reduce_rows
-from lakevec.pipeline.distillation.recipe import distill
 from lakevec.pipeline.distillation.teacher import load_teacher
 from lakevec.pipeline.distillation.vocabulary_quantization import cluster_rows
 from lakevec.pipeline.distillation.weighting import read_counts, zipf_weights
@@ -148,12 +150,15 @@ def test_job_publishes_float16_without_normalisation_when_asked(
 
 def test_batch_size_changes_nothing_that_matters(minilm_folder: Path) -> None:
     pattern = r"(?!\[PAD|\[UNK)\D"
-    settings = DistillSettings(
-        teacher=str(minilm_folder), output="unused", dimensions=8, token_remove_pattern=pattern
+    one, other = (
+        distill_as(minilm_folder, dimensions=8, token_remove_pattern=pattern, batch_size=size)
+        for size in (7, 400)
     )
-    one = distill(settings.model_copy(update={"batch_size": 7}), progress=False).table.embeddings
-    other = distill(settings.model_copy(update={"batch_size": 400}), progress=False).table.embeddings
-    np.testing.assert_allclose(one, other, atol=1e-4)
+    np.testing.assert_allclose(one.table.embeddings, other.table.embeddings, atol=1e-4)
+
+
+def test_defaults_of_library_and_command_line_are_the_same() -> None:
+    assert DistillOptions() == to_options(DistillSettings(teacher="t", output="o"))
 
 
 @pytest.mark.parametrize(
@@ -266,11 +271,10 @@ def write_counts(file: Path, tokens: list[str], counts: list[int]) -> str:
 def test_counted_weights_are_those_of_the_formula(minilm_folder: Path, tmp_path: Path) -> None:
     """Rows of one token add up, tokens of others are left out, what was never seen has weight 1."""
     counts = write_counts(tmp_path / "counts.parquet", ["1", "2", "1", "nobody's"], [60, 30, 10, 7])
-    plain = {"teacher": str(minilm_folder), "output": "unused", "dimensions": 8}
-    plain |= {"axes": "tokens", "whitening": 0}
+    plain: dict[str, Any] = {"dimensions": 8, "axes": "tokens", "whitening": 0}
     plain["token_remove_pattern"] = r"(?!\[PAD|\[UNK)\D"
     bare, weighed, alone = (
-        distill(DistillSettings.model_validate({**plain, **more}), progress=False)
+        distill_as(minilm_folder, **plain, **more)
         for more in ({"weighting": "none"}, {"counts": counts}, {"counts": counts, "counts_share": 1})
     )
     ids = Tokenizer.from_str(bare.table.tokenizer_json).get_vocab()
@@ -292,17 +296,13 @@ def test_counted_weights_are_those_of_the_formula(minilm_folder: Path, tmp_path:
 def test_counts_decide_about_the_axes_too(minilm_folder: Path, tmp_path: Path) -> None:
     """The table with counts against the same sums written out; a few hundred tokens, 8 axes."""
     few = r"(?!\[PAD|\[UNK)[^a-z]|.{3}"
-    plain = {"teacher": str(minilm_folder), "output": "unused", "token_remove_pattern": few}
-    bare = distill(
-        DistillSettings.model_validate({**plain, "dimensions": "none", "weighting": "none"}), progress=False
-    ).table
+    plain = {"token_remove_pattern": few}
+    bare = distill_as(minilm_folder, **plain, dimensions="none", weighting="none").table
     ids = {token: i for token, i in Tokenizer.from_str(bare.tokenizer_json).get_vocab().items() if i}
     names = sorted(ids, key=lambda token: ids[token])
     seen = np.random.default_rng(0).integers(0, 1000, len(names)) * (np.arange(len(names)) % 3 > 0)
     counts = write_counts(tmp_path / "counts.parquet", names, seen.tolist())
-    found = distill(
-        DistillSettings.model_validate({**plain, "dimensions": 8, "counts": counts}), progress=False
-    )
+    found = distill_as(minilm_folder, **plain, dimensions=8, counts=counts)
     rows = bare.dense_rows().astype(np.float64)
     frequencies = np.zeros(len(rows))
     frequencies[[ids[name] for name in names]] = seen
@@ -347,7 +347,7 @@ def test_counts_that_can_not_be_used_are_refused(
 ) -> None:
     pq.write_table(pa.table(columns), tmp_path / "counts.parquet")
     with pytest.raises(InputError, match=message):
-        read_counts(str(tmp_path / "counts.parquet"), ["1", "2"])
+        read_counts(str(tmp_path / "counts.parquet")).lookup(["1", "2"])
 
 
 def test_zipf_weights_are_the_logarithm_of_the_rank() -> None:
@@ -424,8 +424,7 @@ def test_words_of_a_csv_are_words_whatever_they_look_like(tmp_path: Path) -> Non
 def test_sizes_that_can_not_be_are_refused_before_the_teacher_works(
     minilm_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakevec.pipeline.distillation.recipe.encode_sequences", None)
-    plain = {"teacher": str(minilm_folder), "output": "unused"}
+    monkeypatch.setattr("lakevec.pipeline.distillation.recipe.embed_sequences", None)
     for more, message in (
         ({"dimensions": 385}, "at most 384, for a teacher of width 384"),
         ({"vocabulary_clusters": 100}, "at most 100, for a teacher of width 384 and 100 rows"),
@@ -433,4 +432,4 @@ def test_sizes_that_can_not_be_are_refused_before_the_teacher_works(
         ({"counts": "/nowhere"}, "can't be read"),
     ):
         with pytest.raises((SettingsError, InputError), match=message):
-            distill(DistillSettings.model_validate({**plain, **more}), progress=False)
+            distill_as(minilm_folder, **more)

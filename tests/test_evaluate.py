@@ -22,7 +22,7 @@ from commands import evaluate
 from conftest import ROOT
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from lakevec.jobs.ablations import ABLATIONS, COUNTED_ABLATIONS
+from lakevec.pipeline.distillation.ablations import ABLATIONS, COUNTED_ABLATIONS
 from lakevec.pipeline.evaluation.embedding_model import name_models, open_model
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
 from lakevec.pipeline.evaluation.report.charts import linear_axis, log_axis

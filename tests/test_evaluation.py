@@ -516,10 +516,6 @@ def test_table_is_a_model(tiny_table: StaticTable) -> None:
     assert model.encode(["north", "north east", "?"]).tolist() == [[0, 1], [0.5, 0.5], [0, 0]]
 
 
-def as_location(path: Path) -> Location:
-    return Location(pafs.LocalFileSystem(), str(path))
-
-
 def encode_lengths(texts: Sequence[str]) -> np.ndarray:
     return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
 
@@ -528,7 +524,7 @@ def test_scores_written_as_text_are_numbers(tmp_path: Path) -> None:
     columns = {"text1": ["a", "bb", "ccc"], "text2": ["a", "b", "c"]}
     for name, scores in (("numbers", [10.0, 9.0, 1.0]), ("texts", ["10", "9", "1"])):
         pq.write_table(pa.table({**columns, "score": scores}), tmp_path / f"{name}.parquet")
-    files = [as_location(tmp_path / f"{name}.parquet") for name in ("numbers", "texts")]
+    files = [place(tmp_path / f"{name}.parquet") for name in ("numbers", "texts")]
     found = [evaluate(load_sentences(file), encode_lengths) for file in files]
     assert found[0] == found[1]
     assert found[0].metrics["cosine_spearman"] == pytest.approx(1.0)
@@ -539,14 +535,14 @@ def test_scores_that_do_not_differ_are_refused(tmp_path: Path, load_pairs: Any) 
     columns = {"text1": ["a", "b"], "text2": ["a", "b"], "score": [3, 3]}
     pq.write_table(pa.table(columns), tmp_path / "s.parquet")
     with pytest.raises(InputError, match="column 'score': got one value only; expected scores that differ"):
-        load_pairs(as_location(tmp_path / "s.parquet"))
+        load_pairs(place(tmp_path / "s.parquet"))
 
 
 def test_labels_that_training_lacks_are_refused(tmp_path: Path) -> None:
     for part, labels in (("train", ["1", "2"]), ("test", ["1", "2.0"])):
         pq.write_table(pa.table({"text": ["a", "bb"], "label": labels}), tmp_path / f"{part}.parquet")
     with pytest.raises(InputError, match="column 'label': got 1 labels in test that train lacks"):
-        load_classification(as_location(tmp_path))
+        load_classification(place(tmp_path))
 
 
 def test_judgements_of_no_document_are_refused(tmp_path: Path) -> None:
@@ -555,4 +551,4 @@ def test_judgements_of_no_document_are_refused(tmp_path: Path) -> None:
     judged = {"query_id": ["q"], "corpus_id": ["other"], "score": [1]}
     pq.write_table(pa.table(judged), tmp_path / "qrels.parquet")
     with pytest.raises(InputError, match="column 'corpus_id': got no id of the corpus"):
-        load_retrieval(as_location(tmp_path))
+        load_retrieval(place(tmp_path))

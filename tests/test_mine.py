@@ -225,6 +225,7 @@ def test_npmi_of_words_that_are_always_together_is_one() -> None:
 def test_mined_words_and_phrases_become_tokens(tmp_path: Path) -> None:
     """Through the editing of the tokenizer that distilling does, without a teacher's forward passes."""
     transformers = pytest.importorskip("transformers")
+    from lakevec.pipeline.distillation.options import DistillOptions
     from lakevec.pipeline.distillation.vocabulary import build_vocabulary
 
     file = SHARED_DATA / "tokenizers" / "bert-base-uncased" / "tokenizer.json"
@@ -242,8 +243,7 @@ def test_mined_words_and_phrases_become_tokens(tmp_path: Path) -> None:
     vocabulary = build_vocabulary(
         tokenizer,
         transformers.BertModel(config),
-        token_remove_pattern=None,
-        words=read_words(str(tmp_path / "words"), column="word"),
+        DistillOptions(token_remove_pattern=None, words=read_words(str(tmp_path / "words"), column="word")),
     )
     encoded = vocabulary.tokenizer.encode("A NumPy DataFrame, in New York", add_special_tokens=False)
     assert [token.strip() for token in encoded.tokens] == ["a", "numpy", "dataframe", ",", "in", "new york"]

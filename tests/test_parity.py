@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import IS_WHOLE
+from tiny_teacher import distill_as
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.distillation import recipe
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings.distill import DistillSettings
 
 UNUSED = r"\[unused\d+\]"
 FEW = UNUSED if IS_WHOLE else UNUSED + r"|##|[^a0-9.,\[\]]"
@@ -48,7 +48,7 @@ def kept() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "create_embeddings", keep(reference, "create_embeddings"))
-        patch.setattr(recipe, "encode_sequences", keep(recipe, "encode_sequences"))
+        patch.setattr(recipe, "embed_sequences", keep(recipe, "embed_sequences"))
         yield
 
 
@@ -70,15 +70,8 @@ def make_both(
     tokenizer.backend_tokenizer.no_padding()
     model = AutoModel.from_pretrained(str(minilm_folder))
     reference = distill_from_model(model, tokenizer, token_remove_pattern=pattern, **theirs)
-    settings = {
-        "teacher": str(minilm_folder),
-        "output": "unused",
-        "recipe": "model2vec-0.10",
-        "dtype": "float32",
-        **ours,
-    }
-    settings["token_remove_pattern"] = pattern
-    return reference, recipe.distill(DistillSettings.model_validate(settings), progress=False).table
+    settings = {"recipe": "model2vec-0.10", "dtype": "float32", **ours, "token_remove_pattern": pattern}
+    return reference, distill_as(minilm_folder, **settings).table
 
 
 def assert_parity(reference: Any, table: StaticTable, texts: list[str]) -> None:

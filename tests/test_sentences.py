@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_teacher import WIDTH, make_texts, make_tiny_teacher
 
+from lakevec.pipeline.distillation.options import TeacherOptions
 from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 from lakevec.pipeline.errors import TeacherError
 
@@ -35,7 +36,7 @@ def test_vectors_are_those_of_sentence_transformers(teacher: Path) -> None:
 
 def test_real_teacher_gives_the_same_vectors(minilm_folder: Path) -> None:
     texts = ["A short text.", "Ein zweiter, längerer Text über Katzen und Hunde.", "word " * 400]
-    encoder = SentenceEncoder(str(minilm_folder), batch_size=2)
+    encoder = SentenceEncoder(str(minilm_folder), TeacherOptions(batch_size=2))
     np.testing.assert_allclose(encoder.encode(texts), reference(minilm_folder, texts), atol=1e-6)
 
 
@@ -84,8 +85,8 @@ def test_every_part_of_the_own_way_counts(change: dict[str, object], tmp_path: P
 
 
 def test_batch_and_order_do_not_matter(teacher: Path) -> None:
-    whole = SentenceEncoder(str(teacher), batch_size=64).encode(TEXTS)
-    single = SentenceEncoder(str(teacher), batch_size=1).encode(TEXTS[::-1])[::-1]
+    whole = SentenceEncoder(str(teacher), TeacherOptions(batch_size=64)).encode(TEXTS)
+    single = SentenceEncoder(str(teacher), TeacherOptions(batch_size=1)).encode(TEXTS[::-1])[::-1]
     np.testing.assert_allclose(whole, single, atol=1e-6)
     assert SentenceEncoder(str(teacher)).encode([]).shape == (0, WIDTH)
 
@@ -93,7 +94,7 @@ def test_batch_and_order_do_not_matter(teacher: Path) -> None:
 def test_arithmetic_is_named_by_what_it_is(teacher: Path) -> None:
     """So that nodes with and without a GPU don't take each other's vectors."""
     auto, float32, half = (
-        SentenceEncoder(str(teacher), device="cpu", precision=name)
+        SentenceEncoder(str(teacher), TeacherOptions(device="cpu", precision=name))
         for name in ("auto", "float32", "bfloat16")
     )
     assert auto.precision == "float32"

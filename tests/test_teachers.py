@@ -14,18 +14,17 @@ import torch
 import transformers
 from conftest import IS_WHOLE, SHARED_DATA
 from safetensors.torch import load_file, save_file
+from tiny_teacher import distill_as
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from lakevec.pipeline.distillation import inference
-from lakevec.pipeline.distillation.recipe import distill
 from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 from lakevec.pipeline.distillation.sentence_transformer_config import read_config
 from lakevec.pipeline.distillation.teacher import load_teacher
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import TeacherError
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings.distill import DistillSettings
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 BERT_TOKENS = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
@@ -118,8 +117,7 @@ def make_teacher(name: str, folder: Path) -> Any:
 def distill_plain(folder: Path, **settings: Any) -> StaticTable:
     """Distil without what comes after the teacher, so that rows are the teacher's own vectors."""
     plain = {"dimensions": "none", "weighting": "none", "normalize": False}
-    values = {"teacher": str(folder), "output": "unused", **plain, **settings}
-    return distill(DistillSettings.model_validate(values), progress=False).table
+    return distill_as(folder, **{**plain, **settings}).table
 
 
 # E5's tokenizer is that of XLM-R but for its tokens, and as large.
@@ -155,9 +153,9 @@ def test_words_of_several_pieces_and_words_are_found_whole(minilm_folder: Path, 
     """The example of Model2Vec's own description, with a vocabulary and with words alone."""
     words = tmp_path / "words.csv"
     words.write_text("word,count\nhyrule,5\nsupervillain,9\nganondorf,7\nhas,1\ninvaded,2\nnew york,4\n")
-    few = {"teacher": str(minilm_folder), "output": "unused", "dimensions": 4, "vocabulary": str(words)}
+    few: dict[str, Any] = {"dimensions": 4, "vocabulary": str(words)}
     few["token_remove_pattern"] = r"(?!super|gano|hyru|has$|inva|new|,|\[|##)"
-    both = distill(DistillSettings.model_validate(few), progress=False)
+    both = distill_as(minilm_folder, **few)
     text = "Supervillain Ganondorf has invaded Hyrule, New York"
     tokens = Tokenizer.from_str(both.table.tokenizer_json).encode(text).tokens
     assert [token.strip() for token in tokens] == [
@@ -169,7 +167,7 @@ def test_words_of_several_pieces_and_words_are_found_whole(minilm_folder: Path, 
         ",",
         "new york",
     ]
-    alone = distill(DistillSettings.model_validate({**few, "mode": "word"}), progress=False)
+    alone = distill_as(minilm_folder, **few, mode="word")
     tokenizer = Tokenizer.from_str(alone.table.tokenizer_json)
     assert tokenizer.encode(text).tokens == [
         *["supervillain", "ganondorf", "has", "invaded", "hyrule", "[UNK]", "new york"],
@@ -185,15 +183,11 @@ def test_words_of_several_pieces_and_words_are_found_whole(minilm_folder: Path, 
 def test_what_became_of_words_is_reported(minilm_folder: Path, tmp_path: Path) -> None:
     given = ["Zorkmid", "zorkmid", "zorkmid", "", "  ", "x" * 101, "the", "[☃]", "new york", "Ärger"]
     (tmp_path / "words.txt").write_text("\n".join(given))
-    made = distill(
-        DistillSettings(
-            teacher=str(minilm_folder),
-            output="unused",
-            dimensions=4,
-            vocabulary=str(tmp_path / "words.txt"),
-            token_remove_pattern=r"(?!zork|the$|\[)",
-        ),
-        progress=False,
+    made = distill_as(
+        minilm_folder,
+        dimensions=4,
+        vocabulary=str(tmp_path / "words.txt"),
+        token_remove_pattern=r"(?!zork|the$|\[)",
     )
     report = made.provenance["vocabulary"]
     assert report == {
@@ -251,15 +245,8 @@ def test_auto_does_what_the_sentence_transformer_does(
     ][:dense]
     options = {"prompts": {"query": prompt}, "default_prompt_name": "query"} if prompt else {}
     teacher = sentence_transformer(tmp_path, pooling, *layers, **options)
-    made = distill(
-        DistillSettings(
-            teacher=str(tmp_path / "teacher"),
-            output="unused",
-            dimensions="none",
-            weighting="none",
-            token_remove_pattern=FEW_WORDPIECES,
-        ),
-        progress=False,
+    made = distill_as(
+        tmp_path / "teacher", dimensions="none", weighting="none", token_remove_pattern=FEW_WORDPIECES
     )
     tokens = ["a", "about", "apple", "basis"]
     tokenizer = Tokenizer.from_str(made.table.tokenizer_json)
@@ -545,8 +532,7 @@ def test_half_precision_is_near_and_falls_back_where_it_overflows(precision: str
 def test_recipe_of_the_first_model2vec(tmp_path: Path) -> None:
     """Written again from its description: [SEP] token [CLS], the token's own state, PCA, log of the rank."""
     model = make_teacher("BERT", tmp_path)
-    settings = {"teacher": str(tmp_path), "output": "unused", "recipe": "model2vec-0.1", "dimensions": 8}
-    table = distill(DistillSettings.model_validate(settings), progress=False).table
+    table = distill_as(tmp_path, recipe="model2vec-0.1", dimensions=8).table
     assert not table.normalize
     vocabulary = json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]
     kept = [token for token in sorted(vocabulary, key=vocabulary.get) if not token.startswith("[unused")]
@@ -573,9 +559,8 @@ def test_first_recipe_with_words_takes_the_mean_over_their_own_pieces(tmp_path: 
     model = make_teacher("BERT", tmp_path)
     words = ["the", "supervillain", "ganondorf", "of", "hyrule", "abracadabra", "invaded", "castle"]
     (tmp_path / "words.txt").write_text("\n".join(words))
-    settings = {"teacher": str(tmp_path), "output": "unused", "recipe": "model2vec-0.1", "dimensions": 4}
-    settings |= {"mode": "word", "vocabulary": str(tmp_path / "words.txt")}
-    table = distill(DistillSettings.model_validate(settings), progress=False).table
+    given = {"mode": "word", "vocabulary": str(tmp_path / "words.txt")}
+    table = distill_as(tmp_path, recipe="model2vec-0.1", dimensions=4, **given).table
     original = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     states = []
     for word in words:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from commands import tune
 from tiny_teacher import UNSEEN, make_texts, make_tiny_teacher
 
+from lakevec.jobs.tune import to_options
+from lakevec.pipeline.distillation.pca import PcaProjection, rotate_to_principal_axes
 from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.tokenization import TokenIds
@@ -22,14 +25,15 @@ from lakevec.pipeline.errors import DataError, InputError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.model.artifact import Artifact, load
+from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.storage import locate
-from lakevec.pipeline.tuning.axes import align_rows, fit_pca, rotate_to_principal_axes
-from lakevec.pipeline.tuning.recipe import TeacherSample
+from lakevec.pipeline.tuning.options import TrainingConfig, TuneOptions
+from lakevec.pipeline.tuning.recipe import TeacherSample, align_rows
 from lakevec.pipeline.tuning.recipe import tune as fit
 from lakevec.pipeline.tuning.sampling import allocate_equally, allocate_proportionally
 from lakevec.pipeline.tuning.teacher_shards import TeacherShards, open_shards
-from lakevec.pipeline.tuning.training import TrainingConfig, TrainingSet, train
+from lakevec.pipeline.tuning.training import TrainingSet, train
 
 ROWS = 600
 QUICK = ["--dimensions", "12", "--texts-per-step", "64", "--learning-rate", "0.005", "--piece-rows", "100"]
@@ -98,7 +102,7 @@ def test_job_publishes_a_table_that_keeps_closer_than_its_start(
     assert recipe["tuned_on_texts"] == ROWS - ROWS // 5
     assert quality["held_out_texts"] == ROWS // 5
     assert re.search(
-        rf"sample: {ROWS} texts; the teacher works in float32\nteacher: 6 of 6 pieces to make\n", out
+        rf"sample: {ROWS} texts; the teacher works in float32\nteacher: 6 of 6 shards to make\n", out
     )
     assert f"fidelity {quality['fidelity']:.4f}" in out
     assert (folder / "model" / "training.svg").read_text().startswith("<?xml")
@@ -118,7 +122,7 @@ def test_kept_vectors_are_used_again_and_the_table_is_the_same(
     folder, artifact, _ = published
     words = [*words_of(teacher, lake, tmp_path / "again"), "--epochs", "4"]
     assert tune([*words, "--vectors", str(folder / "model-teacher"), *QUICK]) == 0
-    assert "teacher: 0 of 6 pieces to make" in capsys.readouterr().out
+    assert "teacher: 0 of 6 shards to make" in capsys.readouterr().out
     assert load(str(tmp_path / "again")).table.fingerprint == artifact.table.fingerprint
 
 
@@ -148,7 +152,7 @@ def test_job_goes_on_where_it_was_killed(
     assert not (tmp_path / "model").exists()
     (kept / "vectors" / ".000003.parquet.half").write_bytes(b"PAR1")  # what a killed task leaves
     assert tune(words) == 0
-    left = re.search(r"teacher: (\d) of 6 pieces to make", capsys.readouterr().out)
+    left = re.search(r"teacher: (\d) of 6 shards to make", capsys.readouterr().out)
     # Tasks beside the one that died may have finished theirs after it.
     assert left is not None
     assert 1 <= int(left[1]) <= 6 - len(done)
@@ -276,12 +280,10 @@ def test_what_can_not_be_tuned_is_refused_in_one_line(
 
 def test_texts_of_tokens_never_seen_keep_to_the_teacher(teacher: Path, lake: Path, tmp_path: Path) -> None:
     """Training moves the others; texts that hold one must not come out worse than before it."""
-    settings = settings_of(
-        teacher, lake, tmp_path, dimensions=12, epochs=4, texts_per_step=64, learning_rate=0.005
-    )
+    options = TuneOptions(dimensions=12, epochs=4, texts_per_step=64, learning_rate=0.005)
     data = taught(teacher, make_texts(400))
-    tuned = fit(settings, data, progress=False)
-    start = fit(settings.model_copy(update={"epochs": 1, "learning_rate": 1e-9}), data, progress=False)
+    tuned = fit(str(teacher), data, options, progress=False)
+    start = fit(str(teacher), data, replace(options, epochs=1, learning_rate=1e-9), progress=False)
     texts = [f"{word} {text}" for word, text in zip(UNSEEN * 10, make_texts(200, seed=5), strict=True)]
     truth = SentenceEncoder(str(teacher)).encode(texts)
     after, before = (
@@ -293,11 +295,9 @@ def test_texts_of_tokens_never_seen_keep_to_the_teacher(teacher: Path, lake: Pat
 
 def test_another_table_may_be_the_start(teacher: Path, lake: Path, tmp_path: Path, published: Any) -> None:
     """Mapped into the teacher's space it begins where it was, and unseen rows are mapped with the others."""
-    folder, artifact, _ = published
-    settings = settings_of(
-        teacher, lake, tmp_path, model=str(folder / "model"), dimensions=12, epochs=1, learning_rate=1e-9
-    )
-    tuned = fit(settings, taught(teacher, make_texts(400)), progress=False)
+    _, artifact, _ = published
+    options = TuneOptions(model=artifact, dimensions=12, epochs=1, learning_rate=1e-9)
+    tuned = fit(str(teacher), taught(teacher, make_texts(400)), options, progress=False)
     assert tuned.quality["fidelity_before_tuning"] > artifact.quality["fidelity_before_tuning"]
     assert tuned.table.dense_rows()[-len(UNSEEN) :].any(axis=1).all()
 
@@ -307,19 +307,13 @@ def test_figure_of_the_card_is_that_of_the_published_table(
     teacher: Path, lake: Path, tmp_path: Path, published: Any, pools_unknown: bool
 ) -> None:
     """As int8, and with a start whose unknown token has a row that counts."""
-    from lakevec.pipeline.model.publishing import publish
-    from lakevec.pipeline.model.table import StaticTable
-
     _, artifact, _ = published
     rows = artifact.table.dense_rows()
     rows[1] = rows[7]  # the unknown token's
     start = StaticTable(rows, artifact.table.tokenizer_json, pools_unknown=pools_unknown)
-    publish(start, str(tmp_path / "start"), provenance={}, quality={})
-    settings = settings_of(
-        teacher, lake, tmp_path, model=str(tmp_path / "start"), dimensions=12, epochs=1, dtype="int8"
-    )
+    options = TuneOptions(model=Artifact(start, "start"), dimensions=12, epochs=1, dtype="int8")
     data = taught(teacher, [f"zzz {text}" if row % 3 else text for row, text in enumerate(make_texts(400))])
-    tuned = fit(settings, data, progress=False)
+    tuned = fit(str(teacher), data, options, progress=False)
     assert tuned.table.pools_unknown == pools_unknown
     vectors = Encoder.from_table(tuned.table).encode(pa.array(data.texts[:80])).vectors
     assert tuned.quality["fidelity"] == measure_fidelity(vectors, data.vectors[:80]).correlation
@@ -340,9 +334,7 @@ def test_one_step_of_training_by_hand() -> None:
     """
     texts = lesson([[0, 1]], [[1.0, 0.0]])
     held_out = lesson([[0], [1], [2]], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    method = TrainingConfig(
-        epochs=1, batch_size=4, learning_rate=0.1, relation=0, token_dropout=0, patience=1, seed=0
-    )
+    method = TrainingConfig(epochs=1, texts_per_step=4, learning_rate=0.1, relation=0, patience=1)
     start = np.array([[1, 0], [0, 1], [1, -1]], np.float32)
     found = train(start, texts, held_out, method, progress=False)
     assert found.best == 1
@@ -356,7 +348,7 @@ def test_relation_is_a_correlation_of_cosines() -> None:
     texts = lesson([[number] for number in range(9)], targets.tolist())
     losses = []
     for relation in (0.0, 1.0):
-        method = TrainingConfig(1, 16, 1e-9, relation, 0.0, 1, 0)
+        method = TrainingConfig(epochs=1, learning_rate=1e-9, relation=relation)
         losses.append(train(start, texts, texts, method, progress=False).epochs[0].loss)
     correlation = measure_fidelity(start, targets).correlation
     assert losses[1] - losses[0] == pytest.approx(1 - correlation, abs=1e-5)
@@ -368,7 +360,8 @@ def test_steps_of_few_texts_leave_finite_rows(at_once: int) -> None:
     random = np.random.default_rng(0)
     start, targets = random.normal(size=(9, 4)).astype(np.float32), random.normal(size=(9, 4))
     texts = lesson([[number] for number in range(9)], targets.tolist())
-    found = train(start, texts, texts, TrainingConfig(2, at_once, 0.01, 1.0, 0.0, 2, 0), progress=False)
+    method = TrainingConfig(epochs=2, texts_per_step=at_once, learning_rate=0.01)
+    found = train(start, texts, texts, method, progress=False)
     assert np.isfinite(found.rows).all()
     assert all(np.isfinite(epoch.loss) for epoch in found.epochs)
 
@@ -377,7 +370,7 @@ def test_training_without_gain_keeps_the_start_and_stops() -> None:
     random = np.random.default_rng(0)
     rows = random.normal(size=(9, 4)).astype(np.float32)
     texts = lesson([[number] for number in range(9)], rows.tolist())
-    method = TrainingConfig(50, 16, 0.5, 0.0, 0.3, 2, 0)
+    method = TrainingConfig(epochs=50, learning_rate=0.5, relation=0, token_dropout=0.3)
     found = train(rows, lesson([[0], [1]], (-rows[:2]).tolist()), texts, method, progress=False)
     assert (found.best, len(found.epochs)) == (0, 2)
     assert found.rows is rows
@@ -387,7 +380,7 @@ def test_texts_without_a_token_can_not_be_learned_from() -> None:
     rows = np.eye(3, dtype=np.float32)
     held_out = lesson([[0], [1], [2]], np.eye(3).tolist())
     with pytest.raises(DataError, match="no text with a known token"):
-        train(rows, lesson([[], []], [[1, 0, 0]] * 2), held_out, TrainingConfig(1, 4, 0.1, 0, 0, 1, 0))
+        train(rows, lesson([[], []], [[1, 0, 0]] * 2), held_out, TrainingConfig())
 
 
 def test_rotation_changes_no_cosine_and_axes_are_those_of_pca() -> None:
@@ -398,10 +391,10 @@ def test_rotation_changes_no_cosine_and_axes_are_those_of_pca() -> None:
     turned = rotate_to_principal_axes(rows)
     np.testing.assert_allclose(turned @ turned.T, rows @ rows.T, rtol=1e-4, atol=1e-3)
     assert (np.diff((turned**2).sum(axis=0)) < 0).all()
-    axes = fit_pca(rows, 3)
+    pca = PcaProjection.fit(rows, 3)
     reference = PCA(3).fit(rows)
-    np.testing.assert_allclose(np.abs(axes.project(rows)), np.abs(reference.transform(rows)), atol=1e-3)
-    assert axes.explained_variance == pytest.approx(reference.explained_variance_ratio_.sum(), abs=1e-5)
+    np.testing.assert_allclose(np.abs(pca.project(rows)), np.abs(reference.transform(rows)), atol=1e-3)
+    assert pca.explained_variance == pytest.approx(reference.explained_variance_ratio_.sum(), abs=1e-5)
 
 
 def test_rows_are_mapped_as_least_squares_says() -> None:
@@ -420,27 +413,31 @@ def test_shares_add_up() -> None:
             assert all(found[name] <= available[name] for name in available)
 
 
-def test_pieces_belong_to_teacher_texts_and_layout(tmp_path: Path) -> None:
+def test_shards_belong_to_teacher_texts_and_layout(tmp_path: Path) -> None:
     texts = ["a", "b", "c"]
-    found = open_shards(str(tmp_path), texts, teacher="t", piece_rows=2)
+    found = open_shards(str(tmp_path), texts, teacher="t", shard_rows=2)
     assert found.number == 2
     others = [("u", texts, 2), ("t", ["a", "bc"], 2), ("t", texts, 3)]
     names = {
-        open_shards(str(tmp_path), these, teacher=name, piece_rows=rows).folder.name
+        open_shards(str(tmp_path), these, teacher=name, shard_rows=rows).folder.name
         for name, these, rows in others
     }
     assert len(names | {found.folder.name}) == 4
     assert texts_sha256(["ab", "c"]) != texts_sha256(["a", "bc"])
 
 
-def test_damaged_piece_is_named(tmp_path: Path) -> None:
-    pieces = TeacherShards(locate(str(tmp_path), error=InputError), 1)
-    pieces.write_vectors(0, np.full((2, 3), np.nan, np.float32))
+def test_damaged_shard_is_named(tmp_path: Path) -> None:
+    shards = TeacherShards(locate(str(tmp_path), error=InputError), 1)
+    shards.write_vectors(0, np.full((2, 3), np.nan, np.float32))
     with pytest.raises(DataError, match="hold NaN or infinity"):
-        pieces.read_vectors()
+        shards.read_vectors()
     (tmp_path / "vectors" / "000000.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"vectors/000000\.parquet can't be read"):
-        pieces.read_vectors()
+        shards.read_vectors()
+
+
+def test_defaults_of_library_and_command_line_are_the_same(tmp_path: Path) -> None:
+    assert to_options(settings_of(tmp_path, tmp_path, tmp_path)) == TuneOptions()
 
 
 def test_dry_run_writes_nothing(teacher: Path, lake: Path, tmp_path: Path, capsys: Any) -> None:

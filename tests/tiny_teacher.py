@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
+
+from lakevec.jobs.distill import to_options
+from lakevec.pipeline.distillation.recipe import DistillResult, distill
+from lakevec.pipeline.settings.distill import DistillSettings
 
 WIDTH = 24
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -52,6 +57,13 @@ def make_tiny_teacher(folder: Path, *, seed: int = 0, max_tokens: int = 32) -> P
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_tokens}))
     return folder
+
+
+def distill_as(teacher: Path, **settings: Any) -> DistillResult:
+    """Distil as the command line does with these settings."""
+    values = {"teacher": str(teacher), "output": "unused", **settings}
+    options = to_options(DistillSettings.model_validate(values))
+    return distill(str(teacher), options, progress=False)
 
 
 def make_texts(texts: int, *, seed: int = 1) -> list[str]:

@@ -1,6 +1,6 @@
-"""One task of ``lakevec tune``: texts of a piece through the teacher, its vectors into a file.
+"""Tasks of ``lakevec tune``: each runs the texts of a shard through the teacher and writes their vectors.
 
-torch and transformers are imported in a worker when the first piece comes, and by no other job's workers.
+A worker imports torch and transformers with its first shard. Workers of other jobs never do.
 """
 
 from __future__ import annotations
@@ -8,111 +8,84 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from lakevec.pipeline.distillation.options import TeacherOptions
 from lakevec.pipeline.errors import SetupError, TeacherError
 from lakevec.pipeline.tuning.teacher_shards import TeacherShards
 
 if TYPE_CHECKING:
     from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 
+# The batches that a task yields; `piece` is the shard.
 DONE_SCHEMA = "piece long, texts long"
-# A worker is one core's, and lives for one job's pieces of one teacher.
-_loaded: dict[str, SentenceEncoder] = {}
 
 
 @dataclass(frozen=True)
 class TeacherTask:
-    """A function for ``DataFrame.mapInArrow``: places in a list of pieces in, what was done out.
+    """A function for ``DataFrame.mapInArrow``.
 
     Parameters
     ----------
-    pieces : TeacherShards
+    shards : TeacherShards
     missing : tuple of int
-        Numbers of the pieces to make; row i asks for ``missing[i]``.
+        Shards to make; row i asks for ``missing[i]``.
     teacher : str
         Folder, the same on every node, or hub id.
-    revision : str or None
-        Commit of a hub teacher.
+    options : TeacherOptions
     fingerprint : str
-        The teacher's as the driver found it; another one is refused.
-    device, precision : str
-    batch_size : int
-    trust_remote_code : bool, default=False
-        As in `lakevec.pipeline.distillation.sentence_encoder.SentenceEncoder`.
+        The teacher's on the driver; a node with another one is refused.
     """
 
-    pieces: TeacherShards
+    shards: TeacherShards
     missing: tuple[int, ...]
     teacher: str
-    revision: str | None
+    options: TeacherOptions
     fingerprint: str
-    device: str
-    precision: str
-    batch_size: int
-    trust_remote_code: bool = False
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Make the pieces that are asked for.
-
-        Parameters
-        ----------
-        batches : iterator of pyarrow.RecordBatch
-            One column of integers.
-
-        Yields
-        ------
-        pyarrow.RecordBatch
-            The piece's number and how many texts it holds.
+        """Make the shards that one column of integers asks for; yield each with its number of texts.
 
         Raises
         ------
         SetupError
-            If the node has no torch or transformers.
+            If the node lacks torch or transformers.
         TeacherError
-            If the node's teacher is another one.
+            If the node has another teacher.
         """
         for batch in batches:
-            for place in batch.column(0).to_pylist():
-                piece = self.missing[place]
-                texts = self.pieces.read_texts(piece)
-                self.pieces.write_vectors(piece, self._encoder().encode(texts))
-                yield pa.RecordBatch.from_pydict({"piece": [piece], "texts": [len(texts)]})
+            for row in batch.column(0).to_pylist():
+                shard = self.missing[row]
+                texts = self.shards.read_texts(shard)
+                encoder = _load_encoder(self.teacher, self.options, self.fingerprint)
+                self.shards.write_vectors(shard, encoder.encode(texts))
+                yield pa.RecordBatch.from_pydict({"piece": [shard], "texts": [len(texts)]})
 
-    def _encoder(self) -> SentenceEncoder:
-        if self.fingerprint not in _loaded:
-            _loaded.clear()
-            _loaded[self.fingerprint] = self._load()
-        return _loaded[self.fingerprint]
 
-    def _load(self) -> SentenceEncoder:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        try:
-            import torch
+@lru_cache(maxsize=1)
+def _load_encoder(teacher: str, options: TeacherOptions, fingerprint: str) -> SentenceEncoder:
+    """Load the teacher once for all shards of a worker, which uses one core."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        import torch
 
-            from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
-        except ImportError as error:
-            raise SetupError(
-                "an executor lacks a package that the teacher needs",
-                got=str(error.name),
-                remedy="pip install 'lakevec[distill]' on every node, or run with --master local[*]",
-            ) from None
-        torch.set_num_threads(1)
-        encoder = SentenceEncoder(
-            self.teacher,
-            revision=self.revision,
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            trust_remote_code=self.trust_remote_code,
+        from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+    except ImportError as error:
+        raise SetupError(
+            "an executor lacks a package that the teacher needs",
+            got=str(error.name),
+            remedy="pip install 'lakevec[distill]' on every node, or run with --master local[*]",
+        ) from None
+    torch.set_num_threads(1)
+    encoder = SentenceEncoder(teacher, options)
+    if encoder.fingerprint != fingerprint:
+        raise TeacherError(
+            f"an executor has another teacher {teacher!r}",
+            got=encoder.fingerprint,
+            expected=fingerprint,
+            remedy="put the same folder on every node, or name a --revision",
         )
-        if encoder.fingerprint != self.fingerprint:
-            raise TeacherError(
-                f"an executor has another teacher {self.teacher!r}",
-                got=encoder.fingerprint,
-                expected=self.fingerprint,
-                remedy="put the same folder on every node, or name a --revision",
-            )
-        return encoder
+    return encoder

@@ -8,7 +8,7 @@ from lakevec.jobs.benchmarks.bench import Bench
 from lakevec.jobs.benchmarks.kernel import peer_missing
 from lakevec.jobs.benchmarks.timing import Comparison, take_turns
 from lakevec.jobs.demo import embedded_teacher
-from lakevec.pipeline.settings.distill import DistillSettings
+from lakevec.pipeline.distillation.options import DistillOptions
 
 _MODEL2VEC = "model2vec distill"
 
@@ -22,16 +22,16 @@ def measure_distill(bench: Bench) -> Iterator[Comparison]:
     except ImportError as error:
         raise peer_missing(error) from None
     teacher = bench.settings.teacher or embedded_teacher()[0]
-    settings = DistillSettings(teacher=teacher, output="unused", device="cpu")
+    options = DistillOptions(device="cpu")
 
     def model2vec() -> int:
         static = distill_with_model2vec(
-            teacher, pca_dims=settings.dimensions, device="cpu", quantize_to="float32"
+            teacher, pca_dims=options.dimensions, device="cpu", quantize_to="float32"
         )
         return int(static.embedding.shape[0])
 
     def lakevec() -> int:
-        return distill(settings, progress=False).table.rows
+        return distill(teacher, options, progress=False).table.rows
 
     rates = take_turns({_MODEL2VEC: model2vec, "lakevec distill": lakevec}, bench.settings.repeats)
     seconds = ", ".join(f"{rate.way} {rate.rows / rate.rows_per_s:.1f} s" for rate in rates)

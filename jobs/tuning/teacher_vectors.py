@@ -1,12 +1,12 @@
-"""The teacher's vectors of a sample, made by executors, piece by piece, and kept for the next run."""
+"""The teacher's vectors of a sample: executors compute them shard by shard, and later runs use them again."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from lakevec.jobs.spark.progress import show_progress
+from lakevec.pipeline.distillation.options import TeacherOptions, copy_options
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.tuning.teacher_shards import open_shards
 from lakevec.udfs.teacher_task import DONE_SCHEMA, TeacherTask
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def teach(
     spark: SparkSession, settings: TuneSettings, texts: list[str], encoder: SentenceEncoder
 ) -> np.ndarray:
-    """Return the teacher's vectors; only those that are not kept yet are computed.
+    """Return the teacher's vectors of texts: float32 of shape (N, H). Compute only those that are missing.
 
     Parameters
     ----------
@@ -29,45 +29,28 @@ def teach(
     settings : TuneSettings
     texts : list of str of length N
     encoder : SentenceEncoder
-        The driver's, which says which teacher it is.
-
-    Returns
-    -------
-    float32 ndarray of shape (N, H)
+        The driver's, which identifies the teacher.
 
     Raises
     ------
     DataError
-        If vectors that are kept are damaged.
+        If existing vectors are damaged.
     OutputError
         If their folder can't be written to.
     """
-    pieces = open_shards(
-        settings.vectors_folder, texts, teacher=encoder.fingerprint, piece_rows=settings.piece_rows
-    )
+    folder, shard_rows = settings.vectors_folder, settings.piece_rows
+    shards = open_shards(folder, texts, teacher=encoder.fingerprint, shard_rows=shard_rows)
     try:
-        pieces.write_texts(texts, piece_rows=settings.piece_rows)
-        missing = tuple(pieces.missing())
+        shards.write_texts(texts, shard_rows=shard_rows)
+        missing = tuple(shards.missing())
     except OSError as error:
-        raise OutputError(
-            f"can't write to {redact(settings.vectors_folder)!r}",
-            got=error.strerror or type(error).__name__,
-            remedy="choose another --vectors",
-        ) from None
-    print(f"teacher: {len(missing)} of {pieces.number} pieces to make", flush=True)
+        got = error.strerror or type(error).__name__
+        raise OutputError(f"can't write to {folder!r}", got=got, remedy="choose another --vectors") from None
+    print(f"teacher: {len(missing)} of {shards.number} shards to make", flush=True)
     if missing:
-        task = TeacherTask(
-            pieces=pieces,
-            missing=missing,
-            teacher=settings.teacher,
-            revision=settings.revision,
-            fingerprint=encoder.fingerprint,
-            device=settings.device,
-            precision=encoder.precision,
-            batch_size=settings.batch_size,
-            trust_remote_code=settings.trust_remote_code,
-        )
-        places = spark.range(0, len(missing), 1, numPartitions=len(missing))
+        options = copy_options(settings, TeacherOptions, precision=encoder.precision)
+        task = TeacherTask(shards, missing, settings.teacher, options, encoder.fingerprint)
+        rows = spark.range(0, len(missing), 1, numPartitions=len(missing))
         with show_progress(spark, "teacher"):
-            places.mapInArrow(task, DONE_SCHEMA).collect()
-    return pieces.read_vectors()
+            rows.mapInArrow(task, DONE_SCHEMA).collect()
+    return shards.read_vectors()

@@ -1,20 +1,19 @@
-"""Teachers whose modules lakevec does not know: sentence-transformers itself computes their vectors."""
+"""Teachers with modules that lakevec does not compute itself: sentence-transformers runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
-from lakevec.pipeline.distillation.inference import TokenSequences
-from lakevec.pipeline.errors import SetupError, TeacherError
+from lakevec.pipeline.distillation.inference import Batch, TokenSequences, run_in_batches
+from lakevec.pipeline.errors import SetupError, TeacherError, rephrase
 
-_LONGEST_REASON = 300
+_CHOOSE_POOLING = "choose --pooling mean, first, last or pooler"
 _READ_IDS = ("WordWeights", "BoW")
 
 
@@ -45,9 +44,10 @@ class DelegatedTeacher:
             raise SetupError(
                 f"teacher {folder} needs sentence-transformers",
                 got=reason,
-                remedy="pip install sentence-transformers, or choose --pooling mean, first, last or pooler",
+                remedy=f"pip install sentence-transformers, or {_CHOOSE_POOLING}",
             ) from None
-        try:
+        # The library raises many kinds of errors for damaged folders, and for modules that don't fit.
+        with rephrase(TeacherError, f"sentence-transformers can't load teacher {folder}"):
             self._model = SentenceTransformer(
                 str(folder),
                 device=str(device),
@@ -55,11 +55,6 @@ class DelegatedTeacher:
                 trust_remote_code=trust_remote_code,
                 model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             ).eval()
-        except Exception as error:  # the library raises many kinds for damaged folders
-            raise TeacherError(
-                f"sentence-transformers can't load teacher {folder}",
-                got=" ".join(str(error).split())[:_LONGEST_REASON],
-            ) from None
 
     @property
     def width(self) -> int:
@@ -67,45 +62,24 @@ class DelegatedTeacher:
         return len(self.encode(["a"], batch_size=1)[0])
 
     def encode(self, texts: Sequence[str], *, batch_size: int, progress: bool = False) -> np.ndarray:
-        """Embed texts with their default prompt.
-
-        Parameters
-        ----------
-        texts : sequence of str of length N
-        batch_size : int
-        progress : bool, default=False
-
-        Returns
-        -------
-        float32 ndarray of shape (N, H)
-
-        Raises
-        ------
-        TeacherError
-            If its modules don't fit together.
-        """
-        try:
+        """Embed texts with their default prompt: float32 of shape (N, H)."""
+        what = "sentence-transformers can't embed texts with this teacher"
+        with rephrase(TeacherError, what, remedy=f"{_CHOOSE_POOLING}, or repair its modules.json"):
             found = self._model.encode(
                 list(texts), batch_size=batch_size, show_progress_bar=progress, convert_to_numpy=True
             )
-        except Exception as error:  # modules that don't fit together fail in many ways
-            raise TeacherError(
-                "sentence-transformers can't embed texts with this teacher",
-                got=f"{type(error).__name__}, {' '.join(str(error).split())[:_LONGEST_REASON]}",
-                remedy="choose --pooling mean, first, last or pooler, or repair its modules.json",
-            ) from None
         return np.ascontiguousarray(found, dtype=np.float32)
 
     @torch.inference_mode()
     def embed_sequences(
         self, model: Any, sequences: TokenSequences, *, batch_size: int, progress: bool
     ) -> np.ndarray:
-        """Push token sequences through all modules.
+        """Run token sequences through all modules.
 
         Parameters
         ----------
         model : transformers.PreTrainedModel
-            With the vocabulary that the ids belong to; takes the place of the library's.
+            Takes the place of the library's model; its vocabulary is that of the ids.
         sequences : TokenSequences
         batch_size : int
         progress : bool
@@ -113,53 +87,43 @@ class DelegatedTeacher:
         Returns
         -------
         float32 ndarray of shape (V, H)
-
-        Raises
-        ------
-        TeacherError
-            If the modules can't work on tokens.
         """
-        if by_id := [type(module).__name__ for module in self._model if type(module).__name__ in _READ_IDS]:
+        kinds = [type(module).__name__ for module in self._model]
+        if by_id := [kind for kind in kinds if kind in _READ_IDS]:
             raise TeacherError(
                 f"the teacher's module {by_id[0]} reads token ids, which a vocabulary of its own changes",
-                remedy="choose --pooling mean, first, last or pooler",
+                remedy=_CHOOSE_POOLING,
             )
-        transformer = self._model[0]
-        # Its name before sentence-transformers 5.4 and since.
-        place = "model" if "model" in transformer._modules else "auto_model"
-        own = getattr(transformer, place)
-        setattr(transformer, place, model)
+
+        def embed(batch: Batch) -> np.ndarray:
+            features: dict[str, Any] = {
+                "input_ids": batch.ids.to(model.device),
+                "attention_mask": batch.mask.to(model.device),
+            }
+            if prompt_length := sequences.pooled_spans[0][0]:
+                features["prompt_length"] = prompt_length
+            found: np.ndarray = self._model(features)["sentence_embedding"].float().cpu().numpy()
+            return found
+
+        what = "sentence-transformers can't embed single tokens of this teacher"
+        with _replace_model(self._model[0], model), rephrase(TeacherError, what, remedy=_CHOOSE_POOLING):
+            return run_in_batches(sequences, embed, batch_size=batch_size, progress=progress)
+
+
+@contextmanager
+def _replace_model(transformer: Any, model: Any) -> Iterator[None]:
+    """Let the library's first module run another model."""
+    # The attribute's name since sentence-transformers 5.4, and before.
+    name = "model" if "model" in transformer._modules else "auto_model"
+    original = getattr(transformer, name)
+    setattr(transformer, name, model)
+    try:
         if transformer.auto_model is not model:  # else the ids would mean other tokens
             raise SetupError(
                 "this sentence-transformers keeps its model elsewhere",
                 expected="5.0 or later",
                 remedy="pip install --upgrade sentence-transformers",
             )
-        order = np.argsort([len(ids) for ids in sequences.ids])
-        found: list[np.ndarray] = []
-        try:
-            for start in tqdm(
-                range(0, len(order), batch_size), desc="teacher", disable=None if progress else True
-            ):
-                batch = [torch.tensor(sequences.ids[row]) for row in order[start : start + batch_size]]
-                ids = pad_sequence(batch, batch_first=True, padding_value=sequences.pad_token_id)
-                mask = pad_sequence([torch.ones_like(row) for row in batch], batch_first=True)
-                features: dict[str, Any] = {
-                    "input_ids": ids.to(model.device),
-                    "attention_mask": mask.to(model.device),
-                }
-                if left_out := sequences.counted[0][0]:
-                    features["prompt_length"] = left_out
-                found.append(self._model(features)["sentence_embedding"].float().cpu().numpy())
-        except Exception as error:  # as above
-            raise TeacherError(
-                "sentence-transformers can't embed single tokens of this teacher",
-                got=f"{type(error).__name__}, {' '.join(str(error).split())[:_LONGEST_REASON]}",
-                remedy="choose --pooling mean, first, last or pooler",
-            ) from None
-        finally:
-            setattr(transformer, place, own)
-        rows = np.concatenate(found).astype(np.float32)
-        outputs = np.empty_like(rows)
-        outputs[order] = rows
-        return outputs
+        yield
+    finally:
+        setattr(transformer, name, original)

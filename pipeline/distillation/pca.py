@@ -1,4 +1,4 @@
-"""Reduce the teacher's width H to the table's width D by principal component analysis."""
+"""Principal component analysis, which reduces the teacher's width H to the table's width D."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lakevec.pipeline.distillation.options import Dimensions
 from lakevec.pipeline.errors import SettingsError
-from lakevec.pipeline.settings.distill import Dimensions
 
-# Variance beside the first axis's, below which an axis holds rounding alone.
-_NOTHING = 1e-6
+# Share of the first axis's variance below which an axis holds only rounding errors.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,59 @@ class Reduced:
     explained_variance: float
 
 
+@dataclass(frozen=True, eq=False)
+class PcaProjection:
+    """Principal axes of the teacher's vectors of texts.
+
+    Parameters
+    ----------
+    mean : float32 ndarray of shape (H,)
+    axes : float32 ndarray of shape (H, D)
+        Orthonormal columns, greatest variance first.
+    explained_variance : float
+        Share of the variance that the D axes hold, in (0, 1].
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    explained_variance: float
+
+    @classmethod
+    def fit(cls, vectors: np.ndarray, dimensions: int) -> PcaProjection:
+        """Find the first D axes of float32 vectors of shape (N, H)."""
+        check_dimensions(dimensions, rows=len(vectors), width=vectors.shape[1])
+        mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centred = vectors - mean
+        variances, axes = fit_pca(centred.T @ centred)
+        explained = float(variances[:dimensions].sum() / variances.sum())
+        return cls(mean, np.ascontiguousarray(axes[:, :dimensions], dtype=np.float32), explained)
+
+    def project(self, vectors: np.ndarray) -> np.ndarray:
+        """Centre vectors of shape (N, H) and project them on the axes: float32 of shape (N, D)."""
+        projected: np.ndarray = (vectors - self.mean) @ self.axes
+        return projected
+
+
+def fit_pca(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find all principal axes exactly, as eigenvectors of the covariance matrix.
+
+    Parameters
+    ----------
+    covariance : float ndarray of shape (H, H)
+        Or a multiple of it.
+
+    Returns
+    -------
+    variances : ndarray of shape (H,)
+        Greatest first.
+    axes : ndarray of shape (H, H)
+        Orthonormal columns in that order; their signs are arbitrary.
+    """
+    # eigh sorts upwards, and rounds 0 to either side of it.
+    variances, axes = np.linalg.eigh(covariance)
+    return np.clip(variances[::-1], 0, None), axes[:, ::-1]
+
+
 def reduce_rows(
     rows: np.ndarray, *, dimensions: Dimensions, shares: np.ndarray | None = None, whitening: float = 0.0
 ) -> Reduced:
@@ -37,37 +90,30 @@ def reduce_rows(
     ----------
     rows : float32 ndarray of shape (V, H)
     dimensions : int, float, "auto" or "none"
-        D, at most H and V; or the share of the variance that D axes must hold; or all axes; or no PCA at all,
-        not even centring.
+        D, at most H and V; or the share of the variance that D axes must hold; or all axes; or no PCA and no
+        centring.
     shares : ndarray of shape (V,), optional
-        How much each row counts in the mean and in the covariance; at least 0, not all 0. By default all
-        alike.
+        Weight of each row in mean and covariance; at least 0, not all 0. Default: all alike.
     whitening : float, default=0.0
-        W, in [0, 1]: each axis is divided by its variance ** (W / 2), and the first keeps its length. 0
-        scales nothing, 1 gives all axes one variance.
-
-    Returns
-    -------
-    Reduced
+        W, in [0, 1]: each axis is divided by its variance ** (W / 2), relative to the first axis. 0 scales
+        nothing, 1 gives all axes one variance.
 
     Raises
     ------
     SettingsError
-        If there are fewer than `dimensions` axes.
+        If there are fewer than `dimensions` axes, or all rows are equal.
 
     Notes
     -----
-    All axes are found exactly, as eigenvectors of the covariance matrix. Without shares in float32 and in the
-    order of model2vec's sums, so that both round the same numbers when they make integers of them. An axis
-    has no sign of its own; it is turned so that the row furthest from the origin along it is positive, which
-    makes a distillation repeatable. An axis along which nothing varies becomes 0 when it is whitened.
+    Without shares the sums are float32 in model2vec's order, so that both round to the same int8 numbers. The
+    row furthest from the origin along an axis is positive, which makes a distillation repeatable. An axis
+    without variance becomes 0 when it is whitened.
 
     With word frequencies for shares, whitening is that of Yokoi, Bao, Kurita and Shimodaira, "Zipfian
     Whitening" (NeurIPS 2024).
     """
     if dimensions == "none":
         return Reduced(rows, 1.0)
-    most = min(rows.shape)
     check_dimensions(dimensions, rows=rows.shape[0], width=rows.shape[1])
     if shares is None:
         centred = rows - rows.mean(axis=0)
@@ -76,50 +122,41 @@ def reduce_rows(
         share = (shares / shares.sum())[:, None]
         centred = rows - (share * rows).sum(axis=0)
         covariance = (centred * share).T @ centred
-    variances, axes = np.linalg.eigh(covariance)
-    # eigh sorts upwards, and rounds what is 0 to either side of it.
-    variances, axes = np.clip(variances[::-1], 0, None), axes[:, ::-1]
+    variances, axes = fit_pca(covariance)
     if not variances.sum() > 0:
-        raise SettingsError(
-            "dimensions",
-            got=f"{len(rows)} rows that are all alike",
-            expected="rows that differ",
-            remedy="use none",
-        )
-    held = np.cumsum(variances) / variances.sum()
-    kept = most
+        got = f"{len(rows)} rows that are all alike"
+        raise SettingsError("dimensions", got=got, expected="rows that differ", remedy="use none")
+    explained = np.cumsum(variances) / variances.sum()
+    kept = min(rows.shape)
     if isinstance(dimensions, int):
         kept = dimensions
     elif dimensions != "auto":
-        kept = min(int(np.searchsorted(held, dimensions)) + 1, most)
+        kept = min(int(np.searchsorted(explained, dimensions)) + 1, kept)
     scores = centred @ axes[:, :kept]
     if whitening:
         relative = variances[:kept] / variances[0]
-        varies = relative > _NOTHING
+        varies = relative > _ROUNDING
         scores *= np.where(varies, np.where(varies, relative, 1) ** (-whitening / 2), 0)
+    return Reduced(_fix_signs(scores), float(explained[kept - 1]))
+
+
+def rotate_to_principal_axes(rows: np.ndarray) -> np.ndarray:
+    """Rotate float32 rows of shape (V, D) onto their principal axes about the origin; no cosine changes."""
+    _, axes = fit_pca(rows.T.astype(np.float64) @ rows)
+    return _fix_signs(rows @ axes)
+
+
+def _fix_signs(scores: np.ndarray) -> np.ndarray:
+    """Turn each axis so that the row furthest along it is positive."""
     furthest = np.abs(scores).argmax(axis=0)
-    signs = np.where(scores[furthest, np.arange(kept)] < 0, -1, 1).astype(scores.dtype)
-    return Reduced((scores * signs).astype(np.float32), float(held[kept - 1]))
+    signs = np.where(scores[furthest, np.arange(scores.shape[1])] < 0, -1, 1).astype(scores.dtype)
+    fixed: np.ndarray = (scores * signs).astype(np.float32)
+    return fixed
 
 
 def check_dimensions(dimensions: Dimensions, *, rows: int, width: int) -> None:
-    """Refuse more dimensions than there are axes.
-
-    Parameters
-    ----------
-    dimensions : int, float, "auto" or "none"
-        As `reduce_rows` takes it.
-    rows, width : int
-        V and H.
-
-    Raises
-    ------
-    SettingsError
-    """
+    """Refuse more dimensions than there are axes."""
     most = min(rows, width)
     if isinstance(dimensions, int) and dimensions > most:
-        raise SettingsError(
-            "dimensions",
-            got=str(dimensions),
-            expected=f"at most {most}, for a teacher of width {width} and {rows} rows",
-        )
+        expected = f"at most {most}, for a teacher of width {width} and {rows} rows"
+        raise SettingsError("dimensions", got=str(dimensions), expected=expected)

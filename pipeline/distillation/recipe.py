@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -10,37 +11,36 @@ import numpy as np
 
 from lakevec import __version__
 from lakevec.pipeline.distillation.inference import TokenSequences, embed_sequences, input_embeddings
+from lakevec.pipeline.distillation.options import DistillOptions
 from lakevec.pipeline.distillation.pca import check_dimensions, reduce_rows
 from lakevec.pipeline.distillation.sentence_transformer_config import DenseLayer
 from lakevec.pipeline.distillation.teacher import Teacher, load_teacher
 from lakevec.pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
 from lakevec.pipeline.distillation.vocabulary_quantization import check_clusters, cluster_rows
 from lakevec.pipeline.distillation.weighting import (
+    Sif,
+    Uniform,
+    Weighting,
+    Zipf,
     blended_frequencies,
     covariance_weights,
-    read_counts,
-    sif_weights,
+    token_weights,
     zipf_frequencies,
-    zipf_weights,
 )
-from lakevec.pipeline.distillation.word_list import WordList, read_words
 from lakevec.pipeline.errors import TeacherError
-from lakevec.pipeline.model.quantization import QuantizedRows, quantize_rows
-from lakevec.pipeline.model.table import StaticTable, find_unknown_token_id
-from lakevec.pipeline.settings.distill import DistillSettings
+from lakevec.pipeline.model.quantization import quantize_rows
+from lakevec.pipeline.model.table import StaticTable
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn", "skeletoken", "numpy")
-_COEFFICIENT_BY_RANK, _COEFFICIENT_BY_COUNT = 1e-4, 5e-4
-_WHITENING_BY_COUNT = 0.5
-
-
-# Of a teacher whose modules only sentence-transformers knows.
-LIBRARY = "sentence-transformers"
+# Pooling of a teacher whose modules only sentence-transformers can run.
+DELEGATED = "sentence-transformers"
+_ZIPF_COEFFICIENT, _MEASURED_COEFFICIENT = 1e-4, 5e-4
+_MEASURED_WHITENING = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class DistillResult:
-    """A table and what to record about it.
+    """A distilled table, and what to record about it.
 
     Parameters
     ----------
@@ -56,297 +56,258 @@ class DistillResult:
     quality: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What the settings leave open, settled."""
-
-    mode: str
-    pooling: str
-    reason: str
-    prompt: str
-    dense: tuple[DenseLayer, ...]
-    coefficient: float | None
-    axes: str
-    whitening: float
-
-    @classmethod
-    def settle(cls, settings: DistillSettings, teacher: Teacher) -> Choices:
-        """Settle them by the teacher's own way."""
-        mode = settings.mode or ("vocabulary" if settings.vocabulary else "output")
-        pooling: str = settings.pooling
-        reason, prompt = "as asked for", settings.prompt or ""
-        dense: tuple[DenseLayer, ...] = ()
-        if mode == "input":
-            pooling, reason, prompt = "none", "input embeddings need none", ""
-        elif pooling == "auto":
-            own = teacher.own_way
-            # In a way that is not known here, the teacher's own library pools.
-            pooling, reason, dense = own.pooling or LIBRARY, own.reason, own.dense
-            prompt = own.prompt if settings.prompt is None else settings.prompt
-        if pooling == "pooler" and not teacher.has_pooler:
-            raise TeacherError(
-                f"teacher {teacher.name!r} lacks the weights of its pooler",
-                expected="pooler weights in its safetensors files",
-                remedy="choose --pooling mean, first or last",
-            )
-        coefficient = None
-        if settings.weighting == "sif":
-            usual = _COEFFICIENT_BY_COUNT if settings.counts else _COEFFICIENT_BY_RANK
-            coefficient = settings.sif_coefficient or usual
-        is_counted = settings.counts is not None and settings.dimensions != "none"
-        axes = settings.axes or ("texts" if is_counted else "tokens")
-        whitening = settings.whitening
-        if whitening is None:
-            whitening = _WHITENING_BY_COUNT if is_counted else 0.0
-        return cls(mode, pooling, reason, prompt, dense, coefficient, axes, whitening)
-
-
-def distill(settings: DistillSettings, *, progress: bool = True) -> DistillResult:
-    """Turn a teacher into an embedding table.
+@dataclass(frozen=True, eq=False)
+class ResolvedOptions:
+    """The choices that `DistillOptions` leave to the teacher or to other options.
 
     Parameters
     ----------
-    settings : DistillSettings
+    mode : {"output", "input", "vocabulary", "word"}
+    pooling : {"mean", "first", "last", "pooler", "token", "none", "sentence-transformers"}
+    pooling_reason : str
+    prompt : str
+    dense : tuple of DenseLayer
+        Applied to the pooled vector, in order.
+    weighting : Sif, Zipf or Uniform
+    axes : {"tokens", "texts"}
+    whitening : float
+    """
+
+    mode: str
+    pooling: str
+    pooling_reason: str
+    prompt: str
+    dense: tuple[DenseLayer, ...]
+    weighting: Weighting
+    axes: str
+    whitening: float
+
+
+def distill(teacher: str, options: DistillOptions | None = None, *, progress: bool = True) -> DistillResult:
+    """Distil a Sentence Transformer into an embedding table.
+
+    Parameters
+    ----------
+    teacher : str
+        Folder of a Sentence Transformer or a plain transformer, or ``hf://organisation/name``.
+    options : DistillOptions, optional
+        Default: those of ``lakevec distill``.
     progress : bool, default=True
-        Whether to draw a progress bar on stderr where that is a terminal.
+        Draw a progress bar on stderr if that is a terminal.
 
     Returns
     -------
     DistillResult
+        The table, and what `lakevec.publish` records about it.
 
     Raises
     ------
     TeacherError
-        If the teacher can't be loaded or has nothing to distil.
+        If the teacher can't be loaded, or no token is left to distil.
     InputError
-        If the vocabulary or the counts can't be used.
+        If the counts have none of the tokens.
     SettingsError
-        If the teacher is narrower than the dimensions asked for, or the device is not there.
+        If the teacher is narrower than the dimensions asked for, or the device does not exist.
+    SetupError
+        If the teacher needs sentence-transformers, and that is not installed.
 
     Notes
     -----
-    Row i is ``w_i * PCA(what is kept of the teacher's output for token_i among its special tokens)``; with
-    counts the axes are those of tokens as texts hold them, and half whitened. The
-    unknown token's row is zero, so that libraries which average it in agree with those which leave it out.
+    Row i is ``w_i * PCA(pooled states of the teacher for token i among its special tokens)``. With counts,
+    PCA weighs tokens as texts do and half whitens the axes. The unknown token's row is zero, so libraries
+    that average it in agree with those that leave it out.
+
+    Examples
+    --------
+    >>> from lakevec.pipeline.distillation.options import DistillOptions
+    >>> distilled = distill("hf://BAAI/bge-small-en-v1.5", DistillOptions(dimensions=128))  # doctest: +SKIP
+    >>> distilled.table.dimensions  # doctest: +SKIP
+    128
     """
-    seen = embed_vocabulary(settings, progress=progress)
-    teacher, choices, vocabulary, rows = seen.teacher, seen.choices, seen.vocabulary, seen.rows
-    weights = seen.weights
-    unknown = find_unknown_token_id(vocabulary.tokenizer)
-    if unknown is not None:
+    options = options or DistillOptions()
+    loaded = load_teacher(teacher, options)
+    resolved = resolve_options(options, loaded)
+    vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, options)
+    frequencies = _find_frequencies(options, vocabulary.tokens)
+    _check_sizes(options, resolved, loaded, len(vocabulary.tokens))
+    rows = embed_vocabulary(loaded, vocabulary, options, resolved, progress=progress)
+    weights = token_weights(resolved.weighting, frequencies)
+    if (unknown := vocabulary.unknown_token_id) is not None:
         weights[unknown] = 0
-    shares = None
-    if choices.axes == "texts":
-        shares = covariance_weights(seen.frequencies, weights)
-    # model2vec, too, finds what tokens share before it reduces.
+    shares = covariance_weights(frequencies, weights) if resolved.axes == "texts" else None
     mapping = None
-    if settings.vocabulary_clusters is not None:
-        rows, mapping = cluster_rows(rows, settings.vocabulary_clusters)
+    # Like model2vec, before the reduction.
+    if options.vocabulary_clusters is not None:
+        rows, mapping = cluster_rows(rows, options.vocabulary_clusters)
         shares = None if shares is None else np.bincount(mapping, shares, minlength=len(rows))
-    reduced = reduce_rows(rows, dimensions=settings.dimensions, shares=shares, whitening=choices.whitening)
-    has_one_scale = settings.int8_scale == "table"
-    if mapping is None:
-        stored = quantize_rows(reduced.rows * weights[:, None], settings.dtype, has_one_scale=has_one_scale)
-    else:
-        stored = quantize_rows(
-            reduced.rows, settings.dtype, weights=weights, mapping=mapping, has_one_scale=has_one_scale
-        )
-    return DistillResult(
-        table=_make_table(settings, vocabulary, stored),
-        provenance={
-            "teacher": {"name": settings.name or teacher.name, "revision": teacher.revision},
-            "recipe": _describe(settings, choices),
-            **({"vocabulary": vocabulary.report} if vocabulary.report else {}),
-            "versions": {"lakevec": __version__, **{name: version(name) for name in _RECORDED_PACKAGES}},
-        },
-        quality={"explained_variance": reduced.explained_variance},
+    reduced = reduce_rows(rows, dimensions=options.dimensions, shares=shares, whitening=resolved.whitening)
+    stored = quantize_rows(
+        reduced.rows * weights[:, None] if mapping is None else reduced.rows,
+        options.dtype,
+        weights=None if mapping is None else weights,
+        mapping=mapping,
+        has_one_scale=options.int8_scale == "table",
     )
+    table = StaticTable(
+        stored.embeddings,
+        vocabulary.tokenizer_json,
+        normalize=options.normalize,
+        weights=stored.weights,
+        mapping=stored.mapping,
+    )
+    origin = {"name": options.name or loaded.name, "revision": loaded.revision}
+    recipe = _describe(options, resolved)
+    provenance = make_provenance(origin, recipe, vocabulary.report, _RECORDED_PACKAGES)
+    return DistillResult(table, provenance, {"explained_variance": reduced.explained_variance})
 
 
-@dataclass(frozen=True, eq=False)
-class EmbeddedVocabulary:
-    """The tokens of a table, and what the teacher makes of each alone.
-
-    Parameters
-    ----------
-    teacher : Teacher
-    choices : Choices
-    vocabulary : Vocabulary
-    frequencies : float64 ndarray of shape (V,)
-        By counts, where the settings have some, or by rank.
-    weights : float64 ndarray of shape (V,)
-        As the settings weigh tokens.
-    rows : float32 ndarray of shape (V, H)
-        Neither centred, reduced nor weighted.
-    """
-
-    teacher: Teacher
-    choices: Choices
-    vocabulary: Vocabulary
-    frequencies: np.ndarray
-    weights: np.ndarray
-    rows: np.ndarray
-
-
-def embed_vocabulary(settings: DistillSettings, *, progress: bool = True) -> EmbeddedVocabulary:
-    """Make the vocabulary and let the teacher see each of its tokens.
-
-    Parameters
-    ----------
-    settings : DistillSettings
-    progress : bool, default=True
-
-    Returns
-    -------
-    EmbeddedVocabulary
+def resolve_options(options: DistillOptions, teacher: Teacher) -> ResolvedOptions:
+    """Make the choices that depend on the teacher or on other options.
 
     Raises
     ------
-    TeacherError, InputError, SettingsError
-        As `distill`.
+    TeacherError
+        If the options ask for a pooler, and the teacher has no weights for it.
     """
-    words = (
-        read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None
-    )
-    teacher = load_teacher(
-        settings.teacher,
-        revision=settings.revision,
-        device=settings.device,
-        trust_remote_code=settings.trust_remote_code,
-    )
-    choices = Choices.settle(settings, teacher)
-    vocabulary = _build_vocabulary(settings, choices, teacher, words)
-    frequencies = _find_frequencies(settings, vocabulary.tokens)
-    weights = _weigh(settings, choices, frequencies)
-    _check_sizes(settings, choices, teacher, len(vocabulary.tokens))
-    rows = _see_tokens(settings, choices, teacher, vocabulary, progress=progress)
-    return EmbeddedVocabulary(teacher, choices, vocabulary, frequencies, weights, rows)
+    mode = options.mode or ("output" if options.words is None else "vocabulary")
+    pooling: str = options.pooling
+    reason, prompt = "as asked for", options.prompt or ""
+    dense: tuple[DenseLayer, ...] = ()
+    if mode == "input":
+        pooling, reason, prompt = "none", "input embeddings need none", ""
+    elif pooling == "auto":
+        config = teacher.config
+        pooling, reason, dense = config.pooling or DELEGATED, config.reason, config.dense
+        prompt = config.prompt if options.prompt is None else options.prompt
+    if pooling == "pooler" and not teacher.has_pooler:
+        raise TeacherError(
+            f"teacher {teacher.name!r} lacks the weights of its pooler",
+            expected="pooler weights in its safetensors files",
+            remedy="choose --pooling mean, first or last",
+        )
+    weighting: Weighting = Zipf() if options.weighting == "zipf" else Uniform()
+    if options.weighting == "sif":
+        default = _ZIPF_COEFFICIENT if options.counts is None else _MEASURED_COEFFICIENT
+        weighting = Sif(options.sif_coefficient or default)
+    is_measured = options.counts is not None and options.dimensions != "none"
+    axes = options.axes or ("texts" if is_measured else "tokens")
+    whitening = options.whitening
+    if whitening is None:
+        whitening = _MEASURED_WHITENING if is_measured else 0.0
+    return ResolvedOptions(mode, pooling, reason, prompt, dense, weighting, axes, whitening)
 
 
-def _build_vocabulary(
-    settings: DistillSettings, choices: Choices, teacher: Teacher, words: WordList | None
-) -> Vocabulary:
-    return build_vocabulary(
-        teacher.tokenizer,
-        teacher.model,
-        token_remove_pattern=settings.token_remove_pattern,
-        words=words,
-        keeps_subwords=choices.mode != "word",
-        reverses_special_tokens=settings.special_tokens == "reversed",
-        keeps_special_tokens=settings.keep_special_tokens,
-    )
+def _find_frequencies(options: DistillOptions, tokens: list[str]) -> np.ndarray:
+    if options.counts is None:
+        return zipf_frequencies(len(tokens))
+    return blended_frequencies(options.counts.lookup(tokens), share=options.counts_share)
 
 
-def _check_sizes(settings: DistillSettings, choices: Choices, teacher: Teacher, tokens: int) -> None:
+def _check_sizes(options: DistillOptions, resolved: ResolvedOptions, teacher: Teacher, tokens: int) -> None:
     """Refuse, before the long work, what can't be reduced after it."""
-    if settings.vocabulary_clusters is not None:
-        check_clusters(settings.vocabulary_clusters, tokens)
-    if choices.pooling == LIBRARY:
-        width = teacher.open_library().width
-    else:
-        width = choices.dense[-1].weight.shape[0] if choices.dense else teacher.model.config.hidden_size
-    check_dimensions(settings.dimensions, rows=settings.vocabulary_clusters or tokens, width=width)
+    if options.vocabulary_clusters is not None:
+        check_clusters(options.vocabulary_clusters, tokens)
+    is_delegated = resolved.pooling == DELEGATED
+    width = teacher.delegate().width if is_delegated else teacher.width(resolved.dense)
+    check_dimensions(options.dimensions, rows=options.vocabulary_clusters or tokens, width=width)
 
 
-def _see_tokens(
-    settings: DistillSettings, choices: Choices, teacher: Teacher, vocabulary: Vocabulary, *, progress: bool
+def embed_vocabulary(
+    teacher: Teacher,
+    vocabulary: Vocabulary,
+    options: DistillOptions,
+    resolved: ResolvedOptions,
+    *,
+    progress: bool,
 ) -> np.ndarray:
-    """Return one vector of the teacher's for each token; where it sees nothing, the mean of all."""
-    seen = [row for row, pieces in enumerate(vocabulary.pieces) if pieces]
-    if choices.mode == "input":
-        found = input_embeddings(vocabulary.model, [vocabulary.pieces[row] for row in seen])
-    elif choices.pooling == LIBRARY:
-        found = teacher.open_library().embed_sequences(
-            vocabulary.model,
-            _make_sequences(choices, teacher, vocabulary, seen),
-            batch_size=settings.batch_size,
-            progress=progress,
-        )
+    """Run each token through the teacher.
+
+    Returns
+    -------
+    float32 ndarray of shape (V, H)
+        The mean of all rows for a token that the teacher can't read.
+    """
+    readable = [row for row, pieces in enumerate(vocabulary.pieces) if pieces]
+    model, batch_size = vocabulary.model, options.batch_size
+    if resolved.mode == "input":
+        found = input_embeddings(model, [vocabulary.pieces[row] for row in readable])
     else:
-        found = embed_sequences(
-            vocabulary.model,
-            _make_sequences(choices, teacher, vocabulary, seen),
-            pooling=choices.pooling,
-            batch_size=settings.batch_size,
-            precision=settings.precision,
-            progress=progress,
-        )
-        for layer in choices.dense:
+        sequences = _make_sequences(resolved, teacher, vocabulary, readable)
+        if resolved.pooling == DELEGATED:
+            found = teacher.delegate().embed_sequences(
+                model, sequences, batch_size=batch_size, progress=progress
+            )
+        else:
+            found = embed_sequences(
+                model,
+                sequences,
+                pooling=resolved.pooling,
+                batch_size=batch_size,
+                precision=options.precision,
+                progress=progress,
+            )
+            np.nan_to_num(found, copy=False, posinf=0.0, neginf=0.0)
+        for layer in resolved.dense:
             found = layer.apply(found)
-    if len(seen) == len(vocabulary.tokens):
+    if len(readable) == len(vocabulary.tokens):
         return found
-    # The mean, so that a row nobody reads does not turn the axes.
+    # The mean, so that a row that no text uses does not turn the axes.
     rows = np.tile(found.mean(axis=0, dtype=np.float64).astype(np.float32), (len(vocabulary.tokens), 1))
-    rows[seen] = found
+    rows[readable] = found
     return rows
 
 
 def _make_sequences(
-    choices: Choices, teacher: Teacher, vocabulary: Vocabulary, seen: list[int]
+    resolved: ResolvedOptions, teacher: Teacher, vocabulary: Vocabulary, rows: list[int]
 ) -> TokenSequences:
     """Put special tokens and prompt around each token's pieces."""
     prompt: list[int] = []
-    if choices.prompt:
-        prompt = vocabulary.teacher_tokenizer.encode(choices.prompt, add_special_tokens=False).ids
+    if resolved.prompt:
+        prompt = vocabulary.teacher_tokenizer.encode(resolved.prompt, add_special_tokens=False).ids
     head = [*vocabulary.before, *prompt]
-    ids = [[*head, *vocabulary.pieces[row], *vocabulary.after] for row in seen]
-    own = [(len(head), len(head) + len(vocabulary.pieces[row])) for row in seen]
-    # As the library does it, special tokens before the prompt go with it.
-    first = 0 if teacher.own_way.counts_prompt or not prompt else len(head)
-    return TokenSequences(ids, own, [(first, len(sequence)) for sequence in ids], vocabulary.pad_token_id)
+    ids = [[*head, *vocabulary.pieces[row], *vocabulary.after] for row in rows]
+    token_spans = [(len(head), len(head) + len(vocabulary.pieces[row])) for row in rows]
+    # A mean without the prompt is also without the special tokens before it, as in sentence-transformers.
+    first = 0 if teacher.config.pools_prompt or not prompt else len(head)
+    pooled_spans = [(first, len(sequence)) for sequence in ids]
+    return TokenSequences(ids, token_spans, pooled_spans, vocabulary.pad_token_id)
 
 
-def _find_frequencies(settings: DistillSettings, tokens: list[str]) -> np.ndarray:
-    if settings.counts is None:
-        return zipf_frequencies(len(tokens))
-    return blended_frequencies(read_counts(settings.counts, tokens), share=settings.counts_share)
+def make_provenance(
+    teacher: Mapping[str, str], recipe: Mapping[str, Any], words: Mapping[str, int], packages: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return the record of a table's origin, with the versions of lakevec and `packages`."""
+    versions = {"lakevec": __version__, **{name: version(name) for name in packages}}
+    vocabulary = {"vocabulary": dict(words)} if words else {}
+    return {"teacher": dict(teacher), "recipe": dict(recipe), **vocabulary, "versions": versions}
 
 
-def _weigh(settings: DistillSettings, choices: Choices, frequencies: np.ndarray) -> np.ndarray:
-    if settings.weighting == "none":
-        return np.ones(len(frequencies))
-    if settings.weighting == "zipf":
-        return zipf_weights(len(frequencies))
-    if choices.coefficient is None:
-        raise AssertionError("settled above")
-    return sif_weights(frequencies, coefficient=choices.coefficient)
-
-
-def _make_table(settings: DistillSettings, vocabulary: Vocabulary, stored: QuantizedRows) -> StaticTable:
-    return StaticTable(
-        stored.embeddings,
-        vocabulary.tokenizer.to_str(),
-        normalize=settings.normalize,
-        weights=stored.weights,
-        mapping=stored.mapping,
-    )
-
-
-def _describe(settings: DistillSettings, choices: Choices) -> dict[str, Any]:
-    """Return every choice that decided about the table; what is as usual is left out."""
-    by = " by counts" if settings.counts else " by rank"
+def _describe(options: DistillOptions, resolved: ResolvedOptions) -> dict[str, Any]:
+    """Return every choice that changes the table; leave out usual ones."""
+    by = " by rank" if options.counts is None else " by counts"
+    weighting = resolved.weighting
     unusual = {
-        "recipe": settings.recipe,
-        "dense_layers": len(choices.dense) or None,
-        "prompt": choices.prompt or None,
-        "special_tokens": settings.special_tokens if settings.special_tokens != "teacher" else None,
-        "keep_special_tokens": settings.keep_special_tokens or None,
-        "sif_coefficient": choices.coefficient,
-        "counts": settings.to_record()["counts"],
-        "counts_share": settings.counts_share if settings.counts else None,
-        "pca_axes": choices.axes if choices.axes != "tokens" else None,
-        "whitening": choices.whitening or None,
-        "int8_scale": settings.int8_scale if settings.dtype == "int8" else None,
-        "vocabulary_clusters": settings.vocabulary_clusters,
-        "precision": settings.precision if settings.precision != "auto" else None,
-        "trust_remote_code": settings.trust_remote_code or None,
+        "recipe": options.recipe,
+        "dense_layers": len(resolved.dense) or None,
+        "prompt": resolved.prompt or None,
+        "special_tokens": options.special_tokens if options.special_tokens != "teacher" else None,
+        "keep_special_tokens": options.keep_special_tokens or None,
+        "sif_coefficient": weighting.coefficient if isinstance(weighting, Sif) else None,
+        "counts": options.counts.source if options.counts else None,
+        "counts_share": options.counts_share if options.counts else None,
+        "pca_axes": resolved.axes if resolved.axes != "tokens" else None,
+        "whitening": resolved.whitening or None,
+        "int8_scale": options.int8_scale if options.dtype == "int8" else None,
+        "vocabulary_clusters": options.vocabulary_clusters,
+        "precision": options.precision if options.precision != "auto" else None,
+        "trust_remote_code": options.trust_remote_code or None,
     }
     return {
-        "mode": choices.mode,
-        "pooling": choices.pooling,
-        "pooling_reason": choices.reason,
-        "weighting": settings.weighting + (by if settings.weighting == "sif" else ""),
-        "pca_dimensions": settings.dimensions,
-        "token_remove_pattern": settings.token_remove_pattern,
+        "mode": resolved.mode,
+        "pooling": resolved.pooling,
+        "pooling_reason": resolved.pooling_reason,
+        "weighting": options.weighting + (by if options.weighting == "sif" else ""),
+        "pca_dimensions": options.dimensions,
+        "token_remove_pattern": options.token_remove_pattern,
         **{key: value for key, value in unusual.items() if value is not None},
     }

@@ -1,11 +1,10 @@
-"""What a Sentence Transformer itself does with hidden states: its pooling, Dense layers and default prompt.
+"""How a Sentence Transformer turns hidden states into a vector, read from its configuration files.
 
-Read from its configuration files; none of its modules is imported or run.
+None of its modules is imported or run.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from lakevec.pipeline.errors import TeacherError
+from lakevec.pipeline.errors import TeacherError, rephrase
+from lakevec.pipeline.model.sentence_transformer_files import Module, read_json_object, read_modules
+from lakevec.pipeline.storage import Location, locate
 
-# Names of the library's pooling modes, in its old and new configuration files, and ours.
+# The library's pooling modes, as its old and new configuration files name them.
 _POOLINGS = {
     "pooling_mode_cls_token": "first",
     "pooling_mode_mean_tokens": "mean",
@@ -34,10 +35,8 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "SiLU": torch.nn.functional.silu,
     "Sigmoid": torch.sigmoid,
 }
-# sentence_bert_config.json; old versions of the library wrote sentence_roberta_config.json and others.
-_READING_FILES = "sentence_*_config.json"
+_KNOWN_MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
 _PACKAGE = "sentence_transformers."
-_WITHOUT_WEIGHTS = ("Normalize", "Dropout")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +55,13 @@ class DenseLayer:
     bias: np.ndarray | None
     activation: str
 
+    @property
+    def parameters(self) -> list[np.ndarray]:
+        """Weight and bias, if there is one."""
+        return [part for part in (self.weight, self.bias) if part is not None]
+
     def apply(self, rows: np.ndarray) -> np.ndarray:
-        """Apply the layer to rows.
-
-        Parameters
-        ----------
-        rows : float32 ndarray of shape (V, I)
-
-        Returns
-        -------
-        float32 ndarray of shape (V, O)
-        """
+        """Apply the layer to float32 rows of shape (V, I): float32 of shape (V, O)."""
         product = rows @ self.weight.T + (0.0 if self.bias is None else self.bias)
         activated: np.ndarray = _ACTIVATIONS[self.activation](torch.from_numpy(product)).numpy()
         return activated
@@ -74,47 +69,39 @@ class DenseLayer:
 
 @dataclass(frozen=True, eq=False)
 class SentenceTransformerConfig:
-    """How the Sentence Transformer makes a vector of hidden states.
+    """What a Sentence Transformer does before and after its model.
 
     Parameters
     ----------
-    pooling : str or None
-        As in `lakevec.pipeline.settings.DistillSettings`; None where it pools in a way that is not offered
-        here.
+    pooling : {"mean", "first", "last"} or None
+        None if only sentence-transformers itself can compute its vectors.
     reason : str
-        Where that is said.
+        Where that is written.
     dense : tuple of DenseLayer
         Applied to the pooled vector, in order.
     prompt : str
-        Text that it puts before every text; empty where there is none.
-    counts_prompt : bool
-        Whether a mean is also over the prompt.
+        Default prompt, put before every text; empty if there is none.
+    pools_prompt : bool
+        Whether a mean covers the prompt, too.
     normalizes : bool
-        Whether vectors of texts are scaled to length 1. Distilling tokens does without: length does not
-        matter to what is centred and weighted afterwards.
+        Whether vectors of texts are scaled to length 1. Distilling does not scale those of tokens.
     max_tokens : int or None
-        Tokens that it reads of a text, special ones included; None where it names no number.
+        Tokens that it reads of a text, special ones included; None without a limit.
     lowercases : bool
-        Whether it writes texts in lower case before its tokenizer sees them.
+        Whether it lowercases texts before its tokenizer sees them.
     has_foreign_code : bool
-        Whether its modules are classes of other packages than sentence-transformers.
+        Whether some modules are classes of other packages than sentence-transformers.
     """
 
     pooling: str | None
     reason: str
     dense: tuple[DenseLayer, ...] = ()
     prompt: str = ""
-    counts_prompt: bool = True
+    pools_prompt: bool = True
     normalizes: bool = False
     max_tokens: int | None = None
     lowercases: bool = False
     has_foreign_code: bool = False
-
-    @property
-    def described(self) -> tuple[Any, ...]:
-        """What decides about a vector, weights of Dense layers apart."""
-        read = (self.prompt, self.counts_prompt, self.max_tokens, self.lowercases)
-        return (self.pooling, self.normalizes, *read)
 
 
 def read_config(folder: Path, *, width: int) -> SentenceTransformerConfig:
@@ -127,88 +114,84 @@ def read_config(folder: Path, *, width: int) -> SentenceTransformerConfig:
     width : int
         Width of the hidden states, H.
 
-    Returns
-    -------
-    SentenceTransformerConfig
-
     Raises
     ------
     TeacherError
         If a configuration file or a Dense layer can't be read, or does not fit.
     """
-    if not (folder / "modules.json").is_file():
+    place = locate(str(folder.absolute()), error=TeacherError)
+    modules = read_modules(place, error=TeacherError)
+    if modules is None:
         return SentenceTransformerConfig("mean", "a transformer that is no Sentence Transformer, so the mean")
-    try:
-        return _read_modules(folder, width)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise TeacherError(
-            f"the modules of teacher {folder} can't be read",
-            got=" ".join(str(error).split()),
-            expected="the configuration files of a Sentence Transformer",
-        ) from None
+    what = f"the modules of teacher {folder} can't be read"
+    expected = "the configuration files of a Sentence Transformer"
+    with rephrase(TeacherError, what, on=(TypeError, ValueError), expected=expected):
+        return _describe(place, modules, width)
 
 
-def _read_modules(folder: Path, width: int) -> SentenceTransformerConfig:
-    config: dict[str, Any] = {}
-    dense: list[DenseLayer] = []
-    reading: dict[str, Any] = {}
-    kinds: list[str] = []
-    where = "modules.json names no pooling"
-    unknown = ""
-    modules = _read(folder / "modules.json")
-    for module in modules:
-        kind, path = str(module["type"]).rpartition(".")[2], str(module["path"])
-        if path.startswith("/") or ".." in path.split("/"):
-            raise TeacherError(
-                f"teacher {folder} names a folder outside", got=repr(path), expected="one in it"
-            )
-        kinds.append(kind)
-        if kind == "Transformer" and (files := sorted((folder / path).glob(_READING_FILES))):
-            reading = _read(files[0])
-        if kind == "Pooling":
-            config, where = _read(folder / path / "config.json"), f"{path}/config.json"
-        elif kind == "Dense" and not unknown:
-            unknown = _find_unknown_dense(folder / path)
-            if not unknown:
-                dense.append(_read_dense(folder / path, dense[-1].weight.shape[0] if dense else width))
-        elif kind not in ("Transformer", "Dense", *_WITHOUT_WEIGHTS):
-            unknown = f"its module {kind} is not known"
-    unknown = unknown or _find_unknown_order(kinds)
-    # A class of another package may do anything, whatever its name is.
-    foreign = [kind for kind in (str(module["type"]) for module in modules) if not kind.startswith(_PACKAGE)]
-    if foreign:
-        unknown = f"its module {foreign[0]} is not of sentence-transformers"
+def _describe(folder: Location, modules: list[Module], width: int) -> SentenceTransformerConfig:
+    poolings = [module for module in modules if module.kind == "Pooling"]
+    config = poolings[-1].read_config(error=TeacherError) if poolings else {}
+    source = f"{poolings[-1].path}/config.json" if poolings else "modules.json names no pooling"
+    tokenization = _read_tokenization(modules)
+    unknown = _find_unknown(modules)
     pooling = None if unknown else _find_pooling(config) if config else "mean"
-    said = f"{where} says {'so' if pooling else 'another'}" if config else where
+    reason = f"{source} says {'so' if pooling else 'another'}" if config else source
+    max_tokens = tokenization.get("max_seq_length")
     return SentenceTransformerConfig(
         pooling,
-        unknown or said,
-        () if unknown else tuple(dense),
+        unknown or reason,
+        () if unknown else _read_dense_layers(modules, width),
         prompt=_default_prompt(folder),
-        counts_prompt=bool(config.get("include_prompt", True)),
-        normalizes="Normalize" in kinds,
-        max_tokens=None if reading.get("max_seq_length") is None else int(reading["max_seq_length"]),
-        lowercases=bool(reading.get("do_lower_case", False)),
-        has_foreign_code=bool(foreign),
+        pools_prompt=bool(config.get("include_prompt", True)),
+        normalizes=any(module.kind == "Normalize" for module in modules),
+        max_tokens=None if max_tokens is None else int(max_tokens),
+        lowercases=bool(tokenization.get("do_lower_case", False)),
+        has_foreign_code=_find_foreign(modules) is not None,
     )
 
 
+def _read_tokenization(modules: list[Module]) -> dict[str, Any]:
+    """Read sentence_bert_config.json, or what old versions named after another model."""
+    for module in modules:
+        files = sorted(Path(module.folder.path).glob("sentence_*_config.json"))
+        if module.kind == "Transformer" and files:
+            return read_json_object(module.folder / files[0].name, error=TeacherError)
+    return {}
+
+
+def _find_foreign(modules: list[Module]) -> str | None:
+    return next((m.class_name for m in modules if not m.class_name.startswith(_PACKAGE)), None)
+
+
+def _find_unknown(modules: list[Module]) -> str:
+    """Return what lakevec can't compute itself; empty if nothing."""
+    # A class of another package may do anything, whatever its name is.
+    if foreign := _find_foreign(modules):
+        return f"its module {foreign} is not of sentence-transformers"
+    kinds = [module.kind for module in modules]
+    if others := [kind for kind in kinds if kind not in _KNOWN_MODULES]:
+        return f"its module {others[-1]} is not known"
+    for module in modules:
+        if module.kind == "Dense" and (unknown := _find_unknown_dense(module)):
+            return unknown
+    return _find_unknown_order([kind for kind in kinds if kind != "Dropout"])
+
+
 def _find_unknown_order(kinds: list[str]) -> str:
-    """Say what is unusual in the order of modules: one pooling, then Dense layers, then normalization."""
-    at_work = [kind for kind in kinds if kind != "Dropout"]
-    poolings, layers = at_work.count("Pooling"), at_work.count("Dense")
+    """Return an order of modules other than one pooling, then Dense layers, then normalization."""
+    poolings, layers = kinds.count("Pooling"), kinds.count("Dense")
     usual = ["Transformer", *["Pooling"] * min(1, poolings), *["Dense"] * layers]
-    usual += ["Normalize"] * min(1, at_work.count("Normalize"))
-    if at_work in (usual, []) or poolings == layers == 0:
+    usual += ["Normalize"] * min(1, kinds.count("Normalize"))
+    if kinds in (usual, []) or poolings == layers == 0:
         return ""
-    return f"its modules work in the order {', '.join(at_work)}"
+    return f"its modules work in the order {', '.join(kinds)}"
 
 
-def _find_unknown_dense(folder: Path) -> str:
-    """Say what is unusual about a Dense layer; empty if nothing."""
-    config = _read(folder / "config.json")
-    activation = _activation(config)
-    if activation not in _ACTIVATIONS:
+def _find_unknown_dense(module: Module) -> str:
+    """Return what is unusual about a Dense layer; empty if nothing."""
+    config, folder = module.read_config(error=TeacherError), Path(module.folder.path)
+    if (activation := _activation(config)) not in _ACTIVATIONS:
         return f"activation {activation} of {folder.name} is not known"
     if not (folder / "model.safetensors").is_file() and (folder / "pytorch_model.bin").is_file():
         return f"{folder.name} has its weights in pytorch_model.bin"
@@ -234,47 +217,35 @@ def _find_pooling(config: dict[str, Any]) -> str | None:
     return _POOLINGS.get(found[0]) if len(found) == 1 else None
 
 
-def _default_prompt(folder: Path) -> str:
+def _default_prompt(folder: Location) -> str:
     file = folder / "config_sentence_transformers.json"
-    config = _read(file) if file.is_file() else {}
+    config = read_json_object(file, error=TeacherError) if file.exists() else {}
     name, prompts = config.get("default_prompt_name"), config.get("prompts")
     prompt = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
     return prompt if isinstance(prompt, str) else ""
 
 
-def _read_dense(folder: Path, inputs: int) -> DenseLayer:
-    config = _read(folder / "config.json")
-    try:
+def _read_dense_layers(modules: list[Module], width: int) -> tuple[DenseLayer, ...]:
+    layers: list[DenseLayer] = []
+    for module in modules:
+        if module.kind == "Dense":
+            layers.append(_read_dense(module, layers[-1].weight.shape[0] if layers else width))
+    return tuple(layers)
+
+
+def _read_dense(module: Module, inputs: int) -> DenseLayer:
+    config, what = module.read_config(error=TeacherError), f"Dense layer {module.folder.path}"
+    unreadable = (OSError, KeyError, safetensors.SafetensorError)
+    expected = "model.safetensors with linear.weight"
+    with rephrase(TeacherError, f"{what} can't be read", on=unreadable, expected=expected):
         # By torch, since numpy has no bfloat16.
-        tensors = safetensors.torch.load_file(folder / "model.safetensors")
-        layer = DenseLayer(
-            tensors["linear.weight"].float().numpy(),
-            tensors["linear.bias"].float().numpy() if "linear.bias" in tensors else None,
-            _activation(config),
-        )
-    except (OSError, KeyError, safetensors.SafetensorError) as error:
-        raise TeacherError(
-            f"Dense layer {folder} can't be read",
-            got=str(error),
-            expected="model.safetensors with linear.weight",
-        ) from None
+        tensors = safetensors.torch.load_file(f"{module.folder.path}/model.safetensors")
+        parts = {name: tensor.float().numpy() for name, tensor in tensors.items()}
+        layer = DenseLayer(parts["linear.weight"], parts.get("linear.bias"), _activation(config))
     if config.get("bias", False) and layer.bias is None:
-        raise TeacherError(
-            f"Dense layer {folder} lacks its bias", expected="linear.bias, as config.json says"
-        )
-    if not all(np.isfinite(part).all() for part in (layer.weight, layer.bias) if part is not None):
-        raise TeacherError(
-            f"Dense layer {folder} has weights that are NaN or infinite", remedy="fetch or train it again"
-        )
+        raise TeacherError(f"{what} lacks its bias", expected="linear.bias, as config.json says")
+    if not all(np.isfinite(part).all() for part in layer.parameters):
+        raise TeacherError(f"{what} has weights that are NaN or infinite", remedy="fetch or train it again")
     if layer.weight.ndim != 2 or layer.weight.shape[1] != inputs:
-        raise TeacherError(
-            f"Dense layer {folder}", got=f"weights of shape {layer.weight.shape}", expected=f"{inputs} inputs"
-        )
+        raise TeacherError(what, got=f"weights of shape {layer.weight.shape}", expected=f"{inputs} inputs")
     return layer
-
-
-def _read(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TeacherError(f"{file} can't be read", got=" ".join(str(error).split())) from None

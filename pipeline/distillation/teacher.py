@@ -1,12 +1,8 @@
-"""The teacher: a Sentence Transformer's encoder and tokenizer, loaded without running anyone's code.
-
-Importing this module imports torch and transformers; only distilling does so.
-"""
+"""Teachers: the transformer and tokenizer of a Sentence Transformer, from a folder or a hub."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
-from lakevec.pipeline.distillation.sentence_transformer_config import SentenceTransformerConfig, read_config
-from lakevec.pipeline.errors import SettingsError, TeacherError
+from lakevec.pipeline.distillation.options import TeacherOptions
+from lakevec.pipeline.distillation.sentence_transformer_config import (
+    DenseLayer,
+    SentenceTransformerConfig,
+    read_config,
+)
+from lakevec.pipeline.errors import SettingsError, TeacherError, one_line, rephrase
+from lakevec.pipeline.local_files import file_sha256
 from lakevec.pipeline.model import hub
+from lakevec.pipeline.model.sentence_transformer_files import read_modules
+from lakevec.pipeline.storage import locate
 
 if TYPE_CHECKING:
     from lakevec.pipeline.distillation.delegated_teacher import DelegatedTeacher
@@ -38,86 +42,74 @@ class Teacher:
         In evaluation mode, float32, on its device.
     tokenizer : transformers.PreTrainedTokenizerBase
         Backed by the `tokenizers` library.
-    own_way : SentenceTransformerConfig
+    config : SentenceTransformerConfig
         What the Sentence Transformer does with hidden states.
     folder : pathlib.Path
-    trusts_code : bool, default=False
-        Whether code of the teacher's may run.
-    has_pooler : bool, default=True
-        Whether the weights of the model's pooler, if it has one, were in its files.
+    trusts_code : bool
+        Whether code of the teacher may run.
+    has_pooler : bool
+        Whether its files hold the weights of its pooler, if it has one.
     """
 
     name: str
     revision: str
     model: Any
     tokenizer: Any
-    own_way: SentenceTransformerConfig
+    config: SentenceTransformerConfig
     folder: Path
-    trusts_code: bool = False
-    has_pooler: bool = True
+    trusts_code: bool
+    has_pooler: bool
 
-    def open_library(self) -> DelegatedTeacher:
-        """Let sentence-transformers run the teacher, in its own way.
+    def width(self, dense: tuple[DenseLayer, ...]) -> int:
+        """Return the width of its vectors behind Dense layers, H."""
+        return int(dense[-1].weight.shape[0] if dense else self.model.config.hidden_size)
 
-        Returns
-        -------
-        DelegatedTeacher
+    def delegate(self) -> DelegatedTeacher:
+        """Load the teacher with sentence-transformers.
 
         Raises
         ------
         SetupError
-            If the library is not installed.
+            If that is not installed.
         TeacherError
-            If it can't load the teacher, or would run code that nobody trusts.
+            If it can't load the teacher, or would run code that is not trusted.
         """
-        if self.own_way.has_foreign_code and not self.trusts_code:
+        if self.config.has_foreign_code and not self.trusts_code:
             raise TeacherError(
                 f"teacher {self.name!r} brings code of its own",
-                got=self.own_way.reason,
+                got=self.config.reason,
                 expected="modules of sentence-transformers",
                 remedy="read that code; if you trust it, run with --trust-remote-code",
             )
         from lakevec.pipeline.distillation.delegated_teacher import DelegatedTeacher
 
         return DelegatedTeacher(
-            self.folder, self.own_way.reason, device=self.model.device, trust_remote_code=self.trusts_code
+            self.folder, self.config.reason, device=self.model.device, trust_remote_code=self.trusts_code
         )
 
 
-def load_teacher(
-    teacher: str, *, revision: str | None = None, device: str = "auto", trust_remote_code: bool = False
-) -> Teacher:
+def load_teacher(teacher: str, options: TeacherOptions | None = None) -> Teacher:
     """Load a teacher from a folder or the Hugging Face hub.
+
+    Only safetensors weights are read. No code of the teacher runs unless the options allow it.
 
     Parameters
     ----------
     teacher : str
         Folder of a Sentence Transformer or plain transformer, or a hub id.
-    revision : str, optional
-        Branch, tag or commit of a hub teacher.
-    device : str, default="auto"
-        torch device; ``auto`` is cuda where there is one, else cpu.
-    trust_remote_code : bool, default=False
-        Whether code of the teacher's may run.
-
-    Returns
-    -------
-    Teacher
+    options : TeacherOptions, optional
 
     Raises
     ------
     TeacherError
-        If it can't be found or loaded, has no safetensors weights or no fast tokenizer, or its weights are
-        not finite or not all there.
+        If it can't be found or loaded, has no safetensors weights or no fast tokenizer, or some weights are
+        missing or not finite.
     SettingsError
-        If the device is not there.
-
-    Notes
-    -----
-    Only safetensors weights are read, and no code is run unless `trust_remote_code` is given.
+        If the device does not exist.
     """
-    where = _pick_device(device)
-    folder, name, resolved = _resolve(teacher, revision)
+    options = options or TeacherOptions()
+    device = _pick_device(options.device)
+    folder, name, commit = _resolve(teacher, options.revision)
     root = _transformer_folder(folder)
     if not any(root.glob("*.safetensors")):
         raise TeacherError(
@@ -127,57 +119,71 @@ def load_teacher(
         )
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    tokenizer = _load_tokenizer(root, teacher, trust_remote_code=trust_remote_code)
-    model, has_pooler = _load_model(root, teacher, trust_remote_code=trust_remote_code)
+    trust = {"trust_remote_code": options.trust_remote_code, "local_files_only": True}
+    tokenizer = _load_tokenizer(root, teacher, trust)
+    model, has_pooler = _load_model(root, teacher, trust)
     if not all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
         raise TeacherError(
             f"teacher {teacher!r} has weights that are NaN or infinite", remedy="fetch or train it again"
         )
-    own_way = read_config(folder, width=model.config.hidden_size)
     return Teacher(
         name,
-        resolved or _weights_digest(root),
-        model.to(where).eval(),
+        commit or _weights_digest(root),
+        model.to(device).eval(),
         tokenizer,
-        own_way,
+        read_config(folder, width=model.config.hidden_size),
         folder,
-        trusts_code=trust_remote_code,
+        trusts_code=options.trust_remote_code,
         has_pooler=has_pooler,
     )
 
 
 def _pick_device(device: str) -> torch.device:
-    """Turn the setting into a device that is there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
+    what = f"device {device!r} can't be used"
+    with rephrase(SettingsError, what, on=(RuntimeError, AssertionError), expected="cpu or cuda"):
         found = torch.device(device)
         torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError(
-            f"device {device!r} can't be used", got=_one_line(error), expected="cpu or cuda"
-        ) from None
     return found
 
 
 def _resolve(teacher: str, revision: str | None) -> tuple[Path, str, str | None]:
-    """Return the teacher's folder, its name, and the commit where it came from a hub."""
+    """Return the teacher's folder, its name, and the commit of a hub teacher."""
     if hub.is_hub_name(teacher):
         found = hub.fetch(teacher, revision=revision, error=TeacherError)
         return found.folder, found.name, found.commit
     folder = Path(teacher).expanduser()
-    if folder.is_dir():
-        if revision is not None:
-            raise SettingsError("revision", got=repr(revision), expected="none for a teacher in a folder")
-        return folder, folder.resolve().name, None
-    raise hub.missing("teacher", teacher, error=TeacherError)
+    if not folder.is_dir():
+        raise hub.missing("teacher", teacher, error=TeacherError)
+    if revision is not None:
+        raise SettingsError("revision", got=repr(revision), expected="none for a teacher in a folder")
+    return folder, folder.resolve().name, None
 
 
-def _load_model(root: Path, teacher: str, *, trust_remote_code: bool) -> tuple[Any, bool]:
-    """Load the transformer, of one with encoder and decoder the encoder; say whether its pooler was there."""
-    options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-    try:
-        config = transformers.AutoConfig.from_pretrained(str(root), **options)
+def _transformer_folder(folder: Path) -> Path:
+    """Find the transformer, which a Sentence Transformer may keep in a sub-folder."""
+    root = folder
+    modules = read_modules(locate(str(folder.absolute()), error=TeacherError), error=TeacherError)
+    if modules is not None:
+        paths = [module.path for module in modules if module.class_name.endswith(".Transformer")]
+        if not paths:
+            raise TeacherError(
+                f"teacher {folder} has no Transformer module",
+                expected="a Sentence Transformer, not a static model",
+            )
+        root = folder / paths[0]
+    if not (root / "config.json").is_file():
+        expected = "the folder of a Sentence Transformer"
+        raise TeacherError(f"{root} is not a teacher", got="no config.json", expected=expected)
+    return root
+
+
+def _load_model(root: Path, teacher: str, trust: dict[str, bool]) -> tuple[Any, bool]:
+    """Load the transformer, or the encoder of one with a decoder; return whether its pooler has weights."""
+    # transformers and safetensors raise many kinds of errors for damaged folders.
+    with rephrase(TeacherError, f"teacher {teacher!r} can't be loaded"):
+        config = transformers.AutoConfig.from_pretrained(str(root), **trust)
         is_half = any(name.endswith("EncoderModel") for name in config.architectures or [])
         has_decoder = config.is_encoder_decoder or is_half
         kind = transformers.AutoModelForTextEncoding if has_decoder else transformers.AutoModel
@@ -185,20 +191,17 @@ def _load_model(root: Path, teacher: str, *, trust_remote_code: bool) -> tuple[A
             str(root),
             use_safetensors=True,
             dtype=torch.float32,
-            # Told below by name; transformers would point to a report in its log.
+            # `_check_weights` names them; transformers would point to a report in its log.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **options,
+            **trust,
         )
-    # transformers and safetensors raise many kinds of errors for damaged folders
-    except Exception as error:
-        raise TeacherError(f"teacher {teacher!r} can't be loaded", got=_one_line(error)) from None
     _check_weights(teacher, found)
     return model, not any("pooler" in name for name in found["missing_keys"])
 
 
 def _check_weights(teacher: str, found: dict[str, Any]) -> None:
-    """Refuse weights that transformers would make up; a pooler is needed by --pooling pooler alone."""
+    """Refuse weights that transformers would make up, except those of a pooler, which few teachers use."""
     remedy = "fetch or save the teacher again; random numbers would take their place"
     for name, in_file, in_model in sorted(map(tuple, found.get("mismatched_keys", ()))):
         raise TeacherError(
@@ -216,53 +219,18 @@ def _check_weights(teacher: str, found: dict[str, Any]) -> None:
             remedy=remedy,
         )
     if errors := found.get("error_msgs"):
-        raise TeacherError(f"teacher {teacher!r} has weights that don't fit", got=_one_line(errors[0]))
+        raise TeacherError(f"teacher {teacher!r} has weights that don't fit", got=one_line(errors[0]))
 
 
-def _transformer_folder(folder: Path) -> Path:
-    """Find the transformer inside a Sentence Transformer, which may keep it in a sub-folder."""
-    modules = folder / "modules.json"
-    root = folder
-    if modules.is_file():
-        try:
-            entries = json.loads(modules.read_text(encoding="utf-8"))
-            paths = [entry["path"] for entry in entries if entry["type"].endswith(".Transformer")]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise TeacherError(
-                f"{modules} can't be read", expected="a list of modules with path and type"
-            ) from None
-        if not paths:
-            raise TeacherError(
-                f"teacher {folder} has no Transformer module",
-                expected="a Sentence Transformer, not a static model",
-            )
-        if paths[0].startswith("/") or ".." in paths[0].split("/"):
-            raise TeacherError(
-                f"teacher {folder} names a folder outside", got=repr(paths[0]), expected="one in it"
-            )
-        root = folder / paths[0]
-    if not (root / "config.json").is_file():
-        raise TeacherError(
-            f"{root} is not a teacher", got="no config.json", expected="the folder of a Sentence Transformer"
-        )
-    return root
-
-
-def _load_tokenizer(root: Path, teacher: str, *, trust_remote_code: bool) -> Any:
-    """Load the teacher's tokenizer and refuse one that the `tokenizers` library can't run."""
-    # Where none of these is there, transformers makes up a tokenizer of five special tokens.
+def _load_tokenizer(root: Path, teacher: str, trust: dict[str, bool]) -> Any:
+    """Load the teacher's tokenizer; refuse one that the `tokenizers` library can't run."""
+    # Without any of these files transformers makes up a tokenizer of five special tokens.
     if not any(file for pattern in _TOKENIZER_FILES for file in root.glob(pattern)):
         raise TeacherError(
             f"teacher {teacher!r} has no tokenizer", expected="tokenizer.json, or files to make it from"
         )
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(root), use_fast=True, trust_remote_code=trust_remote_code, local_files_only=True
-        )
-    except Exception as error:  # as above
-        raise TeacherError(
-            f"teacher {teacher!r} has no tokenizer that can be loaded", got=_one_line(error)
-        ) from None
+    with rephrase(TeacherError, f"teacher {teacher!r} has no tokenizer that can be loaded"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(root), use_fast=True, **trust)
     if not tokenizer.is_fast:
         raise TeacherError(
             f"teacher {teacher!r} has no fast tokenizer",
@@ -274,13 +242,8 @@ def _load_tokenizer(root: Path, teacher: str, *, trust_remote_code: bool) -> Any
 
 
 def _weights_digest(root: Path) -> str:
-    """Name the weights of a folder, which has no commit."""
+    """Identify the weights of a folder, which has no commit."""
     digest = hashlib.sha256()
     for file in sorted(root.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(file)))
     return f"sha256:{digest.hexdigest()}"
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:300]

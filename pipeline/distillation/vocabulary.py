@@ -1,7 +1,7 @@
-"""The vocabulary of a table: its tokenizer, and what the teacher sees of each token.
+"""The vocabulary of a table: its tokenizer, and the teacher's input for each of its tokens.
 
-Editing a ``tokenizer.json`` (removing tokens, renumbering, merges) is done by `skeletoken`, which model2vec
-uses too, so that both make the same tokenizer.
+`skeletoken` edits ``tokenizer.json`` (removes tokens, renumbers, adds merges). model2vec uses it, too, so
+both make the same tokenizer.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from skeletoken import TokenizerModel
 from skeletoken.external.transformers import reshape_embeddings
 from skeletoken.models import Unigram
 
+from lakevec.pipeline.distillation.options import DistillOptions
 from lakevec.pipeline.distillation.word_list import WordList
 from lakevec.pipeline.errors import TeacherError
+from lakevec.pipeline.model.table import find_unknown_token_id
 from lakevec.pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 
-# Enough for a word to win over its pieces, too little to win over other words.
-# WordList to try until the tokenizer makes something of one.
+# Texts to try until the tokenizer makes a token of one.
 _MOST_PROBES = 1000
+# Enough for a word to win over its pieces, too little to win over other words.
 _MARGIN = 0.01
 
 
@@ -34,7 +36,7 @@ class Vocabulary:
     tokens : list of str
         Token i is row i of the table.
     pieces : list of list of int
-        Token ids that the teacher sees in place of each token; empty for an unknown token that it hasn't.
+        The teacher's token ids for each token; empty for an unknown token that it lacks.
     before, after : list of int
         The teacher's special tokens around them.
     pad_token_id : int
@@ -44,9 +46,9 @@ class Vocabulary:
     teacher_tokenizer : tokenizers.Tokenizer
         The teacher's own, without post-processor, for a prompt.
     model : transformers.PreTrainedModel
-        The teacher's model, its input embeddings renumbered where tokens were dropped.
+        The teacher's model, its input embeddings renumbered if tokens were dropped.
     report : dict of str to int
-        What became of the words that were given.
+        How many words were given, added, and left out for each reason.
     """
 
     tokens: list[str]
@@ -59,139 +61,109 @@ class Vocabulary:
     model: Any
     report: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def tokenizer_json(self) -> str:
+        """The tokenizer as a table stores it."""
+        document: str = self.tokenizer.to_str()
+        return document
 
-def build_vocabulary(
-    tokenizer: Any,
-    model: Any,
-    *,
-    token_remove_pattern: str | None,
-    words: WordList | None = None,
-    keeps_subwords: bool = True,
-    reverses_special_tokens: bool = False,
-    keeps_special_tokens: bool = False,
-) -> Vocabulary:
-    """Take the teacher's tokens, words that are given, or both.
+    @property
+    def unknown_token_id(self) -> int | None:
+        """Id of the unknown token, if the tokenizer has one."""
+        return find_unknown_token_id(self.tokenizer)
+
+
+def build_vocabulary(tokenizer: Any, model: Any, options: DistillOptions) -> Vocabulary:
+    """Take the teacher's tokens, the words of the options, or both.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase
         The teacher's fast tokenizer.
     model : transformers.PreTrainedModel
-        The teacher's model.
-    token_remove_pattern : str or None
-        Tokens of the teacher that begin with a match of this regular expression are left out.
-    words : WordList, optional
-        WordList to find whole in text; of several pieces to the teacher, or even of several words.
-    keeps_subwords : bool, default=True
-        Whether the teacher's own tokens are kept.
-    reverses_special_tokens : bool, default=False
-        Whether the teacher sees its special tokens in the reverse order, as model2vec 0.1 did it.
-    keeps_special_tokens : bool, default=False
-        Whether tokens that only the teacher itself writes, such as ``[CLS]``, keep their rows, as then.
-
-    Returns
-    -------
-    Vocabulary
+    options : DistillOptions
 
     Raises
     ------
     TeacherError
-        If no token is left, or the teacher's tokenizer has ids that its embeddings don't have.
+        If no token is left, or the tokenizer has ids without an embedding.
     """
     _check_embeddings(tokenizer, model)
     teacher = TokenizerModel.from_transformers_tokenizer(tokenizer)
-    if not keeps_special_tokens:
-        # A template may need some of them beside CLS and SEP, such as a language's; then all stay.
+    if not options.keep_special_tokens:
+        # A template may need more of them than CLS and SEP, such as a language's. Then all stay.
         with suppress(ValueError):
             teacher = teacher.prune_added_tokens()
-    reader = teacher.deep_copy()
-    reader.post_processor = None
-    if reader.adds_prefix_space is not None:
-        reader.adds_prefix_space = True  # a token stands for a word within a text
-    seen = _Seen(reader)
-    if keeps_subwords:
-        tokens, own, report = _edit_tokenizer(
-            reader, seen, token_remove_pattern, words, keeps_special_tokens=keeps_special_tokens
-        )
+    inputs = _TeacherInputs(teacher)
+    if options.mode == "word":
+        tokens, own, report = _make_word_tokenizer(inputs, options.words or WordList(()))
     else:
-        tokens, own, report = _make_word_tokenizer(seen, words or WordList(()))
-    before, after = _find_surroundings(teacher)
-    if reverses_special_tokens:
+        tokens, own, report = _edit_tokenizer(inputs, options)
+    before, after = _find_template(teacher)
+    if options.special_tokens == "reversed":
         before, after = after, before
     return Vocabulary(
         tokens=tokens,
-        pieces=[seen.pieces(token) for token in tokens],
+        pieces=[inputs.pieces(token) for token in tokens],
         before=before,
         after=after,
         pad_token_id=teacher.pad_token_id or 0,
         tokenizer=own,
-        teacher_tokenizer=seen.tokenizer,
+        teacher_tokenizer=inputs.tokenizer,
         model=reshape_embeddings(model, teacher),
         report=report,
     )
 
 
-def _find_surroundings(teacher: TokenizerModel) -> tuple[list[int], list[int]]:
-    """Return the ids that the teacher's template puts before and behind a text."""
-    tokenizer = _without_limits(teacher.to_tokenizer())
+def _check_embeddings(tokenizer: Any, model: Any) -> None:
+    last, rows = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
+    if last >= rows:
+        raise TeacherError(
+            "the teacher's tokenizer and its embeddings do not belong together",
+            got=f"token ids up to {last} and {rows} embeddings",
+            expected="an embedding for each token",
+        )
+
+
+def _find_template(teacher: TokenizerModel) -> tuple[list[int], list[int]]:
+    """Return the ids that the teacher puts before and behind a text."""
+    tokenizer = _without_limits(teacher)
     for probe in ("a", "1", "the", *list(teacher.vocabulary)[:_MOST_PROBES]):
         encoding = tokenizer.encode(probe)
-        own = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+        own = [position for position, special in enumerate(encoding.special_tokens_mask) if not special]
         if own:
             return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
     return list(teacher.bos_ids or []), list(teacher.eos_ids or [])
 
 
-class _Seen:
-    """What the teacher sees of a token."""
+class _TeacherInputs:
+    """The teacher's token ids for tokens of the table, also for new ones."""
 
-    def __init__(self, reader: TokenizerModel) -> None:
-        self.reader = reader
-        self.tokenizer = _without_limits(reader.to_tokenizer())
-        self._ids: dict[str, int] = dict(reader.vocabulary)
-        self._unknown = reader.unk_token_id
-        self._texts: dict[str, str] = {}
+    def __init__(self, teacher: TokenizerModel) -> None:
+        self.reader = teacher.deep_copy()
+        self.reader.post_processor = None
+        if self.reader.adds_prefix_space is not None:
+            self.reader.adds_prefix_space = True  # a token stands for a word within a text
+        self.tokenizer = _without_limits(self.reader)
+        self.spellings: dict[str, str] = {}
+        self._ids: dict[str, int] = dict(self.reader.vocabulary)
 
-    def understands(self, text: str) -> bool:
-        """Tell whether the teacher has more for a text than its unknown token."""
-        return any(piece != self._unknown for piece in self._encode(text))
-
-    def note(self, token: str, text: str) -> None:
-        """Remember how a token that is new is written."""
-        self._texts[token] = text
-
-    def text(self, token: str) -> str:
-        """Return how a token that is new was written."""
-        return self._texts[token]
-
-    def score(self, token: str) -> float:
-        """Return what a Unigram tokenizer's pieces of a new token add up to."""
-        entries = self.reader.model.vocab.root
-        return float(sum(entries[piece][1] for piece in self._encode(self._texts[token])))
+    def knows(self, text: str) -> bool:
+        """Tell whether the teacher reads more than its unknown token."""
+        return any(piece != self.reader.unk_token_id for piece in _encode(self.tokenizer, text))
 
     def pieces(self, token: str) -> list[int]:
-        if token in self._texts:
-            return self._encode(self._texts[token])
+        if token in self.spellings:
+            return _encode(self.tokenizer, self.spellings[token])
         if token in self._ids:
             return [self._ids[token]]
-        # Merges on the way to a new word are tokens too, which nobody wrote.
-        return self._encode(self.reader.preprocessor.decode(token).decoded)
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        # A merge on the way to a new word, which is a token, too.
+        return _encode(self.tokenizer, self.reader.preprocessor.decode(token).decoded)
 
 
-def _edit_tokenizer(
-    reader: TokenizerModel,
-    seen: _Seen,
-    pattern: str | None,
-    words: WordList | None,
-    *,
-    keeps_special_tokens: bool,
-) -> tuple[list[str], Any, dict[str, int]]:
-    """Take tokens away from the teacher's tokenizer, and add words to it."""
-    own = reader.deep_copy()
+def _edit_tokenizer(inputs: _TeacherInputs, options: DistillOptions) -> tuple[list[str], Any, dict[str, int]]:
+    """Remove tokens from the teacher's tokenizer, and add words to it."""
+    own, pattern = inputs.reader.deep_copy(), options.token_remove_pattern
     if pattern is not None:
         expression = re.compile(pattern)
         removed = [token for token in own.sorted_vocabulary if expression.match(token)]
@@ -202,48 +174,44 @@ def _edit_tokenizer(
                 expected="a pattern that leaves some tokens",
             )
         own = own.remove_tokens_from_vocabulary(removed)
-    single, several, report = _sort_words(own, seen, words, pattern)
-    if not keeps_special_tokens:
+    single, several, report = _sort_words(own, inputs, options)
+    if not options.keep_special_tokens:
         own = own.prune_added_tokens()
     if single:
         own = own.add_tokens_to_vocabulary(single, preprocess_tokens=False)
-        _outweigh_pieces(own, seen, single)
+        _outweigh_pieces(own, inputs, single)
     if several:
         own = own.add_addedtokens(several, is_special=False, single_word=True, normalized=True)
-    tokenizer = _without_limits(own.to_tokenizer())
+    tokenizer = _without_limits(own)
     if single or several:
-        found = [len(tokenizer.encode(seen.text(token), add_special_tokens=False).ids) for token in single]
-        report["not found whole"] = sum(count != 1 for count in found)
+        split = sum(len(_encode(tokenizer, inputs.spellings[token])) != 1 for token in single)
+        report["not found whole"] = split
     return list(own.sorted_vocabulary), tokenizer, report
 
 
-def _outweigh_pieces(own: TokenizerModel, seen: _Seen, words: list[str]) -> None:
+def _outweigh_pieces(own: TokenizerModel, inputs: _TeacherInputs, words: list[str]) -> None:
     """Give new words of a Unigram tokenizer a better score than their pieces have together."""
     if not isinstance(own.model, Unigram):
         return
-    entries, ids = own.model.vocab.root, own.model.vocab.vocabulary
+    entries, ids, known = own.model.vocab.root, own.model.vocab.vocabulary, inputs.reader.model.vocab.root
     for word in words:
-        entries[ids[word]] = (word, seen.score(word) + _MARGIN)
+        score = float(sum(known[piece][1] for piece in inputs.pieces(word)))
+        entries[ids[word]] = (word, score + _MARGIN)
 
 
 def _sort_words(
-    own: TokenizerModel, seen: _Seen, words: WordList | None, pattern: str | None
+    own: TokenizerModel, inputs: _TeacherInputs, options: DistillOptions
 ) -> tuple[list[str], list[str], dict[str, int]]:
-    """Tell words that become tokens from those that the tokenizer would cut, and drop the others."""
-    if words is None:
+    """Separate words that become tokens from those that the tokenizer would split, and drop the others."""
+    if options.words is None:
         return [], [], {}
-    report = {
-        **words.report,
-        "changed by the normalizer": 0,
-        "known already": 0,
-        "removed by the pattern": 0,
-        "not known to the teacher": 0,
-    }
-    preprocessor = own.preprocessor
+    reasons = ("changed by the normalizer", "known already", "removed by the pattern")
+    report = {**options.words.report, **dict.fromkeys((*reasons, "not known to the teacher"), 0)}
+    preprocessor, pattern = own.preprocessor, options.token_remove_pattern
     taken = set(own.sorted_vocabulary)
     single: dict[str, None] = {}
     several: dict[str, None] = {}
-    for word in words.words:
+    for word in options.words.words:
         text = preprocessor.normalizer.normalize_str(word) if preprocessor.normalizer else word
         text = text.replace("▁", " ").strip()  # the mark that some normalizers write
         parts = preprocessor.preprocess(word, had_initial_subword_prefix=True)
@@ -257,19 +225,19 @@ def _sort_words(
             report["given before"] += 1
         elif len(parts) == 1 and pattern is not None and re.match(pattern, token):
             report["removed by the pattern"] += 1
-        elif not seen.understands(word):
+        elif not inputs.knows(word):
             report["not known to the teacher"] += 1
         else:
             (single if len(parts) == 1 else several)[token] = None
-            seen.note(token, word)
+            inputs.spellings[token] = word
     report |= {"added": len(single), "added, of several words": len(several)}
     return list(single), list(several), report
 
 
-def _make_word_tokenizer(seen: _Seen, words: WordList) -> tuple[list[str], Any, dict[str, int]]:
+def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[list[str], Any, dict[str, int]]:
     """Make a tokenizer of the given words alone."""
     report = {**words.report, "changed by the normalizer": 0, "not known to the teacher": 0}
-    normalizer = seen.reader.preprocessor.normalizer
+    normalizer = inputs.reader.preprocessor.normalizer
     lowercase = normalizer is not None and normalizer.normalize_str("A").endswith("a")
     kept: dict[str, None] = {}
     for word in words.words:
@@ -277,29 +245,26 @@ def _make_word_tokenizer(seen: _Seen, words: WordList) -> tuple[list[str], Any, 
         report["changed by the normalizer"] += token != word
         if token in kept or token == UNKNOWN:
             report["given before"] += 1
-        elif not seen.understands(word):
+        elif not inputs.knows(word):
             report["not known to the teacher"] += 1
         else:
             kept[token] = None
-            seen.note(token, word)
+            inputs.spellings[token] = word
     if not kept:
         raise TeacherError("the vocabulary is empty", expected="at least one word that the teacher knows")
     report["added"] = len(kept)
-    seen.note(UNKNOWN, "")
+    inputs.spellings[UNKNOWN] = ""
     return [*kept, UNKNOWN], make_word_tokenizer(list(kept), lowercase=lowercase), report
 
 
-def _check_embeddings(tokenizer: Any, model: Any) -> None:
-    last, rows = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
-    if last >= rows:
-        raise TeacherError(
-            "the teacher's tokenizer and its embeddings do not belong together",
-            got=f"token ids up to {last} and {rows} embeddings",
-            expected="an embedding for each token",
-        )
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    """Return the token ids of a text, without special tokens."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
 
 
-def _without_limits(tokenizer: Any) -> Any:
+def _without_limits(model: TokenizerModel) -> Any:
+    tokenizer = model.to_tokenizer()
     # Only now: pruning keeps the padding token only while the tokenizer pads.
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -1,4 +1,4 @@
-"""Fewer rows than tokens: rows that tokens share."""
+"""Rows that several tokens share, found by k-means."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lakevec.pipeline.errors import SettingsError
 
 
 def cluster_rows(rows: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find rows that many tokens can share, by k-means.
+    """Find the rows to share, with the start and seed of model2vec, so that both find the same centres.
 
     Parameters
     ----------
@@ -22,15 +22,6 @@ def cluster_rows(rows: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarra
     centres : float32 ndarray of shape (R, H)
     mapping : int32 ndarray of shape (V,)
         Centre of each token.
-
-    Raises
-    ------
-    SettingsError
-        If there are fewer tokens than clusters.
-
-    Notes
-    -----
-    With the start and the seed of model2vec, so that both find the same centres.
     """
     check_clusters(clusters, len(rows))
     kmeans = KMeans(n_clusters=clusters, random_state=42, init="random").fit(rows.astype(np.float32))
@@ -38,17 +29,7 @@ def cluster_rows(rows: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarra
 
 
 def check_clusters(clusters: int, tokens: int) -> None:
-    """Refuse more shared rows than tokens.
-
-    Parameters
-    ----------
-    clusters, tokens : int
-
-    Raises
-    ------
-    SettingsError
-    """
+    """Refuse more shared rows than tokens."""
     if clusters > tokens:
-        raise SettingsError(
-            "vocabulary_clusters", got=str(clusters), expected=f"at most {tokens}, the number of tokens"
-        )
+        expected = f"at most {tokens}, the number of tokens"
+        raise SettingsError("vocabulary_clusters", got=str(clusters), expected=expected)

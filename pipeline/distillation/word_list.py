@@ -1,4 +1,4 @@
-"""A vocabulary as people give it: a list of words in a file, most frequent first."""
+"""A user's vocabulary: a file of words, most frequent first."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.errors import InputError, rephrase
 from lakevec.pipeline.storage import Location, locate
 
-_LONGEST_WORD = 100
+_MAX_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
 class WordList:
-    """Words to add, and what became of those that were given.
+    """Words to add to a vocabulary.
 
     Parameters
     ----------
     words : tuple of str
-        Without duplicates, in the file's order, or most frequent first where it has counts.
+        Without duplicates, most frequent first.
     report : dict of str to int
-        How many were given, and how many were left out and why.
+        How many words the file has, and how many were left out for each reason.
     """
 
     words: tuple[str, ...]
@@ -33,62 +32,50 @@ class WordList:
 
 
 def read_words(uri: str, *, column: str) -> WordList:
-    """Read a vocabulary.
+    """Read a vocabulary; leave out empty words, long ones and duplicates.
 
     Parameters
     ----------
     uri : str
-        Text file of one word a line; or Parquet (``.parquet``, or a folder) or CSV (``.csv``) with a column
-        of words and perhaps a column ``count``.
+        Text file with one word a line, Parquet (``.parquet``, or a folder) or CSV (``.csv``). A column
+        ``count`` of Parquet or CSV sorts the words.
     column : str
-        Name of the column.
-
-    Returns
-    -------
-    WordList
-        Empty words, those of more than 100 characters and those given before are left out and counted.
+        Column of words in Parquet or CSV.
 
     Raises
     ------
     InputError
-        If it can't be read, has no such column, or holds no word.
+        If it can't be read, lacks the column, or has no word.
     """
-    shown = redact(uri)
     place = locate(uri, error=InputError)
-    try:
+    expected = f"text of one word a line, or Parquet or CSV with a string column {column!r}"
+    unreadable = (OSError, UnicodeDecodeError, pa.ArrowException, KeyError)
+    with rephrase(InputError, f"vocabulary {uri!r} can't be read", on=unreadable, expected=expected):
         given = _read(place, column)
-    except (OSError, UnicodeDecodeError, pa.ArrowException, KeyError) as error:
-        raise InputError(
-            f"vocabulary {shown!r} can't be read",
-            got=" ".join(str(error).split())[:200],
-            expected=f"text of one word a line, or Parquet or CSV with a string column {column!r}",
-        ) from None
     report = {"given": len(given), "empty": 0, "too long": 0, "given before": 0}
     words: dict[str, None] = {}
     for word in given:
         word = (word or "").strip()
         if not word:
             report["empty"] += 1
-        elif len(word) > _LONGEST_WORD:
+        elif len(word) > _MAX_CHARACTERS:
             report["too long"] += 1
         elif word in words:
             report["given before"] += 1
         else:
             words[word] = None
     if not words:
-        raise InputError(
-            f"vocabulary {shown!r} holds no word", got=f"{len(given)} lines", expected="at least one"
-        )
+        got = f"{len(given)} lines"
+        raise InputError(f"vocabulary {uri!r} holds no word", got=got, expected="at least one")
     return WordList(tuple(words), report)
 
 
 def _read(place: Location, column: str) -> list[str | None]:
     name = place.path.lower().removesuffix(".gz")  # unpacked by pyarrow
-    is_folder = place.filesystem.get_file_info(place.path).type == pa.fs.FileType.Directory
-    if is_folder or name.endswith(".parquet"):
+    if place.type() == pa.fs.FileType.Directory or name.endswith(".parquet"):
         table = pq.read_table(place.path, filesystem=place.filesystem)
     elif name.endswith(".csv"):
-        # A word is a word, be it 007 or NULL.
+        # Every word stays a string, also 007 and NULL.
         options = pa.csv.ConvertOptions(column_types={column: pa.string()}, strings_can_be_null=False)
         table = pa.csv.read_csv(pa.BufferReader(place.read_bytes()), convert_options=options)
     else:

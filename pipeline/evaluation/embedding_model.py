@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,10 @@ from lakevec.pipeline.errors import ModelError, OutputError, requires_extra
 from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
+from lakevec.pipeline.model.sentence_transformer_files import read_json_object, read_modules
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.storage import Location, locate
 
 if TYPE_CHECKING:
     from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
@@ -175,7 +177,7 @@ def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
         If it is neither.
     """
     folder = Path(uri).expanduser()
-    if folder.is_dir() and _is_sentence_transformer(folder):
+    if folder.is_dir() and _is_sentence_transformer(locate(str(folder), error=ModelError)):
         return open_teacher(uri, name, device=device)
     try:
         return StaticEmbeddingModel(name, load(uri).table)
@@ -188,8 +190,9 @@ def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
 def open_teacher(teacher: str, name: str, *, device: str = "auto") -> SentenceTransformerModel:
     """Load a Sentence Transformer, a folder or a hub name; this imports torch."""
     with requires_extra("distill", "to evaluate a Sentence Transformer"):
+        from lakevec.pipeline.distillation.options import TeacherOptions
         from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
-    return SentenceTransformerModel(name, SentenceEncoder(teacher, device=device))
+    return SentenceTransformerModel(name, SentenceEncoder(teacher, TeacherOptions(device=device)))
 
 
 def name_teacher(uri: str) -> str:
@@ -201,19 +204,14 @@ def name_teacher(uri: str) -> str:
     return resolved.parent.name if resolved.name == "model" else resolved.name
 
 
-def _is_sentence_transformer(folder: Path) -> bool:
+def _is_sentence_transformer(folder: Location) -> bool:
     """Tell a transformer from a table by its modules, or else by the model type in its configuration."""
     if (folder / MANIFEST_NAME).exists():
         return False
-    try:
-        return any(str(module["type"]).endswith(".Transformer") for module in _read(folder / "modules.json"))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    try:
-        return _read(folder / "config.json").get("model_type") not in (None, "model2vec")
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def _read(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
+    with suppress(ModelError):
+        if (modules := read_modules(folder, error=ModelError)) is not None:
+            return any(module.kind == "Transformer" for module in modules)
+    with suppress(ModelError):
+        config = read_json_object(folder / "config.json", error=ModelError)
+        return config.get("model_type") not in (None, "model2vec")
+    return False

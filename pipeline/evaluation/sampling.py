@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from lakevec.pipeline.errors import InputError, did_you_mean, one_line
+from lakevec.pipeline.errors import InputError, did_you_mean, rephrase
 from lakevec.pipeline.storage import locate
 
 _BATCH_ROWS = 1 << 16
@@ -38,16 +38,17 @@ def sample_texts(uri: str, column: str, *, rows: int) -> list[str]:
         If it can't be read, has no such column of strings, or fewer than 20 such texts.
     """
     place = locate(uri, error=InputError)
-    try:
+    with rephrase(
+        InputError,
+        f"sample {uri!r} can't be read",
+        on=(OSError, pa.ArrowException),
+        expected="Parquet files",
+    ):
         source = ds.dataset(place.path, filesystem=place.filesystem, format="parquet")
         _check_column(source.schema, column, uri)
         kept = np.empty(0, dtype=object)
         for batch in source.to_batches(columns=[column], batch_size=_BATCH_ROWS):
             kept = _keep_smallest(kept, batch.column(0), rows)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"sample {uri!r} can't be read", got=one_line(error, 200), expected="Parquet files"
-        ) from None
     if len(kept) < LEAST_TEXTS:
         raise InputError(
             f"sample {uri!r}: column {column!r}",

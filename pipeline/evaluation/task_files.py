@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakevec.pipeline.errors import InputError, one_line
+from lakevec.pipeline.errors import InputError, rephrase
 from lakevec.pipeline.storage import Location
 
 Kind = Literal["text", "number", "texts"]
@@ -74,17 +74,13 @@ def _check_column(file: Location, name: str, column: pa.ChunkedArray, kind: Kind
     return values
 
 
-@contextmanager
-def _readable(file: Location) -> Iterator[None]:
-    """Turn errors of reading a file into an InputError."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"task file {file.path!r} can't be read",
-            got=one_line(error, 200),
-            expected="Parquet as described in docs/evaluation.md",
-        ) from None
+def _readable(file: Location) -> AbstractContextManager[None]:
+    return rephrase(
+        InputError,
+        f"task file {file.path!r} can't be read",
+        on=(OSError, pa.ArrowException),
+        expected="Parquet as described in docs/evaluation.md",
+    )
 
 
 def _quoted(names: Iterable[str]) -> str:

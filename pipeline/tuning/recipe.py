@@ -1,36 +1,42 @@
-"""Tuning from top to bottom: a start, the teacher's vectors as targets, training, rotation, a table."""
+"""Tuning from top to bottom: initial rows, the teacher's vectors as targets, training, rotation, table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from lakevec import __version__
-from lakevec.pipeline.distillation.pca import check_dimensions
-from lakevec.pipeline.distillation.recipe import embed_vocabulary
-from lakevec.pipeline.distillation.weighting import blended_frequencies, read_counts, sif_weights
-from lakevec.pipeline.distillation.word_list import read_words
+from lakevec.pipeline.distillation.options import DistillOptions, copy_options
+from lakevec.pipeline.distillation.pca import PcaProjection, check_dimensions, rotate_to_principal_axes
+from lakevec.pipeline.distillation.recipe import embed_vocabulary, make_provenance, resolve_options
+from lakevec.pipeline.distillation.teacher import load_teacher
+from lakevec.pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
+from lakevec.pipeline.distillation.weighting import blended_frequencies, sif_weights
 from lakevec.pipeline.encoding.encoder import Encoder
-from lakevec.pipeline.encoding.kernels.pooling import pool_mean
 from lakevec.pipeline.encoding.tokenization import TokenIds, make_tokenizer
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.fidelity import Fidelity, measure_fidelity
+from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.local_files import texts_sha256
-from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.quantization import quantize_rows
-from lakevec.pipeline.model.table import StaticTable, find_unknown_token_id
-from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings.distill import COUNTS_SHARE, DistillSettings
-from lakevec.pipeline.settings.tune import TuneSettings
-from lakevec.pipeline.tuning.axes import PcaProjection, align_rows, fit_pca, rotate_to_principal_axes
-from lakevec.pipeline.tuning.training import TrainingConfig, TrainingResult, TrainingSet, train
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.tuning.options import TuneOptions
+from lakevec.pipeline.tuning.training import TrainingResult, TrainingSet, pool_texts, train
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "skeletoken", "numpy")
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherTokens:
+    """The teacher's tokens, and its vector of each: float32 of shape (V, H)."""
+
+    vocabulary: Vocabulary
+    rows: np.ndarray
+
+
+InitialTable = TeacherTokens | StaticTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,23 +46,29 @@ class TeacherSample:
     Parameters
     ----------
     texts : list of str of length N
-        In an order that is random and always the same: the first ones are held out.
+        In a random order that is always the same: the first ones are held out.
     vectors : float32 ndarray of shape (N, H)
     teacher : dict
         Name and revision, to be recorded.
     normalizes : bool
         Whether the teacher scales its vectors to length 1.
+    stratified_by : str, default="length"
+        Column, to be recorded.
+    max_chars : int, default=1000
+        Limit of a text, to be recorded.
     """
 
     texts: list[str]
     vectors: np.ndarray
     teacher: dict[str, str]
     normalizes: bool
+    stratified_by: str = "length"
+    max_chars: int = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class TuneResult:
-    """A tuned table and what to record about it.
+    """A tuned table, and what to record about it.
 
     Parameters
     ----------
@@ -66,7 +78,6 @@ class TuneResult:
     quality : dict
         Fidelity on held-out texts, before and after.
     trained : TrainingResult
-        The course of training.
     """
 
     table: StaticTable
@@ -75,273 +86,207 @@ class TuneResult:
     trained: TrainingResult
 
 
-@dataclass(frozen=True, eq=False)
-class InitialTable:
-    """A table before it is tuned.
-
-    Parameters
-    ----------
-    tokenizer_json : str
-    unknown : int or None
-    tokens : TokenIds
-        Of all texts.
-    tokens_seen : float32 ndarray of shape (V, H) or None
-        What the teacher makes of each token alone.
-    table : StaticTable or None
-        Where another table is the start.
-    report : dict
-        What became of the words of a vocabulary.
-    """
-
-    tokenizer_json: str
-    unknown: int | None
-    tokens: TokenIds
-    tokens_seen: np.ndarray | None
-    table: StaticTable | None
-    report: dict[str, int]
-    names: list[str]
-
-
-def tune(settings: TuneSettings, taught: TeacherSample, *, progress: bool = True) -> TuneResult:
+def tune(
+    teacher: str, sample: TeacherSample, options: TuneOptions | None = None, *, progress: bool = True
+) -> TuneResult:
     """Fit a table to the teacher's vectors of a sample.
 
     Parameters
     ----------
-    settings : TuneSettings
-    taught : TeacherSample
+    teacher : str
+        Folder of a Sentence Transformer, or a hub id.
+    sample : TeacherSample
+    options : TuneOptions, optional
+        Default: those of ``lakevec tune``.
     progress : bool, default=True
-        Whether to draw progress bars on stderr where that is a terminal.
-
-    Returns
-    -------
-    TuneResult
+        Draw progress bars on stderr if that is a terminal.
 
     Raises
     ------
     InputError
-        If there are too few texts, or counts or vocabulary can't be used.
-    ModelError
-        If the model to begin with can't be loaded.
+        If there are too few texts, or the counts have none of the tokens.
     SettingsError
         If the teacher is narrower than the dimensions asked for.
 
     Notes
     -----
-    Targets are the teacher's vectors, centred and reduced by PCA to D. The start is what the teacher makes of
-    each token alone, in the same space and about its own mean, times SIF weights by the sample's counts; or
-    another table, mapped into that space by least squares. Every token is also trained as a text of its own,
-    so those that no text holds stay in the space of the others; with another table they keep their mapped
-    row. No weight comes after.
+    Targets are the teacher's vectors, centred and reduced by PCA to D. The initial rows are the teacher's
+    vectors of single tokens in the same space, about their own mean, times SIF weights by the sample's
+    counts. Every token is also trained as a text of its own, so that rows of unseen tokens stay in the space
+    of the others. Another table's rows are mapped into that space by least squares instead. No weight comes
+    after.
     """
-    held_out = _count_held_out(settings, len(taught.texts))
-    start = _make_start(settings, taught, progress=progress)
-    axes = fit_pca(taught.vectors[held_out:], settings.dimensions)
-    lesson, other = _make_lessons(start.tokens, taught.vectors, axes, held_out)
-    counts = np.bincount(lesson.tokens.ids, minlength=len(start.names))
-    rows, token_targets = _first_rows(settings, start, taught, axes, lesson, counts)
-    method = TrainingConfig(
-        epochs=settings.epochs,
-        batch_size=settings.texts_per_step,
-        learning_rate=settings.learning_rate,
-        relation=settings.relation,
-        token_dropout=settings.token_dropout,
-        patience=settings.patience,
-        seed=settings.seed,
-    )
-    trained = train(rows, lesson, other, method, token_targets=token_targets, progress=progress)
+    options = options or TuneOptions()
+    held_out = _count_held_out(options, len(sample.texts))
+    initial = options.model.table if options.model else _embed_tokens(teacher, options, progress=progress)
+    source = initial if isinstance(initial, StaticTable) else initial.vocabulary
+    tokenizer_json, unknown = source.tokenizer_json, source.unknown_token_id
+    texts = pa.array(sample.texts, pa.large_string())
+    tokens = make_tokenizer(tokenizer_json, unknown).tokenize(texts)
+    pca = PcaProjection.fit(sample.vectors[held_out:], options.dimensions)
+    training, validation = _split(tokens, sample.vectors, pca, held_out)
+    start, token_targets = _initial_rows(initial, sample, options, pca, training)
+    trained = train(start, training, validation, options, token_targets=token_targets, progress=progress)
     rows = trained.rows.copy()
-    if start.unknown is not None:
-        rows[start.unknown] = 0
-    stored = quantize_rows(rotate_to_principal_axes(rows), settings.dtype)
+    if unknown is not None:
+        rows[unknown] = 0
+    stored = quantize_rows(rotate_to_principal_axes(rows), options.dtype)
     table = StaticTable(
         stored.embeddings,
-        start.tokenizer_json,
+        tokenizer_json,
         weights=stored.weights,
         mapping=stored.mapping,
-        pools_unknown=start.table is not None and start.table.pools_unknown,
+        pools_unknown=isinstance(initial, StaticTable) and initial.pools_unknown,
     )
-    # The table that is published, rounded as it is stored.
-    vectors = Encoder.from_table(table).encode(pa.array(taught.texts[:held_out], pa.large_string())).vectors
-    fidelity = measure_fidelity(vectors, taught.vectors[:held_out])
-    return TuneResult(
-        table,
-        _describe(settings, taught, start, held_out, counts, trained),
-        _quality(trained.start, fidelity, axes),
-        trained,
-    )
+    words = {} if isinstance(initial, StaticTable) else initial.vocabulary.report
+    recipe = _describe(sample, options, training, trained.best)
+    provenance = make_provenance(sample.teacher, recipe, words, _RECORDED_PACKAGES)
+    return TuneResult(table, provenance, _measure(table, texts[:held_out], sample, pca, trained), trained)
 
 
-def check_start(settings: TuneSettings, *, width: int, tokens: Sequence[str]) -> None:
-    """Refuse, before the teacher works, what can't be begun with.
+def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequence[str]) -> None:
+    """Refuse, before the teacher works, dimensions and counts that don't fit.
 
     Parameters
     ----------
-    settings : TuneSettings
+    options : TuneOptions
+    rows : int
+        Most texts of the sample.
     width : int
         The teacher's, H.
     tokens : sequence of str
         The teacher's own.
-
-    Raises
-    ------
-    InputError
-        If the vocabulary can't be read, or the counts can't, or these have none of the tokens and words.
-    ModelError
-        If the model can't be loaded.
-    SettingsError
-        If the teacher is narrower than the dimensions asked for.
     """
-    check_dimensions(settings.dimensions, rows=settings.rows, width=width)
-    if settings.model is not None:
-        load(settings.model)
-    words: tuple[str, ...] = ()
-    if settings.vocabulary is not None:
-        words = read_words(settings.vocabulary, column=settings.vocabulary_column).words
-    if settings.counts is not None:
-        read_counts(settings.counts, [*tokens, *words])
+    check_dimensions(options.dimensions, rows=rows, width=width)
+    if options.counts is not None:
+        options.counts.lookup([*tokens, *(options.words.words if options.words else ())])
 
 
-def check_sample(settings: TuneSettings, texts: Sequence[str]) -> None:
-    """Refuse a sample that is too small, before the teacher works.
-
-    Parameters
-    ----------
-    settings : TuneSettings
-    texts : sequence of str
-
-    Raises
-    ------
-    InputError
-    SettingsError
-        If there are fewer texts to learn from than dimensions.
-    """
-    check_dimensions(
-        settings.dimensions,
-        rows=len(texts) - _count_held_out(settings, len(texts)),
-        width=settings.dimensions,
-    )
+def check_sample(options: TuneOptions, texts: Sequence[str]) -> None:
+    """Refuse, before the teacher works, a sample with too few texts for the dimensions."""
+    rows = len(texts) - _count_held_out(options, len(texts))
+    check_dimensions(options.dimensions, rows=rows, width=options.dimensions)
 
 
-def _count_held_out(settings: TuneSettings, texts: int) -> int:
-    held_out = min(settings.held_out, texts // 5)
+def _count_held_out(options: TuneOptions, texts: int) -> int:
+    held_out = min(options.held_out, texts // 5)
     if held_out < 3:
         raise InputError("the sample is too small to tune on", got=f"{texts} texts", expected="at least 15")
     return held_out
 
 
-def _make_start(settings: TuneSettings, taught: TeacherSample, *, progress: bool) -> InitialTable:
-    seen_rows, table, report = None, None, {}
-    if settings.model is not None:
-        table = load(settings.model).table
-        document, unknown = table.tokenizer_json, table.unknown_token_id
-        names = [""] * table.rows
-    else:
-        seen = embed_vocabulary(_distilling(settings), progress=progress)
-        document = seen.vocabulary.tokenizer.to_str()
-        unknown = find_unknown_token_id(seen.vocabulary.tokenizer)
-        seen_rows, report, names = seen.rows, seen.vocabulary.report, seen.vocabulary.tokens
-    tokenizer = make_tokenizer(document, unknown)
-    tokens = tokenizer.tokenize(pa.array(taught.texts, pa.large_string()))
-    return InitialTable(document, unknown, tokens, seen_rows, table, report, names)
-
-
-def _distilling(settings: TuneSettings) -> DistillSettings:
-    shared = ("teacher", "output", "revision", "name", "vocabulary", "vocabulary_column", "device")
-    return DistillSettings(
-        **{key: getattr(settings, key) for key in (*shared, "precision", "token_remove_pattern")},
-        dimensions="none",
+def _embed_tokens(teacher: str, options: TuneOptions, *, progress: bool) -> TeacherTokens:
+    distilling = copy_options(options, DistillOptions, batch_size=DistillOptions.batch_size)
+    loaded = load_teacher(teacher, distilling)
+    vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, distilling)
+    resolved = resolve_options(distilling, loaded)
+    return TeacherTokens(
+        vocabulary, embed_vocabulary(loaded, vocabulary, distilling, resolved, progress=progress)
     )
 
 
-def _make_lessons(
-    tokens: TokenIds, vectors: np.ndarray, axes: PcaProjection, held_out: int
+def _split(
+    tokens: TokenIds, vectors: np.ndarray, pca: PcaProjection, held_out: int
 ) -> tuple[TrainingSet, TrainingSet]:
-    """Return what is learned from, and what is held out."""
+    """Return texts to train on, and the first ones to validate with."""
     cut = tokens.offsets[held_out]
     first = TokenIds(tokens.ids[:cut], tokens.offsets[: held_out + 1], 0, 0)
     rest = TokenIds(tokens.ids[cut:], tokens.offsets[held_out:] - cut, 0, 0)
-    targets = axes.project(vectors)
+    targets = pca.project(vectors)
     return (
         TrainingSet(rest, targets[held_out:], vectors[held_out:]),
         TrainingSet(first, targets[:held_out], vectors[:held_out]),
     )
 
 
-def _first_rows(
-    settings: TuneSettings,
-    start: InitialTable,
-    taught: TeacherSample,
-    axes: PcaProjection,
-    lesson: TrainingSet,
-    counts: np.ndarray,
+def _initial_rows(
+    initial: InitialTable,
+    sample: TeacherSample,
+    options: TuneOptions,
+    pca: PcaProjection,
+    training: TrainingSet,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the rows to begin with, and the targets of tokens alone."""
-    if start.table is not None:
-        rows = start.table.dense_rows()
-        means = np.empty((len(lesson), rows.shape[1]), dtype=np.float32)
-        table = rows.view()
-        table.flags.writeable = False
-        pool_mean(table, lesson.tokens.ids, lesson.tokens.offsets, means, normalize=False)
-        return align_rows(means, lesson.targets, rows), None
-    if start.tokens_seen is None:
-        raise AssertionError("a start is a table or a teacher's tokens")
-    targets = axes.project(_own_length(start.tokens_seen, normalizes=taught.normalizes))
-    used = counts if settings.counts is None else read_counts(settings.counts, start.names)
-    weights = sif_weights(blended_frequencies(used, share=COUNTS_SHARE), coefficient=settings.sif_coefficient)
-    # About their own mean, since tokens alone lie together, away from texts.
-    rows = ((targets - targets.mean(axis=0)) * weights[:, None]).astype(np.float32)
-    if start.unknown is not None:
-        rows[start.unknown] = targets[start.unknown] = 0
-    return rows, targets
+    """Return the rows to begin with, and the targets of single tokens."""
+    match initial:
+        case StaticTable():
+            rows = initial.dense_rows()
+            means = pool_texts(rows, training.tokens, normalize=False)
+            return align_rows(means, training.targets, rows), None
+        case TeacherTokens(vocabulary, vectors):
+            if sample.normalizes:
+                vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            targets = pca.project(vectors)
+            if options.counts is None:
+                counts = np.bincount(training.tokens.ids, minlength=len(vocabulary.tokens))
+            else:
+                counts = options.counts.lookup(vocabulary.tokens)
+            frequencies = blended_frequencies(counts, share=DistillOptions.counts_share)
+            weights = sif_weights(frequencies, coefficient=options.sif_coefficient)
+            # About their own mean, since single tokens lie together, away from texts.
+            rows = ((targets - targets.mean(axis=0)) * weights[:, None]).astype(np.float32)
+            if (unknown := vocabulary.unknown_token_id) is not None:
+                rows[unknown] = targets[unknown] = 0
+            return rows, targets
 
 
-def _own_length(rows: np.ndarray, *, normalizes: bool) -> np.ndarray:
-    """Scale vectors as the teacher scales those of texts."""
-    if not normalizes:
-        return rows
-    scaled: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return scaled
+def align_rows(means: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Map another table's rows into the space of the targets, by least squares over texts.
+
+    A little ridge keeps axes that no text uses at 0. The map is linear, so means of mapped rows are mapped
+    means.
+
+    Parameters
+    ----------
+    means : float32 ndarray of shape (N, E)
+        That table's mean of each text's rows.
+    targets : float32 ndarray of shape (N, D)
+    rows : float32 ndarray of shape (V, E)
+
+    Returns
+    -------
+    float32 ndarray of shape (V, D)
+    """
+    means, targets = means.astype(np.float64), targets.astype(np.float64)
+    gram = means.T @ means
+    gram[np.diag_indices_from(gram)] += 1e-6 * np.trace(gram) / len(gram) + 1e-12
+    mapped: np.ndarray = (rows @ np.linalg.solve(gram, means.T @ targets)).astype(np.float32)
+    return mapped
 
 
-def _quality(start: Fidelity, end: Fidelity, axes: PcaProjection) -> dict[str, Any]:
+def _measure(
+    table: StaticTable, texts: pa.Array, sample: TeacherSample, pca: PcaProjection, trained: TrainingResult
+) -> dict[str, Any]:
+    """Measure the published table, rounded as it is stored, on held-out texts."""
+    fidelity = measure_fidelity(Encoder.from_table(table).encode(texts).vectors, sample.vectors[: len(texts)])
     return {
-        "explained_variance": axes.explained_variance,
-        "held_out_texts": end.rows,
-        "fidelity_before_tuning": start.correlation,
-        "fidelity": end.correlation,
-        "fidelity_of_ranks": end.rank_correlation,
-        "neighbours_kept": end.neighbours,
+        "explained_variance": pca.explained_variance,
+        "held_out_texts": fidelity.rows,
+        "fidelity_before_tuning": trained.start.correlation,
+        "fidelity": fidelity.correlation,
+        "fidelity_of_ranks": fidelity.rank_correlation,
+        "neighbours_kept": fidelity.neighbours,
     }
 
 
 def _describe(
-    settings: TuneSettings,
-    taught: TeacherSample,
-    start: InitialTable,
-    held_out: int,
-    counts: np.ndarray,
-    trained: TrainingResult,
+    sample: TeacherSample, options: TuneOptions, training: TrainingSet, epochs: int
 ) -> dict[str, Any]:
-    recorded = settings.to_record()
+    """Return every choice that changes the table."""
+    weights = {"sif_coefficient": options.sif_coefficient, "counts_share": DistillOptions.counts_share}
     return {
-        "teacher": taught.teacher,
-        "recipe": {
-            "tuned_on_texts": len(taught.texts) - held_out,
-            "sample_sha256": texts_sha256(taught.texts),
-            "stratified_by": settings.stratify or "length",
-            "tokens_seen": int(np.count_nonzero(counts)),
-            "begun_with": "the teacher's tokens" if settings.model is None else recorded["model"],
-            **({} if settings.counts is None else {"counts": redact(settings.counts)}),
-            **(
-                {}
-                if settings.model is not None
-                else {"sif_coefficient": settings.sif_coefficient, "counts_share": COUNTS_SHARE}
-            ),
-            "pca_dimensions": settings.dimensions,
-            "epochs": trained.best,
-            **{key: recorded[key] for key in ("learning_rate", "texts_per_step", "relation")},
-            **{key: recorded[key] for key in ("token_dropout", "max_chars", "seed")},
-        },
-        **({"vocabulary": start.report} if start.report else {}),
-        "versions": {"lakevec": __version__, **{name: version(name) for name in _RECORDED_PACKAGES}},
+        "tuned_on_texts": len(training),
+        "sample_sha256": texts_sha256(sample.texts),
+        "stratified_by": sample.stratified_by,
+        "tokens_seen": len(np.unique(training.tokens.ids)),
+        "begun_with": options.model.uri if options.model else "the teacher's tokens",
+        **({"counts": options.counts.source} if options.counts else {}),
+        **({} if options.model else weights),
+        "pca_dimensions": options.dimensions,
+        "epochs": epochs,
+        "learning_rate": options.learning_rate,
+        "texts_per_step": options.texts_per_step,
+        "relation": options.relation,
+        "token_dropout": options.token_dropout,
+        "max_chars": sample.max_chars,
+        "seed": options.seed,
     }

@@ -1,4 +1,4 @@
-"""The texts that a table is tuned on: how many of each kind, and one name for all of them."""
+"""How many texts of each stratum a table is tuned on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,8 @@ from collections.abc import Mapping
 def allocate_equally(available: Mapping[str, int], rows: int) -> dict[str, int]:
     """Give every stratum the same number of rows, or all that it has.
 
-    Parameters
-    ----------
-    available : mapping of str to int
-        Rows of each stratum.
-    rows : int
-        Rows to take in all.
-
-    Returns
-    -------
-    dict of str to int
-        Adds up to `rows`, or to all that are available. What doesn't divide goes to the smaller strata, and
-        of equal ones to the first by name.
+    The result adds up to `rows`, or to all that are available. Remainders go to the smaller strata, and of
+    equal ones to the first by name.
 
     Examples
     --------
@@ -28,7 +18,7 @@ def allocate_equally(available: Mapping[str, int], rows: int) -> dict[str, int]:
     """
     shares: dict[str, int] = {}
     left = min(rows, sum(available.values()))
-    # Small ones first, so that what they lack is shared by the others.
+    # Small ones first, so that the others share what they lack.
     by_size = sorted(available, key=lambda name: (available[name], name))
     for number, name in enumerate(by_size):
         shares[name] = min(available[name], -(-left // (len(by_size) - number)))
@@ -39,17 +29,7 @@ def allocate_equally(available: Mapping[str, int], rows: int) -> dict[str, int]:
 def allocate_proportionally(available: Mapping[str, int], rows: int) -> dict[str, int]:
     """Give every stratum its share of the rows.
 
-    Parameters
-    ----------
-    available : mapping of str to int
-        Rows of each stratum.
-    rows : int
-        Rows to take in all.
-
-    Returns
-    -------
-    dict of str to int
-        Adds up to `rows`, or to all that are available; the largest remainders are rounded up.
+    The result adds up to `rows`, or to all that are available. The largest remainders are rounded up.
 
     Examples
     --------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,20 +15,21 @@ from lakevec.pipeline.encoding.kernels.pooling import pool_mean
 from lakevec.pipeline.encoding.tokenization import TokenIds
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.evaluation.fidelity import Fidelity, measure_fidelity
+from lakevec.pipeline.tuning.options import TrainingConfig
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Texts and what the teacher says of them.
+    """Texts and the teacher's vectors of them.
 
     Parameters
     ----------
     tokens : TokenIds
         Of N texts.
     targets : float32 ndarray of shape (N, D)
-        The teacher's vectors on the table's axes, which a text's mean is to point along.
+        The teacher's vectors on the table's axes: directions for the means of rows.
     teacher : float32 ndarray of shape (N, H)
-        The teacher's vectors as they are, whose similarities are to be kept.
+        The teacher's own vectors: similarities to keep.
     """
 
     tokens: TokenIds
@@ -39,45 +41,8 @@ class TrainingSet:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """How a table is trained.
-
-    Parameters
-    ----------
-    epochs : int
-    batch_size : int
-        Texts per step.
-    learning_rate : float
-        Of Adam's first step; it falls linearly to 0.
-    relation : float
-        Weight of the loss over similarities of pairs beside that over directions; 0 leaves it out.
-    token_dropout : float
-        Share of a text's tokens that a step leaves out, drawn anew each time.
-    patience : int
-        Epochs without a better figure on held-out rows after which training stops.
-    seed : int
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    relation: float
-    token_dropout: float
-    patience: int
-    seed: int
-
-
-@dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to.
-
-    Parameters
-    ----------
-    loss : float
-        Mean of its steps.
-    fidelity : Fidelity
-        On held-out rows, after it.
-    """
+    """Mean loss of an epoch's steps, and the fidelity on held-out texts after it."""
 
     loss: float
     fidelity: Fidelity
@@ -85,17 +50,17 @@ class Epoch:
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """A trained table and how it came about.
+    """A trained table and the course of training.
 
     Parameters
     ----------
     rows : float32 ndarray of shape (V, D)
-        Of the epoch that kept closest to the teacher on held-out rows.
+        Of the best epoch.
     start : Fidelity
-        Of the rows that training began with.
+        Before training.
     epochs : list of Epoch
     best : int
-        Number of the epoch that was kept, from 1; 0 if none was better than the start.
+        Number of the epoch with the best fidelity, from 1; 0 if none was better than the start.
     """
 
     rows: np.ndarray
@@ -106,31 +71,26 @@ class TrainingResult:
 
 def train(
     start: np.ndarray,
-    lesson: TrainingSet,
+    training: TrainingSet,
     held_out: TrainingSet,
-    method: TrainingConfig,
+    config: TrainingConfig,
     *,
     token_targets: np.ndarray | None = None,
     progress: bool = True,
 ) -> TrainingResult:
-    """Move the rows so that means of them point where the teacher's vectors do.
+    """Move the rows until their means point where the teacher's vectors do.
 
     Parameters
     ----------
     start : float32 ndarray of shape (V, D)
-        Rows to begin with, weights included.
-    lesson, held_out : TrainingSet
+        Initial rows, weights included.
+    training, held_out : TrainingSet
         Texts to train on, and others that decide when to stop.
-    method : TrainingConfig
+    config : TrainingConfig
     token_targets : float32 ndarray of shape (V, D), optional
-        What the teacher makes of each token alone. Each token then also counts as one short text, which keeps
-        the rows of rare tokens in the space of the others.
+        The teacher's vector of each token alone. Each token then also counts as a short text, which keeps the
+        rows of rare tokens in the space of the others.
     progress : bool, default=True
-        Whether to draw a progress bar on stderr where that is a terminal.
-
-    Returns
-    -------
-    TrainingResult
 
     Raises
     ------
@@ -145,98 +105,96 @@ def train(
     Distillation" (CVPR 2019). Lengths are free, so rows keep what weights they need. The same
     arguments give the same bits on one machine with one number of threads.
     """
-    texts = _Texts(lesson, token_targets)
-    if not len(texts):
+    texts = _Batches(training, token_targets, config)
+    if not texts.steps:
         raise DataError("tuning", got="no text with a known token", expected="texts that the table can read")
-    random = np.random.default_rng(method.seed)
     start = start.astype(np.float32, copy=False)
     weight = torch.nn.Parameter(torch.from_numpy(start.copy()))
-    optimizer = torch.optim.Adam([weight], lr=method.learning_rate, fused=True)
-    batches = -(-len(texts) // method.batch_size)
-    schedule = torch.optim.lr_scheduler.LinearLR(
-        optimizer, start_factor=1.0, end_factor=0.0, total_iters=method.epochs * batches
-    )
-    found = _Progress(start, _measure(start, held_out))
-    bar = tqdm(total=method.epochs * batches, desc="tuning", unit="batch", disable=None if progress else True)
-    with bar:
-        for _ in range(method.epochs):
+    optimizer = torch.optim.Adam([weight], lr=config.learning_rate, fused=True)
+    steps = config.epochs * texts.steps
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+    before = _measure(start, held_out)
+    epochs: list[Epoch] = []
+    rows, best, best_correlation = start, 0, before.correlation
+    with tqdm(total=steps, desc="tuning", unit="batch", disable=None if progress else True) as bar:
+        while len(epochs) < config.epochs and len(epochs) - best < config.patience:
             losses = []
-            for batch in texts.batches(method, random):
+            for batch in texts.shuffle():
                 optimizer.zero_grad()
-                loss = _loss(weight, batch, method.relation)
+                loss = _loss(weight, batch, config.relation)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
                 losses.append(loss.item())
                 bar.update()
-            rows = weight.detach().numpy()
-            found.add(rows, Epoch(float(np.mean(losses)), _measure(rows, held_out)))
-            bar.set_postfix(fidelity=f"{found.epochs[-1].fidelity.correlation:.3f}")
-            if len(found.epochs) - found.best >= method.patience:
-                break
-    return TrainingResult(found.rows, found.start, found.epochs, found.best)
+            fidelity = _measure(weight.detach().numpy(), held_out)
+            epochs.append(Epoch(float(np.mean(losses)), fidelity))
+            bar.set_postfix(fidelity=f"{fidelity.correlation:.3f}")
+            if fidelity.correlation > best_correlation:
+                rows, best, best_correlation = (
+                    weight.detach().numpy().copy(),
+                    len(epochs),
+                    fidelity.correlation,
+                )
+    return TrainingResult(rows, before, epochs, best)
 
 
-class _Progress:
-    """Which epoch was best so far."""
-
-    def __init__(self, rows: np.ndarray, start: Fidelity) -> None:
-        self.rows, self.start, self.best = rows, start, 0
-        self.epochs: list[Epoch] = []
-
-    def add(self, rows: np.ndarray, epoch: Epoch) -> None:
-        best = self.epochs[self.best - 1].fidelity if self.best else self.start
-        self.epochs.append(epoch)
-        if epoch.fidelity.correlation > best.correlation:
-            self.rows, self.best = rows.copy(), len(self.epochs)
+def pool_texts(rows: np.ndarray, tokens: TokenIds, *, normalize: bool) -> np.ndarray:
+    """Average the rows of each text's tokens: float32 of shape (N, D)."""
+    vectors = np.empty((len(tokens.offsets) - 1, rows.shape[1]), dtype=np.float32)
+    table = np.ascontiguousarray(rows).view()
+    table.flags.writeable = False
+    pool_mean(table, tokens.ids, tokens.offsets, vectors, normalize=normalize)
+    return vectors
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
+def _measure(rows: np.ndarray, held_out: TrainingSet) -> Fidelity:
+    return measure_fidelity(pool_texts(rows, held_out.tokens, normalize=True), held_out.teacher)
+
+
+class _Batch(NamedTuple):
     ids: torch.Tensor
     offsets: torch.Tensor
     targets: torch.Tensor
-    teacher: torch.Tensor | None
+    teacher: torch.Tensor
 
 
-class _Texts:
-    """All that is trained on: texts with a known token, then tokens as texts of their own."""
+class _Batches:
+    """Texts with a known token, and tokens as texts of their own, in a new order for each epoch."""
 
-    def __init__(self, lesson: TrainingSet, token_targets: np.ndarray | None) -> None:
-        self._lesson = lesson
+    def __init__(
+        self, training: TrainingSet, token_targets: np.ndarray | None, config: TrainingConfig
+    ) -> None:
+        self._training = training
         self._token_targets = token_targets
-        counts = np.diff(lesson.tokens.offsets)
-        self._texts = np.flatnonzero(counts)
+        self._dropout = config.token_dropout
+        self._random = np.random.default_rng(config.seed)
+        self._texts = np.flatnonzero(np.diff(training.tokens.offsets))
         self._tokens = np.empty(0, dtype=np.int64)
         if token_targets is not None:
             self._tokens = np.flatnonzero(token_targets.any(axis=1))
+        self.steps = -(-len(self._texts) // config.texts_per_step)
 
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def batches(self, method: TrainingConfig, random: np.random.Generator) -> Iterator[_Batch]:
+    def shuffle(self) -> Iterator[_Batch]:
         """Yield all texts in a new order, each batch with its share of the tokens."""
-        batches = -(-len(self._texts) // method.batch_size)
-        texts = np.array_split(random.permutation(self._texts), batches)
-        tokens = np.array_split(random.permutation(self._tokens), batches)
+        texts = np.array_split(self._random.permutation(self._texts), self.steps)
+        tokens = np.array_split(self._random.permutation(self._tokens), self.steps)
         for some, singles in zip(texts, tokens, strict=True):
-            yield self._make(some, singles, method.token_dropout, random)
+            yield self._make(some, singles)
 
-    def _make(
-        self, texts: np.ndarray, singles: np.ndarray, dropout: float, random: np.random.Generator
-    ) -> _Batch:
-        starts = self._lesson.tokens.offsets[texts]
-        counts = self._lesson.tokens.offsets[texts + 1] - starts
+    def _make(self, texts: np.ndarray, singles: np.ndarray) -> _Batch:
+        starts = self._training.tokens.offsets[texts]
+        counts = self._training.tokens.offsets[texts + 1] - starts
         ends = np.cumsum(counts)
-        places = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
-        ids = self._lesson.tokens.ids[places]
-        if dropout:
-            kept = random.random(len(ids)) >= dropout
-            kept[ends - counts + random.integers(counts)] = True  # one at least of each text
+        positions = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
+        ids = self._training.tokens.ids[positions]
+        if self._dropout:
+            kept = self._random.random(len(ids)) >= self._dropout
+            kept[ends - counts + self._random.integers(counts)] = True  # at least one of each text
             running = np.concatenate(([0], np.cumsum(kept)))
             ids, counts = ids[kept], running[ends] - running[ends - counts]
             ends = np.cumsum(counts)
-        targets = self._lesson.targets[texts]
+        targets = self._training.targets[texts]
         offsets = ends - counts
         if self._token_targets is not None:
             offsets = np.concatenate([offsets, len(ids) + np.arange(len(singles))])
@@ -246,7 +204,7 @@ class _Texts:
             torch.from_numpy(ids.astype(np.int64)),
             torch.from_numpy(offsets.astype(np.int64)),
             torch.from_numpy(targets),
-            torch.from_numpy(self._lesson.teacher[texts]),
+            torch.from_numpy(self._training.teacher[texts]),
         )
 
 
@@ -254,7 +212,7 @@ def _loss(weight: torch.Tensor, batch: _Batch, relation: float) -> torch.Tensor:
     means = normalize(embedding_bag(batch.ids, weight, batch.offsets, mode="mean"))
     loss = 1 - (means * normalize(batch.targets)).sum(dim=1).mean()
     # Two texts are one pair, which correlates with nothing.
-    if relation and batch.teacher is not None and len(batch.teacher) > 2:
+    if relation and len(batch.teacher) > 2:
         texts = means[: len(batch.teacher)]
         loss = loss + relation * (1 - _correlate(_pairs(texts), _pairs(normalize(batch.teacher))))
     return loss
@@ -272,11 +230,3 @@ def _pairs(vectors: torch.Tensor) -> torch.Tensor:
 def _correlate(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     product: torch.Tensor = (one * other).sum()
     return product / (one.square().sum() * other.square().sum()).clamp(min=1e-24).sqrt()
-
-
-def _measure(rows: np.ndarray, held_out: TrainingSet) -> Fidelity:
-    vectors = np.empty((len(held_out), rows.shape[1]), dtype=np.float32)
-    table = np.ascontiguousarray(rows).view()
-    table.flags.writeable = False
-    pool_mean(table, held_out.tokens.ids, held_out.tokens.offsets, vectors, normalize=True)
-    return measure_fidelity(vectors, held_out.teacher)

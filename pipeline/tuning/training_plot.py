@@ -1,4 +1,4 @@
-"""The course of training as one small SVG, drawn without a display."""
+"""The course of training as a small SVG, drawn without a display."""
 
 from __future__ import annotations
 
@@ -8,37 +8,24 @@ from lakevec.pipeline.tuning.training import TrainingResult
 
 
 def draw_training(trained: TrainingResult) -> bytes:
-    """Draw loss and fidelity over the epochs.
-
-    Parameters
-    ----------
-    trained : TrainingResult
-
-    Returns
-    -------
-    bytes
-        An SVG document, the same for the same figures.
-    """
+    """Draw loss and fidelity over the epochs, the same bytes for the same figures."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     numbers = range(1, len(trained.epochs) + 1)
+    correlations = [epoch.fidelity.correlation for epoch in trained.epochs]
     left.plot(numbers, [epoch.loss for epoch in trained.epochs], marker="o")
     left.set(title="loss of training, tokens included", xlabel="epoch")
-    right.plot(
-        [0, *numbers],
-        [trained.start.correlation, *(e.fidelity.correlation for e in trained.epochs)],
-        marker="o",
-    )
+    right.plot([0, *numbers], [trained.start.correlation, *correlations], marker="o")
     right.axvline(trained.best, color="gray", linestyle=":")
     right.set(title="fidelity on held-out texts", xlabel="epoch")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     buffer = io.BytesIO()
-    # Names inside the document are otherwise drawn anew each time, and it carries the date.
+    # By default names inside the document are random, and it carries the date.
     with mpl.rc_context({"svg.hashsalt": "lakevec"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

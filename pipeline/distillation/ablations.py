@@ -1,0 +1,104 @@
+"""Tables distilled without a step of the recipe, which show the value of that step."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lakevec import __version__
+from lakevec.pipeline.distillation.inference import resolve_precision
+from lakevec.pipeline.distillation.options import DistillOptions
+from lakevec.pipeline.distillation.recipe import distill
+from lakevec.pipeline.distillation.teacher import load_teacher
+from lakevec.pipeline.distillation.weighting import read_counts
+from lakevec.pipeline.local_files import file_sha256
+from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
+from lakevec.pipeline.model.publishing import publish
+from lakevec.pipeline.model.table import StaticTable
+
+_TEACHER_FILES = ("*.json", "*.txt", "*.model", "*/*.safetensors")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A distillation that leaves something out: its name in the report, and the options that differ."""
+
+    name: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+_NO_PCA = {"dimensions": "none"}
+_NO_WEIGHTS = {"weighting": "none"}
+ABLATIONS = (
+    Ablation("output, PCA, SIF"),
+    Ablation("no PCA", _NO_PCA),
+    Ablation("no SIF", _NO_WEIGHTS),
+    Ablation("neither", {**_NO_PCA, **_NO_WEIGHTS}),
+    Ablation("input embeddings", {"mode": "input"}),
+)
+COUNTED_ABLATIONS = (
+    Ablation("output, PCA, SIF, counted"),
+    Ablation("no PCA", _NO_PCA),
+    Ablation("no SIF", _NO_WEIGHTS),
+    Ablation("neither", {**_NO_PCA, **_NO_WEIGHTS, "counts": None}),
+    Ablation("input embeddings", {"mode": "input"}),
+    Ablation("no whitening", {"whitening": 0.0}),
+    Ablation("counted weights alone", {"axes": "tokens", "whitening": 0.0}),
+    Ablation("ranks for counts", {"counts": None, "axes": "texts", "whitening": 0.5}),
+)
+PLAIN = Ablation("not a Sentence Transformer", {"pooling": "mean", "counts": None})
+
+
+def distill_ablations(
+    teacher: str, plain_teacher: str | None, *, counts: str | None, device: str, cache: Path | None
+) -> Iterator[tuple[str, StaticTable]]:
+    """Distil the tables that leave something out, one after the other, with their names.
+
+    Parameters
+    ----------
+    teacher : str
+        Folder or hub id of a Sentence Transformer.
+    plain_teacher : str or None
+        A plain transformer, distilled with mean pooling.
+    counts : str or None
+        Counts of the teacher's tokens, for the recipe with counts.
+    device : str
+    cache : pathlib.Path or None
+        Local folder that keeps the tables for later runs. Those with counts are not kept, since counts may
+        change.
+    """
+    options = DistillOptions(device=device, counts=None if counts is None else read_counts(counts))
+    for ablation in COUNTED_ABLATIONS if counts else ABLATIONS:
+        yield ablation.name, _distill(teacher, replace(options, **ablation.changes), cache)
+    if plain_teacher is not None:
+        yield PLAIN.name, _distill(plain_teacher, replace(options, **PLAIN.changes), cache)
+
+
+def _distill(teacher: str, options: DistillOptions, cache: Path | None) -> StaticTable:
+    loaded = load_teacher(teacher, options)
+    width = loaded.model.config.hidden_size
+    if options.dimensions == DistillOptions.dimensions and width < DistillOptions.dimensions:
+        options = replace(options, dimensions="auto")
+    if cache is None or options.counts is not None:
+        return distill(teacher, options).table
+    precision = resolve_precision(loaded.model, options.precision)
+    asked = replace(options, device="auto")
+    key = f"{_digest_teacher(Path(teacher).expanduser(), loaded.revision)} {asked} {precision} {__version__}"
+    folder = cache / f"table-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+    if not (folder / MANIFEST_NAME).is_file():
+        distilled = distill(teacher, options)
+        publish(distilled.table, str(folder), provenance=distilled.provenance, quality=distilled.quality)
+        return distilled.table
+    return load(str(folder)).table
+
+
+def _digest_teacher(folder: Path, revision: str) -> str:
+    """Identify a teacher by its weights, those of Dense layers included, and its configuration."""
+    digest = hashlib.sha256(revision.encode())
+    patterns = _TEACHER_FILES if folder.is_dir() else ()
+    for file in sorted(file for pattern in patterns for file in folder.rglob(pattern)):
+        digest.update(f"{file.relative_to(folder).as_posix()} {file_sha256(file)} ".encode())
+    return digest.hexdigest()

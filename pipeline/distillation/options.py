@@ -1,0 +1,133 @@
+"""Options of teachers and of distillation: plain values, since executors have neither torch nor pydantic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from lakevec.pipeline.distillation.weighting import TokenCounts
+    from lakevec.pipeline.distillation.word_list import WordList
+
+    T = TypeVar("T", bound=DataclassInstance)
+
+Dimensions = int | float | Literal["auto", "none"]
+TableType = Literal["float32", "float16", "int8"]
+UNUSED_TOKENS = r"\[unused\d+\]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions:
+    """How a teacher is loaded and run.
+
+    Parameters
+    ----------
+    revision : str, optional
+        Branch, tag or commit of a hub teacher.
+    device : str, default="auto"
+        torch device. ``auto`` is cuda if there is one, else cpu.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Arithmetic of the forward pass. ``auto`` is float16 on cuda and float32 on cpu.
+    batch_size : int, default=64
+        Texts per forward pass.
+    trust_remote_code : bool, default=False
+        Run Python code that the teacher brings along.
+    """
+
+    revision: str | None = None
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_size: int = 64
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(TeacherOptions):
+    """How a Sentence Transformer becomes a table. The defaults are those of ``lakevec distill``.
+
+    Parameters
+    ----------
+    batch_size : int, default=256
+        Tokens per forward pass.
+    name : str, optional
+        The teacher's name in records. Default: its hub id, or its folder's name.
+    recipe : str, optional
+        Name of a published recipe that these options follow; only recorded.
+    mode : {"output", "input", "vocabulary", "word"}, optional
+        ``output``: the teacher's tokens, each run through it. ``input``: their input embeddings.
+        ``vocabulary``: its tokens and `words`. ``word``: `words` alone. Default: ``vocabulary`` if there are
+        words, else ``output``.
+    words : WordList, optional
+        Words that get a row of their own, most frequent first.
+    pooling : {"auto", "mean", "first", "last", "pooler", "token"}, default="auto"
+        Which of the teacher's hidden states become the row. ``auto`` does what the Sentence Transformer does,
+        Dense layers and default prompt included.
+    special_tokens : {"teacher", "reversed"}, default="teacher"
+        Order of the special tokens around each token; model2vec 0.1 reversed it.
+    keep_special_tokens : bool, default=False
+        Keep rows of tokens that only the teacher writes, such as ``[CLS]``.
+    prompt : str, optional
+        Text before each token. Default: none, or the teacher's own with pooling ``auto``.
+    dimensions : int, float, "auto" or "none", default=256
+        Width D of the table by PCA: a number, a share of the variance, the teacher's width, or no PCA.
+    weighting : {"sif", "zipf", "none"}, default="sif"
+        ``sif``: a / (a + p). ``zipf``: log(1 + rank).
+    counts : TokenCounts, optional
+        Measured frequencies, which refine the Zipf prior.
+    counts_share : float, default=0.5
+        Share of the counts in p, in (0, 1]; 1 ignores the Zipf prior.
+    sif_coefficient : float, optional
+        a, in (0, 1). Default: 0.0001, or 0.0005 with counts.
+    axes : {"tokens", "texts"}, optional
+        How PCA weighs tokens: all alike, or by frequency and weight in texts. Default: ``tokens``, or
+        ``texts`` with counts.
+    whitening : float, optional
+        W, in [0, 1]: each axis is divided by its variance ** (W / 2). Default: 0, or 0.5 with counts.
+    normalize : bool, default=True
+        Scale every text vector to length 1.
+    dtype : {"float32", "float16", "int8"}, default="float32"
+        Type of the stored rows.
+    int8_scale : {"token", "table"}, default="token"
+        Whether int8 rows have a scale each, or share one as in model2vec.
+    vocabulary_clusters : int, optional
+        Number of rows that the tokens share, found by k-means.
+    token_remove_pattern : str or None
+        Tokens that begin with a match of this regular expression are left out. Default: unused tokens.
+
+    Examples
+    --------
+    >>> DistillOptions(dimensions=128, dtype="int8").dimensions
+    128
+    """
+
+    batch_size: int = 256
+    name: str | None = None
+    recipe: str | None = None
+    mode: Literal["output", "input", "vocabulary", "word"] | None = None
+    words: WordList | None = None
+    pooling: Literal["auto", "mean", "first", "last", "pooler", "token"] = "auto"
+    special_tokens: Literal["teacher", "reversed"] = "teacher"
+    keep_special_tokens: bool = False
+    prompt: str | None = None
+    dimensions: Dimensions = 256
+    weighting: Literal["sif", "zipf", "none"] = "sif"
+    counts: TokenCounts | None = None
+    counts_share: float = 0.5
+    sif_coefficient: float | None = None
+    axes: Literal["tokens", "texts"] | None = None
+    whitening: float | None = None
+    normalize: bool = True
+    dtype: TableType = "float32"
+    int8_scale: Literal["token", "table"] = "token"
+    vocabulary_clusters: int | None = None
+    token_remove_pattern: str | None = UNUSED_TOKENS
+
+
+def copy_options(source: object, kind: type[T], **others: Any) -> T:
+    """Make options of another kind from attributes of `source` that have the names of its fields."""
+    shared = {
+        field.name: getattr(source, field.name) for field in fields(kind) if hasattr(source, field.name)
+    }
+    return kind(**{**shared, **others})
