@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyarrow import fs as pafs
 from tqdm import tqdm
 
 from lakevec.jobs.cli import RunContext, format_settings, run_command
-from lakevec.pipeline.errors import OutputError, requires_extra
+from lakevec.jobs.machine import describe_machine
+from lakevec.pipeline.errors import OutputError, describe_failure, requires_extra
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.evaluate import EvaluateSettings
-from lakevec.pipeline.storage import Location, locate
+from lakevec.pipeline.storage import Location, require_free
 
 if TYPE_CHECKING:
-    from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, VectorCache
-    from lakevec.pipeline.evaluation.runner import TaskResult
+    from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel
     from lakevec.pipeline.evaluation.tasks import Task
 
 SETTINGS = EvaluateSettings
 _LOG_EVERY_S = 30.0
-
-
-@dataclass
-class _Run:
-    """What all parts of an evaluation use and add to."""
-
-    settings: EvaluateSettings
-    tasks: list[Task]
-    cache: VectorCache | None
-    timings: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """Rows of the user's, and the teacher that models are compared with on them."""
-
-    texts: list[str]
-    teacher: EmbeddingModel
 
 
 def run(settings: EvaluateSettings, context: RunContext) -> None:
@@ -57,9 +34,9 @@ def run(settings: EvaluateSettings, context: RunContext) -> None:
     OutputError
         If the output exists.
     """
-    output = _refuse_existing(settings.output)
+    output = require_free(settings.output, "report output")
     with requires_extra("evaluate", "evaluating"):
-        from lakevec.pipeline.evaluation.embedding_model import VectorCache
+        from lakevec.pipeline.evaluation.report.report import render_report
         from lakevec.pipeline.evaluation.tasks import find_tasks
     print(format_settings(settings, full=context.verbose), flush=True)
     tasks = find_tasks(settings.data, settings.only) if settings.data is not None else []
@@ -68,172 +45,118 @@ def run(settings: EvaluateSettings, context: RunContext) -> None:
             print(f"  {task.key}")
         print("dry run: nothing was evaluated")
         return
-    cache = VectorCache(Path(settings.cache).expanduser()) if settings.cache else None
-    _evaluate(_Run(settings, tasks, cache), output)
+    from lakevec.pipeline.evaluation.record import to_json
+    from lakevec.pipeline.evaluation.summary import format_averages
 
-
-def _evaluate(run: _Run, output: Location) -> None:
-    from lakevec.pipeline.evaluation.record import FORMAT, describe_tasks, describe_versions, to_json
-    from lakevec.pipeline.evaluation.report.report import render_report
-    from lakevec.pipeline.evaluation.summary import show_averages
-
-    models = _open_models(run.settings)
-    comparison = _open_sample(run.settings)
-    # First, since a sample of one's own is what may be unfit.
-    fidelity = _compare(run, models, comparison)
-    record: dict[str, Any] = {
-        "format": FORMAT,
-        "tasks": describe_tasks(run.tasks),
-        "models": [_run_model(run, model) for model in models],
-        "ablations": _run_ablations(run),
-        "fidelity": fidelity,
-        "versions": describe_versions(),
-    }
-    timings = {"machine": _describe_machine(), "models": run.timings}
+    record, timings = _Evaluation(settings, tasks).run()
     files = {
         "report.html": render_report(record, timings).encode(),
         "timings.json": to_json(timings),
         "evaluation.json": to_json(record),
     }
+    _write(output, files)
+    print(format_averages(record, timings))
+    print(f"wrote {', '.join(files)} to {redact(settings.output)}")
+
+
+def _write(output: Location, files: dict[str, bytes]) -> None:
     try:
         for name, content in files.items():
             (output / name).write_atomic(content)
     except OSError as error:
-        raise OutputError(f"can't write to {redact(run.settings.output)!r}", got=str(error)) from None
-    print(show_averages(record, timings))
-    print(f"wrote {', '.join(files)} to {redact(run.settings.output)}")
+        raise OutputError(f"can't write to {output.path!r}", got=describe_failure(error)) from None
 
 
-def _refuse_existing(uri: str) -> Location:
-    place = locate(uri, error=OutputError)
-    try:
-        taken = place.type() != pafs.FileType.NotFound
-    except OSError as error:
-        raise OutputError(f"can't look at {redact(uri)!r}", got=str(error)) from None
-    if taken:
-        raise OutputError(
-            f"report output {redact(uri)!r} exists",
-            remedy="choose another --output, or remove it first",
+class _Evaluation:
+    """One run: settings, tasks and cache that all its parts use, and the timings that they add to."""
+
+    def __init__(self, settings: EvaluateSettings, tasks: list[Task]) -> None:
+        from lakevec.pipeline.evaluation.embedding_model import VectorCache
+
+        self._settings = settings
+        self._tasks = tasks
+        self._folder = Path(settings.cache).expanduser() if settings.cache else None
+        self._cache = VectorCache(self._folder) if self._folder else None
+        self._timings: list[dict[str, Any]] = []
+
+    def run(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the content of ``evaluation.json`` and of ``timings.json``."""
+        from lakevec.pipeline.evaluation.embedding_model import name_models, open_model
+        from lakevec.pipeline.evaluation.record import FORMAT, describe_tasks, describe_versions
+
+        uris = list(dict.fromkeys(self._settings.model))
+        names = zip(uris, name_models(uris), strict=True)
+        models = [open_model(uri, name, device=self._settings.device) for uri, name in names]
+        # First, since a sample of one's own is most likely to be unfit.
+        fidelity = self._compare(models)
+        record = {
+            "format": FORMAT,
+            "tasks": describe_tasks(self._tasks),
+            "models": [self._measure(model) for model in models],
+            "ablations": self._run_ablations(),
+            "fidelity": fidelity,
+            "versions": describe_versions(),
+        }
+        found = describe_machine()
+        machine = {"processor": found["processor"], "cpus": len(found["cpus"])}
+        return record, {"machine": machine, "models": self._timings}
+
+    def _compare(self, models: list[EmbeddingModel]) -> dict[str, Any] | None:
+        """Measure fidelity to the teacher on the user's own rows."""
+        settings = self._settings
+        if settings.sample is None or settings.teacher is None:
+            return None
+        from lakevec.pipeline.evaluation.embedding_model import name_teacher, open_teacher
+        from lakevec.pipeline.evaluation.record import describe_fidelity
+        from lakevec.pipeline.evaluation.sampling import sample_texts
+
+        texts = sample_texts(settings.sample, settings.text, rows=settings.sample_rows)
+        teacher = open_teacher(settings.teacher, name_teacher(settings.teacher), device=settings.device)
+        return {"column": settings.text, **describe_fidelity(models, teacher, texts, self._cache)}
+
+    def _measure(self, model: EmbeddingModel) -> dict[str, Any]:
+        """Measure speed first, while the model has seen no text, and then quality."""
+        from lakevec.pipeline.evaluation.record import describe_model, describe_time
+        from lakevec.pipeline.evaluation.runner import measure_speed, run_task
+
+        speed = None
+        if self._tasks:
+            speed = measure_speed(model, self._speed_texts, limit_s=self._settings.speed_s)
+        results = []
+        # In a log, a line every 30 seconds is enough.
+        every_s = 0.1 if sys.stderr.isatty() else _LOG_EVERY_S
+        bar = tqdm(self._tasks, model.name, unit="task", mininterval=every_s, disable=not self._tasks)
+        for task in bar:
+            results.append(run_task(model, task, cache=self._cache))
+            bar.set_postfix_str(task.key, refresh=False)
+        self._timings.append(describe_time(model, speed, results))
+        return describe_model(model, results)
+
+    @cached_property
+    def _speed_texts(self) -> list[str]:
+        from lakevec.pipeline.evaluation.runner import choose_speed_texts
+
+        return choose_speed_texts(str(self._settings.data), self._tasks, most=self._settings.speed_texts)
+
+    def _run_ablations(self) -> dict[str, Any] | None:
+        settings = self._settings
+        if settings.ablations is None:
+            return None
+        with requires_extra("distill", "distilling"):
+            from lakevec.pipeline.distillation.ablations import PLAIN, distill_ablations
+        from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel, name_teacher
+
+        teacher, plain = settings.ablations, settings.plain_teacher
+        tables = distill_ablations(
+            teacher, plain, counts=settings.counts, device=settings.device, cache=self._folder
         )
-    return place
-
-
-def _open_models(settings: EvaluateSettings) -> list[EmbeddingModel]:
-    from lakevec.jobs.evaluated_models import name_models, open_model
-
-    uris = list(dict.fromkeys(settings.model))
-    return [
-        open_model(uri, name, device=settings.device)
-        for uri, name in zip(uris, name_models(uris), strict=True)
-    ]
-
-
-def _run_model(run: _Run, model: EmbeddingModel) -> dict[str, Any]:
-    """Measure speed first, while nothing is remembered, and then quality."""
-    from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel
-    from lakevec.pipeline.evaluation.record import describe_model, describe_time
-    from lakevec.pipeline.evaluation.runner import measure_speed, run_tasks
-    from lakevec.pipeline.evaluation.speed_texts import choose_speed_texts
-
-    settings = run.settings
-    speed = None
-    if run.tasks:
-        texts = choose_speed_texts(str(settings.data), run.tasks, most=settings.speed_texts)
-        speed = measure_speed(model, texts, limit_s=settings.speed_s)
-    # A table embeds faster than a disk reads.
-    cache = None if isinstance(model, StaticEmbeddingModel) else run.cache
-    results: list[TaskResult] = []
-    with _progress(model.name, len(run.tasks)) as bar:
-        for result in run_tasks(model, run.tasks, cache=cache):
-            results.append(result)
-            bar.set_postfix_str(result.task.key, refresh=False)
-            bar.update()
-    run.timings.append(describe_time(model, speed, results))
-    return describe_model(model, results)
-
-
-def _run_ablations(run: _Run) -> dict[str, Any] | None:
-    settings = run.settings
-    if settings.ablations is None:
-        return None
-    with requires_extra("distill", "distilling"):
-        from lakevec.pipeline.distillation.ablations import PLAIN, distill_ablations
-    from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel
-
-    cache = Path(settings.cache).expanduser() if settings.cache else None
-    tables = distill_ablations(
-        settings.ablations,
-        settings.plain_teacher,
-        counts=settings.counts,
-        device=settings.device,
-        cache=cache,
-    )
-    return {
-        "teacher": _shown_teacher(settings.ablations),
-        "is_counted": settings.counts is not None,
-        "plain_teacher": None if settings.plain_teacher is None else _shown_teacher(settings.plain_teacher),
-        "plain_name": PLAIN.name,
-        "models": [_run_model(run, StaticEmbeddingModel(name, table)) for name, table in tables],
-    }
-
-
-def _open_sample(settings: EvaluateSettings) -> _Comparison | None:
-    if settings.sample is None or settings.teacher is None:
-        return None
-    from lakevec.jobs.evaluated_models import open_teacher
-    from lakevec.pipeline.evaluation.sampling import sample_texts
-
-    texts = sample_texts(settings.sample, settings.text, rows=settings.sample_rows)
-    teacher = open_teacher(settings.teacher, _shown_teacher(settings.teacher), device=settings.device)
-    return _Comparison(texts, teacher)
-
-
-def _compare(
-    run: _Run, models: list[EmbeddingModel], comparison: _Comparison | None
-) -> dict[str, Any] | None:
-    """Measure fidelity to the teacher on the user's own rows."""
-    if comparison is None or not models:
-        return None
-    from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel, encode_distinct
-    from lakevec.pipeline.evaluation.record import describe_fidelity
-
-    truth = encode_distinct(comparison.teacher, comparison.texts, run.cache)
-    vectors = [
-        encode_distinct(
-            model, comparison.texts, None if isinstance(model, StaticEmbeddingModel) else run.cache
-        )
-        for model in models
-    ]
-    found = describe_fidelity(models, vectors, comparison.teacher, truth)
-    return {"column": run.settings.text, **found}
-
-
-def _shown_teacher(uri: str) -> str:
-    """Return a hub id as it is and of a folder its name, or the name of its parent for one called model."""
-    path = Path(uri).expanduser()
-    if not path.is_dir():
-        return redact(uri)
-    resolved = path.resolve()
-    return resolved.parent.name if resolved.name == "model" else resolved.name
-
-
-@contextmanager
-def _progress(label: str, total: int) -> Iterator[tqdm[Any]]:
-    """Draw a bar on a terminal; elsewhere a line now and then."""
-    every_s = 0.1 if sys.stderr.isatty() else _LOG_EVERY_S
-    with tqdm(
-        total=total, desc=label, unit="task", mininterval=every_s, file=sys.stderr, disable=total == 0
-    ) as bar:
-        yield bar
-
-
-def _describe_machine() -> dict[str, Any]:
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0].partition(":")[2].strip() if names else processor
-    return {"processor": processor, "cpus": len(os.sched_getaffinity(0))}
+        return {
+            "teacher": name_teacher(teacher),
+            "is_counted": settings.counts is not None,
+            "plain_teacher": None if plain is None else name_teacher(plain),
+            "plain_name": PLAIN.name,
+            "models": [self._measure(StaticEmbeddingModel(name, table)) for name, table in tables],
+        }
 
 
 if __name__ == "__main__":

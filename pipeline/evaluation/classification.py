@@ -1,4 +1,4 @@
-"""Classification: what a logistic regression makes of the vectors."""
+"""Classification: the accuracy of a logistic regression on the vectors."""
 
 from __future__ import annotations
 
@@ -9,80 +9,46 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.metrics import Encode, TaskScores, is_zero, one_thread
-from lakevec.pipeline.evaluation.task_files import read_columns
+from lakevec.pipeline.evaluation.metrics import TaskData, TaskScores, count_unknown, one_thread
+from lakevec.pipeline.evaluation.task_files import check_varies, read_columns
 from lakevec.pipeline.storage import Location
 
 _ITERATIONS = 1000
 
 
-def evaluate_classification(folder: Location, encode: Encode) -> TaskScores:
-    """Evaluate classification.
-
-    Parameters
-    ----------
-    folder : Location
-        Folder of ``train.parquet`` and ``test.parquet``, each with ``text, label``.
-    encode : callable
-        Strings to float32 ndarray of shape (N, D).
-
-    Returns
-    -------
-    TaskScores
-        ``accuracy`` and macro-averaged ``f1``.
-
-    Raises
-    ------
-    InputError
-        If the training rows have but one label, or lack one of the test rows'.
-    """
-    train, test = (
-        read_columns(folder / f"{part}.parquet", {"text": "text", "label": "text"})
-        for part in ("train", "test")
-    )
-    if len(set(train["label"])) < 2:
-        raise InputError(f"task {folder.path!r}", got="one label in train", expected="at least two")
-    if unlearned := sorted(set(test["label"]) - set(train["label"])):
+def load_classification(folder: Location) -> TaskData:
+    """Load classification: ``train.parquet`` and ``test.parquet``, each with ``text, label``."""
+    files = folder / "train.parquet", folder / "test.parquet"
+    train, test = (read_columns(file, {"text": "text", "label": "text"}) for file in files)
+    check_varies(files[0], "label", train["label"])
+    labels = set(train["label"])
+    if unlearned := set(test["label"]) - labels:
         raise InputError(
             f"task {folder.path!r}: column 'label'",
             got=f"{len(unlearned)} labels in test that train lacks",
             expected="labels that the head can learn",
             remedy="check that both files write labels alike",
         )
-    vectors = encode([*train["text"], *test["text"]])
     rows = len(train["text"])
-    predicted = predict_labels(vectors[:rows], train["label"], vectors[rows:])
-    metrics = {
-        "accuracy": float(accuracy_score(test["label"], predicted)),
-        "f1": float(f1_score(test["label"], predicted, average="macro", zero_division=0.0)),
-    }
-    counts = {
-        "train": rows,
-        "test": len(test["text"]),
-        "labels": len(set(train["label"])),
-        "unknown": int(is_zero(vectors).sum()),
-    }
-    return TaskScores("accuracy", metrics, counts)
+
+    def score(vectors: np.ndarray) -> TaskScores:
+        predicted = predict_labels(vectors[:rows], train["label"], vectors[rows:])
+        metrics = {
+            "accuracy": float(accuracy_score(test["label"], predicted)),
+            "f1": float(f1_score(test["label"], predicted, average="macro", zero_division=0.0)),
+        }
+        counts = {"train": rows, "test": len(predicted), "labels": len(labels)}
+        return TaskScores("accuracy", metrics, {**counts, "unknown": count_unknown(vectors)})
+
+    return TaskData([*train["text"], *test["text"]], score)
 
 
 def predict_labels(train: np.ndarray, labels: list[str], test: np.ndarray) -> np.ndarray:
-    """Train the head on vectors and let it name others' labels.
+    """Fit the head on vectors of shape (N, D) and their labels; predict those of others.
 
-    Parameters
-    ----------
-    train : ndarray of shape (N, D)
-    labels : list of str of length N
-    test : ndarray of shape (M, D)
-
-    Returns
-    -------
-    ndarray of str of shape (M,)
-
-    Notes
-    -----
-    The head is scikit-learn's logistic regression (L2, C=1, LBFGS, at most 1,000 iterations) on columns
-    that are standardised by the training rows, in float64. It has no random part. Model2Vec's authors use
-    the same; standardised, it does not care how a model scales its vectors.
+    The head is scikit-learn's logistic regression (L2, C=1, LBFGS, at most 1,000 iterations) in float64, on
+    columns standardised by the training rows, so that the scale of the vectors does not matter. Nothing in it
+    is random. Model2Vec's authors use the same head.
     """
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
     with one_thread():

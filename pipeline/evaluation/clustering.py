@@ -1,4 +1,4 @@
-"""Clustering: whether k-means finds the labels."""
+"""Clustering: how well k-means finds the labels."""
 
 from __future__ import annotations
 
@@ -6,63 +6,32 @@ import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import v_measure_score
 
-from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.metrics import Encode, TaskScores, is_zero, one_thread
-from lakevec.pipeline.evaluation.task_files import read_columns
+from lakevec.pipeline.evaluation.metrics import TaskData, TaskScores, count_unknown, one_thread
+from lakevec.pipeline.evaluation.task_files import check_varies, read_columns
 from lakevec.pipeline.storage import Location
 
 SEEDS = (42, 43, 44, 45, 46)
 _BATCH_SIZE = 500
 
 
-def evaluate_clustering(file: Location, encode: Encode) -> TaskScores:
-    """Evaluate clustering.
-
-    Parameters
-    ----------
-    file : Location
-        Parquet of ``text, label``.
-    encode : callable
-        Strings to float32 ndarray of shape (N, D).
-
-    Returns
-    -------
-    TaskScores
-        ``v_measure``, the mean over five seeds, and their standard deviation ``v_measure_std``.
-
-    Raises
-    ------
-    InputError
-        If all rows have one label.
-    """
+def load_clustering(file: Location) -> TaskData:
+    """Load clustering: Parquet of ``text, label``, scored by the mean V-measure of five seeds."""
     columns = read_columns(file, {"text": "text", "label": "text"})
     labels = columns["label"]
-    if len(set(labels)) < 2:
-        raise InputError(f"task {file.path!r}", got="one label", expected="at least two")
-    vectors = encode(columns["text"])
-    found = [measure_clusters(vectors, labels, seed=seed) for seed in SEEDS]
-    metrics = {"v_measure": float(np.mean(found)), "v_measure_std": float(np.std(found))}
-    counts = {"texts": len(labels), "labels": len(set(labels)), "unknown": int(is_zero(vectors).sum())}
-    return TaskScores("v_measure", metrics, counts)
+    check_varies(file, "label", labels)
+
+    def score(vectors: np.ndarray) -> TaskScores:
+        found = [measure_clusters(vectors, labels, seed=seed) for seed in SEEDS]
+        metrics = {"v_measure": float(np.mean(found)), "v_measure_std": float(np.std(found))}
+        counts = {"texts": len(labels), "labels": len(set(labels)), "unknown": count_unknown(vectors)}
+        return TaskScores("v_measure", metrics, counts)
+
+    return TaskData(columns["text"], score)
 
 
 def measure_clusters(vectors: np.ndarray, labels: list[str], *, seed: int) -> float:
-    """Cluster vectors into as many groups as there are labels and compare the two.
+    """Return the V-measure of as many clusters as there are labels (Rosenberg and Hirschberg, 2007).
 
-    Parameters
-    ----------
-    vectors : ndarray of shape (N, D)
-    labels : list of str of length N
-    seed : int
-        Seed of k-means.
-
-    Returns
-    -------
-    float
-        V-measure, the harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg, 2007).
-
-    Notes
-    -----
     Mini-batch k-means in batches of 500, as in MTEB, whose seed is 42.
     """
     means = MiniBatchKMeans(

@@ -1,129 +1,106 @@
-"""What is evaluated: anything that turns texts into vectors, behind one small protocol."""
+"""Models to evaluate, tables and Sentence Transformers: anything that turns texts into vectors."""
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
-from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.errors import ModelError, OutputError, requires_extra
+from lakevec.pipeline.local_files import texts_sha256
+from lakevec.pipeline.model import hub
+from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
+from lakevec.pipeline.model.sentence_transformer_files import read_json_object, read_modules
 from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.storage import Location, locate
+
+if TYPE_CHECKING:
+    from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+
+_BYTES_PER_PARAMETER = 4
 
 
 class EmbeddingModel(Protocol):
-    """Anything that turns texts into vectors."""
+    """Anything that turns texts into vectors.
 
-    @property
-    def name(self) -> str:
-        """What the report calls it."""
+    Attributes
+    ----------
+    name : str
+        Name in the report.
+    fingerprint : str
+        Differs if any vector differs.
+    dimensions, parameters, size_bytes : int
+        Output width, D; numbers that the model holds; their size on disk.
+    """
 
-    @property
-    def fingerprint(self) -> str:
-        """A string that is another one wherever a vector is another one."""
-
-    @property
-    def dimensions(self) -> int:
-        """Output width, D."""
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the model holds."""
-
-    @property
-    def size_bytes(self) -> int:
-        """What these numbers take on disk."""
+    name: str
+    fingerprint: str
+    dimensions: int
+    parameters: int
+    size_bytes: int
 
     def prepare(self) -> None:
-        """Do what is done once, before the first text."""
+        """Do all work that happens once, before the first text."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Turn texts into vectors, float32 ndarray of shape (N, D)."""
+        """Embed N texts: float32 of shape (N, D)."""
 
 
 class StaticEmbeddingModel:
-    """An embedding table as a model to evaluate.
-
-    Parameters
-    ----------
-    name : str
-    table : StaticTable
-    """
+    """An embedding table to evaluate; zeros for a text without a known token."""
 
     def __init__(self, name: str, table: StaticTable) -> None:
+        tensors = table.tensors().values()
         self.name = name
         self.fingerprint = table.fingerprint
         self.dimensions = table.dimensions
-        tensors = table.tensors().values()
         self.parameters = sum(tensor.size for tensor in tensors)
         self.size_bytes = sum(tensor.nbytes for tensor in tensors)
         self._table = table
         self._encoder = Encoder(table)
 
     def prepare(self) -> None:
-        """Compile what the texts may need, and forget those that were seen."""
+        """Compile the kernels, and start with an empty token cache."""
         warm_up(self._table)
         self._encoder = Encoder(self._table)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Turn texts into vectors.
-
-        Parameters
-        ----------
-        texts : sequence of str of length N
-
-        Returns
-        -------
-        float32 ndarray of shape (N, D)
-            Zeros for a text without a known token.
-        """
+        """Embed N texts: float32 of shape (N, D)."""
         return self._encoder.encode(pa.array(texts, pa.large_string())).vectors
 
 
-def encode_distinct(model: EmbeddingModel, texts: Sequence[str], cache: VectorCache | None) -> np.ndarray:
-    """Turn texts into vectors, every distinct text once.
+class SentenceTransformerModel:
+    """A Sentence Transformer to evaluate."""
 
-    Parameters
-    ----------
-    model : EmbeddingModel
-    texts : sequence of str of length N
-    cache : VectorCache or None
-        Where vectors of earlier runs lie.
+    def __init__(self, name: str, encoder: SentenceEncoder) -> None:
+        self.name = name
+        self.fingerprint = encoder.fingerprint
+        self.dimensions = encoder.width
+        self.parameters = encoder.parameters
+        self.size_bytes = _BYTES_PER_PARAMETER * encoder.parameters
+        self._encoder = encoder
 
-    Returns
-    -------
-    float32 ndarray of shape (N, D)
-    """
-    places: dict[str, int] = {}
-    rows = np.array([places.setdefault(text, len(places)) for text in texts])
-    distinct = list(places)
-    vectors = cache.encode(model, distinct) if cache is not None else model.encode(distinct)
-    found: np.ndarray = np.asarray(vectors, dtype=np.float32)[rows]
-    return found
+    def prepare(self) -> None:
+        """Embed one text, since the first takes longer."""
+        self._encoder.encode(["one"])
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed N texts: float32 of shape (N, H)."""
+        return self._encoder.encode(texts, progress=True)
 
 
 class VectorCache:
-    """Vectors that are dear to compute, kept in a local folder from run to run.
+    """A local folder that keeps vectors of slow models for later runs.
 
-    Parameters
-    ----------
-    folder : Path
-        Made where it is not there.
-
-    Raises
-    ------
-    OutputError
-        If it can't be made.
-
-    Notes
-    -----
-    One ``.npy`` file for each model and list of texts, named by a hash of both; the texts themselves are
-    not kept. A file that is damaged or of another shape is computed again.
+    It holds a ``.npy`` file for each model and list of texts, named by a hash of both. If a file is damaged,
+    its vectors are computed again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -138,41 +115,103 @@ class VectorCache:
             ) from None
 
     def encode(self, model: EmbeddingModel, texts: Sequence[str]) -> np.ndarray:
-        """Turn texts into vectors, or find those of an earlier run.
-
-        Parameters
-        ----------
-        model : EmbeddingModel
-        texts : sequence of str of length N
-
-        Returns
-        -------
-        float32 ndarray of shape (N, D)
-        """
-        file = self._folder / f"{_digest(model.fingerprint, texts)}.npy"
-        kept = _read_array(file)
-        if kept is not None and kept.shape == (len(texts), model.dimensions) and kept.dtype == np.float32:
-            return kept
+        """Embed N texts, or read their vectors of an earlier run: float32 of shape (N, D)."""
+        file = self._folder / f"{texts_sha256([model.fingerprint, *texts])}.npy"
+        try:
+            kept: np.ndarray = np.load(file, allow_pickle=False)
+            if kept.shape == (len(texts), model.dimensions) and kept.dtype == np.float32:
+                return kept
+        except (OSError, ValueError, EOFError):
+            pass
         vectors = np.asarray(model.encode(texts), dtype=np.float32)
-        beside = file.with_name(f".{uuid.uuid4().hex}.npy")
-        np.save(beside, vectors, allow_pickle=False)
-        beside.replace(file)
+        staged = file.with_name(f".{uuid.uuid4().hex}.npy")
+        np.save(staged, vectors, allow_pickle=False)
+        staged.replace(file)
         return vectors
 
 
-def _digest(fingerprint: str, texts: Sequence[str]) -> str:
-    digest = hashlib.sha256(fingerprint.encode())
-    for text in texts:
-        content = text.encode()
-        # The length before each text: no two lists are the same bytes.
-        digest.update(len(content).to_bytes(8, "little"))
-        digest.update(content)
-    return digest.hexdigest()
+def encode_distinct(model: EmbeddingModel, texts: Sequence[str], cache: VectorCache | None) -> np.ndarray:
+    """Embed N texts, every distinct text once: float32 of shape (N, D)."""
+    places: dict[str, int] = {}
+    rows = np.array([places.setdefault(text, len(places)) for text in texts])
+    distinct = list(places)
+    if cache is None or isinstance(model, StaticEmbeddingModel):  # tables embed faster than a disk reads
+        vectors = model.encode(distinct)
+    else:
+        vectors = cache.encode(model, distinct)
+    found: np.ndarray = np.asarray(vectors, dtype=np.float32)[rows]
+    return found
 
 
-def _read_array(file: Path) -> np.ndarray | None:
+def name_models(uris: Sequence[str]) -> list[str]:
+    """Choose short names: the last parts of the paths, as many as tell all models apart.
+
+    Examples
+    --------
+    >>> name_models(["models/minilm", "old/models/minilm", "glove.txt"])
+    ['models/minilm', 'old/models/minilm', 'glove.txt']
+    """
+    split = [redact(uri).rstrip("/").split("/") for uri in uris]
+    for length in range(1, max(map(len, split), default=0) + 1):
+        names = ["/".join(parts[-length:]) for parts in split]
+        if len(set(names)) == len(names):
+            break
+    return names if split else []
+
+
+def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
+    """Open a table of any known format, or a Sentence Transformer.
+
+    Parameters
+    ----------
+    uri : str
+        Folder, URI or hub name.
+    name : str
+        Name in the report.
+    device : str, default="auto"
+        torch device of a Sentence Transformer.
+
+    Raises
+    ------
+    ModelError
+        If it is neither.
+    """
+    folder = Path(uri).expanduser()
+    if folder.is_dir() and _is_sentence_transformer(locate(str(folder), error=ModelError)):
+        return open_teacher(uri, name, device=device)
     try:
-        array: np.ndarray = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return array
+        return StaticEmbeddingModel(name, load(uri).table)
+    except ModelError:
+        if not hub.is_hub_name(uri):
+            raise
+    return open_teacher(uri, name, device=device)
+
+
+def open_teacher(teacher: str, name: str, *, device: str = "auto") -> SentenceTransformerModel:
+    """Load a Sentence Transformer, a folder or a hub name; this imports torch."""
+    with requires_extra("distill", "to evaluate a Sentence Transformer"):
+        from lakevec.pipeline.distillation.options import TeacherOptions
+        from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+    return SentenceTransformerModel(name, SentenceEncoder(teacher, TeacherOptions(device=device)))
+
+
+def name_teacher(uri: str) -> str:
+    """Return a hub name as it is; of a folder its name, or that of its parent if it is called model."""
+    path = Path(uri).expanduser()
+    if not path.is_dir():
+        return redact(uri)
+    resolved = path.resolve()
+    return resolved.parent.name if resolved.name == "model" else resolved.name
+
+
+def _is_sentence_transformer(folder: Location) -> bool:
+    """Tell a transformer from a table by its modules, or else by the model type in its configuration."""
+    if (folder / MANIFEST_NAME).exists():
+        return False
+    with suppress(ModelError):
+        if (modules := read_modules(folder, error=ModelError)) is not None:
+            return any(module.kind == "Transformer" for module in modules)
+    with suppress(ModelError):
+        config = read_json_object(folder / "config.json", error=ModelError)
+        return config.get("model_type") not in (None, "model2vec")
+    return False

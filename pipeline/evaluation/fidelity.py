@@ -1,38 +1,34 @@
-"""Whether a student keeps to its teacher: similarities of the same rows, seen by both.
-
-Takes vectors alone; whose they are, and of what texts, is the caller's business.
-"""
+"""Fidelity of a student to its teacher: the similarities of the same rows in both."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.evaluation.metrics import correlation, rank_correlation
 
 NEIGHBOURS = 10
-# All pairs of 3,000 rows; more rows are compared in as many pairs, drawn with one seed.
+# All pairs of 3,000 rows. More rows are compared in as many pairs, drawn with a fixed seed.
 MOST_PAIRS = 4_500_000
 _BLOCK_ROWS = 1024
+_BLOCK_PAIRS = 1 << 16
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far a student's similarities are the teacher's.
+    """How close a student's similarities are to the teacher's.
 
     Parameters
     ----------
     rows : int
-        Rows that both have a vector of, N.
-    correlation : float
-        Pearson correlation of the cosines of pairs of rows.
-    rank_correlation : float
-        Spearman correlation of the same.
+        Rows compared, N.
+    correlation, rank_correlation : float
+        Pearson's and Spearman's correlation of the cosines of pairs of rows.
     neighbours : float
-        Share of the teacher's 10 nearest rows (N - 1, where that is less) that are among the student's.
+        Share of the teacher's 10 nearest rows (N - 1 if that is less) that are among the student's.
     """
 
     rows: int
@@ -43,12 +39,7 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference and where it lies in 95 of 100 samples of the rows.
-
-    Parameters
-    ----------
-    difference, low, high : float
-    """
+    """A difference and its 95 % bootstrap interval."""
 
     difference: float
     low: float
@@ -58,64 +49,49 @@ class Interval:
 def measure_fidelity(student: np.ndarray, teacher: np.ndarray) -> Fidelity:
     """Compare the cosines and the neighbours of the same rows.
 
+    Correlations are over all pairs of up to 3,000 rows; above, over 4,500,000 pairs drawn with a fixed seed.
+
     Parameters
     ----------
     student : float ndarray of shape (N, D)
     teacher : float ndarray of shape (N, H)
-        Row i of both is the vector of text i. Lengths don't matter; the zero vector is at cosine 0 to all.
-
-    Returns
-    -------
-    Fidelity
+        Row i of both is the vector of text i. Lengths don't matter; the zero vector has cosine 0 to all.
 
     Raises
     ------
     DataError
-        If there are fewer than three rows, or one side's cosines are all alike.
-
-    Notes
-    -----
-    Correlations are over all pairs of up to 3,000 rows, above over 4,500,000 pairs drawn with a fixed seed.
+        If there are fewer than three rows, or all cosines of one side are equal.
     """
     ours, theirs = _unit_rows(student), _unit_rows(teacher)
     _check_rows(ours, theirs)
     mine, other = _cosines(ours, theirs)
-    return Fidelity(
-        rows=len(ours),
-        correlation=_correlate(mine, other),
-        rank_correlation=_correlate(rankdata(mine), rankdata(other)),
-        neighbours=_shared_neighbours(ours, theirs),
-    )
+    by_value, by_rank = correlation(mine, other), rank_correlation(mine, other)
+    if by_value is None or by_rank is None:
+        raise _equal_cosines()
+    return Fidelity(len(ours), by_value, by_rank, _shared_neighbours(ours, theirs))
 
 
 def compare_fidelity(
     one: np.ndarray, other: np.ndarray, teacher: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """Tell by how much one student keeps closer to the teacher than another, with a bootstrap interval.
+    """Return the difference of two students' correlations, with percentiles 2.5 and 97.5 of a bootstrap.
+
+    Rows are drawn with replacement (Efron, 1979), not pairs: pairs that share a row are not independent. A
+    row drawn k times gives its pairs the weight k; a row's pair with itself never counts. With the weights w,
+    each sum over pairs is ``w' C w`` of a matrix C of shape (N, N), so all resamples are one matrix product.
 
     Parameters
     ----------
     one, other : float ndarray of shape (N, D)
-        Two students' vectors; their widths may differ.
+        Vectors of the two students, whose widths may differ.
     teacher : float ndarray of shape (N, H)
     resamples : int, default=1000
     seed : int, default=0
-
-    Returns
-    -------
-    Interval
-        Of the correlation of `one` minus that of `other`, over all pairs of rows; percentiles 2.5 and 97.5.
 
     Raises
     ------
     DataError
         As `measure_fidelity`.
-
-    Notes
-    -----
-    Rows are drawn with replacement (Efron, 1979), not pairs: those that share a row are not independent.
-    A row drawn k times weighs its pairs by k; a row's pair with itself never counts. With the weights w, each
-    sum over pairs is ``w' C w`` of a matrix C of shape (N, N), so all resamples are one matrix product.
     """
     ours, theirs, truth = _unit_rows(one), _unit_rows(other), _unit_rows(teacher)
     _check_rows(ours, truth)
@@ -141,8 +117,12 @@ def _check_rows(student: np.ndarray, teacher: np.ndarray) -> None:
         )
 
 
+def _equal_cosines() -> DataError:
+    return DataError("fidelity", got="cosines that are all equal", expected="rows that differ")
+
+
 def _cosines(student: np.ndarray, teacher: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both sides' cosines of the same pairs."""
+    """Return the cosines of the same pairs of rows on both sides."""
     rows = len(student)
     if rows * (rows - 1) // 2 <= MOST_PAIRS:
         pairs = np.triu_indices(rows, 1)
@@ -155,22 +135,8 @@ def _cosines(student: np.ndarray, teacher: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _pair_cosines(rows: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    step = 1 << 16
-    return np.concatenate(
-        [
-            np.einsum("ij,ij->i", rows[left[start : start + step]], rows[right[start : start + step]])
-            for start in range(0, len(left), step)
-        ]
-    )
-
-
-def _correlate(one: np.ndarray, other: np.ndarray) -> float:
-    x = one.astype(np.float64) - one.mean(dtype=np.float64)
-    y = other.astype(np.float64) - other.mean(dtype=np.float64)
-    spread = float(np.sqrt((x @ x) * (y @ y)))
-    if not spread > 0:
-        raise DataError("fidelity", got="cosines that are all alike", expected="rows that differ")
-    return float(x @ y) / spread
+    blocks = (slice(start, start + _BLOCK_PAIRS) for start in range(0, len(left), _BLOCK_PAIRS))
+    return np.concatenate([np.einsum("ij,ij->i", rows[left[block]], rows[right[block]]) for block in blocks])
 
 
 def _shared_neighbours(student: np.ndarray, teacher: np.ndarray) -> float:
@@ -185,7 +151,7 @@ def _shared_neighbours(student: np.ndarray, teacher: np.ndarray) -> float:
 
 
 def _nearest(rows: np.ndarray, block: slice, nearest: int) -> np.ndarray:
-    """Return the nearest rows of each row of a block, itself left out."""
+    """Return the nearest rows of each row of a block, without itself."""
     cosines = rows[block] @ rows.T
     cosines[np.arange(len(cosines)), np.arange(block.start, block.stop)] = -np.inf
     found: np.ndarray = np.argpartition(-cosines, nearest - 1, axis=1)[:, :nearest]
@@ -194,25 +160,31 @@ def _nearest(rows: np.ndarray, block: slice, nearest: int) -> np.ndarray:
 
 def _weighted_correlations(
     students: tuple[np.ndarray, np.ndarray], teacher: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the correlation of each student for each set of row weights."""
+) -> list[np.ndarray]:
+    """Return each student's correlation for each set of row weights."""
     truth = _centred_cosines(teacher)
     pairs = _sum_pairs(np.ones_like(truth), weights)
-    mean_y, mean_yy = _sum_pairs(truth, weights) / pairs, _sum_pairs(truth**2, weights) / pairs
+
+    def mean(matrix: np.ndarray) -> np.ndarray:
+        average: np.ndarray = _sum_pairs(matrix, weights) / pairs
+        return average
+
+    mean_y = mean(truth)
+    variance_y = mean(truth**2) - mean_y**2
     found = []
     for student in students:
         cosines = _centred_cosines(student)
-        mean_x, mean_xx = _sum_pairs(cosines, weights) / pairs, _sum_pairs(cosines**2, weights) / pairs
-        covariance = _sum_pairs(cosines * truth, weights) / pairs - mean_x * mean_y
-        spread = np.sqrt((mean_xx - mean_x**2) * (mean_yy - mean_y**2))
+        mean_x = mean(cosines)
+        covariance = mean(cosines * truth) - mean_x * mean_y
+        spread = np.sqrt((mean(cosines**2) - mean_x**2) * variance_y)
         if not (spread > 0).all():
-            raise DataError("fidelity", got="cosines that are all alike", expected="rows that differ")
+            raise _equal_cosines()
         found.append(covariance / spread)
-    return found[0], found[1]
+    return found
 
 
 def _centred_cosines(rows: np.ndarray) -> np.ndarray:
-    """Return all cosines less their mean, so that squares don't lose digits."""
+    """Return all cosines less their mean, so that their squares lose no digits."""
     cosines: np.ndarray = rows @ rows.T
     cosines -= cosines.mean()
     return cosines

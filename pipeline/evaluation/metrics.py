@@ -1,63 +1,65 @@
-"""What a task says of a model, and cosines, which most tasks begin with."""
+"""What a task holds and reports, and the cosines and correlations that most tasks share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-Encode = Callable[[Sequence[str]], np.ndarray]
-
-# Equal texts must tie, though sums in another order differ in the last bits.
+# Cosines of equal texts must tie, although sums in another order differ in their last bits.
 _DIGITS = 9
 
 
 @dataclass(frozen=True)
 class TaskScores:
-    """The figures of one task.
+    """The results of one task.
 
     Parameters
     ----------
     main : str
-        Name of the metric that counts, as MTEB calls it.
+        Name of the main metric, as MTEB calls it.
     metrics : dict of str to float
-        All metrics, from -1 or 0 to 1; `main` is one of them.
+        All metrics, from -1 or 0 to 1.
     counts : dict of str to int
-        How many rows, texts without a known token and so on.
+        Rows, texts without a known token, and so on.
     """
 
     main: str
     metrics: dict[str, float]
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int]
 
     @property
     def value(self) -> float:
-        """The metric that counts."""
+        """The main metric."""
         return self.metrics[self.main]
 
 
-def one_thread() -> threadpool_limits:
-    """Return a block in which sums are made in one order, whatever the number of cores.
+@dataclass(frozen=True)
+class TaskData:
+    """The content of one task, checked.
 
-    Returns
-    -------
-    threadpoolctl.threadpool_limits
+    Parameters
+    ----------
+    texts : list of str
+        What to embed, N texts.
+    score : callable
+        Turns their vectors, of shape (N, D), into `TaskScores`.
     """
+
+    texts: list[str]
+    score: Callable[[np.ndarray], TaskScores]
+
+
+def one_thread() -> threadpool_limits:
+    """Return a context in which BLAS sums in one order, no matter how many cores there are."""
     return threadpool_limits(1)
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Scale rows to length 1; rows of zeros stay.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (N, D)
-
-    Returns
-    -------
-    float64 ndarray of shape (N, D)
+    """Scale rows to length 1, in float64; rows of zeros stay.
 
     Examples
     --------
@@ -71,48 +73,42 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def paired_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Compare row i of one array with row i of the other.
-
-    Parameters
-    ----------
-    left, right : ndarray of shape (N, D)
-
-    Returns
-    -------
-    float64 ndarray of shape (N,)
-        Cosines, rounded to 9 digits; 0 where either row is zero.
-    """
+    """Return the cosine of row i of one array and row i of the other, rounded; 0 if a row is zero."""
     cosines: np.ndarray = np.round(np.einsum("nd,nd->n", unit_rows(left), unit_rows(right)), _DIGITS)
     return cosines
 
 
 def all_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Compare every row of one array with every row of the other.
-
-    Parameters
-    ----------
-    left : ndarray of shape (N, D)
-    right : ndarray of shape (M, D)
-
-    Returns
-    -------
-    float64 ndarray of shape (N, M)
-        Cosines, rounded to 9 digits; 0 where either row is zero.
-    """
+    """Return the cosines of all rows of both arrays, of shape (N, M), rounded; 0 if a row is zero."""
     with one_thread():
         cosines: np.ndarray = np.round(unit_rows(left) @ unit_rows(right).T, _DIGITS)
     return cosines
 
 
 def is_zero(vectors: np.ndarray) -> np.ndarray:
-    """Tell which rows are zero: texts without a known token.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (N, D)
-
-    Returns
-    -------
-    bool ndarray of shape (N,)
-    """
+    """Return which rows are zero, of shape (N,): texts without a known token."""
     return np.asarray(~vectors.any(axis=1))
+
+
+def count_unknown(vectors: np.ndarray) -> int:
+    """Count the texts without a known token."""
+    return int(is_zero(vectors).sum())
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Return Pearson's correlation in float64; None if one side has fewer than two distinct values.
+
+    Examples
+    --------
+    >>> round(correlation(np.array([1, 2, 3]), np.array([1, 2, 4])), 6)
+    0.981981
+    """
+    if len(one) < 2 or not (np.ptp(one) > 0 and np.ptp(other) > 0):
+        return None
+    x, y = (side.astype(np.float64) - side.mean(dtype=np.float64) for side in (one, other))
+    return float(x @ y) / float(np.sqrt((x @ x) * (y @ y)))
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Return Spearman's rank correlation; None if one side has fewer than two distinct values."""
+    return correlation(rankdata(one), rankdata(other))

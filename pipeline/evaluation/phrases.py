@@ -6,129 +6,114 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.metrics import Encode, TaskScores, is_zero, paired_cosines, unit_rows
-from lakevec.pipeline.evaluation.similarity import pearson
-from lakevec.pipeline.evaluation.task_files import column_names, read_columns, read_scores
+from lakevec.pipeline.evaluation.metrics import (
+    TaskData,
+    TaskScores,
+    correlation,
+    count_unknown,
+    paired_cosines,
+    unit_rows,
+)
+from lakevec.pipeline.evaluation.task_files import check_varies, column_names, read_columns
 from lakevec.pipeline.storage import Location
 
 
-def evaluate_phrases(file: Location, encode: Encode) -> TaskScores:
-    """Evaluate a task of phrases; its columns say which kind it is.
-
-    Parameters
-    ----------
-    file : Location
-        Parquet of ``text1, text2, score`` (BIRD), ``text1, text2, label`` (PPDB) or ``phrase, answer,
-        distractors`` (Turney).
-    encode : callable
-        Strings to float32 ndarray of shape (N, D).
-
-    Returns
-    -------
-    TaskScores
-        ``cosine_pearson`` of BIRD, ``cosine_accuracy`` of PPDB, ``accuracy`` of Turney.
-
-    Raises
-    ------
-    InputError
-        If the columns are of none of the three.
-    """
+def load_phrases(file: Location) -> TaskData:
+    """Load a task of phrases, BIRD, PPDB or Turney by the columns of its Parquet file."""
     names = set(column_names(file))
-    if {"text1", "text2", "score"} <= names:
-        return _evaluate_relatedness(file, encode)
-    if {"text1", "text2", "label"} <= names:
-        return _evaluate_paraphrases(file, encode)
-    if {"phrase", "answer", "distractors"} <= names:
-        return _evaluate_choices(file, encode)
+    for columns, load in _KINDS.items():
+        if set(columns) <= names:
+            return load(file)
+    *others, last = (", ".join(columns) for columns in _KINDS)
     raise InputError(
         f"task file {file.path!r}",
         got=f"columns {', '.join(sorted(names))}",
-        expected="text1, text2, score; text1, text2, label; or phrase, answer, distractors",
+        expected=f"{'; '.join(others)}; or {last}",
     )
 
 
-def _evaluate_relatedness(file: Location, encode: Encode) -> TaskScores:
+def _load_relatedness(file: Location) -> TaskData:
     columns = read_columns(file, {"text1": "text", "text2": "text", "score": "number"})
-    rows = len(columns["score"])
-    vectors = encode([*columns["text1"], *columns["text2"]])
-    cosines = paired_cosines(vectors[:rows], vectors[rows:])
-    metrics = {"cosine_pearson": pearson(cosines, np.array(read_scores(file, columns)))}
-    return TaskScores("cosine_pearson", metrics, {"pairs": rows, "unknown": int(is_zero(vectors).sum())})
+    check_varies(file, "score", columns["score"])
+    ratings = np.array(columns["score"])
+
+    def score(vectors: np.ndarray) -> TaskScores:
+        found = correlation(paired_cosines(*np.split(vectors, 2)), ratings) or 0.0
+        counts = {"pairs": len(ratings), "unknown": count_unknown(vectors)}
+        return TaskScores("cosine_pearson", {"cosine_pearson": found}, counts)
+
+    return TaskData([*columns["text1"], *columns["text2"]], score)
 
 
-def _evaluate_paraphrases(file: Location, encode: Encode) -> TaskScores:
+def _load_paraphrases(file: Location) -> TaskData:
     columns = read_columns(file, {"text1": "text", "text2": "text", "label": "number"})
     is_paraphrase = np.array(columns["label"]) > 0
-    if is_paraphrase.all() or not is_paraphrase.any():
-        raise InputError(f"task {file.path!r}", got="one label", expected="0 and 1")
-    rows = len(is_paraphrase)
-    vectors = encode([*columns["text1"], *columns["text2"]])
-    cosines = paired_cosines(vectors[:rows], vectors[rows:])
-    metrics = {
-        "cosine_accuracy": best_accuracy(cosines, is_paraphrase),
-        "cosine_ap": float(average_precision_score(is_paraphrase, cosines)),
-    }
-    return TaskScores("cosine_accuracy", metrics, {"pairs": rows, "unknown": int(is_zero(vectors).sum())})
+    check_varies(file, "label", is_paraphrase.tolist())
+
+    def score(vectors: np.ndarray) -> TaskScores:
+        cosines = paired_cosines(*np.split(vectors, 2))
+        metrics = {
+            "cosine_accuracy": best_accuracy(cosines, is_paraphrase),
+            "cosine_ap": float(average_precision_score(is_paraphrase, cosines)),
+        }
+        counts = {"pairs": len(cosines), "unknown": count_unknown(vectors)}
+        return TaskScores("cosine_accuracy", metrics, counts)
+
+    return TaskData([*columns["text1"], *columns["text2"]], score)
 
 
 def best_accuracy(cosines: np.ndarray, is_paraphrase: np.ndarray) -> float:
-    """Return the accuracy of calling paraphrases what lies above a threshold, at the best threshold.
+    """Return the accuracy of calling pairs above a cosine paraphrases, at the best threshold.
 
-    Parameters
-    ----------
-    cosines : float64 ndarray of shape (N,)
-    is_paraphrase : bool ndarray of shape (N,)
-
-    Returns
-    -------
-    float
-
-    Notes
-    -----
     As MTEB measures pair classification. Equal cosines are on one side of a threshold.
     """
     order = np.argsort(-cosines, kind="stable")
     ordered, hits = cosines[order], np.cumsum(is_paraphrase[order])
     above = np.arange(1, len(order) + 1)
-    # Cut behind row i: hits above it, and what is no paraphrase below it.
+    # With a threshold behind row i: the paraphrases above it, and the other pairs below it.
     right = hits + (len(order) - above) - (hits[-1] - hits)
     may_cut = np.append(ordered[:-1] > ordered[1:], True)
     return float(max(right[may_cut].max(), (~is_paraphrase).sum()) / len(order))
 
 
-def _evaluate_choices(file: Location, encode: Encode) -> TaskScores:
+def _load_choices(file: Location) -> TaskData:
     columns = read_columns(file, {"phrase": "text", "answer": "text", "distractors": "texts"})
+    phrases = columns["phrase"]
     offered = [
         [answer, *distractors]
         for answer, distractors in zip(columns["answer"], columns["distractors"], strict=True)
     ]
-    words = [word for row in offered for word in row]
-    vectors = encode([*columns["phrase"], *words])
-    right = count_right_choices(
-        vectors[: len(offered)], vectors[len(offered) :], [len(row) for row in offered]
-    )
-    counts = {"phrases": len(offered), "right": right, "unknown": int(is_zero(vectors).sum())}
-    return TaskScores("accuracy", {"accuracy": right / len(offered)}, counts)
+
+    def score(vectors: np.ndarray) -> TaskScores:
+        rows = len(phrases)
+        right = count_right_choices(vectors[:rows], vectors[rows:], [len(words) for words in offered])
+        counts = {"phrases": rows, "right": right, "unknown": count_unknown(vectors)}
+        return TaskScores("accuracy", {"accuracy": right / rows}, counts)
+
+    return TaskData([*phrases, *(word for words in offered for word in words)], score)
 
 
 def count_right_choices(phrases: np.ndarray, offered: np.ndarray, sizes: list[int]) -> int:
-    """Count phrases to which the first of the words offered is nearer than any other.
+    """Count the phrases to which the first of the words offered is nearer than any other.
+
+    A tie is wrong, so that vectors of zeros score nothing.
 
     Parameters
     ----------
     phrases : ndarray of shape (N, D)
     offered : ndarray of shape (M, D)
-        The words offered for each phrase, one phrase behind the other, the right one first.
+        The words offered for each phrase, phrase after phrase, the answer first.
     sizes : list of int of length N
-        How many words each phrase has; they add up to M.
-
-    Returns
-    -------
-    int
-        A tie is wrong, so that nobody scores with vectors of zeros.
+        Number of words offered for each phrase; their sum is M.
     """
     owners = np.repeat(np.arange(len(sizes)), sizes)
     cosines = paired_cosines(unit_rows(phrases)[owners], offered)
-    ends = np.cumsum(sizes)
-    rows = (cosines[end - size : end] for end, size in zip(ends, sizes, strict=True))
+    rows = np.split(cosines, np.cumsum(sizes)[:-1])
     return sum(bool(row[0] > row[1:].max(initial=-np.inf)) for row in rows)
+
+
+_KINDS = {
+    ("text1", "text2", "score"): _load_relatedness,
+    ("text1", "text2", "label"): _load_paraphrases,
+    ("phrase", "answer", "distractors"): _load_choices,
+}

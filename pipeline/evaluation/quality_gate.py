@@ -1,4 +1,4 @@
-"""The gate before publishing: does a table keep to its teacher on texts of the lake."""
+"""The quality gate before publishing: a table's fidelity to its teacher on texts of the lake."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SAMPLE_FIDELITY = "sample_fidelity"
 
 @dataclass(frozen=True)
 class QualityGate:
-    """What a table must come to.
+    """A sample of texts and the fidelity that a table must reach.
 
     Parameters
     ----------
     texts : list of str
-        The sample's; empty where none was given.
+        Texts of the sample; empty without one.
     sample : str
-        Where they come from, without credentials.
+        What to call the sample, without credentials.
     minimum : float or None
-        Least correlation with the teacher; None lets everything pass.
+        Lowest correlation with the teacher. None lets every table pass.
     """
 
     texts: list[str]
@@ -40,18 +40,13 @@ class QualityGate:
     minimum: float | None
 
     def measure(self, table: StaticTable, teach: Callable[[Sequence[str]], np.ndarray]) -> dict[str, Any]:
-        """Compare table and teacher on the sample.
+        """Compare table and teacher on the sample; return figures for the model card, none without a sample.
 
         Parameters
         ----------
         table : StaticTable
         teach : callable
-            Returns the teacher's vectors of texts; called only where there is a sample.
-
-        Returns
-        -------
-        dict
-            Figures for the model card; empty without a sample.
+            Returns the teacher's vectors of texts.
         """
         if not self.texts:
             return {}
@@ -65,24 +60,13 @@ class QualityGate:
         }
 
     def decide(self, quality: dict[str, Any]) -> None:
-        """Let a table pass, or not.
-
-        Parameters
-        ----------
-        quality : dict
-            Figures with ``sample_fidelity``, or without a sample ``fidelity``.
-
-        Raises
-        ------
-        FidelityError
-            If it is below the minimum.
-        """
+        """Raise a FidelityError if the fidelity is too low, on the sample or else on held-out texts."""
         if self.minimum is None:
             return
         found = quality[SAMPLE_FIDELITY if self.texts else FIDELITY]
         if found < self.minimum:
             raise FidelityError(
-                f"the table does not keep to its teacher on {self.sample}",
+                f"the table's fidelity to its teacher on {self.sample} is too low",
                 got=f"a correlation of {found:.4f}",
                 expected=f"at least {self.minimum:.4f}",
                 remedy="nothing was published; tune on more rows of the lake, or lower --min-fidelity",
@@ -90,26 +74,7 @@ class QualityGate:
 
 
 def load_gate(sample: str | None, column: str, *, minimum: float | None) -> QualityGate:
-    """Read the sample before the long work begins.
-
-    Parameters
-    ----------
-    sample : str or None
-        Parquet file, folder or URI.
-    column : str
-        Its text column.
-    minimum : float or None
-
-    Returns
-    -------
-    QualityGate
-        With up to 3,000 distinct texts, the same each time.
-
-    Raises
-    ------
-    InputError
-        If it can't be read or has too few texts.
-    """
+    """Read up to 3,000 distinct texts of a sample, the same each time, before the long work begins."""
     if sample is None:
         return QualityGate([], "held-out texts", minimum)
     texts = sample_texts(sample, column, rows=SAMPLE_ROWS)

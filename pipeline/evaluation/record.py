@@ -1,6 +1,7 @@
-"""What an evaluation found, as the JSON of ``evaluation.json`` and ``timings.json``.
+"""Results of an evaluation as the JSON of ``evaluation.json`` and ``timings.json``.
 
-The first holds nothing that a clock or a machine says: the same models on the same data make the same bytes.
+The first holds nothing that depends on a clock or a machine: the same models on the same data give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -14,41 +15,21 @@ from typing import Any
 import numpy as np
 
 from lakevec import __version__
-from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel
+from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, VectorCache, encode_distinct
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
 from lakevec.pipeline.evaluation.metrics import one_thread
 from lakevec.pipeline.evaluation.runner import Speed, TaskResult
 from lakevec.pipeline.evaluation.tasks import GROUPS, Task
 
 FORMAT = 1
-# What is beyond differs from processor to processor.
+# Further digits differ from processor to processor.
 _DIGITS = 6
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "tokenizers")
 _RESAMPLES = 1000
 
 
 def describe_model(model: EmbeddingModel, results: Sequence[TaskResult]) -> dict[str, Any]:
-    """Record a model and what it got.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-    results : sequence of TaskResult
-
-    Returns
-    -------
-    dict
-        Metrics are from -1 or 0 to 1. ``mean`` is the mean of the groups' averages.
-    """
-    tasks = {
-        result.task.key: {
-            "metric": result.scores.main,
-            "value": result.scores.value,
-            "metrics": result.scores.metrics,
-            "counts": result.scores.counts,
-        }
-        for result in results
-    }
+    """Record a model and its metrics, from -1 or 0 to 1; ``mean`` is the mean of the groups' averages."""
     averages = average_groups(results)
     record: dict[str, Any] = rounded(
         {
@@ -59,23 +40,24 @@ def describe_model(model: EmbeddingModel, results: Sequence[TaskResult]) -> dict
             "bytes": model.size_bytes,
             "averages": averages,
             "mean": float(np.mean(list(averages.values()))) if averages else None,
-            "tasks": tasks,
+            "tasks": {
+                result.task.key: {
+                    "metric": result.scores.main,
+                    "value": result.scores.value,
+                    "metrics": result.scores.metrics,
+                    "counts": result.scores.counts,
+                }
+                for result in results
+            },
         }
     )
     return record
 
 
 def average_groups(results: Sequence[TaskResult]) -> dict[str, float]:
-    """Return each group's mean of its tasks' main metrics, development sets and other languages left out.
+    """Average the main metrics of each group, in the order of `GROUPS`.
 
-    Parameters
-    ----------
-    results : sequence of TaskResult
-
-    Returns
-    -------
-    dict of str to float
-        Groups in the order of `GROUPS`; those without a task that counts are left out.
+    Development sets and other languages are left out, and so are groups without any other task.
     """
     values: dict[str, list[float]] = {name: [] for name in GROUPS}
     for result in results:
@@ -85,16 +67,7 @@ def average_groups(results: Sequence[TaskResult]) -> dict[str, float]:
 
 
 def describe_tasks(tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """Record which tasks were run.
-
-    Parameters
-    ----------
-    tasks : sequence of Task
-
-    Returns
-    -------
-    list of dict
-    """
+    """Record which tasks were run."""
     return [
         {
             "key": task.key,
@@ -110,41 +83,24 @@ def describe_tasks(tasks: Sequence[Task]) -> list[dict[str, Any]]:
 
 def describe_fidelity(
     models: Sequence[EmbeddingModel],
-    vectors: Sequence[np.ndarray],
     teacher: EmbeddingModel,
-    truth: np.ndarray,
+    texts: Sequence[str],
+    cache: VectorCache | None,
 ) -> dict[str, Any]:
-    """Record how far models keep to a teacher on the rows of a sample.
+    """Record the fidelity of models to a teacher on a sample of texts.
 
-    Parameters
-    ----------
-    models : sequence of EmbeddingModel
-    vectors : sequence of float32 ndarray of shape (N, D)
-        One array for each model.
-    teacher : EmbeddingModel
-    truth : float32 ndarray of shape (N, H)
-        The teacher's.
-
-    Returns
-    -------
-    dict
-        ``difference`` is a model's correlation less that of the first, with the bounds of a 95 % bootstrap
-        interval over rows.
-
-    Raises
-    ------
-    DataError
-        If a side's cosines are all alike.
+    ``difference`` is a model's correlation less that of the first model, with a 95 % bootstrap interval.
     """
-    found = []
-    for place, (model, own) in enumerate(zip(models, vectors, strict=True)):
-        with one_thread():
-            entry: dict[str, Any] = {"name": model.name, **asdict(measure_fidelity(own, truth))}
-            if place:
-                entry["difference"] = asdict(
-                    compare_fidelity(own, vectors[0], truth, resamples=_RESAMPLES, seed=0)
-                )
-        found.append(entry)
+    truth = encode_distinct(teacher, texts, cache)
+    vectors = [encode_distinct(model, texts, cache) for model in models]
+    found: list[dict[str, Any]] = []
+    with one_thread():
+        for model, own in zip(models, vectors, strict=True):
+            entry = {"name": model.name, **asdict(measure_fidelity(own, truth))}
+            if found:
+                difference = compare_fidelity(own, vectors[0], truth, resamples=_RESAMPLES, seed=0)
+                entry["difference"] = asdict(difference)
+            found.append(entry)
     record: dict[str, Any] = rounded(
         {
             "teacher": {"name": teacher.name, "fingerprint": teacher.fingerprint},
@@ -157,31 +113,14 @@ def describe_fidelity(
 
 
 def describe_versions() -> dict[str, str]:
-    """Return the versions of what decides about figures.
-
-    Returns
-    -------
-    dict of str to str
-    """
+    """Return the versions of the packages that the results depend on."""
     return {"lakevec": __version__, **{name: version(name) for name in _PACKAGES}}
 
 
 def describe_time(
     model: EmbeddingModel, speed: Speed | None, results: Sequence[TaskResult]
 ) -> dict[str, Any]:
-    """Record how long a model took.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-    speed : Speed or None
-    results : sequence of TaskResult
-
-    Returns
-    -------
-    dict
-        All in seconds.
-    """
+    """Record the seconds that a model took."""
     return {
         "name": model.name,
         "speed": None if speed is None else {**asdict(speed), "texts_per_s": speed.texts_per_s},
@@ -193,33 +132,14 @@ def describe_time(
 
 
 def rounded(value: Any) -> Any:
-    """Round all floats inside a value to six digits.
-
-    Parameters
-    ----------
-    value : dict, list, float or other
-
-    Returns
-    -------
-    Of the same shape.
-    """
+    """Round all floats inside a value to six digits; minus zero becomes zero."""
     if isinstance(value, dict):
         return {key: rounded(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [rounded(part) for part in value]
-    # Minus zero is zero.
     return round(value, _DIGITS) + 0.0 if isinstance(value, float) else value
 
 
 def to_json(record: dict[str, Any]) -> bytes:
-    """Write a record as people can read it.
-
-    Parameters
-    ----------
-    record : dict
-
-    Returns
-    -------
-    bytes
-    """
+    """Serialise a record for people to read."""
     return (json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,13 +1,14 @@
-"""Retrieval: whether what answers a query is nearest to it."""
+"""Retrieval: whether the documents that answer a query are nearest to it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.metrics import Encode, TaskScores, all_cosines, is_zero
+from lakevec.pipeline.evaluation.metrics import TaskData, TaskScores, all_cosines, count_unknown
 from lakevec.pipeline.evaluation.task_files import read_columns
 from lakevec.pipeline.storage import Location
 
@@ -15,31 +16,12 @@ _DEPTH = 10
 _QUERIES_AT_ONCE = 128
 
 
-def evaluate_retrieval(folder: Location, encode: Encode) -> TaskScores:
-    """Evaluate retrieval by cosine, over all documents.
+def load_retrieval(folder: Location) -> TaskData:
+    """Load retrieval by cosine over all documents, scored on the queries with a judgement above 0.
 
-    Parameters
-    ----------
-    folder : Location
-        Folder of ``corpus.parquet`` (``id, title, text``), ``queries.parquet`` (``id, text``) and
-        ``qrels.parquet`` (``query_id, corpus_id, score``).
-    encode : callable
-        Strings to float32 ndarray of shape (N, D).
-
-    Returns
-    -------
-    TaskScores
-        ``ndcg_at_10`` and ``recall_at_10``, means over the queries with a judgement above 0.
-
-    Raises
-    ------
-    InputError
-        If no query has such a judgement, or an id repeats.
-
-    Notes
-    -----
-    A document is its title, a space and its text, as in MTEB. Of equally near documents the one with the
-    greater id comes first, as in trec_eval.
+    The folder holds ``corpus.parquet`` (``id, title, text``), ``queries.parquet`` (``id, text``) and
+    ``qrels.parquet`` (``query_id, corpus_id, score``). As in MTEB, a document is its title, a space and its
+    text.
     """
     corpus = read_columns(folder / "corpus.parquet", {"id": "text", "title": "text", "text": "text"})
     queries = read_columns(folder / "queries.parquet", {"id": "text", "text": "text"})
@@ -51,49 +33,47 @@ def evaluate_retrieval(folder: Location, encode: Encode) -> TaskScores:
             raise InputError(
                 f"task {folder.path!r}", got=f"ids of {name} that repeat", expected="one row an id"
             )
-    judged = _judgements(qrels["query_id"], qrels["corpus_id"], qrels["score"])
-    if judged and not {document for found in judged.values() for document in found} & set(corpus["id"]):
+    gains: dict[str, dict[str, float]] = {}
+    for query, document, gain in zip(qrels["query_id"], qrels["corpus_id"], qrels["score"], strict=True):
+        if gain > 0:
+            gains.setdefault(query, {})[document] = gain
+    if gains and set(corpus["id"]).isdisjoint(chain.from_iterable(gains.values())):
         raise InputError(
             f"task {folder.path!r}: column 'corpus_id'",
-            got="no id that stands in the corpus",
+            got="no id of the corpus",
             expected="ids of corpus.parquet",
         )
-    asked = [row for row, query in enumerate(queries["id"]) if query in judged]
+    asked = {name: text for name, text in zip(queries["id"], queries["text"], strict=True) if name in gains}
     if not asked:
         raise InputError(f"task {folder.path!r}", got="no query with a judgement above 0")
     documents = [
         f"{title} {text}".strip() for title, text in zip(corpus["title"], corpus["text"], strict=True)
     ]
-    vectors = encode([*documents, *(queries["text"][row] for row in asked)])
-    ranked = rank_documents(vectors[len(documents) :], vectors[: len(documents)], corpus["id"])
-    per_query = [(judged[queries["id"][row]], found) for row, found in zip(asked, ranked, strict=True)]
-    metrics = {
-        "ndcg_at_10": float(np.mean([ndcg(found, relevant) for relevant, found in per_query])),
-        "recall_at_10": float(
-            np.mean([len(relevant.keys() & set(found)) / len(relevant) for relevant, found in per_query])
-        ),
+
+    def score(vectors: np.ndarray) -> TaskScores:
+        ranked = rank_documents(vectors[len(documents) :], vectors[: len(documents)], corpus["id"])
+        counts = {"documents": len(documents), "queries": len(asked), "unknown": count_unknown(vectors)}
+        return TaskScores("ndcg_at_10", _average(ranked, [gains[name] for name in asked]), counts)
+
+    return TaskData([*documents, *asked.values()], score)
+
+
+def _average(ranked: Iterator[list[str]], gains: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the means over queries."""
+    pairs = list(zip(ranked, gains, strict=True))
+    recalls = [len(relevant.keys() & set(found)) / len(relevant) for found, relevant in pairs]
+    return {
+        "ndcg_at_10": float(np.mean([ndcg(found, relevant) for found, relevant in pairs])),
+        "recall_at_10": float(np.mean(recalls)),
     }
-    counts = {"documents": len(documents), "queries": len(asked), "unknown": int(is_zero(vectors).sum())}
-    return TaskScores("ndcg_at_10", metrics, counts)
 
 
 def rank_documents(
     queries: np.ndarray, documents: np.ndarray, ids: Sequence[str], *, depth: int = _DEPTH
 ) -> Iterator[list[str]]:
-    """Find the documents nearest to each query.
+    """Yield the ids of the documents nearest to each query, nearest first.
 
-    Parameters
-    ----------
-    queries : ndarray of shape (N, D)
-    documents : ndarray of shape (M, D)
-    ids : sequence of str of length M
-    depth : int, default=10
-        How many documents to find.
-
-    Yields
-    ------
-    list of str
-        Ids, nearest first, for each query.
+    Of equally near documents the one with the greater id comes first, as in trec_eval.
     """
     names = np.array(ids)
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
@@ -107,6 +87,9 @@ def rank_documents(
 def ndcg(found: Sequence[str], relevant: Mapping[str, float], *, depth: int = _DEPTH) -> float:
     """Return the normalised discounted cumulative gain of one query.
 
+    ``sum(gain_i / log2(i + 1))`` over ranks i from 1, divided by that of the best order (Järvelin and
+    Kekäläinen, 2002; linear gains, as in trec_eval).
+
     Parameters
     ----------
     found : sequence of str
@@ -114,16 +97,7 @@ def ndcg(found: Sequence[str], relevant: Mapping[str, float], *, depth: int = _D
     relevant : mapping of str to float
         Gain of each relevant document, above 0.
     depth : int, default=10
-        How many documents count.
-
-    Returns
-    -------
-    float
-
-    Notes
-    -----
-    ``sum(gain_i / log2(i + 1))`` over ranks i from 1, divided by what the best order would have (Järvelin
-    and Kekäläinen, 2002; linear gains, as in trec_eval).
+        Documents that count.
 
     Examples
     --------
@@ -134,11 +108,3 @@ def ndcg(found: Sequence[str], relevant: Mapping[str, float], *, depth: int = _D
     gains = np.array([relevant.get(document, 0.0) for document in found[:depth]])
     best = np.sort(np.array(list(relevant.values())))[::-1][:depth]
     return float((gains * discounts[: len(gains)]).sum() / (best * discounts[: len(best)]).sum())
-
-
-def _judgements(queries: list[str], documents: list[str], gains: list[float]) -> dict[str, dict[str, float]]:
-    judged: dict[str, dict[str, float]] = {}
-    for query, document, gain in zip(queries, documents, gains, strict=True):
-        if gain > 0:
-            judged.setdefault(query, {})[document] = gain
-    return judged

@@ -1,34 +1,27 @@
-"""One model on many tasks, and how fast it is."""
+"""One model on one task, and the speed of a model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.errors import DataError, InputError
 from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, VectorCache, encode_distinct
 from lakevec.pipeline.evaluation.metrics import TaskScores
+from lakevec.pipeline.evaluation.task_files import read_columns
 from lakevec.pipeline.evaluation.tasks import Task
+from lakevec.pipeline.storage import locate
 
 _BATCH_TEXTS = 1000
+_SPEED_TEXTS = "texts/general-en.parquet"
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a model got on a task.
-
-    Parameters
-    ----------
-    task : Task
-    scores : TaskScores
-    encode_s : float
-        Seconds of embedding.
-    score_s : float
-        Seconds of all else: reading, heads, clusters, rankings.
-    """
+    """Scores of a model on a task, seconds of embedding, and seconds of everything else."""
 
     task: Task
     scores: TaskScores
@@ -38,17 +31,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a model embeds.
-
-    Parameters
-    ----------
-    texts : int
-        How many texts were embedded.
-    characters : float
-        Their mean length.
-    seconds : float
-        How long it took.
-    """
+    """Texts embedded, their mean length in characters, and the seconds that it took."""
 
     texts: int
     characters: float
@@ -56,68 +39,48 @@ class Speed:
 
     @property
     def texts_per_s(self) -> float:
-        """Texts in a second."""
+        """Texts per second."""
         return self.texts / max(self.seconds, 1e-9)
 
 
-def run_tasks(
-    model: EmbeddingModel, tasks: Sequence[Task], *, cache: VectorCache | None = None
-) -> Iterator[TaskResult]:
-    """Evaluate a model, task by task.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-    tasks : sequence of Task
-    cache : VectorCache, optional
-        Where vectors of earlier runs lie; by default all are computed.
-
-    Yields
-    ------
-    TaskResult
+def run_task(model: EmbeddingModel, task: Task, *, cache: VectorCache | None = None) -> TaskResult:
+    """Evaluate a model on a task.
 
     Raises
     ------
     InputError
-        If a task's files are not what they should be.
+        If the task's files are not as described.
     DataError
-        If a model returns vectors that are not finite.
+        If the model returns vectors that are not finite.
     """
-    for task in tasks:
-        yield _run(model, task, cache)
-
-
-def _run(model: EmbeddingModel, task: Task, cache: VectorCache | None) -> TaskResult:
-    encoding_s = 0.0
-
-    def encode(texts: Sequence[str]) -> np.ndarray:
-        nonlocal encoding_s
-        began = time.perf_counter()
-        vectors = encode_distinct(model, texts, cache)
-        encoding_s += time.perf_counter() - began
-        if not np.isfinite(vectors).all():
-            raise DataError(f"model {model.name!r} returned vectors that are NaN or infinite")
-        return vectors
-
     started = time.perf_counter()
-    scores = task.evaluate(encode)
-    return TaskResult(task, scores, encoding_s, time.perf_counter() - started - encoding_s)
+    data = task.load()
+    loaded = time.perf_counter()
+    vectors = encode_distinct(model, data.texts, cache)
+    encode_s = time.perf_counter() - loaded
+    if not np.isfinite(vectors).all():
+        raise DataError(f"model {model.name!r} returned vectors that are NaN or infinite")
+    scores = data.score(vectors)
+    return TaskResult(task, scores, encode_s, time.perf_counter() - started - encode_s)
+
+
+def choose_speed_texts(data: str, tasks: Sequence[Task], *, most: int) -> list[str]:
+    """Choose distinct texts to measure speed on.
+
+    They are evenly spread over ``texts/general-en.parquet`` in the data folder, or the first of all tasks if
+    there is no such file.
+    """
+    general = locate(data, error=InputError) / _SPEED_TEXTS
+    if not general.exists():
+        return list(dict.fromkeys(text for task in tasks for text in task.load().texts))[:most]
+    texts = list(dict.fromkeys(read_columns(general, {"text": "text"})["text"]))
+    return [texts[row] for row in np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(int)]
 
 
 def measure_speed(model: EmbeddingModel, texts: Sequence[str], *, limit_s: float) -> Speed:
-    """Embed texts in batches of 1,000, in order, until they are all embedded or the time is over.
+    """Embed texts in batches of 1,000, in order, until all are embedded or `limit_s` has passed.
 
-    Parameters
-    ----------
-    model : EmbeddingModel
-        A fresh one: what it remembers of texts seen before makes it faster.
-    texts : sequence of str
-    limit_s : float
-        No batch begins after so many seconds.
-
-    Returns
-    -------
-    Speed
+    A token cache speeds a model up, so it should not have seen the texts before.
     """
     model.prepare()
     done, characters, seconds = 0, 0, 0.0

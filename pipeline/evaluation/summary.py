@@ -1,110 +1,84 @@
-"""The averages of an evaluation as a table of plain text."""
+"""The averages of an evaluation as a table of plain text, and how results are formatted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-_SHORT = {"classification": "class", "clustering": "cluster", "retrieval": "retr", "phrases": "phrase"}
+from lakevec.pipeline.evaluation.tasks import GROUPS
+
+_FIDELITY_HEAD = ["model", "correlation", "rank", "neighbours", "difference to the first"]
 
 
-def show_averages(record: dict[str, Any], timings: dict[str, Any]) -> str:
-    """Show a line for each model: the averages of its groups, and how fast and large it is.
+def format_averages(record: dict[str, Any], timings: dict[str, Any]) -> str:
+    """Format a line for each model: the averages of its groups, times 100, its speed and its size.
 
     Parameters
     ----------
     record, timings : dict
         Content of ``evaluation.json`` and ``timings.json``.
-
-    Returns
-    -------
-    str
-        Scores are times 100.
     """
-    speeds = text_rates(timings)
     models = [*record["models"], *(record["ablations"] or {"models": []})["models"]]
-    groups = list(dict.fromkeys(group for model in models for group in model["averages"]))
-    head = ["model", *(_SHORT.get(group, group) for group in groups), "mean", "texts/s", "MB"]
-    lines = [head] if groups else []
-    for model in models if groups else []:
-        scores = [show_score(model["averages"].get(group)) for group in groups]
-        rate = speeds.get(model["name"])
-        shown_rate = "" if rate is None else f"{rate:,.0f}"
-        lines.append(
-            [model["name"], *scores, show_score(model["mean"]), shown_rate, f"{model['bytes'] / 1e6:,.1f}"]
-        )
-    shown = _align(lines)
+    rates, groups = text_rates(timings), measured_groups(models)
+    shown = []
+    if groups:
+        head = ["model", *(GROUPS[group].short for group in groups), "mean", "texts/s", "MB"]
+        shown += _align([head, *(_format_model(model, groups, rates) for model in models)])
     if (fidelity := record["fidelity"]) is not None:
         title = f"fidelity to {fidelity['teacher']['name']} on {fidelity['rows']:,} texts"
-        shown += ["", title] if shown else [title]
-        shown += _align(
-            [
-                ["model", "correlation", "rank", "neighbours", "difference to the first"],
-                *(_fidelity_line(entry) for entry in fidelity["models"]),
-            ]
-        )
+        lines = [[entry["name"], *format_fidelity(entry)] for entry in fidelity["models"]]
+        shown += [*([""] if shown else []), title, *_align([_FIDELITY_HEAD, *lines])]
     return "\n".join(shown)
 
 
+def measured_groups(models: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the groups in which a model has an average, in the order of `GROUPS`."""
+    return [group for group in GROUPS if any(group in model["averages"] for model in models)]
+
+
 def text_rates(timings: dict[str, Any]) -> dict[str, float]:
-    """Return how many texts a second each model embeds.
-
-    Parameters
-    ----------
-    timings : dict
-        Content of ``timings.json``.
-
-    Returns
-    -------
-    dict of str to float
-        Models whose speed was not measured are left out.
-    """
-    return {
-        model["name"]: model["speed"]["texts_per_s"]
-        for model in timings["models"]
-        if model["speed"] is not None
-    }
+    """Return the texts per second of the models whose speed was measured."""
+    speeds = {model["name"]: model["speed"] for model in timings["models"]}
+    return {name: speed["texts_per_s"] for name, speed in speeds.items() if speed is not None}
 
 
-def show_score(value: float | None) -> str:
-    """Show a score times 100, or nothing where there is none.
+def format_rate(value: float | None) -> str:
+    """Format texts per second; empty if they were not measured."""
+    return "" if value is None else f"{value:,.0f}"
 
-    Parameters
-    ----------
-    value : float or None
 
-    Returns
-    -------
-    str
+def format_size(size_bytes: int) -> str:
+    """Format a model's size in MB."""
+    return f"{size_bytes / 1e6:,.1f}"
+
+
+def format_score(value: float | None) -> str:
+    """Format a score times 100; empty if there is none.
 
     Examples
     --------
-    >>> show_score(0.55449), show_score(None)
+    >>> format_score(0.55449), format_score(None)
     ('55.4', '')
     """
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def show_interval(difference: dict[str, float] | None) -> str:
-    """Show a difference and its interval.
-
-    Parameters
-    ----------
-    difference : dict or None
-        With keys ``difference``, ``low`` and ``high``.
-
-    Returns
-    -------
-    str
-    """
-    if difference is None:
-        return ""
-    return f"{difference['difference']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
-
-
-def _fidelity_line(entry: dict[str, Any]) -> list[str]:
+def format_fidelity(entry: dict[str, Any]) -> list[str]:
+    """Format a model's correlations, neighbours and, except for the first model, its difference."""
     figures = [f"{entry[name]:.3f}" for name in ("correlation", "rank_correlation", "neighbours")]
-    return [entry["name"], *figures, show_interval(entry.get("difference"))]
+    difference = entry.get("difference")
+    if difference is None:
+        return [*figures, ""]
+    return [
+        *figures,
+        f"{difference['difference']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})",
+    ]
+
+
+def _format_model(model: dict[str, Any], groups: Sequence[str], rates: dict[str, float]) -> list[str]:
+    scores = [format_score(model["averages"].get(group)) for group in groups]
+    speed_and_size = format_rate(rates.get(model["name"])), format_size(model["bytes"])
+    return [model["name"], *scores, format_score(model["mean"]), *speed_and_size]
 
 
 def _align(lines: Sequence[Sequence[str]]) -> list[str]:

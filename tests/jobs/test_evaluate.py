@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,10 +20,11 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from lakevec.jobs.evaluated_models import name_models, open_model
 from lakevec.pipeline.distillation.ablations import ABLATIONS, COUNTED_ABLATIONS
+from lakevec.pipeline.evaluation.embedding_model import name_models, open_model
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
-from lakevec.pipeline.evaluation.report.charts import Point, draw_scatter
+from lakevec.pipeline.evaluation.report.charts import linear_axis, log_axis
+from lakevec.pipeline.evaluation.report.report import render_report
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
 from tests.support.commands import evaluate
@@ -290,7 +292,8 @@ def test_output_that_exists_is_refused_before_any_work(
 ) -> None:
     assert evaluate(["--model", "gone", "--data", "gone", "--output", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"lakevec evaluate: report output '{tmp_path}' exists: choose another --output, or remove it first\n"
+        f"lakevec evaluate: report output '{tmp_path}' exists: expected a place where nothing exists; choose "
+        "another --output, or remove it first\n"
     )
 
 
@@ -337,10 +340,83 @@ def test_dry_run_lists_tasks_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_circles_have_areas_in_proportion_to_sizes() -> None:
-    points = [Point("small", 1000, 50, 4_000_000), Point("large", 100, 60, 16_000_000)]
-    radii = [float(radius) for radius in re.findall(r' r="([\d.]+)"', draw_scatter(points))]
-    assert sorted(radii)[1] / sorted(radii)[0] == pytest.approx(2.0)
+def described(name: str, mean: float, size: int) -> dict[str, Any]:
+    found = {"metric": "cosine_spearman", "value": mean}
+    averages = {"averages": {"sts": mean}, "mean": mean, "tasks": {"sts/mine": found}}
+    return {"name": name, "dimensions": 256, "bytes": size, **averages}
+
+
+@pytest.fixture
+def small_record() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two models, four times as large and ten times as slow; records as they are read from JSON."""
+    task = {"key": "sts/mine", "group": "sts", "name": "mine", "file": "mine", "averaged": True, "note": ""}
+    models = [described("small", 0.5, 4_000_000), described("l" * 60, 0.6, 16_000_000)]
+    record = {"tasks": [task], "models": models, "ablations": None, "fidelity": None}
+    speeds = [{"texts": 7, "characters": 5.0, "texts_per_s": rate} for rate in (1000.0, 100.0)]
+    timed = [{"name": model["name"], "speed": speed} for model, speed in zip(models, speeds, strict=True)]
+    machine = {"processor": "A & B", "cpus": 1}
+    return {**record, "versions": {"lakevec": "1", "numpy": "2"}}, {"machine": machine, "models": timed}
+
+
+def test_circles_have_areas_in_proportion_to_sizes_and_names_in_a_legend(
+    small_record: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    root = ElementTree.fromstring(render_report(*small_record).partition("<!DOCTYPE html>")[2])
+    bars, scatter = root.iter("svg")
+    large, small = scatter.iter("circle")
+    assert (large.get("r"), small.get("r")) == ("34.0", "17.0")
+    # 50 of 46 to 62 and 60, on an axis of three powers of ten.
+    rates, scores = log_axis([1000.0, 100.0]), linear_axis([50.0, 60.0])
+    assert (rates.ticks, scores.ticks[0], scores.ticks[-1]) == ([100.0, 1000.0], 48.0, 62.0)
+    places = [(float(circle.get("cx", "")), float(circle.get("cy", ""))) for circle in (large, small)]
+    assert places[0] == (56.0, pytest.approx(354 - 324 * 12 / 14, abs=0.05))
+    assert places[1] == (680.0, pytest.approx(354 - 324 * 2 / 14, abs=0.05))
+    legend = [text.text for text in scatter.iter("text")][-2:]
+    assert legend == ["small", "l" * 41 + "…"]
+    # A legend's colours are those of the bars, and of the circles.
+    colours = [[part.get("class") for part in figure.iter("rect")] for figure in (bars, scatter)]
+    assert colours == [["c0", "c1"]] * 2
+    assert (small.get("class"), large.get("class")) == ("c0", "c1")
+
+
+def test_everything_in_a_figure_lies_inside_it(report: Path) -> None:
+    root = ElementTree.fromstring(report.read_text().partition("<!DOCTYPE html>")[2])
+    for figure in root.iter("svg"):
+        width, height = map(float, figure.get("viewBox", "").split()[2:])
+        across = [float(part.get(key, 0)) for part in figure.iter() for key in ("x", "x1", "x2", "cx")]
+        down = [float(part.get(key, 0)) for part in figure.iter() for key in ("y", "y1", "y2", "cy")]
+        ends = [float(bar.get("x", 0)) + float(bar.get("width", 0)) for bar in figure.iter("rect")]
+        assert min(across) >= 0
+        assert max([*across, *ends]) <= width
+        assert min(down) >= 0
+        assert max(down) <= height
+
+
+def test_page_shows_every_figure_of_the_record(report: Path) -> None:
+    record = json.loads((report.parent / "evaluation.json").read_text())
+    root = ElementTree.fromstring(report.read_text().partition("<!DOCTYPE html>")[2])
+    rows = [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
+    for place, model in enumerate([*record["models"], *record["ablations"]["models"]]):
+        averages = [f"{100 * value:.1f}" for value in [*model["averages"].values(), model["mean"]]]
+        assert [model["name"], *averages] in [row[:8] for row in rows], place
+    for task in record["tasks"]:
+        found = [model["tasks"][task["key"]] for model in record["models"]]
+        cells = [found[0]["metric"], *(f"{100 * entry['value']:.1f}" for entry in found)]
+        assert cells in [row[1:] for row in rows if row[0].startswith(task["name"])]
+    for entry in record["fidelity"]["models"]:
+        cells = [f"{entry[key]:.3f}" for key in ("correlation", "rank_correlation", "neighbours")]
+        assert [entry["name"], *cells] in [row[:4] for row in rows]
+
+
+def test_missing_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.delitem(sys.modules, "lakevec.pipeline.evaluation.report.report", raising=False)
+    assert evaluate(["--model", "m", "--data", "d", "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == (
+        "lakevec evaluate: evaluating needs jinja2, which is not installed: pip install 'lakevec[evaluate]'\n"
+    )
 
 
 @pytest.mark.parametrize(("name", "width", "height"), [("wide", 1200, 5400), ("narrow", 500, 5400)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,16 @@ from sklearn.metrics.pairwise import paired_cosine_distances
 from sklearn.preprocessing import scale
 
 from lakevec.pipeline.errors import DataError, InputError, SettingsError
-from lakevec.pipeline.evaluation.classification import evaluate_classification, predict_labels
-from lakevec.pipeline.evaluation.clustering import evaluate_clustering, measure_clusters
+from lakevec.pipeline.evaluation.classification import load_classification, predict_labels
+from lakevec.pipeline.evaluation.clustering import load_clustering, measure_clusters
 from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel, VectorCache, encode_distinct
-from lakevec.pipeline.evaluation.metrics import TaskScores, paired_cosines
-from lakevec.pipeline.evaluation.phrases import best_accuracy, count_right_choices, evaluate_phrases
+from lakevec.pipeline.evaluation.metrics import TaskData, TaskScores, paired_cosines
+from lakevec.pipeline.evaluation.phrases import best_accuracy, count_right_choices, load_phrases
 from lakevec.pipeline.evaluation.record import average_groups, rounded
-from lakevec.pipeline.evaluation.retrieval import evaluate_retrieval, ndcg, rank_documents
-from lakevec.pipeline.evaluation.runner import TaskResult, measure_speed, run_tasks
+from lakevec.pipeline.evaluation.retrieval import load_retrieval, ndcg, rank_documents
+from lakevec.pipeline.evaluation.runner import TaskResult, choose_speed_texts, measure_speed, run_task
 from lakevec.pipeline.evaluation.sampling import sample_texts
-from lakevec.pipeline.evaluation.similarity import evaluate_sentences, evaluate_words
+from lakevec.pipeline.evaluation.similarity import load_sentences, load_words
 from lakevec.pipeline.evaluation.tasks import find_tasks
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
@@ -44,6 +44,10 @@ WHERE = {"north": (0.0, 1.0), "east": (1.0, 0.0), "southwest": (-1.0, -1.0), "no
 
 def point(texts: Sequence[str]) -> np.ndarray:
     return np.array([WHERE.get(text, (0.0, 0.0)) for text in texts], np.float32)
+
+
+def evaluate(data: TaskData, encode: Callable[[Sequence[str]], np.ndarray]) -> TaskScores:
+    return data.score(encode(data.texts))
 
 
 def place(path: Path) -> Location:
@@ -88,7 +92,7 @@ def test_words_by_hand(tmp_path: Path) -> None:
         word2=["north", "east", "southwest", "nowhere"],
         score=[5.0, 3.0, 1.0, 4.0],
     )
-    scores = evaluate_words(file, point)
+    scores = evaluate(load_words(file), point)
     # Cosines 1, 0, -0.71 and, of a word that is not known, 0.
     expected = stats.spearmanr([3, 1.5, 0, 1.5], [5, 3, 1, 4]).statistic
     assert scores.metrics["cosine_spearman"] == pytest.approx(expected)
@@ -98,7 +102,7 @@ def test_words_by_hand(tmp_path: Path) -> None:
 
 def test_vectors_that_are_all_alike_correlate_with_nothing(tmp_path: Path) -> None:
     file = write(tmp_path / "a.parquet", text1=["x", "y"], text2=["y", "x"], score=[1.0, 2.0])
-    assert evaluate_sentences(file, point).value == 0.0
+    assert evaluate(load_sentences(file), point).value == 0.0
 
 
 def test_sentences_agree_with_scikit_learn_and_pandas(
@@ -107,7 +111,7 @@ def test_sentences_agree_with_scikit_learn_and_pandas(
     file = shared_data / "sts" / "stsb-test.parquet"
     rows = read(file)
     distances = paired_cosine_distances(potion.encode(rows.text1), potion.encode(rows.text2))
-    scores = evaluate_sentences(place(file), potion.encode)
+    scores = evaluate(load_sentences(place(file)), potion.encode)
     both = pd.DataFrame({"cosine": 1 - distances, "score": rows.score})
     assert scores.value == pytest.approx(both.corr(method="spearman").iloc[0, 1], abs=1e-5)
     assert scores.metrics["cosine_pearson"] == pytest.approx(both.corr().iloc[0, 1], abs=1e-5)
@@ -142,7 +146,7 @@ def test_classification_by_hand(tmp_path: Path) -> None:
     write(
         tmp_path / "t" / "test.parquet", text=["north", "east", "east", "nowhere"], label=["n", "e", "n", "n"]
     )
-    scores = evaluate_classification(place(tmp_path / "t"), point)
+    scores = evaluate(load_classification(place(tmp_path / "t")), point)
     assert scores.metrics["accuracy"] in (0.5, 0.75)  # nowhere lies on the border
     assert scores.counts == {"train": 6, "test": 4, "labels": 2, "unknown": 1}
 
@@ -160,7 +164,7 @@ def test_clusters_agree_with_entropies(shared_data: Path, potion: StaticEmbeddin
 
 def test_clusters_that_are_plain_are_found(tmp_path: Path) -> None:
     file = write(tmp_path / "a.parquet", text=["north", "east", "southwest"] * 10, label=["n", "e", "s"] * 10)
-    assert evaluate_clustering(file, point).metrics == {"v_measure": 1.0, "v_measure_std": 0.0}
+    assert evaluate(load_clustering(file), point).metrics == {"v_measure": 1.0, "v_measure_std": 0.0}
 
 
 def test_ndcg_by_hand() -> None:
@@ -200,7 +204,7 @@ def test_retrieval_by_hand(tmp_path: Path) -> None:
         corpus_id=["b", "b", "gone", "a"],
         score=[1, 2, 1, 0],
     )
-    scores = evaluate_retrieval(place(folder), point)
+    scores = evaluate(load_retrieval(place(folder)), point)
     # Query 1 finds its document first; query 2 at rank 2, and one of its documents is not in the corpus.
     second = (2 / math.log2(3)) / (2 + 1 / math.log2(3))
     assert scores.metrics["ndcg_at_10"] == pytest.approx((1 + second) / 2)
@@ -217,7 +221,7 @@ def test_turney_by_hand(tmp_path: Path) -> None:
         component2=["x"] * 4,
         distractors=[["east", "southwest"], ["southwest", "north"], ["east"], ["north"]],
     )
-    scores = evaluate_phrases(file, point)
+    scores = evaluate(load_phrases(file), point)
     # Right; wrong; all at cosine 0, which is wrong; a distractor as near as the answer, which is wrong.
     assert scores.counts["right"] == 1
     assert scores.value == 0.25
@@ -244,12 +248,12 @@ def test_phrases_agree_with_scipy_and_scikit_learn(shared_data: Path, potion: St
     bird, ppdb = shared_data / "phrases" / "bird.parquet", shared_data / "phrases" / "ppdb-filtered.parquet"
     rows = read(bird)
     cosines = 1 - paired_cosine_distances(potion.encode(rows.text1), potion.encode(rows.text2))
-    found = evaluate_phrases(place(bird), potion.encode)
+    found = evaluate(load_phrases(place(bird)), potion.encode)
     assert found.main == "cosine_pearson"
     assert found.value == pytest.approx(stats.pearsonr(cosines, rows.score).statistic, abs=1e-5)
     rows = read(ppdb)
     cosines = 1 - paired_cosine_distances(potion.encode(rows.text1), potion.encode(rows.text2))
-    found = evaluate_phrases(place(ppdb), potion.encode)
+    found = evaluate(load_phrases(place(ppdb)), potion.encode)
     assert found.metrics["cosine_ap"] == pytest.approx(average_precision_score(rows.label, cosines), abs=1e-5)
     thresholds = np.quantile(cosines, np.linspace(0, 1, 2000))
     brute = max(((cosines > threshold) == rows.label).mean() for threshold in thresholds)
@@ -300,14 +304,14 @@ def test_cosines_do_not_care_about_lengths(seed: int) -> None:
 def test_files_that_are_no_task_are_refused(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
     file = write(tmp_path / "a.parquet", **columns)
     with pytest.raises(InputError) as caught:
-        evaluate_sentences(file, point)
+        load_sentences(file)
     assert str(caught.value) == message.format(file=file.path)
 
 
 def test_file_that_is_no_parquet_is_refused_without_its_text(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("private words")
-    with pytest.raises(InputError, match=r"a\.parquet' can't be read: got .*; expected Parquet as docs"):
-        evaluate_words(place(tmp_path / "a.parquet"), point)
+    with pytest.raises(InputError, match=r"a\.parquet' can't be read: got .*; expected Parquet as described"):
+        load_words(place(tmp_path / "a.parquet"))
 
 
 @pytest.mark.parametrize("kind", ["classification", "clustering", "paraphrases", "retrieval"])
@@ -317,20 +321,20 @@ def test_tasks_that_tell_nothing_apart_are_refused(tmp_path: Path, kind: str) ->
         "classification": lambda: (
             write(tmp_path / "t" / "train.parquet", **one),
             write(tmp_path / "t" / "test.parquet", **one),
-            evaluate_classification(place(tmp_path / "t"), point),
+            load_classification(place(tmp_path / "t")),
         ),
-        "clustering": lambda: evaluate_clustering(write(tmp_path / "a.parquet", **one), point),
-        "paraphrases": lambda: evaluate_phrases(
-            write(tmp_path / "a.parquet", text1=["a"], text2=["b"], label=[1]), point
+        "clustering": lambda: load_clustering(write(tmp_path / "a.parquet", **one)),
+        "paraphrases": lambda: load_phrases(
+            write(tmp_path / "a.parquet", text1=["a"], text2=["b"], label=[1])
         ),
         "retrieval": lambda: (
             write(tmp_path / "t" / "corpus.parquet", id=["a"], title=[""], text=["east"]),
             write(tmp_path / "t" / "queries.parquet", id=["1"], text=["north"]),
             write(tmp_path / "t" / "qrels.parquet", query_id=["1"], corpus_id=["a"], score=[0]),
-            evaluate_retrieval(place(tmp_path / "t"), point),
+            load_retrieval(place(tmp_path / "t")),
         ),
     }
-    with pytest.raises(InputError, match=r"one label|no query with a judgement"):
+    with pytest.raises(InputError, match=r"label': got one value only; expected labels|no query with"):
         calls[kind]()
 
 
@@ -343,7 +347,7 @@ def test_ids_that_repeat_are_refused(tmp_path: Path, repeated: str) -> None:
     write(folder / "queries.parquet", id=["1"] * queries, text=["north"] * queries)
     write(folder / "qrels.parquet", query_id=["1"], corpus_id=["a"], score=[1])
     with pytest.raises(InputError, match=f"got ids of {repeated} that repeat; expected one row an id"):
-        evaluate_retrieval(place(folder), point)
+        load_retrieval(place(folder))
 
 
 @pytest.mark.parametrize(("distractors", "message"), [([], "an empty list"), (["x", None], "nulls")])
@@ -355,14 +359,14 @@ def test_choices_that_are_none_are_refused(
         tmp_path / "a.parquet", phrase=["north", "east"], answer=["north", "east"], distractors=lists
     )
     with pytest.raises(InputError, match=f"column 'distractors': got {message}"):
-        evaluate_phrases(file, point)
+        load_phrases(file)
 
 
 def test_phrases_of_no_known_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"got columns other; expected text1, text2, score; text1, text2, label"
     ):
-        evaluate_phrases(write(tmp_path / "a.parquet", other=["x"]), point)
+        load_phrases(write(tmp_path / "a.parquet", other=["x"]))
 
 
 def test_tasks_have_the_names_of_mteb(shared_data: Path) -> None:
@@ -443,6 +447,16 @@ def test_speed_is_measured_on_the_same_texts_until_time_is_over() -> None:
     assert measure_speed(Counting(), ["north"] * 2500, limit_s=1e-12).texts == 1000
 
 
+def test_speed_texts_are_those_of_a_file_or_of_the_tasks(tmp_path: Path) -> None:
+    write(tmp_path / "sts" / "a.parquet", text1=["a", "b"], text2=["b", "c"], score=[1.0, 2.0])
+    write(tmp_path / "sts" / "b.parquet", text1=["a", "d"], text2=["b", "c"], score=[1.0, 2.0])
+    tasks = find_tasks(str(tmp_path))
+    assert choose_speed_texts(str(tmp_path), tasks, most=10) == ["a", "b", "c", "d"]
+    assert choose_speed_texts(str(tmp_path), tasks, most=3) == ["a", "b", "c"]
+    write(tmp_path / "texts" / "general-en.parquet", text=["v", "w", "v", "x", "y", "z"])
+    assert choose_speed_texts(str(tmp_path), tasks, most=3) == ["v", "x", "z"]
+
+
 def test_vectors_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     class Broken(Counting):
         def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -450,7 +464,7 @@ def test_vectors_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
     write(tmp_path / "sts" / "a.parquet", text1=["a", "b"], text2=["b", "c"], score=[1.0, 2.0])
     with pytest.raises(DataError, match="model 'counting' returned vectors that are NaN or infinite"):
-        list(run_tasks(Broken(), find_tasks(str(tmp_path))))
+        run_task(Broken(), *find_tasks(str(tmp_path)))
 
 
 def test_averages_leave_out_development_rows_and_other_languages(tmp_path: Path) -> None:
@@ -458,7 +472,7 @@ def test_averages_leave_out_development_rows_and_other_languages(tmp_path: Path)
         write(tmp_path / "sts" / f"{name}.parquet", a=["x"])
     values = {"STS12": 0.5, "mine": 0.7, "STSBenchmark-dev": 0.0, "STSB-dev": 0.0}
     results = [
-        TaskResult(task, TaskScores("m", {"m": values[task.name]}), 0.0, 0.0)
+        TaskResult(task, TaskScores("m", {"m": values[task.name]}, {}), 0.0, 0.0)
         for task in find_tasks(str(tmp_path))
     ]
     assert average_groups(results) == {"sts": pytest.approx(0.6)}
@@ -502,10 +516,6 @@ def test_table_is_a_model(tiny_table: StaticTable) -> None:
     assert model.encode(["north", "north east", "?"]).tolist() == [[0, 1], [0.5, 0.5], [0, 0]]
 
 
-def as_location(path: Path) -> Location:
-    return Location(pafs.LocalFileSystem(), str(path))
-
-
 def encode_lengths(texts: Sequence[str]) -> np.ndarray:
     return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
 
@@ -514,25 +524,25 @@ def test_scores_written_as_text_are_numbers(tmp_path: Path) -> None:
     columns = {"text1": ["a", "bb", "ccc"], "text2": ["a", "b", "c"]}
     for name, scores in (("numbers", [10.0, 9.0, 1.0]), ("texts", ["10", "9", "1"])):
         pq.write_table(pa.table({**columns, "score": scores}), tmp_path / f"{name}.parquet")
-    files = [as_location(tmp_path / f"{name}.parquet") for name in ("numbers", "texts")]
-    found = [evaluate_sentences(file, encode_lengths) for file in files]
+    files = [place(tmp_path / f"{name}.parquet") for name in ("numbers", "texts")]
+    found = [evaluate(load_sentences(file), encode_lengths) for file in files]
     assert found[0] == found[1]
     assert found[0].metrics["cosine_spearman"] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("evaluate", [evaluate_sentences, evaluate_phrases])
-def test_scores_that_do_not_differ_are_refused(tmp_path: Path, evaluate: Any) -> None:
+@pytest.mark.parametrize("load_pairs", [load_sentences, load_phrases])
+def test_scores_that_do_not_differ_are_refused(tmp_path: Path, load_pairs: Any) -> None:
     columns = {"text1": ["a", "b"], "text2": ["a", "b"], "score": [3, 3]}
     pq.write_table(pa.table(columns), tmp_path / "s.parquet")
     with pytest.raises(InputError, match="column 'score': got one value only; expected scores that differ"):
-        evaluate(as_location(tmp_path / "s.parquet"), encode_lengths)
+        load_pairs(place(tmp_path / "s.parquet"))
 
 
 def test_labels_that_training_lacks_are_refused(tmp_path: Path) -> None:
     for part, labels in (("train", ["1", "2"]), ("test", ["1", "2.0"])):
         pq.write_table(pa.table({"text": ["a", "bb"], "label": labels}), tmp_path / f"{part}.parquet")
     with pytest.raises(InputError, match="column 'label': got 1 labels in test that train lacks"):
-        evaluate_classification(as_location(tmp_path), encode_lengths)
+        load_classification(place(tmp_path))
 
 
 def test_judgements_of_no_document_are_refused(tmp_path: Path) -> None:
@@ -540,5 +550,5 @@ def test_judgements_of_no_document_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["q"], "text": ["x"]}), tmp_path / "queries.parquet")
     judged = {"query_id": ["q"], "corpus_id": ["other"], "score": [1]}
     pq.write_table(pa.table(judged), tmp_path / "qrels.parquet")
-    with pytest.raises(InputError, match="column 'corpus_id': got no id that stands in the corpus"):
-        evaluate_retrieval(as_location(tmp_path), encode_lengths)
+    with pytest.raises(InputError, match="column 'corpus_id': got no id of the corpus"):
+        load_retrieval(place(tmp_path))

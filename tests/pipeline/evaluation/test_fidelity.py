@@ -105,7 +105,7 @@ def test_bootstrap_is_that_of_rows_written_out() -> None:
     [
         (np.eye(2), np.eye(2), "fidelity: got 2 and 2 rows; expected the same rows, at least 3"),
         (np.eye(4), np.eye(3), "fidelity: got 4 and 3 rows; expected the same rows, at least 3"),
-        (np.ones((4, 2)), np.eye(4), "fidelity: got cosines that are all alike; expected rows that differ"),
+        (np.ones((4, 2)), np.eye(4), "fidelity: got cosines that are all equal; expected rows that differ"),
     ],
     ids=["few", "others", "alike"],
 )
@@ -130,9 +130,9 @@ def test_gate_of_distill_publishes_or_refuses(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert distill([*words, "--output", str(tmp_path / "fails"), "--min-fidelity", "0.9999"]) == 1
     assert capsys.readouterr().err == (
-        f"lakevec distill: the table does not keep to its teacher on sample '{tmp_path}/rows.parquet': got a "
-        f"correlation of {quality['sample_fidelity']:.4f}; expected at least 0.9999; nothing was published; "
-        "tune on more rows of the lake, or lower --min-fidelity\n"
+        f"lakevec distill: the table's fidelity to its teacher on sample '{tmp_path}/rows.parquet' is too "
+        f"low: got a correlation of {quality['sample_fidelity']:.4f}; expected at least 0.9999; nothing was "
+        "published; tune on more rows of the lake, or lower --min-fidelity\n"
     )
     assert sorted(file.name for file in tmp_path.iterdir()) == ["passes", "rows.parquet", "teacher"]
 

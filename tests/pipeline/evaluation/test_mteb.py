@@ -87,7 +87,8 @@ def read(data: Path, name: str, **kinds: Any) -> dict[str, list[Any]]:
 
 def ours(data: Path, name: str, model: StaticEmbeddingModel) -> dict[str, float]:
     [task] = find_tasks(str(data), [name])
-    return task.evaluate(model.encode).metrics
+    data = task.load()
+    return data.score(model.encode(data.texts)).metrics
 
 
 def run_sentences(data: Path, name: str, model: StaticEmbeddingModel) -> dict[str, Any]:
