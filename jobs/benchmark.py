@@ -30,6 +30,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from lakevec.jobs.benchmarks import kernel_parts, spark_parts
 from lakevec.jobs.benchmarks.corpus import Workload
 from lakevec.jobs.benchmarks.report import describe_setup, show_comparison, write_report
@@ -91,7 +93,7 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
     workload.folder.mkdir(parents=True)
     facts: dict[str, Any] = {
         "source_rows": workload.source.num_rows,
-        "characters": workload.mean_length,
+        "characters": pc.mean(pc.utf8_length(workload.source[settings.text])).as_py(),
         "tokens": table.rows,
         "dimensions": table.dimensions,
     }
