@@ -6,7 +6,7 @@ PIP    := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 SETUP  := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format benchmark faults matrix dist clean
+.PHONY: help setup demo test check format configuration benchmark faults matrix dist clean
 
 help: ## show these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -28,6 +28,9 @@ check: $(VENV)/.dev ## style, lint and types, as CI does
 format: $(VENV)/.dev ## rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+configuration: $(VENV)/.dev ## docs/configuration.md and conf/*.yaml from the settings
+	$(BIN)/python -m lakevec.pipeline.settings.reference
 
 benchmark: $(VENV)/.dev ## kernel and job beside their peers, into ./bench; options as BENCHMARK="..."
 	test -d demo/model || $(BIN)/lakevec demo

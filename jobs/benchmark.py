@@ -1,32 +1,14 @@
-"""Measure lakevec and its peers on the same rows, and write JSON, Markdown tables and a plot.
+"""``lakevec benchmark``: the speed of lakevec and its peers on this machine.
 
 Rates are medians, and compared ways take turns. To measure one core, bind the whole process tree to one CPU:
---cpus 0 --master 'local[1]'.
-
-parts:
-  worker      time until a new worker embeds
-  kernel      texts to vectors in one process, beside model2vec, StaticEmbedding and the tokenizer alone
-  texts       the same if every word is new, and for the files of --also
-  lengths     the same over text length
-  dimensions  the same over the table's width
-  vocabulary  the same over the size of the vocabulary
-  extremes    one text of 100 MB, one word of 10 MB
-  job         Parquet to Parquet on Spark, beside pandas UDFs and the job with constant vectors
-  rows        the job over more rows (--growth)
-  cores       the job on more cores (--cores)
-  changes     the job with a key, over lakes with few changes
-  count       counting, beside embedding without a write
-  distill     distilling --teacher, beside model2vec
-
-example:
-  lakevec benchmark --model models/minilm --output bench --cpus 0 --master 'local[1]'
+``--cpus 0 --master 'local[1]'``.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +18,13 @@ from lakevec.jobs.benchmarks import kernel_parts, spark_parts
 from lakevec.jobs.benchmarks.corpus import Workload
 from lakevec.jobs.benchmarks.report import describe_setup, show_comparison, write_report
 from lakevec.jobs.benchmarks.timing import Comparison, bind_to_cpus
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.pipeline.encoding.encoder import warm_up
 from lakevec.pipeline.model.artifact import load
-from lakevec.pipeline.settings import BenchmarkSettings
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 from lakevec.pipeline.storage import require_free
 
-SUMMARY = str(__doc__)
+SETTINGS = BenchmarkSettings
 
 _PARTS: dict[str, Callable[[Workload], Iterator[Comparison]]] = {
     "worker": kernel_parts.measure_worker,
@@ -62,12 +43,7 @@ _PARTS: dict[str, Callable[[Workload], Iterator[Comparison]]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job by its command line; return 0 if done, 1 if it failed, 2 for usage or configuration."""
-    return run_job(BenchmarkSettings, benchmark, argv, name="benchmark", summary=SUMMARY)
-
-
-def benchmark(call: Call[BenchmarkSettings]) -> None:
+def run(settings: BenchmarkSettings, context: RunContext) -> None:
     """Measure the parts of the settings in order; rewrite the report after each comparison.
 
     Raises
@@ -77,11 +53,10 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
     SetupError
         If a peer is not installed.
     """
-    settings = call.settings
     require_free(settings.output, "benchmark output")
     table = load(settings.model).table
-    print(effective_settings(settings, whole=call.verbose), flush=True)
-    if call.dry_run:
+    print(format_settings(settings, full=context.verbose), flush=True)
+    if context.dry_run:
         print("dry run: nothing was measured")
         return
     if settings.cpus:
@@ -89,7 +64,7 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
     # A task slot is one core; the tokenizer's own threads would take others.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     setup = describe_setup()
-    workload = Workload(settings, table, Path(settings.output), call.verbose)
+    workload = Workload(settings, table, Path(settings.output), context.verbose)
     workload.folder.mkdir(parents=True)
     facts: dict[str, Any] = {
         "source_rows": workload.source.num_rows,
@@ -110,4 +85,4 @@ def benchmark(call: Call[BenchmarkSettings]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("benchmark"))

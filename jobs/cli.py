@@ -1,46 +1,70 @@
-"""The console script ``lakevec``: its sub-commands are the jobs."""
+"""The console script ``lakevec``: one table of commands, and the runner of all of them."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+import traceback
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import yaml
 
 from lakevec import __version__
-from lakevec.pipeline.redaction import redact
+from lakevec.jobs.options import parse
+from lakevec.pipeline.errors import LakevecError, describe_failure, did_you_mean
+from lakevec.pipeline.redaction import redact, remember
+from lakevec.pipeline.settings.base import Settings
 
-_JOBS = {
-    "benchmark": "measure it here, beside what one would write without it",
-    "convert": "read and write the models of other libraries",
-    "count": "count the tokens and words of text columns, exactly",
-    "demo": "distil, embed and search the docstrings of installed packages",
-    "distill": "turn a Sentence Transformer into an embedding table",
-    "doctor": "say what is installed here and what is missing",
-    "embed": "embed text columns of a lake into Parquet, what is new of it",
-    "evaluate": "say how good models are, on public tasks and on your own rows",
-    "inspect": "say what a model is, and check a published one",
-    "mine": "find the words of a lake that its model should know whole",
-    "tune": "fit a table to its teacher on rows of the lake",
-    "verify": "check an output against what its runs promised",
-}
-# spark-submit puts this folder on the path, where a module `inspect` would hide Python's own.
-_MODULES = {"inspect": "inspect_model"}
+S = TypeVar("S", bound=Settings)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``lakevec JOB ...``.
+@dataclass(frozen=True)
+class Command:
+    """A command: its name, the module with its SETTINGS and ``run``, and its line of help."""
+
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS = (
+    Command("benchmark", "benchmark", "measure lakevec and its peers on this machine"),
+    Command("convert", "convert", "read and write the models of other libraries"),
+    Command("count", "count", "count the tokens and words of text columns exactly"),
+    Command("demo", "demo", "distil, embed and search the docstrings of installed packages"),
+    Command("distill", "distill", "turn a Sentence Transformer into an embedding table"),
+    Command("doctor", "doctor", "report what is installed here and what is missing"),
+    Command("embed", "embed", "embed text columns of a lake into Parquet, incrementally"),
+    Command("evaluate", "evaluate", "measure models on public tasks and on your own rows"),
+    # Not "inspect": spark-submit puts this folder on the path, where it would hide Python's own module.
+    Command("inspect", "inspect_model", "show a model, and check a published one"),
+    Command("mine", "mine", "choose frequent words of a lake as a model's vocabulary"),
+    Command("tune", "tune", "fit a table to its teacher on rows of the lake"),
+    Command("verify", "verify", "check an output against its log"),
+)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """How a command runs, beside its settings.
 
     Parameters
     ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        Exit code of the job; 2 if there is no such job.
+    verbose : bool, default=False
+        Show Spark's log and full tracebacks.
+    dry_run : bool, default=False
+        Say what would be done, and stop.
     """
+
+    verbose: bool = False
+    dry_run: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``lakevec COMMAND ...``; return its exit code, or 2 if there is no such command."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
@@ -48,21 +72,105 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"lakevec {__version__}")
         return 0
-    if words[0] not in _JOBS:
-        near = difflib.get_close_matches(words[0], _JOBS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        message = f"lakevec: unknown job {words[0]!r}; expected one of {', '.join(_JOBS)}{hint}"
-        print(redact(message), file=sys.stderr)
+    names = [command.name for command in COMMANDS]
+    if words[0] not in names:
+        hint = did_you_mean(words[0], names)
+        message = f"lakevec: unknown command {words[0]!r}; expected one of {', '.join(names)}"
+        print(redact(f"{message}; {hint}" if hint else message), file=sys.stderr)
         return 2
-    # Imported by need: embedding must not import what only distilling uses.
-    job = importlib.import_module(f"lakevec.jobs.{_MODULES.get(words[0], words[0])}")
-    exit_code: int = job.main(words[1:])
-    return exit_code
+    return run_command(words[0], words[1:])
+
+
+def run_command(name: str, argv: Sequence[str] | None = None) -> int:
+    """Run one command on the words behind its name, by default the process's; return its exit code."""
+    [command] = [command for command in COMMANDS if command.name == name]
+    # Imported here: embedding must not import what only distilling uses.
+    module = importlib.import_module(f"lakevec.jobs.{command.module}")
+    return run_job(module.SETTINGS, module.run, argv, name=name)
+
+
+def run_job(
+    kind: type[S], body: Callable[[S, RunContext], None], argv: Sequence[str] | None, *, name: str
+) -> int:
+    """Parse a command line, run a command, and turn errors into one line and an exit code.
+
+    Parameters
+    ----------
+    kind : type
+        Settings class of the command.
+    body : callable
+        The command.
+    argv : sequence of str or None
+        Words of the command line. Default: the process's.
+    name : str
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 wrong usage or configuration, 3 another run is writing to the output.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _show_redacted
+    try:
+        settings, verbose, dry_run = parse(kind, words, name)
+        for value in settings.model_dump().values():
+            remember(value)
+        body(settings, RunContext(verbose, dry_run))
+    except KeyboardInterrupt:
+        print(f"lakevec {name}: interrupted", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if "--verbose" in words:
+            print(redact(traceback.format_exc()), file=sys.stderr)
+        is_ours = isinstance(error, LakevecError)
+        print(_printable(f"lakevec {name}: {error if is_ours else _unexpected(error)}"), file=sys.stderr)
+        return error.exit_code if isinstance(error, LakevecError) else 1
+    return 0
+
+
+def format_settings(settings: Settings, *, full: bool = False) -> str:
+    """Return the settings that differ from their defaults, or all, as YAML with masked secrets."""
+    record = settings.to_record()
+    if not full:
+        fields = settings.fields()
+        record = {
+            name: value
+            for name, value in record.items()
+            if getattr(settings, name) != fields[name].get_default(call_default_factory=True)
+        }
+    shown = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=1000)
+    return "settings:\n" + "".join(f"  {line}\n" for line in shown.splitlines()).rstrip("\n")
 
 
 def _usage() -> str:
-    jobs = "\n".join(f"  {name:<9} {what}" for name, what in _JOBS.items())
-    return f"usage: lakevec JOB [options]\n\njobs:\n{jobs}\n\n'lakevec JOB --help' tells a job's options"
+    commands = "\n".join(f"  {command.name:<9} {command.help}" for command in COMMANDS)
+    usage = "usage: lakevec COMMAND [options]"
+    return f"{usage}\n\ncommands:\n{commands}\n\nRun 'lakevec COMMAND --help' for the options of a command."
+
+
+def _unexpected(error: Exception) -> str:
+    """Describe an unexpected error by type and place, since its text may hold a row's or a file's."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} in {frame.name}"
+    return redact(
+        f"unexpected {describe_failure(cause or error)} at {place}; run with --verbose for the traceback"
+    )
+
+
+def _printable(message: str) -> str:
+    """Escape line ends, terminal codes and halves of characters, which names of files may hold."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
+
+
+def _show_redacted(
+    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+) -> None:
+    """Print the traceback of an uncaught error as Python does, without secrets."""
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 if __name__ == "__main__":

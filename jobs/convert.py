@@ -1,80 +1,42 @@
-"""``lakevec convert``: a static model of any library becomes a published one, or one of another library."""
+"""``lakevec convert``: publish a static model of any library, or export it for another one."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.summary import effective_settings
-from lakevec.pipeline.errors import OutputError, SetupError
+from tokenizers import Tokenizer
+
+from lakevec.jobs.cli import RunContext, format_settings, run_command
+from lakevec.pipeline.errors import OutputError, requires_extra
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.model.publishing import export, publish, refuse_existing_model
 from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import ConvertSettings
-from lakevec.pipeline.storage import locate
+from lakevec.pipeline.settings.models import ConvertSettings
+from lakevec.pipeline.storage import Location
 
-SUMMARY = """\
-Turn a static model of another library into a published one, or write one as another library does.
-
-  lakevec reads             with
-  its own folders
-  model2vec, every version  embeddings, weights, mapping; float32, float16, int8
-  Sentence Transformers     StaticEmbedding, Normalize
-  GloVe, word2vec, fastText .txt, .vec, .bin, or those gzipped
-  BPEmb                     NAME.model beside NAME.*.w2v.bin
-  WordLlama                 NAME.safetensors beside its tokenizer, or ../tokenizers
-  any of these folders      on the Hugging Face hub, by id
-
-example:
-  lakevec convert hf://minishlab/potion-base-8M --output models/potion
-  lakevec convert glove.6B.100d.txt --output models/glove
-  lakevec convert models/minilm --to sentence-transformers --output models/minilm-st
-"""
+SETTINGS = ConvertSettings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration.
-    """
-    return run_job(ConvertSettings, convert, argv, name="convert", summary=SUMMARY)
-
-
-def convert(call: Call[ConvertSettings]) -> None:
-    """Read a model and write it as the settings say.
-
-    Parameters
-    ----------
-    call : Call
-    """
-    settings = call.settings
-    refuse_existing_model(settings.output)
+def run(settings: ConvertSettings, context: RunContext) -> None:
+    """Read a model and write it for the library of the settings."""
+    place = refuse_existing_model(settings.output)
     artifact = load(settings.model, revision=settings.revision)
     if settings.dtype is not None and settings.dtype != artifact.table.embeddings.dtype.name:
         artifact = _with_dtype(artifact, settings.dtype)
     table = artifact.table
-    print(effective_settings(settings, whole=call.verbose), flush=True)
+    print(format_settings(settings, full=context.verbose), flush=True)
     for name, fact in artifact.provenance.get("source", {}).items():
         print(f"{name:<14} {fact}")
-    if call.dry_run:
+    if context.dry_run:
         print("dry run: nothing was written")
         return
     if settings.to == "lakevec":
         publish(table, settings.output, provenance=artifact.provenance, quality=artifact.quality)
     elif settings.to == "onnx":
-        _export_onnx(artifact, settings.output)
+        _export_onnx(artifact, place)
     else:
         export(artifact, settings.output, to=settings.to)
     print(
@@ -83,15 +45,15 @@ def convert(call: Call[ConvertSettings]) -> None:
         f"fingerprint {table.fingerprint}"
     )
     if table.pools_unknown and settings.to != "sentence-transformers":
-        print("model2vec leaves unknown words out of the mean: there, texts that hold some get other vectors")
-    elif table.unknown_token_id is not None and not table.normalize and settings.to != "model2vec":
         print(
-            "Sentence Transformers counts unknown words: there, vectors of texts that hold some are shorter"
+            "model2vec leaves unknown words out of the mean: it gives texts with unknown words other vectors"
         )
+    elif table.unknown_token_id is not None and not table.normalize and settings.to != "model2vec":
+        print("Sentence Transformers counts unknown words: it gives texts with unknown words shorter vectors")
 
 
 def _with_dtype(artifact: Artifact, dtype: str) -> Artifact:
-    """Store the same rows in another type."""
+    """Convert the stored rows to another type."""
     table = artifact.table
     rows = table.embeddings.astype("float32")
     stored = quantize_rows(rows, dtype, weights=table.weights, mapping=table.mapping)
@@ -99,32 +61,23 @@ def _with_dtype(artifact: Artifact, dtype: str) -> Artifact:
     return replace(artifact, table=changed)
 
 
-def _export_onnx(artifact: Artifact, output: str) -> None:
-    """Let model2vec write ONNX; what it does is all there is to it."""
-    try:
+def _export_onnx(artifact: Artifact, place: Location) -> None:
+    """Write ONNX with model2vec's exporter."""
+    with requires_extra("onnx", "--to onnx"):
         from model2vec import StaticModel
         from model2vec.onnx import export_model_to_onnx
-    except ImportError as error:
-        raise SetupError(
-            "to write ONNX needs a package that is not installed",
-            got=str(error.name or error),
-            remedy="pip install 'lakevec[onnx]'",
-        ) from None
-    from tokenizers import Tokenizer
-
-    place = locate(output, error=OutputError)
     if not place.is_local:
-        raise OutputError(f"output {redact(output)!r}", expected="a local folder for ONNX")
+        raise OutputError(f"output {place.path!r}", expected="a local folder for ONNX")
     table = artifact.table
     model = StaticModel(
         table.dense_rows(),
         Tokenizer.from_str(table.tokenizer_json),
         normalize=table.normalize,
-        # What its tokenizer files get for None is a limit of 512 tokens.
+        # None would become a limit of 512 tokens in its tokenizer files.
         max_length=1_000_000,
     )
     export_model_to_onnx(model, Path(place.path))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("convert"))

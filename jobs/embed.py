@@ -10,18 +10,18 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    # Started by path: spark-submit puts this folder on the path, where the project's root belongs.
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    # Started by path: put the folder that holds lakevec on the path, in place of this one.
+    sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.jobs.embedding.metrics import check_metrics, write_metrics
 from lakevec.jobs.embedding.run_record import RunTimer, build_record, new_run_id
 from lakevec.jobs.embedding.spark_writer import (
@@ -31,7 +31,7 @@ from lakevec.jobs.embedding.spark_writer import (
     must_leave_to_spark,
     write_with_spark,
 )
-from lakevec.jobs.embedding.summary import effective_settings, summarize
+from lakevec.jobs.embedding.summary import summarize
 from lakevec.jobs.spark.overlap import refuse_files_of_output, refuse_overlap, refuse_partitions_above
 from lakevec.jobs.spark.session import open_session, runs_locally
 from lakevec.pipeline.encoding.encoder import warm_up
@@ -40,7 +40,7 @@ from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
 from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri
 
 if TYPE_CHECKING:
@@ -49,41 +49,12 @@ if TYPE_CHECKING:
     from lakevec.jobs.spark.input import Columns
     from lakevec.udfs.embed_task import EmbedTask
 
-SUMMARY = """\
-Embed text columns with a published model and write them, with all other columns, as Parquet.
-
-The first run embeds the whole input; a later one embeds the files that are new since. A run that was killed,
-wherever it was, is finished by the next one: no row is lost, doubled or of another model.
-
-example:
-  lakevec embed --model models/minilm --input lake/docs --text body --output lake/vectors
-
-exit codes:
-  0  done, or nothing new
-  1  failed; what was committed before stays
-  2  usage or configuration; nothing was started
-  3  another run is at work on this output
-"""
+SETTINGS = EmbedSettings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration, 3 another run is at work.
-    """
-    return run_job(EmbedSettings, embed, argv, name="embed", summary=SUMMARY)
-
-
-def embed(
-    call: Call[EmbedSettings],
+def run(
+    settings: EmbedSettings,
+    context: RunContext,
     *,
     task_type: type[EmbedTask] | None = None,
     on_step: Callable[[str], None] = lambda step: None,
@@ -92,26 +63,26 @@ def embed(
 
     Parameters
     ----------
-    call : Call
+    settings : EmbedSettings
+    context : RunContext
     task_type : type, optional
         Replaces `EmbedTask`; the benchmark measures the same job with constant vectors.
     on_step : callable, optional
         Called with the name of each finished step of a commit.
     """
-    settings = call.settings
     plan = plan_run(settings, on_step)
-    print(effective_settings(settings, whole=call.verbose), flush=True)
+    print(format_settings(settings, full=context.verbose), flush=True)
     with ExitStack() as stack:
         opened = None
-        if plan.is_direct and plan.output is not None and not call.dry_run:
+        if plan.is_direct and plan.output is not None and not context.dry_run:
             # Before Spark starts: a second run learns at once that there is a first.
             opened = stack.enter_context(plan.output.open(grace_s=_grace_s(settings)))
-        spark = stack.enter_context(_open_session(call, plan))
+        spark = stack.enter_context(_open_session(plan, context))
         from lakevec.jobs.spark.errors import spark_errors
 
         with spark_errors():
             lake = _read_lake(spark, plan)
-            if call.dry_run:
+            if context.dry_run:
                 _describe(lake)
                 return
             if opened is not None and must_leave_to_spark(spark, settings, opened):
@@ -182,7 +153,7 @@ def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda st
     return RunPlan(settings, artifact, run_id, timer, direct and output is not None, output)
 
 
-def _open_session(call: Call[EmbedSettings], plan: RunPlan) -> AbstractContextManager[SparkSession]:
+def _open_session(plan: RunPlan, context: RunContext) -> AbstractContextManager[SparkSession]:
     settings = plan.settings
     return open_session(
         "lakevec embed",
@@ -193,7 +164,7 @@ def _open_session(call: Call[EmbedSettings], plan: RunPlan) -> AbstractContextMa
             "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
             **settings.conf,
         },
-        verbose=call.verbose,
+        verbose=context.verbose,
         # Workers find the machine code then, on this machine or shipped.
         meanwhile=partial(warm_up, plan.artifact.table),
     )
@@ -327,4 +298,4 @@ def _describe(lake: Lake) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("embed"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 from pyarrow import fs as pafs
 from tqdm import tqdm
 
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.pipeline.errors import OutputError, requires_extra
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import EvaluateSettings
+from lakevec.pipeline.settings.evaluate import EvaluateSettings
 from lakevec.pipeline.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -26,15 +25,7 @@ if TYPE_CHECKING:
     from lakevec.pipeline.evaluation.runner import TaskResult
     from lakevec.pipeline.evaluation.tasks import Task
 
-SUMMARY = """\
-Say how good models are: on tasks whose data lie in a folder, and beside their teacher on your own rows.
-Writes report.html, evaluation.json and timings.json. docs/evaluation.md tells of tasks and metrics.
-
-examples:
-  lakevec evaluate --model models/minilm --model glove.txt --data data --output report
-  lakevec evaluate --model models/bge --output report --sample lake/docs --text body \\
-      --teacher hf://BAAI/bge-base-en-v1.5
-"""
+SETTINGS = EvaluateSettings
 _LOG_EVERY_S = 30.0
 
 
@@ -56,28 +47,8 @@ class _Comparison:
     teacher: EmbeddingModel
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration.
-    """
-    return run_job(EvaluateSettings, evaluate, argv, name="evaluate", summary=SUMMARY)
-
-
-def evaluate(call: Call[EvaluateSettings]) -> None:
+def run(settings: EvaluateSettings, context: RunContext) -> None:
     """Evaluate as the settings say and write the report.
-
-    Parameters
-    ----------
-    call : Call
 
     Raises
     ------
@@ -86,14 +57,13 @@ def evaluate(call: Call[EvaluateSettings]) -> None:
     OutputError
         If the output exists.
     """
-    settings = call.settings
     output = _refuse_existing(settings.output)
     with requires_extra("evaluate", "evaluating"):
         from lakevec.pipeline.evaluation.embedding_model import VectorCache
         from lakevec.pipeline.evaluation.tasks import find_tasks
-    print(effective_settings(settings, whole=call.verbose), flush=True)
+    print(format_settings(settings, full=context.verbose), flush=True)
     tasks = find_tasks(settings.data, settings.only) if settings.data is not None else []
-    if call.dry_run:
+    if context.dry_run:
         for task in tasks:
             print(f"  {task.key}")
         print("dry run: nothing was evaluated")
@@ -267,4 +237,4 @@ def _describe_machine() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("evaluate"))

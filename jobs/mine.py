@@ -4,72 +4,42 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakevec import __version__
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.summary import effective_settings
+from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
 from lakevec.pipeline.corpus.vocabulary_mining import MinedVocabulary, mine_words
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import MineSettings
+from lakevec.pipeline.settings.corpus import MineSettings
 from lakevec.pipeline.storage import locate
 
-SUMMARY = """\
-Find frequent words that a tokenizer splits, those first that would save most tokens, from what lakevec count
-counted. Strings that look like keys, ids, numbers or addresses are left out.
-
-examples:
-  lakevec mine --counts lake/counts --model hf://BAAI/bge-base-en-v1.5 --output lake/words
-  lakevec distill --teacher hf://BAAI/bge-base-en-v1.5 --vocabulary lake/words --output models/mine
-"""
+SETTINGS = MineSettings
 _SHOWN = 20
 # Readers of Parquet folders skip names that begin with "_".
 RECORD = "_mine.json"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed, 2 usage or configuration.
-    """
-    return run_job(MineSettings, mine, argv, name="mine", summary=SUMMARY)
-
-
-def mine(call: Call[MineSettings]) -> None:
+def run(settings: MineSettings, context: RunContext) -> None:
     """Write a vocabulary as the settings say.
-
-    Parameters
-    ----------
-    call : Call
 
     Raises
     ------
     OutputError
         If the output exists.
     """
-    settings = call.settings
     output = locate(settings.output, error=OutputError)
     vocabulary = output / "vocabulary.parquet"
     if vocabulary.exists() or (output.exists() and not (output / RECORD).exists()):
         raise OutputError(f"output {redact(settings.output)!r} exists", remedy="choose another --output")
-    print(effective_settings(settings, whole=call.verbose), flush=True)
+    print(format_settings(settings, full=context.verbose), flush=True)
     tokenizer = find_tokenizer(settings.model)
     mined = mine_words(settings, tokenizer.json)
     print(_tell(mined))
-    if call.dry_run:
+    if context.dry_run:
         print("dry run: nothing was written")
         return
     record = {
@@ -97,4 +67,4 @@ def _tell(mined: MinedVocabulary) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("mine"))

@@ -9,16 +9,14 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    # Started by path: spark-submit puts this folder on the path, where the project's root belongs.
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    # Started by path: put the folder that holds lakevec on the path, in place of this one.
+    sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.jobs.distill import read_vocabulary
-from lakevec.jobs.embedding.summary import effective_settings
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.distillation.options import copy_options
@@ -26,7 +24,7 @@ from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish, refuse_existing_model
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import TuneSettings
+from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.storage import absolute_uri
 from lakevec.pipeline.tuning.options import TuneOptions
 
@@ -35,33 +33,10 @@ if TYPE_CHECKING:
     from lakevec.pipeline.tuning.recipe import TeacherSample
     from lakevec.pipeline.tuning.training import TrainingResult
 
-SUMMARY = """\
-Fit a table to its teacher on a sample of the lake: executors compute the teacher's vectors of the texts, then
-means of the table's rows are trained to keep to them. Vectors are kept, so a killed or repeated run goes on.
-
-examples:
-  lakevec tune --teacher hf://BAAI/bge-small-en-v1.5 --input lake/docs --text body --output models/tuned
-  lakevec tune --teacher models/bge --input docs --format table --text body --output models/mine
-"""
+SETTINGS = TuneSettings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 done, 1 failed or not faithful enough to be published, 2 usage or configuration.
-    """
-    return run_job(TuneSettings, tune, argv, name="tune", summary=SUMMARY)
-
-
-def tune(call: Call[TuneSettings]) -> None:
+def run(settings: TuneSettings, context: RunContext) -> None:
     """Sample, ask the teacher, train, measure and publish as the settings say.
 
     Raises
@@ -71,13 +46,12 @@ def tune(call: Call[TuneSettings]) -> None:
     FidelityError
         If the table's fidelity to the teacher is too low; nothing is published then.
     """
-    settings = call.settings
     settings = settings.model_copy(update={"vectors": absolute_uri(settings.vectors_folder)})
     places = {"--output": settings.output, "--vectors": settings.vectors}
     refuse_overlap(settings.input, settings.option, places, format=settings.format)
     refuse_existing_model(settings.output)
-    print(effective_settings(settings, whole=call.verbose), flush=True)
-    if call.dry_run:
+    print(format_settings(settings, full=context.verbose), flush=True)
+    if context.dry_run:
         print("dry run: nothing was written")
         return
     with requires_extra("distill", "tuning"):
@@ -88,7 +62,7 @@ def tune(call: Call[TuneSettings]) -> None:
     gate = load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     options = to_options(settings)
     encoder = SentenceEncoder(settings.teacher, options)
-    sample = _ask_teacher(settings, options, encoder, verbose=call.verbose)
+    sample = _ask_teacher(settings, options, encoder, verbose=context.verbose)
     started = time.monotonic()
     tuned = recipe.tune(settings.teacher, sample, options)
     _print_training(tuned.trained)
@@ -103,8 +77,7 @@ def tune(call: Call[TuneSettings]) -> None:
 def to_options(settings: TuneSettings) -> TuneOptions:
     """Turn settings into options of the library; read the model, vocabulary and counts that they name."""
     model = load(settings.model) if settings.model else None
-    words, counts = read_vocabulary(settings)
-    return copy_options(settings, TuneOptions, model=model, words=words, counts=counts)
+    return copy_options(settings, TuneOptions, model=model, **read_vocabulary(settings))
 
 
 def _ask_teacher(
@@ -150,4 +123,4 @@ def _print_training(trained: TrainingResult) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("tune"))

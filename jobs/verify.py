@@ -9,15 +9,14 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    # Started by path: spark-submit puts this folder on the path, where the project's root belongs.
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    # Started by path: put the folder that holds lakevec on the path, in place of this one.
+    sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.cli import RunContext, run_command
 from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
@@ -27,52 +26,25 @@ from lakevec.pipeline.output.partitions import partition_values
 from lakevec.pipeline.output.stored_output import StoredOutput, read_output
 from lakevec.pipeline.output.time_zones import comes_twice
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import VerifySettings
+from lakevec.pipeline.settings.models import VerifySettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakevec.pipeline.model.table import StaticTable
 
-SUMMARY = """\
-Check an output: all files there and as promised, no others, one model, every vector finite and of its length,
-and a sample of rows embedded again and compared bit for bit.
-
-example:
-  lakevec verify lake/vectors
-"""
+SETTINGS = VerifySettings
 _MOST_SHOWN = 20
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Words of the command line; by default the process's.
-
-    Returns
-    -------
-    int
-        0 sound, 1 not, 2 usage or configuration.
-    """
-    return run_job(VerifySettings, verify, argv, name="verify", summary=SUMMARY)
-
-
-def verify(call: Call[VerifySettings]) -> None:
+def run(settings: VerifySettings, context: RunContext) -> None:
     """Check an output and say what was found.
-
-    Parameters
-    ----------
-    call : Call
 
     Raises
     ------
     CommitError
         If something is not as promised.
     """
-    settings = call.settings
     output = read_output(settings.output)
     table, note = _find_model(settings, output)
     print(
@@ -82,7 +54,7 @@ def verify(call: Call[VerifySettings]) -> None:
     )
     if note:
         print(note, flush=True)
-    if call.dry_run:
+    if context.dry_run:
         print("dry run: no file was read")
         return
     problems = list(output.find_unlisted_files())
@@ -91,7 +63,7 @@ def verify(call: Call[VerifySettings]) -> None:
         master=settings.master,
         remote=settings.remote,
         conf=settings.conf,
-        verbose=call.verbose,
+        verbose=context.verbose,
     ) as spark:
         from lakevec.jobs.spark.errors import spark_errors
         from lakevec.jobs.spark.progress import show_progress
@@ -240,4 +212,4 @@ def _praise(output: StoredOutput, reports: list[dict[str, Any]], settings: Verif
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("verify"))

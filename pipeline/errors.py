@@ -163,6 +163,37 @@ class DamagedOutputError(CommitError):
 
 
 @contextmanager
+def rephrase(
+    kind: type[LakevecError],
+    what: str,
+    *,
+    on: type[Exception] | tuple[type[Exception], ...] = Exception,
+    expected: str = "",
+    remedy: str = "",
+) -> Iterator[None]:
+    """Turn another library's errors into one of ours that quotes them on one line.
+
+    If any error is caught, its class is quoted, too: the text may be a bare key.
+
+    Parameters
+    ----------
+    kind : type
+        Class of the new error.
+    what, expected, remedy : str
+        As in `LakevecError`.
+    on : type or tuple of types, default=Exception
+        Errors to catch. Those of lakevec always pass.
+    """
+    try:
+        yield
+    except LakevecError:
+        raise
+    except on as reason:
+        got = f"{type(reason).__name__}, {reason}" if on is Exception else reason
+        raise kind(what, got=one_line(got), expected=expected, remedy=remedy) from None
+
+
+@contextmanager
 def requires_extra(extra: str, doing: str) -> Iterator[None]:
     """Turn a failed import into a `SetupError` that names the package and how to install it.
 

@@ -21,11 +21,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from commands import count, distill, embed, tune
 
-from lakevec.jobs import count, distill, embed, tune
 from lakevec.jobs.cli import main as lakevec
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.settings import Settings
+from lakevec.pipeline.settings.base import Settings
 
 TEXTS = ["ba da fa", "bu dis kan", "  ", None, "ga nova lum"]
 # They stand for the folder, and for the id of the lake in it.
@@ -58,7 +58,7 @@ OUTPUTS = {
 def embed_lake(root: Path, name: str) -> None:
     """Bring one of the outputs up to date."""
     words = ["--model", root / "model", "--input", root / "lake", "--text", "text", *OUTPUTS[name]]
-    call(embed.main, *words, "--max-chars", 50, "--output", root / name)
+    call(embed, *words, "--max-chars", 50, "--output", root / name)
 
 
 def write_all(root: Path) -> None:
@@ -69,15 +69,15 @@ def write_all(root: Path) -> None:
     write_lake(root / "lake" / "a.parquet", 0)
     write_lake(root / "lake" / "b.parquet", 5, ["ba " * 40, *TEXTS[1:]])
     words = ["--teacher", root / "teacher", "--output", root / "model", "--dimensions", 8]
-    call(distill.main, *words)
+    call(distill, *words)
     for name in OUTPUTS:
         embed_lake(root, name)
     of_lake = ["--input", root / "lake", "--text", "text"]
-    call(count.main, "--model", root / "teacher", *of_lake, "--output", root / "counts")
+    call(count, "--model", root / "teacher", *of_lake, "--output", root / "counts")
     write_lake(root / "tuning" / "a.parquet", 0, make_texts(40))
     words = ["--teacher", root / "teacher", "--input", root / "tuning", "--text", "text"]
     words += ["--output", root / "tuned", "--vectors", root / "teacher-vectors", "--dimensions", 8]
-    call(tune.main, *words, "--epochs", 1, "--piece-rows", 10)
+    call(tune, *words, "--epochs", 1, "--piece-rows", 10)
 
 
 def keep_small(root: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 from conftest import make_word_tokenizer
 from pyarrow import fs as pafs
 
+from lakevec.pipeline import storage
 from lakevec.pipeline.encoding.encoder import Encoder
-from lakevec.pipeline.errors import ModelError, OutputError
-from lakevec.pipeline.model import artifact, publishing
+from lakevec.pipeline.errors import DataError, ModelError, OutputError
+from lakevec.pipeline.model import artifact
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
@@ -70,7 +71,7 @@ def test_published_model_is_never_overwritten(tiny_table: StaticTable, model: Pa
         publish(tiny_table, str(model), provenance={}, quality={})
     assert str(caught.value) == (
         f"model output '{model}' exists: expected a new place, since published models never change; "
-        "choose another --output or delete the old one yourself"
+        "choose another --output, or remove it first"
     )
 
 
@@ -98,7 +99,7 @@ def test_without_folder_renames_the_manifest_is_written_last(
 
     store = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
     monkeypatch.setattr(Location, "write_bytes", note)
-    for module in (artifact, publishing):
+    for module in (artifact, storage):
         monkeypatch.setattr(module, "locate", lambda uri, error: Location(store, "bucket/model"))
     publish(tiny_table, "any", provenance={}, quality={})
     assert (written[0], written[-1]) == ("lakevec.json", "lakevec.json")
@@ -293,6 +294,88 @@ def test_token_ids_with_a_gap_are_refused() -> None:
         ModelError, match=r"token ids beyond the table's rows: got 400000; expected ids from 0 to 2"
     ):
         StaticTable(np.zeros((3, 2), np.float32), json.dumps(document))
+
+
+TEXTS = ["north east", None, "nowhere", "", "east north north"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        TEXTS,
+        tuple(TEXTS),
+        np.array(TEXTS, dtype=object),
+        pa.array(TEXTS),
+        pa.array(TEXTS, type=pa.large_string()),
+        pa.chunked_array([TEXTS[:2], TEXTS[2:]]),
+    ],
+    ids=["list", "tuple", "numpy", "arrow", "large", "chunked"],
+)
+def test_artifact_embeds_texts_and_gives_zeros_for_what_holds_no_token(model: Path, texts: Any) -> None:
+    vectors = load(str(model)).encode(texts)
+    assert (vectors.dtype, vectors.shape) == (np.float32, (5, 2))
+    third = np.float32(1 / 3)
+    assert vectors.tolist() == [[0.5, 0.5], [0, 0], [0, 0], [0, 0], [third, np.float32(2 / 3)]]
+
+
+def test_artifact_embeds_no_texts(model: Path) -> None:
+    assert load(str(model)).encode([]).shape == (0, 2)
+
+
+def test_artifact_counts_the_tokens_that_are_asked_for(model: Path) -> None:
+    loaded = load(str(model))
+    for max_tokens, expected in ((1, [1, 0]), (None, [0.5, 0.5]), (1, [1, 0])):
+        assert loaded.encode(["east north"], max_tokens=max_tokens).tolist() == [expected]
+
+
+def test_artifact_makes_its_encoder_once_for_each_limit(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    original = Encoder.from_table
+
+    def note(table: StaticTable, **options: Any) -> Encoder:
+        made.append(options)
+        return original(table, **options)
+
+    monkeypatch.setattr(Encoder, "from_table", note)
+    loaded = load(str(model))
+    for max_tokens in (None, 1, None, 1):
+        loaded.encode(["north"], max_tokens=max_tokens)
+    assert made == [{"max_tokens": None}, {"max_tokens": 1}]
+    load(str(model)).encode(["north"])
+    assert len(made) == 3
+
+
+def test_artifact_that_has_embedded_travels_without_its_encoder(model: Path) -> None:
+    loaded = load(str(model))
+    loaded.encode(["north"])
+    copied = pickle.loads(pickle.dumps(loaded))
+    assert len(pickle.dumps(loaded)) < 5000
+    assert copied.encode(["north"]).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("north", r"^texts: got one string; expected a list of texts; pass \[text\]$"),
+        (["north", 1], r"^texts: got ArrowTypeError; expected valid UTF-8 strings or None$"),
+        ([b"\xff"], r"^texts: got ArrowInvalid"),
+        (["\ud800"], r"^texts: got UnicodeEncodeError"),
+        (7, r"^texts: got TypeError"),
+        (pa.array([1, 2]), r"^can't embed this column: got int64; expected strings"),
+    ],
+    ids=["string", "number", "bytes", "half a character", "no sequence", "column of numbers"],
+)
+def test_what_is_no_list_of_texts_is_refused(model: Path, texts: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(str(model)).encode(texts)
+
+
+def test_model_without_provenance_and_quality_can_be_published(
+    tiny_table: StaticTable, tmp_path: Path
+) -> None:
+    publish(tiny_table, str(tmp_path / "model"))
+    loaded = load(str(tmp_path / "model"))
+    assert (loaded.provenance, loaded.quality, loaded.is_checked) == ({}, {}, True)
 
 
 @pytest.mark.parametrize("name", ["hdfs:/user/me/out", "dbfs:/out", "s3a:/bucket/x", "viewfs://cluster/x"])

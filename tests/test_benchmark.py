@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from commands import benchmark as main
 from conftest import IS_WHOLE, ROOT
 
-from lakevec.jobs.benchmark import main
 from lakevec.jobs.benchmarks.corpus import (
     read_kind,
     read_texts,

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import count
 from pyspark.sql import types as t
 from test_incremental import embed, ids
 
-from lakevec.jobs.count import main as count
 from lakevec.jobs.spark.column_types import unfit_type
 from lakevec.jobs.spark.overlap import sql_on_files
 from lakevec.pipeline.output.time_zones import has_fixed_offset

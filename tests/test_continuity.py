@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from commands import distill, tune, verify
 from continuity import OUTPUTS, call, embed_lake, lay_out, names_in, read_commands, write_all, write_lake
 from tiny_teacher import make_texts
 
-from lakevec.jobs import distill, tune, verify
 from lakevec.pipeline.model.artifact import load
 
 KEPT = Path(__file__).parent / "data" / "written-by-0.1"
@@ -50,12 +50,12 @@ def test_commands_keep_their_options_and_settings() -> None:
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_output_is_verified_and_continued(old: Path, name: str) -> None:
     before = read_rows(old / name)
-    call(verify.main, old / name)
+    call(verify, old / name)
     embed_lake(old, name)
     assert read_rows(old / name).equals(before)
     write_lake(old / "lake" / "c.parquet", 10)
     embed_lake(old, name)
-    call(verify.main, old / name)
+    call(verify, old / name)
     rows = read_rows(old / name)
     assert rows.num_rows == before.num_rows + 5
     assert rows.slice(0, before.num_rows).equals(before)
@@ -73,7 +73,7 @@ def test_model_has_its_fingerprint(old: Path) -> None:
 
 def test_counts_weigh_a_table(old: Path) -> None:
     words = ["--teacher", old / "teacher", "--output", old / "weighed", "--dimensions", 8]
-    call(distill.main, *words, "--counts", old / "counts")
+    call(distill, *words, "--counts", old / "counts")
     assert load(str(old / "weighed")).table.fingerprint != load(str(old / "model")).table.fingerprint
 
 
@@ -81,5 +81,5 @@ def test_vectors_of_the_teacher_are_used_again(old: Path, capsys: Any) -> None:
     write_lake(old / "tuning" / "a.parquet", 0, make_texts(40))
     words = ["--teacher", old / "teacher", "--input", old / "tuning", "--text", "text"]
     words += ["--output", old / "again", "--vectors", old / "teacher-vectors", "--dimensions", 8]
-    call(tune.main, *words, "--epochs", 1, "--piece-rows", 10)
+    call(tune, *words, "--epochs", 1, "--piece-rows", 10)
     assert "teacher: 0 of 4 pieces to make" in capsys.readouterr().out

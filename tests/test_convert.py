@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import convert as main
 from conftest import make_word_tokenizer
 from libraries import (
     MODEL2VEC,
@@ -18,7 +19,6 @@ from libraries import (
 )
 from tokenizers import Tokenizer
 
-from lakevec.jobs.convert import main
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.quantization import quantize_rows

@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import count as main
 from conftest import SHARED_DATA, make_word_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
-from lakevec.jobs.count import main
 from lakevec.pipeline.corpus import counts_folder, ngrams, word_extraction
 from lakevec.pipeline.corpus.text_counter import TextCounter, TextCounts
 from lakevec.pipeline.corpus.word_extraction import WordExtractor

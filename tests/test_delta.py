@@ -11,12 +11,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import verify
 from deltalake import DeltaTable
 from test_commit import Killed, a_commit, a_run, write
 from test_incremental import embed, other_model, put  # noqa: F401
 from test_object_storage import bucket  # noqa: F401
 
-from lakevec.jobs.verify import main as verify
 from lakevec.pipeline.errors import CommitError, OutputError
 from lakevec.pipeline.output import lease
 from lakevec.pipeline.output.output_folder import OpenOutput
@@ -181,7 +181,7 @@ def test_everything_on_object_storage(
     put(lake / "b.parquet", ["b"], "east")
 
     def run(name: str, model: str, *more: str, code: int = 0) -> dict[str, Any]:
-        from lakevec.jobs.embed import main
+        from commands import embed as main
 
         words = ["--model", model, "--text", "text", "--output", bucket(name), "--input", str(lake), *more]
         assert main([*words, "--checkpoint", str(tmp_path / "checkpoints" / name)]) == code

@@ -22,7 +22,7 @@ from lakevec.pipeline.distillation.weighting import read_counts, zipf_weights
 from lakevec.pipeline.distillation.word_list import read_words
 from lakevec.pipeline.errors import InputError, SettingsError, TeacherError
 from lakevec.pipeline.model.artifact import load
-from lakevec.pipeline.settings import DistillSettings
+from lakevec.pipeline.settings.distill import DistillSettings
 
 
 @pytest.fixture(scope="module")

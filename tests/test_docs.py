@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -15,57 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import embed
 from conftest import ROOT
 
 from lakevec.jobs.cli import main as lakevec
-from lakevec.jobs.embed import main as embed
-from lakevec.pipeline.settings import (
-    BenchmarkSettings,
-    ConvertSettings,
-    CountSettings,
-    DistillSettings,
-    EmbedSettings,
-    EvaluateSettings,
-    InspectSettings,
-    MineSettings,
-    Settings,
-    TuneSettings,
-    VerifySettings,
-)
-
-
-def settings_table(kind: type[Settings]) -> list[str]:
-    return [
-        f"| `{name}` | "
-        + (
-            "required"
-            if field.is_required()
-            else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
-        )
-        + f" | {field.description} |"
-        for name, field in kind.model_fields.items()
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("embed", EmbedSettings),
-        ("distill", DistillSettings),
-        ("benchmark", BenchmarkSettings),
-        ("convert", ConvertSettings),
-        ("count", CountSettings),
-        ("tune", TuneSettings),
-        ("mine", MineSettings),
-        ("evaluate", EvaluateSettings),
-    ],
-)
-def test_readme_lists_every_setting_as_it_is(name: str, kind: type[Settings]) -> None:
-    readme = (ROOT / "README.md").read_text()
-    found = re.search(f"<!-- {name} settings -->\n(.*?)<!-- /{name} settings -->", readme, re.DOTALL)
-    assert found is not None
-    rows = [line for line in found[1].splitlines() if line.startswith("| `")]
-    assert rows == settings_table(kind)
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
+from lakevec.pipeline.settings.corpus import CountSettings, MineSettings
+from lakevec.pipeline.settings.distill import DistillSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
+from lakevec.pipeline.settings.evaluate import EvaluateSettings
+from lakevec.pipeline.settings.models import ConvertSettings, InspectSettings, VerifySettings
+from lakevec.pipeline.settings.tune import TuneSettings
 
 
 @pytest.mark.parametrize(
@@ -219,14 +178,14 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     expected = (
-        "lakevec: unknown job 'embd'; expected one of benchmark, convert, count, demo, distill, doctor, "
+        "lakevec: unknown command 'embd'; expected one of benchmark, convert, count, demo, distill, doctor, "
         "embed, evaluate, inspect, mine, tune, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
 
 
 def test_doctor_finds_nothing_missing_here(capsys: pytest.CaptureFixture[str]) -> None:
-    from lakevec.jobs.doctor import main
+    from commands import doctor as main
 
     assert main([]) == 0
     out = capsys.readouterr().out
@@ -237,10 +196,12 @@ def test_doctor_finds_nothing_missing_here(capsys: pytest.CaptureFixture[str]) -
 def test_doctor_names_the_remedy_of_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from commands import doctor as main
+
     from lakevec.jobs import doctor
 
     monkeypatch.setattr(doctor, "find_java", lambda: None)
-    assert doctor.main([]) == 2
+    assert main([]) == 2
     captured = capsys.readouterr()
     assert "MISSING  Java" in captured.out
     assert "pip install 'lakevec[local]'" in captured.out

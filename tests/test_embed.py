@@ -12,14 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import embed as main
 
-from lakevec.jobs.embed import main
 from lakevec.jobs.embedding.spark_writer import find_output, probe_output
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.output.output_folder import OutputFolder
-from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import locate
 
 pytestmark = [

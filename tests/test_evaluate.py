@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
+from commands import evaluate
 from conftest import ROOT
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from lakevec.jobs.evaluate import main as evaluate
 from lakevec.jobs.evaluated_models import name_models, open_model
 from lakevec.pipeline.distillation.ablations import ABLATIONS, COUNTED_ABLATIONS
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import distill
 from scipy import stats
 from tiny_teacher import make_texts, make_tiny_teacher
 
-from lakevec.jobs.distill import main as distill
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.evaluation import fidelity
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity

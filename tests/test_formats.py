@@ -289,7 +289,7 @@ def test_words_with_blanks_inside_are_found_in_text(tmp_path: Path) -> None:
     [
         (b"the 1 2\ncat 3\n", "1 numbers in line 2, and 2 in others"),
         (b"the 1 2\n\ncat 3 4 5\n", "3 numbers in line 3, and 2 in others"),
-        (b"2 2\nthe 1 2\ncat 3 x\n", "something else than numbers behind the word in line 3"),
+        (b"2 2\nthe 1 2\ncat 3 x\n", "other signs than numbers after the word in line 3"),
         (b"3 2\nthe 1 2\ncat 3 4\n", "2 rows, where line 1 promises 3"),
     ],
 )
@@ -320,10 +320,10 @@ def test_words_of_any_sign_are_read_from_a_binary_file(tmp_path: Path, end: byte
 @pytest.mark.parametrize(
     ("rows", "words", "message"),
     [
-        (1, [b"the", b"cat"], "more bytes behind the 1 records"),
+        (1, [b"the", b"cat"], "more bytes after the 1 records"),
         (3, [b"the", b"cat"], "no word and 2 numbers in record 3 of 3|3 rows of 2 numbers in"),
         (3, [b"the", b"new york", b"cat"], "inside the word of record 2|more bytes|record"),
-        (2, [b"new york", b"cat"], "inside the word of record|more bytes|in record"),
+        (2, [b"new york", b"cat"], "inside the word of record|more bytes|of record"),
         (3, [b"the", b" cat", b"dog"], "inside the word of record 2|more bytes|record"),
     ],
 )

@@ -20,12 +20,12 @@ from fuzzing import DOCUMENTS, change, fuzz, outcome, peak_bytes, spoil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.cli import RunContext, run_job
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings import InspectSettings
+from lakevec.pipeline.settings.models import InspectSettings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
@@ -64,10 +64,10 @@ def vectors_of(folder: Path) -> np.ndarray | None:
     """Return the vectors of a model that loads; None where it is refused in one line."""
     found: list[StaticTable] = []
 
-    def read(call: Call[InspectSettings]) -> None:
-        found.append(load(call.settings.model).table)
+    def read(settings: InspectSettings, context: RunContext) -> None:
+        found.append(load(settings.model).table)
 
-    code, _ = outcome(lambda: run_job(InspectSettings, read, [str(folder)], name="inspect", summary=""))
+    code, _ = outcome(lambda: run_job(InspectSettings, read, [str(folder)], name="inspect"))
     assert (code, bool(found)) in ((0, True), (2, False))
     return Encoder.from_table(found[0]).encode(TEXTS).vectors if found else None
 

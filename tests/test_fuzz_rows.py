@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import embed as main
 from fuzzing import fuzz, outcome, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakevec.jobs.embed import main
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.model.artifact import load
 

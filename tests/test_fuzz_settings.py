@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from commands import embed as main
 from fuzzing import fuzz, outcome, tree
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embed import main
-from lakevec.jobs.embedding.summary import effective_settings
-from lakevec.pipeline.settings import DistillSettings, EmbedSettings, Settings
+from lakevec.jobs.cli import format_settings, run_job
+from lakevec.pipeline.settings.base import Settings
+from lakevec.pipeline.settings.distill import DistillSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
@@ -94,7 +95,7 @@ _pieced = st.lists(st.tuples(st.sampled_from(_KEYS), st.sampled_from(_short)), m
 
 
 def read_settings(words: list[str]) -> tuple[int, str]:
-    return outcome(lambda: run_job(EmbedSettings, lambda call: None, words, name="job", summary=""))
+    return outcome(lambda: run_job(EmbedSettings, lambda settings, context: None, words, name="job"))
 
 
 def _bomb() -> bytes:
@@ -123,13 +124,15 @@ def test_settings_file_of_anything_is_settings_or_one_line(
 ) -> None:
     file = tmp_path_factory.mktemp("conf") / "job.yaml"
     file.write_bytes(content)
-    seen: list[Call[Any]] = []
+    seen: list[Settings] = []
     given_words = ["--config", str(file), "--output", "o"]
     given_words += ["--teacher", "t"] if kind is DistillSettings else ["--input", "i", "--text", "t"]
-    code, _ = outcome(lambda: run_job(kind, seen.append, given_words, name="job", summary=""))
+    code, _ = outcome(
+        lambda: run_job(kind, lambda settings, context: seen.append(settings), given_words, name="job")
+    )
     assert code == (0 if seen else 2)
-    for call in seen:
-        shown = yaml.safe_load(effective_settings(call.settings, whole=True))["settings"]
+    for settings in seen:
+        shown = yaml.safe_load(format_settings(settings, full=True))["settings"]
         assert shown.keys() == kind.model_fields.keys()
 
 

@@ -15,13 +15,13 @@ from fuzzing import DOCUMENTS, change, fuzz, outcome, spoil, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.cli import RunContext, run_job
 from lakevec.pipeline.output import commit_log, lease
 from lakevec.pipeline.output.commit_log import Commit, InputBatch
 from lakevec.pipeline.output.output_folder import OutputFolder
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.table_metadata import TableMetadata
-from lakevec.pipeline.settings import InspectSettings
+from lakevec.pipeline.settings.models import InspectSettings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
@@ -100,10 +100,10 @@ def an_output(whole: Path) -> Iterator[Path]:
 def go_on(folder: Path, *, refresh: bool = False) -> str:
     """Run again; return what is wrong in one line, or nothing."""
 
-    def body(call: Call[InspectSettings]) -> None:
+    def body(settings: InspectSettings, context: RunContext) -> None:
         run_once(folder, "r10", refresh=refresh)
 
-    return outcome(lambda: run_job(InspectSettings, body, ["m"], name="embed", summary=""))[1]
+    return outcome(lambda: run_job(InspectSettings, body, ["m"], name="embed"))[1]
 
 
 def state_files(folder: Path) -> list[str]:

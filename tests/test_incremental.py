@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import embed as main
 from conftest import ROOT
 
-from lakevec.jobs.embed import main
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
 
@@ -305,12 +305,10 @@ def test_input_that_can_not_be_streamed_is_finished_by_the_next_run(
     put(lake / "a.parquet", ["a"])
     words = ["--model", tiny_model, "--input", str(lake), "--text", "text", "--output", str(out)]
     words += ["--option", "modifiedBefore=2100-01-01T00:00:00"]
-    killed = (
-        "import os, signal; from functools import partial; from lakevec.jobs.command_line import run_job; "
-    )
-    killed += "from lakevec.jobs.embed import embed; from lakevec.pipeline.settings import EmbedSettings; "
+    killed = "import os, signal; from functools import partial; from lakevec.jobs.cli import run_job; "
+    killed += "from lakevec.jobs import embed; from lakevec.pipeline.settings.embed import EmbedSettings; "
     killed += f"die = lambda step: step == {step!r} and os.kill(os.getpid(), signal.SIGKILL); "
-    killed += f"run_job(EmbedSettings, partial(embed, on_step=die), {words!r}, name='embed', summary='')"
+    killed += f"run_job(EmbedSettings, partial(embed.run, on_step=die), {words!r}, name='embed')"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.run([sys.executable, "-c", killed], env=env, capture_output=True).returncode == -9
     option = words[-2:]

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import inspect as main
 from conftest import SHARED_DATA
 
-from lakevec.jobs.inspect_model import main, nearest_tokens
+from lakevec.pipeline.model.description import nearest_tokens
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
 
@@ -19,7 +20,7 @@ def test_everything_one_wants_to_know_is_told(tiny_model: str, capsys: pytest.Ca
     assert facts["vectors"] == "not normalised"
     assert facts["teacher"] == "by hand, revision 1"
     assert facts["unknown"] == "[UNK], id 0, left out of the mean"
-    assert facts["cut rule"] == "white space: each distinct chunk is tokenized once"
+    assert facts["split rule"] == "white space: each distinct segment is tokenized once"
     assert facts["tokenizer"] == "WordLevel (normalizers: Lowercase; pre-tokenizers: WhitespaceSplit)"
     assert lines[-2:] == ["  north      north 1.00, east 0.00", "  nowhere    no known token"]
 
@@ -27,12 +28,12 @@ def test_everything_one_wants_to_know_is_told(tiny_model: str, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("bert-base-uncased", "bert: each distinct chunk is tokenized once"),
-        ("gpt2", "single space: each distinct chunk is tokenized once"),
+        ("bert-base-uncased", "bert: each distinct segment is tokenized once"),
+        ("gpt2", "single space: each distinct segment is tokenized once"),
         ("ort-nmt", "none: every text is tokenized whole, which is slower"),
     ],
 )
-def test_cut_rule_of_every_family_is_visible(
+def test_split_rule_of_every_family_is_visible(
     name: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not SHARED_DATA.is_dir():
@@ -44,7 +45,7 @@ def test_cut_rule_of_every_family_is_visible(
     table = StaticTable(np.ones((rows, 2), np.float32), tokenizer_json)
     publish(table, str(tmp_path / "model"), provenance={}, quality={})
     assert main([str(tmp_path / "model")]) == 0
-    assert f"cut rule     {told}\n" in capsys.readouterr().out
+    assert f"split rule   {told}\n" in capsys.readouterr().out
 
 
 def test_nearest_tokens_leave_out_rows_of_zeros(tiny_table: StaticTable) -> None:

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from pyspark import cloudpickle
 from test_incremental import embed
 
-from lakevec.jobs.command_line import Call
-from lakevec.jobs.embed import embed as run
+from lakevec.jobs.cli import RunContext
+from lakevec.jobs.embed import run
 from lakevec.pipeline.encoding.text_validation import as_bytes, find_invalid, without
 from lakevec.pipeline.errors import CommitError
-from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.udfs.embed_task import EmbedTask, entry_batches
 
 RAW = [b"ok", b"caf\xe9", None]
@@ -244,5 +244,5 @@ def test_tasks_that_lose_everything_commit_nothing(
     put(lake, pa.array(["a"]))
     settings = EmbedSettings(model=tiny_model, input=[str(lake)], text=["text"], output=str(out))
     with pytest.raises(CommitError, match=r"tasks returned nothing|rows read and rows written differ"):
-        run(Call(settings, verbose=False, dry_run=False), task_type=task)
+        run(settings, RunContext(), task_type=task)
     assert not out.exists()

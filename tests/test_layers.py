@@ -58,21 +58,21 @@ print(json.dumps(found))
 
 
 def test_output_wing_knows_no_model_and_evaluation_order_holds() -> None:
-    """Arrows between wings: distillation -> counting -> encoding -> model; output knows none of them."""
-    sources = {file: file.read_text() for file in (ROOT / "pipeline").rglob("*.py")}
+    """Arrows between wings: distillation -> corpus -> encoding -> model; output knows none of them."""
     allowed = {
-        "distillation": {"distillation", "counting", "model"},
-        "counting": {"counting", "encoding", "model", "output"},  # the lease
-        "mining": {"mining", "counting"},
+        "distillation": {"distillation", "corpus", "model"},
+        "corpus": {"corpus", "encoding", "model", "output"},  # the lease
         "evaluation": {"evaluation", "encoding", "model"},
         "tuning": {"tuning", "distillation", "evaluation", "encoding", "model"},
         "model": {"model"},
         "encoding": {"encoding", "model"},
         "output": {"output"},
     }
+    # A model embeds texts and describes its split rule; nothing that encoding imports imports these at start.
+    upward = {("artifact.py", "encoding"), ("description.py", "encoding")}
     for wing, reachable in allowed.items():
-        for file, source in sources.items():
-            if file.parent.name != wing:
-                continue
+        for file in (ROOT / "pipeline" / wing).rglob("*.py"):
+            source = file.read_text()
             used = {other for other in allowed if f"from lakevec.pipeline.{other}" in source}
-            assert used <= reachable, f"{file.name} uses {sorted(used - reachable)}"
+            excess = {(file.name, other) for other in used - reachable}
+            assert excess <= upward, f"{file.name} uses {sorted(used - reachable)}"

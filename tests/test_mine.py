@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import mine as main
 from conftest import SHARED_DATA
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from lakevec.jobs.mine import main
 from lakevec.pipeline.corpus import counts_folder, word_filters
 from lakevec.pipeline.corpus import vocabulary_mining as mining
 from lakevec.pipeline.corpus.vocabulary_mining import count_pieces, npmi

@@ -271,7 +271,7 @@ def test_machine_code_lies_in_the_nodes_folder_where_numba_has_none(tmp_path: Pa
     installed = tmp_path / "installed"
     shutil.copytree(root / "lakevec", installed / "lakevec", ignore=shutil.ignore_patterns("__pycache__"))
     # A file in a folder's place stops root, too.
-    (installed / "lakevec" / "pipeline" / "encoding" / "__pycache__").touch()
+    (installed / "lakevec" / "pipeline" / "encoding" / "kernels" / "__pycache__").touch()
     env = {"PYTHONPATH": str(installed), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "/proc/none"}
     argv = [sys.executable, "-c", code]
     said = [subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True) for _ in range(2)]

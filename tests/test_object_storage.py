@@ -13,10 +13,10 @@ from urllib.request import Request, urlopen
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import embed as main
 from conftest import ROOT
 from pyarrow import fs as pafs
 
-from lakevec.jobs.embed import main
 from lakevec.pipeline.errors import BusyError, OutputError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish

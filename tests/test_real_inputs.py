@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
+from commands import count
+from commands import embed as main
 from test_incremental import embed, ids, put
 
-from lakevec.jobs.count import main as count
-from lakevec.jobs.embed import main
 from lakevec.jobs.embedding.file_source import identify
 from lakevec.jobs.spark.errors import spark_errors
 from lakevec.jobs.spark.file_systems import explain_file_system

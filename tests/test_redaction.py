@@ -11,14 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakevec.jobs import command_line
+from lakevec.jobs import cli
+from lakevec.jobs.cli import RunContext, format_settings, run_job
 from lakevec.jobs.cli import main as lakevec
-from lakevec.jobs.command_line import Call, run_job
-from lakevec.jobs.embedding.summary import effective_settings
 from lakevec.pipeline import redaction
 from lakevec.pipeline.errors import LakevecError
 from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN, is_secret, redact, redact_values, remember
-from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 
 REQUIRED = {"model": "m", "input": ["i"], "text": ["t"], "output": "o"}
 PEM = "-----BEGIN {0}PRIVATE KEY-----\nMIIMARK\n-----END {0}PRIVATE KEY-----\n"
@@ -249,7 +248,7 @@ def test_spark_hides_user_info_and_passwords_in_plans() -> None:
 
 
 def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    code = run_job(EmbedSettings, lambda call: None, words, name="embed", summary="test")
+    code = run_job(EmbedSettings, lambda settings, context: None, words, name="embed")
     return code, capsys.readouterr().err
 
 
@@ -312,21 +311,21 @@ def test_settings_file_that_is_no_yaml_shows_no_line_of_it(
 
 def test_unknown_job_shows_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     assert lakevec(["s3://k:a/MARK@bucket"]) == 2
-    assert capsys.readouterr().err.startswith("lakevec: unknown job 's3://***@bucket'; expected one of ")
+    assert capsys.readouterr().err.startswith("lakevec: unknown command 's3://***@bucket'; expected one of ")
 
 
 def test_traceback_of_any_error_shows_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     error = ValueError("no bucket s3://key:a/MARK@bucket")
-    command_line._show_redacted(ValueError, error, None)
+    cli._show_redacted(ValueError, error, None)
     assert capsys.readouterr().err == "ValueError: no bucket s3://***@bucket\n"
 
 
 def test_verbose_error_is_redacted_and_keeps_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(call: Call[EmbedSettings]) -> None:
+    def fail(settings: EmbedSettings, context: RunContext) -> None:
         raise LakevecError("outer") from ValueError("jdbc:x://h?password=MARK")
 
     words = ["--model", "m", "--input", "i", "--text", "t", "--output", "o", "--verbose"]
-    assert run_job(EmbedSettings, fail, words, name="embed", summary="test") == 1
+    assert run_job(EmbedSettings, fail, words, name="embed") == 1
     error = capsys.readouterr().err
     assert "ValueError: jdbc:x://h?password=***" in error
     assert error.endswith("lakevec embed: outer\n")
@@ -335,9 +334,9 @@ def test_verbose_error_is_redacted_and_keeps_its_exit_code(capsys: pytest.Captur
 def test_run_tells_the_settings_that_differ_and_verbose_all() -> None:
     given_settings: dict[str, Any] = {**REQUIRED, "key": "id", "conf": {"a.token": "MARK", "spark.x": "1"}}
     settings = EmbedSettings(**given_settings)
-    assert effective_settings(settings) == (
-        "settings:\n  model: m\n  input:\n  - i\n  text:\n  - t\n  output: o\n"
-        "  key: id\n  conf:\n    a.token: '***'\n    spark.x: '1'"
+    assert format_settings(settings) == (
+        "settings:\n  model: m\n  output: o\n  key: id\n  input:\n  - i\n  text:\n  - t\n"
+        "  conf:\n    a.token: '***'\n    spark.x: '1'"
     )
-    assert "\n  batch_rows: 10000\n" in effective_settings(settings, whole=True)
+    assert "\n  batch_rows: 10000\n" in format_settings(settings, full=True)
     assert settings.to_record().keys() == EmbedSettings.model_fields.keys()

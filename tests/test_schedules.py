@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import short_java
 import yaml
+from commands import embed as main
 from conftest import ROOT
 from prometheus_client.parser import text_string_to_metric_families
 
-from lakevec.jobs.embed import main
 from lakevec.pipeline.errors import CommitError, OutputError
 from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.output.output_folder import OpenOutput

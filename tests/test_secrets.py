@@ -72,8 +72,13 @@ def lake(tmp_path: Path) -> Path:
     return tmp_path / "lake"
 
 
+EMBED = "import sys; from lakevec.jobs.cli import run_command; sys.exit(run_command('embed'))"
+
+
 def start(
-    folder: Path, *words: str, code: str = "import sys; from lakevec.jobs.embed import main; sys.exit(main())"
+    folder: Path,
+    *words: str,
+    code: str = "import sys; from lakevec.jobs.cli import run_command; sys.exit(run_command('embed'))",
 ) -> Left:
     """Run the job as a process with secrets wherever they can stand; all that it writes lies in `folder`."""
     ensure_java()
@@ -150,8 +155,9 @@ def test_texts_and_credentials_of_a_run_are_only_where_they_belong(
 # What goes wrong in a worker: it raises, or it is gone.
 FAILING = """
 import functools, os, sys
-from lakevec.jobs.command_line import run_job
-from lakevec.jobs.embed import EmbedSettings, embed
+from lakevec.jobs.cli import run_job
+from lakevec.jobs import embed
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.udfs.embed_task import EmbedTask
 
 class Failing(EmbedTask):
@@ -159,8 +165,8 @@ class Failing(EmbedTask):
         text = rows.column(0)[0].as_py()
         {failure}
 
-body = functools.partial(embed, task_type=Failing)
-sys.exit(run_job(EmbedSettings, body, None, name="embed", summary=""))
+body = functools.partial(embed.run, task_type=Failing)
+sys.exit(run_job(EmbedSettings, body, None, name="embed"))
 """
 RAISES, IS_GONE = (FAILING.format(failure=line) for line in ("raise ValueError(len(text))", "os._exit(7)"))
 

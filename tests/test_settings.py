@@ -1,24 +1,24 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
 
-from lakevec.jobs.command_line import Call, run_job
+from lakevec.jobs.cli import RunContext, run_job
 from lakevec.pipeline.errors import LakevecError, SettingsError
-from lakevec.pipeline.settings import (
-    CountSettings,
-    DistillSettings,
-    EmbedSettings,
-    EvaluateSettings,
-    MineSettings,
-    Settings,
-    TuneSettings,
-)
+from lakevec.pipeline.settings import reference
+from lakevec.pipeline.settings.base import Settings, describe
+from lakevec.pipeline.settings.corpus import CountSettings, MineSettings
+from lakevec.pipeline.settings.distill import DistillSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
+from lakevec.pipeline.settings.evaluate import EvaluateSettings
 from lakevec.pipeline.settings.loading import load_settings
+from lakevec.pipeline.settings.tune import TuneSettings
 
+_NOT_PINNED = {"description", "title", "examples", "writer", "commas"}
 REQUIRED = {"model": "m", "input": ["i"], "text": ["t"], "output": "o"}
 
 
@@ -47,8 +47,8 @@ def test_missing_setting_says_how_to_give_it() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(EmbedSettings, None, {"model": "m", "input": ["i"], "text": ["t"]})
     assert str(caught.value) == (
-        "options: 'output' is missing: expected folder or URI for the Parquet files; one that an earlier "
-        "run wrote is gone on with; give --output or put 'output' into the configuration file"
+        "options: 'output' is missing: expected Folder or URI for the Parquet files. An existing lakevec "
+        "output is continued; give --output or put 'output' into the configuration file"
     )
 
 
@@ -130,24 +130,24 @@ def test_shipped_configuration_shows_every_key_with_its_default(
         assert f"\n# {key}: " in text
 
 
-def run(argv: list[str], seen: list[Call[EmbedSettings]]) -> int:
-    return run_job(EmbedSettings, seen.append, argv, name="embed", summary="test")
+def run(argv: list[str], seen: list[tuple[EmbedSettings, RunContext]]) -> int:
+    return run_job(EmbedSettings, lambda *given: seen.append(given), argv, name="embed")
 
 
 def test_command_line_reads_every_kind_of_option() -> None:
-    seen: list[Call[EmbedSettings]] = []
+    seen: list[tuple[EmbedSettings, RunContext]] = []
     argv = (
         "--model m --input a b --input c --text t1 --text t2 --output o --keep id,url --keep day"
         " --option header=true sep=| --conf spark.x=a=b --max-tokens 9 --compression none --dry-run"
     )
     assert run(argv.split(), seen) == 0
-    settings = seen[0].settings
+    [(settings, context)] = seen
     assert (settings.input, settings.text) == (["a", "b", "c"], ["t1", "t2"])
     assert settings.keep == ["id", "url", "day"]
     assert settings.option == {"header": "true", "sep": "|"}
     assert settings.conf == {"spark.x": "a=b"}
     assert (settings.max_tokens, settings.compression) == (9, "none")
-    assert (seen[0].dry_run, seen[0].verbose) == (True, False)
+    assert (context.dry_run, context.verbose) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -242,25 +242,52 @@ def test_recipe_wins_over_a_file_that_only_names_defaults(tmp_path: Path) -> Non
 
 
 def test_error_that_nobody_expected_is_one_line_without_its_text(capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(call: Call[EmbedSettings]) -> None:
+    def fail(settings: EmbedSettings, context: RunContext) -> None:
         raise ValueError("text of a row")
 
     words = ["--model", "m", "--input", "i", "--text", "t", "--output", "o"]
-    assert run_job(EmbedSettings, fail, words, name="embed", summary="") == 1
+    assert run_job(EmbedSettings, fail, words, name="embed") == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("lakevec embed: unexpected ValueError at tests/test_settings.py:")
     assert line.endswith(" in fail; run with --verbose for the traceback")
-    assert run_job(EmbedSettings, fail, [*words, "--verbose"], name="embed", summary="") == 1
+    assert run_job(EmbedSettings, fail, [*words, "--verbose"], name="embed") == 1
     assert "ValueError: text of a row" in capsys.readouterr().err
 
 
 def test_error_behind_an_unexpected_one_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(call: Call[EmbedSettings]) -> None:
+    def fail(settings: EmbedSettings, context: RunContext) -> None:
         try:
             raise OSError(28, "No space left on device")
         except OSError as error:
             raise ValueError("text of a row") from error
 
     words = ["--model", "m", "--input", "i", "--text", "t", "--output", "o"]
-    assert run_job(EmbedSettings, fail, words, name="embed", summary="") == 1
+    assert run_job(EmbedSettings, fail, words, name="embed") == 1
     assert "unexpected OSError, No space left on device at " in capsys.readouterr().err
+
+
+def test_settings_have_the_keys_types_defaults_and_ranges_of_version_0_1() -> None:
+    """Descriptions may change, and keys may come; what users have in files stays valid."""
+    before = json.loads((ROOT / "tests" / "data" / "settings-0.1.json").read_text())
+    for kind in reference.COMMANDS.values():
+        schema = kind.model_json_schema()
+        facts = {
+            key: {name: value for name, value in field.items() if name not in _NOT_PINNED}
+            for key, field in schema["properties"].items()
+        }
+        assert facts.items() >= before[kind.__name__].items()
+        assert sorted(schema.get("required", [])) == before[f"{kind.__name__} required"]
+
+
+def test_generated_files_are_up_to_date() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert page == reference.configuration_page(), "run make configuration"
+    for command in reference.WITH_FILE:
+        file = (ROOT / "conf" / f"{command}.yaml").read_text(encoding="utf-8")
+        assert file == reference.configuration_file(command), "run make configuration"
+
+
+def test_every_setting_is_described_in_words_that_end() -> None:
+    for kind in reference.COMMANDS.values():
+        for name, field in kind.model_fields.items():
+            assert describe(field).endswith("."), (kind.__name__, name)

@@ -17,11 +17,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import count, embed, verify
 from deltalake import DeltaTable
 
-from lakevec.jobs.count import main as count
-from lakevec.jobs.embed import main as embed
-from lakevec.jobs.verify import main as verify
 from lakevec.udfs import make_embed_udf, register
 
 pytestmark = pytest.mark.usefixtures("spark")

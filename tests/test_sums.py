@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import embed as main
+from commands import verify
 from conftest import ROOT, make_word_tokenizer
 
-from lakevec.jobs.embed import main
-from lakevec.jobs.verify import main as verify
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.kernels import pooling
 from lakevec.pipeline.encoding.kernels.pooling import pool_sum

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import verify
 from test_incremental import embed
 
-from lakevec.jobs.verify import main as verify
 from lakevec.pipeline.output.time_zones import comes_twice, has_fixed_offset
 
 BERLIN = ("--conf", "spark.sql.session.timeZone=Europe/Berlin")

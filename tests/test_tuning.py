@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import tune
 from tiny_teacher import UNSEEN, make_texts, make_tiny_teacher
 
-from lakevec.jobs.tune import main as tune
 from lakevec.jobs.tune import to_options
 from lakevec.pipeline.distillation.pca import PcaProjection, rotate_to_principal_axes
 from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
@@ -26,7 +26,7 @@ from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings import TuneSettings
+from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.storage import locate
 from lakevec.pipeline.tuning.options import TrainingConfig, TuneOptions
 from lakevec.pipeline.tuning.recipe import TeacherSample, align_rows

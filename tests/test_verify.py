@@ -11,9 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import verify as main
 from test_incremental import embed, other_model, put  # noqa: F401
-
-from lakevec.jobs.verify import main
 
 pytestmark = pytest.mark.usefixtures("spark")
 

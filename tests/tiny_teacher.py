@@ -12,7 +12,7 @@ import transformers
 
 from lakevec.jobs.distill import to_options
 from lakevec.pipeline.distillation.recipe import DistillResult, distill
-from lakevec.pipeline.settings import DistillSettings
+from lakevec.pipeline.settings.distill import DistillSettings
 
 WIDTH = 24
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

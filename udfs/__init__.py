@@ -1,4 +1,4 @@
-"""The bridge to Spark: a table on every node, encoders in workers, column functions, the embedding task."""
+"""The bridge to Spark: files on every node, encoders in workers, column functions and tasks."""
 
 from lakevec.udfs.shipped_code import prefer_unpacked_code
 

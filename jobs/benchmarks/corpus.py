@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from lakevec.jobs.docstring_lake import write_docstring_lake
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings import BenchmarkSettings
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 
 KEY = "benchmark_key"
 # Repeated texts need new words: the token cache knows all others. After 160,000 docstring paragraphs a lake

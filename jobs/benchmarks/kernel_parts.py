@@ -26,7 +26,7 @@ from lakevec.pipeline.encoding.encoder import Encoder, warm_up
 from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.settings import BenchmarkSettings
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 from lakevec.udfs.worker_cache import worker_memory
 
 _MODEL2VEC, _LAKEVEC = "model2vec encode", "lakevec"

@@ -17,17 +17,19 @@ from pyspark.sql import functions as f
 from pyspark.sql.pandas import functions as pandas_functions
 
 from lakevec import jobs, pipeline, udfs
+from lakevec.jobs import embed
 from lakevec.jobs.benchmarks import peers, timing
 from lakevec.jobs.benchmarks.corpus import KEY, Workload, write_changed_rows
 from lakevec.jobs.benchmarks.spark_tasks import CeilingTask, ColdCountTask, ColdTask, EncodeTask
 from lakevec.jobs.benchmarks.timing import Comparison, Prepared, Rate
-from lakevec.jobs.command_line import Call
+from lakevec.jobs.cli import RunContext
 from lakevec.jobs.count import count_lines
-from lakevec.jobs.embed import embed
 from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.corpus.text_counter import warm_up
 from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
-from lakevec.pipeline.settings import BenchmarkSettings, CountSettings, EmbedSettings
+from lakevec.pipeline.settings.benchmark import BenchmarkSettings
+from lakevec.pipeline.settings.corpus import CountSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.udfs.distribution import distribute_files, is_local, ship_code
 from lakevec.udfs.embed_task import EmbedTask
 from lakevec.udfs.node_files import pack_table
@@ -82,7 +84,7 @@ def embed_lake(
         model=settings.model, input=[str(lake)], text=[settings.text], output=str(output), key=key
     )
     with redirect_stdout(io.StringIO()):
-        embed(Call(job, verbose=False, dry_run=False), task_type=task_type)
+        embed.run(job, RunContext(), task_type=task_type)
 
 
 def run_job(

@@ -19,7 +19,7 @@ from lakevec.pipeline.output.commit_log import Commit, InputBatch, InputFile
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.output.parquet_writer import FileLayout
-from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-    from lakevec.pipeline.settings import EmbedSettings
+    from lakevec.pipeline.settings.embed import EmbedSettings
 
 # By its full name: spark.sql.timestampType may make a plain timestamp one without a time zone.
 _LISTING = "path string, modificationTime timestamp_ltz, length long, content binary"

@@ -18,7 +18,7 @@ from lakevec.pipeline.storage import absolute_uri
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from lakevec.pipeline.settings import EmbedSettings
+    from lakevec.pipeline.settings.embed import EmbedSettings
 
 OnBatch = Callable[[InputBatch, "DataFrame"], None]
 

@@ -12,7 +12,8 @@ from lakevec.jobs.spark.partition_columns import folder_value
 from lakevec.pipeline.errors import DataError, OutputError
 from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.settings.base import DIRECT, has_flag
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import Location, absolute_uri
 
 if TYPE_CHECKING:
@@ -94,23 +95,6 @@ def probe_output(spark: SparkSession, staging: Location) -> str:
     return ""
 
 
-# Settings of the direct sink only.
-_DIRECT_ONLY = (
-    "store",
-    "wave_bytes",
-    "wave_files",
-    "full_refresh",
-    "key",
-    "on_bad_row",
-    "max_chars",
-    "on_bad_file",
-    "table_format",
-    "sha256",
-    "checkpoint",
-    "metrics",
-)
-
-
 def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> None:
     """Refuse an output that exists, and settings of the direct sink only.
 
@@ -130,8 +114,8 @@ def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> No
             expected="a new or empty folder for Spark's own writer",
             remedy="choose another --output, or use --sink direct to continue it",
         )
-    defaults = {name: field.default for name, field in EmbedSettings.model_fields.items()}
-    if asked := [name for name in _DIRECT_ONLY if getattr(settings, name) != defaults[name]]:
+    direct = {name: field for name, field in EmbedSettings.model_fields.items() if has_flag(field, DIRECT)}
+    if asked := [name for name, field in direct.items() if getattr(settings, name) != field.default]:
         raise OutputError(
             "Spark's own writer writes everything once",
             got=", ".join(f"--{name.replace('_', '-')}" for name in asked),

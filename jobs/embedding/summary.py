@@ -4,35 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
-from lakevec.pipeline.settings import Settings
-
-
-def effective_settings(settings: Settings, *, whole: bool = False) -> str:
-    """Show the settings of a run as YAML, secrets masked.
-
-    Parameters
-    ----------
-    settings : Settings
-    whole : bool, default=False
-        Whether to show the settings that have their defaults, too.
-
-    Returns
-    -------
-    str
-    """
-    record = settings.to_record()
-    fields = type(settings).model_fields
-    changed = [
-        name
-        for name, field in fields.items()
-        if getattr(settings, name) != field.get_default(call_default_factory=True)
-    ]
-    chosen = record if whole else {name: record[name] for name in changed}
-    shown = yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True, width=1000)
-    return "settings:\n" + "".join(f"  {line}\n" for line in shown.splitlines()).rstrip("\n")
-
 
 def summarize(record: dict[str, Any]) -> str:
     """Show what a finished run did.

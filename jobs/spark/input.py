@@ -18,7 +18,7 @@ from lakevec.jobs.spark.session import changed_conf
 from lakevec.jobs.spark.unreadable_columns import InputSettings, readable_schema
 from lakevec.pipeline.encoding.stored_vectors import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
 from lakevec.pipeline.errors import InputError, OutputError, did_you_mean
-from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pyspark.sql import types as t
 from lakevec.jobs.spark.column_types import PLAIN_TYPES
 from lakevec.pipeline.errors import DataError, InputError
 from lakevec.pipeline.output.time_zones import has_fixed_offset
-from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

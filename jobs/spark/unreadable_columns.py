@@ -19,7 +19,9 @@ from pyspark.sql import types as t
 from lakevec.jobs.spark.column_types import clashing_fields
 from lakevec.jobs.spark.overlap import read_option
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.settings import CountSettings, EmbedSettings, TuneSettings
+from lakevec.pipeline.settings.corpus import CountSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
+from lakevec.pipeline.settings.tune import TuneSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -1,4 +1,4 @@
-"""Which rows of a lake a table is tuned on: the same texts however the lake's files are laid out."""
+"""The texts of a lake that a table is tuned on: always the same, however the lake's files are laid out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pyspark.sql import functions as f
 
 from lakevec.jobs.spark.input import check_text_columns, missing_column, read_input
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.settings import TuneSettings
+from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.tuning.sampling import allocate_equally, allocate_proportionally
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
-# Of a stratum's rows so many times its share are looked at first; what repeats is dropped from them.
+# The first pass looks at this multiple of a stratum's share, and some more, since duplicates are dropped.
 _MARGIN_FACTOR, _MARGIN_ROWS = 2, 200
 _HASHES = 1 << 32
 
@@ -32,7 +32,7 @@ def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
     -------
     list of str
         At most ``settings.rows``, in the order of their hashes, cut at ``settings.max_chars``. Nulls and
-        texts of white space alone are left out.
+        blank texts are left out.
 
     Raises
     ------
@@ -41,32 +41,56 @@ def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
 
     Notes
     -----
-    A text's place is decided by xxHash64 of the text and the seed, so files, partitions and their order don't
-    matter. Strata are doublings of length, each with its share of the lake's rows, or the values of a column,
-    each with the same share. Of a stratum whose rows repeat so often that the first look finds too few texts,
-    all rows are looked at, in a second pass; what it lacks even so, the others give in a third.
+    The order is by xxHash64 of text and seed, so files, partitions and their order don't matter. Strata are
+    doublings of length, each with its share of the lake's rows, or the values of a column, each with the same
+    share. If duplicates leave a stratum short, a second pass reads all its rows, and in a third the other
+    strata give what it still lacks.
     """
     texts = _read_texts(spark, settings)
     available = _count_strata(texts, settings)
-    share = allocate_proportionally if settings.stratify is None else allocate_equally
-    shares = share(available, settings.rows)
-    bounds = {stratum: _bound(number, available[stratum]) for stratum, number in shares.items()}
+    allocate = allocate_proportionally if settings.stratify is None else allocate_equally
+    shares = allocate(available, settings.rows)
+    bounds = {name: _bound(share, available[name]) for name, share in shares.items()}
     chosen = _choose(texts, shares, bounds)
     short = [name for name in shares if len(chosen[name]) < shares[name] and bounds[name] < _HASHES]
     chosen |= _choose(texts, {name: shares[name] for name in short}, dict.fromkeys(short, _HASHES))
     lacking = [name for name in shares if len(chosen[name]) < shares[name]]
     left = settings.rows - sum(len(chosen[name]) for name in lacking)
     others = {name: rows for name, rows in available.items() if name not in lacking}
-    more = {name: number for name, number in share(others, left).items() if number > shares[name]}
-    chosen |= _choose(texts, more, {name: _bound(number, available[name]) for name, number in more.items()})
+    more = {name: share for name, share in allocate(others, left).items() if share > shares[name]}
+    chosen |= _choose(texts, more, {name: _bound(share, available[name]) for name, share in more.items()})
     # A text with several labels may have been chosen for each.
     return [text for _, text in sorted(set().union(*chosen.values()))]
 
 
+def _read_texts(spark: SparkSession, settings: TuneSettings) -> DataFrame:
+    """Return the columns stratum, place (its hash) and text of all texts that are not blank."""
+    rows = read_input(spark, settings)
+    check_text_columns(rows.schema, settings.text)
+    if settings.stratify is not None and settings.stratify not in rows.columns:
+        raise missing_column(settings.stratify, rows.columns)
+    label = _column(settings.stratify) if settings.stratify else f.lit(None)
+    parts = [
+        rows.select(
+            f.substring(_column(name).cast("string"), 1, settings.max_chars).alias("text"),
+            label.alias("label"),
+        )
+        for name in settings.text
+    ]
+    texts = reduce(lambda one, other: one.unionAll(other), parts).where(f.col("text").rlike(r"(?U)\S"))
+    length = f.floor(f.log2(f.length("text"))).cast("string")
+    stratum = f.coalesce(f.col("label").cast("string"), f.lit("")) if settings.stratify else length
+    place = f.xxhash64("text", f.lit(settings.seed))
+    return texts.select(stratum.alias("stratum"), place.alias("place"), "text")
+
+
+def _column(name: str) -> Column:
+    return f.col(f"`{name.replace('`', '``')}`")
+
+
 def _count_strata(texts: DataFrame, settings: TuneSettings) -> dict[str, int]:
-    """Return how many rows each stratum has."""
     strata = texts.groupBy("stratum").agg(f.count("*").alias("texts"))
-    # Of a column with as many values as rows, no more than tell that it is one.
+    # One more than rows is enough to refuse a column with that many values.
     counted = (strata.limit(settings.rows + 1) if settings.stratify else strata).collect()
     if not counted:
         raise InputError("the input holds no text to tune on", expected="texts that are not empty")
@@ -80,29 +104,8 @@ def _count_strata(texts: DataFrame, settings: TuneSettings) -> dict[str, int]:
 
 
 def _bound(share: int, available: int) -> int:
-    """Return the hash below which a stratum's first texts should lie, so that little is sorted."""
+    """Return the hash below which a stratum's first texts should lie, so that Spark sorts few."""
     return min(_HASHES, int(_HASHES * (_MARGIN_FACTOR * share + _MARGIN_ROWS) / available))
-
-
-def _read_texts(spark: SparkSession, settings: TuneSettings) -> DataFrame:
-    """Return the columns stratum, place and text of all texts that are not empty."""
-    rows = read_input(spark, settings)
-    check_text_columns(rows.schema, settings.text)
-    if settings.stratify is not None and settings.stratify not in rows.columns:
-        raise missing_column(settings.stratify, rows.columns)
-    quoted = [f.col(f"`{column.replace('`', '``')}`") for column in settings.text]
-    label = f.col(f"`{settings.stratify.replace('`', '``')}`") if settings.stratify else f.lit(None)
-    parts = [
-        rows.select(
-            f.substring(text.cast("string"), 1, settings.max_chars).alias("text"), label.alias("label")
-        )
-        for text in quoted
-    ]
-    texts = reduce(lambda one, other: one.unionAll(other), parts).where(f.col("text").rlike(r"(?U)\S"))
-    length = f.floor(f.log2(f.length("text"))).cast("string")
-    stratum = f.coalesce(f.col("label").cast("string"), f.lit("")) if settings.stratify else length
-    place = f.xxhash64("text", f.lit(settings.seed))
-    return texts.select(stratum.alias("stratum"), place.alias("place"), "text")
 
 
 def _choose(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lakevec.jobs.spark.progress import show_progress
 from lakevec.pipeline.distillation.options import TeacherOptions, copy_options
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.settings import TuneSettings
+from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.tuning.teacher_shards import open_shards
 from lakevec.udfs.teacher_task import DONE_SCHEMA, TeacherTask
 

@@ -15,7 +15,7 @@ from lakevec.pipeline.corpus.counts_folder import PHRASES, WORDS, part_of
 from lakevec.pipeline.corpus.word_filters import LetterPairs, WordFilter
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings import MineSettings
+from lakevec.pipeline.settings.corpus import MineSettings
 
 _SPLIT_AT_A_TIME = 10_000
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lakevec.pipeline.distillation.inference import Batch, TokenSequences, run_in_batches
-from lakevec.pipeline.errors import SetupError, TeacherError, one_line
+from lakevec.pipeline.errors import SetupError, TeacherError, rephrase
 
 _CHOOSE_POOLING = "choose --pooling mean, first, last or pooler"
 _READ_IDS = ("WordWeights", "BoW")
@@ -46,7 +46,8 @@ class DelegatedTeacher:
                 got=reason,
                 remedy=f"pip install sentence-transformers, or {_CHOOSE_POOLING}",
             ) from None
-        try:
+        # The library raises many kinds of errors for damaged folders, and for modules that don't fit.
+        with rephrase(TeacherError, f"sentence-transformers can't load teacher {folder}"):
             self._model = SentenceTransformer(
                 str(folder),
                 device=str(device),
@@ -54,10 +55,6 @@ class DelegatedTeacher:
                 trust_remote_code=trust_remote_code,
                 model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             ).eval()
-        except Exception as error:  # the library raises many kinds for damaged folders
-            raise TeacherError(
-                f"sentence-transformers can't load teacher {folder}", got=one_line(error)
-            ) from None
 
     @property
     def width(self) -> int:
@@ -66,7 +63,8 @@ class DelegatedTeacher:
 
     def encode(self, texts: Sequence[str], *, batch_size: int, progress: bool = False) -> np.ndarray:
         """Embed texts with their default prompt: float32 of shape (N, H)."""
-        with _translate_errors("texts with this teacher", ", or repair its modules.json"):
+        what = "sentence-transformers can't embed texts with this teacher"
+        with rephrase(TeacherError, what, remedy=f"{_CHOOSE_POOLING}, or repair its modules.json"):
             found = self._model.encode(
                 list(texts), batch_size=batch_size, show_progress_bar=progress, convert_to_numpy=True
             )
@@ -107,21 +105,9 @@ class DelegatedTeacher:
             found: np.ndarray = self._model(features)["sentence_embedding"].float().cpu().numpy()
             return found
 
-        with _replace_model(self._model[0], model), _translate_errors("single tokens of this teacher"):
+        what = "sentence-transformers can't embed single tokens of this teacher"
+        with _replace_model(self._model[0], model), rephrase(TeacherError, what, remedy=_CHOOSE_POOLING):
             return run_in_batches(sequences, embed, batch_size=batch_size, progress=progress)
-
-
-@contextmanager
-def _translate_errors(what: str, more: str = "") -> Iterator[None]:
-    """Report that modules don't fit together, which the library reports in many ways."""
-    try:
-        yield
-    except Exception as error:
-        raise TeacherError(
-            f"sentence-transformers can't embed {what}",
-            got=f"{type(error).__name__}, {one_line(error)}",
-            remedy=_CHOOSE_POOLING + more,
-        ) from None
 
 
 @contextmanager

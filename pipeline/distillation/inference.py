@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,13 +54,11 @@ class Batch:
         Their rows in `TokenSequences`.
     ids, mask : int64 torch.Tensor of shape (B, L)
         The mask is 0 for padding.
-    lengths : int64 torch.Tensor of shape (B,)
     """
 
     rows: np.ndarray
     ids: torch.Tensor
     mask: torch.Tensor
-    lengths: torch.Tensor
 
 
 def run_in_batches(
@@ -88,9 +87,8 @@ def run_in_batches(
             rows = order[start : start + batch_size]
             parts = [torch.tensor(sequences.ids[row]) for row in rows]
             ids = pad_sequence(parts, batch_first=True, padding_value=sequences.pad_token_id)
-            lengths = torch.tensor([len(part) for part in parts])
-            mask = _mask_spans(ids, [(0, int(length)) for length in lengths])
-            found = embed(Batch(rows, ids, mask, lengths))
+            mask = pad_sequence([torch.ones_like(part) for part in parts], batch_first=True)
+            found = embed(Batch(rows, ids, mask))
             if outputs is None:
                 outputs = np.empty((len(order), found.shape[1]), dtype=np.float32)
             outputs[rows] = found
@@ -150,17 +148,12 @@ def embed_sequences(
 
     def embed(batch: Batch) -> np.ndarray:
         nonlocal is_timed
-        own_spans = [spans[row] for row in batch.rows]
+        run = partial(_embed_batch, model, batch, [spans[row] for row in batch.rows], pooling)
         began = time.perf_counter()
-        pooled = _embed_batch(model, batch, own_spans, pooling, half)
+        pooled = run(half)
         if is_timed and half is not None:
             is_timed = False
-            _warn_if_slow(
-                lambda kind: _embed_batch(model, batch, own_spans, pooling, kind),
-                half,
-                len(own_spans),
-                time.perf_counter() - began,
-            )
+            _warn_if_slow(run, half, len(batch.rows), time.perf_counter() - began)
         return pooled
 
     return run_in_batches(sequences, embed, batch_size=batch_size, progress=progress)
@@ -194,14 +187,14 @@ def _embed_batch(
     # Without token types: models that have some take 0, and GPT-2 would add the embedding of token 0.
     inputs = {"input_ids": batch.ids.to(model.device), "attention_mask": batch.mask.to(model.device)}
     with torch.autocast(model.device.type, dtype=half, enabled=half is not None):
-        pooled = _pool(model(**inputs), batch.lengths, spans, pooling)
+        pooled = _pool(model(**inputs), batch.mask, spans, pooling)
     if half is not None and not bool(torch.isfinite(pooled).all()):
-        pooled = _pool(model(**inputs), batch.lengths, spans, pooling)
+        pooled = _pool(model(**inputs), batch.mask, spans, pooling)
     found: np.ndarray = pooled.float().cpu().numpy()
     return found
 
 
-def _pool(output: Any, lengths: torch.Tensor, spans: list[Span], pooling: str) -> torch.Tensor:
+def _pool(output: Any, mask: torch.Tensor, spans: list[Span], pooling: str) -> torch.Tensor:
     hidden: torch.Tensor = output.last_hidden_state
     if pooling == "pooler":
         pooler: torch.Tensor | None = getattr(output, "pooler_output", None)
@@ -212,19 +205,13 @@ def _pool(output: Any, lengths: torch.Tensor, spans: list[Span], pooling: str) -
     if pooling == "first":
         return hidden[:, 0]
     if pooling == "last":
-        return hidden[torch.arange(len(spans)), lengths.to(hidden.device) - 1]
-    mask = _mask_spans(hidden[:, :, 0], spans)
-    shares = (mask / mask.sum(dim=1, keepdim=True).clamp(min=1)).to(hidden)
+        return hidden[torch.arange(len(spans)), mask.sum(dim=1).to(hidden.device) - 1]
+    positions = torch.arange(hidden.shape[1])
+    first, last = torch.tensor(spans).T[:, :, None]
+    inside = ((positions >= first) & (positions < last)).long()
+    shares = (inside / inside.sum(dim=1, keepdim=True).clamp(min=1)).to(hidden)
     averaged: torch.Tensor = torch.bmm(shares[:, None, :], hidden)[:, 0]
     return averaged
-
-
-def _mask_spans(like: torch.Tensor, spans: list[Span]) -> torch.Tensor:
-    """Return a mask of shape (B, L), 1 within each row's span."""
-    positions = torch.arange(like.shape[1])
-    first, last = torch.tensor(spans).T
-    inside: torch.Tensor = (positions >= first[:, None]) & (positions < last[:, None])
-    return inside.long()
 
 
 def input_embeddings(model: Any, pieces: list[list[int]]) -> np.ndarray:

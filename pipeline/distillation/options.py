@@ -95,6 +95,11 @@ class DistillOptions(TeacherOptions):
         Number of rows that the tokens share, found by k-means.
     token_remove_pattern : str or None
         Tokens that begin with a match of this regular expression are left out. Default: unused tokens.
+
+    Examples
+    --------
+    >>> DistillOptions(dimensions=128, dtype="int8").dimensions
+    128
     """
 
     batch_size: int = 256

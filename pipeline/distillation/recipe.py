@@ -83,30 +83,6 @@ class ResolvedOptions:
     whitening: float
 
 
-@dataclass(frozen=True, eq=False)
-class EmbeddedVocabulary:
-    """The tokens of a table and the teacher's vector of each.
-
-    Parameters
-    ----------
-    teacher : Teacher
-    resolved : ResolvedOptions
-    vocabulary : Vocabulary
-    frequencies : float64 ndarray of shape (V,)
-        Measured, or by Zipf's law.
-    weights : float64 ndarray of shape (V,)
-    rows : float32 ndarray of shape (V, H)
-        Neither centred, reduced nor weighted.
-    """
-
-    teacher: Teacher
-    resolved: ResolvedOptions
-    vocabulary: Vocabulary
-    frequencies: np.ndarray
-    weights: np.ndarray
-    rows: np.ndarray
-
-
 def distill(teacher: str, options: DistillOptions | None = None, *, progress: bool = True) -> DistillResult:
     """Distil a Sentence Transformer into an embedding table.
 
@@ -149,13 +125,17 @@ def distill(teacher: str, options: DistillOptions | None = None, *, progress: bo
     128
     """
     options = options or DistillOptions()
-    embedded = embed_vocabulary(teacher, options, progress=progress)
-    resolved, vocabulary = embedded.resolved, embedded.vocabulary
-    rows, weights, mapping, shares = embedded.rows, embedded.weights, None, None
+    loaded = load_teacher(teacher, options)
+    resolved = resolve_options(options, loaded)
+    vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, options)
+    frequencies = _find_frequencies(options, vocabulary.tokens)
+    _check_sizes(options, resolved, loaded, len(vocabulary.tokens))
+    rows = embed_vocabulary(loaded, vocabulary, options, resolved, progress=progress)
+    weights = token_weights(resolved.weighting, frequencies)
     if (unknown := vocabulary.unknown_token_id) is not None:
         weights[unknown] = 0
-    if resolved.axes == "texts":
-        shares = covariance_weights(embedded.frequencies, weights)
+    shares = covariance_weights(frequencies, weights) if resolved.axes == "texts" else None
+    mapping = None
     # Like model2vec, before the reduction.
     if options.vocabulary_clusters is not None:
         rows, mapping = cluster_rows(rows, options.vocabulary_clusters)
@@ -168,37 +148,17 @@ def distill(teacher: str, options: DistillOptions | None = None, *, progress: bo
         mapping=mapping,
         has_one_scale=options.int8_scale == "table",
     )
-    return DistillResult(
-        StaticTable(
-            stored.embeddings,
-            vocabulary.tokenizer_json,
-            normalize=options.normalize,
-            weights=stored.weights,
-            mapping=stored.mapping,
-        ),
-        make_provenance(
-            {"name": options.name or embedded.teacher.name, "revision": embedded.teacher.revision},
-            _describe(options, resolved),
-            vocabulary.report,
-            _RECORDED_PACKAGES,
-        ),
-        {"explained_variance": reduced.explained_variance},
+    table = StaticTable(
+        stored.embeddings,
+        vocabulary.tokenizer_json,
+        normalize=options.normalize,
+        weights=stored.weights,
+        mapping=stored.mapping,
     )
-
-
-def embed_vocabulary(teacher: str, options: DistillOptions, *, progress: bool = True) -> EmbeddedVocabulary:
-    """Build the vocabulary and run each of its tokens through the teacher; raise as `distill` does."""
-    loaded = load_teacher(teacher, options)
-    resolved = resolve_options(options, loaded)
-    vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, options)
-    frequencies = zipf_frequencies(len(vocabulary.tokens))
-    if options.counts is not None:
-        counts = options.counts.lookup(vocabulary.tokens)
-        frequencies = blended_frequencies(counts, share=options.counts_share)
-    weights = token_weights(resolved.weighting, frequencies)
-    _check_sizes(options, resolved, loaded, len(vocabulary.tokens))
-    rows = _embed_tokens(options, resolved, loaded, vocabulary, progress=progress)
-    return EmbeddedVocabulary(loaded, resolved, vocabulary, frequencies, weights, rows)
+    origin = {"name": options.name or loaded.name, "revision": loaded.revision}
+    recipe = _describe(options, resolved)
+    provenance = make_provenance(origin, recipe, vocabulary.report, _RECORDED_PACKAGES)
+    return DistillResult(table, provenance, {"explained_variance": reduced.explained_variance})
 
 
 def resolve_options(options: DistillOptions, teacher: Teacher) -> ResolvedOptions:
@@ -237,6 +197,12 @@ def resolve_options(options: DistillOptions, teacher: Teacher) -> ResolvedOption
     return ResolvedOptions(mode, pooling, reason, prompt, dense, weighting, axes, whitening)
 
 
+def _find_frequencies(options: DistillOptions, tokens: list[str]) -> np.ndarray:
+    if options.counts is None:
+        return zipf_frequencies(len(tokens))
+    return blended_frequencies(options.counts.lookup(tokens), share=options.counts_share)
+
+
 def _check_sizes(options: DistillOptions, resolved: ResolvedOptions, teacher: Teacher, tokens: int) -> None:
     """Refuse, before the long work, what can't be reduced after it."""
     if options.vocabulary_clusters is not None:
@@ -246,15 +212,21 @@ def _check_sizes(options: DistillOptions, resolved: ResolvedOptions, teacher: Te
     check_dimensions(options.dimensions, rows=options.vocabulary_clusters or tokens, width=width)
 
 
-def _embed_tokens(
-    options: DistillOptions,
-    resolved: ResolvedOptions,
+def embed_vocabulary(
     teacher: Teacher,
     vocabulary: Vocabulary,
+    options: DistillOptions,
+    resolved: ResolvedOptions,
     *,
     progress: bool,
 ) -> np.ndarray:
-    """Return the teacher's vector of each token; the mean of all for a token that it can't read."""
+    """Run each token through the teacher.
+
+    Returns
+    -------
+    float32 ndarray of shape (V, H)
+        The mean of all rows for a token that the teacher can't read.
+    """
     readable = [row for row, pieces in enumerate(vocabulary.pieces) if pieces]
     model, batch_size = vocabulary.model, options.batch_size
     if resolved.mode == "input":

@@ -14,7 +14,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from lakevec.pipeline.errors import TeacherError, one_line
+from lakevec.pipeline.errors import TeacherError, rephrase
 from lakevec.pipeline.model.sentence_transformer_files import Module, read_json_object, read_modules
 from lakevec.pipeline.storage import Location, locate
 
@@ -123,14 +123,10 @@ def read_config(folder: Path, *, width: int) -> SentenceTransformerConfig:
     modules = read_modules(place, error=TeacherError)
     if modules is None:
         return SentenceTransformerConfig("mean", "a transformer that is no Sentence Transformer, so the mean")
-    try:
+    what = f"the modules of teacher {folder} can't be read"
+    expected = "the configuration files of a Sentence Transformer"
+    with rephrase(TeacherError, what, on=(TypeError, ValueError), expected=expected):
         return _describe(place, modules, width)
-    except (TypeError, ValueError) as error:
-        raise TeacherError(
-            f"the modules of teacher {folder} can't be read",
-            got=one_line(error),
-            expected="the configuration files of a Sentence Transformer",
-        ) from None
 
 
 def _describe(folder: Location, modules: list[Module], width: int) -> SentenceTransformerConfig:
@@ -239,14 +235,13 @@ def _read_dense_layers(modules: list[Module], width: int) -> tuple[DenseLayer, .
 
 def _read_dense(module: Module, inputs: int) -> DenseLayer:
     config, what = module.read_config(error=TeacherError), f"Dense layer {module.folder.path}"
-    try:
+    unreadable = (OSError, KeyError, safetensors.SafetensorError)
+    expected = "model.safetensors with linear.weight"
+    with rephrase(TeacherError, f"{what} can't be read", on=unreadable, expected=expected):
         # By torch, since numpy has no bfloat16.
         tensors = safetensors.torch.load_file(f"{module.folder.path}/model.safetensors")
         parts = {name: tensor.float().numpy() for name, tensor in tensors.items()}
         layer = DenseLayer(parts["linear.weight"], parts.get("linear.bias"), _activation(config))
-    except (OSError, KeyError, safetensors.SafetensorError) as error:
-        expected = "model.safetensors with linear.weight"
-        raise TeacherError(f"{what} can't be read", got=str(error), expected=expected) from None
     if config.get("bias", False) and layer.bias is None:
         raise TeacherError(f"{what} lacks its bias", expected="linear.bias, as config.json says")
     if not all(np.isfinite(part).all() for part in layer.parameters):

@@ -16,7 +16,7 @@ from lakevec.pipeline.distillation.sentence_transformer_config import (
     SentenceTransformerConfig,
     read_config,
 )
-from lakevec.pipeline.errors import SettingsError, TeacherError, one_line
+from lakevec.pipeline.errors import SettingsError, TeacherError, one_line, rephrase
 from lakevec.pipeline.local_files import file_sha256
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.sentence_transformer_files import read_modules
@@ -141,13 +141,10 @@ def load_teacher(teacher: str, options: TeacherOptions | None = None) -> Teacher
 def _pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
+    what = f"device {device!r} can't be used"
+    with rephrase(SettingsError, what, on=(RuntimeError, AssertionError), expected="cpu or cuda"):
         found = torch.device(device)
         torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError(
-            f"device {device!r} can't be used", got=one_line(error), expected="cpu or cuda"
-        ) from None
     return found
 
 
@@ -184,7 +181,8 @@ def _transformer_folder(folder: Path) -> Path:
 
 def _load_model(root: Path, teacher: str, trust: dict[str, bool]) -> tuple[Any, bool]:
     """Load the transformer, or the encoder of one with a decoder; return whether its pooler has weights."""
-    try:
+    # transformers and safetensors raise many kinds of errors for damaged folders.
+    with rephrase(TeacherError, f"teacher {teacher!r} can't be loaded"):
         config = transformers.AutoConfig.from_pretrained(str(root), **trust)
         is_half = any(name.endswith("EncoderModel") for name in config.architectures or [])
         has_decoder = config.is_encoder_decoder or is_half
@@ -198,8 +196,6 @@ def _load_model(root: Path, teacher: str, trust: dict[str, bool]) -> tuple[Any, 
             output_loading_info=True,
             **trust,
         )
-    except Exception as error:  # transformers and safetensors raise many kinds for damaged folders
-        raise TeacherError(f"teacher {teacher!r} can't be loaded", got=one_line(error)) from None
     _check_weights(teacher, found)
     return model, not any("pooler" in name for name in found["missing_keys"])
 
@@ -233,12 +229,8 @@ def _load_tokenizer(root: Path, teacher: str, trust: dict[str, bool]) -> Any:
         raise TeacherError(
             f"teacher {teacher!r} has no tokenizer", expected="tokenizer.json, or files to make it from"
         )
-    try:
+    with rephrase(TeacherError, f"teacher {teacher!r} has no tokenizer that can be loaded"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(root), use_fast=True, **trust)
-    except Exception as error:  # as in `_load_model`
-        raise TeacherError(
-            f"teacher {teacher!r} has no tokenizer that can be loaded", got=one_line(error)
-        ) from None
     if not tokenizer.is_fast:
         raise TeacherError(
             f"teacher {teacher!r} has no fast tokenizer",

@@ -152,11 +152,6 @@ class _TeacherInputs:
         """Tell whether the teacher reads more than its unknown token."""
         return any(piece != self.reader.unk_token_id for piece in _encode(self.tokenizer, text))
 
-    def score(self, token: str) -> float:
-        """Return the sum of a Unigram tokenizer's scores of a new token's pieces."""
-        entries = self.reader.model.vocab.root
-        return float(sum(entries[piece][1] for piece in _encode(self.tokenizer, self.spellings[token])))
-
     def pieces(self, token: str) -> list[int]:
         if token in self.spellings:
             return _encode(self.tokenizer, self.spellings[token])
@@ -198,9 +193,10 @@ def _outweigh_pieces(own: TokenizerModel, inputs: _TeacherInputs, words: list[st
     """Give new words of a Unigram tokenizer a better score than their pieces have together."""
     if not isinstance(own.model, Unigram):
         return
-    entries, ids = own.model.vocab.root, own.model.vocab.vocabulary
+    entries, ids, known = own.model.vocab.root, own.model.vocab.vocabulary, inputs.reader.model.vocab.root
     for word in words:
-        entries[ids[word]] = (word, inputs.score(word) + _MARGIN)
+        score = float(sum(known[piece][1] for piece in inputs.pieces(word)))
+        entries[ids[word]] = (word, score + _MARGIN)
 
 
 def _sort_words(

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.corpus.counts_folder import TOKENS, WORDS, part_of
-from lakevec.pipeline.errors import InputError, one_line
+from lakevec.pipeline.errors import InputError, rephrase
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location
 
@@ -98,23 +98,18 @@ def read_counts(uri: str) -> TokenCounts:
         If it can't be read or lacks a column.
     """
     place, words = part_of(uri, TOKENS), part_of(uri, WORDS)
-    try:
+    expected = "Parquet with the columns token (string) and count (integer)"
+    unreadable = (OSError, pa.ArrowException, KeyError)
+    with rephrase(InputError, f"counts {uri!r} can't be read", on=unreadable, expected=expected):
         table = pq.read_table(place.path, filesystem=place.filesystem, columns=["token", "count"])
         if not pa.types.is_integer(table["count"].type):
             raise KeyError(f"count is {table['count'].type}")
-        counts = pc.cast(table["count"], pa.float64(), safe=False)
-        tokens = pc.cast(table["token"], pa.large_string())
-    except (OSError, pa.ArrowException, KeyError) as error:
-        expected = "Parquet with the columns token (string) and count (integer)"
-        raise InputError(
-            f"counts {uri!r} can't be read", got=one_line(error, 200), expected=expected
-        ) from None
+        counts = pc.cast(table["count"], pa.float64(), safe=False).combine_chunks()
+        tokens = pc.cast(table["token"], pa.large_string()).combine_chunks()
     if counts.null_count or tokens.null_count or (pc.min(counts).as_py() or 0) < 0:
         raise InputError(f"counts {uri!r}", got="nulls or counts below 0", expected="a count for each token")
     has_words = place != words and words.exists()
-    return TokenCounts(
-        redact(uri), tokens.combine_chunks(), counts.combine_chunks(), words if has_words else None
-    )
+    return TokenCounts(redact(uri), tokens, counts, words if has_words else None)
 
 
 def _add_words(place: Location, tokens: Sequence[str], *, is_new: np.ndarray, counts: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lakevec.pipeline.errors import InputError, one_line
+from lakevec.pipeline.errors import InputError, rephrase
 from lakevec.pipeline.storage import Location, locate
 
 _MAX_CHARACTERS = 100
@@ -48,14 +48,10 @@ def read_words(uri: str, *, column: str) -> WordList:
         If it can't be read, lacks the column, or has no word.
     """
     place = locate(uri, error=InputError)
-    try:
+    expected = f"text of one word a line, or Parquet or CSV with a string column {column!r}"
+    unreadable = (OSError, UnicodeDecodeError, pa.ArrowException, KeyError)
+    with rephrase(InputError, f"vocabulary {uri!r} can't be read", on=unreadable, expected=expected):
         given = _read(place, column)
-    except (OSError, UnicodeDecodeError, pa.ArrowException, KeyError) as error:
-        raise InputError(
-            f"vocabulary {uri!r} can't be read",
-            got=one_line(error, 200),
-            expected=f"text of one word a line, or Parquet or CSV with a string column {column!r}",
-        ) from None
     report = {"given": len(given), "empty": 0, "too long": 0, "given before": 0}
     words: dict[str, None] = {}
     for word in given:

@@ -1,52 +1,65 @@
 """Load a model: a published one with every hash checked, or one of another library.
 
-The folder is specified in ``docs/artifact.md``. Nothing in it is ever unpickled or executed.
+``docs/artifact.md`` specifies the folder. Nothing in it is ever unpickled or executed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
+import pyarrow as pa
 import safetensors.numpy
-from pyarrow import ArrowException
-from pyarrow import fs as pafs
 from safetensors import SafetensorError
 
-from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.errors import DataError, ModelError
 from lakevec.pipeline.model import hub
-from lakevec.pipeline.model.formats import read_foreign
-from lakevec.pipeline.model.safe_files import read_document, read_regular
+from lakevec.pipeline.model.formats.detection import read_foreign
+from lakevec.pipeline.model.safe_files import read_document, read_regular, reading
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location, locate
+
+if TYPE_CHECKING:
+    from lakevec.pipeline.encoding.encoder import Encoder
 
 MANIFEST_NAME = "lakevec.json"
 FORMAT_NAME = "lakevec-model"
 FORMAT_VERSION = "1.1"
 _TABLE_FILES = ("model.safetensors", "tokenizer.json")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_REMEDY = "restore the folder from where it was published"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Artifact:
-    """A published model as it was found.
+    """A model that `load` has read.
 
     Parameters
     ----------
     table : StaticTable
-        What embeds.
+        Rows, tokenizer and flags: everything that changes a vector.
     uri : str
-        Where it was read from, without credentials.
+        Where the model was read from, without credentials.
     provenance : dict
-        Teacher, recipe and package versions, as recorded when it was published.
+        Teacher, recipe and package versions, as recorded by `publish`.
     quality : dict
-        Figures that were measured then.
+        Figures measured before publishing.
     is_checked : bool, default=False
-        Whether all hashes were compared with those that were published.
+        Whether every hash equals the published one.
+
+    Examples
+    --------
+    >>> model = load("models/minilm")  # doctest: +SKIP
+    >>> model.encode(["parse a date", None]).shape  # doctest: +SKIP
+    (2, 256)
     """
 
     table: StaticTable
@@ -55,15 +68,52 @@ class Artifact:
     quality: dict[str, Any] = field(default_factory=dict)
     is_checked: bool = False
 
+    def encode(
+        self, texts: Sequence[str | None] | pa.Array | pa.ChunkedArray, *, max_tokens: int | None = None
+    ) -> np.ndarray:
+        """Embed texts.
 
-def load(uri: str, *, revision: str | None = None) -> Artifact:
-    """Read a model: one that was published, checked against what was published, or another library's.
+        Parameters
+        ----------
+        texts : sequence of str or None, or pyarrow string array, of length N
+        max_tokens : int, optional
+            Embed only the first `max_tokens` known tokens of a text. Default: all.
+
+        Returns
+        -------
+        float32 ndarray of shape (N, D)
+            Zeros for a null and for a text without a known token.
+
+        Raises
+        ------
+        DataError
+            If a value is no text or no valid UTF-8.
+
+        Notes
+        -----
+        The same text gives the same bits, whatever the other texts are. The encoder is made at the first call
+        for each `max_tokens` and kept with the artifact. Don't call from two threads at a time.
+        """
+        if not isinstance(texts, pa.Array | pa.ChunkedArray):
+            texts = _to_arrow(texts)
+        encoders = _encoders.setdefault(self, {})
+        if max_tokens not in encoders:
+            encoders[max_tokens] = _make_encoder(self.table, max_tokens)
+        vectors: np.ndarray = encoders[max_tokens].encode(texts).vectors
+        return vectors
+
+
+_encoders: WeakKeyDictionary[Artifact, dict[int | None, Encoder]] = WeakKeyDictionary()
+
+
+def load(model: str, *, revision: str | None = None) -> Artifact:
+    r"""Load a model: a published one with every hash checked, or one of another library.
 
     Parameters
     ----------
-    uri : str
-        Folder or URI of a model written by `publish`; or what `lakevec.pipeline.model.formats` reads; or
-        ``hf://organisation/name`` for either on the Hugging Face hub.
+    model : str
+        Folder or URI of a published model, or of a model2vec, Sentence Transformers, GloVe, word2vec, BPEmb
+        or WordLlama model; or ``hf://organisation/name`` for such a folder on the Hugging Face hub.
     revision : str, optional
         Branch, tag or commit of a hub model.
 
@@ -75,40 +125,49 @@ def load(uri: str, *, revision: str | None = None) -> Artifact:
     ------
     ModelError
         If there is no model, its format is unknown, or a file differs from its recorded size, sha256 or
-        the model's fingerprint. The message names the file.
+        fingerprint. The message names the file.
+    SetupError
+        If the model is on the hub and huggingface-hub is not installed.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "vectors.txt")
+    ...     size = file.write_text("north 0 1\neast 1 0\n")
+    ...     load(str(file)).encode(["North east", None])
+    array([[0.5, 0.5],
+           [0. , 0. ]], dtype=float32)
     """
-    shown = redact(uri)
-    found: hub.HubFolder | None = None
-    try:
-        if hub.is_hub_name(uri):
-            found = hub.fetch(uri, revision=revision, error=ModelError)
-            place = locate(str(found.folder), error=ModelError)
-        else:
-            place = locate(uri, error=ModelError)
-            if place.type() == pafs.FileType.NotFound:
-                raise hub.missing("model", uri, error=ModelError)
+    with reading(f"model {model!r}", OSError, pa.ArrowException):
+        if not hub.is_hub_name(model):
+            place = locate(model, error=ModelError)
+            if not place.exists():
+                raise hub.missing("model", model, error=ModelError)
             if revision is not None:
                 raise ModelError(f"revision {revision!r}", expected="none for a model in a folder")
-        if (place / MANIFEST_NAME).type() != pafs.FileType.NotFound:
-            artifact = _load_published(place, shown, links_within=found.cache if found else None)
-        else:
-            foreign = read_foreign(place, uri)
-            artifact = Artifact(foreign.table, shown, foreign.to_provenance())
-    except (OSError, ArrowException) as error:
-        raise ModelError(f"model {shown!r} can't be read", got=redact(str(error))) from None
-    if found is None:
-        return artifact
-    fetched = {"hub": {"name": found.name, "commit": found.commit}}
-    return replace(artifact, provenance={**artifact.provenance, **fetched})
+            return _load_place(place, model)
+        found = hub.fetch(model, revision=revision, error=ModelError)
+        artifact = _load_place(locate(str(found.folder), error=ModelError), model, links_within=found.cache)
+    commit = {"name": found.name, "commit": found.commit}
+    return replace(artifact, provenance={**artifact.provenance, "hub": commit})
 
 
-def _load_published(folder: Location, uri: str, *, links_within: Path | None) -> Artifact:
-    """Read one of our own folders; its files may be links only within a folder that is given."""
-    manifest = _read_manifest(folder, uri)
+def _load_place(place: Location, name: str, *, links_within: Path | None = None) -> Artifact:
+    """Read a published folder, or a folder or file of another library."""
+    if (place / MANIFEST_NAME).exists():
+        return _load_published(place, name, links_within)
+    foreign = read_foreign(place, name)
+    return Artifact(foreign.table, redact(name), foreign.to_provenance())
+
+
+def _load_published(folder: Location, name: str, links_within: Path | None) -> Artifact:
+    """Read a published folder; its files may be links only into `links_within`."""
+    manifest = _read_manifest(folder, f"model {name!r}")
     content = {
-        name: _read_checked(folder, name, entry, links_within) for name, entry in manifest["files"].items()
+        file: _read_checked(folder / file, entry, links_within) for file, entry in manifest["files"].items()
     }
-    try:
+    with reading(f"model {name!r}: tensors or tokenizer", SafetensorError, KeyError, ValueError):
         tensors = safetensors.numpy.load(content["model.safetensors"])
         table = StaticTable(
             embeddings=tensors["embeddings"],
@@ -118,95 +177,93 @@ def _load_published(folder: Location, uri: str, *, links_within: Path | None) ->
             mapping=tensors.get("mapping"),
             pools_unknown=manifest.get("pools_unknown", False) is True,
         )
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ModelError(f"model {uri!r}: tensors or tokenizer can't be read", got=repr(error)) from None
     if table.fingerprint != manifest["fingerprint"]:
         raise ModelError(
-            f"model {uri!r}: {MANIFEST_NAME} does not describe this table",
+            f"model {name!r}: {MANIFEST_NAME} does not describe this table",
             got=table.fingerprint,
             expected=str(manifest["fingerprint"]),
-            remedy="restore the folder from where it was published",
+            remedy=_REMEDY,
         )
-    known = manifest.get("provenance", {}), manifest.get("quality", {})
-    return Artifact(table, uri, *known, is_checked=True)
+    return Artifact(table, redact(name), manifest["provenance"], manifest["quality"], is_checked=True)
 
 
-def _read_manifest(folder: Location, uri: str) -> dict[str, Any]:
+def _read_manifest(folder: Location, model: str) -> dict[str, Any]:
     """Read and check ``lakevec.json``."""
-    try:
+    with reading(f"{model}: {MANIFEST_NAME}", OSError, ValueError):
         manifest = read_document(folder / MANIFEST_NAME)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {uri!r}: {MANIFEST_NAME} can't be read", got=str(error)) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
-        raise ModelError(f"model {uri!r}: {MANIFEST_NAME}", expected=f'"format": "{FORMAT_NAME}"')
+        raise ModelError(f"{model}: {MANIFEST_NAME}", expected=f'"format": "{FORMAT_NAME}"')
     if "format_version" not in manifest:
         raise ModelError(
-            f"model {uri!r} is not whole",
+            f"{model} is not whole",
             got="a folder that is being published, or whose publishing was cut off",
             remedy="wait, or delete it and publish again",
         )
-    version = str(manifest["format_version"])
-    if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
+    version, known = str(manifest["format_version"]), FORMAT_VERSION.split(".")[0]
+    if version.split(".")[0] != known:
         raise ModelError(
-            f"model {uri!r} has another format version",
+            f"{model} has another format version",
             got=version,
-            expected=f"{FORMAT_VERSION.split('.')[0]}.x",
+            expected=f"{known}.x",
             remedy="use the lakevec that published it, or publish it again",
         )
-    _check_manifest_fields(manifest, uri)
+    _check_manifest(manifest, f"{model}: {MANIFEST_NAME}")
     return manifest
 
 
-def _check_manifest_fields(manifest: dict[str, Any], uri: str) -> None:
-    """Check types of what `load` relies on, and that every file name stays inside the folder."""
-    expected_types = {"files": dict, "normalize": bool, "fingerprint": str}
-    for key, kind in expected_types.items():
-        if not isinstance(manifest.get(key), kind):
-            raise ModelError(
-                f"model {uri!r}: {MANIFEST_NAME}: {key!r}",
-                got=type(manifest.get(key)).__name__,
-                expected=kind.__name__,
-            )
-    provenance = manifest.get("provenance", {})
-    told = {"provenance": provenance, "quality": manifest.get("quality", {})}
-    if isinstance(provenance, dict):
-        told |= {key: provenance.get(key, {}) for key in ("teacher", "source", "recipe", "vocabulary", "hub")}
-    for key, value in told.items():
-        if not isinstance(value, dict):
-            raise ModelError(
-                f"model {uri!r}: {MANIFEST_NAME}: {key!r}", got=type(value).__name__, expected="dict"
-            )
+def _check_manifest(manifest: dict[str, Any], where: str) -> None:
+    """Check the types that readers rely on, and that every file name stays inside the folder."""
+    for key, kind in {"files": dict, "normalize": bool, "fingerprint": str}.items():
+        _check_type(manifest.get(key), kind, f"{where}: {key!r}")
+    for key in ("provenance", "quality"):
+        _check_type(manifest.setdefault(key, {}), dict, f"{where}: {key!r}")
+    for key in ("teacher", "source", "recipe", "vocabulary", "hub"):
+        _check_type(manifest["provenance"].get(key, {}), dict, f"{where}: {key!r}")
     for name, entry in manifest["files"].items():
         if not _FILE_NAME.fullmatch(name):
-            raise ModelError(
-                f"model {uri!r}: {MANIFEST_NAME} lists a file outside the folder",
-                got=repr(name),
-                expected="plain file names",
-            )
+            what = f"{where} lists a file outside the folder"
+            raise ModelError(what, got=repr(name), expected="plain file names")
         if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
-            raise ModelError(f"model {uri!r}: {MANIFEST_NAME}: {name}", expected="its bytes and sha256")
+            raise ModelError(f"{where}: {name}", expected="its bytes and sha256")
     for name in _TABLE_FILES:
         if name not in manifest["files"]:
-            raise ModelError(f"model {uri!r}: {MANIFEST_NAME} does not list {name}")
+            raise ModelError(f"{where} does not list {name}")
 
 
-def _read_checked(folder: Location, name: str, entry: dict[str, Any], links_within: Path | None) -> bytes:
+def _check_type(value: Any, kind: type, what: str) -> None:
+    if not isinstance(value, kind):
+        raise ModelError(what, got=type(value).__name__, expected=kind.__name__)
+
+
+def _read_checked(file: Location, entry: dict[str, Any], links_within: Path | None) -> bytes:
     """Read one file of the model and compare it with its entry."""
-    file = folder / name
-    remedy = "restore the folder from where it was published"
-    is_link = folder.is_local and Path(file.path).is_symlink()
+    is_link = file.is_local and Path(file.path).is_symlink()
     if is_link and not (links_within and Path(file.path).resolve().is_relative_to(links_within.resolve())):
-        raise ModelError(f"{file.path} is a link", expected="a regular file", remedy=remedy)
-    try:
-        size = folder.filesystem.get_file_info(file.path).size
+        raise ModelError(f"{file.path} is a link", expected="a regular file", remedy=_REMEDY)
+    damaged = partial(ModelError, f"{file.path} is damaged", remedy=_REMEDY)
+    with reading(file.path, OSError, remedy=_REMEDY):
+        size = file.filesystem.get_file_info(file.path).size
         # Compared before reading, so that a planted giant is not read into memory.
         if size is not None and size != entry["bytes"]:
-            raise ModelError(
-                f"{file.path} is damaged", got=f"{size} bytes", expected=f"{entry['bytes']}", remedy=remedy
-            )
+            raise damaged(got=f"{size} bytes", expected=f"{entry['bytes']}")
         content = read_regular(file)
-    except OSError as error:
-        raise ModelError(f"{file.path} can't be read", got=str(error), remedy=remedy) from None
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise ModelError(f"{file.path} is damaged", got="another sha256 than recorded", remedy=remedy)
+        raise damaged(got="another sha256 than recorded")
     return content
+
+
+def _to_arrow(texts: Sequence[str | None]) -> pa.Array:
+    if isinstance(texts, str):
+        raise DataError("texts", got="one string", expected="a list of texts", remedy="pass [text]")
+    try:
+        return pa.array(texts, type=pa.large_string(), from_pandas=True)
+    except (pa.ArrowException, TypeError, UnicodeError) as error:
+        # Its own text may quote a user's.
+        raise DataError("texts", got=type(error).__name__, expected="valid UTF-8 strings or None") from None
+
+
+def _make_encoder(table: StaticTable, max_tokens: int | None) -> Encoder:
+    # Here, so that reading a model loads no kernels.
+    from lakevec.pipeline.encoding.encoder import Encoder
+
+    return Encoder.from_table(table, max_tokens=max_tokens)

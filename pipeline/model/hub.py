@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: fetched once into its cache, and named with the commit that was found."""
+"""Models of the Hugging Face hub: downloaded once into its cache, and identified by their commit."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakevec.pipeline.errors import SetupError, UsageError
-from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.errors import UsageError, requires_extra
 
 _PREFIX = "hf://"
 _HUB_ID = re.compile(r"(?P<id>[\w-][\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[\w.-]+))?(?P<folder>(?:/[\w.-]+)*)")
-_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+# Tensors and text: no pickle and no code is ever downloaded.
+_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,11 @@ class HubFolder:
     Parameters
     ----------
     folder : pathlib.Path
-        Where it lies.
     name : str
-        Its id.
+        Id of the repository, and the folder in it.
     commit : str
-        Commit of the files.
     cache : pathlib.Path
-        The cache's folder of this repository, in which its files may be links.
+        The repository's folder in the cache; the model's files may be links into it.
     """
 
     folder: Path
@@ -37,15 +35,7 @@ class HubFolder:
 
 
 def is_hub_name(name: str) -> bool:
-    """Tell a name of the hub from a path: only the prefix does, since ``models/minilm`` could be either.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    bool
+    """Return whether a name has the prefix ``hf://``; ``models/minilm`` alone could be a path or an id.
 
     Examples
     --------
@@ -56,71 +46,41 @@ def is_hub_name(name: str) -> bool:
 
 
 def missing(what: str, name: str, *, error: type[UsageError]) -> UsageError:
-    """Make the error for a path where nothing is.
-
-    Parameters
-    ----------
-    what : str
-        What should be there, such as "model".
-    name : str
-    error : type
-
-    Returns
-    -------
-    UsageError
-    """
-    may_be_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+){0,1}", name) is not None
-    return error(
-        f"{what} {redact(name)!r} does not exist",
-        expected="an existing folder, file or URI",
-        remedy=f"check the path; a model of the Hugging Face hub is written {_PREFIX}{name}"
-        if may_be_id
-        else "",
-    )
+    """Make the error for a model or teacher whose path does not exist."""
+    may_be_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) is not None
+    hint = f"check the path; a model of the Hugging Face hub is written {_PREFIX}{name}"
+    expected = "an existing folder, file or URI"
+    return error(f"{what} {name!r} does not exist", expected=expected, remedy=hint if may_be_id else "")
 
 
 def fetch(name: str, *, revision: str | None = None, error: type[UsageError]) -> HubFolder:
-    """Download a model unless it lies in the cache.
+    """Download a model unless the cache holds it.
 
     Parameters
     ----------
     name : str
-        ``hf://organisation/name``, perhaps with ``@revision`` and a folder behind it.
+        ``hf://organisation/name``, optionally followed by ``@revision`` and a folder.
     revision : str, optional
         Branch, tag or commit.
     error : type
-        The error to raise, so that it names what the caller was looking for.
-
-    Returns
-    -------
-    HubFolder
+        The error to raise for a bad name, a missing model or a hub that can't be reached.
 
     Raises
     ------
-    UsageError
-        Of the given type, if the hub has no such model or can't be reached and the cache doesn't hold it.
     SetupError
         If huggingface-hub is not installed.
-
-    Notes
-    -----
-    Only tensors in safetensors, and text: no pickle and no code is ever fetched.
     """
-    try:
+    with requires_extra("convert", f"{name!r} of the Hugging Face hub"):
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-    except ImportError:
-        raise SetupError(
-            f"to fetch {name!r} from the Hugging Face hub needs a package",
-            got="no huggingface_hub",
-            remedy="pip install 'lakevec[convert]'",
-        ) from None
-    hub_id, named, folder = _parse(name, error=error)
+    parts = _HUB_ID.fullmatch(name.removeprefix(_PREFIX))
+    if parts is None or ".." in name.split("/"):
+        raise error(f"{name!r} is no name of the hub", expected=f"{_PREFIX}organisation/name")
+    hub_id, named, folder = parts["id"], parts["revision"], parts["folder"].strip("/")
     if named and revision and named != revision:
         raise error(f"revision {revision!r}", got=f"{named!r} in {name}", expected="one revision")
     try:
-        found = Path(snapshot_download(hub_id, revision=revision or named, allow_patterns=list(_FILES)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError, ValueError) as reason:
+        found = Path(snapshot_download(hub_id, revision=revision or named, allow_patterns=_FILES))
+    except (OSError, ValueError) as reason:  # the hub's own errors are OSErrors
         raise error(
             f"{name!r} can't be fetched from the Hugging Face hub",
             got=type(reason).__name__,
@@ -129,11 +89,3 @@ def fetch(name: str, *, revision: str | None = None, error: type[UsageError]) ->
         ) from None
     shown = f"{hub_id}/{folder}" if folder else hub_id
     return HubFolder(found / folder if folder else found, shown, found.name, found.parent.parent)
-
-
-def _parse(name: str, *, error: type[UsageError]) -> tuple[str, str | None, str]:
-    """Split a name into repository, revision and folder."""
-    found = _HUB_ID.fullmatch(name.removeprefix(_PREFIX))
-    if found is None or ".." in name.split("/"):
-        raise error(f"{name!r} is no name of the hub", expected=f"{_PREFIX}organisation/name")
-    return found["id"], found["revision"], found["folder"].strip("/")

@@ -1,6 +1,6 @@
-"""Publish a table as an immutable folder, or write it as another library does.
+"""Publish a table as an immutable folder, or export it as another library writes it.
 
-The folder is specified in ``docs/artifact.md``.
+``docs/artifact.md`` specifies the folder.
 """
 
 from __future__ import annotations
@@ -8,73 +8,44 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import safetensors.numpy
-from pyarrow import fs as pafs
 
-from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.errors import OutputError, describe_failure
 from lakevec.pipeline.model.artifact import FORMAT_NAME, FORMAT_VERSION, MANIFEST_NAME, Artifact
 from lakevec.pipeline.model.model_card import make_card
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.storage import Location, locate
+from lakevec.pipeline.storage import Location, require_free
 
 
 def refuse_existing_model(uri: str) -> Location:
-    """Check, before any long work, that a model can be published at `uri`.
-
-    Parameters
-    ----------
-    uri : str
-        Folder or URI of the model to be.
-
-    Returns
-    -------
-    Location
-
-    Raises
-    ------
-    OutputError
-        If something is there already, or the place can't be reached.
-    """
-    location = locate(uri, error=OutputError)
-    uri = redact(uri)
-    try:
-        taken = location.type() != pafs.FileType.NotFound
-    except OSError as error:
-        raise OutputError(f"can't look at {uri!r}", got=str(error)) from None
-    if taken:
-        raise OutputError(
-            f"model output {uri!r} exists",
-            expected="a new place, since published models never change",
-            remedy="choose another --output or delete the old one yourself",
-        )
-    return location
+    """Check, before any long work, that a model can be published at `uri`."""
+    return require_free(uri, "model output", expected="a new place, since published models never change")
 
 
 def publish(
     table: StaticTable,
     uri: str,
     *,
-    provenance: dict[str, Any],
-    quality: dict[str, Any],
-    extra_files: dict[str, bytes] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    quality: Mapping[str, Any] | None = None,
+    extra_files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write the model's folder in one step that other readers see whole or not at all.
+    """Write a model's folder, which readers see whole or not at all.
 
     Parameters
     ----------
     table : StaticTable
-        The table to publish.
     uri : str
         Folder or URI; must not exist.
-    provenance : dict
-        Where the table comes from; recorded as it is.
-    quality : dict
-        Figures measured on the table; recorded and shown in the card.
-    extra_files : dict of str to bytes, optional
-        Files that go with the model, such as a plot; hashed like the others.
+    provenance : mapping, optional
+        Teacher, recipe and package versions; recorded as they are. Default: nothing.
+    quality : mapping, optional
+        Figures measured on the table; recorded, and shown in the model card. Default: nothing.
+    extra_files : mapping of str to bytes, optional
+        Other files of the model, such as a plot; hashed like the table.
 
     Raises
     ------
@@ -83,32 +54,32 @@ def publish(
 
     Notes
     -----
-    Where folders can be renamed (local disk, HDFS) the folder is written beside and renamed. On object
-    stores a ``lakevec.json`` that names nothing is written first and the true one last: `load` refuses the
-    folder in between.
+    Local disks and HDFS can rename folders: the folder is written beside its place and renamed. On object
+    stores an incomplete ``lakevec.json`` is written first and the whole one last; `load` refuses the folder
+    in between.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from lakevec.pipeline.model.artifact import load
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "vectors.txt")
+    ...     size = file.write_text("north 0 1")
+    ...     publish(load(str(file)).table, f"{folder}/model", quality={"score": 0.5})
+    ...     published = load(f"{folder}/model")
+    >>> published.is_checked, published.quality
+    (True, {'score': 0.5})
     """
+    provenance, quality = dict(provenance or {}), dict(quality or {})
     files = {**(extra_files or {}), **_table_files(table, provenance)}
     manifest = _manifest(table, files, provenance, quality)
     files["README.md"] = make_card(manifest).encode()
     files[MANIFEST_NAME] = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
-    write_folder(uri, files)
+    _write_folder(uri, files)
 
 
 def export(artifact: Artifact, uri: str, *, to: Literal["model2vec", "sentence-transformers"]) -> None:
-    """Write a model's folder as another library writes it.
-
-    Parameters
-    ----------
-    artifact : Artifact
-    uri : str
-        Folder or URI; must not exist.
-    to : {"model2vec", "sentence-transformers"}
-
-    Raises
-    ------
-    OutputError
-        If the place is taken or can't be written.
-    """
+    """Write a model's folder as another library writes it; `uri` must not exist."""
     table = artifact.table
     files = _table_files(table, artifact.provenance)
     if to == "model2vec":
@@ -119,30 +90,14 @@ def export(artifact: Artifact, uri: str, *, to: Literal["model2vec", "sentence-t
         files["model.safetensors"] = safetensors.numpy.save(rows)
         files["config_sentence_transformers.json"] = _json_bytes({"similarity_fn_name": "cosine"})
     files["README.md"] = make_card(_manifest(table, files, artifact.provenance, artifact.quality)).encode()
-    write_folder(uri, files)
+    _write_folder(uri, files)
 
 
-def write_folder(uri: str, files: dict[str, bytes]) -> None:
-    """Write a folder in one step, or, where folders can't be renamed, with its manifest last.
-
-    Parameters
-    ----------
-    uri : str
-        Folder or URI; must not exist.
-    files : dict of str to bytes
-        Name and content, in the order to write them.
-
-    Raises
-    ------
-    OutputError
-        If the place is taken or can't be written.
-    """
-    target = refuse_existing_model(uri)
-    uri = redact(uri)
-    staged = target
+def _write_folder(uri: str, files: Mapping[str, bytes]) -> None:
+    """Write files in their order and show the folder in one step, or its manifest last."""
+    target = staged = refuse_existing_model(uri)
     if target.can_rename_folders:
-        parent, _, name = target.path.rstrip("/").rpartition("/")
-        staged = Location(target.filesystem, f"{parent}/.{name}.{uuid.uuid4().hex}")
+        staged = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
         staged.filesystem.create_dir(staged.path, recursive=True)
         if staged is target and MANIFEST_NAME in files:
@@ -152,19 +107,18 @@ def write_folder(uri: str, files: dict[str, bytes]) -> None:
         if staged is not target:
             target.filesystem.move(staged.path, target.path)
     except OSError as error:
-        if staged.type() == pafs.FileType.Directory:
-            staged.filesystem.delete_dir(staged.path)
-        raise OutputError(f"can't publish the model to {uri!r}", got=str(error)) from None
+        staged.delete()
+        raise OutputError(f"can't publish the model to {uri!r}", got=describe_failure(error)) from None
 
 
-def _table_files(table: StaticTable, provenance: dict[str, Any]) -> dict[str, bytes]:
+def _table_files(table: StaticTable, provenance: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the files that model2vec and Sentence Transformers read."""
     config = {
         "model_type": "model2vec",
         "architectures": ["StaticModel"],
         "tokenizer_name": provenance.get("teacher", {}).get("name", ""),
         "hidden_dim": table.dimensions,
-        # model2vec cuts texts at 512 tokens unless told otherwise; lakevec does not cut.
+        # model2vec truncates texts at 512 tokens by default; lakevec does not.
         "seq_length": 1_000_000,
         "max_length": None,
         "normalize": table.normalize,
@@ -174,24 +128,23 @@ def _table_files(table: StaticTable, provenance: dict[str, Any]) -> dict[str, by
     }
     if table.mapping is not None:
         config["vocabulary_quantization"] = len(table.embeddings)
-    modules = [("0", ".", "StaticEmbedding")] + (
-        [("1", "1_Normalize", "Normalize")] if table.normalize else []
-    )
+    modules = [("0", ".", "StaticEmbedding")]
+    if table.normalize:
+        modules.append(("1", "1_Normalize", "Normalize"))
+    listed = [
+        {"idx": index, "name": name, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (name, path, kind) in enumerate(modules)
+    ]
     return {
         "model.safetensors": safetensors.numpy.save(table.tensors()),
         "tokenizer.json": table.tokenizer_json.encode(),
         "config.json": _json_bytes(config),
-        "modules.json": _json_bytes(
-            [
-                {"idx": index, "name": name, "path": path, "type": f"sentence_transformers.models.{kind}"}
-                for index, (name, path, kind) in enumerate(modules)
-            ]
-        ),
+        "modules.json": _json_bytes(listed),
     }
 
 
 def _manifest(
-    table: StaticTable, files: dict[str, bytes], provenance: dict[str, Any], quality: dict[str, Any]
+    table: StaticTable, files: Mapping[str, bytes], provenance: Mapping[str, Any], quality: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         "format": FORMAT_NAME,

@@ -1,4 +1,4 @@
-"""Rows in the type that a table stores them in."""
+"""Table rows in the type that stores them: float32, float16 or int8."""
 
 from __future__ import annotations
 
@@ -11,15 +11,7 @@ _LARGEST_INT8 = 127.0
 
 @dataclass(frozen=True, eq=False)
 class QuantizedRows:
-    """Rows as a table stores them.
-
-    Parameters
-    ----------
-    embeddings : float32, float16 or int8 ndarray of shape (R, D)
-    weights : float32 ndarray of shape (V,) or None
-    mapping : int32 ndarray of shape (V,) or None
-        As in `lakevec.pipeline.model.table.StaticTable`.
-    """
+    """The three arrays of a `lakevec.pipeline.model.table.StaticTable`, in its types."""
 
     embeddings: np.ndarray
     weights: np.ndarray | None
@@ -34,7 +26,7 @@ def quantize_rows(
     mapping: np.ndarray | None = None,
     has_one_scale: bool = False,
 ) -> QuantizedRows:
-    """Give rows the type they are stored in.
+    """Convert rows to the type that stores them.
 
     Parameters
     ----------
@@ -43,11 +35,7 @@ def quantize_rows(
     weights : float ndarray of shape (V,), optional
     mapping : int32 ndarray of shape (V,), optional
     has_one_scale : bool, default=False
-        Whether all int8 rows have the largest row's scale, as model2vec's have.
-
-    Returns
-    -------
-    QuantizedRows
+        Scale all int8 rows by the largest value of the table, as model2vec does.
 
     Notes
     -----
@@ -58,7 +46,7 @@ def quantize_rows(
         largest = np.abs(rows).max(axis=1)
         if has_one_scale:
             largest[:] = largest.max()
-            # model2vec divides in float16; one number in thirty is rounded to another integer by that.
+            # model2vec divides in float16, which rounds one number in thirty to another integer.
             if largest.max() <= np.finfo(np.float16).max:
                 rows = rows.astype(np.float16)
         scales = np.where(largest > 0, largest, _LARGEST_INT8) / _LARGEST_INT8

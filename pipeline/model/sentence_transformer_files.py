@@ -7,7 +7,7 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from lakevec.pipeline.errors import UsageError, one_line
+from lakevec.pipeline.errors import UsageError, rephrase
 from lakevec.pipeline.model.safe_files import read_document
 from lakevec.pipeline.storage import Location
 
@@ -68,10 +68,8 @@ def read_modules(folder: Location, *, error: type[UsageError]) -> list[Module] |
 
 def read_json_object(file: Location, *, error: type[UsageError]) -> dict[str, Any]:
     """Read a JSON file that holds an object."""
-    try:
+    with rephrase(error, f"{file.path} can't be read", on=(OSError, ValueError)):
         content = read_document(file)
-    except (OSError, ValueError) as reason:
-        raise error(f"{file.path} can't be read", got=one_line(reason)) from None
     if not isinstance(content, dict):
         raise error(f"{file.path} can't be read", got=type(content).__name__, expected="a JSON object")
     return content

@@ -1,24 +1,26 @@
-"""The embedding table as a frozen value: rows, tokenizer and the flags that change a vector."""
+"""The embedding table as a frozen value: rows, tokenizer, and the flags that change a vector."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.errors import LakevecError, ModelError, one_line
 
-# Sums of float32 rows stay finite up to 1e8 tokens below this; no embedding comes near it.
+# Below this, sums of float32 rows stay finite up to 1e8 tokens; no embedding comes near it.
 LARGEST_VALUE = 1e30
 
 
 @dataclass(frozen=True, eq=False)
 class StaticTable:
-    """One row per token of a tokenizer, and how rows become a text's vector.
+    """An embedding table: one row per token of a tokenizer.
 
     Parameters
     ----------
@@ -29,16 +31,18 @@ class StaticTable:
     normalize : bool, default=True
         Whether text vectors are scaled to length 1.
     weights : float32 ndarray of shape (V,), optional
-        Factor of each token's row: the scale of int8 rows, or what makes tokens differ that share a row.
+        Factor of each token's row: the scale of int8 rows, or the difference of tokens that share a row.
     mapping : int32 ndarray of shape (V,), optional
-        Stored row of each token, where tokens share rows; by default row i belongs to token id i.
+        Stored row of each token, if tokens share rows. Default: token i has row i.
     pools_unknown : bool, default=False
-        Whether the unknown token's row counts in the mean, as it does in Sentence Transformers.
+        Whether the unknown token's row counts in the mean, as in Sentence Transformers.
+
+    Attributes
+    ----------
     unknown_token_id : int or None
-        The id that stands for text the tokenizer has no token for, where its row is not pooled.
-        Read from the tokenizer.
+        Id of the unknown token, read from the tokenizer; None if there is none or its row is pooled.
     fingerprint : str
-        ``sha256:`` and 64 hexadecimal digits over everything that changes a vector. Computed.
+        ``sha256:`` and 64 hexadecimal digits over everything that changes a vector.
 
     Raises
     ------
@@ -47,8 +51,16 @@ class StaticTable:
 
     Notes
     -----
-    Token i has the row ``weights[i] * embeddings[mapping[i]]``, which is also how model2vec and Sentence
-    Transformers read these three arrays.
+    Token i has the row ``weights[i] * embeddings[mapping[i]]``. model2vec and Sentence Transformers read the
+    three arrays alike.
+
+    Examples
+    --------
+    >>> from tokenizers import Tokenizer, models
+    >>> tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "north": 1, "east": 2}, unk_token="[UNK]"))
+    >>> table = StaticTable(np.array([[0, 0], [0, 1], [1, 0]], np.float32), tokenizer.to_str())
+    >>> table.rows, table.dimensions, table.unknown_token_id
+    (3, 2, 0)
     """
 
     embeddings: np.ndarray
@@ -63,12 +75,8 @@ class StaticTable:
     def __post_init__(self) -> None:
         _check_embeddings(self.embeddings)
         _check_per_token(self)
-        try:
+        with parsing_tokenizer("tokenizer.json"):
             tokenizer = Tokenizer.from_str(self.tokenizer_json)
-        except BaseException as error:
-            if not is_tokenizers_own(error):
-                raise
-            raise ModelError("tokenizer.json can't be read", got=str(error)) from None
         size = tokenizer.get_vocab_size(with_added_tokens=True)
         if size != self.rows:
             raise ModelError(
@@ -78,11 +86,11 @@ class StaticTable:
             )
         check_token_ids(tokenizer)
         unknown = None if self.pools_unknown else find_unknown_token_id(tokenizer)
-        named = json.loads(self.tokenizer_json)["model"].get("unk_token")
-        if named is not None and tokenizer.token_to_id(named) is None:
+        token = json.loads(self.tokenizer_json)["model"].get("unk_token")
+        if token is not None and tokenizer.token_to_id(token) is None:
             raise ModelError(
                 "the tokenizer's unknown token is not in its vocabulary",
-                got=repr(named),
+                got=repr(token),
                 expected="one of its tokens",
             )
         object.__setattr__(self, "unknown_token_id", unknown)
@@ -100,24 +108,13 @@ class StaticTable:
         return int(self.embeddings.shape[1])
 
     def dense_rows(self) -> np.ndarray:
-        """Return every token's row.
-
-        Returns
-        -------
-        float32 ndarray of shape (V, D)
-            `embeddings` itself where that is it already.
-        """
+        """Return each token's row: float32 of shape (V, D), without a copy if `embeddings` is that."""
         rows = self.embeddings if self.mapping is None else self.embeddings[self.mapping]
         rows = np.ascontiguousarray(rows, dtype=np.float32)
         return rows if self.weights is None else rows * self.weights[:, None]
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return the arrays under the names that model2vec gives them in ``model.safetensors``.
-
-        Returns
-        -------
-        dict of str to ndarray
-        """
+        """Return the arrays by their names in model2vec's ``model.safetensors``."""
         named = {"embeddings": self.embeddings, "weights": self.weights, "mapping": self.mapping}
         return {name: np.ascontiguousarray(array) for name, array in named.items() if array is not None}
 
@@ -129,7 +126,7 @@ class StaticTable:
             "normalize": self.normalize,
             "tokenizer": hashlib.sha256(self.tokenizer_json.encode()).hexdigest(),
         }
-        # Named only where they are there, so that plain tables keep the fingerprints they always had.
+        # Absent arrays and flags are not named, so plain tables keep the fingerprint of format 1.0.
         for name, array in self.tensors().items():
             if name != "embeddings":
                 head[name] = hashlib.sha256(array.data).hexdigest()
@@ -140,33 +137,29 @@ class StaticTable:
         return f"sha256:{digest.hexdigest()}"
 
 
+@contextmanager
+def parsing_tokenizer(name: str) -> Iterator[None]:
+    """Turn errors of the `tokenizers` library into a `ModelError`: `name` can't be read."""
+    try:
+        yield
+    except LakevecError:
+        raise
+    except BaseException as error:
+        if not is_tokenizers_own(error):
+            raise
+        raise ModelError(f"{name} can't be read", got=one_line(error)) from None
+
+
 def is_tokenizers_own(error: BaseException) -> bool:
-    """Tell whether an error may come from a bad document: tokenizers raises bare ones, and panics.
+    """Return whether `tokenizers` may raise this for a bad document: a bare exception, or a panic of Rust.
 
-    Parameters
-    ----------
-    error : BaseException
-        A panic of Rust is one, and no `Exception`; its class can't be imported.
-
-    Returns
-    -------
-    bool
+    A panic is no `Exception`, and its class can't be imported.
     """
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def check_token_ids(tokenizer: Tokenizer) -> None:
-    """Refuse token ids that a table of one row per token has no row for.
-
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-
-    Raises
-    ------
-    ModelError
-        If ids have a gap.
-    """
+    """Refuse token ids with a gap: the table has one row per token, so the last ids would have none."""
     ids = tokenizer.get_vocab(with_added_tokens=True).values()
     if ids and max(ids) >= len(ids):
         raise ModelError(
@@ -177,16 +170,7 @@ def check_token_ids(tokenizer: Tokenizer) -> None:
 
 
 def find_unknown_token_id(tokenizer: Tokenizer) -> int | None:
-    """Return the id of the tokenizer's unknown token, or None where it has none.
-
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-
-    Returns
-    -------
-    int or None
-    """
+    """Return the id of the tokenizer's unknown token; None if it has none."""
     model = json.loads(tokenizer.to_str())["model"]
     if "unk_id" in model:  # Unigram names an id, all others a token
         unknown: int | None = model["unk_id"]
@@ -195,8 +179,13 @@ def find_unknown_token_id(tokenizer: Tokenizer) -> int | None:
     return tokenizer.token_to_id(token) if token is not None else None
 
 
+def check_mapping(mapping: np.ndarray, rows: int) -> None:
+    """Refuse a mapping to rows that the table doesn't have."""
+    if mapping.min() < 0 or mapping.max() >= rows:
+        raise ModelError("mapping names rows that are not there", expected=f"rows below {rows}")
+
+
 def _check_embeddings(embeddings: np.ndarray) -> None:
-    """Refuse what can't be pooled without surprises."""
     if embeddings.ndim != 2 or 0 in embeddings.shape:
         raise ModelError("embeddings", got=f"shape {embeddings.shape}", expected="(V, D), both at least 1")
     if embeddings.dtype not in (np.float32, np.float16, np.int8):
@@ -218,21 +207,15 @@ def _check_per_token(table: StaticTable) -> None:
             )
     if table.weights is not None:
         _check_values("weights", table.weights)
-        largest = float(np.abs(table.weights).max()) * float(
-            np.abs(table.embeddings.astype(np.float32)).max()
-        )
-        if largest > LARGEST_VALUE:
+        rows = table.embeddings.astype(np.float32)
+        if float(np.abs(table.weights).max()) * float(np.abs(rows).max()) > LARGEST_VALUE:
             raise ModelError("weighted rows hold values beyond 1e30", expected="smaller weights or rows")
-    if table.mapping is not None and not (
-        table.mapping.min() >= 0 and table.mapping.max() < len(table.embeddings)
-    ):
-        raise ModelError(
-            "mapping names rows that are not there", expected=f"rows below {len(table.embeddings)}"
-        )
+    if table.mapping is not None:
+        check_mapping(table.mapping, len(table.embeddings))
 
 
 def _check_values(name: str, array: np.ndarray) -> None:
-    # max and min carry NaN along, so that one pass finds NaN, infinities and giants.
+    # max and min carry NaN along, so one pass finds NaN, infinities and giants.
     if not (float(array.max()) <= LARGEST_VALUE and float(array.min()) >= -LARGEST_VALUE):
         raise ModelError(
             f"{name} hold NaN, infinity or values beyond 1e30",

@@ -8,8 +8,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 UNKNOWN = "[UNK]"
 
-# As the Penn Treebank cuts English: "isn't" is "is" and "n't", "it's" is "it" and "'s", and of punctuation
-# only "...", "--", "''" and "``" stay together. No match holds white space.
+# The Penn Treebank's English words: "isn't" is "is" and "n't", "it's" is "it" and "'s". Of punctuation, only
+# "...", "--", "''" and "``" stay together. No match holds white space.
 WORD_PATTERN = r"\w+(?=n't\b)|n't\b|'(?:s|m|d|re|ve|ll)\b|\w+|\.{3}|-{2}|'{2}|`{2}|[^\w\s]"
 
 
@@ -19,19 +19,14 @@ def make_word_tokenizer(words: Sequence[str], *, lowercase: bool) -> Tokenizer:
     Parameters
     ----------
     words : sequence of str of length V
-        Without duplicates; none is `UNKNOWN`. Word i gets the id i.
+        Distinct, and none is `UNKNOWN`. Word i gets the id i, and `UNKNOWN` the id V.
     lowercase : bool
-        Whether texts are lowered first; the words should be lower case then.
-
-    Returns
-    -------
-    tokenizers.Tokenizer
-        Of V + 1 tokens; the last is `UNKNOWN`.
+        Lower texts first; the words should be lower case then.
 
     Notes
     -----
-    Words that `WORD_PATTERN` would cut ("c++", "u.s.", "new york") are looked for before that, and found only
-    where no letter or digit touches them.
+    Words that `WORD_PATTERN` would split ("c++", "u.s.", "new york") are matched first, and only if no letter
+    or digit touches them.
 
     Examples
     --------
@@ -44,8 +39,8 @@ def make_word_tokenizer(words: Sequence[str], *, lowercase: bool) -> Tokenizer:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     if lowercase:
         tokenizer.normalizer = normalizers.Lowercase()
-    cutter = pre_tokenizers.Split(Regex(WORD_PATTERN), "removed", invert=True)
-    tokenizer.pre_tokenizer = cutter
-    cut = [word for word in words if [piece for piece, _ in cutter.pre_tokenize_str(word)] != [word]]
-    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=lowercase) for word in cut])
+    splitter = pre_tokenizers.Split(Regex(WORD_PATTERN), "removed", invert=True)
+    tokenizer.pre_tokenizer = splitter
+    split = [word for word in words if [part for part, _ in splitter.pre_tokenize_str(word)] != [word]]
+    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=lowercase) for word in split])
     return tokenizer

@@ -1,74 +1,51 @@
-"""What all settings have in common: strictness, how secrets are hidden, words that come up in several."""
+"""What all settings share: strictness, masked secrets, and groups of fields that several commands have."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
 from lakevec.pipeline.redaction import redact_values
 
 # Java counts rows and files up to here.
 LARGEST = 2**31 - 1
-
-MODEL = (
-    "a published model, or one of model2vec, Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: "
-    "folder, file, URI or hf://organisation/name"
-)
+# A field that stands on the command line without its name.
+POSITIONAL: Any = {"positional": True}
+# A field that only tasks that write themselves support, not Spark's own writer.
+DIRECT: Any = {"writer": "direct"}
+# A list whose values the command line may separate by commas.
+COMMAS: Any = {"commas": True}
 
 
 def _as_list(value: object) -> object:
-    """Let a YAML file write one value where a list is meant."""
+    """Let a YAML file write one value for a list."""
     return [value] if isinstance(value, str) else value
 
 
-StringList = Annotated[list[str], BeforeValidator(_as_list)]
+def _check_pattern(value: str | None) -> str | None:
+    try:
+        re.compile(value or "")
+    except re.error as error:
+        raise ValueError(f"must be a regular expression ({error})") from None
+    return value
 
-# Settings that several commands have, each told once.
-InputPaths = Annotated[
-    StringList, Field(min_length=1, description="paths or URIs to read, or table names with format 'table'")
-]
-InputFormat = Annotated[
-    str, Field(description="any format Spark reads (parquet, csv, json, text, orc, ...), or 'table'")
-]
-ReaderOptions = Annotated[
-    dict[str, str], Field(description="reader option of that format, as KEY=VALUE, such as header=true")
-]
-BatchRows = Annotated[int, Field(ge=1, le=LARGEST, description="rows that Spark hands to Python at a time")]
-SparkMaster = Annotated[
-    str | None,
-    Field(description="Spark master, such as local[2]; by default spark-submit's, or else local[*]"),
-]
-SparkRemote = Annotated[
-    str | None,
-    Field(description="Spark Connect server, as in sc://host:15002; by default SPARK_REMOTE, or else none"),
-]
-SparkConf = Annotated[dict[str, str], Field(description="Spark property, as KEY=VALUE")]
-TableType = Annotated[
-    Literal["float32", "float16", "int8"],
-    Field(description="type of the stored table; int8 rows come with their scale"),
-]
-TokenRemovePattern = Annotated[
-    str | None, Field(description="regular expression; tokens that begin with a match are left out")
-]
-TorchDevice = Annotated[
-    str, Field(description="torch device of the teacher; auto is cuda where there is one, else cpu")
-]
-Precision = Annotated[
-    Literal["auto", "float32", "bfloat16", "float16"],
-    Field(
-        description="the teacher's arithmetic; auto is float16 on cuda, with float32 for what overflows, and "
-        "float32 on cpu"
-    ),
-]
+
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
+StringList = Annotated[list[str], BeforeValidator(_as_list)]
+Pattern = Annotated[str | None, AfterValidator(_check_pattern)]
+StringMap = dict[str, str]
+TableType = Literal["float32", "float16", "int8"]
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown keys are errors, values are not coerced, instances don't change."""
+    """Base of all settings: unknown keys are errors, values are not coerced, instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     @field_validator("*")
     @classmethod
@@ -77,30 +54,121 @@ class Settings(BaseModel):
             raise ValueError("may hold only whole characters, and no null")
         return value
 
+    @classmethod
+    def merge(cls, from_file: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+        """Combine the values of a file and of the command line, which win."""
+        return {**from_file, **overrides}
+
+    @classmethod
+    def groups(cls) -> Iterator[tuple[str, dict[str, FieldInfo]]]:
+        """Yield the command's own fields, with an empty title, and each shared group with its title."""
+        shared = [kind for kind in cls.__bases__ if kind is not Settings and issubclass(kind, Settings)]
+        names = {name for kind in shared for name in kind.model_fields}
+        yield "", {name: field for name, field in cls.model_fields.items() if name not in names}
+        for kind in shared:
+            yield str(kind.__doc__).rstrip("."), {name: cls.model_fields[name] for name in kind.model_fields}
+
+    @classmethod
+    def fields(cls) -> dict[str, FieldInfo]:
+        """Return all fields, the command's own first."""
+        return {name: field for _, fields in cls.groups() for name, field in fields.items()}
+
     def to_record(self) -> dict[str, Any]:
-        """Return the settings for people and ``run.json``: values that look like secrets are masked."""
-        return {name: redact_values(value) for name, value in self.model_dump().items()}
+        """Return the settings for people and ``run.json``, with masked secrets."""
+        return {name: redact_values(getattr(self, name)) for name in self.fields()}
+
+
+class SparkInput(Settings):
+    """Input."""
+
+    input: StringList = Field(min_length=1, examples=[["lake/docs"]])
+    """Paths, patterns or URIs to read, or the name of one table with format `table`."""
+    text: StringList = Field(min_length=1, examples=[["body"]])
+    """Text column: string, or binary that holds UTF-8. May be given several times."""
+    format: str = "parquet"
+    """Any format that Spark reads (parquet, csv, json, text, orc, ...), or `table`."""
+    option: StringMap = Field(default_factory=dict)
+    """Reader option of the format as KEY=VALUE, such as header=true."""
+
+
+class SparkTasks(Settings):
+    """Tasks."""
+
+    input_split_mb: Positive = 32
+    """Megabytes of input files per task."""
+    batch_rows: Positive = 10_000
+    """Rows that Spark hands to Python at a time."""
+    node_dir: str | None = None
+    """Folder on every node for its copy of the model. Default: YARN's or the system's temporary folder."""
+
+
+class SparkRuntime(Settings):
+    """Spark."""
+
+    master: str | None = None
+    """Spark master, such as local[2]. Default: spark-submit's, else local[*]."""
+    remote: str | None = None
+    """Spark Connect server, such as sc://host:15002. Default: SPARK_REMOTE, else none."""
+    conf: StringMap = Field(default_factory=dict)
+    """Spark property as KEY=VALUE."""
+
+
+class TeacherRuntime(Settings):
+    """Teacher."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a teacher on the hub. The commit is recorded."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the teacher. Its author can then do what you can."""
+    name: str | None = None
+    """Teacher's name in the model card. Default: its hub id, or the folder's name."""
+    device: str = "auto"
+    """Torch device of the teacher. `auto` takes cuda if there is one, else cpu."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the teacher. `auto` takes float16 on cuda, with float32 for what overflows, else
+    float32."""
+
+
+class VocabularyOptions(Settings):
+    """Vocabulary."""
+
+    vocabulary: str | None = None
+    """Words to add as tokens: a text file with one word a line, or Parquet or CSV with a column of words and
+    optionally a column `count`."""
+    vocabulary_column: str = "word"
+    """Column of words in a Parquet or CSV vocabulary."""
+    token_remove_pattern: Pattern = r"\[unused\d+\]"  # noqa: S105
+    """Regular expression. Remove tokens that begin with a match."""
+
+
+class GateOptions(Settings):
+    """Quality gate."""
+
+    sample: str | None = None
+    """Parquet of your own texts. Measure the table's fidelity to its teacher on them before publishing, and
+    record the figures in the model card. `tune` takes the held-out texts by default."""
+    sample_text: str = "text"
+    """Text column of the sample."""
+    min_fidelity: float | None = Field(default=None, ge=-1, le=1)
+    """Publish only if similarities of pairs of texts correlate at least this well with the teacher's."""
 
 
 def _is_text(value: Any) -> bool:
-    """Tell whether all strings in a value are ones that paths, Java and Parquet can hold."""
+    """Return whether paths, Java and Parquet can hold all strings of a value."""
     if isinstance(value, dict):
         return all(_is_text(part) for pair in value.items() for part in pair)
     if isinstance(value, list):
         return all(map(_is_text, value))
-    # Half a character is also what Python makes of a byte on the command line that is no UTF-8.
+    # Python turns a byte of the command line that is not UTF-8 into half a character.
     return not isinstance(value, str) or not re.search("[\0\ud800-\udfff]", value)
 
 
-def is_positional(field: FieldInfo) -> bool:
-    """Tell whether a setting stands on the command line without its name.
+def has_flag(field: FieldInfo, flag: dict[str, Any]) -> bool:
+    """Return whether a field is marked with `POSITIONAL`, `DIRECT` or `COMMAS`."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and flag.items() <= extra.items()
 
-    Parameters
-    ----------
-    field : pydantic.fields.FieldInfo
 
-    Returns
-    -------
-    bool
-    """
-    return isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("positional") is True
+def describe(field: FieldInfo) -> str:
+    """Return a field's description on one line."""
+    return " ".join(str(field.description).split()).replace("`", "")

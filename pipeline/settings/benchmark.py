@@ -1,12 +1,12 @@
-"""Settings of ``lakevec benchmark``."""
+"""Settings of ``lakevec benchmark`` and ``lakevec demo``."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lakevec.pipeline.settings.base import MODEL, Settings, SparkConf
+from lakevec.pipeline.settings.base import Settings, StringMap
 
 BenchmarkPart = Literal[
     "worker",
@@ -23,6 +23,7 @@ BenchmarkPart = Literal[
     "count",
     "distill",
 ]
+AtLeastOne = Annotated[int, Field(ge=1)]
 
 
 def _main_parts() -> list[BenchmarkPart]:
@@ -30,39 +31,70 @@ def _main_parts() -> list[BenchmarkPart]:
 
 
 class BenchmarkSettings(Settings):
-    """What ``lakevec benchmark`` measures and on which rows."""
+    """Measure lakevec and its peers on the same rows, and write JSON, Markdown tables and a plot.
 
-    model: str = Field(description=MODEL)
-    output: str = Field(description="folder for rows and results; must not exist yet")
-    input: str | None = Field(
-        default=None,
-        description="local folder of Parquet files; by default the docstrings of the installed packages",
-    )
-    text: str = Field(default="text", description="text column of the input")
-    part: list[BenchmarkPart] = Field(
-        default_factory=_main_parts, min_length=1, description="what to measure, see above"
-    )
-    rows: int = Field(
-        default=1_000_000, ge=1, description="rows to run over: the input's, repeated with fresh words"
-    )
-    peer_rows: int = Field(
-        default=1_000_000, ge=1, description="rows for peers, which may be many times slower"
-    )
-    repeats: int = Field(default=3, ge=1, description="runs of everything; the median counts")
-    growth: list[int] = Field(
-        default_factory=lambda: [1, 10], description="how many times the rows, in the part rows"
-    )
-    cores: list[int] = Field(default_factory=lambda: [1, 2], description="how many cores, in the part cores")
-    also: dict[str, str] = Field(
-        default_factory=dict,
-        description="texts of another kind, in the part texts, as NAME=FILE or NAME=FILE?COLUMN=VALUE: a "
-        "Parquet file with a column text, and which of its rows",
-    )
-    teacher: str | None = Field(
-        default=None, description="teacher of the part distill; by default the embedded all-MiniLM-L6-v2"
-    )
-    cpus: list[int] = Field(
-        default_factory=list, description="bind all local processes to these CPUs; by default to none"
-    )
-    master: str | None = Field(default=None, description="Spark master; by default local[*]")
-    conf: SparkConf = Field(default_factory=dict)
+    parts:
+      worker      time until a new worker embeds
+      kernel      texts to vectors in one process, beside model2vec, StaticEmbedding and the tokenizer alone
+      texts       the same if every word is new, and for the files of --also
+      lengths     the same over text length
+      dimensions  the same over the table's width
+      vocabulary  the same over the size of the vocabulary
+      extremes    one text of 100 MB, one word of 10 MB
+      job         Parquet to Parquet on Spark, beside pandas UDFs and the job with constant vectors
+      rows        the job over more rows (--growth)
+      cores       the job on more cores (--cores)
+      changes     the job with a key, over lakes with few changes
+      count       counting, beside embedding without a write
+      distill     distilling --teacher, beside model2vec
+
+    example:
+      lakevec benchmark --model models/minilm --output bench --cpus 0 --master 'local[1]'
+    """
+
+    model: str
+    """Published model, or any model that lakevec embed reads."""
+    output: str
+    """Folder for rows and results. Must not exist."""
+    input: str | None = None
+    """Local folder of Parquet files. Default: the docstrings of the installed packages."""
+    text: str = "text"
+    """Text column of the input."""
+    part: list[BenchmarkPart] = Field(default_factory=_main_parts, min_length=1)
+    """Parts to measure, see above."""
+    rows: AtLeastOne = 1_000_000
+    """Rows to run over: the input's, repeated with fresh words."""
+    peer_rows: AtLeastOne = 1_000_000
+    """Rows for peers, which may be many times slower."""
+    repeats: AtLeastOne = 3
+    """Runs of everything. The median counts."""
+    growth: list[int] = Field(default_factory=lambda: [1, 10])
+    """Multiples of the rows, for the part rows."""
+    cores: list[int] = Field(default_factory=lambda: [1, 2])
+    """Numbers of cores, for the part cores."""
+    also: StringMap = Field(default_factory=dict)
+    """Other texts for the part texts, as NAME=FILE or NAME=FILE?COLUMN=VALUE: a Parquet file with a column
+    text, and optionally which rows of it."""
+    teacher: str | None = None
+    """Teacher for the part distill. Default: the embedded all-MiniLM-L6-v2."""
+    cpus: list[int] = Field(default_factory=list)
+    """Bind all local processes to these CPUs. Default: none."""
+    master: str | None = None
+    """Spark master. Default: local[*]."""
+    conf: StringMap = Field(default_factory=dict)
+    """Spark property as KEY=VALUE."""
+
+
+class DemoSettings(Settings):
+    """Run everything once on real text: the docstrings of the Python packages installed here.
+
+    example:
+      lakevec demo --folder demo
+    """
+
+    folder: str = "demo"
+    """Working folder. Its lake, model and vectors are kept."""
+    teacher: str | None = None
+    """Teacher to distil. Default: the embedded all-MiniLM-L6-v2."""
+    master: str = "local[*]"
+    """Spark master."""

@@ -8,150 +8,94 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lakevec.pipeline.settings.base import (
-    LARGEST,
-    MODEL,
-    BatchRows,
-    InputFormat,
-    InputPaths,
-    ReaderOptions,
-    Settings,
-    SparkConf,
-    SparkMaster,
-    SparkRemote,
+    COMMAS,
+    DIRECT,
+    NotNegative,
+    Positive,
+    SparkInput,
+    SparkRuntime,
+    SparkTasks,
     StringList,
 )
 
+WaveBytes = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,14}[kmgt]?$")]
 
-class EmbedSettings(Settings):
-    """What ``lakevec embed`` reads, computes and writes."""
 
-    model: str = Field(description=MODEL)
-    input: InputPaths
-    text: StringList = Field(min_length=1, description="string column to embed; may be given several times")
-    output: str = Field(
-        description="folder or URI for the Parquet files; one that an earlier run wrote is gone on with"
-    )
-    format: InputFormat = "parquet"
-    option: ReaderOptions = Field(default_factory=dict)
-    keep: StringList | None = Field(
-        default=None, description="input columns that travel along; by default all of them"
-    )
-    embedding_column: str = Field(
-        default="{column}_embedding", description="name of an embedding column; {column} is its text column"
-    )
-    max_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        le=LARGEST,
-        description="embed only the first N known tokens of a text; by default all",
-    )
-    wave_bytes: Annotated[str | None, Field(pattern=r"^[1-9][0-9]{0,14}[kmgt]?$")] = Field(
-        default=None,
-        description="bytes of input files that are embedded and committed together, as in 500m or 32g; by "
-        "default 32g, or any number with wave-files",
-    )
-    wave_files: int | None = Field(
-        default=None, ge=1, le=LARGEST, description="input files that are embedded and committed together"
-    )
-    full_refresh: bool = Field(
-        default=False,
-        description="embed everything anew beside the old output, and put it in its place when it is whole",
-    )
-    key: str | None = Field(
-        default=None,
-        description="column of which the output holds every value once; rows with another text are embedded "
-        "anew, all others are left or copied",
-    )
-    key_order: str | None = Field(
-        default=None,
-        description="of input rows with one key, the one with the greatest value of this column counts; by "
-        "default that of the file changed last",
-    )
-    deletes: Literal["keep", "remove"] = Field(
-        default="keep", description="with a key: what becomes of rows whose key is gone from the input"
-    )
-    on_bad_row: Literal["fail", "null", "quarantine"] = Field(
-        default="fail",
-        description="for a text that is not valid UTF-8 or too long: end the run, write a null vector, or "
-        "write the row with its reason to _lakevec/quarantine",
-    )
-    max_chars: int | None = Field(
-        default=None,
-        ge=1,
-        le=LARGEST,
-        description="a text of more characters is a bad row; by default none is",
-    )
-    on_bad_file: Literal["fail", "skip"] = Field(
-        default="fail",
-        description="for an input file that can't be read: end the run, or leave it out until it changes",
-    )
-    table_format: Literal["parquet", "delta"] = Field(
-        default="parquet",
-        description="delta commits the same files to a Delta table, which any store can switch in one step",
-    )
-    sha256: bool = Field(
-        default=False, description="take each file's check sum while writing, for lakevec verify"
-    )
-    compression: Literal["zstd", "snappy", "none"] = Field(
-        default="zstd", description="codec of all columns but the embeddings, which hardly compress"
-    )
-    vector_type: Literal["float32", "float16", "int8"] = Field(
-        default="float32",
-        description="elements of stored vectors; float16 is rounded and read as float, int8 comes with a "
-        "column of scales",
-    )
-    store: Literal["mean", "sum"] = Field(
-        default="mean",
-        description="what is kept of a text: its vector, or the plain sum of its tokens' rows and a column "
-        "of how many they are, which add up over texts in SQL",
-    )
-    partition_by: StringList | None = Field(
-        default=None, description="columns whose values become folders, as Spark's partitionBy makes them"
-    )
-    target_file_mb: int = Field(
-        default=512,
-        ge=1,
-        le=LARGEST,
-        description="a task that has written so many megabytes begins another file",
-    )
-    sink: Literal["auto", "direct", "spark"] = Field(
-        default="auto",
-        description="who writes: the tasks themselves, or Spark's own writer; auto takes Spark's only where "
-        "tasks can't",
-    )
-    output_format: str = Field(
-        default="parquet", description="format of the output; any but parquet is written by Spark"
-    )
-    input_split_mb: int = Field(
-        default=32,
-        ge=1,
-        le=LARGEST,
-        description="megabytes of input files per task; what a task writes is some seven times larger",
-    )
-    batch_rows: BatchRows = 10_000
-    checkpoint: str | None = Field(
-        default=None,
-        description="folder or URI for Spark's checkpoints, where Spark can't reach the output; by default "
-        "they lie in the output's _lakevec folder",
-    )
-    grace_minutes: int = Field(
-        default=60,
-        ge=0,
-        le=LARGEST,
-        description="what dead runs left is removed after this time; local tasks die with their driver, so "
-        "locally at once",
-    )
-    metrics: str | None = Field(
-        default=None, description="local file for the run's figures in Prometheus' text format"
-    )
-    node_dir: str | None = Field(
-        default=None,
-        description="folder on every node for the one copy of the table; by default YARN's or the system's "
-        "folder for temporary files",
-    )
-    master: SparkMaster = None
-    remote: SparkRemote = None
-    conf: SparkConf = Field(default_factory=dict)
+class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
+    """Embed text columns with a published model, and write them with all other columns as Parquet.
+
+    The first run embeds the whole input; later runs embed only new files. If a run is killed, the next run
+    completes it. No row is lost, duplicated or embedded by another model.
+
+    example:
+      lakevec embed --model models/minilm --input lake/docs --text body --output lake/vectors
+
+    exit codes:
+      0  done, or nothing new
+      1  failed; earlier commits stay
+      2  wrong usage or configuration; nothing was started
+      3  another run is writing to this output
+    """
+
+    model: str = Field(examples=["models/minilm"])
+    """Published model, or one of model2vec, Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: a
+    folder, file, URI or hf://organisation/name."""
+    output: str = Field(examples=["lake/vectors"])
+    """Folder or URI for the Parquet files. An existing lakevec output is continued."""
+    keep: StringList | None = Field(default=None, json_schema_extra=COMMAS)
+    """Input columns to write beside the vectors. Default: all."""
+    embedding_column: str = "{column}_embedding"
+    """Name of an embedding column; {column} stands for its text column."""
+    max_tokens: Positive | None = None
+    """Embed only the first N known tokens of a text. Default: all."""
+    wave_bytes: WaveBytes | None = Field(default=None, json_schema_extra=DIRECT)
+    """Input bytes per micro-batch, such as 500m. Default: 32g, unlimited if wave-files is set."""
+    wave_files: Positive | None = Field(default=None, json_schema_extra=DIRECT)
+    """Input files per micro-batch. Default: no limit."""
+    full_refresh: bool = Field(default=False, json_schema_extra=DIRECT)
+    """Embed everything again beside the old output, and replace it when the run is complete."""
+    key: str | None = Field(default=None, json_schema_extra=DIRECT)
+    """Column that identifies a row. Keep one row per key: embed rows with another text again, copy or keep
+    all others."""
+    key_order: str | None = None
+    """Among input rows with the same key, keep the one with the largest value here. Default: the row of the
+    file that was changed last."""
+    deletes: Literal["keep", "remove"] = "keep"
+    """With a key: keep or remove output rows whose key is not in the input any more."""
+    on_bad_row: Literal["fail", "null", "quarantine"] = Field(default="fail", json_schema_extra=DIRECT)
+    """For a text that is not valid UTF-8 or too long: fail, write a null vector, or write the row with its
+    reason to _lakevec/quarantine."""
+    max_chars: Positive | None = Field(default=None, json_schema_extra=DIRECT)
+    """Treat longer texts as invalid rows. Default: no limit."""
+    on_bad_file: Literal["fail", "skip"] = Field(default="fail", json_schema_extra=DIRECT)
+    """For an input file that can't be read: fail, or skip the file until it changes."""
+    table_format: Literal["parquet", "delta"] = Field(default="parquet", json_schema_extra=DIRECT)
+    """Write plain Parquet, or commit the files to a Delta table, which any store can switch in one step."""
+    sha256: bool = Field(default=False, json_schema_extra=DIRECT)
+    """Record each file's checksum for lakevec verify."""
+    compression: Literal["zstd", "snappy", "none"] = "zstd"
+    """Codec of all columns except embeddings, which hardly compress."""
+    vector_type: Literal["float32", "float16", "int8"] = "float32"
+    """Type of stored vector elements. float16 is rounded and read as float; int8 adds a column of scales."""
+    store: Literal["mean", "sum"] = Field(default="mean", json_schema_extra=DIRECT)
+    """Store a text's vector, or the plain sum of its tokens' rows with a column of their number, which SQL
+    can add up over texts."""
+    partition_by: StringList | None = None
+    """Columns whose values become folders, as in Spark's partitionBy."""
+    target_file_mb: Positive = 512
+    """Megabytes after which a task begins another file."""
+    sink: Literal["auto", "direct", "spark"] = "auto"
+    """Let tasks write files directly, or use Spark's own writer. auto takes Spark's only if tasks can't
+    write."""
+    output_format: str = "parquet"
+    """Format of the output. Spark's own writer writes all formats but parquet."""
+    checkpoint: str | None = Field(default=None, json_schema_extra=DIRECT)
+    """Folder or URI for Spark's checkpoints, if Spark can't reach the output. Default: the output's _lakevec
+    folder."""
+    grace_minutes: NotNegative = 60
+    """Minutes to keep staging files of dead runs. Local mode removes them at once."""
+    metrics: str | None = Field(default=None, json_schema_extra=DIRECT)
+    """Local file for the run's figures in Prometheus' text format."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> EmbedSettings:
@@ -160,7 +104,7 @@ class EmbedSettings(Settings):
         if self.key is not None and self.on_bad_file == "skip":
             raise ValueError("on_bad_file skip goes with new files, not with a key: rows would seem gone")
         if self.store == "sum" and self.vector_type != "float32":
-            raise ValueError("store sum needs vector_type float32: what is rounded does not add up")
+            raise ValueError("store sum needs vector_type float32: rounded values do not add up")
         if self.key is None and (self.key_order is not None or self.deletes != "keep"):
             raise ValueError("key_order and deletes need a key")
         return self

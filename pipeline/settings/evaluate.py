@@ -2,67 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
-from lakevec.pipeline.settings.base import MODEL, Settings, StringList
+from lakevec.pipeline.settings.base import Settings, StringList
 
 
 class EvaluateSettings(Settings):
-    """What ``lakevec evaluate`` measures, on what, and where it writes."""
+    r"""Measure models on public tasks, and against their teacher on your own rows.
 
-    model: StringList = Field(
-        default_factory=list, description=f"what to evaluate, several at once: {MODEL}; or a teacher's folder"
-    )
-    data: str | None = Field(
-        default=None,
-        description="folder or URI of tasks, in folders wordsim, sts, classification, clustering, retrieval "
-        "and phrases; by default no task is run",
-    )
-    output: str = Field(description="folder or URI for the report; must not exist yet")
-    only: StringList = Field(
-        default_factory=list, description="groups or tasks to run, as in sts or SciFact; by default all"
-    )
-    teacher: str | None = Field(
-        default=None,
-        description="a Sentence Transformer (folder or hf://organisation/name) to compare with on the rows "
-        "of the sample",
-    )
-    sample: str | None = Field(
-        default=None, description="Parquet file, folder or URI of your own rows, for fidelity to the teacher"
-    )
-    text: str = Field(default="text", description="text column of the sample")
-    sample_rows: int = Field(
-        default=2000,
-        ge=20,
-        le=3000,
-        description="distinct texts of the sample to compare, the same each time",
-    )
-    ablations: str | None = Field(
-        default=None,
-        description="teacher to distil anew without PCA, without weights, without both, and from its input "
-        "embeddings",
-    )
-    counts: str | None = Field(
-        default=None,
-        description="with ablations: what lakevec count wrote; the whole recipe is then that with counts, "
-        "and more of its steps are left out",
-    )
-    plain_teacher: str | None = Field(
-        default=None,
-        description="with ablations: a plain transformer, such as BERT, that is no Sentence Transformer",
-    )
-    cache: str | None = Field(
-        default=None, description="local folder that keeps teachers' vectors for later runs; by default none"
-    )
-    speed_texts: int = Field(
-        default=100_000, ge=1, description="texts to measure speed on, or fewer where the time is over"
-    )
-    speed_s: float = Field(
-        default=10.0, gt=0, le=3600, description="seconds of embedding after which speed is known well enough"
-    )
-    device: str = Field(
-        default="auto", description="torch device of teachers; auto is cuda where there is one, else cpu"
-    )
+    Writes report.html, evaluation.json and timings.json. docs/evaluation.md describes tasks and metrics.
+
+    Examples
+    --------
+      lakevec evaluate --model models/minilm --model glove.txt --data data --output report
+      lakevec evaluate --model models/bge --output report --sample lake/docs --text body \
+          --teacher hf://BAAI/bge-base-en-v1.5
+    """
+
+    model: StringList = Field(default_factory=list)
+    """Models to evaluate: any that lakevec embed reads, or folders of teachers."""
+    data: str | None = None
+    """Folder or URI of tasks, in folders wordsim, sts, classification, clustering, retrieval and phrases.
+    Default: run no task."""
+    output: str = Field(examples=["report"])
+    """Folder or URI for the report. Must not exist."""
+    only: StringList = Field(default_factory=list)
+    """Groups or tasks to run, such as sts or SciFact. Default: all."""
+    teacher: str | None = None
+    """Sentence Transformer (folder or hf://organisation/name) to compare with on the sample."""
+    sample: str | None = None
+    """Parquet file, folder or URI of your own rows, for fidelity to the teacher."""
+    text: str = "text"
+    """Text column of the sample."""
+    sample_rows: Annotated[int, Field(ge=20, le=3000)] = 2000
+    """Distinct texts of the sample to compare. Every run takes the same ones."""
+    ablations: str | None = None
+    """Teacher to distil again without PCA, without weights, without both, and from its input embeddings."""
+    counts: str | None = None
+    """With ablations: counts that lakevec count wrote. The full recipe then uses them, and more steps are
+    left out."""
+    plain_teacher: str | None = None
+    """With ablations: a plain transformer such as BERT, which is not a Sentence Transformer."""
+    cache: str | None = None
+    """Local folder that keeps teachers' vectors for later runs. Default: none."""
+    speed_texts: Annotated[int, Field(ge=1)] = 100_000
+    """Texts to measure speed on, or fewer if the time is over."""
+    speed_s: float = Field(default=10.0, gt=0, le=3600)
+    """Seconds of embedding to measure speed for."""
+    device: str = "auto"
+    """Torch device of teachers. auto takes cuda if there is one, else cpu."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> EvaluateSettings:

@@ -1,8 +1,7 @@
-"""Settings from a YAML file, with the command line on top, and the one shape of what is wrong with them."""
+"""Settings from a YAML file and the command line, and errors about them."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,14 +9,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from lakevec.pipeline.errors import SettingsError
+from lakevec.pipeline.errors import SettingsError, did_you_mean
 from lakevec.pipeline.redaction import redact, redact_values
-from lakevec.pipeline.settings import Settings, is_positional
+from lakevec.pipeline.settings.base import POSITIONAL, Settings, describe, has_flag
 
 S = TypeVar("S", bound=Settings)
 
-# Of a value that is refused.
-_LONGEST_SHOWN = 200
+_LONGEST_VALUE = 200
 
 
 class _Loader(yaml.SafeLoader):
@@ -33,21 +31,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) -> S:
-    """Build the settings of one job from a YAML file and what the command line says on top.
-
-    Parameters
-    ----------
-    kind : type
-        Subclass of `Settings`.
-    file : str or None
-        Path of a YAML mapping, or None for defaults only.
-    overrides : dict
-        Values given on the command line; they win over the file.
-
-    Returns
-    -------
-    Settings
-        An instance of `kind`.
+    """Build a command's settings from a YAML file and the values of the command line, which win.
 
     Raises
     ------
@@ -55,15 +39,8 @@ def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) ->
         If the file can't be read, a key is unknown or missing, or a value is not allowed.
     """
     from_file = _read_yaml(file) if file else {}
-    if {**from_file, **overrides}.get("recipe") is not None:
-        # The file that comes along names every key with its default; that is not to say it.
-        from_file = {
-            key: value
-            for key, value in from_file.items()
-            if key not in kind.model_fields or value != kind.model_fields[key].default
-        }
     try:
-        return kind.model_validate({**from_file, **overrides})
+        return kind.model_validate(kind.merge(from_file, overrides))
     except ValidationError as error:
         problem = error.errors()[0]
         if not problem["loc"]:  # of several keys together
@@ -81,7 +58,7 @@ def _read_yaml(file: str) -> dict[str, Any]:
         raise SettingsError(
             f"configuration file {file!r} does not exist", remedy="give --config an existing YAML file"
         ) from None
-    # Of what PyYAML makes of "2020-13-45", "!!bool maybe" or a thousand brackets, YAMLError is only one.
+    # PyYAML raises all of these, for "2020-13-45", "!!bool maybe" or a thousand brackets.
     except (OSError, yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise SettingsError(
             f"configuration file {file!r} is not readable YAML", got=_describe(error)
@@ -98,11 +75,11 @@ def _read_yaml(file: str) -> dict[str, Any]:
 
 
 def _describe(error: Exception) -> str:
-    """Say what is wrong and where, without what the file holds there: that may be a secret."""
+    """Describe an error and its place without the file's content, which may be a secret."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         found = ", ".join(part for part in (error.context, error.problem) if part)
-        # A sign, or a token of YAML's own such as '<scalar>', tells nothing.
+        # Single signs and YAML's own tokens, such as '<scalar>', stay.
         found = re.sub(r"'[^']*'|\"[^\"]*\"", _hide_quoted, found)
         return f"{found}, in line {mark.line + 1}, column {mark.column + 1}" if mark else found
     reason = error.strerror if isinstance(error, OSError) else None
@@ -114,21 +91,20 @@ def _hide_quoted(found: re.Match[str]) -> str:
 
 
 def _settings_error(kind: type[Settings], source: str, key: str, problem: dict[str, Any]) -> SettingsError:
-    """Put pydantic's finding into our one error shape."""
+    """Turn pydantic's finding into an error of lakevec."""
     if problem["type"] == "extra_forbidden":
         known = sorted(kind.model_fields)
-        near = difflib.get_close_matches(key, known, n=1)
         return SettingsError(
             f"{source}: unknown key {key!r}",
             expected=f"one of {', '.join(known)}",
-            remedy=f"did you mean {near[0]!r}?" if near else "",
+            remedy=did_you_mean(key, known),
         )
     if problem["type"] == "missing":
         field = kind.model_fields[key]
-        option = key.upper() if is_positional(field) else f"--{key.replace('_', '-')}"
+        option = key.upper() if has_flag(field, POSITIONAL) else f"--{key.replace('_', '-')}"
         return SettingsError(
             f"{source}: {key!r} is missing",
-            expected=str(field.description),
+            expected=describe(field).rstrip("."),
             remedy=f"give {option} or put {key!r} into the configuration file",
         )
     message = problem["msg"].removeprefix("Value error, ")
@@ -136,11 +112,11 @@ def _settings_error(kind: type[Settings], source: str, key: str, problem: dict[s
 
 
 def _show(key: str, value: object) -> str:
-    """Show a value that is refused; of those that may be secrets, and of giants, only what they are."""
+    """Show a refused value; only the type of one that may hold secrets or is huge."""
     if key in ("conf", "option"):
         return type(value).__name__
     try:
         shown = redact(repr(redact_values(value)))
     except ValueError:  # an integer of thousands of digits
         return type(value).__name__
-    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
+    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}..."

@@ -2,159 +2,89 @@
 
 from __future__ import annotations
 
-import re
+from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from lakevec.pipeline.settings.base import (
     LARGEST,
-    MODEL,
-    InputFormat,
-    InputPaths,
-    Precision,
-    ReaderOptions,
-    Settings,
-    SparkConf,
-    SparkMaster,
-    SparkRemote,
-    StringList,
+    GateOptions,
+    NotNegative,
+    Positive,
+    SparkInput,
+    SparkRuntime,
     TableType,
-    TokenRemovePattern,
-    TorchDevice,
+    TeacherRuntime,
+    VocabularyOptions,
 )
 
 
-class TuneSettings(Settings):
-    """How ``lakevec tune`` fits a table to a teacher on rows of a lake."""
+class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, SparkRuntime):
+    """Fit a table to its teacher on a sample of the lake.
 
-    teacher: str = Field(
-        description="folder of a Sentence Transformer, the same on all nodes, or hf://organisation/name"
-    )
-    input: InputPaths
-    text: StringList = Field(
-        min_length=1, description="string column to learn from; may be given several times"
-    )
-    output: str = Field(description="folder or URI to publish the model to; must not exist yet")
-    vectors: str | None = Field(
-        default=None,
-        description="folder or URI that keeps the sample and the teacher's vectors of it, for the next run; "
-        "by default the output's name with -teacher behind it",
-    )
-    format: InputFormat = "parquet"
-    option: ReaderOptions = Field(default_factory=dict)
-    rows: int = Field(default=100_000, ge=15, le=LARGEST, description="distinct texts to learn from")
-    stratify: str | None = Field(
-        default=None,
-        description="column of which every value gives equally many texts, or all that it has; by default "
-        "texts of all lengths come as often as they are",
-    )
-    max_chars: int = Field(
-        default=1000,
-        ge=1,
-        le=LARGEST,
-        description="teacher and table see so many characters of a text; the teacher's time grows with them",
-    )
-    seed: int = Field(
-        default=0, ge=0, le=LARGEST, description="decides about sample, order and held-out texts"
-    )
-    revision: str | None = Field(
-        default=None, description="branch, tag or commit of a hub teacher; the commit is recorded"
-    )
-    trust_remote_code: bool = Field(
-        default=False,
-        description="run Python code that the teacher brings along; its author can do what you can",
-    )
-    name: str | None = Field(
-        default=None, description="teacher's name for the model card; by default its hub id or folder's name"
-    )
-    model: str | None = Field(
-        default=None, description=f"table to begin with, instead of the teacher's own tokens: {MODEL}"
-    )
-    vocabulary: str | None = Field(
-        default=None,
-        description="words to find whole: a text file of one a line, or Parquet or CSV with a column of "
-        "words and perhaps a column count",
-    )
-    vocabulary_column: str = Field(default="word", description="column of a vocabulary's words")
-    counts: str | None = Field(
-        default=None,
-        description="Parquet of columns token and count, for the weights to begin with; by default the "
-        "sample's own counts",
-    )
-    sif_coefficient: float = Field(
-        default=0.0003, gt=0, lt=1, description="a of the SIF weight a / (a + p) to begin with"
-    )
-    dimensions: int = Field(default=256, ge=1, description="output width D")
-    held_out: int = Field(
-        default=3000,
-        ge=3,
-        le=LARGEST,
-        description="texts of the sample, at most a fifth of it, that are not learned from but decide when "
-        "to stop",
-    )
-    epochs: int = Field(default=6, ge=1, le=1000, description="most passes over the texts")
-    patience: int = Field(
-        default=2, ge=1, description="passes without a better figure on held-out texts after which it ends"
-    )
-    learning_rate: float = Field(
-        default=0.001, gt=0, le=1, description="of Adam's first step; it falls linearly to 0"
-    )
-    texts_per_step: int = Field(default=1024, ge=3, le=LARGEST, description="texts per step of training")
-    relation: float = Field(
-        default=1.0,
-        ge=0,
-        description="weight of the loss over similarities of pairs of texts beside that over directions",
-    )
-    token_dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="share of a text's tokens that a step leaves out"
-    )
+    Executors compute the teacher's vectors of the sample. Then the table is trained so that the means of its
+    rows match them. The vectors are kept, so a killed or repeated run continues.
+
+    Examples
+    --------
+      lakevec tune --teacher hf://BAAI/bge-small-en-v1.5 --input lake/docs --text body --output models/tuned
+      lakevec tune --teacher models/bge --input docs --format table --text body --output models/mine
+    """
+
+    teacher: str = Field(examples=["hf://sentence-transformers/all-MiniLM-L6-v2"])
+    """Folder of a Sentence Transformer, the same on all nodes, or hf://organisation/name."""
+    output: str = Field(examples=["models/tuned"])
+    """Folder or URI to publish the model to. Must not exist."""
+    vectors: str | None = None
+    """Folder or URI that keeps the sample and its teacher vectors for later runs. Default: the output's name
+    with -teacher appended."""
+    rows: Annotated[int, Field(ge=15, le=LARGEST)] = 100_000
+    """Distinct texts to learn from."""
+    stratify: str | None = None
+    """Column whose values contribute equally many texts, or all that they have. Default: texts of every
+    length contribute in proportion."""
+    max_chars: Positive = 1000
+    """Characters of a text that teacher and table see. The teacher's time grows with them."""
+    seed: NotNegative = 0
+    """Seed of the sample, the order and the held-out texts."""
+    model: str | None = None
+    """Table to start from, in place of the teacher's own tokens: any model that lakevec embed reads."""
+    counts: str | None = None
+    """Parquet with the columns token and count, for the initial weights. Default: counts of the sample."""
+    sif_coefficient: float = Field(default=0.0003, gt=0, lt=1)
+    """a of the initial SIF weight a / (a + p)."""
+    dimensions: Annotated[int, Field(ge=1)] = 256
+    """Output width D."""
+    held_out: Annotated[int, Field(ge=3, le=LARGEST)] = 3000
+    """Texts of the sample, at most a fifth, that decide when to stop and are not learned from."""
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 6
+    """Maximum number of passes over the texts."""
+    patience: Annotated[int, Field(ge=1)] = 2
+    """Passes without progress on held-out texts after which training stops."""
+    learning_rate: float = Field(default=0.001, gt=0, le=1)
+    """Learning rate of Adam's first step. It falls linearly to 0."""
+    texts_per_step: Annotated[int, Field(ge=3, le=LARGEST)] = 1024
+    """Texts per training step."""
+    relation: float = Field(default=1.0, ge=0)
+    """Weight of the loss over similarities of pairs of texts, beside the loss over directions."""
+    token_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a text's tokens that a step drops."""
     dtype: TableType = "float32"
-    token_remove_pattern: TokenRemovePattern = Field(default=r"\[unused\d+\]")
-    device: TorchDevice = "auto"
-    precision: Precision = "auto"
-    batch_size: int = Field(default=64, ge=1, description="texts per forward pass of the teacher")
-    piece_rows: int = Field(
-        default=1000,
-        ge=1,
-        le=LARGEST,
-        description="texts whose vectors are one task's work and one file, which a killed run doesn't lose",
-    )
-    sample: str | None = Field(
-        default=None,
-        description="Parquet of texts to compare teacher and table on before it is published; by default the "
-        "held-out texts",
-    )
-    sample_text: str = Field(default="text", description="text column of that sample")
-    min_fidelity: float | None = Field(
-        default=None,
-        ge=-1,
-        le=1,
-        description="publish only if the similarities of pairs of texts correlate so well with the teacher's",
-    )
-    master: SparkMaster = None
-    remote: SparkRemote = None
-    conf: SparkConf = Field(default_factory=dict)
+    """Type of the stored table. int8 rows have scales."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Texts per forward pass of the teacher."""
+    piece_rows: Positive = 1000
+    """Texts per shard of teacher vectors: one task's work and one file, which a killed run keeps."""
 
     @property
     def vectors_folder(self) -> str:
-        """Where sample and vectors are kept."""
+        """Folder of the sample and its teacher vectors."""
         return self.vectors or f"{self.output.rstrip('/')}-teacher"
 
     @model_validator(mode="after")
     def _fit_together(self) -> TuneSettings:
         if self.model is not None and self.vocabulary is not None:
-            raise ValueError("a model to begin with has its vocabulary already")
+            raise ValueError("a model to start from has its own vocabulary")
         if self.model is not None and self.counts is not None:
-            raise ValueError(
-                "counts weigh the teacher's tokens; a model to begin with has its weights already"
-            )
+            raise ValueError("counts weigh the teacher's tokens; a model to start from has its own weights")
         return self
-
-    @field_validator("token_remove_pattern")
-    @classmethod
-    def _compiles(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"must be a regular expression ({error})") from None
-        return value

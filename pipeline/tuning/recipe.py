@@ -11,11 +11,9 @@ import pyarrow as pa
 
 from lakevec.pipeline.distillation.options import DistillOptions, copy_options
 from lakevec.pipeline.distillation.pca import PcaProjection, check_dimensions, rotate_to_principal_axes
-from lakevec.pipeline.distillation.recipe import (
-    EmbeddedVocabulary,
-    embed_vocabulary,
-    make_provenance,
-)
+from lakevec.pipeline.distillation.recipe import embed_vocabulary, make_provenance, resolve_options
+from lakevec.pipeline.distillation.teacher import load_teacher
+from lakevec.pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
 from lakevec.pipeline.distillation.weighting import blended_frequencies, sif_weights
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.tokenization import TokenIds, make_tokenizer
@@ -29,7 +27,16 @@ from lakevec.pipeline.tuning.training import TrainingResult, TrainingSet, pool_t
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "skeletoken", "numpy")
 
-InitialTable = EmbeddedVocabulary | StaticTable
+
+@dataclass(frozen=True, eq=False)
+class TeacherTokens:
+    """The teacher's tokens, and its vector of each: float32 of shape (V, H)."""
+
+    vocabulary: Vocabulary
+    rows: np.ndarray
+
+
+InitialTable = TeacherTokens | StaticTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,14 +139,9 @@ def tune(
         pools_unknown=isinstance(initial, StaticTable) and initial.pools_unknown,
     )
     words = {} if isinstance(initial, StaticTable) else initial.vocabulary.report
-    return TuneResult(
-        table,
-        make_provenance(
-            sample.teacher, _describe(sample, options, training, trained.best), words, _RECORDED_PACKAGES
-        ),
-        _measure(table, texts[:held_out], sample, pca, trained),
-        trained,
-    )
+    recipe = _describe(sample, options, training, trained.best)
+    provenance = make_provenance(sample.teacher, recipe, words, _RECORDED_PACKAGES)
+    return TuneResult(table, provenance, _measure(table, texts[:held_out], sample, pca, trained), trained)
 
 
 def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequence[str]) -> None:
@@ -173,10 +175,14 @@ def _count_held_out(options: TuneOptions, texts: int) -> int:
     return held_out
 
 
-def _embed_tokens(teacher: str, options: TuneOptions, *, progress: bool) -> EmbeddedVocabulary:
-    # Their weights are those of tuning, see `_initial_rows`.
-    others = {"dimensions": "none", "counts": None, "batch_size": DistillOptions.batch_size}
-    return embed_vocabulary(teacher, copy_options(options, DistillOptions, **others), progress=progress)
+def _embed_tokens(teacher: str, options: TuneOptions, *, progress: bool) -> TeacherTokens:
+    distilling = copy_options(options, DistillOptions, batch_size=DistillOptions.batch_size)
+    loaded = load_teacher(teacher, distilling)
+    vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, distilling)
+    resolved = resolve_options(distilling, loaded)
+    return TeacherTokens(
+        vocabulary, embed_vocabulary(loaded, vocabulary, distilling, resolved, progress=progress)
+    )
 
 
 def _split(
@@ -206,7 +212,7 @@ def _initial_rows(
             rows = initial.dense_rows()
             means = pool_texts(rows, training.tokens, normalize=False)
             return align_rows(means, training.targets, rows), None
-        case EmbeddedVocabulary(vocabulary=vocabulary, rows=vectors):
+        case TeacherTokens(vocabulary, vectors):
             if sample.normalizes:
                 vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
             targets = pca.project(vectors)

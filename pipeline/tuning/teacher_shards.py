@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakevec.pipeline.errors import DataError, InputError, one_line
+from lakevec.pipeline.errors import DataError, InputError, rephrase
 from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.storage import Location, locate
 
@@ -111,16 +111,12 @@ def _write(file: Location, table: pa.Table) -> None:
 
 
 def _read(file: Location) -> pa.Table:
-    try:
+    what, unreadable = f"shard {file.path} can't be read", (OSError, pa.ArrowException)
+    with rephrase(DataError, what, on=unreadable, remedy="delete it and run again"):
+        if not file.exists():
+            raise DataError(
+                f"shard {file.path} is not there",
+                expected="a place that driver and executors reach by the same path",
+                remedy="give --vectors such a place",
+            )
         return pq.read_table(pa.BufferReader(file.read_bytes()))
-    except FileNotFoundError:
-        raise DataError(
-            f"shard {file.path} is not there",
-            expected="a place that driver and executors reach by the same path",
-            remedy="give --vectors such a place",
-        ) from None
-    except (OSError, pa.ArrowException) as error:
-        got = one_line(error, 200)
-        raise DataError(
-            f"shard {file.path} can't be read", got=got, remedy="delete it and run again"
-        ) from None

@@ -21,10 +21,10 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from lakevec.jobs.command_line import run_job
-from lakevec.jobs.embed import embed
+from lakevec.jobs import embed
+from lakevec.jobs.cli import run_job
 from lakevec.pipeline.output import atomic_swap
-from lakevec.pipeline.settings import EmbedSettings
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import Location
 
 _LEASE = "lease"
@@ -114,8 +114,8 @@ def main(argv: list[str]) -> int:
     trace, fatal, *words = argv
     points = Points(trace, fatal)
     watch_changes(points)
-    job = partial(embed, on_step=points.step)
-    return run_job(EmbedSettings, job, words, name="embed", summary="the job, watched")
+    job = partial(embed.run, on_step=points.step)
+    return run_job(EmbedSettings, job, words, name="embed")
 
 
 if __name__ == "__main__":

@@ -1,129 +1,86 @@
-"""BPEmb: word vectors of the pieces of a SentencePiece model.
+"""BPEmb: vectors of the tokens of a SentencePiece model.
 
-The piece's file is a protocol buffer; it is read with SentencePiece's own definition, and becomes a
-`tokenizers` model, so that executors need no SentencePiece.
+SentencePiece's own definition reads the protocol buffer. The result is a `tokenizers` model, so executors
+need no SentencePiece.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from pyarrow import fs as pafs
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from lakevec.pipeline.errors import ModelError, SetupError
-from lakevec.pipeline.model.formats.foreign_model import (
-    AS_THEY_ARE,
-    NOT_CUT,
-    POOLED,
-    ForeignModel,
-    make_table,
-    without_limits,
-)
+from lakevec.pipeline.errors import ModelError, requires_extra
+from lakevec.pipeline.model.formats.foreign_model import ForeignModel, list_files, make_table, without_limits
 from lakevec.pipeline.model.formats.word_vectors import read_word_vectors
 from lakevec.pipeline.storage import Location
 
-SUFFIX = ".model"
-_MARK = "▁"
+_SPACE = "▁"
 _UNIGRAM, _BPE = 1, 2
 _NORMAL, _UNKNOWN, _BYTE = 1, 2, 6
 
 
 def read_bpemb(file: Location) -> ForeignModel:
-    """Read a SentencePiece model, and the vectors of its pieces that lie beside it.
-
-    Parameters
-    ----------
-    file : Location
-        ``NAME.model``; the vectors are in ``NAME.*.w2v.bin`` or ``NAME.*.w2v.txt`` in the same folder.
-
-    Returns
-    -------
-    ForeignModel
-
-    Raises
-    ------
-    ModelError
-        If there are no vectors, or not one for each piece.
-    SetupError
-        If sentencepiece is not installed.
-    """
+    """Read ``NAME.model``, and the vectors of its tokens in ``NAME.*.w2v.bin`` or ``NAME.*.w2v.txt``."""
     found = read_word_vectors(_find_vectors(file))
     row_of = {word: row for row, word in enumerate(found.words)}
     tokenizer = without_limits(lambda: read_sentencepiece(file.read_bytes(), lowers=True), file.path)
     vocabulary = Tokenizer.from_str(tokenizer).get_vocab()
-    pieces = sorted(vocabulary, key=vocabulary.__getitem__)
-    missing = sum(piece not in row_of for piece in pieces)
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    missing = sum(token not in row_of for token in tokens)
     if missing:
         raise ModelError(
             f"{file.path} and its vectors do not belong together",
-            got=f"{missing} of {len(pieces)} pieces without a vector",
+            got=f"{missing} of {len(tokens)} pieces without a vector",
             expected="a vector for each piece",
         )
-    rows = found.vectors[[row_of[piece] for piece in pieces]]
-    behaviour = {
-        "unknown words": POOLED,
-        "long texts": NOT_CUT,
-        "vectors": AS_THEY_ARE,
-        "case": "texts are lowered and digits become 0, as BPEmb does",
-    }
+    rows = found.vectors[[row_of[token] for token in tokens]]
     table = make_table(rows, tokenizer, normalize=False, pools_unknown=True)
-    return ForeignModel(table, "BPEmb", behaviour)
+    return ForeignModel(table, "BPEmb", case="texts are lowered and digits become 0, as BPEmb does")
 
 
 def read_sentencepiece(content: bytes, *, lowers: bool = False) -> Tokenizer:
-    """Turn a SentencePiece model into a tokenizer.
+    """Convert the content of a ``.model`` file to a tokenizer.
 
     Parameters
     ----------
     content : bytes
-        The ``.model`` file.
     lowers : bool, default=False
-        Whether texts are lowered and digits become 0 before, as for BPEmb.
-
-    Returns
-    -------
-    tokenizers.Tokenizer
+        Lower texts and replace digits by 0 first, as BPEmb does.
 
     Raises
     ------
     SetupError
         If sentencepiece is not installed.
     ValueError
-        If it is neither a BPE nor a Unigram model.
+        If the model is neither BPE nor Unigram.
     """
-    try:
+    with requires_extra("convert", "a SentencePiece model"):
         from sentencepiece import sentencepiece_model_pb2 as definition
-    except ImportError:
-        raise SetupError(
-            "to read a SentencePiece model needs a package",
-            got="no sentencepiece",
-            remedy="pip install 'lakevec[convert]'",
-        ) from None
     proto: Any = getattr(definition, "ModelProto").FromString(content)  # noqa: B009  (made when it is imported)
     tokenizer = Tokenizer(_make_model(proto))
     tokenizer.normalizer = normalizers.Sequence(_make_normalizers(proto.normalizer_spec, lowers=lowers))
     scheme = "always" if proto.normalizer_spec.add_dummy_prefix else "never"
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_MARK, prepend_scheme=scheme)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme)
     return tokenizer
 
 
 def _make_model(proto: Any) -> Any:
-    pieces = [(piece.piece, piece.score) for piece in proto.pieces]
+    tokens = [(piece.piece, piece.score) for piece in proto.pieces]
     unknown = next(number for number, piece in enumerate(proto.pieces) if piece.type == _UNKNOWN)
     if proto.trainer_spec.model_type == _UNIGRAM:
         has_bytes = any(piece.type == _BYTE for piece in proto.pieces)
-        return models.Unigram(pieces, unk_id=unknown, byte_fallback=has_bytes)
+        return models.Unigram(tokens, unk_id=unknown, byte_fallback=has_bytes)
     if proto.trainer_spec.model_type != _BPE:
         raise ValueError(f"model type {proto.trainer_spec.model_type}, expected BPE or Unigram")
-    vocabulary = {piece: number for number, (piece, _) in enumerate(pieces)}
+    vocabulary = {token: number for number, (token, _) in enumerate(tokens)}
     scores = {piece.piece: piece.score for piece in proto.pieces if piece.type == _NORMAL}
     merges = []
     # SentencePiece joins the pair whose whole has the best score; each pair that makes it is a merge.
     for whole, _ in sorted(scores.items(), key=lambda entry: -entry[1]):
-        pairs = [(whole[:cut], whole[cut:]) for cut in range(1, len(whole))]
+        pairs = [(whole[:middle], whole[middle:]) for middle in range(1, len(whole))]
         merges += [pair for pair in pairs if pair[0] in scores and pair[1] in scores]
-    return models.BPE(vocabulary, merges, unk_token=pieces[unknown][0], fuse_unk=True)
+    return models.BPE(vocabulary, merges, unk_token=tokens[unknown][0], fuse_unk=True)
 
 
 def _make_normalizers(spec: Any, *, lowers: bool) -> list[Any]:
@@ -138,19 +95,10 @@ def _make_normalizers(spec: Any, *, lowers: bool) -> list[Any]:
 
 
 def _find_vectors(file: Location) -> Location:
-    folder, _, name = file.path.rpartition("/")
-    stem = name.removesuffix(SUFFIX)
-    found = sorted(
-        entry.path
-        for entry in Location(file.filesystem, folder).list()
-        if entry.type == pafs.FileType.File
-        and entry.base_name.startswith(f"{stem}.")
-        and entry.base_name.endswith((".w2v.bin", ".w2v.txt"))
-    )
+    stem = file.name.removesuffix(".model")
+    beside = [each for each in list_files(file.parent) if each.name.startswith(f"{stem}.")]
+    found = [each for each in beside if each.name.endswith((".w2v.bin", ".w2v.txt"))]
     if len(found) != 1:
-        raise ModelError(
-            f"vectors of {file.path}",
-            got=f"{len(found)} files {stem}.*.w2v.bin or .w2v.txt",
-            expected="one beside it",
-        )
-    return Location(file.filesystem, found[0])
+        got = f"{len(found)} files {stem}.*.w2v.bin or .w2v.txt"
+        raise ModelError(f"vectors of {file.path}", got=got, expected="one beside it")
+    return found[0]

@@ -1,18 +1,19 @@
-"""Which format a place holds."""
+"""Detect the format of another library's model, and read it."""
 
 from __future__ import annotations
 
 from pyarrow import fs as pafs
 
 from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.model.formats import bpemb
+from lakevec.pipeline.model.formats.bpemb import read_bpemb
 from lakevec.pipeline.model.formats.folders import read_folder
-from lakevec.pipeline.model.formats.foreign_model import ForeignModel
+from lakevec.pipeline.model.formats.foreign_model import ForeignModel, list_files
 from lakevec.pipeline.model.formats.word_vectors import SUFFIXES, read_word_model
 from lakevec.pipeline.model.formats.wordllama import read_wordllama
-from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location
 
+# The first two also name the one file to read in a folder.
+_READERS = {".model": read_bpemb, ".safetensors": read_wordllama} | dict.fromkeys(SUFFIXES, read_word_model)
 _EXPECTED = (
     "a folder of lakevec, model2vec or Sentence Transformers (StaticEmbedding), word vectors "
     "(.txt, .vec, .bin), a SentencePiece .model with its vectors, or WordLlama's .safetensors"
@@ -20,46 +21,23 @@ _EXPECTED = (
 
 
 def read_foreign(place: Location, name: str) -> ForeignModel:
-    """Read a model of another library.
-
-    Parameters
-    ----------
-    place : Location
-        A folder or a file.
-    name : str
-        As the user wrote it.
-
-    Returns
-    -------
-    ForeignModel
-
-    Raises
-    ------
-    ModelError
-        If it is of no known format, or damaged.
-    """
-    shown = redact(name)
+    """Read a model of another library: a folder or a file, called `name` in errors."""
     kind = place.type()
     if kind == pafs.FileType.NotFound:
-        raise ModelError(f"model {shown!r} does not exist", expected=_EXPECTED)
+        raise ModelError(f"model {name!r} does not exist", expected=_EXPECTED)
     if kind == pafs.FileType.File:
-        if place.path.endswith(bpemb.SUFFIX):
-            return bpemb.read_bpemb(place)
-        if place.path.endswith(".safetensors"):
-            return read_wordllama(place)
-        if place.path.endswith(SUFFIXES):
-            return read_word_model(place)
-        raise ModelError(f"{shown!r} is no model", got="a file of another name", expected=_EXPECTED)
-    found = read_folder(place)
-    if found is not None:
+        for suffix, read in _READERS.items():
+            if place.path.endswith(suffix):
+                return read(place)
+        raise ModelError(f"{name!r} is no model", got="a file of another name", expected=_EXPECTED)
+    if (found := read_folder(place)) is not None:
         return found
-    files = [entry.path for entry in place.list() if entry.type == pafs.FileType.File]
-    for suffix in (bpemb.SUFFIX, ".safetensors"):
-        fitting = [path for path in files if path.endswith(suffix)]
+    for suffix in (".model", ".safetensors"):
+        fitting = [file for file in list_files(place) if file.name.endswith(suffix)]
         if len(fitting) == 1:
-            return read_foreign(Location(place.filesystem, fitting[0]), name)
+            return read_foreign(fitting[0], name)
     raise ModelError(
-        f"{shown!r} is not a model that lakevec knows",
+        f"{name!r} is not a model that lakevec knows",
         got="a folder without lakevec.json and of no other known format",
         expected=_EXPECTED,
     )

@@ -9,20 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.model.formats.foreign_model import (
-    AS_THEY_ARE,
-    LEFT_OUT,
-    NOT_CUT,
-    ForeignModel,
-    make_table,
-    without_limits,
-)
+from lakevec.pipeline.errors import ModelError, one_line
+from lakevec.pipeline.model.formats.foreign_model import ForeignModel, make_table, without_limits
 from lakevec.pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 from lakevec.pipeline.storage import Location
 
 SUFFIXES = (".txt", ".vec", ".bin", ".txt.gz", ".vec.gz", ".bin.gz")
-# Enough lines at a time to be fast, few enough to need little memory beside the vectors.
+# Lines to split at a time: the parts of a line take seven times its memory.
 _LINES = 10_000
 _LONGEST_WORD = 10_000
 
@@ -34,10 +27,10 @@ class WordVectors:
     Parameters
     ----------
     words : list of str of length V
-        Without duplicates.
+        Distinct.
     vectors : float32 ndarray of shape (V, D)
     skipped : dict of str to int
-        Rows that were left out, and why.
+        Number of rows left out, by reason.
     """
 
     words: list[str]
@@ -46,24 +39,10 @@ class WordVectors:
 
 
 def read_word_model(file: Location) -> ForeignModel:
-    """Read word vectors, with a tokenizer that finds the words in text.
-
-    Parameters
-    ----------
-    file : Location
-
-    Returns
-    -------
-    ForeignModel
-
-    Raises
-    ------
-    ModelError
-        If it holds no word vectors.
-    """
+    """Read word vectors, with a tokenizer that finds the words in text."""
     found = read_word_vectors(file)
     lowercase = all(word == word.lower() for word in found.words)
-    # A token for unknown words of the file's own is a word like others, but for this tokenizer's name for it.
+    # A file's own token for unknown words is a word like others, unless this tokenizer uses its name.
     keep = [row for row, word in enumerate(found.words) if word != UNKNOWN]
     words = [found.words[row] for row in keep]
     if not words:
@@ -73,37 +52,23 @@ def read_word_model(file: Location) -> ForeignModel:
     rows = np.zeros((len(words) + 1, found.vectors.shape[1]), dtype=np.float32)
     rows[:-1] = found.vectors[keep]
     tokenizer = without_limits(lambda: make_word_tokenizer(words, lowercase=lowercase), file.path)
-    behaviour = {
-        "unknown words": LEFT_OUT,
-        "long texts": NOT_CUT,
-        "vectors": AS_THEY_ARE,
-        "case": "texts are lowered, since no word has a capital" if lowercase else "as it is",
-    }
     facts = {"skipped words": found.skipped} if found.skipped else {}
-    return ForeignModel(make_table(rows, tokenizer, normalize=False), "word vectors", behaviour, facts)
+    case = "texts are lowered, since no word has a capital" if lowercase else "as it is"
+    return ForeignModel(make_table(rows, tokenizer, normalize=False), "word vectors", facts, case=case)
 
 
 def read_word_vectors(file: Location) -> WordVectors:
-    """Read a file of word vectors.
+    """Read a file of word vectors, gzipped or not.
 
     Parameters
     ----------
     file : Location
-        Text with one word a line, with or without word2vec's first line of V and D; or, where the name ends
-        in ``.bin``, word2vec's binary form. May be gzipped.
-
-    Returns
-    -------
-    WordVectors
-
-    Raises
-    ------
-    ModelError
-        If it is neither.
+        Text with one word a line, with or without word2vec's first line of V and D. If the name ends in
+        ``.bin``: word2vec's binary form.
     """
     is_binary = file.path.removesuffix(".gz").endswith(".bin")
     try:
-        # pyarrow unpacks what is named .gz by itself.
+        # pyarrow itself unpacks files named .gz.
         content = file.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
@@ -111,7 +76,7 @@ def read_word_vectors(file: Location) -> WordVectors:
     except (ValueError, IndexError, OSError, EOFError, zlib.error) as error:
         raise ModelError(
             f"{file.path} holds no word vectors",
-            got=str(error),
+            got=one_line(error),
             expected="a word and its numbers on every line, or word2vec's binary form in a file named .bin",
         ) from None
     return _clean(words, vectors)
@@ -119,50 +84,49 @@ def read_word_vectors(file: Location) -> WordVectors:
 
 def _read_text(content: bytes) -> tuple[list[bytes], np.ndarray]:
     numbered = enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1)
-    # Blanks before, behind and between are layout.
+    # Blank lines are layout, and so is white space around words and numbers.
     lines = [(number, line) for number, line in numbered if line.strip()]
     first = lines[0][1].split() if lines else []
     if len(first) == 2 and first[0].isdigit() and first[1].isdigit():
         rows, width = int(first[0]), int(first[1])
         del lines[0]
-        if rows > len(lines):  # real files hold a row more than they say, so that only missing ones count
+        if rows > len(lines):  # real files may hold a row more than they say, so only missing ones count
             raise ValueError(f"{len(lines):,} rows, where line 1 promises {rows:,}")
     else:
         width = len(first) - 1
     widths = [len(line.split()) - 1 for _, line in lines[:100]]
     # Some words hold spaces, but not most.
     if width < 1 or not lines or 2 * widths.count(width) < len(widths):
-        raise ValueError("no lines of a word and as many numbers as line 1 has")
+        raise ValueError("too few lines of a word and as many numbers as line 1")
     vectors = np.empty((len(lines), width), dtype=np.float32)
     words = []
     for start in range(0, len(lines), _LINES):
-        # Split here, since the parts take seven times the memory of the file.
         some = [(number, line.split()) for number, line in lines[start : start + _LINES]]
         for number, parts in some:
             if len(parts) != width + 1:
                 _check_width(number, parts, width)
-        numbers = [parts[-width:] for _, parts in some]
-        vectors[start : start + len(some)] = _to_floats(numbers, [number for number, _ in some])
+        vectors[start : start + len(some)] = _to_floats([(number, parts[-width:]) for number, parts in some])
         words += [b" ".join(parts[:-width]) for _, parts in some]
     return words, vectors
 
 
 def _check_width(number: int, parts: list[bytes], width: int) -> None:
-    """Refuse a line of too few or too many numbers; one of a word with blanks in it is left out later."""
+    """Refuse a line of too few or too many numbers; a word may hold spaces."""
     if len(parts) == width and all(map(_is_number, parts)):
-        return  # no word, which is left out later
+        return  # a row without a word, which is left out later
     extra = parts[1:-width]
     if len(parts) <= width or (extra and all(map(_is_number, extra))):
         found = sum(map(_is_number, parts[1:]))
         raise ValueError(f"{found} numbers in line {number}, and {width} in others")
 
 
-def _to_floats(numbers: list[list[bytes]], lines: list[int]) -> np.ndarray:
+def _to_floats(numbered: list[tuple[int, list[bytes]]]) -> np.ndarray:
+    """Convert the numbers of each line; each comes with the line's number."""
     try:
-        return np.array(numbers, dtype=np.bytes_).astype(np.float32)
+        return np.array([parts for _, parts in numbered], dtype=np.bytes_).astype(np.float32)
     except ValueError:
-        odd = (line for parts, line in zip(numbers, lines, strict=True) if not all(map(_is_number, parts)))
-        raise ValueError(f"something else than numbers behind the word in line {next(odd)}") from None
+        odd = next(number for number, parts in numbered if not all(map(_is_number, parts)))
+        raise ValueError(f"other signs than numbers after the word in line {odd}") from None
 
 
 def _is_number(part: bytes) -> bool:
@@ -182,7 +146,7 @@ def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
     vectors = np.empty((rows, width), dtype=np.float32)
     words = []
     place = end + 1
-    # Some writers end each record with a line end, others none.
+    # Some writers end each record with a line end, others don't.
     has_ends = content[place + content[place:].index(b" ") + 1 + size :][:1] == b"\n"
     for row in range(rows):
         space = content.find(b" ", place, place + _LONGEST_WORD)
@@ -192,22 +156,22 @@ def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
         vectors[row] = np.frombuffer(content, dtype="<f4", count=width, offset=space + 1)
         place = space + 1 + size
         if not has_ends and _has_control(words[-1]):
-            raise ValueError(f"what is no word in record {row + 1}, as behind a word with a blank inside")
+            raise ValueError(f"no word at the start of record {row + 1}, as after a word with a space inside")
         is_last = row == rows - 1
         if (has_ends and not is_last and content[place : place + 1] != b"\n") or b"\n" in words[-1]:
-            raise ValueError(f"a blank or a line end inside the word of record {row + 1}, or other widths")
+            raise ValueError(f"a space or a line end inside the word of record {row + 1}, or another width")
     if rest := content[place:].strip(b"\r\n"):
-        raise ValueError(f"{len(rest)} more bytes behind the {rows} records that its first line promises")
+        raise ValueError(f"{len(rest)} more bytes after the {rows} records that its first line promises")
     return words, vectors
 
 
 def _has_control(word: bytes) -> bool:
-    """Tell the bytes of numbers from a word, which may hold joiners, soft hyphens and other encodings."""
+    """Return whether bytes are numbers; a word may hold joiners, soft hyphens and other encodings."""
     return any(sign < 0x20 or sign == 0x7F for sign in word)
 
 
 def _clean(raw: list[bytes], vectors: np.ndarray) -> WordVectors:
-    """Leave out what can't be a row: words that are no text or there before, numbers that are not finite."""
+    """Leave out rows whose word is no text, empty or a duplicate, or whose numbers are not finite."""
     words: dict[str, int] = {}
     skipped = {"not UTF-8": 0, "empty": 0, "seen before": 0, "not finite": 0}
     finite = np.isfinite(vectors).all(axis=1)

@@ -1,0 +1,138 @@
+"""Command lines from settings: every command's options, help and errors follow its settings class."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import types
+import typing
+from typing import Any, NoReturn, TypeVar
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from lakevec import __version__
+from lakevec.pipeline.errors import SettingsError
+from lakevec.pipeline.redaction import MASK, is_secret
+from lakevec.pipeline.settings.base import COMMAS, POSITIONAL, Settings, describe, has_flag
+from lakevec.pipeline.settings.loading import load_settings
+
+S = TypeVar("S", bound=Settings)
+_METAVARS = {int: "N", float: "X"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that reports errors as lakevec does."""
+
+    def error(self, message: str) -> NoReturn:
+        # Words that no option takes may be the rest of a secret.
+        known, unrecognized, words = message.partition("unrecognized arguments: ")
+        shown = " ".join(_mask_values(words.split(" "))) if unrecognized else ""
+        raise SettingsError(f"{known}{unrecognized}{shown}", remedy=f"see {self.prog} --help")
+
+
+def parse(kind: type[S], words: list[str], name: str) -> tuple[S, bool, bool]:
+    """Parse the words of a command line; return settings, ``verbose`` and ``dry_run``."""
+    parser = _Parser(
+        prog=f"lakevec {name}",
+        description=re.sub(r"^(Examples?)\n-+$", r"\1:", inspect.getdoc(kind) or "", flags=re.MULTILINE),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    for title, fields in kind.groups():
+        group = parser.add_argument_group(title) if title else parser
+        for field_name, field in fields.items():
+            _add_option(group, field_name, field)
+    switches = parser.add_argument_group("All commands")
+    switches.add_argument(
+        "--config", default=None, metavar="FILE", help="YAML file of these settings. Options win over it."
+    )
+    switches.add_argument(
+        "--dry-run", action="store_true", default=False, help="Say what would be done, and stop."
+    )
+    switches.add_argument(
+        "--verbose", action="store_true", default=False, help="Show Spark's log and full tracebacks."
+    )
+    switches.add_argument("--version", action="version", version=f"lakevec {__version__}")
+    given = vars(parser.parse_args(words))
+    config, verbose, dry_run = given.pop("config"), given.pop("verbose"), given.pop("dry_run")
+    overrides = {key: _collect(kind.model_fields[key], key, value) for key, value in given.items()}
+    return load_settings(kind, config, overrides), verbose, dry_run
+
+
+def _add_option(parser: Any, name: str, field: FieldInfo) -> None:
+    """Add the option of one settings field."""
+    flag = f"--{name.replace('_', '-')}"
+    base = _base_type(field.annotation)
+    text = describe(field)
+    if field.default is not PydanticUndefined and field.default is not None:
+        shown = {True: "yes", False: "no"}[field.default] if base is bool else field.default
+        text += f" (default: {shown})"
+    text = text.replace("%", "%%")
+    if has_flag(field, POSITIONAL):
+        # Not required here: it may be in the file.
+        parser.add_argument(name, nargs="?", metavar=name.upper(), help=text)
+    elif base is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+    elif base in (list, dict):
+        metavar = "KEY=VALUE" if base is dict else name.upper()
+        element = _element_type(field.annotation)
+        choices = typing.get_args(element) if typing.get_origin(element) is typing.Literal else None
+        kind = int if element is int else str
+        parser.add_argument(
+            flag, action="extend", nargs="+", metavar=metavar, type=kind, choices=choices, help=text
+        )
+    elif typing.get_origin(base) is typing.Literal:
+        parser.add_argument(flag, choices=typing.get_args(base), help=text)
+    else:
+        parser.add_argument(flag, type=base, metavar=_METAVARS.get(base, name.upper()), help=text)
+
+
+def _base_type(annotation: Any) -> Any:
+    """Return the type of one value on the command line, without Annotated and Optional."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _base_type(typing.get_args(annotation)[0])
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        # If a word may be of several types, the settings' own validation decides.
+        return _base_type(kinds[0]) if len(kinds) == 1 else str
+    origin = typing.get_origin(annotation)
+    return origin if origin in (list, dict) else annotation
+
+
+def _element_type(annotation: Any) -> Any:
+    """Return the type of a list's elements; str for anything else."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is list else str
+
+
+def _collect(field: FieldInfo, key: str, value: Any) -> Any:
+    """Turn the words of a repeated option into its list or mapping."""
+    if _base_type(field.annotation) is dict:
+        pairs = [word.partition("=") for word in value]
+        for word, (_, equals, _) in zip(value, pairs, strict=True):
+            if not equals:
+                is_shown = "".join(_mask_values(value)) == "".join(value) and not is_secret(word, "x")
+                shown = repr(word) if is_shown else "a word without ="
+                raise SettingsError(f"--{key.replace('_', '-')}", got=shown, expected="KEY=VALUE")
+        return {left: right for left, _, right in pairs}
+    if has_flag(field, COMMAS):
+        return [name for word in value for name in word.split(",") if name]
+    return value
+
+
+def _mask_values(words: list[str]) -> list[str]:
+    """Mask words that follow the name of a secret."""
+    shown: list[str] = []
+    is_hidden = False
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name.startswith("-") or equals:
+            is_hidden = is_secret(name, value or "x")
+            shown.append(f"{name}={MASK}" if is_hidden and equals else word)
+        else:
+            shown.append(MASK if is_hidden else word)
+    return shown
