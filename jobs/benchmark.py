@@ -1,6 +1,7 @@
-"""``lakevec benchmark``: measure lakevec and its peers on the same rows.
+"""``lakevec benchmark``: the speed of lakevec and its peers on this machine.
 
-Rates are medians, and compared ways take turns.
+Rates are medians, and compared ways take turns. To measure one core, bind the whole process tree to one CPU:
+``--cpus 0 --master 'local[1]'``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pyarrow.compute as pc
 
 from lakevec.jobs.benchmarks import kernel_parts, spark_parts
 from lakevec.jobs.benchmarks.corpus import Workload
@@ -65,7 +68,7 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
     workload.folder.mkdir(parents=True)
     facts: dict[str, Any] = {
         "source_rows": workload.source.num_rows,
-        "characters": workload.mean_length,
+        "characters": pc.mean(pc.utf8_length(workload.source[settings.text])).as_py(),
         "tokens": table.rows,
         "dimensions": table.dimensions,
     }

@@ -54,11 +54,6 @@ class Workload:
         write_docstring_lake(folder)
         return read_source(folder, self.settings.text)
 
-    @property
-    def mean_length(self) -> float:
-        """Mean number of characters of a real text."""
-        return float(pc.mean(pc.utf8_length(self.source[self.settings.text])).as_py())
-
     @cached_property
     def texts(self) -> pa.Array:
         """The texts of the lake."""

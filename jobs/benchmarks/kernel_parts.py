@@ -17,9 +17,9 @@ import pyarrow as pa
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import lakevec
-from lakevec.jobs.benchmarks import corpus, peers
+from lakevec.jobs.benchmarks import corpus, peers, timing
 from lakevec.jobs.benchmarks.corpus import Workload
-from lakevec.jobs.benchmarks.timing import Comparison, Prepared, Rate, in_new_process, take_turns
+from lakevec.jobs.benchmarks.timing import Comparison, Prepared, Rate
 from lakevec.jobs.demo import embedded_teacher
 from lakevec.pipeline.distillation.options import DistillOptions
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
@@ -69,7 +69,7 @@ def measure_kernel(workload: Workload) -> Iterator[Comparison]:
         "StaticEmbedding encode": partial(peers.encode_batches, embed, texts),
         "tokenizers alone, no vectors": partial(peers.encode_batches, tokenize, texts, 1024),
     }
-    rates = take_turns(ways, workload.settings.repeats)
+    rates = timing.take_turns(ways, workload.settings.repeats)
     yield Comparison("texts to vectors, one process, memo cold", rates, _MODEL2VEC)
 
 
@@ -112,7 +112,7 @@ def measure_extremes(workload: Workload) -> Iterator[Comparison]:
     settings, cpus = workload.settings, os.sched_getaffinity(0)
     for name, size, is_word in (("one text of 100 MB", 10**8, False), ("one word of 10 MB", 10**7, True)):
         runs = [
-            in_new_process(cpus, time_extreme, settings, workload.peers_lake, size, is_word=is_word)
+            timing.in_new_process(cpus, time_extreme, settings, workload.peers_lake, size, is_word=is_word)
             for _ in range(settings.repeats)
         ]
         seconds = statistics.median(run[0] for run in runs)
@@ -175,7 +175,7 @@ def measure_distill(workload: Workload) -> Iterator[Comparison]:
         return distill(teacher, options, progress=False).table.rows
 
     ways = {"model2vec distill": model2vec, "lakevec distill": ours}
-    rates = take_turns(ways, workload.settings.repeats)
+    rates = timing.take_turns(ways, workload.settings.repeats)
     note = "Median: " + ", ".join(f"{rate.way} {rate.seconds:.1f} s" for rate in rates) + "."
     yield Comparison("distilling, a row is a token", rates, "model2vec distill", [note])
 
@@ -198,7 +198,7 @@ def _kernel_ways(
 
 def _compare(workload: Workload, title: str, table: StaticTable, texts: pa.Array) -> Comparison:
     warm_up(table)  # another family of tokenizers compiles another loop
-    rates = take_turns(_kernel_ways(table, texts, texts), workload.settings.repeats)
+    rates = timing.take_turns(_kernel_ways(table, texts, texts), workload.settings.repeats)
     return Comparison(title, rates, _MODEL2VEC)
 
 

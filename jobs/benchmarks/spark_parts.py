@@ -18,17 +18,10 @@ from pyspark.sql.pandas import functions as pandas_functions
 
 from lakevec import jobs, pipeline, udfs
 from lakevec.jobs import embed
-from lakevec.jobs.benchmarks import peers
+from lakevec.jobs.benchmarks import peers, timing
 from lakevec.jobs.benchmarks.corpus import KEY, Workload, write_changed_rows
 from lakevec.jobs.benchmarks.spark_tasks import CeilingTask, ColdCountTask, ColdTask, EncodeTask
-from lakevec.jobs.benchmarks.timing import (
-    Comparison,
-    Prepared,
-    Rate,
-    in_new_process,
-    rows_per_s,
-    take_turns,
-)
+from lakevec.jobs.benchmarks.timing import Comparison, Prepared, Rate
 from lakevec.jobs.cli import RunContext
 from lakevec.jobs.count import count_lines
 from lakevec.jobs.spark.session import open_session
@@ -119,8 +112,8 @@ def measure_job(workload: Workload) -> Iterator[Comparison]:
             _CEILING: lambda: int(job(task_type=CeilingTask)["rows"]),
             _LAKEVEC: lambda: int(job()["rows"]),
         }
-        rates = take_turns(ways, settings.repeats)
-    share = rows_per_s(rates)[_LAKEVEC] / rows_per_s(rates)[_CEILING]
+        rates = timing.take_turns(ways, settings.repeats)
+    share = timing.rows_per_s(rates)[_LAKEVEC] / timing.rows_per_s(rates)[_CEILING]
     notes = [
         f"lakevec reaches {share:.0%} of the ceiling, the same job with constant vectors.",
         f"Spark's start, {startup_s:.1f} s, is not counted. lakevec's token cache is empty in every run.",
@@ -144,7 +137,7 @@ def measure_rows(workload: Workload) -> Iterator[Comparison]:
     lakes = {f"lakevec, {rows:,} rows": workload.lake(rows) for rows in sizes}
     with quiet_session(settings, verbose=workload.verbose):
         run_job(settings, workload.lake(), output)  # warms up
-        rates = take_turns({way: partial(run, way) for way in lakes}, settings.repeats)
+        rates = timing.take_turns({way: partial(run, way) for way in lakes}, settings.repeats)
     note = _memory_note(memory[rates[-1].way])
     yield Comparison("more rows", rates, rates[0].way, [note], {"memory": memory})
 
@@ -165,7 +158,7 @@ def measure_cores(workload: Workload) -> Iterator[Comparison]:
     for _ in range(settings.repeats):
         for cores, way in ways.items():
             local = settings.model_copy(update={"master": f"local[{cores}]"})
-            seconds, memory[way] = in_new_process(
+            seconds, memory[way] = timing.in_new_process(
                 cpus[:cores], time_job, local, workload.lake(), workload.folder / "vectors"
             )
             runs[way].append(settings.rows / seconds)
@@ -205,7 +198,7 @@ def measure_changes(workload: Workload) -> Iterator[Comparison]:
 
     with quiet_session(settings, verbose=workload.verbose):
         ways = {way: Prepared(partial(prepare, way), run) for way in lakes}
-        rates = take_turns(ways, settings.repeats)
+        rates = timing.take_turns(ways, settings.repeats)
     seconds = {rate.way: rate.seconds for rate in rates}
     shown = ", ".join(f"{way} {spent:.1f} s" for way, spent in seconds.items())
     note = f"All rows of the lake count, changed or not. In seconds: {shown}."
@@ -243,8 +236,8 @@ def measure_count(workload: Workload) -> Iterator[Comparison]:
             _COUNT: partial(count, 1),
             "count, with pairs of words": partial(count, 2),
         }
-        rates = take_turns(ways, settings.repeats)
-    share = rows_per_s(rates)[_COUNT] / rows_per_s(rates)[_EMBED]
+        rates = timing.take_turns(ways, settings.repeats)
+    share = timing.rows_per_s(rates)[_COUNT] / timing.rows_per_s(rates)[_EMBED]
     note = f"Counting, words included, runs at {share:.0%} of the rate of embedding without a write."
     yield Comparison("counting", rates, _EMBED, [note], {"share_of_embedding": share})
 
