@@ -13,7 +13,7 @@ _PAGES = {"README.md": "index.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages. Links to `docs/` lead to the pages beside them; links to other files become text."""
+    """Add the pages: links to `docs/` lead to the pages beside them, other files are not on the site."""
     for name, page in _PAGES.items():
         text = re.sub(r"\]\(docs/", "](", (_ROOT / name).read_text(encoding="utf-8"))
         text = re.sub(r"\[([^\]]+)\]\((?:conf|examples|LICENSE|Makefile)[^)]*\)", r"\1", text)

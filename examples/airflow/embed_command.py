@@ -1,4 +1,4 @@
-"""What the DAG beside this file starts, and what it reads afterwards; nothing here needs Airflow."""
+"""The command of the DAG beside this file, and the check of its record. Nothing here needs Airflow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-# A checkout of lakevec with its environment, and a folder with embed.yaml; Airflow runs tasks in a folder of
+# A checkout of lakevec with its environment, and a folder with embed.yaml. Airflow runs tasks in a folder of
 # its own, so paths in that file must be absolute, or URIs.
 CODE = os.environ.get("LAKEVEC_CODE", "/opt/lakevec")
 DATA = os.environ.get("LAKEVEC_DATA", "/srv/embed")
@@ -23,41 +23,17 @@ _EXIT_CODE = re.compile(r"Error code is: (\d+)")
 
 
 def is_hopeless(error: BaseException) -> bool:
-    """Say whether spark-submit ended with lakevec's code 2, which a second try won't change.
+    """Return whether spark-submit ended with lakevec's code 2, which a retry can't change.
 
-    Parameters
-    ----------
-    error : BaseException
-        What `SparkSubmitOperator` raised. It keeps the exit code in its message alone.
-
-    Returns
-    -------
-    bool
-        False too where the message has another form, as with the driver in a cluster.
+    `SparkSubmitOperator` puts the exit code only into its error's message. If the driver runs in the cluster,
+    the message has another form, and the answer is False.
     """
     found = _EXIT_CODE.search(str(error))
     return found is not None and int(found[1]) == _USAGE
 
 
 def check_record(record: dict[str, Any], *, most_quarantined: int = MOST_QUARANTINED) -> str:
-    """Refuse a run that failed or could not embed too many rows.
-
-    Parameters
-    ----------
-    record : dict
-        Content of ``run.json``.
-    most_quarantined : int, default=MOST_QUARANTINED
-        Rows that a run may put into quarantine.
-
-    Returns
-    -------
-    str
-        What it did, in one line.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Return a summary of ``run.json``; raise ValueError if the run failed or quarantined too many rows."""
     if record["status"] == "failed":
         raise ValueError(f"run {record['run']} failed: {record['error']}")
     if record["rows_quarantined"] > most_quarantined:

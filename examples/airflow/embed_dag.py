@@ -1,4 +1,4 @@
-"""A DAG that embeds what is new in a lake every night, and then looks at what the run says it did."""
+"""A DAG that embeds the new rows of a lake every night, and then checks the record of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from embed_command import ARGUMENTS, JOB, PYTHON, RUN_RECORD, check_record, is_h
 
 
 class EmbedOperator(SparkSubmitOperator):
-    """Run the job; one that can't start as asked is not tried again."""
+    """Run the job. If its usage or configuration is wrong, don't retry."""
 
     def execute(self, context: Any) -> None:
         """See `SparkSubmitOperator`."""
@@ -34,7 +34,7 @@ with DAG(
     "lakevec_embed",
     schedule="17 2 * * *",
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
-    # A run embeds all that is new since the last one, so days that were missed need none of their own.
+    # One run embeds everything since the last one, so missed days need no runs of their own.
     catchup=False,
     max_active_runs=1,
 ) as dag:
@@ -52,7 +52,7 @@ with DAG(
 
     @task
     def check_run() -> str:
-        """Fail if the run did, or if it quarantined too many rows."""
+        """Fail if the run failed, or if it quarantined too many rows."""
         with ObjectStoragePath(RUN_RECORD).open() as file:
             return check_record(json.load(file))
 

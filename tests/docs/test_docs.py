@@ -1,12 +1,15 @@
-"""README and --help say what the code does."""
+"""README, documentation and --help say what the code does."""
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,51 +18,147 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import lakevec as facade
+from lakevec.jobs.cli import COMMANDS
 from lakevec.jobs.cli import main as lakevec
-from lakevec.pipeline.settings.benchmark import BenchmarkSettings
-from lakevec.pipeline.settings.corpus import CountSettings, MineSettings
-from lakevec.pipeline.settings.distill import DistillSettings
-from lakevec.pipeline.settings.embed import EmbedSettings
-from lakevec.pipeline.settings.evaluate import EvaluateSettings
-from lakevec.pipeline.settings.models import ConvertSettings, InspectSettings, VerifySettings
-from lakevec.pipeline.settings.tune import TuneSettings
+from lakevec.jobs.options import parse
+from lakevec.pipeline.settings.base import Settings
 from tests.support.commands import embed
 from tests.support.paths import ROOT
 
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+KINDS: dict[str, type[Settings]] = {
+    command.name: importlib.import_module(f"lakevec.jobs.{command.module}").SETTINGS for command in COMMANDS
+}
+COMMON_OPTIONS = {"--config", "--dry-run", "--verbose", "--version", "--help"}
+# Options of the tools that documents name beside lakevec's own.
+OTHER_OPTIONS = {"--add-modules", "--key-name", "--kills", "--no-compile", "--py-files"}
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
-@pytest.mark.parametrize(
-    "job",
-    [
-        *("benchmark", "convert", "count", "demo", "distill", "doctor"),
-        *("embed", "evaluate", "inspect", "mine", "tune", "verify"),
-    ],
-)
+
+def without_blocks(document: Path) -> str:
+    return re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+
+
+def inline_code(document: Path) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", without_blocks(document))
+
+
+def shell_commands(text: str) -> list[list[str]]:
+    """The commands of a text's shell blocks that start lakevec, as words."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    lines = re.findall(r"^(?:lakevec|spark-submit) .*$", blocks, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def lakevec_words(command: list[str]) -> list[str]:
+    """A command's name and options, whether it is started by its script or by spark-submit."""
+    [start] = [place for place, word in enumerate(command) if re.fullmatch(r"jobs/\w+\.py", word)] or [1]
+    return [Path(command[start]).stem, *command[start + 1 :]]
+
+
+def options_of(kind: type[Settings]) -> set[str]:
+    return {f"--{name.replace('_', '-')}" for name in kind.model_fields} | COMMON_OPTIONS
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives a document's headings."""
+    headings = re.findall(r"^#+ (.*)$", without_blocks(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def listed_modules() -> Iterator[str]:
+    """The modules in the tree of docs/architecture.md."""
+    [tree] = re.findall(r"```text\n(.*?)```", (ROOT / "docs" / "architecture.md").read_text(), re.DOTALL)
+    folder = ""
+    for line in tree.splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else name
+        yield from [f"{folder}{name}"] * line.startswith(" ")
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+@each_document
+def test_links_lead_to_files_and_headings(document: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", without_blocks(document))
+    inside = [link.partition("#") for link in links if not re.match(r"https?://", link)]
+    targets = [
+        ((document.parent / path if path else document).resolve(), anchor) for path, _, anchor in inside
+    ]
+    assert [str(path) for path, _ in targets if not path.exists()] == []
+    assert [anchor for path, anchor in targets if anchor and anchor not in anchors(path)] == []
+
+
+@each_document
+def test_paths_in_documents_exist(document: Path) -> None:
+    folders = "pipeline|udfs|jobs|lakevec|conf|docs|tests|examples"
+    paths = [code for code in inline_code(document) if re.match(rf"(?:{folders})/[\w*./-]*$", code)]
+    assert [path for path in paths if not list(ROOT.glob(path))] == []
+
+
+def test_architecture_lists_every_module() -> None:
+    files = [file for folder in ("pipeline", "udfs", "jobs") for file in (ROOT / folder).rglob("*.py")]
+    modules = {str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"}
+    listed = list(listed_modules())
+    assert sorted(listed) == sorted({*modules, "lakevec/__init__.py"})
+
+
+@each_document
+def test_commands_of_documents_parse(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("embed.yaml").write_text("model: models/minilm\ninput: lake/docs\ntext: body\noutput: lake/cut\n")
+    for command in shell_commands(document.read_text()):
+        name, *words = lakevec_words(command)
+        parse(KINDS[name], words, name)
+
+
+@each_document
+def test_options_in_text_exist(document: Path) -> None:
+    every = set().union(*(options_of(kind) for kind in KINDS.values())) | OTHER_OPTIONS
+    for code in inline_code(document):
+        command = re.match(r"lakevec ([a-z]+)", code)
+        known = options_of(KINDS[command[1]]) if command else every
+        used = set(re.findall(r"(?:^|\s)(--[a-z][a-z0-9-]*)", code))
+        assert used <= known, f"{document.name}: {code}"
+
+
+def test_reference_shows_every_public_name() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text()
+    shown = set(re.findall(r"heading: lakevec\.(\w+)", page))
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (\d) \|", page, re.MULTILINE)
+    assert shown | {name for name, _, _ in rows} == {*facade.__all__} - {"__version__"}
+    errors: dict[str, Any] = {name: getattr(facade, name) for name, _, _ in rows}
+    told = {(name, base, int(code)) for name, base, code in rows}
+    assert told == {(name, kind.__base__.__name__, kind.exit_code) for name, kind in errors.items()}
+
+
+def test_site_builds_and_loads_nothing_from_other_servers(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    pages = list(tmp_path.rglob("*.html"))
+    assert tmp_path / "reference" / "index.html" in pages
+    for page in pages:
+        text = page.read_text()
+        loaded = re.findall(r"<(?:script|img|iframe)[^>]*\bsrc=\"?([^\"\s>]+)", text)
+        loaded += re.findall(r"<link[^>]*\bhref=\"?([^\"\s>]+)", text)
+        assert [url for url in loaded if re.match(r"(?:https?:)?//", url)] == []
+
+
+@pytest.mark.parametrize("job", KINDS)
 def test_help_tells_every_option_and_needs_no_spark(job: str) -> None:
     code = f"import sys; from lakevec.jobs.cli import main; sys.exit(main(['{job}', '--help']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"usage: lakevec {job}" in done.stdout
     for option in ("--config", "--dry-run", "--verbose"):
         assert option in done.stdout
-
-
-@pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{name}.md" for name in ("results", "counting", "evaluation", "tuning"))]
-)
-def test_commands_of_pages_use_options_that_exist(page: str) -> None:
-    text = (ROOT / page).read_text()
-    known = {
-        f"--{name.replace('_', '-')}"
-        for kind in (
-            *(BenchmarkSettings, ConvertSettings, CountSettings, DistillSettings, EmbedSettings),
-            *(EvaluateSettings, InspectSettings, MineSettings, TuneSettings, VerifySettings),
-        )
-        for name in kind.model_fields
-    }
-    known |= {"--config", "--dry-run", "--verbose", "--py-files", "--master", "--properties-file", "--files"}
-    commands = re.findall(r"^\s*(?:lakevec|spark-submit) .*?(?<!\\)$", text, re.MULTILINE | re.DOTALL)
-    assert commands
-    used = {option for command in commands for option in re.findall(r"(?<=\s)--[a-z-]+", command)}
-    assert used <= known, f"{page} uses {sorted(used - known)}"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -117,8 +216,7 @@ def test_readme_commands_that_go_on_run(
         pa.table({"id": [1, 2], "body": ["north", None]}), tmp_path / "lake" / "docs" / "0.parquet"
     )
     text = (ROOT / "README.md").read_text().split("\n## Run it again\n")[1].split("\n## ")[0]
-    [block] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    commands = [shlex.split(line) for line in block.splitlines()]
+    commands = shell_commands(text)
     assert [command[1] for command in commands] == ["embed", "embed", "embed", "verify"]
     spark.conf.set("spark.sql.shuffle.partitions", "4")
     first = ["embed", "--model", "models/minilm", "--input", "lake/docs", "--text", "body"]
@@ -128,14 +226,15 @@ def test_readme_commands_that_go_on_run(
     assert "sound: 2 rows" in capsys.readouterr().out
 
 
-def test_readme_commands_of_other_recipes_and_models_run(
+def test_commands_of_the_pages_of_recipes_and_formats_run(
     spark: Any, minilm_folder: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With local models for the hub's, and few tokens, to be quick."""
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "README.md").read_text().split("\n## Other recipes, other models\n")[1].split("\n## ")[0]
-    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
-    commands = [shlex.split(line, comments=True) for line in blocks.splitlines()]
+    first_sections = [
+        (ROOT / "docs" / page).read_text().split("\n## ")[0] for page in ("distillation.md", "formats.md")
+    ]
+    commands = [command for text in first_sections for command in shell_commands(text)]
     assert [command[1] for command in commands] == ["distill"] * 3 + ["embed", "convert", "convert"]
     names = {
         "hf://BAAI/bge-base-en-v1.5": str(minilm_folder),
@@ -149,11 +248,11 @@ def test_readme_commands_of_other_recipes_and_models_run(
     (tmp_path / "lake" / "docs").mkdir(parents=True)
     pq.write_table(pa.table({"body": ["the government", None]}), tmp_path / "lake" / "docs" / "0.parquet")
     (tmp_path / "words.txt").write_text("zork\n")
+    quick = ["--token-remove-pattern", r"(?!\[PAD|\[UNK|\[CLS|\[SEP|zork)\D", "--dimensions", "8"]
+    extra = {"distill": quick}
     for command in commands:
         words = [names.get(word, word) for word in command[1:]]
-        if command[1] == "distill":
-            words += ["--token-remove-pattern", r"(?!\[PAD|\[UNK|\[CLS|\[SEP|zork)\D", "--dimensions", "8"]
-        assert lakevec(words) == 0
+        assert lakevec([*words, *extra.get(command[1], [])]) == 0
     assert (tmp_path / "models" / "minilm-st").is_dir()
     [vector, _] = pq.read_table(tmp_path / "lake" / "glove")["body_embedding"].to_pylist()
     assert len(vector) == 50
