@@ -34,6 +34,14 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(kind: type[S], words: list[str], name: str) -> tuple[S, bool, bool]:
     """Parse the words of a command line; return settings, ``verbose`` and ``dry_run``."""
+    given = vars(make_parser(kind, name).parse_args(words))
+    config, verbose, dry_run = (given.pop(key, None) for key in ("config", "verbose", "dry_run"))
+    overrides = {key: _collect(kind.model_fields[key], key, value) for key, value in given.items()}
+    return load_settings(kind, config, overrides), bool(verbose), bool(dry_run)
+
+
+def make_parser(kind: type[Settings], name: str) -> argparse.ArgumentParser:
+    """Make the parser of a command: one option for each setting, and the options of all commands."""
     parser = _Parser(
         prog=f"lakevec {name}",
         description=re.sub(r"^(Examples?)\n-+$", r"\1:", inspect.getdoc(kind) or "", flags=re.MULTILINE),
@@ -45,73 +53,52 @@ def parse(kind: type[S], words: list[str], name: str) -> tuple[S, bool, bool]:
         group = parser.add_argument_group(title) if title else parser
         for field_name, field in fields.items():
             _add_option(group, field_name, field)
-    switches = parser.add_argument_group("All commands")
-    switches.add_argument(
-        "--config", default=None, metavar="FILE", help="YAML file of these settings. Options win over it."
-    )
-    switches.add_argument(
-        "--dry-run", action="store_true", default=False, help="Say what would be done, and stop."
-    )
-    switches.add_argument(
-        "--verbose", action="store_true", default=False, help="Show Spark's log and full tracebacks."
-    )
-    switches.add_argument("--version", action="version", version=f"lakevec {__version__}")
-    given = vars(parser.parse_args(words))
-    config, verbose, dry_run = given.pop("config"), given.pop("verbose"), given.pop("dry_run")
-    overrides = {key: _collect(kind.model_fields[key], key, value) for key, value in given.items()}
-    return load_settings(kind, config, overrides), verbose, dry_run
+    group = parser.add_argument_group("All commands")
+    group.add_argument("--config", metavar="FILE", help="YAML file of these settings. Options win over it.")
+    group.add_argument("--dry-run", action="store_true", help="Say what would be done, and stop.")
+    group.add_argument("--verbose", action="store_true", help="Show Spark's log and full tracebacks.")
+    group.add_argument("--version", action="version", version=f"lakevec {__version__}")
+    return parser
 
 
 def _add_option(parser: Any, name: str, field: FieldInfo) -> None:
     """Add the option of one settings field."""
-    flag = f"--{name.replace('_', '-')}"
-    base = _base_type(field.annotation)
     text = describe(field)
     if field.default is not PydanticUndefined and field.default is not None:
-        shown = {True: "yes", False: "no"}[field.default] if base is bool else field.default
+        shown = {True: "yes", False: "no"}[field.default] if field.annotation is bool else field.default
         text += f" (default: {shown})"
     text = text.replace("%", "%%")
     if has_flag(field, POSITIONAL):
         # Not required here: it may be in the file.
         parser.add_argument(name, nargs="?", metavar=name.upper(), help=text)
-    elif base is bool:
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
-    elif base in (list, dict):
-        metavar = "KEY=VALUE" if base is dict else name.upper()
-        element = _element_type(field.annotation)
-        choices = typing.get_args(element) if typing.get_origin(element) is typing.Literal else None
-        kind = int if element is int else str
-        parser.add_argument(
-            flag, action="extend", nargs="+", metavar=metavar, type=kind, choices=choices, help=text
-        )
-    elif typing.get_origin(base) is typing.Literal:
-        parser.add_argument(flag, choices=typing.get_args(base), help=text)
     else:
-        parser.add_argument(flag, type=base, metavar=_METAVARS.get(base, name.upper()), help=text)
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, help=text, **_parsing(field.annotation, name.upper()))
 
 
-def _base_type(annotation: Any) -> Any:
-    """Return the type of one value on the command line, without Annotated and Optional."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _base_type(typing.get_args(annotation)[0])
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+def _parsing(annotation: Any, metavar: str) -> dict[str, Any]:
+    """Return what argparse has to know of a type."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _parsing(parts[0], metavar)
+    if origin in (types.UnionType, typing.Union):
+        kinds = [kind for kind in parts if kind is not type(None)]
         # If a word may be of several types, the settings' own validation decides.
-        return _base_type(kinds[0]) if len(kinds) == 1 else str
-    origin = typing.get_origin(annotation)
-    return origin if origin in (list, dict) else annotation
-
-
-def _element_type(annotation: Any) -> Any:
-    """Return the type of a list's elements; str for anything else."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        annotation = typing.get_args(annotation)[0]
-    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is list else str
+        return _parsing(kinds[0] if len(kinds) == 1 else str, metavar)
+    if origin is typing.Literal:
+        return {"choices": parts}
+    if origin is list:
+        return {"metavar": metavar, **_parsing(parts[0], metavar), "action": "extend", "nargs": "+"}
+    if origin is dict:
+        return {"metavar": "KEY=VALUE", "action": "extend", "nargs": "+"}
+    if annotation is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    return {"type": annotation, "metavar": _METAVARS.get(annotation, metavar)}
 
 
 def _collect(field: FieldInfo, key: str, value: Any) -> Any:
     """Turn the words of a repeated option into its list or mapping."""
-    if _base_type(field.annotation) is dict:
+    if typing.get_origin(field.annotation) is dict:
         pairs = [word.partition("=") for word in value]
         for word, (_, equals, _) in zip(value, pairs, strict=True):
             if not equals:

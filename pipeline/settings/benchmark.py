@@ -61,7 +61,7 @@ class BenchmarkSettings(Settings):
     text: str = "text"
     """Text column of the input."""
     part: list[BenchmarkPart] = Field(default_factory=_main_parts, min_length=1)
-    """Parts to measure, see above."""
+    """Parts to measure; `lakevec benchmark --help` explains them."""
     rows: AtLeastOne = 1_000_000
     """Rows to run over: the input's, repeated with fresh words."""
     peer_rows: AtLeastOne = 1_000_000

@@ -102,9 +102,10 @@ def _settings_error(kind: type[Settings], source: str, key: str, problem: dict[s
     if problem["type"] == "missing":
         field = kind.model_fields[key]
         option = key.upper() if has_flag(field, POSITIONAL) else f"--{key.replace('_', '-')}"
+        [first, *_] = describe(field).rstrip(".").split(". ")
         return SettingsError(
             f"{source}: {key!r} is missing",
-            expected=describe(field).rstrip("."),
+            expected=first[:1].lower() + first[1:],
             remedy=f"give {option} or put {key!r} into the configuration file",
         )
     message = problem["msg"].removeprefix("Value error, ")

@@ -45,8 +45,8 @@ def test_missing_setting_says_how_to_give_it() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(EmbedSettings, None, {"model": "m", "input": ["i"], "text": ["t"]})
     assert str(caught.value) == (
-        "options: 'output' is missing: expected Folder or URI for the Parquet files. An existing lakevec "
-        "output is continued; give --output or put 'output' into the configuration file"
+        "options: 'output' is missing: expected folder or URI for the Parquet files; "
+        "give --output or put 'output' into the configuration file"
     )
 
 
