@@ -7,14 +7,14 @@ import numpy as np
 from lakevec.pipeline.corpus.word_index import NOTHING, TermCounts
 from lakevec.pipeline.errors import DataError
 
-# A phrase is a number of 63 bits: its words' numbers, 21 bits each, one more than they are.
+# A phrase is a number of 63 bits: 21 bits for each word's number plus one.
 _BITS = 21
 MOST_WORDS = (1 << _BITS) - 2
 LONGEST_PHRASE = 3
 
 
 class NgramCounts:
-    """Counts of phrases that were seen in texts.
+    """Counts of phrases in texts.
 
     Parameters
     ----------
@@ -27,18 +27,11 @@ class NgramCounts:
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def __len__(self) -> int:
-        """Return how many counts wait, those of one phrase in several batches among them."""
+        """Return the number of pending counts; a phrase in several batches has several."""
         return sum(len(phrases) for phrases, _, _ in self._parts)
 
     def add(self, words: np.ndarray, offsets: np.ndarray) -> None:
-        """Count the phrases of some texts.
-
-        Parameters
-        ----------
-        words : int32 ndarray
-            Numbers of words, -1 for a break.
-        offsets : int64 ndarray of shape (N + 1,)
-            Text n owns ``words[offsets[n]:offsets[n + 1]]``.
+        """Count the phrases of texts; text n has ``words[offsets[n]:offsets[n + 1]]``, with -1 for a break.
 
         Raises
         ------
@@ -66,18 +59,7 @@ class NgramCounts:
             self._parts.append(_count_terms(phrases[is_whole], texts[:last][is_whole]))
 
     def take(self, names: list[str]) -> TermCounts:
-        """Return the phrases, their counts and documents, and count from 0 again.
-
-        Parameters
-        ----------
-        names : list of str
-            Words by number.
-
-        Returns
-        -------
-        TermCounts
-            Named by words with a space between them.
-        """
+        """Return the counts of phrases, and reset them; `names` are the words by number."""
         if not self._parts:
             return NOTHING
         phrases, counts, documents = (np.concatenate(part) for part in zip(*self._parts, strict=True))

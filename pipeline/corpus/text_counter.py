@@ -18,6 +18,7 @@ from lakevec.pipeline.encoding.encoder import slices
 from lakevec.pipeline.encoding.kernels.count_kernels import (
     COUNT,
     DOCUMENTS,
+    WordTables,
     count_numbers,
     count_segments,
     count_words,
@@ -69,7 +70,7 @@ class TextCounter:
 
     Notes
     -----
-    Not for two threads at a time. Memory: the memo's, 24 bytes a token, some 150 a word.
+    Don't share a counter between threads. Memory: the token cache, 24 bytes a token, about 150 a word.
     """
 
     def __init__(
@@ -86,34 +87,24 @@ class TextCounter:
         tokenizer.no_padding()
         self._unknown = -1 if unknown_token_id is None else unknown_token_id
         self._most_words, self._most_phrases = most_words, most_phrases
-        self._speller = WordExtractor(tokenizer)
+        self._extractor = WordExtractor(tokenizer)
         rule = find_split_rule(tokenizer_json)
         self._has_bert_keys = isinstance(rule, SplitRule) and rule.name == "bert"
         self._cache = TokenCache(tokenizer, rule, unknown_token_id) if isinstance(rule, SplitRule) else None
         self._whole = WholeTextTokenizer(tokenizer, None)
         self._tokens = make_counters(max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1)
         self._phrases = NgramCounts(longest_phrase) if longest_phrase > 1 else None
-        self._texts = 0  # numbered through, so that no tally takes a text for another
+        self._texts = 0  # each text has a number of its own
         self._forget_words()
 
     @property
     def is_full(self) -> bool:
-        """Whether `take` should be called before more texts come, to bound memory."""
+        """Whether to call `take` before more texts, to bound memory."""
         waiting = 0 if self._phrases is None else len(self._phrases)
-        return len(self._lexicon) > self._most_words or waiting > self._most_phrases
+        return len(self._word_index) > self._most_words or waiting > self._most_phrases
 
     def count(self, texts: pa.Array | pa.ChunkedArray) -> None:
-        """Count texts; nulls hold nothing.
-
-        Parameters
-        ----------
-        texts : pyarrow string, large_string or string_view array
-
-        Raises
-        ------
-        DataError
-            If a text is not valid UTF-8, or the array holds no strings.
-        """
+        """Count an array of strings; raise DataError for other arrays, and for text that is not UTF-8."""
         for _, part in slices(texts):
             if self._cache is not None:
                 self._count_segments(self._cache, part)
@@ -122,70 +113,56 @@ class TextCounter:
             self._texts += len(part)
 
     def take(self) -> TextCounts:
-        """Return all counts so far, and count from 0 again.
-
-        Returns
-        -------
-        TextCounts
-        """
+        """Return all counts so far, and reset them."""
         seen = np.flatnonzero(self._tokens[:, COUNT])
         tokens = TermCounts([], self._tokens[seen, COUNT].copy(), self._tokens[seen, DOCUMENTS].copy())
         self._tokens[:, [COUNT, DOCUMENTS]] = 0
-        phrases = NOTHING if self._phrases is None else self._phrases.take(self._lexicon.names())
-        counts = TextCounts(seen, tokens, self._lexicon.take(), phrases)
-        if len(self._lexicon) > self._most_words:
+        phrases = NOTHING if self._phrases is None else self._phrases.take(self._word_index.names())
+        counts = TextCounts(seen, tokens, self._word_index.take(), phrases)
+        if len(self._word_index) > self._most_words:
             self._forget_words()
         return counts
 
     def _forget_words(self) -> None:
-        self._lexicon = WordIndex()
+        self._word_index = WordIndex()
         self._token_words, self._segment_words = WordSequences(), WordSequences()
         if self._cache is not None:
             self._generation = self._cache.generation
-            self._token_words.extend(self._speller.token_words(), self._lexicon)
+            self._token_words.extend(self._extractor.token_words(), self._word_index)
 
     def _count_segments(self, cache: TokenCache, texts: pa.LargeStringArray) -> None:
         data, offsets = raw_buffers(texts)
         row_ends = cache.tokenize(data, offsets, np.asarray(texts.is_null(), dtype=np.bool_))
-        # A call that failed may have restarted the cache, so what counts is whose words these are.
+        # A failed call may have restarted the cache: words belong to one generation.
         if cache.generation != self._generation:
             self._generation = cache.generation
             self._segment_words = WordSequences()
         new = cache.segments(len(self._segment_words))
-        self._segment_words.extend(map(self._spell_segment, new), self._lexicon)
-        segment_refs = cache.arrays.segment_refs
-        token_words, segment_words = self._token_words, self._segment_words
-        sequences = token_words.starts, token_words.words, segment_words.starts, segment_words.words
-        count_segments(
-            segment_refs,
-            row_ends,
-            cache.arrays,
-            self._texts,
-            self._unknown,
-            self._tokens,
-            *sequences,
-            self._lexicon.counters,
-        )
+        self._segment_words.extend(map(self._words_of_segment, new), self._word_index)
+        arrays = cache.arrays
+        words = WordTables(*self._token_words.tables, *self._segment_words.tables)
+        counters = self._word_index.counters
+        count_segments(row_ends, arrays, self._texts, self._unknown, self._tokens, words, counters)
         if self._phrases is not None:
             offsets = np.empty(len(texts) + 1, dtype=np.int64)
-            count_words(segment_refs, row_ends, token_words.starts, segment_words.starts, offsets)
+            count_words(row_ends, arrays, words, offsets)
             numbers = np.empty(offsets[-1], dtype=np.int32)
-            write_words(segment_refs, row_ends, *sequences, numbers)
+            write_words(row_ends, arrays, words, numbers)
             self._phrases.add(numbers, offsets)
 
-    def _spell_segment(self, segment: bytes) -> Words | str:
+    def _words_of_segment(self, segment: bytes) -> Words | str:
         if self._has_bert_keys:
-            # Letters that are neither large nor strange stay as they are.
-            if segment.isalnum() and len(segment) <= self._speller.longest and segment == segment.lower():
+            # Short lower-case words need no extraction.
+            if segment.isalnum() and len(segment) <= self._extractor.longest and segment == segment.lower():
                 return segment.decode()
             if segment == _MARKER:
                 return [None]
             if segment.startswith(_MARKER):
-                return self._speller.piece_words(segment[1:].decode())
-        return self._speller.words(segment.decode())
+                return self._extractor.piece_words(segment[1:].decode())
+        return self._extractor.words(segment.decode())
 
     def _count_whole(self, texts: pa.LargeStringArray) -> None:
-        """Do as `_count_chunks` where texts can't be cut."""
+        """Count texts that have no split rule."""
         tokens = self._whole.tokenize(texts)
         count_numbers(tokens.ids, tokens.offsets, self._texts, self._tokens)
         try:
@@ -193,20 +170,14 @@ class TextCounter:
         except UnicodeDecodeError:
             raise not_utf8() from None
         found = WordSequences()
-        found.extend((self._speller.words(text or "") for text in strings), self._lexicon)
-        count_numbers(found.words, found.starts, self._texts, self._lexicon.counters)
+        found.extend((self._extractor.words(text or "") for text in strings), self._word_index)
+        count_numbers(found.words, found.starts, self._texts, self._word_index.counters)
         if self._phrases is not None:
             self._phrases.add(found.words, found.starts)
 
 
 def warm_up(tokenizer_json: str, unknown_token_id: int | None) -> None:
-    """Compile all that counting may need, or load it from where it was kept.
-
-    Parameters
-    ----------
-    tokenizer_json : str
-    unknown_token_id : int or None
-    """
+    """Compile everything that counting may need, or load it from the cache on disk."""
     # More segments than a cache has room for at first.
     numbers = " ".join(map(str, range(_WARM_UP_SEGMENTS)))
     TextCounter(tokenizer_json, unknown_token_id).count(pa.array(["\u00e9 [UNK]", numbers]))

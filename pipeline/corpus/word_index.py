@@ -1,4 +1,4 @@
-"""Words by number, and which words tokens and segments stand for."""
+"""Words by number, and the words of tokens and segments."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _BREAK = -1
 
 
 class TermCounts(NamedTuple):
-    """Things that were seen.
+    """Counts of things that occurred.
 
     Parameters
     ----------
     names : list of str
     counts : int64 ndarray
-        How often each was seen.
+        Occurrences.
     documents : int64 ndarray
-        In how many texts.
+        Texts that contain it.
     """
 
     names: list[str]
@@ -34,7 +34,7 @@ NOTHING = TermCounts([], np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class WordIndex:
-    """Words, numbered as they come, and how often each was seen.
+    """Words, numbered in order of occurrence, and their counters.
 
     Attributes
     ----------
@@ -47,23 +47,13 @@ class WordIndex:
         self.counters = make_counters(1 << 12)
 
     def __len__(self) -> int:
-        """Return how many words there are."""
+        """Return the number of words."""
         return len(self._numbers)
 
     def number(self, sequences: Iterable[Words | str]) -> tuple[list[int], list[int]]:
-        """Return the numbers of words; those that are new get one.
+        """Return the length of each sequence, and the numbers of all words; -1 for a break (None).
 
-        Parameters
-        ----------
-        sequences : iterable of list of str or None, or str
-            Words and breaks, or one word alone, which is faster than a list of one.
-
-        Returns
-        -------
-        lengths : list of int
-            Of each sequence.
-        numbers : list of int
-            Of all words, one sequence after the other; -1 for a break.
+        New words get a number. A string is a sequence of one word, which is faster than a list.
         """
         known = self._numbers
         lengths: list[int] = []
@@ -85,7 +75,7 @@ class WordIndex:
         return list(self._numbers)
 
     def take(self) -> TermCounts:
-        """Return words that were seen, their counts and documents, and count from 0 again."""
+        """Return the counts of words that occurred, and reset them."""
         seen = np.flatnonzero(self.counters[: len(self), COUNT])
         counts, documents = self.counters[seen, COUNT].copy(), self.counters[seen, DOCUMENTS].copy()
         self.counters[:, [COUNT, DOCUMENTS]] = 0
@@ -108,12 +98,17 @@ class WordSequences:
         self.words = np.empty(0, dtype=np.int32)
 
     def __len__(self) -> int:
-        """Return how many sequences there are."""
+        """Return the number of sequences."""
         return len(self.starts) - 1
 
-    def extend(self, sequences: Iterable[Words | str], lexicon: WordIndex) -> None:
-        """Add sequences behind the last, by the lexicon's numbers."""
-        lengths, numbers = lexicon.number(sequences)
+    @property
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """Starts and words."""
+        return self.starts, self.words
+
+    def extend(self, sequences: Iterable[Words | str], index: WordIndex) -> None:
+        """Append sequences, as numbers of the index."""
+        lengths, numbers = index.number(sequences)
         if lengths:
             starts = self.starts[-1] + np.cumsum(lengths, dtype=np.int64)
             self.starts = np.concatenate([self.starts, starts])

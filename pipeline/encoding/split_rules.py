@@ -1,8 +1,8 @@
-"""Cut rules: where a text may be cut so that its segments, tokenized alone, give the text's own token ids.
+"""Split rules: where to split a text so that its segments, tokenized alone, give the text's own token ids.
 
-A rule is derived from the components that stand in ``tokenizer.json``, never from a model's name, and a
-component or an option that is not known here means no rule: such a tokenizer is given whole texts. Every rule
-is held against whole-text tokenization of hostile text by the tests (``tests/test_tokenization.py``).
+A rule follows from the components in ``tokenizer.json``, never from a model's name. A component or an option
+that is unknown here means no rule: such a tokenizer gets whole texts. Tests compare every rule with
+whole-text tokenization of hostile texts (``tests/pipeline/encoding/test_tokenization.py``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WHITE_SPACE = b" \t\r\n"
 _ASCII_PUNCTUATION = bytes(byte for byte in range(0x21, 0x7F) if not chr(byte).isalnum())
 
 # Canonical decomposition makes these ASCII characters out of others (U+037E is ";", U+226E is "<" and a
-# mark, U+212A is "K", ...), so an added token that begins with one can begin with a byte nobody looks for.
+# mark, U+212A is "K", ...), so an added token that begins with one may begin with another byte in a text.
 _MADE_BY_DECOMPOSITION = b";`<>="
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -26,14 +26,14 @@ _LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-# All of these begin a match at a single space between two words and never end one behind it.
+# Each of them begins a match at a single space between two words, and none ends a match behind it.
 _BYTE_LEVEL_PATTERNS = (_GPT2, _LLAMA3, _QWEN2)
 _CLIP = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
-# Normalizers that change characters one by one, or join a character with the marks behind it; none joins
-# anything with an ASCII space.
+# Normalizers that change single characters, or join a character with the marks behind it. None joins anything
+# with an ASCII space.
 _CANONICAL = frozenset({"NFC", "NFD", "Lowercase", "StripAccents"})
-# These also make white space out of other characters, or look at a space and a mark behind it together.
+# These also turn other characters into white space, or treat a space and a mark behind it as one.
 _COMPATIBLE = frozenset({"NFKC", "NFKD", "Nmt", "Precompiled"})
 _SPACE_RUNS = {"Regex": " {2,}"}
 _WHITE_RUNS = {"Regex": r"\s+"}
@@ -42,14 +42,14 @@ _DIGIT = {"Regex": r"\d"}
 
 @dataclass(frozen=True)
 class AddedTokenPattern:
-    """An added token, which the tokenizer finds before it cuts words.
+    """An added token, which the tokenizer finds before it splits words.
 
     Parameters
     ----------
     content : bytes
-        What is searched for.
+        The token's text.
     normalized : bool
-        Whether it is searched for in the normalized text.
+        Whether normalized text is searched for it.
     """
 
     content: bytes
@@ -58,14 +58,14 @@ class AddedTokenPattern:
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Where a tokenizer's texts may be cut.
+    """Where to split a tokenizer's texts.
 
     Parameters
     ----------
     name : {"bert", "white space", "single space"}
         The family.
     reason : str
-        The components that the rule follows from.
+        The components that give the rule.
     separators : bytes
         Bytes dropped between segments. Empty for "single space", where a segment begins with the space.
     isolated : bytes
@@ -73,13 +73,12 @@ class SplitRule:
     isolates_ideographs : bool
         Whether each CJK ideograph of the Basic Multilingual Plane's two main blocks is a segment of its own.
     needs_ascii_neighbours : bool
-        Whether a cut must have printable ASCII on both sides.
+        Whether a split needs printable ASCII on both sides.
     folds_case : bool
-        Whether ASCII capitals of a segment may be lowered before it is looked up.
+        Whether the cache may lower ASCII capitals of a segment.
     literals : tuple of AddedTokenPattern
-        Added tokens to look for, since they may lie across a cut. In "bert" the word that holds one, from
-        white space to white space, is one segment; in "single space" a segment that holds one takes in the
-        next word.
+        Added tokens that may lie across a split. In "bert", the word that contains one, from white space to
+        white space, is one segment. In "single space", a segment with one includes the next word.
     """
 
     name: str
@@ -94,28 +93,19 @@ class SplitRule:
 
 @dataclass(frozen=True)
 class NoSplitRule:
-    """Why a tokenizer's texts are tokenized whole.
+    """Why a tokenizer gets whole texts.
 
     Parameters
     ----------
     reason : str
-        The component that no rule knows.
+        The component without a rule.
     """
 
     reason: str
 
 
 def find_split_rule(tokenizer_json: str) -> SplitRule | NoSplitRule:
-    """Derive the cut rule of a tokenizer.
-
-    Parameters
-    ----------
-    tokenizer_json : str
-        The `tokenizers` serialisation.
-
-    Returns
-    -------
-    SplitRule or NoSplitRule
+    """Return the split rule of a tokenizer.
 
     Examples
     --------
@@ -168,11 +158,11 @@ def _names(parts: list[dict[str, Any]]) -> str:
 
 
 def _find_bert(parts: _Components) -> SplitRule | NoSplitRule | None:
-    """BertPreTokenizer: words between white space, every punctuation character by itself."""
+    """Find BertPreTokenizer: words between white space, and single punctuation characters."""
     if [part["type"] for part in parts.pre_tokenizers] != ["BertPreTokenizer"]:
         return None
     if any(part["type"] != "BertNormalizer" for part in parts.normalizers):
-        # A composing normalizer joins "=" and a mark behind it, across the cut.
+        # A composing normalizer joins "=" with a mark behind it, across the split.
         return NoSplitRule(f"normalizers of no BERT: {_names(parts.normalizers)}")
     literals = _make_literals(parts.added, is_normalized=bool(parts.normalizers))
     if isinstance(literals, NoSplitRule):
@@ -189,7 +179,7 @@ def _find_bert(parts: _Components) -> SplitRule | NoSplitRule | None:
 
 
 def _find_byte_level(parts: _Components) -> SplitRule | NoSplitRule | None:
-    """ByteLevel behind one of the known patterns: a single space belongs to the word behind it."""
+    """Find ByteLevel behind a known pattern: a single space belongs to the next word."""
     *before, last = parts.pre_tokenizers or [{"type": ""}]
     if last["type"] != "ByteLevel":
         return None
@@ -204,14 +194,14 @@ def _find_byte_level(parts: _Components) -> SplitRule | NoSplitRule | None:
     if (before == [] and own_pattern) or (known_split and not own_pattern):
         if not parts.normalizer_types() <= _CANONICAL:
             return NoSplitRule(f"normalizers before ByteLevel: {_names(parts.normalizers)}")
-        # Where a lone mark is stripped, the spaces around it meet.
+        # If a lone mark is stripped, the spaces around it become neighbours.
         strips = "StripAccents" in parts.normalizer_types()
         return _make_single_space(parts, needs_ascii_neighbours=strips)
     return _find_clip(parts)
 
 
 def _find_clip(parts: _Components) -> SplitRule | NoSplitRule:
-    """CLIP's pattern drops all white space."""
+    """Find CLIP's pattern, which drops all white space."""
     split = parts.pre_tokenizers[0]
     if (
         len(parts.pre_tokenizers) != 2
@@ -229,14 +219,15 @@ def _find_clip(parts: _Components) -> SplitRule | NoSplitRule:
 
 
 def _find_metaspace(parts: _Components) -> SplitRule | NoSplitRule | None:
-    """Metaspace alone: a single space becomes the mark of the word behind it."""
+    """Find Metaspace alone: a single space becomes the mark of the next word."""
     if [part["type"] for part in parts.pre_tokenizers] != ["Metaspace"]:
         return None
     if not parts.pre_tokenizers[0].get("split", True):
         return NoSplitRule("Metaspace that does not split")
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE or _shortens_runs(part, _SPACE_RUNS, " ▁")
-        # A segment begins with a space for its mark; stripped, it only gets a mark that texts always get.
+        # A segment begins with a space for its mark. If that is stripped, it gets only a mark that all
+        # texts get.
         keeps_mark = part["type"] == "Strip" and (
             not part["strip_left"] or _prepend_scheme(parts.pre_tokenizers[0]) == "always"
         )
@@ -244,13 +235,13 @@ def _find_metaspace(parts: _Components) -> SplitRule | NoSplitRule | None:
         if not known and not keeps_mark and not zeroes_digits:
             return NoSplitRule(f"normalizers before Metaspace: {_names(parts.normalizers)}")
     if "Strip" in parts.normalizer_types() and parts.added:
-        # What stands before an added token is stripped as a text by itself.
+        # Text before an added token is stripped as if it were a text.
         return NoSplitRule("Strip before Metaspace, with added tokens")
     return _make_single_space(parts, needs_ascii_neighbours=True)
 
 
 def _find_white_space(parts: _Components) -> SplitRule | NoSplitRule | None:
-    """White space is dropped first, and words are looked at one by one then."""
+    """Find tokenizers that drop white space first, and then handle single words."""
     first, *rest = parts.pre_tokenizers or [{"type": ""}]
     finds_words = (
         first["type"] == "Split"
@@ -266,7 +257,7 @@ def _find_white_space(parts: _Components) -> SplitRule | NoSplitRule | None:
             return NoSplitRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE | {"BertNormalizer", "Strip"}
-        # Metaspace's mark in place of spaces would join words, or stand behind the last one.
+        # Metaspace's mark in place of spaces would join words, or follow the last one.
         shortens = _shortens_runs(part, _SPACE_RUNS, " ") or _shortens_runs(part, _WHITE_RUNS, " ")
         if not known and not shortens:
             return NoSplitRule(f"normalizers before white space: {_names(parts.normalizers)}")
@@ -284,13 +275,13 @@ def _prepend_scheme(metaspace: dict[str, Any]) -> str:
 
 
 def _shortens_runs(part: dict[str, Any], pattern: dict[str, str], contents: str) -> bool:
-    """Tell whether a normalizer replaces runs of white space by one of these characters, and does no more."""
+    """Return whether a normalizer only replaces runs of white space by one of these characters."""
     content = part.get("content")
     return part["type"] == "Replace" and part["pattern"] == pattern and content in tuple(contents)
 
 
 def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> SplitRule | NoSplitRule:
-    """Look for added tokens that take the space behind them; all others are found inside their segment."""
+    """Search for added tokens that include the next space; all others lie inside one segment."""
     takers = [token for token in parts.added if token["rstrip"]]
     literals = _make_literals(takers, is_normalized=bool(parts.normalizers))
     if isinstance(literals, NoSplitRule):
@@ -301,10 +292,10 @@ def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> S
 
 
 def _no_literal_crosses(parts: _Components, *, drops_spaces: bool = False) -> NoSplitRule | None:
-    """Refuse added tokens that could lie across a cut."""
+    """Refuse added tokens that could lie across a split."""
     for token in parts.added:
         content: str = token["content"]
-        # ModernBERT has tokens of 2 to 24 spaces; no rule cuts inside a run of spaces that it keeps.
+        # ModernBERT has tokens of 2 to 24 spaces; no rule splits a run of spaces that it keeps.
         run_of_spaces = len(content) > 1 and not content.strip(" ") and not drops_spaces
         if not content or (any(map(str.isspace, content)) and not run_of_spaces):
             return NoSplitRule("an added token holds white space")
@@ -314,7 +305,7 @@ def _no_literal_crosses(parts: _Components, *, drops_spaces: bool = False) -> No
 def _make_literals(
     added: list[dict[str, Any]], *, is_normalized: bool
 ) -> tuple[AddedTokenPattern, ...] | NoSplitRule:
-    """Prepare added tokens to be looked for, byte by byte."""
+    """Prepare added tokens for a search byte by byte."""
     literals = []
     for token in added:
         literal = AddedTokenPattern(token["content"].encode(), bool(token["normalized"] and is_normalized))
@@ -322,7 +313,7 @@ def _make_literals(
             return NoSplitRule("an added token holds white space")
         first = literal.content[:1]
         is_plain = first in _ASCII_PUNCTUATION and first not in _MADE_BY_DECOMPOSITION
-        # Its content is normalized too before it is searched for; of ASCII only the case may change.
+        # The library normalizes the token before it searches for it; in ASCII that changes only case.
         if literal.normalized and not (
             is_plain and token["content"].isascii() and token["content"].isprintable()
         ):

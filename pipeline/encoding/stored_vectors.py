@@ -1,7 +1,7 @@
-"""What a vector's elements are on disk: full floats, or less for smaller files.
+"""Vectors on disk: full floats, or fewer bits for smaller files.
 
-Every type is one that Spark, pandas and Polars read without help; Parquet's own half-precision type is not,
-since Spark refuses it. ``docs/decisions.md`` has the sizes.
+Spark, pandas and Polars read each type as it is. Spark refuses Parquet's own half-precision type.
+``docs/decisions.md`` has the sizes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ _LARGEST_HALF = np.float32(np.finfo(np.float16).max)
 class VectorType(StrEnum):
     """Element type of stored vectors.
 
-    ``FLOAT32`` keeps them as they are. ``FLOAT16`` rounds each element to half precision and stores it as
-    float: 11 significant bits, and the bits that are zero now compress away; beyond 65,504 it saturates.
-    ``INT8`` stores integers from -127 to 127 and one float per vector, in a column of its own, by which they
-    are multiplied.
+    ``FLOAT32`` is exact. ``FLOAT16`` rounds each element to half precision and stores it as float: 11
+    significant bits remain, and the zero bits compress away; above 65,504 it saturates. ``INT8`` stores
+    integers from -127 to 127, and one scale per vector in another column.
     """
 
     FLOAT32 = "float32"
@@ -35,19 +34,8 @@ class VectorType(StrEnum):
 def to_arrow_columns(encoded: Encoded, name: str, kind: VectorType) -> dict[str, pa.Array]:
     """Return the columns that hold vectors.
 
-    Parameters
-    ----------
-    encoded : Encoded
-        N vectors of width D.
-    name : str
-        Name of the embedding column.
-    kind : VectorType
-
-    Returns
-    -------
-    dict of str to pyarrow.Array
-        The embedding column; for int8 also ``<name>_scale``, float32 of length N; for sums also
-        ``<name>_tokens``, int32 of length N. They are null where the text was.
+    For int8 there is also ``<name>_scale``, float32 of length N; for sums also ``<name>_tokens``, int32 of
+    length N. All are null where the text was.
 
     Notes
     -----

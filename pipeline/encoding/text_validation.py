@@ -1,4 +1,4 @@
-"""Texts that can't be embedded as they are: bytes that are no text, and texts over a limit."""
+"""Invalid texts: bytes that are not UTF-8, and texts over a limit."""
 
 from __future__ import annotations
 
@@ -10,17 +10,7 @@ NOT_UTF8 = "not valid UTF-8"
 
 
 def view_as_strings(texts: pa.Array) -> pa.Array:
-    """Look at binary values as text, without a copy and without a check.
-
-    Parameters
-    ----------
-    texts : pyarrow.Array of length N
-        Strings or binary.
-
-    Returns
-    -------
-    pyarrow string array of length N
-    """
+    """View binary values as strings, without a copy and without a check."""
     if pa.types.is_binary(texts.type):
         return texts.view(pa.string())
     if pa.types.is_large_binary(texts.type):
@@ -29,19 +19,19 @@ def view_as_strings(texts: pa.Array) -> pa.Array:
 
 
 def find_invalid_texts(texts: pa.Array, *, max_chars: int | None = None) -> dict[str, np.ndarray]:
-    """Find texts that can't be embedded.
+    """Find texts that can't be embedded, by reason.
 
     Parameters
     ----------
     texts : pyarrow string array of length N
-        Perhaps with bytes that are no UTF-8.
+        May hold bytes that are not UTF-8.
     max_chars : int, optional
-        Most Unicode code points of a text; by default any number.
+        Most Unicode code points of a text. Default: no limit.
 
     Returns
     -------
     dict of str to bool ndarray of shape (N,)
-        Which texts are bad, by reason; nothing for a reason that nothing is bad for.
+        Invalid texts for each reason that occurs.
 
     Examples
     --------
@@ -53,7 +43,7 @@ def find_invalid_texts(texts: pa.Array, *, max_chars: int | None = None) -> dict
     if invalid.any():
         found[NOT_UTF8] = invalid
         texts = pc.if_else(pa.array(invalid), pa.scalar(None, texts.type), texts)
-    # No text has more characters than bytes, and bytes are counted for nothing.
+    # No text has more characters than bytes, and counting bytes is free.
     if max_chars is not None and (pc.max(pc.binary_length(texts)).as_py() or 0) > max_chars:
         length = pc.fill_null(pc.utf8_length(texts), 0).to_numpy(zero_copy_only=False)
         if (too_long := length > max_chars).any():
@@ -62,18 +52,7 @@ def find_invalid_texts(texts: pa.Array, *, max_chars: int | None = None) -> dict
 
 
 def find_invalid(values: pa.Array) -> np.ndarray | None:
-    """Find values that hold strings which are not UTF-8, at any depth.
-
-    Parameters
-    ----------
-    values : pyarrow.Array of length N
-        Of any type.
-
-    Returns
-    -------
-    bool ndarray of shape (N,), or None
-        None where every string is valid.
-    """
+    """Return which of N values hold strings that are not UTF-8, at any depth; None if no value does."""
     if not holds_strings(values.type):
         return None
     try:
@@ -81,7 +60,7 @@ def find_invalid(values: pa.Array) -> np.ndarray | None:
         return None
     except pa.ArrowInvalid:
         pass
-    # A slice would be validated with all that lies beside it.
+    # Arrow would validate a slice with its neighbours.
     invalid = np.array(
         [not _is_valid(values.take(pa.array([row]))) for row in range(len(values))], dtype=bool
     )
@@ -89,16 +68,7 @@ def find_invalid(values: pa.Array) -> np.ndarray | None:
 
 
 def holds_strings(kind: pa.DataType) -> bool:
-    """Say whether values of a type are strings, or hold some.
-
-    Parameters
-    ----------
-    kind : pyarrow.DataType
-
-    Returns
-    -------
-    bool
-    """
+    """Return whether values of a type are strings, or contain some."""
     if pa.types.is_dictionary(kind):
         return holds_strings(kind.value_type)
     parts = [kind.field(index).type for index in range(kind.num_fields)]
@@ -107,31 +77,12 @@ def holds_strings(kind: pa.DataType) -> bool:
 
 
 def without(values: pa.Array, rows: np.ndarray) -> pa.Array:
-    """Put null in place of some values, whatever their type.
-
-    Parameters
-    ----------
-    values : pyarrow.Array of length N
-    rows : bool ndarray of shape (N,)
-
-    Returns
-    -------
-    pyarrow.Array of length N
-    """
+    """Replace some values by null, whatever their type."""
     return values.take(pa.array(np.arange(len(values)), mask=rows))
 
 
 def as_bytes(values: pa.Array) -> pa.Array:
-    """Write strings as the bytes that they are, at any depth.
-
-    Parameters
-    ----------
-    values : pyarrow.Array of length N
-
-    Returns
-    -------
-    pyarrow.Array of length N
-    """
+    """Turn strings into their bytes, at any depth."""
     return values.cast(_bytes_type(values.type)) if holds_strings(values.type) else values
 
 
@@ -161,7 +112,7 @@ def _is_valid(values: pa.Array) -> bool:
 
 
 def _invalid(texts: pa.Array) -> np.ndarray:
-    """Say which texts are not UTF-8; a sound array is checked as a whole, which is fast."""
+    """Return which texts are not UTF-8; first check the array as a whole, which is fast."""
     invalid = np.zeros(len(texts), dtype=bool)
     wide = pa.types.is_large_string(texts.type)
     raw = (

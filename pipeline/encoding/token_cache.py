@@ -1,7 +1,7 @@
-"""The segment cache of one worker: every distinct segment is tokenized once, and its ids are remembered.
+"""The token cache of one worker: each distinct segment is tokenized once.
 
-It is bounded: a cache over its bounds starts again from nothing before the next batch. What is remembered
-never changes a result, only how fast it comes. `kernels.segment_scan` finds the segments.
+The cache is bounded: over its bounds, it starts empty before the next batch. It changes how fast token ids
+come, never which. `kernels.segment_scan` finds the segments.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
 from lakevec.pipeline.encoding.split_rules import SplitRule
 from lakevec.pipeline.errors import DataError
 
-# A call costs the library 20 µs whatever it holds, so segments go there in groups; and its own output takes
-# some hundred bytes per token, so not in too many at a time.
+# A call to the library costs 20 µs, so it gets segments in groups. Its output takes about a hundred bytes per
+# token, so the groups are bounded.
 _GROUP_SEGMENTS = 512
 _CALL_SEGMENTS = 32 * _GROUP_SEGMENTS
-# The library remembers where every token came from when it is given words, which costs more than a call from
-# this length on.
+# Given words, the library records where every token came from. From this length on that costs more than a
+# call.
 _LONG_BYTES = 64
 
 _FIRST_ENTRIES = 1 << 14
@@ -49,25 +49,25 @@ _NO_PIECES = WordPieces(
 
 
 class TokenCache:
-    """Cut texts into segments and know each segment's token ids.
+    """Split texts into segments, and return each segment's token ids.
 
     Parameters
     ----------
     tokenizer : tokenizers.Tokenizer
         Without truncation and padding.
     rule : SplitRule
-        Its cut rule.
+        The tokenizer's.
     unknown_token_id : int or None
-        Id that is counted and not kept.
+        Token that is counted and left out.
     most_entries : int, default=2**18
-        Segments to remember.
+        Most segments to keep.
     most_key_bytes : int, default=2**23
-        Bytes of their text to remember.
+        Most bytes of segments to keep.
 
     Notes
     -----
-    The bounds hold between batches: within one, the cache grows with the batch's own text. At the default
-    bounds it takes 64 bytes an entry, the text and 4 bytes a token: some 30 MB.
+    The bounds hold between batches; within a batch, the cache grows with its texts. At the default bounds it
+    takes 64 bytes an entry, the segment and 4 bytes a token: about 30 MB.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class TokenCache:
         self._unknown_token_id = unknown_token_id
         self._most_entries = most_entries
         self._most_key_bytes = most_key_bytes
-        self._cut = make_split_tables(rule)
+        self._split = make_split_tables(rule)
         pieces = make_word_pieces(tokenizer.to_str(), unknown_token_id) if rule.name == "bert" else None
         self._pieces = pieces or _NO_PIECES
         self._characters = Characters(
@@ -94,21 +94,21 @@ class TokenCache:
 
     @property
     def generation(self) -> int:
-        """How often the cache started again; entries of another generation are other segments."""
+        """Number of restarts. Entries of two generations are different segments."""
         return self._generation
 
     @property
     def entries(self) -> int:
-        """How many segments are remembered."""
+        """Number of segments in the cache."""
         return int(self._arrays.state[layout.ENTRIES])
 
     @property
     def arrays(self) -> CacheArrays:
-        """The cache's arrays; `segment_refs` holds the entries of the last texts' segments."""
+        """The cache's arrays; `segment_refs` refers to the segments of the last texts."""
         return self._arrays
 
     def tokenize(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray) -> np.ndarray:
-        """Cut texts into segments, and tokenize those that are new.
+        """Split texts into segments, and tokenize new ones.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class TokenCache:
         Returns
         -------
         int64 ndarray of shape (N + 1,)
-            Text n owns ``arrays.segment_refs[ends[n]:ends[n + 1]]``.
+            Text n has ``arrays.segment_refs[ends[n]:ends[n + 1]]``.
 
         Raises
         ------
@@ -138,24 +138,16 @@ class TokenCache:
             self._scan(data, offsets, is_null, row_ends)
             self._tokenize_pending()
         except BaseException:
-            # Entries that wait for ids nobody will bring must not be found again.
+            # Pending entries never get their ids now, so no later text may find them.
             self._start_again()
             raise
         return row_ends
 
     def segments(self, first: int) -> list[bytes]:
-        """Return the keys of entries, which are segments as they were looked up.
+        """Return the segments of all entries from `first` on, as their keys.
 
-        Parameters
-        ----------
-        first : int
-            Entry to begin with.
-
-        Returns
-        -------
-        list of bytes
-            A word that was normalized here and is not ASCII begins with `words.NORMALIZED`; a word too long
-            for its tokenizer is that byte alone.
+        A normalized word that is not ASCII begins with `unicode_words.NORMALIZED`. A word that is too long
+        for its tokenizer is that byte alone.
         """
         arrays = self._arrays
         starts = arrays.entries[first : self.entries, layout.KEY_START]
@@ -186,20 +178,20 @@ class TokenCache:
     def _scan_some(
         self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray
     ) -> int:
-        """Scan texts until there are no more, or something has to be done first."""
-        texts = (data, offsets, is_null, self._cut, self._pieces)
-        if self._cut.keeps_space:
+        """Scan until all texts are done, or the caller has to act first."""
+        texts = (data, offsets, is_null, self._split, self._pieces)
+        if self._split.keeps_space:
             return int(scan_spaces(*texts, self._arrays, row_ends))
         status = int(scan_words(*texts, self._characters.table, self._arrays, row_ends))
         if status == layout.ODD_TEXT:
-            # Where cuts need ASCII, what is odd is a script, and the texts behind will be odd too.
-            is_one = self._cut.has_plain_words and not self._cut.needs_ascii
+            # If splits need ASCII, the cause is another script, and the following texts will be the same.
+            is_one = self._split.has_plain_words and not self._split.needs_ascii
             last = int(self._arrays.state[layout.ROW]) + 1 if is_one else len(is_null)
             status = int(scan_bytes(*texts, self._arrays, row_ends, last))
         return status
 
     def _tokenize_pending(self) -> None:
-        """Let the library tokenize all segments that wait, and keep their known ids."""
+        """Let the library tokenize pending segments, and keep their known ids."""
         state = self._arrays.state
         pending = self._arrays.pending[: state[layout.PENDING]]
         is_long = self._arrays.entries[pending, layout.KEY_LENGTH] >= _LONG_BYTES
@@ -234,7 +226,7 @@ class TokenCache:
         return ids, np.repeat(np.arange(len(strings)), counts)
 
     def _keep_tokens(self, chosen: np.ndarray, ids: np.ndarray, segment: np.ndarray) -> None:
-        """Write the known ids of entries behind all others."""
+        """Append the known ids of entries."""
         known = np.ones(len(ids), dtype=bool)
         if self._unknown_token_id is not None:
             known = ids != self._unknown_token_id
@@ -266,7 +258,7 @@ class TokenCache:
 
 
 def not_utf8() -> DataError:
-    """Make the error about a text that is no valid UTF-8."""
+    """Return the error for a text that is not valid UTF-8."""
     return DataError(
         "a text is not valid UTF-8",
         expected="valid UTF-8 in every row",
@@ -275,7 +267,7 @@ def not_utf8() -> DataError:
 
 
 def _make_room(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Copy texts that end where their buffer does; the scan reads ahead."""
+    """Copy texts that end at their buffer's end, since the scan reads ahead."""
     first, last = int(offsets[0]), int(offsets[-1])
     copy = np.zeros(last - first + READ_AHEAD, dtype=np.uint8)
     copy[: last - first] = data[first:last]
@@ -297,7 +289,7 @@ def _make_arrays() -> CacheArrays:
 
 
 def _grow(arrays: CacheArrays, full: int, more: int) -> CacheArrays:
-    """Return the cache with twice the room where it is full, or room for `more`."""
+    """Return the cache with its full array doubled, or with room for `more`."""
     if full == layout.FULL_ENTRIES:
         entries = _longer(arrays.entries, 0)
         slots = np.full((2 * len(entries), 2), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Texts to token ids: segment by segment where the tokenizer has a cut rule, else text by text."""
+"""Texts to token ids: by segments if the tokenizer has a split rule, else by whole texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lakevec.pipeline.encoding.kernels.cache_entries import count_tokens, write_
 from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
 from lakevec.pipeline.encoding.token_cache import TokenCache, not_utf8
 
-# The library's own output takes some hundred bytes per token, so whole texts go through in slices.
+# The library's output takes about a hundred bytes per token, so whole texts go through in slices.
 _SLICE_ROWS = 1024
 _SLICE_BYTES = 1 << 20
 _NO_LIMIT = np.iinfo(np.int64).max
@@ -30,11 +30,11 @@ class TokenIds:
     ids : int32 ndarray of shape (T,)
         Ids in text order; the unknown token is left out.
     offsets : int64 ndarray of shape (N + 1,)
-        Text n owns ``ids[offsets[n]:offsets[n + 1]]``.
+        Text n has ``ids[offsets[n]:offsets[n + 1]]``.
     unknown : int
-        How many unknown tokens were left out.
+        Unknown tokens, which are left out.
     truncated : int
-        How many texts had more known tokens than `max_tokens`.
+        Texts with more known tokens than `max_tokens`.
     """
 
     ids: np.ndarray
@@ -53,23 +53,13 @@ class TextTokenizer(Protocol):
 def make_tokenizer(
     tokenizer_json: str, unknown_token_id: int | None, *, max_tokens: int | None = None
 ) -> TextTokenizer:
-    """Make the fastest tokenizer that gives exactly the library's ids.
+    """Return the fastest tokenizer that gives exactly the library's ids.
 
-    Parameters
-    ----------
-    tokenizer_json : str
-        The `tokenizers` serialisation.
-    unknown_token_id : int or None
-        Id to leave out.
-    max_tokens : int, optional
-        Keep only the first `max_tokens` known tokens of a text; None keeps all.
-
-    Returns
-    -------
-    TextTokenizer
+    `unknown_token_id` is left out. Only the first `max_tokens` known tokens of a text are kept, by default
+    all.
     """
     tokenizer = Tokenizer.from_str(tokenizer_json)
-    # A tokenizer.json may carry both; a vector must depend on the whole text and on nothing else.
+    # A tokenizer.json may have both, but a vector must depend on the whole text and nothing else.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     rule = find_split_rule(tokenizer_json)
@@ -79,29 +69,14 @@ def make_tokenizer(
 
 
 class CachedTokenizer:
-    """Tokenize segment by segment, each distinct segment once.
-
-    Parameters
-    ----------
-    cache : TokenCache
-    max_tokens : int, optional
-    """
+    """Tokenize by segments, each distinct segment once."""
 
     def __init__(self, cache: TokenCache, max_tokens: int | None = None) -> None:
         self._cache = cache
         self._max_tokens = max_tokens
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
-        """Return the known token ids of each text.
-
-        Parameters
-        ----------
-        texts : pyarrow.LargeStringArray of length N
-
-        Returns
-        -------
-        TokenIds
-        """
+        """Return the known token ids of each text."""
         data, offsets = raw_buffers(texts)
         is_null = np.asarray(texts.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
         row_ends = self._cache.tokenize(data, offsets, is_null)
@@ -115,15 +90,7 @@ class CachedTokenizer:
 
 
 class WholeTextTokenizer:
-    """Tokenize text by text through the library.
-
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-        Without truncation and padding.
-    unknown_token_id : int or None
-    max_tokens : int, optional
-    """
+    """Tokenize whole texts by the library; the tokenizer has no truncation and no padding."""
 
     def __init__(
         self, tokenizer: Tokenizer, unknown_token_id: int | None, max_tokens: int | None = None
@@ -133,16 +100,7 @@ class WholeTextTokenizer:
         self._max_tokens = max_tokens
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
-        """Return the known token ids of each text.
-
-        Parameters
-        ----------
-        texts : pyarrow.LargeStringArray of length N
-
-        Returns
-        -------
-        TokenIds
-        """
+        """Return the known token ids of each text."""
         parts = [self._tokenize_slice(part) for _, part in slice_texts(texts, _SLICE_ROWS, _SLICE_BYTES)]
         if not parts:
             return TokenIds(np.empty(0, np.int32), np.zeros(1, np.int64), 0, 0)
@@ -182,16 +140,9 @@ class WholeTextTokenizer:
 
 
 def raw_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return an array's bytes and offsets, read-only, since one type means one compilation.
+    """Return an array's bytes (uint8) and offsets (int64, N + 1).
 
-    Parameters
-    ----------
-    texts : pyarrow.LargeStringArray of length N
-
-    Returns
-    -------
-    uint8 ndarray
-    int64 ndarray of shape (N + 1,)
+    Both are read-only: one type means one compilation.
     """
     _, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
@@ -203,20 +154,9 @@ def raw_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
 def slice_texts(
     texts: pa.LargeStringArray, most_rows: int, most_bytes: int
 ) -> Iterator[tuple[int, pa.LargeStringArray]]:
-    """Cut an array into pieces of bounded rows and bytes; a text longer than that is a piece by itself.
+    """Yield slices of bounded rows and bytes with the position of their first text.
 
-    Parameters
-    ----------
-    texts : pyarrow.LargeStringArray
-    most_rows : int
-    most_bytes : int
-
-    Yields
-    ------
-    int
-        Position of the piece's first text.
-    pyarrow.LargeStringArray
-        The piece.
+    A text over the bound is a slice by itself.
     """
     _, offsets = raw_buffers(texts)
     first = 0

@@ -1,10 +1,12 @@
-"""Counting loops: how often numbers occur in texts, and in how many texts.
+"""Counting loops: occurrences of numbers in texts, and texts that contain them.
 
-A tally is a row of three: occurrences, texts that hold at least one, and the number of the last such text,
-by which a second occurrence in the same text is told from a first.
+A counter is a row of three: occurrences, texts that contain the number, and the last such text, which tells a
+second occurrence in one text from a first.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,17 +16,27 @@ from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_
 COUNT, DOCUMENTS, LAST_TEXT = range(3)
 
 
-def make_counters(size: int) -> np.ndarray:
-    """Make counters of things that never occurred.
+class WordTables(NamedTuple):
+    """The words of tokens and of cache entries, as numbers; -1 is a break between words.
 
     Parameters
     ----------
-    size : int
-
-    Returns
-    -------
-    int64 ndarray of shape (size, 3)
+    token_starts : int64 ndarray of shape (V + 1,)
+        A segment that is token t has ``token_words[token_starts[t]:token_starts[t + 1]]``.
+    token_words : int32 ndarray
+    segment_starts : int64 ndarray of shape (E + 1,)
+        The same for an entry of the cache.
+    segment_words : int32 ndarray
     """
+
+    token_starts: np.ndarray
+    token_words: np.ndarray
+    segment_starts: np.ndarray
+    segment_words: np.ndarray
+
+
+def make_counters(size: int) -> np.ndarray:
+    """Return empty counters, int64 of shape (size, 3)."""
     counters = np.zeros((size, 3), dtype=np.int64)
     counters[:, LAST_TEXT] = -1
     return counters
@@ -47,82 +59,58 @@ def _add_all(counters: np.ndarray, numbers: np.ndarray, start: int, end: int, te
 
 @compile_loop
 def count_segments(
-    segment_refs: np.ndarray,
     row_ends: np.ndarray,
     cache: CacheArrays,
     first_text: int,
     unknown: int,
     counters: np.ndarray,
-    token_starts: np.ndarray,
-    token_words: np.ndarray,
-    segment_starts: np.ndarray,
-    segment_words: np.ndarray,
+    words: WordTables,
     word_counters: np.ndarray,
 ) -> None:
-    """Count the tokens and words of texts that were cut into segments.
+    """Count the tokens and words of texts, by their segments.
 
     Parameters
     ----------
-    segment_refs : int32 ndarray
-        Answers of the cache.
     row_ends : int64 ndarray of shape (N + 1,)
+        Text n has ``cache.segment_refs[row_ends[n]:row_ends[n + 1]]``.
     cache : CacheArrays
     first_text : int
-        Number of the first text; no number may come twice.
+        Number of the first text. Each number is used once.
     unknown : int
-        Token that stands for what the tokenizer does not know, or -1.
+        The unknown token, or -1.
     counters : int64 ndarray of shape (V, 3)
         Of tokens.
-    token_starts, segment_starts : int64 ndarray
-        A segment that is token t alone has the words ``token_starts[t]`` up to ``token_starts[t + 1]``; the
-        same for an entry of the cache.
-    token_words, segment_words : int32 ndarray
-        Numbers of words; -1 for a break.
+    words : WordTables
     word_counters : int64 ndarray of shape (W, 3)
     """
+    token_starts, segment_starts = words.token_starts, words.segment_starts
     entries, tokens = cache.entries, cache.tokens
     for row in range(len(row_ends) - 1):
         text = first_text + row
         for position in range(row_ends[row], row_ends[row + 1]):
-            ref = segment_refs[position]
+            ref = cache.segment_refs[position]
             if ref < 0:
                 token = ~ref
                 _add(counters, token, 1, text)
-                _add_all(word_counters, token_words, token_starts[token], token_starts[token + 1], text)
+                _add_all(word_counters, words.token_words, token_starts[token], token_starts[token + 1], text)
                 continue
             start = entries[ref, TOKEN_START]
             for place in range(start, start + entries[ref, TOKEN_COUNT]):
                 _add(counters, tokens[place], 1, text)
             if unknown >= 0 and entries[ref, UNKNOWN] > 0:
                 _add(counters, unknown, entries[ref, UNKNOWN], text)
-            _add_all(word_counters, segment_words, segment_starts[ref], segment_starts[ref + 1], text)
+            _add_all(word_counters, words.segment_words, segment_starts[ref], segment_starts[ref + 1], text)
 
 
 @compile_loop
-def count_words(
-    segment_refs: np.ndarray,
-    row_ends: np.ndarray,
-    token_starts: np.ndarray,
-    segment_starts: np.ndarray,
-    offsets: np.ndarray,
-) -> None:
-    """Count the words and breaks of each text.
-
-    Parameters
-    ----------
-    segment_refs : int32 ndarray
-    row_ends : int64 ndarray of shape (N + 1,)
-    token_starts : int64 ndarray of shape (V + 1,)
-    segment_starts : int64 ndarray of shape (E + 1,)
-        See `count_segments`.
-    offsets : int64 ndarray of shape (N + 1,)
-        Receives the running sum.
-    """
+def count_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTables, offsets: np.ndarray) -> None:
+    """Count the words and breaks of each text; `offsets` (int64, N + 1) receives the running sum."""
+    token_starts, segment_starts = words.token_starts, words.segment_starts
     offsets[0] = 0
     for row in range(len(row_ends) - 1):
         count = 0
         for position in range(row_ends[row], row_ends[row + 1]):
-            ref = segment_refs[position]
+            ref = cache.segment_refs[position]
             if ref < 0:
                 count += token_starts[~ref + 1] - token_starts[~ref]
             else:
@@ -131,53 +119,26 @@ def count_words(
 
 
 @compile_loop
-def write_words(
-    segment_refs: np.ndarray,
-    row_ends: np.ndarray,
-    token_starts: np.ndarray,
-    token_words: np.ndarray,
-    segment_starts: np.ndarray,
-    segment_words: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """Write the words and breaks of all texts, one after the other.
-
-    Parameters
-    ----------
-    segment_refs : int32 ndarray
-    row_ends : int64 ndarray of shape (N + 1,)
-    token_starts, segment_starts : int64 ndarray
-        See `count_words`.
-    token_words, segment_words : int32 ndarray
-        Numbers of words; -1 for a break.
-    out : int32 ndarray
-        As long as `count_words` said.
-    """
+def write_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTables, out: np.ndarray) -> None:
+    """Write the words and breaks of all texts one after another; `out` is as long as `count_words` found."""
     target = 0
     for position in range(row_ends[0], row_ends[-1]):
-        ref = segment_refs[position]
+        ref = cache.segment_refs[position]
         if ref < 0:
-            for place in range(token_starts[~ref], token_starts[~ref + 1]):
-                out[target] = token_words[place]
+            for place in range(words.token_starts[~ref], words.token_starts[~ref + 1]):
+                out[target] = words.token_words[place]
                 target += 1
         else:
-            for place in range(segment_starts[ref], segment_starts[ref + 1]):
-                out[target] = segment_words[place]
+            for place in range(words.segment_starts[ref], words.segment_starts[ref + 1]):
+                out[target] = words.segment_words[place]
                 target += 1
 
 
 @compile_loop
 def count_numbers(numbers: np.ndarray, offsets: np.ndarray, first_text: int, counters: np.ndarray) -> None:
-    """Count numbers, text by text; those below 0 are left out.
+    """Count numbers (int32) in each text; negative ones are left out.
 
-    Parameters
-    ----------
-    numbers : int32 ndarray
-    offsets : int64 ndarray of shape (N + 1,)
-        Text n owns ``numbers[offsets[n]:offsets[n + 1]]``.
-    first_text : int
-        See `count_segments`.
-    counters : int64 ndarray of shape (W, 3)
+    Text n has ``numbers[offsets[n]:offsets[n + 1]]`` and the number ``first_text + n``.
 
     Examples
     --------
