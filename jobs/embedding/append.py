@@ -1,4 +1,4 @@
-"""``lakevec embed`` without a key: new files, or new rows of a table, are appended."""
+"""``lakevec embed`` without a key: append new files, or new rows of a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def append_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata, schema: str) -> None:
-    """Begin the output, and commit all rows of the input that it lacks.
+    """Begin the output, and commit all input rows that it lacks.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the parts of an embed run share: rows go through tasks into files, and files into commits."""
+"""The shared context of an embed run: tasks write rows to files, the driver commits the files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class EmbedContext:
     spark_version: str = ""
 
     def __post_init__(self) -> None:
-        # Asked now: the record needs it even if the JVM has died.
+        # Read now, since the record needs the version even if the JVM dies.
         self.spark_version = self.spark.version
 
     def embed(self, rows: DataFrame) -> tuple[list[FileEntry], int]:
@@ -91,11 +91,11 @@ class EmbedContext:
         observed = rows.observe(read, f.count(f.lit(1)).alias("rows"))
         entries, reported = collect_entries(observed.mapInArrow(self._task, ENTRY_SCHEMA))
         if not reported:
-            # Spark answers for an observation only if a task saw it.
+            # Without a task, Spark never completes an observation.
             if not rows.isEmpty():
                 raise CommitError(
                     "tasks returned nothing",
-                    expected="a line from each task with the number of its rows",
+                    expected="one line with a row count from each task",
                     remedy="nothing of this micro-batch was committed; run again",
                 )
             return [], 0
@@ -111,7 +111,7 @@ class EmbedContext:
         skipped: Sequence[InputFile] = (),
         retaken: Sequence[str] = (),
     ) -> None:
-        """Commit files that hold `rows_read` rows; see `Commit` for the rest."""
+        """Commit files that hold `rows_read` rows; `Commit` describes the other parameters."""
         commit = Commit(
             number=self.output.state.number + 1,
             run=self.run_id,
@@ -133,9 +133,8 @@ class EmbedContext:
         from lakevec.udfs.embed_task import EmbedTask, InvalidRows, TaskColumns
         from lakevec.udfs.node_files import pack_table
 
-        settings = self.settings
+        settings, columns = self.settings, self.columns
         packed = pack_table(self.artifact.table, node_dir=settings.node_dir)
-        columns = self.columns
         return (self.task_type or EmbedTask)(
             table=distribute_files(self.spark, packed),
             columns=TaskColumns(columns.embeddings, columns.read, columns.kept, columns.partition_by),
@@ -149,7 +148,7 @@ class EmbedContext:
 
     @cached_property
     def layout(self) -> FileLayout:
-        """How files are stored; Spark's own footer keys keep its exact types and its calendar."""
+        """How to store files; Spark's footer keys preserve its exact types and calendar."""
         settings = self.settings
         return FileLayout(
             embedding_columns=tuple(self.columns.embeddings.values()),
@@ -169,18 +168,18 @@ class EmbedContext:
 
 
 def collect_entries(tasks: DataFrame) -> tuple[list[FileEntry], int]:
-    """Run tasks that return entries as JSON; return the entries, and the rows that the tasks read."""
+    """Run tasks that return JSON lines; return their file entries and the number of rows read."""
     from lakevec.udfs.embed_task import ROWS_READ
 
-    lines = [json.loads(line.entry) for line in tasks.collect()]
-    rows_read = sum(line[ROWS_READ] for line in lines if ROWS_READ in line)
+    lines = [json.loads(row.entry) for row in tasks.collect()]
+    rows_read = sum(line.get(ROWS_READ, 0) for line in lines)
     return [FileEntry(**line) for line in lines if ROWS_READ not in line], rows_read
 
 
 def select(frame: DataFrame, columns: Columns) -> DataFrame:
-    """Select the columns that a run reads, numbered, since mapInArrow can't take dots in names."""
+    """Select the run's columns under numbered names, since mapInArrow can't take dots in names."""
     from lakevec.jobs.spark.partition_columns import folder_value
 
-    chosen = [quoted(name) for name in columns.read]
-    chosen += [folder_value(frame, name) for name in columns.partition_by]
-    return frame.select(*(column.alias(f"c{number}") for number, column in enumerate(chosen)))
+    selected = [quoted(name) for name in columns.read]
+    selected += [folder_value(frame, name) for name in columns.partition_by]
+    return frame.select(*(column.alias(f"c{number}") for number, column in enumerate(selected)))

@@ -1,7 +1,7 @@
-"""Files as input: Spark's streaming recognises new files, and each micro-batch of them is committed.
+"""Files as input: Spark's streaming finds new files, and the run commits each micro-batch of them.
 
-The stream holds the list of files (``binaryFile`` without its content). So a micro-batch is read like any
-batch: with the reader's own options and column pruning, and without the files that can't be read.
+The stream lists the files (``binaryFile`` without content). The run then reads each micro-batch as a plain
+batch, with the reader's own options and column pruning, and without unreadable files.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
     from lakevec.pipeline.settings.embed import EmbedSettings
 
-# By its full name: spark.sql.timestampType may make a plain timestamp one without a time zone.
+# With the full type name, since spark.sql.timestampType may turn "timestamp" into timestamp_ntz.
 _LISTING = "path string, modificationTime timestamp_ltz, length long, content binary"
-# What decides which files there are; anything else is the reader's.
+# Options that choose files; all others belong to the reader.
 _LISTING_OPTIONS = ("recursivefilelookup", "pathglobfilter", "basepath")
-# Formats whose files say which types their columns have.
+# Formats whose files store the types of their columns.
 _SELF_DESCRIBING = ("parquet", "orc", "avro")
-# Spark's streaming has no such thing; the input is one batch then.
+# Options that Spark's streaming lacks; with them the input is one batch.
 _BATCH_OPTIONS = ("modifiedbefore", "modifiedafter")
 
 
@@ -62,9 +62,9 @@ class FileSource:
     ----------
     context : EmbedContext
     path : str
-        One of the inputs: a folder, a file or a glob.
+        A folder, file or glob of the inputs.
     schema : pyspark.sql.types.StructType
-        Of the whole input, partition columns included.
+        Schema of the whole input, partition columns included.
     """
 
     def __init__(self, context: EmbedContext, path: str, schema: StructType) -> None:
@@ -73,7 +73,7 @@ class FileSource:
         self._spark = context.spark
         self._settings = settings
         self._schema = schema
-        # Spark knows files by their paths, so a local one is always read by its canonical name.
+        # Spark identifies files by path, so give it the canonical name of a local one.
         self._uri = canonical_uri(given) if is_local_path(given) else given
         self._source = InputBatch(
             input=identify(settings.format, given, context.output.state.inputs),
@@ -83,17 +83,17 @@ class FileSource:
         )
 
     def append(self, *, is_stream: bool) -> None:
-        """Commit all files that the output lacks.
+        """Commit all input files that the output lacks.
 
         Parameters
         ----------
         is_stream : bool
-            Whether Spark can recognise new files; otherwise the whole input is one micro-batch.
+            Whether Spark can find new files. Otherwise the whole input is one micro-batch.
 
         Raises
         ------
         InputError
-            If the input overlaps another input of the output, or is read in another way than before.
+            If the input overlaps another one, or if an earlier run read it with other options.
         OutputError
             If the output holds an input that can't be streamed.
         CommitError
@@ -106,7 +106,7 @@ class FileSource:
             if known is not None and not known.query:
                 raise has_rows(context, "an input that was read at once before, without a list of its files")
             run_micro_batches(context, self._source, self._list(), self._commit)
-            self._retake()
+            self._retry_skipped()
         elif not is_done_at_once(context, self._source):
             reader = self._spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES)
             frame = reader.schema(self._schema).load(self._uri)
@@ -119,14 +119,14 @@ class FileSource:
         self._embed(batch, files)
 
     def _list(self) -> DataFrame:
-        """Stream the list of files."""
+        """Return the stream of listed files."""
         settings, path = self._settings, self._uri
         options = {name: value for name, value in settings.option.items() if name.lower() in _LISTING_OPTIONS}
-        # Spark forgets, and then ignores, files much older than the newest; here none is too old.
+        # Spark ignores files much older than the newest one; this age disables that.
         options |= {"maxFileAge": "36500d", **batch_limit(settings)}
         is_glob = GLOB.search(path) is not None
         if not is_glob and self._is_file():
-            # Spark takes the path of a stream as a base path, which must be a folder, unless it is a glob.
+            # Spark takes a stream's path for a folder unless it is a glob, so turn the file into a glob.
             path = f"{path[:-1]}[{path[-1]}]"
         listed = self._spark.readStream.format("binaryFile").schema(_LISTING).options(**options).load(path)
         if is_glob and not read_option(settings.option, "basePath", "") and len(listed.columns) > 4:
@@ -143,10 +143,10 @@ class FileSource:
         return bool(filesystem.exists(path) and filesystem.getFileStatus(path).isFile())
 
     def _refuse_overlap(self) -> None:
-        """Refuse an input whose files may be in the output under another name."""
+        """Refuse an input whose files the output may hold under another name."""
         for known in self._context.output.state.inputs.values():
             if known.input == self._source.input:
-                # An earlier version may have masked less.
+                # Mask the recorded options again, since an earlier version may have masked fewer values.
                 if redact_values(known.option) != self._source.option:
                     raise InputError(
                         f"input {self._source.uri!r} was read with other options before",
@@ -164,7 +164,7 @@ class FileSource:
                 continue
             if not known.uri:  # a table
                 continue
-            ours, theirs = _beginning(self._source.uri), _beginning(known.uri)
+            ours, theirs = _fixed_prefix(self._source.uri), _fixed_prefix(known.uri)
             if ours.startswith(theirs) or theirs.startswith(ours):
                 raise InputError(
                     f"input {self._source.uri!r} may hold files that are in the output already",
@@ -172,39 +172,40 @@ class FileSource:
                     remedy="give the same --input as before, or start over with --full-refresh",
                 )
 
-    def _retake(self) -> None:
-        """Try files again that could not be read: they may have changed, or their store may be well again."""
-        skipped = self._context.output.state.skipped.values()
-        good = []
-        for file in (file for file in skipped if file.input == self._source.input):
-            found = self._look_again(file.path)
-            if found is not None and self._is_readable(found):
-                good.append(found)
-        if good:
-            self._embed(self._source, good, retaken=[file.path for file in good])
+    def _retry_skipped(self) -> None:
+        """Retry skipped files, since they or their store may have recovered."""
+        readable = []
+        for skipped in self._context.output.state.skipped.values():
+            if skipped.input != self._source.input:
+                continue
+            file = self._find_file(skipped.path)
+            if file is not None and self._is_readable(file):
+                readable.append(file)
+        if readable:
+            self._embed(self._source, readable, retaken=[file.path for file in readable])
 
     def _is_readable(self, file: _File) -> bool:
         try:
             with spark_errors():
-                self._read_for_nothing([file])
+                self._read_all([file])
         except UnreadableFileError:
             return False
         return True
 
-    def _read_for_nothing(self, files: list[_File]) -> None:
-        """Read what the run would read, and keep nothing."""
+    def _read_all(self, files: list[_File]) -> None:
+        """Read all rows and discard them."""
         self._select(files).write.format("noop").mode("overwrite").save()
 
-    def _look_again(self, path: str) -> _File | None:
+    def _find_file(self, path: str) -> _File | None:
         try:
             listed = self._spark.read.format("binaryFile").load(escape(path))
-        except AnalysisException:  # it is gone
+        except AnalysisException:  # the file is gone
             return None
         files = _files(facts(listed))
         return files[0] if files else None
 
     def _embed(self, batch: InputBatch, files: list[_File], *, retaken: Sequence[str] = ()) -> None:
-        """Embed and commit files; with ``--on-bad-file skip`` without those that can't be read."""
+        """Embed and commit files; ``--on-bad-file skip`` leaves out unreadable ones."""
         skipped: list[InputFile] = []
         while True:
             try:
@@ -215,45 +216,44 @@ class FileSource:
                 self._refuse_other_types(files, error)
                 if self._settings.on_bad_file == "fail":
                     raise
-                files, bad = self._sort_out(files, error)
-                skipped += bad
+                files, unreadable = self._drop_unreadable(files, error)
+                skipped += unreadable
         self._context.commit(batch, entries, rows, skipped=skipped, retaken=retaken)
 
-    def _sort_out(
+    def _drop_unreadable(
         self, files: list[_File], error: UnreadableFileError
     ) -> tuple[list[_File], list[InputFile]]:
-        """Read until no file fails, without embedding; return the good files and the bad ones."""
-        bad = []
+        """Read without embedding until no file fails; return readable and unreadable files."""
+        unreadable = []
         while True:
-            worst = _find_named(files, error)
-            if worst is None:
+            failed = _find_named(files, error)
+            if failed is None:
                 raise error
-            files = [file for file in files if file is not worst]
-            bad.append(InputFile(input=self._source.input, reason="can't be read", **vars(worst)))
+            files = [file for file in files if file is not failed]
+            unreadable.append(InputFile(input=self._source.input, reason="can't be read", **vars(failed)))
             if not files:
-                return files, bad
+                return files, unreadable
             try:
                 with spark_errors():
-                    self._read_for_nothing(files)
-                return files, bad
-            except UnreadableFileError as another:
-                self._refuse_other_types(files, another)
-                error = another
+                    self._read_all(files)
+                return files, unreadable
+            except UnreadableFileError as next_error:
+                self._refuse_other_types(files, next_error)
+                error = next_error
 
     def _refuse_other_types(self, files: list[_File], error: UnreadableFileError) -> None:
-        """Tell a damaged file from a sound one that holds a column in another type."""
+        """Raise DataError if the file is sound but has a column of another type."""
         settings, file = self._settings, _find_named(files, error)
         if file is None or settings.format not in _SELF_DESCRIBING:
             return
         try:
             reader = self._spark.read.format(settings.format).options(**settings.option)
-            found = reader.load(escape(file.path)).schema
+            stored = reader.load(escape(file.path)).schema
         except SPARK_ERRORS:  # its footer can't be read either
             return
-        kinds = {field.name: field.dataType.simpleString() for field in found.fields}
+        kinds = {field.name: field.dataType.simpleString() for field in stored.fields}
         needed = {name: self._schema[name].dataType.simpleString() for name in self._context.columns.read}
-        other = [name for name in needed if kinds.get(name, needed[name]) != needed[name]]
-        if other:
+        if other := [name for name in needed if kinds.get(name, needed[name]) != needed[name]]:
             raise DataError(
                 f"{_list_columns(other)} another type in a file",
                 got=f"{', '.join(kinds[name] for name in other)} in {file.path}",
@@ -273,7 +273,7 @@ class FileSource:
 
 
 def can_stream(spark: SparkSession, settings: EmbedSettings) -> bool:
-    """Return whether Spark can recognise new files: only of file formats, and not on Spark Connect."""
+    """Return whether Spark can find new files; it needs a file format and a classic session."""
     options = {name.lower() for name in settings.option}
     if not hasattr(spark, "_jvm") or options & set(_BATCH_OPTIONS):
         return False
@@ -301,15 +301,15 @@ def escape(path: str) -> str:
     return GLOB.sub(lambda found: f"\\{found[0]}", path)
 
 
-def _beginning(uri: str) -> str:
-    """Return the part of a path before its first pattern, as a folder where there is none."""
+def _fixed_prefix(uri: str) -> str:
+    """Return a path up to its first pattern; without one, the path as a folder."""
     name = canonical_uri(uri)
     fixed = GLOB.split(name)[0]
     return fixed if fixed != name else f"{name}/"
 
 
 def _find_named(files: list[_File], error: UnreadableFileError) -> _File | None:
-    """Return the file that an error names: the longest, since a name may be the beginning of another."""
+    """Return the named file with the longest path, since one path may begin with another."""
     named = [file for file in files if _is_named(file.path, error.told)]
     return max(named, key=lambda file: len(file.path), default=None)
 
@@ -320,29 +320,29 @@ def _list_columns(names: list[str]) -> str:
 
 
 def identify(form: str, uri: str, known: Container[str]) -> str:
-    """Return the id of an input; an input that an earlier version began keeps its old id.
+    """Return the id of an input; keep the id that an earlier version gave it.
 
     Parameters
     ----------
     form : str
-        Format of its files.
+        Format of the files.
     uri : str
         From `absolute_uri`.
     known : container of str
         Ids of the inputs that the output holds.
     """
-    # Earlier versions took an Azure container for a user's name.
+    # Earlier versions mistook an Azure container for a user name.
     places = (canonical_uri(uri), re.sub(r"://[^/@\s]+@", "://", uri).rstrip("/"))
     names = [hashlib.sha256(f"{form} {place}".encode()).hexdigest()[:12] for place in places]
     return next((name for name in names if name in known), names[0])
 
 
 def _without_user(uri: str) -> str:
-    """Write a recorded URI as every version of lakevec would have."""
+    """Mask the user name in a recorded URI, since versions of lakevec differ in that."""
     return re.sub(r"://[^/@\s]+@", "://***@", redact(uri))
 
 
-def _is_named(path: str, told: str) -> bool:
-    """Say whether an error of Spark's names a file, in one of the ways in which it writes paths."""
+def _is_named(path: str, message: str) -> bool:
+    """Return whether Spark's message names a file, in any of Spark's spellings of paths."""
     bare = re.sub(r"^\w+:/*", "/", path)
-    return bare in told or bare in unquote(told)
+    return bare in message or bare in unquote(message)

@@ -1,4 +1,4 @@
-"""The figures of a run in Prometheus' text format, for the node exporter's textfile collector."""
+"""Metrics of a run in Prometheus' text format, for the node exporter's textfile collector."""
 
 from __future__ import annotations
 
@@ -12,19 +12,14 @@ from lakevec.pipeline.errors import OutputError, SetupError, describe_failure
 
 
 def check_metrics(path: str) -> None:
-    """Find out, before anything runs, whether metrics can be written.
-
-    Parameters
-    ----------
-    path : str
-        Local file.
+    """Check before the run that metrics can be written to a local file.
 
     Raises
     ------
     SetupError
-        If the library that writes it is missing.
+        If ``prometheus-client`` is missing.
     OutputError
-        If there is no such folder, or it can't be written to.
+        If the folder is missing or not writable.
     """
     try:
         import prometheus_client  # noqa: F401
@@ -42,9 +37,7 @@ def check_metrics(path: str) -> None:
 
 
 def write_metrics(record: dict[str, Any], path: str) -> None:
-    """Write a file that Prometheus' node exporter collects, or warn that it can't be written.
-
-    Readers see the old file or the new one.
+    """Replace the metrics file atomically; if that fails, print a warning.
 
     Parameters
     ----------
@@ -70,18 +63,18 @@ def write_metrics(record: dict[str, Any], path: str) -> None:
         moment = datetime.fromisoformat(succeeded).timestamp()
         set_gauge("last_success_timestamp_seconds", "when the last run that ended well ended", moment)
     set_gauge("last_run_start_timestamp_seconds", "when the last run began", started)
-    set_gauge("last_run_duration_seconds", "how long it took, start-up included", sum(seconds.values()))
+    set_gauge("last_run_duration_seconds", "seconds that it took, start-up included", sum(seconds.values()))
     set_gauge("last_run_rows", "rows that it wrote", record["rows"])
-    set_gauge("last_run_rows_quarantined", "rows that it put into quarantine", record["rows_quarantined"])
-    set_gauge("last_run_waves", "waves that it committed", record["waves"])
+    set_gauge("last_run_rows_quarantined", "rows that it quarantined", record["rows_quarantined"])
+    set_gauge("last_run_waves", "micro-batches that it committed", record["waves"])
     set_gauge("rows", "rows of the output", total["rows"])
     set_gauge("rows_quarantined", "rows in quarantine", total["rows_quarantined"])
     set_gauge("files", "files of the output", total["files"])
-    set_gauge("bytes", "bytes of those files", total["bytes"])
+    set_gauge("bytes", "bytes of the output's files", total["bytes"])
     set_gauge("skipped_input_files", "input files that can't be read", len(record["skipped_files"]))
     try:
         write_to_textfile(path, registry)
     except OSError as error:
-        # The output is what counts: it is committed, so a scheduler must not run the job again.
-        told = f"warning: metrics {path!r} can't be written: {describe_failure(error)}"
-        print(f"{told}; the output is as told above", file=sys.stderr)
+        # Only warn: the output is committed, so a scheduler must not run the job again.
+        warning = f"warning: metrics {path!r} can't be written: {describe_failure(error)}"
+        print(f"{warning}; this does not affect the output", file=sys.stderr)

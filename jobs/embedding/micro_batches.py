@@ -1,4 +1,4 @@
-"""Micro-batches of Spark's streaming: each committed once, whatever Spark replays."""
+"""Micro-batches of Spark's streaming: commit each one once, even if Spark replays it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ OnBatch = Callable[[InputBatch, "DataFrame"], None]
 
 _DEFAULT_BYTES = "32g"
 _STREAMING_CONF = {
-    # Batches that a checkpoint keeps; one is replayed after a crash.
+    # Batches that a checkpoint keeps; Spark replays at most one after a crash.
     "spark.sql.streaming.minBatchesToRetain": "10",
 }
 
 
 def run_micro_batches(context: EmbedContext, source: InputBatch, rows: DataFrame, on_batch: OnBatch) -> None:
-    """Run a stream until nothing is left, and hand over each micro-batch that is not committed yet.
+    """Run a stream to its end, and call `on_batch` for each uncommitted micro-batch.
 
     Parameters
     ----------
     context : EmbedContext
     source : InputBatch
-        What all micro-batches of the input have in common.
+        Fields that all micro-batches of the input share.
     rows : pyspark.sql.DataFrame
         The stream.
     on_batch : callable
@@ -44,45 +44,45 @@ def run_micro_batches(context: EmbedContext, source: InputBatch, rows: DataFrame
     """
     query_is_known, query_id, failure = threading.Event(), list[str](), list[BaseException]()
 
-    def take(frame: DataFrame, number: int) -> None:
+    def commit_batch(frame: DataFrame, number: int) -> None:
         try:
             query_is_known.wait()
             batch = source.model_copy(update={"batch": number, "query": query_id[0]})
             state = context.output.state
             state.check_follows(batch)
-            if not state.has(batch):  # a crash may have come between our commit and Spark's
+            if not state.has(batch):  # Spark replays it if the last run died before Spark's commit
                 on_batch(batch, frame)
         except BaseException as error:
             failure.append(error)
-            # Java's side can take a plain exception only.
+            # Py4J passes only plain exceptions to Java.
             raise RuntimeError("a micro-batch failed") from None
 
     checkpoint = _find_checkpoint(context, source)
     with changed_conf(context.spark, _STREAMING_CONF):
-        writer = rows.writeStream.foreachBatch(take).option("checkpointLocation", checkpoint)
+        writer = rows.writeStream.foreachBatch(commit_batch).option("checkpointLocation", checkpoint)
         query = writer.trigger(availableNow=True).queryName("lakevec embed").start()
         query_id.append(query.id)
         query_is_known.set()
         try:
             query.awaitTermination()
         except Exception:
-            # The stream's error holds the micro-batch's as text only.
+            # Prefer the error of the micro-batch, which the stream's error holds as text only.
             if not failure:
                 raise
         finally:
-            with suppress(*SPARK_ERRORS, ConnectionError):  # of a JVM that has died
+            with suppress(*SPARK_ERRORS, ConnectionError):  # if the JVM has died
                 query.stop()
     if failure:
-        raise failure[0]  # here, where it keeps its own cause
+        raise failure[0]  # outside the handler, so that it keeps its own cause
 
 
 def is_done_at_once(context: EmbedContext, source: InputBatch) -> bool:
-    """Return whether an input that Spark can't stream is committed, by a run that was cut off afterwards.
+    """Return whether an interrupted run has committed an input that Spark can't stream.
 
     Raises
     ------
     OutputError
-        If a run that ended has committed it.
+        If a finished run has committed the input.
     """
     if source.input not in context.output.state.inputs:
         return False
@@ -101,16 +101,16 @@ def has_rows(context: EmbedContext, got: str) -> OutputError:
 
 
 def _find_checkpoint(context: EmbedContext, source: InputBatch) -> str:
-    """Return the folder of Spark's checkpoint, if Spark reaches it and it is not lost."""
-    output, asked = context.output, context.settings.checkpoint
-    folder = f"{absolute_uri(asked)}/{output.generation}" if asked else output.checkpoint
+    """Return the folder of Spark's checkpoint; raise an error if it is lost or out of reach."""
+    output, root = context.output, context.settings.checkpoint
+    folder = f"{absolute_uri(root)}/{output.generation}" if root else output.checkpoint
     uri = f"{folder.rstrip('/')}/{source.input}"
     configuration = context.spark._jsc.hadoopConfiguration()
     if uri.startswith("s3://") and configuration.get("fs.s3.impl") is None:
         uri = f"s3a://{uri.removeprefix('s3://')}"
     try:
         path = jvm_of(context.spark).org.apache.hadoop.fs.Path(f"{uri}/metadata")
-        is_there = bool(path.getFileSystem(configuration).exists(path))
+        exists = bool(path.getFileSystem(configuration).exists(path))
     except Exception as error:
         if (missing := explain_file_system(str(error))) is not None:
             raise missing from None
@@ -118,9 +118,9 @@ def _find_checkpoint(context: EmbedContext, source: InputBatch) -> str:
             f"Spark can't keep its checkpoint at {uri!r}",
             got=describe_java_error(error),
             expected="a place that Spark's own file systems reach",
-            remedy="give such a folder as --checkpoint, the same one in every run",
+            remedy="give a folder there as --checkpoint, and keep it for all runs",
         ) from None
-    if source.input in output.state.inputs and not is_there:
+    if source.input in output.state.inputs and not exists:
         raise DamagedOutputError(
             f"Spark's checkpoint of input {source.uri!r} is gone",
             got=f"nothing at {uri!r}",
@@ -139,6 +139,6 @@ def batch_limit(settings: EmbedSettings) -> dict[str, str]:
     """Return Spark's option that limits the input of a micro-batch."""
     if settings.wave_files:
         return {"maxFilesPerTrigger": str(settings.wave_files)}
-    asked = settings.wave_bytes or _DEFAULT_BYTES
-    unit = asked[-1] if asked[-1] in "kmgt" else " "
-    return {"maxBytesPerTrigger": str(int(asked.rstrip("kmgt")) << 10 * " kmgt".index(unit))}
+    size = settings.wave_bytes or _DEFAULT_BYTES
+    unit = size[-1] if size[-1] in "kmgt" else " "
+    return {"maxBytesPerTrigger": str(int(size.rstrip("kmgt")) << 10 * " kmgt".index(unit))}

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def new_run_id() -> str:
-    """Return a name that sorts by start time and is unique."""
+    """Return a unique id that sorts by start time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
 
 
 class RunTimer:
-    """Seconds until the first row can be read, and from then on."""
+    """Seconds of start-up, and seconds of embedding."""
 
     def __init__(self) -> None:
         self.started_at = datetime.now(UTC)
@@ -39,16 +39,16 @@ class RunTimer:
 
 
 def build_record(context: EmbedContext, *, error: str = "") -> dict[str, Any]:
-    """Return the content of ``run.json``: what the run did and what the output holds now.
+    """Return the content of ``run.json``: the run's work and the output's totals.
 
     Parameters
     ----------
     context : EmbedContext
     error : str, default=""
-        What ended the run early.
+        The error that ended the run, if any.
     """
     output, table = context.output, context.artifact.table
-    # Readers never saw a refresh that failed.
+    # Readers never see a failed refresh.
     state = output.served if error else output.state
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
@@ -79,11 +79,11 @@ def build_record(context: EmbedContext, *, error: str = "") -> dict[str, Any]:
 
 
 def _describe_work(context: EmbedContext) -> dict[str, Any]:
-    """Describe what this run committed."""
+    """Describe the commits of this run."""
     entries, embeddings = context.entries, context.columns.embeddings
     rows = [entry for entry in entries if not entry.is_quarantine]
     counts = sum_counts(entries)
-    # Columns beside the texts are counted only for strings that are not valid UTF-8.
+    # Other columns have counts only for strings that are not valid UTF-8.
     invalid = {name: counts[name] for name in counts if name not in embeddings}
     return {
         "waves": context.micro_batches,

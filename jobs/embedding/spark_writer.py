@@ -1,4 +1,4 @@
-"""``--sink spark``: Spark's own writer, for formats and places that tasks don't write to themselves."""
+"""``--sink spark``: Spark's own writer, for formats and storage that tasks can't write to."""
 
 from __future__ import annotations
 
@@ -31,21 +31,19 @@ if TYPE_CHECKING:
 
 
 def find_output(settings: EmbedSettings, run_id: str, on_step: Callable[[str], None]) -> OutputFolder | None:
-    """Return the output, inspected; None if this process has no file system for it."""
+    """Inspect and return the output; None if this process has no file system for it."""
     try:
         output = OutputFolder(absolute_uri(settings.output), run_id, on_step=on_step)
     except OutputError as error:
-        if settings.sink == "direct":
-            raise _not_direct(f"tasks can't write there themselves ({error})") from None
-        if settings.sink == "auto" and settings.output_format == "parquet":
-            _announce(f"tasks can't write there themselves ({error})")
+        if settings.sink == "direct" or settings.output_format == "parquet":
+            _leave_to_spark(settings, f"tasks can't write there themselves ({error})")
         return None
     output.inspect()
     return output
 
 
 def is_direct(settings: EmbedSettings) -> bool:
-    """Return whether tasks write an output that this process can reach.
+    """Return whether tasks write the output themselves, if this process can reach it.
 
     Raises
     ------
@@ -54,11 +52,7 @@ def is_direct(settings: EmbedSettings) -> bool:
     """
     if settings.output_format == "parquet":
         return settings.sink != "spark"
-    reason = f"format {settings.output_format} is written by Spark"
-    if settings.sink == "direct":
-        raise _not_direct(reason)
-    if settings.sink == "auto":
-        _announce(reason)
+    _leave_to_spark(settings, f"format {settings.output_format} is written by Spark")
     return False
 
 
@@ -71,42 +65,42 @@ def must_leave_to_spark(spark: SparkSession, settings: EmbedSettings, output: Op
         If so, and `sink` is "direct".
     """
     reason = "" if is_local(spark) else probe_output(spark, output.staging)
-    if reason and settings.sink == "direct":
-        raise _not_direct(reason)
     if reason:
-        _announce(reason)
+        _leave_to_spark(settings, reason)
     return bool(reason)
 
 
-def _not_direct(reason: str) -> OutputError:
-    return OutputError("sink 'direct' can't write this output", got=reason, remedy="use --sink spark")
-
-
-def _announce(reason: str) -> None:
-    print(redact(f"sink: Spark's own writer, since {reason}"), flush=True)
+def _leave_to_spark(settings: EmbedSettings, reason: str) -> None:
+    """Print why Spark writes the output; raise OutputError if `sink` is "direct"."""
+    if settings.sink == "direct":
+        raise OutputError(
+            "sink 'direct' can't write this output", got=reason, remedy="use --sink spark"
+        ) from None
+    if settings.sink == "auto":
+        print(redact(f"sink: Spark's own writer, since {reason}"), flush=True)
 
 
 def probe_output(spark: SparkSession, staging: Location) -> str:
-    """Write a file to the output's staging in a task; return why that fails, or an empty string."""
+    """Let a task write a file to staging; return the reason if that fails, or an empty string."""
     probe = WriteProbe(staging)
-    [answer] = spark.range(1).mapInArrow(probe, "error string").collect()
-    if answer.error:
-        return f"a task can't write to the output ({answer.error})"
+    [result] = spark.range(1).mapInArrow(probe, "error string").collect()
+    if result.error:
+        return f"a task can't write to the output ({result.error})"
     written = staging / probe.name
     if written.type() != pafs.FileType.File:
-        return "the driver can't see what a task writes to the output"
+        return "the driver can't see the file that a task wrote to the output"
     written.delete()
     return ""
 
 
 def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> None:
-    """Refuse an output that exists, and settings of the direct sink only.
+    """Refuse an existing output, and settings that only the direct sink supports.
 
     Parameters
     ----------
     settings : EmbedSettings
     output : OutputFolder or None
-        None if this process can't look at it.
+        None if this process can't reach it.
 
     Raises
     ------
@@ -119,10 +113,10 @@ def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> No
             remedy="choose another --output, or use --sink direct to continue it",
         )
     direct = {name: field for name, field in EmbedSettings.model_fields.items() if has_flag(field, DIRECT)}
-    if asked := [name for name, field in direct.items() if getattr(settings, name) != field.default]:
+    if refused := [name for name, field in direct.items() if getattr(settings, name) != field.default]:
         raise OutputError(
             "Spark's own writer writes everything once",
-            got=", ".join(f"--{name.replace('_', '-')}" for name in asked),
+            got=", ".join(f"--{name.replace('_', '-')}" for name in refused),
             remedy="leave that out, or use --sink direct",
         )
     if settings.vector_type != "float32":
@@ -153,16 +147,16 @@ def write_with_spark(
     settings : EmbedSettings
     table : StaticTable
     is_free : bool
-        Whether the output is known to be free. Otherwise Spark refuses an existing folder, even an empty one.
+        Whether the output is known to be new or empty. If not, Spark refuses any existing folder.
 
     Returns
     -------
     dict
-        ``rows``, and rows, nulls, empties and zero vectors of each text column.
+        ``rows``, and ``columns`` with the counts of each text column.
     """
     embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
-    chosen = [_checked(frame, columns, name) for name in (*columns.kept, *columns.partition_by)]
-    # Under their own names, since a written column may have a text column's name.
+    plain = [_checked(frame, columns, name) for name in (*columns.kept, *columns.partition_by)]
+    # Copy the texts under new names, since a written column may have a text column's name.
     texts = {column: f"lakevec text {number}" for number, column in enumerate(columns.embeddings)}
     copies = [quoted(column).alias(copy) for column, copy in texts.items()]
     vectors = [embed(quoted(column)).alias(name) for column, name in columns.embeddings.items()]
@@ -174,28 +168,28 @@ def write_with_spark(
             f.count_if(f.length(text) == 0).alias(f"empties of {column}"),
             f.count_if(f.forall(vector, lambda x: x == 0)).alias(f"zero_vectors of {column}"),
         ]
-    seen = Observation("lakevec output")
-    embedded = frame.select(*chosen, *copies, *vectors).observe(seen, *counts).drop(*texts.values())
+    observation = Observation("lakevec output")
+    embedded = frame.select(*plain, *copies, *vectors).observe(observation, *counts).drop(*texts.values())
     writer = embedded.write.format(settings.output_format).mode("append" if is_free else "errorifexists")
     if settings.output_format == "parquet":
         writer = writer.option("compression", settings.compression)
     if columns.partition_by:
         writer = writer.partitionBy(*columns.partition_by)
     writer.save(absolute_uri(settings.output))
-    counted = seen.get
+    observed = observation.get
     by_column = {
         column: {
             "embedding": name,
-            "rows": counted["rows"],
-            **{what: counted[f"{what} of {column}"] for what in ("nulls", "empties", "zero_vectors")},
+            "rows": observed["rows"],
+            **{kind: observed[f"{kind} of {column}"] for kind in ("nulls", "empties", "zero_vectors")},
         }
         for column, name in columns.embeddings.items()
     }
-    return {"rows": counted["rows"], "columns": by_column}
+    return {"rows": observed["rows"], "columns": by_column}
 
 
 def _checked(frame: DataFrame, columns: Columns, name: str) -> Any:
-    """Return a column that ends the run at a string that is not UTF-8, which few readers would take."""
+    """Return a column that fails the run at invalid UTF-8, which few readers accept."""
     column = quoted(name)
     if name in columns.partition_by and isinstance(frame.schema[name].dataType, t.TimestampType):
         return folder_value(frame, name).cast("timestamp_ltz").alias(name)
@@ -212,7 +206,7 @@ def _checked(frame: DataFrame, columns: Columns, name: str) -> Any:
 
 
 def _is_valid(column: Any, kind: Any) -> Any:
-    """Say in Spark's terms whether all strings of a column are UTF-8; None for a type without strings."""
+    """Return the condition that all strings of a column are UTF-8; None for a type without strings."""
     if isinstance(kind, t.StringType):
         return f.is_valid_utf8(column)
     if isinstance(kind, t.ArrayType):

@@ -1,4 +1,4 @@
-"""What a run tells its user: the settings it starts with and the figures it ends with."""
+"""The summary that a run prints at its end."""
 
 from __future__ import annotations
 
@@ -6,17 +6,7 @@ from typing import Any
 
 
 def summarize(record: dict[str, Any]) -> str:
-    """Show what a finished run did.
-
-    Parameters
-    ----------
-    record : dict
-        Content of ``run.json``.
-
-    Returns
-    -------
-    str
-    """
+    """Summarize a finished run from the content of its ``run.json``."""
     seconds = record["seconds"]
     if record.get("status") == "nothing new":
         return "\n".join([f"nothing new, after {seconds['startup']:.1f} s of start-up", *_totals(record)])
@@ -33,17 +23,16 @@ def summarize(record: dict[str, Any]) -> str:
     ]
     if "memory" in record:
         memory = record["memory"]
-        lines.append(
-            f"{_count(memory['workers'], 'worker')}, of which the largest took"
-            f" {memory['worker_peak_bytes'] / 1e6:,.0f} MB, the mapped table included"
-        )
+        peak_mb = memory["worker_peak_bytes"] / 1e6
+        workers = _count(memory["workers"], "worker")
+        lines.append(f"{workers}, at most {peak_mb:,.0f} MB each, the mapped table included")
     written = ""
     if "files" in record:
         written = f"{_count(record['files'], 'file')}, {record['bytes'] / 1e6:,.1f} MB, "
     lines.append(f"wrote {written}to {record['output']}")
     if record.get("total", record)["rows"] != record["rows"]:
         lines += _totals(record)
-    return "\n".join([*lines, *_left_out(record)])
+    return "\n".join([*lines, *_summarize_omissions(record)])
 
 
 def _totals(record: dict[str, Any]) -> list[str]:
@@ -51,8 +40,8 @@ def _totals(record: dict[str, Any]) -> list[str]:
     return [f"{record['output']} holds {total['rows']:,} rows in {_count(total['files'], 'file')}"]
 
 
-def _left_out(record: dict[str, Any]) -> list[str]:
-    """Say what did not become vectors."""
+def _summarize_omissions(record: dict[str, Any]) -> list[str]:
+    """List quarantined rows and skipped files."""
     lines = []
     if number := record.get("rows_quarantined"):
         lines.append(f"quarantine: {_count(number, 'row')} in {record['output']}/_lakevec/quarantine")
@@ -73,7 +62,7 @@ def _summarize_column(column: str, counts: dict[str, Any]) -> str:
     if counts.get("bad"):
         line += f", {counts['bad']:,} bad"
     if "tokens" in counts:
-        seen = counts["tokens"] + counts["unknown_tokens"]
-        share = counts["unknown_tokens"] / seen if seen else 0.0
+        tokens = counts["tokens"] + counts["unknown_tokens"]
+        share = counts["unknown_tokens"] / tokens if tokens else 0.0
         line += f", {counts['tokens']:,} tokens ({share:.3%} unknown), {counts['truncated']:,} truncated"
     return line

@@ -1,4 +1,4 @@
-"""A table as input: its new rows if Spark can stream it, else all rows once."""
+"""A table as input: new rows if Spark can stream it, otherwise all rows once."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def append_table(context: EmbedContext, table: DataFrame) -> None:
-    """Commit the rows of a table that the output lacks.
+    """Commit the table rows that the output lacks.
 
     Parameters
     ----------
     context : EmbedContext
     table : pyspark.sql.DataFrame
-        All rows, for a table that Spark can't stream.
+        The whole table, for the case that Spark can't stream it.
 
     Raises
     ------
     OutputError
-        If the output holds the rows of such a table.
+        If Spark can't stream the table and the output holds its rows.
     """
     source = InputBatch(input=_identify(context), format="table")
 
@@ -50,12 +50,13 @@ def _open_stream(context: EmbedContext, source: InputBatch) -> DataFrame | None:
     try:
         rows = context.spark.readStream.options(**options).table(settings.input[0])
     except PySparkException:
-        # Spark has many words for it. A table that was streamed before has another problem.
+        # Spark has no single error class for this. If an earlier run streamed the
+        # table, streaming is possible and the error has another cause.
         known = context.output.state.inputs.get(source.input)
         if known is not None and known.query:
             raise
         return None
-    # Spark returns files that are named by SQL as a batch, without an error.
+    # For files in SQL syntax, such as parquet.`/path`, Spark returns a batch without an error.
     return rows if rows.isStreaming else None
 
 
@@ -65,7 +66,7 @@ def _identify(context: EmbedContext) -> str:
     try:
         table = context.spark.catalog.getTable(name)
         name = ".".join([table.catalog or "", *(table.namespace or []), table.name]).lower()
-    except PySparkException:  # such as a quoted path behind a format: its case counts
+    except PySparkException:  # such as parquet.`/path`, whose case matters
         # Earlier versions ignored case. The prefix keeps their ids apart from these.
         if (old := _digest(name.lower())) in context.output.state.inputs:
             return old

@@ -1,8 +1,8 @@
-"""``lakevec embed --key``: one row per key, and only rows with another text are embedded.
+"""``lakevec embed --key``: keep one row per key, and embed only new or changed texts.
 
-Two columns of the output say what a row was made of: a hash of its text and folder, and a hash of all other
-columns. A run joins the input's keys and hashes with those, embeds rows that are new or have another text,
-and rewrites the files that hold changed or deleted rows.
+The output has two hash columns: a hash of each row's text and partition, and a hash of all other columns. A
+run joins the input's keys and hashes with them. It embeds rows with a new key or another text, and rewrites
+the files that hold changed or deleted rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TEXT_HASH = "lakevec_text_hash"
 ROW_HASH = "lakevec_row_hash"
-# Columns of the run, beside all of the input's. A space keeps them apart from columns that lakevec writes.
+# Temporary columns beside those of the input. The space avoids names that lakevec writes.
 _KEY, _ORDER, _INVALID = "lakevec key", "lakevec order", "lakevec invalid"
 _ACTION, _NAME, _ROW = "lakevec action", "lakevec name", "lakevec row"
 _NEWEST, _ROWS = "lakevec newest", "lakevec rows"
@@ -49,7 +49,7 @@ _MICROSECONDS = {
 
 
 def upsert_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata, schema: str) -> None:
-    """Begin the output, and bring it up to date with the input.
+    """Begin the output, and update it from the input.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def upsert_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata
     upsert = _Upsert(context, frame)
     stored = output.read_metadata()
     if stored is not None and (refresh or stored.is_other_model(metadata)):
-        # Every row is embedded again, so stored vectors are no help; but none may be lost.
+        # A refresh keeps only rows of the input, so refuse it if it would lose rows of the output.
         if stored.key == context.settings.key:
             upsert.refuse_to_lose(output.state)
         refresh = True
@@ -78,7 +78,7 @@ def upsert_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata
 
 @dataclass(frozen=True)
 class _Changes:
-    """Keys with an action, the counts of all actions, and the snapshot that they were compared with."""
+    """Keys with their actions, the counts of all actions, and the compared snapshot."""
 
     rows: DataFrame
     counts: dict[str, int]
@@ -91,7 +91,7 @@ class _Changes:
 
     @property
     def has_duplicates(self) -> bool:
-        """Whether several input rows have one key."""
+        """Whether several input rows share a key."""
         return self.counts["rows"] > self.keys
 
     def of(self, *actions: str) -> DataFrame:
@@ -107,24 +107,24 @@ class _Upsert:
         self._spark, self._settings, self._columns = context.spark, context.settings, context.columns
         self._key = str(context.settings.key)
         self._removes = context.settings.deletes == "remove"
-        self._source = self._hashed(frame)
+        self._source = self._add_hashes(frame)
 
     def run(self) -> None:
-        """Find what changed, count it, and write it."""
+        """Classify the keys, count the actions, and write the changes."""
         before = self._context.output.state
-        seen = Observation("lakevec keys")
+        observation = Observation("lakevec keys")
         counted = [f.count_if(f.col(_ACTION) == action).alias(action) for action in _ACTIONS]
         nulls = f.count_if(f.col(_KEY).isNull()).alias("nulls")
         invalid = f.count_if(~_is_valid(f.col(_KEY), self._source.schema[_KEY].dataType)).alias("invalid")
         rows = f.sum(_ROWS).alias("rows")
-        classified = self._classify(before).observe(seen, *counted, rows, nulls, invalid)
+        classified = self._classify(before).observe(observation, *counted, rows, nulls, invalid)
         wanted = ["new", "changed", "updated"] + (["gone"] if self._removes else [])
-        # Otherwise the few kept keys lie in two hundred partitions.
+        # Let Spark coalesce the few kept keys, which would lie in 200 partitions.
         with changed_conf(self._spark, {"spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true"}):
             kept = classified.filter(f.col(_ACTION).isin(wanted)).persist(StorageLevel.DISK_ONLY)
             try:
                 kept.count()
-                counts = {name: int(number or 0) for name, number in seen.get.items()}
+                counts = {name: int(number or 0) for name, number in observation.get.items()}
                 self._check_keys(counts)
                 changes = _Changes(kept, counts, before)
                 self._record(changes)
@@ -184,14 +184,14 @@ class _Upsert:
         )
 
     def _rewrite(self, changes: _Changes) -> tuple[list[FileEntry], list[str]]:
-        """Rewrite the files that hold changed rows; return the new ones, and the names of the old."""
+        """Rewrite files that hold changed rows; return the new entries and the old names."""
         from lakevec.udfs.embed_task import ENTRY_SCHEMA
         from lakevec.udfs.upsert_tasks import RewriteTask
 
         context, kept = self._context, self._columns.kept
         touched = changes.rows.filter(f.col(_NAME).isNotNull())
-        found = touched.groupBy(_NAME, _ACTION).count().collect()
-        removed = sorted({row[0] for row in found})
+        tallies = touched.groupBy(_NAME, _ACTION).count().collect()
+        removed = sorted({row[0] for row in tallies})
         if not removed:
             return [], []
         place = [f.col(_NAME).alias("name"), f.col(_ROW).alias("row")]
@@ -205,7 +205,7 @@ class _Upsert:
             *place,
             f.lit(True).alias("is_update"),
         )
-        # An explicit number, since Spark would put little data into one task, however large the files are.
+        # Set the number of tasks: Spark sees only these few rows, not the large files to rewrite.
         ordered = dropped.unionByName(updated).repartition(min(2 * len(removed), 10_000), "name")
         task = RewriteTask(
             context.output.location,
@@ -218,8 +218,8 @@ class _Upsert:
         ordered = ordered.sortWithinPartitions("name", "row")
         entries, _ = collect_entries(ordered.mapInArrow(task, ENTRY_SCHEMA))
         known = changes.before.files | changes.before.quarantine
-        gone = sum(row["count"] for row in found if row[1] != "updated")
-        _check_rows(entries, sum(known[name].rows for name in removed) - gone)
+        dropped_rows = sum(row["count"] for row in tallies if row[1] != "updated")
+        _check_rows(entries, sum(known[name].rows for name in removed) - dropped_rows)
         return entries, removed
 
     def _rows_of(self, changes: _Changes, *actions: str) -> DataFrame:
@@ -237,7 +237,7 @@ class _Upsert:
         return rows.dropDuplicates([_KEY]) if changes.has_duplicates else rows
 
     def _classify(self, before: Snapshot) -> DataFrame:
-        """Give each key an action, by comparing the input with the output."""
+        """Compare the input with the output, and give each key an action."""
         source = self._source
         invalid = self._has_invalid(source).alias(_INVALID)
         newest = f.max(f.struct(_ORDER, TEXT_HASH, ROW_HASH, invalid)).alias(_NEWEST)
@@ -250,7 +250,7 @@ class _Upsert:
             .when(field(ROW_HASH) != f.col(_KNOWN_ROW), "updated")
             .otherwise("unchanged")
         )
-        # A row in quarantine has no vector to keep, and one that goes there keeps none.
+        # A quarantined row has no vector, so embed it again instead of copying its vector.
         has_no_vector = f.col(_NAME).startswith("_lakevec/") | field(_INVALID)
         action = f.when((action == "updated") & has_no_vector, f.lit("changed")).otherwise(action)
         known = self._known(before)
@@ -258,7 +258,7 @@ class _Upsert:
         return joined.withColumn(_ACTION, action).withColumn(_KEY, f.coalesce(_KEY, _KNOWN_KEY))
 
     def _has_invalid(self, source: DataFrame) -> Column:
-        """Return whether a row goes into quarantine for a string that is not valid UTF-8."""
+        """Return the condition that invalid UTF-8 puts a row into quarantine."""
         if self._settings.on_bad_row != "quarantine":
             return f.lit(False)
         kinds = {name: source.schema[name].dataType for name in self._columns.kept if name in source.columns}
@@ -290,30 +290,30 @@ class _Upsert:
         return files.mapInArrow(read, schema).toDF(_KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW, _NAME, _ROW)
 
     def refuse_to_lose(self, before: Snapshot) -> None:
-        """Refuse to write everything anew if that loses rows whose text is not in the input any more."""
+        """Refuse a refresh that would lose rows whose text the input no longer holds."""
         if self._removes:
             return
         known = self._known(before)
-        gone = known.join(self._source, known[_KNOWN_KEY] == self._source[_KEY], "left_anti").count()
-        if gone:
+        lost = known.join(self._source, known[_KNOWN_KEY] == self._source[_KEY], "left_anti").count()
+        if lost:
             raise DataError(
                 "writing everything anew needs the texts of all rows",
-                got=f"{gone} rows of the output whose key is not in the input",
+                got=f"{lost} rows of the output whose key is not in the input",
                 remedy="give an input that has them, or delete them with --deletes remove",
             )
 
-    def _hashed(self, frame: DataFrame) -> DataFrame:
-        """Add the hashes, the key and the order to the input's rows."""
+    def _add_hashes(self, frame: DataFrame) -> DataFrame:
+        """Add hashes, key and order to the input rows."""
         columns = self._columns
         of_text = [_exact_value(frame, name) for name in (*columns.embeddings, *columns.partition_by)]
         plain = [name for name in columns.kept if name not in (*columns.embeddings, TEXT_HASH, ROW_HASH)]
         of_row = [_exact_value(frame, name) for name in plain]
-        return self._ordered(frame).withColumns(
+        return self._add_order(frame).withColumns(
             {TEXT_HASH: _hash(of_text), ROW_HASH: _hash(of_row), _KEY: quoted(self._key)}
         )
 
-    def _ordered(self, frame: DataFrame) -> DataFrame:
-        """Add the value that decides which of two rows with one key is newer."""
+    def _add_order(self, frame: DataFrame) -> DataFrame:
+        """Add the column that tells the newest row of a key."""
         if self._settings.key_order is not None:
             return frame.withColumn(_ORDER, quoted(self._settings.key_order))
         try:
@@ -337,14 +337,14 @@ def _check_rows(entries: list[FileEntry], expected: int) -> None:
 
 
 def _exact_value(frame: DataFrame, name: str) -> Column:
-    """Encode a column so that equal bytes mean equal values under any session setting."""
+    """Encode a column so that equal values give equal bytes under any session settings."""
     if isinstance(frame.schema[name].dataType, t.StringType | t.BinaryType):
         return _exact(quoted(name))
     return _exact(f.to_json(f.struct(quoted(name)), _MICROSECONDS))
 
 
 def _exact(column: Column) -> Column:
-    """Encode a value with its length, and null unlike any value."""
+    """Encode a value with its length, and null differently from any value."""
     content = column.cast("string").cast("binary")
     length = f.concat(f.octet_length(content).cast("string"), f.lit(":")).cast("binary")
     return f.coalesce(f.concat(length, content), f.lit("-").cast("binary"))
@@ -355,12 +355,12 @@ def _is_valid(column: Column, kind: t.DataType) -> Column:
 
 
 def _hash(parts: list[Any]) -> Column:
-    """Return SHA-256 of the concatenated values."""
+    """Return the SHA-256 of the concatenated values."""
     return f.unhex(f.sha2(f.concat(f.lit("").cast("binary"), *parts), 256))
 
 
 def with_hashes(columns: Columns, key: str) -> Columns:
-    """Add the hash columns that an upsert writes; raise InputError if `key` can't be the key."""
+    """Add the hash columns of an upsert; raise InputError if column `key` can't be the key."""
     _check_key(key, columns)
     added = [t.StructField(name, t.BinaryType()) for name in (TEXT_HASH, ROW_HASH)]
     return replace(

@@ -1,1 +1,1 @@
-"""What a run leaves behind: Parquet files, their commit, the manifest."""
+"""The output of a run: Parquet or Delta files, the commit log, the lease and staging."""

@@ -1,9 +1,9 @@
-"""A whole output in the place of another: in one step where the file system has one.
+"""Replace a whole output, atomically if the file system can.
 
-The new output is built beside the old one, as ``.NAME.lakevec-next``, a name that readers of the parent
-folder skip. Linux exchanges two folders in one step (``renameat2``), so whoever lists sees the one or the
-other. File systems without that step (HDFS, some network disks) get two renames, between which the output is
-not there; the next run completes the second under its lease.
+A run builds the new output beside the old one, as ``.NAME.lakevec-next``. Readers of the parent folder skip
+that name. Linux exchanges two folders in one step (``renameat2``), so a reader sees either the old output or
+the new one. Other file systems (HDFS, some network disks) need two renames. Between them the output is
+missing. If a run dies there, the next run makes the second rename under its lease.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _CURRENT = f"{OWN_FOLDER}/{CURRENT}"
 
 
 def sibling(output: Location, word: str) -> Location:
-    """Return the place beside an output where its successor or predecessor lies."""
+    """Return the hidden folder beside an output for its successor ("next") or predecessor ("old")."""
     return output.parent / f".{output.name}.lakevec-{word}"
 
 
 def swap(output: Location) -> None:
-    """Put what was built beside an output in its place; the old one is removed afterwards.
+    """Replace an output by its successor, then remove the old output.
 
     Parameters
     ----------
@@ -44,27 +44,24 @@ def swap(output: Location) -> None:
     (successor / _READY).write_atomic(b"")
     if not _exchange(output, successor):
         output.filesystem.move(output.path, sibling(output, "old").path)
-        with contextlib.suppress(FileNotFoundError):  # somebody finished it for us
+        with contextlib.suppress(FileNotFoundError):  # another run has completed the swap
             output.filesystem.move(successor.path, output.path)
-    _tidy(output)
+    _remove_siblings(output)
 
 
 def find_unfinished_swap(output: Location) -> Location | None:
-    """Find where an output lies that an interrupted swap left without its name.
-
-    Parameters
-    ----------
-    output : Location
+    """Find the folder that an interrupted swap must still rename to the output.
 
     Returns
     -------
     Location or None
-        The whole successor, or else the predecessor; None if the output is in its place, or there is none.
+        The successor if it is complete, else the predecessor. None if the output is in its place, or if
+        neither exists.
     """
     if (output / _CURRENT).exists() or not output.can_rename_folders:
         return None
     if output.type() == FileType.File or {info.base_name for info in output.list()} - {OWN_FOLDER}:
-        return None  # somebody else's
+        return None  # the files of another program
     successor, predecessor = sibling(output, "next"), sibling(output, "old")
     if (successor / _READY).exists():
         return successor
@@ -78,7 +75,7 @@ def complete_swap(output: Location, waiting: Location) -> None:
     ----------
     output : Location
     waiting : Location
-        What `find_unfinished_swap` returned.
+        From `find_unfinished_swap`.
 
     Raises
     ------
@@ -87,23 +84,18 @@ def complete_swap(output: Location, waiting: Location) -> None:
     """
     if find_unfinished_swap(output) != waiting:
         raise BusyError("another run completes a swap of this output", remedy="let it end, then run again")
-    output.delete()  # a folder that somebody made in the gap, without a row in it
+    output.delete()  # an empty folder that another program made between the renames
     output.filesystem.move(waiting.path, output.path)
 
 
 def clean_swap(output: Location) -> None:
-    """Remove what a swap, or a run that was building a successor, left beside an output.
-
-    Parameters
-    ----------
-    output : Location
-    """
+    """Remove the folders that a swap or an unfinished refresh left beside an output."""
     if output.can_rename_folders and (output / _CURRENT).exists():
-        _tidy(output)
+        _remove_siblings(output)
 
 
 def check_can_swap(output: Location, uri: str, wish: str) -> None:
-    """Refuse to replace a whole output where no rename could do it.
+    """Refuse to replace a whole output that can't be renamed.
 
     Parameters
     ----------
@@ -111,7 +103,7 @@ def check_can_swap(output: Location, uri: str, wish: str) -> None:
     uri : str
         The output as messages name it.
     wish : str
-        What was asked for.
+        The operation, for the error message.
 
     Raises
     ------
@@ -131,7 +123,7 @@ def check_can_swap(output: Location, uri: str, wish: str) -> None:
         )
 
 
-def _tidy(output: Location) -> None:
+def _remove_siblings(output: Location) -> None:
     sibling(output, "next").delete()
     sibling(output, "old").delete()
     (output / _READY).delete()
@@ -142,7 +134,7 @@ def _device(folder: Location) -> int:
 
 
 def _exchange(one: Location, other: Location) -> bool:
-    """Exchange two folders in one step; say whether the file system can."""
+    """Exchange two folders in one step; return False if the file system can't."""
     if not one.is_local:
         return False
     try:

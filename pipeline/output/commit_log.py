@@ -1,12 +1,12 @@
-"""The log of an output: one file a commit, folded into a state that says what the output holds.
+"""The commit log of an output: one file per commit, and snapshots that sum up earlier commits.
 
 Layout, below the state folder of a generation::
 
     log/000000000041.json         commit 41
-    log/000000000040.state.json   everything up to commit 40
+    log/000000000040.state.json   snapshot after commit 40
 
-A commit is valid as soon as its file is there. Each `_EVERY` commits the state is written out and what is
-older goes, so the log is as long after ten thousand runs as after fifty.
+A commit is valid as soon as its file exists. After every `_EVERY` commits the log writes a snapshot and
+removes older files, so its length stays bounded.
 """
 
 from __future__ import annotations
@@ -15,40 +15,39 @@ import contextlib
 import errno
 import os
 import uuid
-from collections import Counter
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lakevec.pipeline.errors import CommitError, DamagedOutputError
-from lakevec.pipeline.output.file_entry import Counts, FileEntry, check_name
+from lakevec.pipeline.output.file_entry import Counts, FileEntry, check_name, merge_counts
 from lakevec.pipeline.storage import Location
 
 _EVERY = 20
-# What file systems say that know no hard links.
+# Error codes of file systems without hard links.
 NO_LINKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMLINK)
 _T = TypeVar("_T", bound=BaseModel)
 
 
 FileName = Annotated[str, AfterValidator(check_name)]
-# A plain word, since a folder is named by it.
+# A plain word, since it names a folder.
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class InputFile(BaseModel):
-    """An input file that was left out because it can't be read."""
+    """An input file that a run skipped because it can't be read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    input: str = Field(description="name of the input that lists it")
+    input: str = Field(description="id of the input that lists the file")
     path: str
     bytes: int
-    modified: str = Field(description="time of the last change, as Spark tells it")
+    modified: str = Field(description="modification time that Spark reports")
     reason: str
 
 
 class InputBatch(BaseModel):
-    """What a commit holds the rows of: a batch of a stream, or everything at once (batch -1)."""
+    """The input rows of a commit: one batch of a stream, or the whole input (batch -1)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +60,7 @@ class InputBatch(BaseModel):
 
 
 class StoredFile(BaseModel):
-    """What is promised about a file of the output."""
+    """The recorded rows, size and checksum of an output file, and the run that wrote it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,26 +71,26 @@ class StoredFile(BaseModel):
 
 
 class Commit(BaseModel):
-    """One step of an output: files that come, files that go.
+    """One step of an output: files added and files removed.
 
     Parameters
     ----------
     number : int
-        Place in the log, from 0.
+        Position in the log, from 0.
     run : str
-        Who made it.
+        The run that made the commit.
     wave : InputBatch
-        Which part of the input it holds.
+        The part of the input that the commit holds.
     rows_read : int
-        Rows that Spark read for it.
+        Rows that Spark read for the commit.
     added : list of FileEntry
-        Files of rows, and of rows in quarantine.
+        Files with rows, and files with quarantined rows.
     removed : list of str
-        Names of files whose rows it replaces.
+        Names of files whose rows the commit replaces.
     skipped : list of InputFile
-        Input files that can't be read, known from here on.
+        Input files that this commit records as unreadable.
     retaken : list of str
-        Paths of input files that were skipped before and are not any more.
+        Paths of input files that an earlier commit skipped and this one holds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,24 +106,24 @@ class Commit(BaseModel):
 
     @field_validator("added")
     @classmethod
-    def _are_ours(cls, added: list[FileEntry]) -> list[FileEntry]:
+    def _check_names(cls, added: list[FileEntry]) -> list[FileEntry]:
         for entry in added:
             check_name(entry.name)
         return added
 
     @property
     def rows(self) -> int:
-        """Rows of the output that it adds."""
+        """Rows that the commit adds to the output."""
         return sum(entry.rows for entry in self.added if not entry.is_quarantine)
 
     @property
     def quarantined(self) -> int:
-        """Rows that it puts into quarantine."""
+        """Rows that the commit puts into quarantine."""
         return sum(entry.rows for entry in self.added if entry.is_quarantine)
 
 
 class Snapshot(BaseModel):
-    """What an output holds after its last commit.
+    """The content of an output after a commit.
 
     Parameters
     ----------
@@ -133,17 +132,17 @@ class Snapshot(BaseModel):
     inputs : dict of str to InputBatch
         The last wave of each input.
     files : dict of str to StoredFile
-        Files of rows.
+        Files with rows.
     quarantine : dict of str to StoredFile
-        Files of rows that could not be embedded.
+        Files with rows that could not be embedded.
     rows_read : int
-        Rows that were ever read.
+        Rows that all commits read.
     rows_removed : int
-        Rows of files that were replaced.
+        Rows of the files that commits replaced.
     counts : dict of str to dict of str to int
-        What was ever seen in each text column.
+        Counts of all commits for each text column, such as nulls and tokens.
     skipped : dict of str to InputFile
-        Input files that are left out, by path.
+        Skipped input files, by path.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -173,17 +172,17 @@ class Snapshot(BaseModel):
         return sum(file.bytes for file in self.files.values())
 
     def has(self, wave: InputBatch) -> bool:
-        """Say whether a wave is committed already."""
+        """Return whether the last commit of its input holds this micro-batch."""
         known = self.inputs.get(wave.input)
         return known is not None and 0 <= wave.batch == known.batch
 
     def check_follows(self, wave: InputBatch) -> None:
-        """Make sure that a wave is the one behind the last of its input, or that one again.
+        """Check that a micro-batch repeats or follows the last one of its input.
 
         Raises
         ------
         CommitError
-            If the checkpoint that it comes from is not the one that the output was written with.
+            If it comes from the checkpoint of another output.
         """
         known = self.inputs.get(wave.input)
         batch, query = (known.batch, known.query) if known else (-1, wave.query)
@@ -196,30 +195,27 @@ class Snapshot(BaseModel):
             )
 
     def after(self, commit: Commit) -> Snapshot:
-        """Return the state once `commit` is done."""
+        """Return the snapshot after `commit`."""
         known = self.files | self.quarantine
-        gone, retaken = set(commit.removed), set(commit.retaken)
-        files = {name: file for name, file in self.files.items() if name not in gone}
+        removed, retaken = set(commit.removed), set(commit.retaken)
+        files = {name: file for name, file in self.files.items() if name not in removed}
         quarantine = dict(self.quarantine)
-        counts = {column: Counter(seen) for column, seen in self.counts.items()}
         for entry in commit.added:
             stored = StoredFile(rows=entry.rows, bytes=entry.bytes, sha256=entry.sha256, run=commit.run)
             (quarantine if entry.is_quarantine else files)[entry.name] = stored
-            for column, seen in entry.counts.items():
-                counts.setdefault(column, Counter()).update(seen)
-        kept = {path: file for path, file in self.skipped.items() if path not in retaken}
+        skipped = {path: file for path, file in self.skipped.items() if path not in retaken}
         wave, before = commit.wave, self.inputs.get(commit.wave.input)
-        if before is not None and before.batch > wave.batch:  # files that were skipped before
+        if before is not None and before.batch > wave.batch:  # a retry of skipped files
             wave = before
-        return Snapshot.model_construct(  # all of it was validated before
+        return Snapshot.model_construct(  # its parts are validated already
             number=commit.number,
             inputs={**self.inputs, wave.input: wave},
             files=files,
-            quarantine={name: file for name, file in quarantine.items() if name not in gone},
+            quarantine={name: file for name, file in quarantine.items() if name not in removed},
             rows_read=self.rows_read + commit.rows_read,
-            rows_removed=self.rows_removed + sum(known[name].rows for name in gone),
-            counts={column: dict(seen) for column, seen in counts.items()},
-            skipped={**kept, **{file.path: file for file in commit.skipped}},
+            rows_removed=self.rows_removed + sum(known[name].rows for name in removed),
+            counts=merge_counts([self.counts, *(entry.counts for entry in commit.added)]),
+            skipped={**skipped, **{file.path: file for file in commit.skipped}},
         )
 
 
@@ -229,18 +225,18 @@ class CommitLog:
     Parameters
     ----------
     folder : Location
-        Snapshot folder of the generation.
+        State folder of the generation.
     """
 
     def __init__(self, folder: Location) -> None:
         self._log = folder / "log"
         self.state = Snapshot()
         self.last: Commit | None = None
-        # What `last` found; unknown, and so empty, where the log begins with it.
+        # The snapshot before `last`; empty if the log begins with that commit.
         self.before_last = Snapshot()
 
     def read(self) -> None:
-        """Read the state; nothing there is the state before the first commit.
+        """Read the log; without files the state is an empty snapshot.
 
         Raises
         ------
@@ -251,28 +247,24 @@ class CommitLog:
         states = sorted(_number(name) for name in names if name.endswith(".state.json"))
         commits = sorted(_number(name) for name in names if not name.endswith(".state.json"))
         self.state = self._load(Snapshot, states[-1]) if states else Snapshot()
-        self.last = None
-        if states and states[-1] in commits:
-            self.last = self._load(Commit, states[-1])
-        for number in (number for number in commits if number > self.state.number):
+        self.last = self._load(Commit, states[-1]) if states and states[-1] in commits else None
+        for number in commits:
+            if number <= self.state.number:
+                continue
             if number != self.state.number + 1:
                 raise _broken(f"no commit {self.state.number + 1} before commit {number}")
             self.last, self.before_last = self._load(Commit, number), self.state
             if unknown := set(self.last.removed) - {*self.state.files, *self.state.quarantine}:
-                raise _broken(f"{len(unknown)} unknown files that commit {number} removes")
+                raise _broken(f"commit {number} removes {len(unknown)} unknown files")
             self.state = self.state.after(self.last)
 
     def append(self, commit: Commit) -> None:
-        """Write a commit; from then on it holds.
-
-        Parameters
-        ----------
-        commit : Commit
+        """Write the file that makes a commit valid.
 
         Raises
         ------
         CommitError
-            If somebody else wrote that commit.
+            If another run wrote a commit with this number.
         """
         state = self.state.after(commit)
         content = commit.model_dump_json(indent=1).encode() + b"\n"
@@ -285,15 +277,14 @@ class CommitLog:
         self.last, self.before_last, self.state = commit, self.state, state
 
     def compact(self) -> None:
-        """Write the state out if it is time to, and remove what it makes superfluous."""
+        """After every `_EVERY` commits, write a snapshot and remove older files."""
         if (self.state.number + 1) % _EVERY:
             return
         state = self._log / _name(self.state.number, state=True)
         state.write_atomic(self.state.model_dump_json().encode())
         for info in self._log.list():
-            is_old = not info.base_name.startswith(".") and _number(info.base_name) < self.state.number
-            # Hidden ones are what a killed process was about to write.
-            if is_old or info.base_name.startswith("."):
+            # A hidden file is a half-written one of a killed process.
+            if info.base_name.startswith(".") or _number(info.base_name) < self.state.number:
                 (self._log / info.base_name).delete()
 
     def _load(self, kind: type[_T], number: int) -> _T:
@@ -308,7 +299,7 @@ class CommitLog:
 
 
 def _create(file: Location, content: bytes) -> bool:
-    """Write a file that must not be there yet; say whether it was not."""
+    """Write a new file; return False if it exists."""
     if not file.is_local:
         if file.exists():
             return False
@@ -348,6 +339,6 @@ def _broken(got: str) -> DamagedOutputError:
     return DamagedOutputError(
         "the log of an output is damaged",
         got=got,
-        expected="what earlier runs wrote",
+        expected="the files that earlier runs wrote",
         remedy="restore the _lakevec folder, or start over with --full-refresh",
     )

@@ -1,4 +1,4 @@
-"""What table formats do differently: where tasks write, and how readers get to see files."""
+"""The interface of table formats: where tasks write, and how commits become visible to readers."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Run:
 
     @property
     def own(self) -> Location:
-        """The folder of everything in the output that is no row."""
+        """The ``_lakevec`` folder of the output: state, staging, lease and quarantine."""
         return self.location / OWN_FOLDER
 
 
 class Committer(ABC):
-    """One generation of an output, as a table format stores it.
+    """Write one generation of an output in a table format.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Committer(ABC):
     generation : str, optional
         Default: a new one.
     is_refresh : bool, default=False
-        Whether readers see another generation until `end_refresh`.
+        Whether readers see the old generation until `end_refresh`.
     """
 
     # Name of the pointer to the generation, below `target`.
@@ -67,7 +67,7 @@ class Committer(ABC):
         self.run = run
         self.generation = generation or uuid.uuid4().hex[:12]
         self.is_refresh = is_refresh
-        # Where rows and state go: the output itself, or the folder that will replace it.
+        # Folder of rows and state: the output, or the folder that will replace it.
         self.target = run.location
 
     def open_log(self) -> CommitLog:
@@ -79,45 +79,48 @@ class Committer(ABC):
     @property
     @abstractmethod
     def staging(self) -> Location:
-        """Where tasks write their files."""
+        """The folder that tasks write files to."""
 
     @abstractmethod
     def check_can_refresh(self, stored: TableMetadata, asked: TableMetadata) -> None:
-        """Refuse a full refresh that this format or this storage can't do."""
+        """Refuse a full refresh if the format or the storage can't do it."""
 
     def check_can_replace(self) -> None:  # noqa: B027
-        """Refuse to replace some of an output's files if that takes more than one step."""
+        """Refuse to replace files if the storage can't do so in one step."""
 
     def recover(self) -> None:  # noqa: B027  (optional, like the others)
-        """Complete or forget a full refresh that was cut off; `generation` may be another one then."""
+        """Complete or undo an interrupted full refresh; this may change `generation`."""
 
     def begin(self, metadata: TableMetadata, schema: str, snapshot: Snapshot) -> None:  # noqa: B027
-        """Prepare for commits; `schema` holds all columns as Delta's JSON."""
+        """Prepare for commits; `schema` holds all columns in Delta's JSON."""
 
     def check_alone(self) -> None:  # noqa: B027
-        """Before the first commit: make sure that nobody else has written to the output."""
+        """Before the first commit, refuse an output that another program wrote to."""
 
-    @abstractmethod
     def commit(self, commit: Commit, log: CommitLog) -> None:
-        """Append to the log, then let readers see the commit."""
+        """Append a commit to the log, then make it visible to readers."""
+        before = log.state
+        log.append(commit)
+        self.run.on_step("logged")
+        self.apply(commit, before)
 
     @abstractmethod
     def apply(self, commit: Commit, before: Snapshot) -> None:
-        """Let readers see a logged commit; parts that they see already are left as they are."""
+        """Make a logged commit visible to readers; a repeated call changes nothing."""
 
     @abstractmethod
     def end_refresh(self, snapshot: Snapshot) -> None:
-        """Let readers see this generation in place of the old one."""
+        """Make this generation visible in place of the old one."""
 
     def mark_success(self) -> None:  # noqa: B027
-        """Write what the format's readers take for the end of a run."""
+        """Write the format's marker of a finished run."""
 
     @abstractmethod
     def clean(self, staging: Staging, snapshot: Snapshot, grace_s: float) -> None:
-        """Remove the files that a run staged and never committed, once its tasks can't be alive."""
+        """Remove uncommitted files of a run that wrote nothing for `grace_s` seconds."""
 
     def forget(self) -> None:  # noqa: B027
-        """Remove what `begin` created in an output that got no row."""
+        """Remove everything that `begin` created, if the output got no row."""
 
 
 def refuse_format(name: str, stored: TableMetadata, asked: TableMetadata) -> OutputError:

@@ -1,7 +1,7 @@
-"""Delta Lake: one transaction of Delta's log a commit, by `deltalake`, which needs no JVM.
+"""Delta Lake: each commit is one transaction of Delta's log, written by `deltalake` without a JVM.
 
-Tasks write where Delta's readers look, since those see only what the log names. Nothing is renamed, which on
-an object store would be a copy.
+Tasks write straight to the table's folder, since readers see only files that Delta's log lists. So no file is
+renamed, which an object store would do by a copy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pyarrow as pa
 
 from lakevec.pipeline.errors import CommitError, DamagedOutputError, requires_extra
-from lakevec.pipeline.output.commit_log import Commit, CommitLog, Snapshot
+from lakevec.pipeline.output.commit_log import Commit, Snapshot
 from lakevec.pipeline.output.committer import Committer, Run, refuse_format
 from lakevec.pipeline.output.partitions import partition_values
 from lakevec.pipeline.output.staging import Staging
@@ -35,7 +35,7 @@ _FOLDER = "_delta_log"
 
 
 class DeltaCommitter(Committer):
-    """Files stay where tasks wrote them; readers see those that Delta's log lists."""
+    """Leave files where tasks wrote them, and list them in Delta's log."""
 
     def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
         super().__init__(run, generation, is_refresh=is_refresh)
@@ -50,12 +50,12 @@ class DeltaCommitter(Committer):
         return self.target
 
     def check_can_refresh(self, stored: TableMetadata, asked: TableMetadata) -> None:
-        """Refuse other partitions, which Delta's log can't change."""
+        """Refuse other partition columns, which Delta can't change."""
         if stored.partition_by != asked.partition_by:
             raise refuse_format(self.run.name, stored, asked)
 
     def recover(self) -> None:
-        """End a refresh whose transaction is in Delta's log, since it has happened; forget any other."""
+        """Finish a refresh whose transaction is in Delta's log; undo any other."""
         following = read_generation(self.target, NEXT)
         if not following:
             return
@@ -71,7 +71,7 @@ class DeltaCommitter(Committer):
         state_folder(self.target, following).delete()
 
     def begin(self, metadata: TableMetadata, schema: str, snapshot: Snapshot) -> None:
-        """Create the table, or make sure that only lakevec has changed it."""
+        """Create the table, or refuse one that another program changed."""
         self._schema = schema
         if not self._table.exists():
             self._table.create(schema, metadata.partition_by)
@@ -79,20 +79,13 @@ class DeltaCommitter(Committer):
         elif not self.is_refresh and self._table.files() != set(snapshot.files):
             raise DamagedOutputError(
                 f"another program changed Delta table {self.run.name!r}",
-                got="files in Delta's log that no run wrote, or the other way round",
+                got="Delta's log and lakevec's commit log list different files",
                 expected="the files of lakevec's own runs; OPTIMIZE rewrites them, VACUUM is fine",
                 remedy="restore the table's version, or write everything anew with --full-refresh",
             )
 
-    def commit(self, commit: Commit, log: CommitLog) -> None:
-        """Log, then write Delta's transaction unless a refresh is under way."""
-        before = log.state
-        log.append(commit)
-        self.run.on_step("logged")
-        self.apply(commit, before)
-
     def apply(self, commit: Commit, before: Snapshot) -> None:
-        """Write the commit's transaction, unless Delta's log has it."""
+        """Write the commit's transaction, unless a refresh is under way or Delta's log has it."""
         if not self.is_refresh:
             self._table.append(commit, before)
 
@@ -103,7 +96,7 @@ class DeltaCommitter(Committer):
         self._end()
 
     def _end(self) -> None:
-        """Forget the old generation; its files stay for readers that travel back in time."""
+        """Remove the old generation's state; its files stay for Delta's time travel."""
         old = read_generation(self.target)
         write_generation(self.target, self.generation)
         (self.run.own / NEXT).delete()
@@ -112,7 +105,7 @@ class DeltaCommitter(Committer):
         self.is_refresh, self.pointer = False, CURRENT
 
     def clean(self, staging: Staging, snapshot: Snapshot, grace_s: float) -> None:
-        """Remove uncommitted files from among Delta's, and the staging folder."""
+        """Remove a run's uncommitted files from the table's folder, and its staging folder."""
         kept = [snapshot]
         if following := read_generation(self.target, NEXT):
             kept.append(DeltaCommitter(self.run, following).open_log().state)
@@ -128,16 +121,15 @@ class DeltaCommitter(Committer):
 
 
 class DeltaLog:
-    """Delta's log of an output.
+    """Delta's log of an output, written under an application id per generation.
 
     Parameters
     ----------
     uri : str
         The output, credentials included.
     location : Location
-        The same.
     generation : str
-        Application id of the transactions; their version is the commit's number.
+        Part of the application id. A commit's number is the version of its transaction.
     """
 
     def __init__(self, uri: str, location: Location, generation: str) -> None:
@@ -150,7 +142,7 @@ class DeltaLog:
         self._library: Any = deltalake
 
     def exists(self) -> bool:
-        """Return whether there is a table."""
+        """Return whether the table exists."""
         return bool((self._location / _FOLDER).list())
 
     def create(self, schema: str, partition_by: Sequence[str]) -> None:
@@ -164,12 +156,12 @@ class DeltaLog:
             )
 
     def version(self) -> int | None:
-        """Return the last commit of this generation that readers see; None before the first."""
+        """Return the number of this generation's last visible commit; None before the first."""
         if not self.exists():
             return None
         with _delta_errors():
-            found: int | None = self._table().transaction_version(self._application)
-        return found
+            number: int | None = self._table().transaction_version(self._application)
+        return number
 
     def files(self) -> set[str]:
         """Return the names of all files that readers see."""
@@ -178,7 +170,7 @@ class DeltaLog:
         return {unquote(path) for path in actions["path"].to_pylist()}
 
     def append(self, commit: Commit, before: Snapshot) -> None:
-        """Add and remove a commit's files in one transaction; `before` knows the sizes of removed files."""
+        """Add and remove a commit's files in one transaction; `before` has the sizes of removed files."""
         if self._has(commit.number):
             return
         with _delta_errors():
@@ -195,9 +187,12 @@ class DeltaLog:
                 for name in commit.removed
                 if name in before.files
             ]
-            properties = self._properties(commit.number, commit.run)
             table.create_write_transaction(
-                actions, "append", table.schema(), names, commit_properties=properties
+                actions,
+                "append",
+                table.schema(),
+                names,
+                commit_properties=self._properties(commit.number, commit.run),
             )
 
     def replace(self, snapshot: Snapshot, schema: str, run: str) -> None:
@@ -241,7 +236,7 @@ class DeltaLog:
 
 @contextmanager
 def _delta_errors() -> Iterator[None]:
-    """Turn the library's errors into one line by type; their text may hold an endpoint."""
+    """Report the library's errors by type only, since their text may hold an endpoint."""
     from deltalake.exceptions import DeltaError
 
     try:
@@ -250,12 +245,12 @@ def _delta_errors() -> Iterator[None]:
         raise CommitError(
             "the Delta table can't be read or written",
             got=type(error).__name__,
-            remedy="run again; a commit that is logged is not written twice",
+            remedy="run again; lakevec writes a logged commit only once",
         ) from error
 
 
 def _for_deltalake(uri: str) -> tuple[str, dict[str, str]]:
-    """Turn pyarrow's URI into deltalake's, without credentials and options, and its storage options.
+    """Split pyarrow's URI into deltalake's plain URI and storage options.
 
     Examples
     --------
@@ -268,16 +263,16 @@ def _for_deltalake(uri: str) -> tuple[str, dict[str, str]]:
     parts = urlsplit(absolute)
     if not parts.netloc or parts.scheme not in ("s3", "s3a", "s3n"):
         return absolute, {}
-    asked = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
     options = {}
     if parts.username:
         options["AWS_ACCESS_KEY_ID"] = unquote(parts.username)
         options["AWS_SECRET_ACCESS_KEY"] = unquote(parts.password or "")
-    if "region" in asked:
-        options["AWS_REGION"] = asked["region"]
-    if "endpoint_override" in asked:
-        scheme = asked.get("scheme", "https")
-        endpoint = asked["endpoint_override"]
+    if "region" in query:
+        options["AWS_REGION"] = query["region"]
+    if "endpoint_override" in query:
+        scheme = query.get("scheme", "https")
+        endpoint = query["endpoint_override"]
         options["AWS_ENDPOINT_URL"] = endpoint if "://" in endpoint else f"{scheme}://{endpoint}"
         options["AWS_ALLOW_HTTP"] = str(scheme == "http").lower()
     return f"s3://{parts.hostname}{parts.path}", options

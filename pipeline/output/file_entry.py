@@ -1,4 +1,4 @@
-"""What a task wrote and what a run wrote, as plain values that travel as JSON."""
+"""The record of a file that a task wrote, and sums over such records."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from lakevec.pipeline.storage import Location
 
-# Per text column, what was seen and how often.
+# Counts for each text column, such as rows, nulls and tokens.
 Counts = dict[str, dict[str, int]]
 
-# Everything of ours that is no row lies here, below the output; Parquet readers skip the name.
+# Folder below the output for state, staging, lease and quarantine; Parquet readers skip the name.
 OWN_FOLDER = "_lakevec"
-# Spark writes these as % and two digits; no name of ours has them. Nor has one half of a surrogate pair.
+# Never in our names: Spark escapes control characters, and half a surrogate pair is no text.
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 QUARANTINE = f"{OWN_FOLDER}/quarantine/"
 
@@ -28,17 +28,17 @@ class FileEntry:
     Parameters
     ----------
     name : str
-        File name, below the output's folder.
+        Name below the output's folder.
     rows : int
         Rows in the file.
     bytes : int
         Size of the file.
     counts : dict of str to dict of str to int
-        What was seen in each text column.
+        Counts for each text column.
     worker : dict
-        The process that wrote it: ``host``, ``pid`` and its memory, ``peak_bytes`` and ``own_bytes``.
+        The process that wrote the file: ``host``, ``pid`` and its memory, ``peak_bytes`` and ``own_bytes``.
     sha256 : str
-        Of the file's bytes, hexadecimal; empty where nobody asked for it.
+        Checksum of the file, hexadecimal; empty unless the settings ask for it.
     """
 
     name: str
@@ -50,50 +50,30 @@ class FileEntry:
 
     @property
     def is_quarantine(self) -> bool:
-        """Whether its rows could not be embedded."""
+        """Whether the file holds rows that could not be embedded."""
         return self.name.startswith(QUARANTINE)
 
     def to_json(self) -> str:
-        """Return the entry as one line."""
+        """Return the entry as one line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
 def check_name(name: str) -> str:
-    """Make sure that a file's name can't lead out of the output, or to what is not a run's.
-
-    Parameters
-    ----------
-    name : str
-        Name of a file of rows, or of rows in quarantine, below the output.
-
-    Returns
-    -------
-    str
-        The same.
-
-    Raises
-    ------
-    ValueError
-    """
-    parts = name.removeprefix(QUARANTINE).split("/")
-    is_hidden = any(part.startswith((".", "_")) and "=" not in part for part in parts)
-    if _CONTROL.search(name) or "\\" in name or "" in parts or is_hidden or not name.endswith(".parquet"):
+    """Return the name of an output file; raise ValueError if it is unsafe or hidden."""
+    visible = name.removeprefix(QUARANTINE)
+    is_odd = _CONTROL.search(name) or "\\" in name or "" in visible.split("/")
+    if is_odd or is_hidden(visible) or not name.endswith(".parquet"):
         raise ValueError("must be the name of a Parquet file below the output")
     return name
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether Parquet readers skip a file, for its own name or that of a folder."""
+    return any(part.startswith((".", "_")) and "=" not in part for part in name.split("/"))
+
+
 def read_record(output: Location) -> dict[str, Any]:
-    """Read the ``run.json`` of an output's last run.
-
-    Parameters
-    ----------
-    output : Location
-
-    Returns
-    -------
-    dict
-        Empty where there is none that can be read.
-    """
+    """Read the ``run.json`` of an output's last run; return an empty dict if it can't be read."""
     try:
         record = json.loads((output / OWN_FOLDER / "run.json").read_bytes())
     except (OSError, ValueError):
@@ -102,35 +82,27 @@ def read_record(output: Location) -> dict[str, Any]:
 
 
 def sum_counts(entries: Iterable[FileEntry]) -> Counts:
-    """Add up what all files saw, per text column.
+    """Add up the counts of all files."""
+    return merge_counts(entry.counts for entry in entries)
 
-    Parameters
-    ----------
-    entries : iterable of FileEntry
 
-    Returns
-    -------
-    dict of str to dict of str to int
-    """
+def merge_counts(parts: Iterable[Counts]) -> Counts:
+    """Add up counts, column by column."""
     total: dict[str, Counter[str]] = {}
-    for entry in entries:
-        for column, counts in entry.counts.items():
+    for part in parts:
+        for column, counts in part.items():
             total.setdefault(column, Counter()).update(counts)
     return {column: dict(counts) for column, counts in total.items()}
 
 
 def sum_memory(entries: Iterable[FileEntry]) -> dict[str, int]:
-    """Say how much memory the workers of a run took.
-
-    Parameters
-    ----------
-    entries : iterable of FileEntry
+    """Sum up the memory of a run's workers.
 
     Returns
     -------
     dict of str to int
-        ``workers``, how many there were; ``worker_peak_bytes``, the most that one had resident, the mapped
-        table included; ``node_own_bytes``, the most that all workers of one node had for themselves.
+        ``workers``, their number; ``worker_peak_bytes``, the largest resident memory of one worker, mapped
+        table included; ``node_own_bytes``, the largest private memory of all workers of a node together.
     """
     workers: dict[tuple[str | int, str | int], dict[str, int]] = {}
     for entry in entries:

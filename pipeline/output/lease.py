@@ -1,9 +1,9 @@
-"""One run at a time on one output: claims that are renewed while their holder lives.
+"""The lease of an output: one run at a time writes to it.
 
-A run writes a claim of its own and then looks for others; a file system that shows what was written before a
-listing began (local disks, HDFS, S3, Google Cloud Storage, Azure) needs no locks for that: of two that start
-at the same moment at least one sees the other. A claim that is not renewed for `_EXPIRY_S` belongs to a run
-that is dead; one of this machine is known to be dead as soon as its process is gone.
+A run writes its own claim file, then lists the claims of other runs. The file system must list every file
+that was written before (local disks, HDFS, S3, Google Cloud Storage and Azure do). Then no locks are needed:
+if two runs start at once, at least one sees the other. A run renews its claim by a heartbeat. It is dead if
+it has not renewed for `_EXPIRY_S`, or if its process on this machine is gone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from pyarrow import ArrowException
 
@@ -31,14 +30,14 @@ _TRIES = 3
 
 
 class Lease:
-    """The right to write to an output; a context manager.
+    """The exclusive right to write to an output; a context manager.
 
     Parameters
     ----------
     own : Location
         The output's own folder.
     run : str
-        Who asks.
+        Id of the run that takes the lease.
     uri : str
         The output as messages name it.
     """
@@ -50,12 +49,12 @@ class Lease:
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._renew, daemon=True)
         self._beats = 0
-        # Held by whoever writes, removes or moves the claim, so that the heartbeat never recreates it.
+        # Guards writing, removing and moving the claim, so that the heartbeat never recreates it.
         self._changing = threading.Lock()
 
     @property
     def claim(self) -> Location:
-        """The file that says so."""
+        """The claim file of this run."""
         return self._folder / f"{self._run}.json"
 
     def __enter__(self) -> Lease:
@@ -66,7 +65,7 @@ class Lease:
         BusyError
             If another run holds it.
         """
-        # Another run may watch this claim while this one still watches the claim of a dead run.
+        # Renew from the start: while this run waits for a dead claim to expire, others watch its claim.
         self._beat.start()
         try:
             self._acquire()
@@ -75,14 +74,12 @@ class Lease:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Give the lease back."""
         self.give_back()
 
     def give_back(self) -> None:
-        """Remove the claim; twice is once."""
+        """Remove the claim; a second call changes nothing."""
         self._stop.set()
         if self._beat.is_alive():
             self._beat.join()
@@ -90,35 +87,30 @@ class Lease:
 
     @contextlib.contextmanager
     def moving_to(self, own: Location) -> Iterator[None]:
-        """Let the block move the folder that holds the claim; no heartbeat is written meanwhile.
+        """Pause the heartbeat while the block moves the folder that holds the claim.
 
         Parameters
         ----------
         own : Location
             The output's own folder after the move.
-
-        Yields
-        ------
-        None
         """
         with self._changing:
             yield
             self._folder = own / "lease"
 
     def copy_to(self, own: Location) -> None:
-        """Copy the claim to a folder that will replace the one it lies in."""
+        """Copy the claim to the own folder of an output's successor."""
         (own / "lease" / self.claim.name).write_atomic(self.claim.read_bytes())
 
     def check(self) -> None:
-        """Make sure that the lease is still ours, as it isn't after a minute without a sign of life.
+        """Check that this run still holds the lease, which it loses after a minute without a heartbeat.
 
         Raises
         ------
         CommitError
             If another run has taken it.
         """
-        others = [name for name in self._claims() if name != self.claim.name]
-        if others or not self.claim.exists():
+        if self._other_claims() or not self.claim.exists():
             raise CommitError(
                 f"output {self._uri!r} was taken over by another run",
                 got="no sign of life of this one for too long",
@@ -129,8 +121,8 @@ class Lease:
         for attempt in range(_TRIES):
             with self._changing:
                 self._write()
-            others = [name for name in self._claims() if name != self.claim.name]
-            living = [name for name in others if self._lives(name)]
+            others = self._other_claims()
+            living = [name for name in others if self._is_alive(name)]
             for name in set(others) - set(living):
                 (self._folder / name).delete()
             # A run that completes a swap may have moved the folder with this claim in it.
@@ -138,23 +130,23 @@ class Lease:
                 return
             if attempt == _TRIES - 1:
                 break
-            # Two that start at once see each other; who comes back first finds the place free.
+            # Two runs that start at once may see each other. The first to retry takes the lease.
             with self._changing:
                 self.claim.delete()
             time.sleep(random.uniform(0.1, 1.0))  # noqa: S311
         raise BusyError(
             f"another run is writing to output {self._uri!r}",
-            got=f"run {living[0].removesuffix('.json')}" if living else "a swap that it completes",
+            got=f"run {living[0].removesuffix('.json')}" if living else "a swap under way",
             remedy="let it end, then run again",
         )
 
-    def _lives(self, name: str) -> bool:
-        """Watch a claim until it is renewed, or until its holder must be dead."""
+    def _is_alive(self, name: str) -> bool:
+        """Watch a claim until its run renews it or must be dead."""
         before = self._read(name)
         if before is None:
             return False
-        if (alive := _process_lives(before)) is not None:
-            return alive
+        if (runs := _process_lives(before)) is not None:
+            return runs
         deadline = time.monotonic() + _EXPIRY_S
         while time.monotonic() < deadline:
             time.sleep(_POLL_S)
@@ -165,8 +157,9 @@ class Lease:
                 return True
         return False
 
-    def _claims(self) -> list[str]:
-        return sorted(info.base_name for info in self._folder.list() if info.base_name.endswith(".json"))
+    def _other_claims(self) -> list[str]:
+        names = {info.base_name for info in self._folder.list()} - {self.claim.name}
+        return sorted(name for name in names if name.endswith(".json"))
 
     def _read(self, name: str) -> dict[str, object] | None:
         try:
@@ -198,17 +191,17 @@ class Lease:
     def _release(self) -> None:
         with self._changing, contextlib.suppress(OSError, ArrowException):
             self.claim.delete()
-            if self._folder.is_local:  # a folder that holds another's claim by now stays
+            if self._folder.is_local:  # fails if it holds another run's claim
                 Path(self._folder.path).rmdir()
 
 
 def _describe_process() -> dict[str, object]:
-    """Name this process so that another one on the machine can tell whether it still runs."""
+    """Identify this process, so that others on the machine can check whether it runs."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), **_machine()}
 
 
 def _process_lives(claim: dict[str, object]) -> bool | None:
-    """Say whether the process of a claim runs; None where only its own machine can tell."""
+    """Return whether the process of a claim runs; None for a process of another machine."""
     machine = _machine()
     if not machine or {key: claim.get(key) for key in machine} != machine:
         return None
@@ -217,7 +210,7 @@ def _process_lives(claim: dict[str, object]) -> bool | None:
 
 
 def _machine() -> dict[str, object]:
-    """Name this boot of this machine, and the namespace in which process ids mean something."""
+    """Identify this boot of the machine and its namespace of process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return {"boot": boot, "namespace": Path("/proc/self/ns/pid").readlink().name}
@@ -226,9 +219,9 @@ def _machine() -> dict[str, object]:
 
 
 def _started(pid: int) -> str:
-    """Return when a process began, in clock ticks since boot; empty where there is none, or only a zombie."""
+    """Return when a process started, in clock ticks since boot; empty if it is gone or a zombie."""
     try:
-        # Behind the name, which may hold anything: state is the first field, the start the twentieth.
+        # Behind the name, which may hold any character: field 1 is the state, field 20 the start.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""

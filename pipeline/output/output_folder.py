@@ -1,4 +1,4 @@
-"""An output: what earlier runs left, and, under a lease, what this run commits.
+"""An output: the state that earlier runs left, and the commits of this run under its lease.
 
 Layout of an output. Parquet readers skip every name that begins with ``_``::
 
@@ -6,15 +6,15 @@ Layout of an output. Parquet readers skip every name that begins with ``_``::
     OUTPUT/_SUCCESS                          written when a run ends
     OUTPUT/_lakevec/run.json                 the last run: settings, model, counts, timings
     OUTPUT/_lakevec/current.json             the generation that readers see
-    OUTPUT/_lakevec/GENERATION/output.json   what all rows share, see `table_metadata`
-    OUTPUT/_lakevec/GENERATION/log/          one file a commit, see `commit_log`
-    OUTPUT/_lakevec/GENERATION/checkpoint/   Spark's, one for each input
-    OUTPUT/_lakevec/staging/RUN/             files of task attempts until they are moved
+    OUTPUT/_lakevec/GENERATION/output.json   properties of all rows, see `table_metadata`
+    OUTPUT/_lakevec/GENERATION/log/          one file per commit, see `commit_log`
+    OUTPUT/_lakevec/GENERATION/checkpoint/   Spark's checkpoints, one per input
+    OUTPUT/_lakevec/staging/RUN/             files of task attempts before their commit
     OUTPUT/_lakevec/quarantine/              rows that can't be embedded
-    OUTPUT/_lakevec/lease/                   the claim of the run that is at work
+    OUTPUT/_lakevec/lease/                   the claim of the active run
 
-One file of the log commits a micro-batch. If the driver dies before it, only a staging folder is left. If the
-driver dies after it, the next run completes the commit first.
+One file of the log commits a micro-batch. If the driver dies before it writes that file, only a staging
+folder is left. If the driver dies afterwards, the next run completes the commit first.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class OutputFolder:
     uri : str
         Folder or URI of the output.
     run_id : str
-        Name of the run; its staging folder and its files carry it.
+        Id of the run, part of the names of its staging folder and files.
     on_step : callable, optional
         Called with the name of each finished step.
     """
@@ -81,7 +81,7 @@ class OutputFolder:
         return (self._own / CURRENT).exists() or find_unfinished_swap(self.location) is not None
 
     def inspect(self) -> None:
-        """Refuse a place that is neither free nor an output of lakevec; change nothing.
+        """Refuse a folder that is neither empty nor an output of lakevec; change nothing.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class OutputFolder:
 
     @contextmanager
     def open(self, *, grace_s: float) -> Iterator[OpenOutput]:
-        """Take the lease, and first complete or clean what killed runs left.
+        """Take the lease, then complete the commits and remove the files of killed runs.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class OutputFolder:
 
     @contextmanager
     def _lease(self) -> Iterator[Lease]:
-        """Take the lease where the output lies; complete an interrupted swap under it."""
+        """Take the lease; complete an interrupted swap under it."""
         lease = Lease(self._own, self._run_id, self._name)
         unfinished = find_unfinished_swap(self.location)
         if unfinished is None:
@@ -148,7 +148,7 @@ class OutputFolder:
                     complete_swap(self.location, unfinished)
                 yield lease
         finally:
-            # If the run that swaps is alive after all, it has moved our claim along with the folder.
+            # If the swapping run is alive after all, it has moved our claim along with the folder.
             with suppress(OSError, ArrowException):
                 claim.delete()
 
@@ -169,7 +169,7 @@ class OpenOutput:
     was_cut_off : bool
         Whether the last run died before its end.
     served : Snapshot
-        What readers see; differs from `state` while a refresh is under way.
+        The content that readers see; differs from `state` while a refresh is under way.
     """
 
     def __init__(self, run: Run, *, is_new: bool) -> None:
@@ -185,7 +185,7 @@ class OpenOutput:
 
     @property
     def state(self) -> Snapshot:
-        """What is committed."""
+        """The committed content."""
         return self._log.state
 
     @property
@@ -195,7 +195,7 @@ class OpenOutput:
 
     @property
     def staging(self) -> Location:
-        """Where tasks write their files."""
+        """The folder that tasks write files to."""
         return self._committer.staging
 
     @property
@@ -212,12 +212,12 @@ class OpenOutput:
         return f"{root}/{OWN_FOLDER}/{self.generation}/checkpoint"
 
     def read_metadata(self) -> TableMetadata | None:
-        """Return what earlier runs fixed for all rows; None for a new output."""
+        """Return the properties that earlier runs fixed for all rows; None for a new output."""
         generation = read_generation(self._run.location)
         return read_metadata(state_folder(self._run.location, generation)) if generation else None
 
     def check_can_replace(self) -> None:
-        """Refuse to replace some of the files if that takes more than one step."""
+        """Refuse to replace files if the storage can't do so in one step."""
         self._committer.check_can_replace()
 
     def begin(self, metadata: TableMetadata, schema: str, *, refresh: bool = False) -> None:
@@ -226,21 +226,26 @@ class OpenOutput:
         Parameters
         ----------
         metadata : TableMetadata
-            Its generation is chosen here.
+            This method sets its generation.
         schema : str
-            All columns as Delta's JSON.
+            All columns in Delta's JSON.
         refresh : bool, default=False
-            Write everything anew, and replace the old output at the end.
+            Write all rows again, and replace the old output at the end.
 
         Raises
         ------
         OutputError
-            If the output holds rows of another kind.
+            If the output holds rows with other metadata.
         """
         stored = self.read_metadata()
         kind = _COMMITTERS[metadata.table_format]
         if stored is not None and not refresh:
-            self._refuse_mixing(stored, metadata)
+            if differences := list(stored.differences(metadata)):
+                raise OutputError(
+                    f"output {self._run.name!r} holds rows of another kind",
+                    got="; ".join(differences),
+                    remedy="choose another --output, or write everything anew with --full-refresh",
+                )
             self._committer = kind(self._run, stored.generation)
         else:
             committer = kind(self._run, is_refresh=stored is not None)
@@ -249,28 +254,16 @@ class OpenOutput:
                     raise refuse_format(self._run.name, stored, metadata)
                 committer.check_can_refresh(stored, metadata)
             self._committer = committer
-            self._start_generation(metadata)
+            named = metadata.model_copy(update={"generation": committer.generation})
+            named.write(state_folder(committer.target, committer.generation))
+            write_generation(committer.target, committer.generation, committer.pointer)
         self._log = self._committer.open_log()
         self._committer.begin(metadata, schema, self.state)
         self.has_begun = True
         self._run.on_step("begun")
 
-    def _refuse_mixing(self, stored: TableMetadata, asked: TableMetadata) -> None:
-        if differences := list(stored.differences(asked)):
-            raise OutputError(
-                f"output {self._run.name!r} holds rows of another kind",
-                got="; ".join(differences),
-                remedy="choose another --output, or write everything anew with --full-refresh",
-            )
-
-    def _start_generation(self, metadata: TableMetadata) -> None:
-        committer = self._committer
-        named = metadata.model_copy(update={"generation": committer.generation})
-        named.write(state_folder(committer.target, committer.generation))
-        write_generation(committer.target, committer.generation, committer.pointer)
-
     def commit(self, commit: Commit) -> None:
-        """Check the tasks' files against their footers, log them, and let readers see them.
+        """Check the tasks' files, log the commit, and make it visible to readers.
 
         Parameters
         ----------
@@ -299,7 +292,7 @@ class OpenOutput:
         run.on_step("compacted")
 
     def finish(self, record: dict[str, Any]) -> None:
-        """End the run: let readers see a refresh, and write ``run.json`` with `record`."""
+        """End the run: make a refresh visible, and write `record` to ``run.json``."""
         if self._committer.is_refresh:
             self._run.lease.check()
             self._committer.end_refresh(self.state)
@@ -307,12 +300,12 @@ class OpenOutput:
             self.served = self.state
             self._run.on_step("switched")
         self._committer.mark_success()
-        # Last, since the next run finishes a run that is not recorded as done.
+        # Last: without this record the next run treats this one as interrupted.
         self.write_record(record)
         self._run.on_step("recorded")
 
     def last_record(self) -> dict[str, Any]:
-        """Return the last run's ``run.json``; empty if there is none that can be read."""
+        """Return the last run's ``run.json``; empty if it can't be read."""
         return read_record(self._run.location)
 
     def write_record(self, record: dict[str, Any]) -> None:
@@ -324,7 +317,7 @@ class OpenOutput:
             raise _unwritable(self._run.name, error) from error
 
     def recover(self, grace_s: float) -> None:
-        """Complete the last commit, and clean up after dead runs; `open` calls this."""
+        """Complete the last commit and remove files of dead runs; `open` calls this."""
         clean_swap(self._run.location)
         if (stored := self.read_metadata()) is not None:
             self._committer = _COMMITTERS[stored.table_format](self._run, stored.generation)
@@ -350,8 +343,8 @@ class OpenOutput:
         self._staging.remove()
 
     def abandon(self) -> None:
-        """Remove what this run did not commit, and an output that it created and left empty."""
-        # From disk: the error may have come between the log's file and what this object knows.
+        """Remove this run's uncommitted files, and an output that it created and left empty."""
+        # Read from disk, since the error may have followed the log's file but preceded our state.
         self._log.read()
         last = self._log.last
         if (
@@ -367,18 +360,18 @@ class OpenOutput:
         if self._was_begun or self.state.rows_read:
             return
         self._committer.forget()
-        own, place = self._run.own, self._run.location
+        own, output = self._run.own, self._run.location
         for info in own.list():
             if info.base_name != "lease":
                 (own / info.base_name).delete()
         self._run.lease.give_back()
-        for folder in (own, place) if self._is_new else (own,):
+        for folder in (own, output) if self._is_new else (own,):
             if folder.exists() and not folder.list():
                 folder.delete()
 
 
 def folder_uri(uri: str, location: Location) -> str:
-    """Return the URI of a folder without credentials and query, as Spark takes it."""
+    """Return the URI of a folder for Spark, without credentials and query."""
     if location.is_local:
         return location.path
     return strip_user_info(absolute_uri(uri).partition("?")[0]).rstrip("/")
@@ -388,10 +381,10 @@ def _unwritable(name: str, error: Exception) -> CommitError:
     return CommitError(
         f"can't read or write output {name!r}",
         got=describe_failure(error),
-        remedy="check its permissions and free space, then run again; what is committed stays",
+        remedy="check its permissions and free space, then run again; committed rows stay",
     )
 
 
 def _follow_links(location: Location) -> Location:
-    """Follow symbolic links, so that what lies beside the output lies on its disk."""
+    """Follow symbolic links, so that an output and its siblings lie on one disk."""
     return replace(location, path=os.path.realpath(location.path)) if location.is_local else location

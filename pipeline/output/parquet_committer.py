@@ -1,4 +1,4 @@
-"""Plain Parquet: the folder is the table, so files are renamed or hard-linked into it."""
+"""Plain Parquet: the folder is the table, so commits move or hard-link files into it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lakevec.pipeline.output.commit_log import NO_LINKS, Commit, CommitLog, Snap
 from lakevec.pipeline.output.committer import Committer, Run
 from lakevec.pipeline.output.file_entry import OWN_FOLDER, FileEntry
 from lakevec.pipeline.output.staging import Staging
-from lakevec.pipeline.output.table_metadata import TableMetadata
+from lakevec.pipeline.output.table_metadata import TableMetadata, state_folder
 from lakevec.pipeline.output.validation import THREADS
 from lakevec.pipeline.storage import Location
 
 _SUCCESS = "_SUCCESS"
-# Folders that belong to a run, or whose files move by name.
+# Staging and lease belong to one run; quarantined files are linked by their names in the snapshot.
 _NOT_LINKED = ("staging/", "lease/", "quarantine/")
 
 
 class ParquetCommitter(Committer):
-    """Files move from staging into the output; a full refresh and replaced rows swap the whole folder."""
+    """Move files from staging to the output; swap the whole folder to refresh it or to replace rows."""
 
     def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
         super().__init__(run, generation, is_refresh=is_refresh)
@@ -39,11 +39,11 @@ class ParquetCommitter(Committer):
         return Staging(self.run.own, self.run.id).folder
 
     def check_can_refresh(self, stored: TableMetadata, asked: TableMetadata) -> None:
-        """Refuse storage that can't swap the folder."""
+        """Refuse storage that can't swap folders."""
         check_can_swap(self.run.location, self.run.name, "--full-refresh")
 
     def check_can_replace(self) -> None:
-        """Refuse storage without hard links, or that can't swap the folder."""
+        """Refuse remote storage, and folders that can't be swapped."""
         if not self.run.location.is_local:
             raise OutputError(
                 f"rows of output {self.run.name!r} can't be replaced",
@@ -54,7 +54,7 @@ class ParquetCommitter(Committer):
         check_can_swap(self.run.location, self.run.name, "replacing rows")
 
     def check_alone(self) -> None:
-        """Refuse an output that has other files than lakevec's."""
+        """Refuse an output that holds files of other programs."""
         names = [info.base_name for info in self.target.list() if info.base_name != OWN_FOLDER]
         if names:
             raise CommitError(
@@ -64,29 +64,26 @@ class ParquetCommitter(Committer):
             )
 
     def commit(self, commit: Commit, log: CommitLog) -> None:
-        """Log and move; or, if files are replaced, build the next folder and swap."""
+        """Log the commit and move its files; if it replaces files, build the next folder and swap."""
         if commit.removed:
             self._replace(commit, log)
-            return
-        before = log.state
-        log.append(commit)
-        self.run.on_step("logged")
-        self.apply(commit, before)
+        else:
+            super().commit(commit, log)
 
     def apply(self, commit: Commit, before: Snapshot) -> None:
-        """Move the commit's files from its run's staging folder."""
+        """Move the commit's files from staging to the output."""
         staging = Staging(self.run.own, commit.run).folder
         move_files(commit, staging, self.target, on_move=lambda: self.run.on_step("moved"))
 
     def _replace(self, commit: Commit, log: CommitLog) -> None:
-        """Build the output after `commit` beside this one, of hard links, and swap them."""
+        """Build the output after `commit` from hard links, and swap it with this one."""
         successor = sibling(self.run.location, "next")
         successor.delete()
         staged = {entry.name: self.staging / entry.name for entry in commit.added}
         link_output(self.run.location, log.state.after(commit), staged, successor)
-        following = CommitLog(successor / OWN_FOLDER / self.generation)
-        following.read()
-        following.append(commit)
+        successor_log = CommitLog(state_folder(successor, self.generation))
+        successor_log.read()
+        successor_log.append(commit)
         self.run.lease.copy_to(successor / OWN_FOLDER)
         self.run.on_step("built")
         self.run.lease.check()
@@ -114,23 +111,23 @@ class ParquetCommitter(Committer):
 
 
 def move_files(commit: Commit, staging: Location, target: Location, *, on_move: Callable[[], Any]) -> None:
-    """Move a commit's files to where readers look, skipping those that are there already."""
+    """Move a commit's files from staging to the output; skip files that are there already."""
     for folder in sorted({entry.name.rpartition("/")[0] for entry in commit.added} - {""}):
         target.filesystem.create_dir((target / folder).path, recursive=True)
 
     def move(entry: FileEntry) -> None:
-        source, place = staging / entry.name, target / entry.name
+        source, destination = staging / entry.name, target / entry.name
         if source.exists():
-            source.filesystem.move(source.path, place.path)
+            source.filesystem.move(source.path, destination.path)
             on_move()
-        elif not place.exists():
+        elif not destination.exists():
             raise CommitError(
                 f"file {entry.name} of an output is gone",
                 expected="a file that a run has written and checked",
                 remedy="restore it, or write everything anew with --full-refresh",
             )
 
-    if target.can_rename_folders:  # a rename costs nothing
+    if target.can_rename_folders:  # a rename is cheap, a copy in an object store is not
         for entry in commit.added:
             move(entry)
     else:
@@ -139,17 +136,17 @@ def move_files(commit: Commit, staging: Location, target: Location, *, on_move: 
 
 
 def link_output(output: Location, snapshot: Snapshot, staged: dict[str, Location], target: Location) -> None:
-    """Build another folder with the files of a snapshot, by hard links where the file system has them.
+    """Build the folder of a snapshot from hard links, or from copies if the file system has no links.
 
     Parameters
     ----------
     output : Location
     snapshot : Snapshot
-        The files of the other folder.
+        Lists the files of the new folder.
     staged : dict of str to Location
-        Those of them that are not in the output yet.
+        Listed files that are not in the output yet.
     target : Location
-        The other folder, on the same disk.
+        The new folder, on the same disk.
     """
     for name in (*snapshot.files, *snapshot.quarantine):
         _link(staged.get(name, output / name), target / name)

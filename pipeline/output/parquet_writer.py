@@ -1,49 +1,47 @@
-"""One task's Parquet files, written beside the output and named for the attempt."""
+"""Parquet files of one task attempt, written to staging."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import io
-from collections import Counter
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakevec.pipeline.output.file_entry import Counts, FileEntry
+from lakevec.pipeline.output.file_entry import Counts, FileEntry, merge_counts
 from lakevec.pipeline.output.partitions import refuse_long_folders
 from lakevec.pipeline.storage import Location
 
-# A row group is what a reader decodes at once: large enough to read fast, small enough for any worker.
+# Readers decode a whole row group: large enough to read fast, small enough for any worker's memory.
 _ROW_GROUP_ROWS = 32_768
 _ROW_GROUP_BYTES = 64 << 20
-# Of all open files together: rows that wait for their row group, and files that wait for rows.
-_WAITING_BYTES = 128 << 20
+# Limits of all open files together: buffered rows, and the number of files.
+_BUFFERED_BYTES = 128 << 20
 _OPEN_FILES = 32
 _SPARK_SCHEMA = "org.apache.spark.sql.parquet.row.metadata"
 
 
 @dataclass(frozen=True)
 class FileLayout:
-    """How the columns of a file are stored.
+    """How to store the columns of a file.
 
     Parameters
     ----------
     embedding_columns : tuple of str
-        Columns that hold vectors: stored without statistics, since vectors have no order.
+        Columns of vectors, stored without statistics since vectors have no order.
     compression : str
         Codec of all other columns.
     metadata : dict of str to str
         Key-value pairs for the footer: the run's and the model's identity.
     compact : bool, default=False
-        Whether vectors are worth compressing; unit vectors of full precision hardly shrink.
+        Whether to compress vectors. Unit vectors of full precision hardly shrink.
     target_bytes : int, default=2**29
-        A file that reaches this size is closed, and the task begins another.
+        After a file reaches this size, the task begins another one.
     sha256 : bool, default=False
-        Whether to take the check sum of each file while it is written.
+        Whether to compute the checksum of each file while writing it.
     """
 
     embedding_columns: tuple[str, ...]
@@ -55,7 +53,7 @@ class FileLayout:
 
 
 class TaskParquetWriter:
-    """The files of one task attempt; a context manager that removes them again when the task fails.
+    """Writer of one task attempt's files; a context manager that removes them if the task fails.
 
     Parameters
     ----------
@@ -67,7 +65,7 @@ class TaskParquetWriter:
 
     Notes
     -----
-    Nothing is created before the first row comes, so an empty partition leaves no file.
+    The first row creates the first file, so an empty partition leaves no file.
     """
 
     def __init__(self, staging: Location, name: str, layout: FileLayout) -> None:
@@ -79,13 +77,11 @@ class TaskParquetWriter:
         self._entries: list[FileEntry] = []
 
     def __enter__(self) -> TaskParquetWriter:
-        """Return the files themselves."""
+        """Return the writer."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove everything that was written, finished or not."""
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        """After an error, remove all files, finished or not."""
         if kind is None:
             return
         names = [entry.name for entry in self._entries]
@@ -93,7 +89,7 @@ class TaskParquetWriter:
             file.abort()
             names += [file.name] if file.is_created else []
         for name in names:
-            # The store may be what failed; the run's staging folder is removed as a whole later.
+            # If the store has failed, a later run removes the whole staging folder.
             with contextlib.suppress(OSError, pa.ArrowException):
                 self._staging.filesystem.delete_file((self._staging / name).path)
 
@@ -105,19 +101,19 @@ class TaskParquetWriter:
         batch : pyarrow.RecordBatch
             All batches of a task have one schema.
         counts : dict of str to dict of str to int
-            What was seen in each text column of these rows.
+            Counts of these rows for each text column.
         folder : str, default=""
             Folder of the rows' partition, such as ``lang=en/``.
         """
         if batch.num_rows == 0:
             return
-        # The folder used last stands last.
+        # Keep the folder used last at the end, so that `_begin` closes the one unused longest.
         file = self._open.pop(folder, None) or self._begin(folder)
         self._open[folder] = file
         file.add(batch, counts)
-        if sum(waiting.waiting_bytes for waiting in self._open.values()) > _WAITING_BYTES:
-            for waiting in self._open.values():
-                waiting.write_row_group()
+        if sum(file.buffered_bytes for file in self._open.values()) > _BUFFERED_BYTES:
+            for other in self._open.values():
+                other.write_row_group()
         if file.written_bytes >= self._layout.target_bytes:
             self._finish(folder)
 
@@ -127,7 +123,7 @@ class TaskParquetWriter:
         Returns
         -------
         list of FileEntry
-            Empty where there were no rows, and so there is no file.
+            Empty if there were no rows.
         """
         for folder in list(self._open):
             self._finish(folder)
@@ -147,51 +143,50 @@ class TaskParquetWriter:
 
 
 class _File:
-    """One Parquet file; rows wait until they fill a row group."""
+    """One Parquet file; it buffers rows until they fill a row group."""
 
     def __init__(self, staging: Location, name: str, layout: FileLayout) -> None:
         self.name = name
-        self.waiting_bytes = 0
-        self._place = staging / name
+        self.buffered_bytes = 0
+        self._location = staging / name
         self._layout = layout
-        self._writer: Any = None  # both come with the first row group
+        self._writer: Any = None  # set with the first row group, like the stream
         self._stream: Any = None
-        self._sum: Any = None
-        self._waiting: list[pa.RecordBatch] = []
+        self._checksum: Any = None
+        self._buffer: list[pa.RecordBatch] = []
         self._rows = 0
-        self._counts: dict[str, Counter[str]] = {}
+        self._counts: Counts = {}
 
     @property
     def is_created(self) -> bool:
-        """Whether there is something on disk."""
+        """Whether the file exists on disk."""
         return self._stream is not None
 
     @property
     def written_bytes(self) -> int:
-        """Size so far, without the rows that wait."""
+        """Size so far, without buffered rows."""
         return int(self._stream.tell()) if self._stream is not None else 0
 
     def add(self, batch: pa.RecordBatch, counts: Counts) -> None:
-        self._waiting.append(batch)
-        self.waiting_bytes += batch.nbytes
+        self._buffer.append(batch)
+        self.buffered_bytes += batch.nbytes
         self._rows += batch.num_rows
-        for column, seen in counts.items():
-            self._counts.setdefault(column, Counter()).update(seen)
-        rows = sum(waiting.num_rows for waiting in self._waiting)
-        if rows >= _ROW_GROUP_ROWS or self.waiting_bytes >= _ROW_GROUP_BYTES:
+        self._counts = merge_counts([self._counts, counts])
+        rows = sum(buffered.num_rows for buffered in self._buffer)
+        if rows >= _ROW_GROUP_ROWS or self.buffered_bytes >= _ROW_GROUP_BYTES:
             self.write_row_group()
 
     def write_row_group(self) -> None:
-        if not self._waiting:
+        if not self._buffer:
             return
-        table = pa.Table.from_batches(self._waiting)
-        self._waiting, self.waiting_bytes = [], 0
+        table = pa.Table.from_batches(self._buffer)
+        self._buffer, self.buffered_bytes = [], 0
         schema = pa.schema([_nullable(field) for field in table.schema])
         if schema != table.schema:
             table = table.cast(schema)
         if self._writer is None:
             self._writer = self._create(table.schema)
-        # Of equal size, so that no group is a stub.
+        # Equal sizes, so that no row group is tiny.
         groups = -(-table.num_rows // _ROW_GROUP_ROWS)
         self._writer.write_table(table, row_group_size=-(-table.num_rows // groups))
 
@@ -199,45 +194,41 @@ class _File:
         self.write_row_group()
         self._writer.close()
         self._stream.close()
-        size = self._place.filesystem.get_file_info(self._place.path).size
-        counts = {column: dict(seen) for column, seen in self._counts.items()}
-        checked = self._sum.hexdigest() if self._sum else ""
-        return FileEntry(self.name, self._rows, size, counts, sha256=checked)
+        size = self._location.filesystem.get_file_info(self._location.path).size
+        sha256 = self._checksum.hexdigest() if self._checksum else ""
+        return FileEntry(self.name, self._rows, size, self._counts, sha256=sha256)
 
     def abort(self) -> None:
-        # On a full disk, say, closing fails as writing did; the first error is the one to tell.
-        with contextlib.suppress(OSError, pa.ArrowException):
-            if self._writer is not None:
-                self._writer.close()
-        with contextlib.suppress(OSError, pa.ArrowException):
-            if self._stream is not None:
-                self._stream.close()
+        # Closing may fail for the reason that writing did, such as a full disk. Report the first error only.
+        for resource in (self._writer, self._stream):
+            with contextlib.suppress(OSError, pa.ArrowException):
+                if resource is not None:
+                    resource.close()
 
     def _create(self, schema: pa.Schema) -> pq.ParquetWriter:
-        filesystem = self._place.filesystem
+        filesystem = self._location.filesystem
         try:
-            filesystem.create_dir(self._place.path.rpartition("/")[0], recursive=True)
+            filesystem.create_dir(self._location.parent.path, recursive=True)
         except (OSError, pa.ArrowException):
             refuse_long_folders(self.name)
             raise
-        self._stream = filesystem.open_output_stream(self._place.path, compression=None)
-        into = self._stream
+        self._stream = sink = filesystem.open_output_stream(self._location.path, compression=None)
         if self._layout.sha256:
-            self._sum = hashlib.sha256()
-            into = _Summed(self._stream, self._sum)
-        # A file of rows in quarantine has no vectors.
+            self._checksum = hashlib.sha256()
+            sink = _ChecksumStream(self._stream, self._checksum)
+        # A file of quarantined rows has no vectors.
         vectors = [column for column in self._layout.embedding_columns if column in schema.names]
         embeddings = [f"{column}.list.element" for column in vectors]
         others = [path for path in _leaf_paths(schema) if path not in embeddings]
-        # Parquet has no elements of one or two bytes: rounded ones are stored as indices of a dictionary.
-        # Byte planes would make halves 7 % smaller, but Spark's vectorized reader knows them since 4.3 only.
+        # Parquet has no numbers of one or two bytes, so rounded elements are stored as dictionary indices.
+        # Byte planes would make float16 7 % smaller, but Spark's vectorized reader needs 4.3 for them.
         is_compact = self._layout.compact
         codecs = dict.fromkeys(others, self._layout.compression.upper())
         metadata = dict(self._layout.metadata)
         if len(vectors) < len(self._layout.embedding_columns):
-            metadata.pop(_SPARK_SCHEMA, None)  # it tells of vectors
+            metadata.pop(_SPARK_SCHEMA, None)  # it lists vector columns
         return pq.ParquetWriter(
-            into,
+            sink,
             schema.with_metadata(metadata),
             compression=codecs | dict.fromkeys(embeddings, "ZSTD") if is_compact else codecs,
             use_dictionary=others + embeddings if is_compact else others,
@@ -245,27 +236,27 @@ class _File:
         )
 
 
-class _Summed(io.RawIOBase):
-    """A stream that takes a check sum of what goes through it."""
+class _ChecksumStream(io.RawIOBase):
+    """A stream that updates a checksum with all written bytes."""
 
     def __init__(self, stream: Any, checksum: Any) -> None:
         self._stream = stream
-        self._sum = checksum
+        self._checksum = checksum
 
     def writable(self) -> bool:
         return True
 
     def write(self, content: Any) -> int:
-        self._sum.update(content)
+        self._checksum.update(content)
         self._stream.write(content)
         return len(content)
 
     def close(self) -> None:
-        """Leave the stream open: who opened it closes it."""
+        """Leave the stream open, since `_File` closes it."""
 
 
 def _nullable(field: pa.Field) -> pa.Field:
-    """Allow nulls at every level, as Spark does: a null struct has null fields, whatever they declare."""
+    """Allow nulls at every level, as Spark does: the fields of a null struct are null too."""
     kind = field.type
     if pa.types.is_struct(kind):
         kind = pa.struct([_nullable(kind.field(index)) for index in range(kind.num_fields)])
@@ -277,7 +268,7 @@ def _nullable(field: pa.Field) -> pa.Field:
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:
-    """Return Parquet's own names of the stored columns, which nested types make many of."""
+    """Return Parquet's paths of all leaf columns; a nested type has several."""
     buffer = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), buffer)
     stored = pq.ParquetFile(pa.BufferReader(buffer.getvalue())).schema

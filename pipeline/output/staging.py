@@ -1,4 +1,4 @@
-"""What runs have in the making: a folder each, removed when the run ends, or some time after its death."""
+"""Staging folders of uncommitted files; each run removes its own, later runs those of dead runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Staging:
         self.folder = self._all / run
 
     def begin(self) -> None:
-        """Make the folder, so that later runs know of this one."""
+        """Create the folder, so that later runs can find it."""
         (self.folder / _MARKER).write_atomic(b"")
 
     def remove(self) -> None:
@@ -42,17 +42,17 @@ class Staging:
 
     @property
     def age_s(self) -> float:
-        """Seconds since something changed in the folder."""
+        """Seconds since the last change in the folder."""
         times = [info.mtime_ns or 0 for info in self.folder.list(recursive=True)]
         return time.time() - max(times, default=0) / 1e9
 
     def note_committed(self, states: Iterable[Snapshot]) -> None:
-        """Keep which files the run committed, before later runs replace some of them.
+        """Write the names of the run's committed files, before later commits replace some of them.
 
         Parameters
         ----------
         states : iterable of Snapshot
-            All that the output holds.
+            Snapshots of all generations.
         """
         note = self.folder / _COMMITTED
         if not self.folder.exists() or note.exists():
@@ -66,13 +66,13 @@ class Staging:
         note.write_atomic(json.dumps(names).encode())
 
     def remove_uncommitted(self, output: Location, states: Iterable[Snapshot]) -> None:
-        """Remove the run's files that were written in place and never committed.
+        """Remove uncommitted files that the run wrote straight to the output.
 
         Parameters
         ----------
         output : Location
         states : iterable of Snapshot
-            All that the output holds, none of which is removed.
+            Snapshots of all generations, whose files stay.
         """
         committed = set(json.loads((self.folder / _COMMITTED).read_bytes()))
         for state in states:
@@ -84,6 +84,6 @@ class Staging:
 
 
 def stagings(own: Location) -> list[Staging]:
-    """List the runs that left a staging folder."""
+    """List all staging folders of an output."""
     found = (own / "staging").list()
     return [Staging(own, info.base_name) for info in found if info.type == pafs.FileType.Directory]

@@ -1,4 +1,4 @@
-"""An output as its readers may see it: what it holds, and what lies there that nobody promised."""
+"""An output as readers see it: its committed content, and files that no commit lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.output.atomic_swap import find_unfinished_swap
 from lakevec.pipeline.output.commit_log import CommitLog, Snapshot
 from lakevec.pipeline.output.delta_committer import DeltaLog
-from lakevec.pipeline.output.file_entry import OWN_FOLDER
+from lakevec.pipeline.output.file_entry import OWN_FOLDER, is_hidden
 from lakevec.pipeline.output.table_metadata import TableMetadata, read_generation, read_metadata, state_folder
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location, locate
@@ -19,7 +19,7 @@ from lakevec.pipeline.storage import Location, locate
 
 @dataclass(frozen=True)
 class StoredOutput:
-    """What is promised of an output.
+    """The committed content of an output.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ class StoredOutput:
     state : Snapshot
         Files, rows, counts.
     model_uri : str
-        Where the first run found its model; empty if unknown.
+        Model of the first run; empty if unknown.
     delta : DeltaLog or None
-        Where it is a Delta table.
+        Set for a Delta table.
     """
 
     uri: str
@@ -44,43 +44,35 @@ class StoredOutput:
     delta: DeltaLog | None
 
     def find_unlisted_files(self) -> Iterator[str]:
-        """Find files that readers see and no run promised, and the other way round.
+        """Compare the files that readers see with the files that the commit log lists.
 
         Yields
         ------
         str
             One problem.
         """
-        promised = set(self.state.files)
+        committed = set(self.state.files)
         if self.delta is not None:
-            seen = self.delta.files()
+            visible = self.delta.files()
         else:
-            seen = {
+            visible = {
                 name
                 for info in self.location.list(recursive=True)
                 if info.type == pafs.FileType.File
-                and not _is_hidden(name := info.path.removeprefix(f"{self.location.path}/"))
+                and not is_hidden(name := info.path.removeprefix(f"{self.location.path}/"))
             }
-        yield from (f"{name} is in the output and of no run" for name in sorted(seen - promised))
+        yield from (f"{name} is in the output but in no commit" for name in sorted(visible - committed))
         if self.delta is not None:
-            yield from (f"{name} is not in Delta's log" for name in sorted(promised - seen))
+            yield from (f"{name} is not in Delta's log" for name in sorted(committed - visible))
 
 
 def read_output(uri: str) -> StoredOutput:
-    """Read what is promised of an output.
-
-    Parameters
-    ----------
-    uri : str
-
-    Returns
-    -------
-    StoredOutput
+    """Read the committed content of an output.
 
     Raises
     ------
     OutputError
-        If there is no output of ours.
+        If lakevec wrote no output there.
     CommitError
         If its log is damaged.
     """
@@ -95,13 +87,8 @@ def read_output(uri: str) -> StoredOutput:
             remedy="check the path; Spark's own writer (--sink spark) leaves nothing to verify",
         )
     folder = state_folder(location, generation)
-    contract = read_metadata(folder)
-    history = CommitLog(folder)
-    history.read()
-    delta = DeltaLog(uri, location, generation) if contract.table_format == "delta" else None
-    return StoredOutput(shown, location, contract, history.state, contract.model, delta)
-
-
-def _is_hidden(name: str) -> bool:
-    """Say whether readers skip a file: for its own name, or for a folder's."""
-    return any(part.startswith(("_", ".")) and "=" not in part for part in name.split("/"))
+    metadata = read_metadata(folder)
+    log = CommitLog(folder)
+    log.read()
+    delta = DeltaLog(uri, location, generation) if metadata.table_format == "delta" else None
+    return StoredOutput(shown, location, metadata, log.state, metadata.model, delta)

@@ -1,6 +1,6 @@
-"""What all rows of one output share, and which generation of the output counts.
+"""Properties of all rows of an output, and the pointer to its current generation.
 
-Each full refresh begins a new generation. A small file, the pointer, names the one that readers see.
+Each full refresh begins a new generation. A small file, the pointer, names the generation that readers see.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.storage import Location
 
 CURRENT = "current.json"
-# With Delta: the generation that a full refresh is building.
+# Pointer to the generation that a full refresh of a Delta table is building.
 NEXT = "next.json"
 _FILE = "output.json"
 _VECTORS = ("fingerprint", "dimensions", "vector_type", "store", "max_tokens")
@@ -37,27 +37,27 @@ _TITLES = {
 
 
 class TableMetadata(BaseModel):
-    """What an output's first run fixes for all later ones, stored as ``output.json``.
+    """Properties that an output's first run fixes for all later runs, stored as ``output.json``.
 
     Parameters
     ----------
     generation : str
-        Name of the generation; a full refresh begins another one.
+        Name of the generation; a full refresh begins a new one.
     model : str, default=""
-        Where the first run found its model.
+        URI of the first run's model.
     columns : dict of str to str
-        Text column and the name of its embedding column.
+        Embedding column of each text column.
     store : {"mean", "sum"}, default="mean"
-        Whether a row holds the mean of its tokens' vectors, or their sum and number.
+        Whether a row holds the mean of its tokens' vectors, or their sum and count.
     schema_of_files : dict of str to str
         Name and type of all columns.
     key : str or None
-        Column that identifies a row.
+        Column that identifies a row, if any.
     table_format : {"parquet", "delta"}
         Whether the folder or Delta's log lists the output's files.
     time_zone : str, default=""
         Time zone of partition folders named by timestamps. Empty without such folders, and in outputs
-        that an earlier version began.
+        of earlier versions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,7 +78,7 @@ class TableMetadata(BaseModel):
     time_zone: str = ""
 
     def differences(self, other: TableMetadata) -> Iterator[str]:
-        """Yield each difference of `other` from this output, as ``what: here value, there value``."""
+        """Yield each difference between `other` and this output, such as ``dimensions 64, there 32``."""
         for name, title in _TITLES.items():
             stored, asked = getattr(self, name), getattr(other, name)
             is_unknown = name == "time_zone" and not stored
@@ -87,15 +87,15 @@ class TableMetadata(BaseModel):
 
     def is_other_model(self, other: TableMetadata) -> bool:
         """Return whether `other` differs in its vectors only."""
-        same = {name: getattr(self, name) for name in _VECTORS}
-        differs = any(getattr(other, name) != value for name, value in same.items())
-        return differs and not list(self.differences(other.model_copy(update=same)))
+        ours = {name: getattr(self, name) for name in _VECTORS}
+        differs = any(getattr(other, name) != value for name, value in ours.items())
+        return differs and not any(self.differences(other.model_copy(update=ours)))
 
     def write(self, folder: Location) -> None:
         """Write ``output.json`` to the state folder of the generation."""
-        # Earlier versions can read outputs that need no time zone.
-        left_out = set() if self.time_zone else {"time_zone"}
-        (folder / _FILE).write_atomic(self.model_dump_json(indent=2, exclude=left_out).encode() + b"\n")
+        # Earlier versions refuse the unknown key, so write it only where it is needed.
+        excluded = set() if self.time_zone else {"time_zone"}
+        (folder / _FILE).write_atomic(self.model_dump_json(indent=2, exclude=excluded).encode() + b"\n")
 
 
 def read_metadata(folder: Location) -> TableMetadata:
@@ -129,19 +129,19 @@ def read_generation(output: Location, pointer: str = CURRENT) -> str:
         raise OutputError(
             "an output is damaged",
             got=f"no name of a generation in {OWN_FOLDER}/{pointer}",
-            expected="what earlier runs wrote",
+            expected="the file that earlier runs wrote",
             remedy="restore it, or embed into another --output",
         )
     return generation
 
 
 def write_generation(output: Location, generation: str, pointer: str = CURRENT) -> None:
-    """Point to a generation."""
+    """Make a pointer name a generation."""
     (output / OWN_FOLDER / pointer).write_atomic(json.dumps({"generation": generation}).encode())
 
 
 def remove_leftovers(output: Location) -> None:
-    """Remove half-written files of killed runs and generations without a pointer; needs the lease."""
+    """Under the lease, remove half-written files of killed runs and generations without a pointer."""
     named = {read_generation(output, pointer) for pointer in (CURRENT, NEXT)}
     own = output / OWN_FOLDER
     folders = [own, own / "lease", *(own / name / part for name in named - {""} for part in (".", "log"))]

@@ -1,4 +1,4 @@
-"""Local times as names of folders: which time zones give every instant a name of its own."""
+"""Local times as folder names: time zones and local times where two instants share a name."""
 
 from __future__ import annotations
 
@@ -43,16 +43,12 @@ _FIRST_YEAR, _LAST_YEAR = 1800, 2100
 
 @cache
 def has_fixed_offset(zone: str) -> bool:
-    """Say whether a time zone never sets its clocks back, so that no local time comes twice.
+    """Return whether a time zone has one offset from UTC, so that no local time repeats.
 
     Parameters
     ----------
     zone : str
         As in ``spark.sql.session.timeZone``.
-
-    Returns
-    -------
-    bool
 
     Examples
     --------
@@ -73,17 +69,13 @@ def has_fixed_offset(zone: str) -> bool:
 
 
 def comes_twice(local: str, zone: str) -> bool:
-    """Say whether a local time names two instants, as in the hour that is repeated in autumn.
+    """Return whether a local time names two instants, such as in the repeated hour in autumn.
 
     Parameters
     ----------
     local : str
         As Spark casts timestamps to strings: ``2024-10-27 02:30:00``.
     zone : str
-
-    Returns
-    -------
-    bool
 
     Raises
     ------
@@ -106,10 +98,10 @@ def comes_twice(local: str, zone: str) -> bool:
         )
     try:
         moment = datetime.fromisoformat(local).replace(tzinfo=rules)
-    except ValueError:  # no timestamp that Python knows
+    except ValueError:  # such as a year beyond 9999
         return False
     earlier, later = (moment.replace(fold=fold).utcoffset() for fold in (0, 1))
-    # In spring the clock skips an hour; there the first of both offsets is the smaller one.
+    # In the hour that spring skips, the first offset is the smaller one.
     return (earlier or timedelta()) > (later or timedelta())
 
 

@@ -1,4 +1,4 @@
-"""What must add up before and after a commit: rows read, rows written, rows in the files' own footers."""
+"""Checks around a commit: rows read, rows written, and rows in the files' footers must agree."""
 
 from __future__ import annotations
 
@@ -18,18 +18,7 @@ THREADS = 16
 
 
 def check_counts(commit: Commit, uri: str) -> None:
-    """Compare the rows that tasks wrote with the rows that Spark read.
-
-    Parameters
-    ----------
-    commit : Commit
-    uri : str
-        The output as messages name it.
-
-    Raises
-    ------
-    CommitError
-    """
+    """Raise CommitError if tasks wrote fewer or more rows than Spark read; messages name `uri`."""
     written = sum(entry.rows for entry in commit.added)
     if written != commit.rows_read:
         raise CommitError(
@@ -41,12 +30,12 @@ def check_counts(commit: Commit, uri: str) -> None:
 
 
 def check_footers(staging: Location, entries: Sequence[FileEntry], uri: str) -> None:
-    """Compare files with what their tasks said.
+    """Compare files with the entries that their tasks reported.
 
     Parameters
     ----------
     staging : Location
-        Where the files lie.
+        Folder of the files.
     entries : sequence of FileEntry
     uri : str
         The output as messages name it.
@@ -54,7 +43,7 @@ def check_footers(staging: Location, entries: Sequence[FileEntry], uri: str) -> 
     Raises
     ------
     CommitError
-        If a file can't be read, or has other rows or bytes.
+        If a file can't be read, or if its rows or bytes differ.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(partial(_check_footer, staging, uri), entries))
@@ -82,22 +71,11 @@ def _check_footer(staging: Location, uri: str, entry: FileEntry) -> None:
 
 
 def check_total(state: Snapshot, uri: str) -> None:
-    """Compare the rows of all files with the rows of all waves.
-
-    Parameters
-    ----------
-    state : Snapshot
-    uri : str
-        The output as messages name it.
-
-    Raises
-    ------
-    CommitError
-    """
-    if (got := state.rows + state.rows_quarantined) != state.rows_read - state.rows_removed:
+    """Raise CommitError if the files' rows differ from the rows of all commits; messages name `uri`."""
+    if (rows := state.rows + state.rows_quarantined) != state.rows_read - state.rows_removed:
         raise CommitError(
             f"output {uri!r}: its rows don't add up",
-            got=f"{got} rows in files",
+            got=f"{rows} rows in files",
             expected=f"{state.rows_read} read, {state.rows_removed} of them replaced",
             remedy="check it with lakevec verify",
         )
