@@ -1,1 +1,1 @@
-"""What people start: one module, one job, one `main`."""
+"""The commands of lakevec: one module for each."""

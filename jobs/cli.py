@@ -1,4 +1,4 @@
-"""The console script ``lakevec``: one table of commands, and the runner of all of them."""
+"""The console script ``lakevec``: the table of commands, and the function that runs each."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ COMMANDS = (
 
 @dataclass(frozen=True)
 class RunContext:
-    """How a command runs, beside its settings.
+    """Options of a command besides its settings.
 
     Parameters
     ----------
     verbose : bool, default=False
         Show Spark's log and full tracebacks.
     dry_run : bool, default=False
-        Say what would be done, and stop.
+        Describe the run, and stop.
     """
 
     verbose: bool = False
@@ -82,9 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, argv: Sequence[str] | None = None) -> int:
-    """Run one command on the words behind its name, by default the process's; return its exit code."""
+    """Run one command on its arguments, by default the process's; return its exit code."""
     [command] = [command for command in COMMANDS if command.name == name]
-    # Imported here: embedding must not import what only distilling uses.
+    # Import late: `embed` must not import the packages that only `distill` uses.
     module = importlib.import_module(f"lakevec.jobs.{command.module}")
     return run_job(module.SETTINGS, module.run, argv, name=name)
 
@@ -99,10 +99,11 @@ def run_job(
     kind : type
         Settings class of the command.
     body : callable
-        The command.
+        The command's ``run``.
     argv : sequence of str or None
-        Words of the command line. Default: the process's.
+        Arguments after the command's name. Default: the process's.
     name : str
+        The command's name, for messages.
 
     Returns
     -------
@@ -123,8 +124,8 @@ def run_job(
     except Exception as error:
         if "--verbose" in words:
             print(redact(traceback.format_exc()), file=sys.stderr)
-        is_ours = isinstance(error, LakevecError)
-        print(_printable(f"lakevec {name}: {error if is_ours else _unexpected(error)}"), file=sys.stderr)
+        message = str(error) if isinstance(error, LakevecError) else _unexpected(error)
+        print(_printable(f"lakevec {name}: {message}"), file=sys.stderr)
         return error.exit_code if isinstance(error, LakevecError) else 1
     return 0
 
@@ -150,7 +151,7 @@ def _usage() -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    """Describe an unexpected error by type and place, since its text may hold a row's or a file's."""
+    """Describe an unexpected error by type and place, since its message may quote rows or files."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
@@ -162,8 +163,8 @@ def _unexpected(error: Exception) -> str:
 
 
 def _printable(message: str) -> str:
-    """Escape line ends, terminal codes and halves of characters, which names of files may hold."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
+    """Escape line ends, terminal codes and lone surrogates, which file names may contain."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
 
 
 def _show_redacted(

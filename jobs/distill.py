@@ -1,4 +1,4 @@
-"""``lakevec distill``: a Sentence Transformer becomes an embedding table, published as a folder."""
+"""``lakevec distill``: turn a Sentence Transformer into an embedding table, and publish it as a folder."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SETTINGS = DistillSettings
 
 
 def run(settings: DistillSettings, context: RunContext) -> None:
-    """Distil and publish as the settings say.
+    """Distil a teacher, and publish the table.
 
     Raises
     ------
     SetupError
         If torch or another package of the extra ``distill`` is missing.
     FidelityError
-        If the table's fidelity to the teacher is too low; nothing is published then.
+        If the table's fidelity to the teacher is too low to publish it.
     """
     refuse_existing_model(settings.output)
     print(format_settings(settings, full=context.verbose), flush=True)
@@ -49,8 +49,8 @@ def run(settings: DistillSettings, context: RunContext) -> None:
     publish(distilled.table, settings.output, provenance=distilled.provenance, quality=quality)
     table, chosen = distilled.table, distilled.provenance["recipe"]
     print(f"pooling {chosen['pooling']}: {chosen['pooling_reason']}")
-    for what, count in distilled.provenance.get("vocabulary", {}).items():
-        print(f"words {what}: {count:,}")
+    for origin, count in distilled.provenance.get("vocabulary", {}).items():
+        print(f"words {origin}: {count:,}")
     print(
         f"distilled {table.rows:,} tokens x {table.dimensions} dimensions"
         f" in {time.monotonic() - started:.1f} s,"
@@ -60,7 +60,7 @@ def run(settings: DistillSettings, context: RunContext) -> None:
 
 
 def to_options(settings: DistillSettings) -> DistillOptions:
-    """Turn settings into options of the library; read the vocabulary and the counts that they name."""
+    """Turn settings into options; read the vocabulary and the counts that they name."""
     return copy_options(settings, DistillOptions, **read_vocabulary(settings))
 
 
@@ -69,10 +69,11 @@ def read_vocabulary(settings: DistillSettings | TuneSettings) -> dict[str, WordL
     from lakevec.pipeline.distillation.weighting import read_counts
     from lakevec.pipeline.distillation.word_list import read_words
 
-    words = (
-        read_words(settings.vocabulary, column=settings.vocabulary_column) if settings.vocabulary else None
-    )
-    return {"words": words, "counts": read_counts(settings.counts) if settings.counts else None}
+    path, column = settings.vocabulary, settings.vocabulary_column
+    return {
+        "words": read_words(path, column=column) if path else None,
+        "counts": read_counts(settings.counts) if settings.counts else None,
+    }
 
 
 def _compare(settings: DistillSettings, gate: QualityGate, table: StaticTable) -> dict[str, Any]:
@@ -82,9 +83,9 @@ def _compare(settings: DistillSettings, gate: QualityGate, table: StaticTable) -
     from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 
     options = copy_options(settings, TeacherOptions, batch_size=TeacherOptions.batch_size)
-    found = gate.measure(table, SentenceEncoder(settings.teacher, options).encode)
-    print(f"fidelity {found['sample_fidelity']:.4f} on {found['sample_texts']:,} texts of {gate.sample}")
-    return found
+    quality = gate.measure(table, SentenceEncoder(settings.teacher, options).encode)
+    print(f"fidelity {quality['sample_fidelity']:.4f} on {quality['sample_texts']:,} texts of {gate.sample}")
+    return quality
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A real lake without a download: docstrings of the installed Python packages, one paragraph per row."""
+"""A lake of real text without a download: one row per docstring paragraph of installed packages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HEADLINE = re.compile(r"^[^\n]*\n[-=~]{3,}[ \t]*(\n|$)")
 def write_docstring_lake(folder: Path) -> int:
     """Write distinct docstring paragraphs of the standard library and all installed packages as Parquet.
 
-    Modules are parsed, never imported.
+    Modules are parsed, not imported.
 
     Parameters
     ----------
@@ -42,18 +42,18 @@ def write_docstring_lake(folder: Path) -> int:
     """
     folder.mkdir(parents=True)
     rows: list[_Row] = []
-    seen: set[str] = set()
-    # Parsing takes most of the time. Spawned processes inherit no threads of this one.
+    texts: set[str] = set()
+    # Parsing takes most of the time. Forking a process that has threads could deadlock, so spawn.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         for paragraphs in pool.map(_module_rows, _modules(), chunksize=32):
-            rows += [row for row in paragraphs if row[2] not in seen]
-            seen.update(row[2] for row in paragraphs)
+            rows += [row for row in paragraphs if row[2] not in texts]
+            texts.update(row[2] for row in paragraphs)
             if len(rows) >= _ROWS_PER_FILE:
                 _write(rows, folder)
                 rows = []
     if rows:
         _write(rows, folder)
-    return len(seen)
+    return len(texts)
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
@@ -69,24 +69,23 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 
 def _module_rows(module: tuple[str, Path]) -> list[_Row]:
-    """Return package, qualified name and text of each paragraph of a module."""
+    """Return package, qualified name and text of each distinct paragraph of a module."""
     name, file = module
-    rows = [
-        (name.partition(".")[0], owner, paragraph)
-        for owner, docstring in _docstrings(file, name)
-        for paragraph in _paragraphs(docstring)
-    ]
-    return list({text: (package, owner, text) for package, owner, text in reversed(rows)}.values())[::-1]
+    rows: dict[str, _Row] = {}
+    for owner, docstring in _docstrings(file, name):
+        for text in _paragraphs(docstring):
+            rows.setdefault(text, (name.partition(".")[0], owner, text))
+    return list(rows.values())
 
 
 def _docstrings(file: Path, module: str) -> Iterator[tuple[str, str]]:
     """Yield qualified names and docstrings of a module, its classes and functions."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about invalid escapes in old code
+            warnings.simplefilter("ignore")  # invalid escapes in old code
             tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
-        return  # a template, or code for another Python
+        return  # a template, or code for another version of Python
     yield from _walk(tree, module)
 
 
@@ -100,7 +99,7 @@ def _walk(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _paragraphs(docstring: str) -> Iterator[str]:
-    """Split a docstring at empty lines; leave out code, headlines and what UTF-8 can't encode."""
+    """Split a docstring at empty lines; leave out code, headlines and text that UTF-8 can't encode."""
     for block in inspect.cleandoc(docstring).split("\n\n"):
         text = " ".join(_HEADLINE.sub("", block).split())
         letters = sum(character.isalpha() for character in text)
@@ -118,4 +117,4 @@ def _write(rows: list[_Row], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{write_docstring_lake(Path(sys.argv[1])):,} rows\n")
+    print(f"{write_docstring_lake(Path(sys.argv[1])):,} rows")

@@ -1,4 +1,4 @@
-"""``lakevec doctor``: what is installed, what is missing, and what to do about it."""
+"""``lakevec doctor``: report installed and missing packages, with a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTINGS = DoctorSettings
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. `remedy` is empty if all is well; embedding needs what is `needed`."""
+    """A line of the report. A `remedy` means that the check failed; embedding requires `needed` checks."""
 
     subject: str
     found: str
@@ -74,7 +74,7 @@ def check_python() -> Finding:
 
 
 def check_packages(subject: str, extra: str, remedy: str) -> Finding:
-    """Check the packages of an extra, or the core's, by lakevec's own metadata."""
+    """Check the packages that lakevec's metadata lists for an extra, or for the core."""
     needed = not extra
     try:
         requirements = requires("lakevec") or []

@@ -1,7 +1,7 @@
-"""``lakevec embed``: text columns of a lake become vectors in Parquet.
+"""``lakevec embed``: turn text columns of a lake into vectors in Parquet.
 
-Started as ``lakevec embed``, ``python -m lakevec.jobs.embed`` or ``spark-submit jobs/embed.py``, with the
-same words.
+Start it as ``lakevec embed``, ``python -m lakevec.jobs.embed`` or ``spark-submit jobs/embed.py``, with the
+same arguments.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    # Started by path: put the folder that holds lakevec on the path, in place of this one.
+    # Started by its path: replace this folder on sys.path by the one that contains lakevec.
     sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import io
@@ -59,23 +59,23 @@ def run(
     task_type: type[EmbedTask] | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> None:
-    """Embed a lake as the settings say; refuse everything that can be refused before a task starts.
+    """Embed a lake; check settings, input and output before any task starts.
 
     Parameters
     ----------
     settings : EmbedSettings
     context : RunContext
     task_type : type, optional
-        Replaces `EmbedTask`; the benchmark measures the same job with constant vectors.
+        Replaces `EmbedTask`. The benchmark measures the same job with constant vectors.
     on_step : callable, optional
-        Called with the name of each finished step of a commit.
+        Receives the name of each finished step of a commit.
     """
     plan = plan_run(settings, on_step)
     print(format_settings(settings, full=context.verbose), flush=True)
     with ExitStack() as stack:
         opened = None
         if plan.is_direct and plan.output is not None and not context.dry_run:
-            # Before Spark starts: a second run learns at once that there is a first.
+            # Take the lease before Spark starts, so that a concurrent run fails at once.
             opened = stack.enter_context(plan.output.open(grace_s=_grace_s(settings)))
         spark = stack.enter_context(_open_session(plan, context))
         from lakevec.jobs.spark.errors import spark_errors
@@ -101,7 +101,7 @@ def run(
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What is decided before Spark starts.
+    """The decisions of a run before Spark starts.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class RunPlan:
     run_id : str
     timer : RunTimer
     is_direct : bool
-        Whether tasks write the output themselves; otherwise Spark's own writer does.
+        Whether tasks write the output themselves. Otherwise Spark's own writer does.
     output : OutputFolder or None
         None if this process has no file system for the output.
     """
@@ -125,7 +125,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Lake:
-    """The input as Spark sees it: its rows, the run's columns, and the time zone of timestamp folders."""
+    """The input: its DataFrame, the run's columns, and the time zone of timestamp folders."""
 
     frame: DataFrame
     columns: Columns
@@ -133,7 +133,7 @@ class Lake:
 
 
 def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda step: None) -> RunPlan:
-    """Check the model, the input's place, the output and who writes it."""
+    """Check model, input paths and output; choose between lakevec's writer and Spark's."""
     timer = RunTimer()
     if settings.metrics is not None:
         check_metrics(settings.metrics)
@@ -165,13 +165,13 @@ def _open_session(plan: RunPlan, context: RunContext) -> AbstractContextManager[
             **settings.conf,
         },
         verbose=context.verbose,
-        # Workers find the machine code then, on this machine or shipped.
+        # Compile here, so that local workers and executors receive the machine code.
         meanwhile=partial(warm_up, plan.artifact.table),
     )
 
 
 def _read_lake(spark: SparkSession, plan: RunPlan) -> Lake:
-    """Describe the input to Spark, and refuse files that are the output's own."""
+    """Read the input's schema; raise InputError if the input contains files of the output."""
     from lakevec.jobs.spark.file_systems import check_file_system
     from lakevec.jobs.spark.input import choose_columns, read_input
     from lakevec.jobs.spark.partition_columns import partition_zone
@@ -216,13 +216,13 @@ def _embed_directly(
             raise _no_rows(len(output.state.skipped))
         record = build_record(context)
         output.finish(record)
-    except UsageError:  # nothing was done, so the last run is still the last
+    except UsageError:  # the run changed nothing, so keep the last run's record
         raise
     except Exception as error:
         if output.has_begun and output.served.rows_read + output.state.rows_read:
             reason = str(error) if isinstance(error, LakevecError) else describe_failure(error)
             failed = build_record(context, error=reason)
-            with suppress(CommitError):  # the disk that stopped the run may be full
+            with suppress(CommitError):  # a full disk may have stopped the run
                 output.write_record(failed)
             if settings.metrics is not None:
                 write_metrics(failed, settings.metrics)
@@ -253,7 +253,6 @@ def _metadata(plan: RunPlan, lake: Lake, columns: Columns) -> TableMetadata:
 
 
 def _no_rows(skipped: int) -> DataError:
-    """Return the error for a run that has nothing to write."""
     if skipped:
         return DataError(
             "no file of the input can be read",
@@ -265,7 +264,7 @@ def _no_rows(skipped: int) -> DataError:
 
 
 def _grace_s(settings: EmbedSettings) -> float:
-    """Return how long tasks may outlive their driver: local ones are its own children."""
+    """Return how long tasks may outlive the driver: local tasks end with it."""
     is_local = settings.remote is None and runs_locally(settings.master)
     return 0.0 if is_local else 60.0 * settings.grace_minutes
 

@@ -1,4 +1,4 @@
-"""``lakevec evaluate``: how good models are, on public tasks and on the user's own rows."""
+"""``lakevec evaluate``: measure the quality of models on public tasks and on the user's own rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOG_EVERY_S = 30.0
 
 
 def run(settings: EvaluateSettings, context: RunContext) -> None:
-    """Evaluate as the settings say and write the report.
+    """Evaluate models, and write the report.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def _write(output: Location, files: dict[str, bytes]) -> None:
 
 
 class _Evaluation:
-    """One run: settings, tasks and cache that all its parts use, and the timings that they add to."""
+    """A run's settings, tasks, cache and timings."""
 
     def __init__(self, settings: EvaluateSettings, tasks: list[Task]) -> None:
         from lakevec.pipeline.evaluation.embedding_model import VectorCache
@@ -87,7 +87,7 @@ class _Evaluation:
         uris = list(dict.fromkeys(self._settings.model))
         names = zip(uris, name_models(uris), strict=True)
         models = [open_model(uri, name, device=self._settings.device) for uri, name in names]
-        # First, since a sample of one's own is most likely to be unfit.
+        # Start with the user's sample, since it is the most likely part to fail.
         fidelity = self._compare(models)
         record = {
             "format": FORMAT,
@@ -115,7 +115,7 @@ class _Evaluation:
         return {"column": settings.text, **describe_fidelity(models, teacher, texts, self._cache)}
 
     def _measure(self, model: EmbeddingModel) -> dict[str, Any]:
-        """Measure speed first, while the model has seen no text, and then quality."""
+        """Measure speed before quality, while the model's token cache is empty."""
         from lakevec.pipeline.evaluation.record import describe_model, describe_time
         from lakevec.pipeline.evaluation.runner import measure_speed, run_task
 
@@ -123,7 +123,7 @@ class _Evaluation:
         if self._tasks:
             speed = measure_speed(model, self._speed_texts, limit_s=self._settings.speed_s)
         results = []
-        # In a log, a line every 30 seconds is enough.
+        # In a log, write a line every 30 seconds.
         every_s = 0.1 if sys.stderr.isatty() else _LOG_EVERY_S
         bar = tqdm(self._tasks, model.name, unit="task", mininterval=every_s, disable=not self._tasks)
         for task in bar:

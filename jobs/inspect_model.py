@@ -1,4 +1,4 @@
-"""``lakevec inspect``: describe a model before a lake is embedded with it."""
+"""``lakevec inspect``: describe a model before you embed a lake with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SETTINGS = InspectSettings
 
 
 def run(settings: InspectSettings, context: RunContext) -> None:
-    """Print the facts of a model, and the tokens nearest to a few words."""
+    """Print facts about a model, and the tokens nearest to some words."""
     artifact = load(settings.model)
     for name, fact in describe(artifact).items():
         print(f"{name:<12} {fact}")

@@ -1,4 +1,4 @@
-"""The machine that a measurement is made on."""
+"""The machine of a measurement."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def describe_machine() -> dict[str, Any]:
         and ``python``.
     """
     cpuinfo = Path("/proc/cpuinfo")
-    named = (
-        re.search(r"^model name\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
-    )
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    model = re.search(r"^model name\s*:(.*)$", text, re.MULTILINE)
     return {
-        "processor": named[1].strip() if named else platform.processor() or platform.machine(),
+        "processor": model[1].strip() if model else platform.processor() or platform.machine(),
         "cpus": sorted(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),

@@ -46,21 +46,15 @@ def run(settings: MineSettings, context: RunContext) -> None:
     (output / RECORD).write_atomic(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
     buffer = pa.BufferOutputStream()
     pq.write_table(mined.table, buffer, compression="zstd")
-    # Last, so that a folder with a vocabulary is complete.
+    # Write the vocabulary last, so that a folder with a vocabulary is complete.
     vocabulary.write_atomic(buffer.getvalue().to_pybytes())
     print(f"wrote {mined.table.num_rows:,} words to {redact(settings.output)}")
 
 
 def to_options(settings: MineSettings) -> MineOptions:
-    """Turn settings into options of the library."""
-    return MineOptions(
-        **{
-            field.name: getattr(settings, field.name)
-            for field in fields(MineOptions)
-            if field.name != "script"
-        },
-        script=tuple(settings.script),
-    )
+    """Turn settings into options."""
+    values = {field.name: getattr(settings, field.name) for field in fields(MineOptions)}
+    return MineOptions(**values | {"script": tuple(settings.script)})
 
 
 def _summarize(mined: MinedVocabulary) -> str:
@@ -70,7 +64,7 @@ def _summarize(mined: MinedVocabulary) -> str:
         lines.append(
             f"{row['saving']:>8,} {row['count']:>6,} {row['documents']:>6,} {row['pieces']:>7}  {row['word']}"
         )
-    return "words\n" + "\n".join(lines)
+    return "\n".join(["words", *lines])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Command lines from settings: every command's options, help and errors follow its settings class."""
+"""Command lines: derive each command's options, help and errors from its settings class."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _METAVARS = {int: "N", float: "X"}
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser that reports errors as lakevec does."""
+    """An argument parser that raises SettingsError."""
 
     def error(self, message: str) -> NoReturn:
-        # Words that no option takes may be the rest of a secret.
+        # Unrecognized arguments may be the rest of a secret.
         known, unrecognized, words = message.partition("unrecognized arguments: ")
         shown = " ".join(_mask_values(words.split(" "))) if unrecognized else ""
         raise SettingsError(f"{known}{unrecognized}{shown}", remedy=f"see {self.prog} --help")
 
 
 def parse(kind: type[S], words: list[str], name: str) -> tuple[S, bool, bool]:
-    """Parse the words of a command line; return settings, ``verbose`` and ``dry_run``."""
+    """Parse command-line arguments; return settings, ``verbose`` and ``dry_run``."""
     given = vars(make_parser(kind, name).parse_args(words))
     config, verbose, dry_run = (given.pop(key, None) for key in ("config", "verbose", "dry_run"))
     overrides = {key: _collect(kind.model_fields[key], key, value) for key, value in given.items()}
@@ -41,7 +41,7 @@ def parse(kind: type[S], words: list[str], name: str) -> tuple[S, bool, bool]:
 
 
 def make_parser(kind: type[Settings], name: str) -> argparse.ArgumentParser:
-    """Make the parser of a command: one option for each setting, and the options of all commands."""
+    """Make a command's parser, with an option for each setting and the options of all commands."""
     parser = _Parser(
         prog=f"lakevec {name}",
         description=re.sub(r"^(Examples?)\n-+$", r"\1:", inspect.getdoc(kind) or "", flags=re.MULTILINE),
@@ -69,7 +69,7 @@ def _add_option(parser: Any, name: str, field: FieldInfo) -> None:
         text += f" (default: {shown})"
     text = text.replace("%", "%%")
     if has_flag(field, POSITIONAL):
-        # Not required here: it may be in the file.
+        # Optional for argparse, since the configuration file may set it.
         parser.add_argument(name, nargs="?", metavar=name.upper(), help=text)
     else:
         flag = f"--{name.replace('_', '-')}"
@@ -77,13 +77,13 @@ def _add_option(parser: Any, name: str, field: FieldInfo) -> None:
 
 
 def _parsing(annotation: Any, metavar: str) -> dict[str, Any]:
-    """Return what argparse has to know of a type."""
+    """Return the arguments of ``add_argument`` for a type."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _parsing(parts[0], metavar)
     if origin in (types.UnionType, typing.Union):
         kinds = [kind for kind in parts if kind is not type(None)]
-        # If a word may be of several types, the settings' own validation decides.
+        # If several types are possible, the settings' validation chooses.
         return _parsing(kinds[0] if len(kinds) == 1 else str, metavar)
     if origin is typing.Literal:
         return {"choices": parts}
@@ -97,7 +97,7 @@ def _parsing(annotation: Any, metavar: str) -> dict[str, Any]:
 
 
 def _collect(field: FieldInfo, key: str, value: Any) -> Any:
-    """Turn the words of a repeated option into its list or mapping."""
+    """Turn the values of a repeated option into a list or mapping."""
     if typing.get_origin(field.annotation) is dict:
         pairs = [word.partition("=") for word in value]
         for word, (_, equals, _) in zip(value, pairs, strict=True):
@@ -112,7 +112,7 @@ def _collect(field: FieldInfo, key: str, value: Any) -> Any:
 
 
 def _mask_values(words: list[str]) -> list[str]:
-    """Mask words that follow the name of a secret."""
+    """Mask the values that follow the name of a secret."""
     shown: list[str] = []
     is_hidden = False
     for word in words:

@@ -1,6 +1,6 @@
-"""``lakevec tune``: a table fitted to its teacher on the lake's own rows, published as a folder.
+"""``lakevec tune``: fit a table to its teacher on rows of the lake, and publish it as a folder.
 
-Started as ``lakevec tune``, ``python -m lakevec.jobs.tune`` or ``spark-submit jobs/tune.py``.
+Start it as ``lakevec tune``, ``python -m lakevec.jobs.tune`` or ``spark-submit jobs/tune.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    # Started by path: put the folder that holds lakevec on the path, in place of this one.
+    # Started by its path: replace this folder on sys.path by the one that contains lakevec.
     sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import time
@@ -37,14 +37,14 @@ SETTINGS = TuneSettings
 
 
 def run(settings: TuneSettings, context: RunContext) -> None:
-    """Sample, ask the teacher, train, measure and publish as the settings say.
+    """Sample the lake, compute the teacher's vectors, train, measure and publish.
 
     Raises
     ------
     SetupError
         If torch or another package of the extra ``distill`` is missing.
     FidelityError
-        If the table's fidelity to the teacher is too low; nothing is published then.
+        If the table's fidelity to the teacher is too low to publish it.
     """
     settings = settings.model_copy(update={"vectors": absolute_uri(settings.vectors_folder)})
     places = {"--output": settings.output, "--vectors": settings.vectors}
@@ -62,7 +62,7 @@ def run(settings: TuneSettings, context: RunContext) -> None:
     gate = load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     options = to_options(settings)
     encoder = SentenceEncoder(settings.teacher, options)
-    sample = _ask_teacher(settings, options, encoder, verbose=context.verbose)
+    sample = _sample_teacher(settings, options, encoder, verbose=context.verbose)
     started = time.monotonic()
     tuned = recipe.tune(settings.teacher, sample, options)
     _print_training(tuned.trained)
@@ -75,12 +75,12 @@ def run(settings: TuneSettings, context: RunContext) -> None:
 
 
 def to_options(settings: TuneSettings) -> TuneOptions:
-    """Turn settings into options of the library; read the model, vocabulary and counts that they name."""
+    """Turn settings into options; read the model, vocabulary and counts that they name."""
     model = load(settings.model) if settings.model else None
     return copy_options(settings, TuneOptions, model=model, **read_vocabulary(settings))
 
 
-def _ask_teacher(
+def _sample_teacher(
     settings: TuneSettings, options: TuneOptions, encoder: SentenceEncoder, *, verbose: bool
 ) -> TeacherSample:
     """Sample the lake and let executors compute the teacher's vectors."""
@@ -101,7 +101,9 @@ def _ask_teacher(
             print(f"sample: {len(texts):,} texts; the teacher works in {encoder.precision}", flush=True)
             recipe.check_sample(options, texts)
             if encoder.precision != "float32":
-                encoder.encode(texts[: settings.batch_size])  # warns if that is slow here
+                encoder.encode(
+                    texts[: settings.batch_size]
+                )  # warns if this precision is slow on this machine
             started = time.monotonic()
             vectors = teach(spark, settings, texts, encoder)
             print(f"teacher: all vectors there after {time.monotonic() - started:.1f} s", flush=True)

@@ -1,6 +1,6 @@
-"""``lakevec verify``: is an output what its runs promised.
+"""``lakevec verify``: check an output against its log and its model.
 
-Started as ``lakevec verify``, ``python -m lakevec.jobs.verify`` or ``spark-submit jobs/verify.py``.
+Start it as ``lakevec verify``, ``python -m lakevec.jobs.verify`` or ``spark-submit jobs/verify.py``.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    # Started by path: put the folder that holds lakevec on the path, in place of this one.
+    # Started by its path: replace this folder on sys.path by the one that contains lakevec.
     sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakevec.jobs.cli import RunContext, run_command
@@ -34,16 +33,16 @@ if TYPE_CHECKING:
     from lakevec.pipeline.model.table import StaticTable
 
 SETTINGS = VerifySettings
-_MOST_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 def run(settings: VerifySettings, context: RunContext) -> None:
-    """Check an output and say what was found.
+    """Check an output, and print the findings.
 
     Raises
     ------
     CommitError
-        If something is not as promised.
+        If the output differs from its log.
     """
     output = read_output(settings.output)
     table, note = _find_model(settings, output)
@@ -71,23 +70,22 @@ def run(settings: VerifySettings, context: RunContext) -> None:
         with spark_errors(), show_progress(spark, "verifying"):
             reports = _check_files(spark, settings, output, table)
             problems += _find_repeated_hours(spark, output)
-            problems += (
-                _find_doubles(spark, output) if not any(report["problems"] for report in reports) else []
-            )
+            if not any(report["problems"] for report in reports):
+                problems += _find_duplicate_keys(spark, output)
     problems += [f"{report['name']} {problem}" for report in reports for problem in report["problems"]]
     if problems:
-        for problem in problems[:_MOST_SHOWN]:
+        for problem in problems[:_MAX_SHOWN]:
             print(redact(f"  {problem}"))
         raise CommitError(
             f"output {output.uri!r} is not what its runs promised",
             got=f"{len(problems)} problem{'' if len(problems) == 1 else 's'}",
             remedy="restore the files named above, or write everything anew with --full-refresh",
         )
-    print(_praise(output, reports, settings))
+    print(_summarize(output, reports, settings))
 
 
 def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticTable | None, str]:
-    """Load the model that the output was written with; say so where it is not at hand."""
+    """Load the output's model; without it, return a note for the user."""
     if settings.sample == 0:
         return None, ""
     uri = settings.model or output.model_uri
@@ -111,15 +109,6 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
     return table, ""
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What a task gets to know of a file."""
-
-    name: str
-    file: dict[str, Any]
-    is_quarantine: bool
-
-
 def _check_files(
     spark: SparkSession, settings: VerifySettings, output: StoredOutput, table: StaticTable | None
 ) -> list[dict[str, Any]]:
@@ -141,20 +130,20 @@ def _check_files(
         sample_every=max(1, state.rows // settings.sample) if table is not None else 0,
         sha256=settings.sha256,
     )
-    asked = [
-        (json.dumps(vars(_Asked(name, file.model_dump(), is_quarantine))),)
+    files = [
+        (json.dumps({"name": name, "file": file.model_dump(), "is_quarantine": is_quarantine}),)
         for stored, is_quarantine in ((state.files, False), (state.quarantine, True))
         for name, file in stored.items()
     ]
-    if not asked:
+    if not files:
         return []
-    names = spark.createDataFrame(asked, "asked string").repartition(min(len(asked), 10_000))
-    reports = [json.loads(row.report) for row in names.mapInArrow(task, REPORT_SCHEMA).collect()]
-    if len(reports) != len(asked):
+    frame = spark.createDataFrame(files, "file string").repartition(min(len(files), 10_000))
+    reports = [json.loads(row.report) for row in frame.mapInArrow(task, REPORT_SCHEMA).collect()]
+    if len(reports) != len(files):
         raise CommitError(
             "tasks did not report on every file",
             got=f"{len(reports):,} reports",
-            expected=f"{len(asked):,}",
+            expected=f"{len(files):,}",
             remedy="run again",
         )
     return reports
@@ -167,17 +156,16 @@ def _find_repeated_hours(spark: SparkSession, output: StoredOutput) -> list[str]
     if not stamps:
         return []
     zone = contract.time_zone or str(spark.conf.get("spark.sql.session.timeZone"))
-    found = []
+    problems = []
     for file in output.state.files:
         values = partition_values(file, contract.partition_by)
         twice = [values[name] for name in stamps if comes_twice(values[name] or "", zone)]
         if twice:
-            found.append(f"{file} lies in a folder for two instants: {twice[0]} comes twice in {zone}")
-    return found
+            problems.append(f"{file} lies in a folder for two instants: {twice[0]} comes twice in {zone}")
+    return problems
 
 
-def _find_doubles(spark: SparkSession, output: StoredOutput) -> list[str]:
-    """Find keys that stand twice, where every one must stand once."""
+def _find_duplicate_keys(spark: SparkSession, output: StoredOutput) -> list[str]:
     from lakevec.udfs.upsert_tasks import ReadKeysTask
 
     key = output.contract.key
@@ -189,11 +177,11 @@ def _find_doubles(spark: SparkSession, output: StoredOutput) -> list[str]:
     keys = names.repartition(min(len(output.state.files), 10_000)).mapInArrow(
         read, f"c0 {kind}, name string, row long"
     )
-    doubles = keys.groupBy("c0").count().filter("count > 1").count()
-    return [f"{doubles} keys stand more than once"] if doubles else []
+    duplicates = keys.groupBy("c0").count().filter("count > 1").count()
+    return [f"{duplicates} keys stand more than once"] if duplicates else []
 
 
-def _praise(output: StoredOutput, reports: list[dict[str, Any]], settings: VerifySettings) -> str:
+def _summarize(output: StoredOutput, reports: list[dict[str, Any]], settings: VerifySettings) -> str:
     sampled = sum(report["sampled"] for report in reports)
     summed = sum(report["summed"] for report in reports)
     lines = [

@@ -1,8 +1,8 @@
-"""The bridge to Spark: files on every node, encoders in workers, column functions and tasks."""
+"""The part of lakevec that runs in Spark's workers: column functions, tasks, and files on each node."""
 
 from lakevec.udfs.shipped_code import prefer_unpacked_code
 
-prefer_unpacked_code()  # before anything imports a kernel
+prefer_unpacked_code()  # before any import of a kernel
 
 from lakevec.udfs.column_functions import make_embed_udf, register  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""The embedding as a column function: ``df.select(embed("text"))``, and by name in SQL."""
+"""Embed with a column function, ``df.select(embed("text"))``, or with an SQL function."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lakevec.udfs.worker_cache import get_encoder
 
 UdfKind = Literal["auto", "arrow", "pandas"]
 _VECTOR = ArrayType(FloatType())
-# Spark's overloads can't tell which of its factories a plain function fits.
+# Untyped, since Spark's overloads accept no plain function.
 _pandas_udf: Any = pandas_functions.pandas_udf
 _arrow_udf: Any = getattr(pandas_functions, "arrow_udf", None)  # Spark 4.1
 
@@ -39,7 +39,7 @@ def make_embed_udf(
     """Make a column function that embeds a string column.
 
     The driver reads and checks the table now, and ships it once with the kernel's machine code. A worker
-    opens its node's copy at the first batch and keeps it. A null stays null; a text without a known token
+    opens its node's copy at the first batch and keeps it. A null stays null. A text without a known token
     gets the zero vector.
 
     Parameters
@@ -47,10 +47,10 @@ def make_embed_udf(
     spark : pyspark.sql.SparkSession
         Classic or Connect.
     model : str or StaticTable
-        Whatever `lakevec.load` takes, or a table.
+        A path or id that `lakevec.load` accepts, or a table.
     kind : {"auto", "arrow", "pandas"}, default="auto"
-        Arrow UDF (Spark 4.1 and later), or pandas UDF, which converts each text to a Python string; ``auto``
-        takes Arrow if Spark has it.
+        Arrow UDF (Spark 4.1 and later), or pandas UDF, which converts each text to a Python string. ``auto``
+        uses Arrow if Spark supports it.
     max_tokens : int, optional
         Embed only the first `max_tokens` known tokens of a text. Default: all.
     node_dir : str, optional
@@ -70,7 +70,7 @@ def make_embed_udf(
 
     Notes
     -----
-    Where the kernel was never compiled, the driver compiles it now, in some six seconds.
+    If this machine has not compiled the kernel yet, the driver compiles it now, in about six seconds.
 
     Examples
     --------
@@ -92,11 +92,10 @@ def make_embed_udf(
     def lakevec_embed(texts: pa.Array) -> pa.Array:
         return get_encoder(files, options).encode(texts).to_arrow()
 
-    embed: Callable[..., Column]
-    if kind == "pandas" or _arrow_udf is None:
-        embed = _pandas_udf(_over_series(lakevec_embed), _VECTOR)
-    else:
-        embed = _arrow_udf(lakevec_embed, _VECTOR)
+    is_pandas = kind == "pandas" or _arrow_udf is None
+    embed: Callable[..., Column] = (
+        _pandas_udf(_over_series(lakevec_embed), _VECTOR) if is_pandas else _arrow_udf(lakevec_embed, _VECTOR)
+    )
     return embed
 
 
@@ -130,10 +129,10 @@ def register(
 
 
 class _ArrowSeries(pd.Series):
-    """A Series that goes back to Spark as the Arrow array it holds.
+    """A Series that returns to Spark as its Arrow array.
 
-    Spark runs ``list(value)`` through ``Series.apply`` on every array that a pandas UDF returns, which makes
-    a Python float per dimension; Arrow data needs no conversion.
+    Spark runs ``list(value)`` through ``Series.apply`` on every array that a pandas UDF returns. That makes a
+    Python float per dimension, although Arrow data needs no conversion.
     """
 
     def apply(self, *_args: Any, **_options: Any) -> pd.Series:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""What one task of ``lakevec count`` does: count its rows, and hand on sums."""
+"""Tasks of ``lakevec count``: each counts its rows and yields sums."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lakevec.pipeline.encoding.text_validation import find_invalid_texts, view_a
 from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import get_counter
 
-# A new word takes two bytes at least, so such a part brings a million at most.
+# A new word takes at least two bytes, so a part adds at most a million words.
 _PART_BYTES = 2_000_000
 
 TOKEN, WORD, PHRASE, FACT = "token", "word", "phrase", "fact"
@@ -25,21 +25,21 @@ COUNTS_SCHEMA = "kind string, id int, name string, count long, documents long"
 
 @dataclass(frozen=True, eq=False)
 class CountTask:
-    """A function for ``DataFrame.mapInArrow``: texts in, one line about each thing counted out.
+    """Count texts; a function for ``DataFrame.mapInArrow`` that returns a line per token, word and phrase.
 
     Parameters
     ----------
     tokenizer : NodeFiles
-        Name and check sums of the tokenizer.
+        The shipped tokenizer.
     longest_phrase : int
-        Most words of a phrase; 1 counts none.
+        Maximum words of a phrase; 1 counts no phrases.
     skips_bad_rows : bool
-        Whether a text that is not valid UTF-8 counts as null; else it ends the task.
+        Whether a text that is not valid UTF-8 counts as null. Otherwise it fails the task.
 
     Notes
     -----
-    A thing may come several times; its lines add up, over all tasks. A text is never in two tasks, so
-    documents add up too.
+    A token, word or phrase may have several lines, whose sum over all tasks is its count. Each text belongs
+    to a single task, so documents add up too.
     """
 
     tokenizer: NodeFiles
@@ -47,32 +47,22 @@ class CountTask:
     skips_bad_rows: bool
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Count all rows of a partition.
-
-        Parameters
-        ----------
-        batches : iterator of pyarrow.RecordBatch
-            Text columns alone.
-
-        Yields
-        ------
-        pyarrow.RecordBatch
-        """
+        """Count all rows of a partition, whose columns are all texts."""
         counter = get_counter(self.tokenizer, longest_phrase=self.longest_phrase)
         facts: Counter[str] = Counter()
         for batch in batches:
             facts["rows"] += batch.num_rows
             for column in batch.columns:
-                for texts in self._parts(self._good_texts(column, facts)):
+                for texts in self._parts(self._valid_texts(column, facts)):
                     counter.count(texts)
                     if counter.is_full:
-                        yield from _tell(counter.take())
-        yield from _tell(counter.take())
+                        yield from _batches(counter.take())
+        yield from _batches(counter.take())
         numbers = np.fromiter(facts.values(), np.int64, len(facts))
-        yield _lines(FACT, TermCounts(list(facts), numbers, numbers))
+        yield _batch(FACT, TermCounts(list(facts), numbers, numbers))
 
     def _parts(self, texts: pa.Array) -> Iterator[pa.Array]:
-        """Cut a batch so that a part brings few new words; a phrase's number has room for two million."""
+        """Split a batch so that each part adds few words: a phrase's number has room for two million."""
         if self.longest_phrase == 1 or not len(texts):
             yield texts
             return
@@ -83,7 +73,7 @@ class CountTask:
             if end > start:
                 yield texts.slice(start, end - start)
 
-    def _good_texts(self, column: pa.Array, facts: Counter[str]) -> pa.Array:
+    def _valid_texts(self, column: pa.Array, facts: Counter[str]) -> pa.Array:
         texts = view_as_strings(column)
         facts["nulls"] += texts.null_count
         if self.skips_bad_rows and (found := find_invalid_texts(texts)):
@@ -94,21 +84,21 @@ class CountTask:
         return texts
 
 
-def _tell(counts: TextCounts) -> Iterator[pa.RecordBatch]:
-    yield _lines(TOKEN, counts.tokens, ids=counts.token_ids)
-    yield _lines(WORD, counts.words)
-    yield _lines(PHRASE, counts.phrases)
+def _batches(counts: TextCounts) -> Iterator[pa.RecordBatch]:
+    yield _batch(TOKEN, counts.tokens, ids=counts.token_ids)
+    yield _batch(WORD, counts.words)
+    yield _batch(PHRASE, counts.phrases)
 
 
-def _lines(kind: str, tally: TermCounts, *, ids: np.ndarray | None = None) -> pa.RecordBatch:
-    rows = len(tally.counts)
+def _batch(kind: str, terms: TermCounts, *, ids: np.ndarray | None = None) -> pa.RecordBatch:
+    rows = len(terms.counts)
     ids = np.full(rows, -1) if ids is None else ids
     return pa.RecordBatch.from_pydict(
         {
             "kind": pa.array([kind] * rows, pa.string()),
             "id": pa.array(ids.astype(np.int32)),
-            "name": pa.array(tally.names or [""] * rows, pa.string()),
-            "count": pa.array(tally.counts.astype(np.int64)),
-            "documents": pa.array(tally.documents.astype(np.int64)),
+            "name": pa.array(terms.names or [""] * rows, pa.string()),
+            "count": pa.array(terms.counts.astype(np.int64)),
+            "documents": pa.array(terms.documents.astype(np.int64)),
         }
     )

@@ -1,4 +1,4 @@
-"""Ship bytes and code to executors: by broadcast, or as artifacts of a Spark Connect session."""
+"""Ship bytes and code to executors, by broadcast or as artifacts of a Spark Connect session."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lakevec.udfs.node_files import Fetch, NodeFiles, PackedFiles
 
 
 class BroadcastFiles:
-    """Files in Spark's broadcast; call it in a worker for their bytes."""
+    """Files in a Spark broadcast; call it in a worker to get their bytes."""
 
     def __init__(self, broadcast: Any) -> None:
         self._broadcast = broadcast
@@ -30,20 +30,20 @@ class BroadcastFiles:
     def __call__(self) -> dict[str, bytes]:
         """Return the files' bytes."""
         files: dict[str, bytes] = self._broadcast.value
-        # From here on the worker maps the node's copy; the broadcast would keep the bytes in its memory.
+        # The worker now maps the node's copy. Free its memory from the broadcast's bytes.
         del self._broadcast._value
         return files
 
 
 class ArtifactFiles:
-    """Files in artifacts of a Spark Connect session, by file name; call it in a worker for their bytes."""
+    """Files in artifacts of a Spark Connect session; call it in a worker to get their bytes."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
 
     def __call__(self) -> dict[str, bytes]:
         """Return the files' bytes."""
-        from pyspark import SparkFiles  # the thin client lacks it, workers have it
+        from pyspark import SparkFiles  # pyspark-client lacks it, but workers have it
 
         return {name: Path(SparkFiles.get(artifact)).read_bytes() for name, artifact in self._names.items()}
 
@@ -52,9 +52,9 @@ _shipped: WeakKeyDictionary[Any, dict[str, NodeFiles]] = WeakKeyDictionary()
 
 
 def distribute_files(spark: SparkSession, packed: PackedFiles) -> NodeFiles:
-    """Ship files to the cluster, once per session and content; return what tasks carry."""
+    """Ship files to the cluster, once per session and content; return their names for tasks."""
     owner = spark.sparkContext if has_spark_context(spark) else spark
-    # A notebook that runs a cell again ships nothing again.
+    # If a notebook runs a cell again, ship nothing again.
     shipped = _shipped.setdefault(owner, {})
     files = packed.fetched_by(dict)
     key = repr((sorted({**files.sha256, **files.machine_code}.items()), packed.node_dir))
@@ -82,7 +82,7 @@ def ship_code(spark: SparkSession, *packages: Any) -> None:
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-        Executors need the core dependencies (numba, numpy, pyarrow, tokenizers).
+        Its executors need the core dependencies (numba, numpy, pyarrow, tokenizers).
     *packages : module
         Other packages to send instead.
 
@@ -90,11 +90,11 @@ def ship_code(spark: SparkSession, *packages: Any) -> None:
     --------
     >>> ship_code(spark)  # doctest: +SKIP
     """
-    # Executors fetch the file when they start, so it stays as long as the driver.
+    # Executors fetch the file when they start, so keep it until the driver ends.
     folder = tempfile.mkdtemp(prefix="lakevec-code-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     code = build_code_archive(packages or (pipeline, udfs))
-    # Named by its content, so that it never meets a lakevec.zip from --py-files.
+    # The content names the file, so that it never replaces a lakevec.zip from --py-files.
     archive = Path(folder) / f"lakevec-{hashlib.sha256(code).hexdigest()[:12]}.zip"
     archive.write_bytes(code)
     if has_spark_context(spark):
@@ -104,11 +104,11 @@ def ship_code(spark: SparkSession, *packages: Any) -> None:
 
 
 def build_code_archive(packages: Sequence[Any] = (pipeline, udfs)) -> bytes:
-    """Return a zip of packages that Python can import from, with the same bytes every time."""
+    """Return an importable zip of packages; the same sources give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        own = pkgutil.get_data("lakevec", "__init__.py") or b""
-        archive.writestr(zipfile.ZipInfo("lakevec/__init__.py"), own)
+        init = pkgutil.get_data("lakevec", "__init__.py") or b""
+        archive.writestr(zipfile.ZipInfo("lakevec/__init__.py"), init)
         for package in packages:
             for name, content in _sources(package):
                 archive.writestr(zipfile.ZipInfo(f"{_folder(package)}/{name}"), content)
@@ -116,7 +116,7 @@ def build_code_archive(packages: Sequence[Any] = (pipeline, udfs)) -> bytes:
 
 
 def has_spark_context(spark: SparkSession) -> bool:
-    """Return whether a session is a classic one, not Spark Connect."""
+    """Return whether a session is classic, not Spark Connect."""
     return not type(spark).__module__.startswith("pyspark.sql.connect")
 
 
@@ -131,7 +131,7 @@ def _folder(package: Any) -> str:
 
 
 def _sources(package: Any) -> list[tuple[str, bytes]]:
-    """List a package's modules, whether it lies in a folder or was itself imported from a zip."""
+    """List the modules of a package in a folder or in a zip."""
     loader = package.__spec__.loader
     if hasattr(loader, "archive"):
         with zipfile.ZipFile(loader.archive) as archive:

@@ -1,4 +1,4 @@
-"""One task of ``lakevec embed``: embed its rows and write them to its own files."""
+"""Tasks of ``lakevec embed``: each embeds its rows and writes them to its own files."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from lakevec.udfs.worker_cache import get_encoder, worker_memory
 
 ENTRY_SCHEMA = "entry string"
 
-# Key of the line that a task returns beside its files.
+# Key of the line that a task yields after its files' entries.
 ROWS_READ = "rows_read"
 
-# Column of quarantine files: the invalid column, and why.
+# Column of quarantine files that names the invalid column and the reason.
 REASON = "lakevec_reason"
 
 
 @dataclass(frozen=True)
 class TaskColumns:
-    """The columns of a task.
+    """The columns that a task reads and writes.
 
     Parameters
     ----------
     embeddings : dict of str to str
         Text column and the name of its embedding column.
     read : tuple of str
-        Input columns, which arrive numbered, in order; after them come the partition columns as strings.
+        Input columns. They arrive numbered, in order, and the partition columns follow as strings.
     kept : tuple of str
         Input columns to write, in order.
     partition_by : tuple of str
@@ -62,7 +62,7 @@ class TaskColumns:
 
 @dataclass(frozen=True)
 class InvalidRows:
-    """What to do with strings that are not valid UTF-8, and with texts of more than `max_chars` characters.
+    """How to treat strings that are not valid UTF-8, and texts of more than `max_chars` characters.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class EmbedTask:
         with TaskParquetWriter(self.staging, file_stem(self.run_id), self.layout) as files:
             for numbered in batches:
                 rows_read += numbered.num_rows
-                numbered, seen = self._handle_invalid_rows(numbered, files)
+                numbered, pending = self._handle_invalid_rows(numbered, files)
                 columns = numbered.columns
                 batch = pa.RecordBatch.from_arrays(
                     columns[: len(self.columns.read)], names=list(self.columns.read)
@@ -118,13 +118,13 @@ class EmbedTask:
                 values = columns[len(self.columns.read) :]
                 for folder, rows in split_by_partition(batch, self.columns.partition_by, values):
                     embedded, counts = self._embed(encoder, rows)
-                    files.write(embedded, counts | seen, folder=folder)
-                    seen = {}
+                    files.write(embedded, counts | pending, folder=folder)
+                    pending = {}
             entries = files.close()
         yield from entry_batches(entries, rows_read=rows_read)
 
     def _embed(self, encoder: Encoder, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Counts]:
-        """Add the embedding columns to the columns that are kept."""
+        """Add the embedding columns to the kept columns."""
         arrays = {column: rows.column(column) for column in self.columns.kept}
         counts = {}
         for column, embedding_column in self.columns.embeddings.items():
@@ -138,12 +138,12 @@ class EmbedTask:
         return pa.RecordBatch.from_pydict(arrays), counts
 
     def _valid_texts(self, column: str, texts: pa.Array) -> tuple[pa.Array, dict[str, int]]:
-        """Return the texts to embed, and how many of them are invalid."""
+        """Return the texts to embed, and the number of invalid texts."""
         texts = view_as_strings(texts)
         if self.invalid.action == "quarantine" or (
             self.invalid.action == "fail" and self.invalid.max_chars is None
         ):
-            return texts, {}  # nothing invalid is left, or the encoder finds it
+            return texts, {}  # quarantine has removed invalid texts, or the encoder raises
         found = find_invalid_texts(texts, max_chars=self.invalid.max_chars)
         if found and self.invalid.action == "fail":
             raise DataError(
@@ -160,7 +160,7 @@ class EmbedTask:
     def _handle_invalid_rows(
         self, numbered: pa.RecordBatch, files: TaskParquetWriter
     ) -> tuple[pa.RecordBatch, Counts]:
-        """Handle invalid strings, except in texts, which the encoder checks."""
+        """Handle invalid strings; leave texts to `_valid_texts` unless they go to quarantine."""
         names = (*self.columns.read, *self.columns.partition_by)
         bad: dict[str, dict[str, np.ndarray]] = {}
         for name, values in zip(names, numbered.columns, strict=True):
@@ -182,8 +182,8 @@ class EmbedTask:
             without(values, bad[name][NOT_UTF8]) if name in bad else values
             for name, values in zip(names, numbered.columns, strict=True)
         ]
-        seen = {name: {"bad": int(found[NOT_UTF8].sum())} for name, found in bad.items()}
-        return pa.RecordBatch.from_arrays(columns, names=numbered.schema.names), seen
+        counts = {name: {"bad": int(found[NOT_UTF8].sum())} for name, found in bad.items()}
+        return pa.RecordBatch.from_arrays(columns, names=numbered.schema.names), counts
 
     def _quarantine(
         self, numbered: pa.RecordBatch, bad: dict[str, dict[str, np.ndarray]], files: TaskParquetWriter
@@ -196,10 +196,10 @@ class EmbedTask:
                     reasons[row] += f"{'; ' if reasons[row] else ''}{name}: {reason}"
         is_bad = pa.array([bool(reason) for reason in reasons])
         arrays = dict(zip((*self.columns.read, *self.columns.partition_by), numbered.columns, strict=True))
-        # Texts are stored as bytes. Files in which other columns are bytes too have their own folder.
+        # Store texts as bytes. If other columns are invalid, store all columns as bytes, in their own folder.
         has_others = not bad.keys() <= self.columns.embeddings.keys()
-        as_such = arrays if has_others else self.columns.embeddings
-        arrays |= {name: as_bytes(arrays[name]) for name in as_such}
+        byte_columns = arrays if has_others else self.columns.embeddings
+        arrays |= {name: as_bytes(arrays[name]) for name in byte_columns}
         arrays[REASON] = pa.array(reasons)
         counts = {
             name: {"quarantined": int(np.logical_or.reduce(list(found.values())).sum())}
@@ -215,7 +215,7 @@ class EmbedTask:
 
 
 class WriteProbe:
-    """Write a file where tasks will write, and yield the error; a function for ``DataFrame.mapInArrow``."""
+    """Write a file to the staging folder and yield the error; a function for ``DataFrame.mapInArrow``."""
 
     name = "probe"
 
@@ -235,7 +235,7 @@ class WriteProbe:
 
 
 def refuse_invalid(bad: Iterable[str], *, on_bad_row: str) -> None:
-    """Fail the task for columns with strings that are not valid UTF-8, unless they may become null."""
+    """Raise DataError for columns with invalid UTF-8, unless `on_bad_row` is "null"."""
     names = ", ".join(map(repr, bad))
     if names and on_bad_row != "null":
         raise DataError(
@@ -246,8 +246,8 @@ def refuse_invalid(bad: Iterable[str], *, on_bad_row: str) -> None:
 
 
 def file_stem(run_id: str) -> str:
-    """Name files by the attempt, so that retries and speculative copies never share a file."""
-    from pyspark import TaskContext  # the thin client lacks it, workers have it
+    """Name files by the task attempt, so that retries and speculative copies never share a file."""
+    from pyspark import TaskContext  # pyspark-client lacks it, but workers have it
 
     context = TaskContext.get()
     partition, attempt = (context.partitionId(), context.taskAttemptId()) if context else (0, 0)
@@ -255,9 +255,9 @@ def file_stem(run_id: str) -> str:
 
 
 def entry_batches(entries: Sequence[FileEntry], *, rows_read: int = 0) -> Iterator[pa.RecordBatch]:
-    """Yield each file's entry as JSON with its worker, and a line with `rows_read`.
+    """Yield each file's entry as JSON with its worker, then a line with `rows_read`.
 
-    The last line reveals a task that read rows and wrote none.
+    With the last line the driver notices a task that read rows and wrote none.
     """
     worker = worker_memory()
     for entry in entries:

@@ -1,9 +1,8 @@
-"""One copy of a table per node: shipped once, written to disk, mapped by every worker.
+"""Share one copy of a table among all workers of a node.
 
-Each Python worker would unpickle a plain broadcast into its own memory. Here the broadcast carries bytes to
-a node, and the first worker writes them to a folder named by the model's fingerprint. All workers map that
-file, so the kernel keeps one copy of its pages. The encoder's machine code travels along, so that workers
-need not compile.
+Each Python worker would unpickle a plain broadcast into its own memory. Here the first worker of a node
+writes the shipped bytes to a folder named by the model's fingerprint. All workers map that file, so the
+operating system keeps one copy of its pages. Machine code is shipped too, so that workers need not compile.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ class PackedFiles:
     Parameters
     ----------
     fingerprint : str
-        ``sha256:`` and 64 digits; names the node's copy.
+        ``sha256:`` and 64 digits. It names the node's copy.
     files : dict of str to bytes
         Content of the node's copy.
     machine_code : dict of str to bytes
-        Numba's files of the encoder's loops.
+        Numba's cache files of the encoder's loops.
     node_dir : str or None
         Parent folder of copies; see `lakevec.pipeline.local_files.private_folder`.
     """
@@ -63,7 +62,7 @@ class PackedFiles:
         return {**self.files, **self.machine_code}
 
     def fetched_by(self, fetch: Fetch) -> NodeFiles:
-        """Return what a task carries, if `fetch` returns `content` in a worker."""
+        """Return the `NodeFiles` of a task. In a worker, `fetch` must return `content`."""
         return NodeFiles(
             self.fingerprint, _digests(self.files), _digests(self.machine_code), self.node_dir, fetch
         )
@@ -71,7 +70,7 @@ class PackedFiles:
 
 @dataclass(frozen=True, eq=False)
 class NodeFiles:
-    """Names and checksums of shipped files: all that a task carries.
+    """Names and checksums of shipped files, small enough for every task to carry.
 
     Parameters
     ----------
@@ -79,7 +78,7 @@ class NodeFiles:
     sha256 : dict of str to str
         Name and hexadecimal sha256 of each file of the node's copy.
     machine_code : dict of str to str
-        The same for machine code, which lies where Numba looks for it.
+        The same for machine code, which goes to Numba's cache folders.
     node_dir : str or None
     fetch : callable
         Returns the files' bytes; only the first workers of a node call it.
@@ -92,12 +91,12 @@ class NodeFiles:
     fetch: Fetch
 
     def provide(self) -> Path:
-        """Return the folder of the node's copy; write copy and machine code if they are missing or damaged.
+        """Return the folder of the node's copy; write missing or damaged files first.
 
         Raises
         ------
         DataError
-            If the shipped bytes are not the driver's.
+            If the shipped bytes differ from the driver's.
         """
         folder = private_folder(self.node_dir) / self.fingerprint.removeprefix("sha256:")
         is_intact = self._is_intact(folder)
@@ -117,7 +116,6 @@ class NodeFiles:
         return folder
 
     def _is_intact(self, folder: Path) -> bool:
-        """Compare the checksums; a cut-off or damaged copy counts as none."""
         try:
             return all(file_sha256(folder / name) == digest for name, digest in self.sha256.items())
         except FileNotFoundError:
@@ -142,7 +140,7 @@ def pack_table(table: StaticTable, *, node_dir: str | None = None) -> PackedFile
 
 
 def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
-    """Open an encoder on a node's copy; its table is a read-only mapping of the file."""
+    """Open an encoder on a node's copy; map the table read-only."""
     settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
     rows = np.load(folder / _TABLE_FILE, mmap_mode="r", allow_pickle=False)
     return Encoder(TableRows(np.asarray(rows), **settings), options)

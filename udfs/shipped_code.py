@@ -1,8 +1,8 @@
 """Unpack shipped code once per node, so that Numba finds its compiled kernels again.
 
 Spark puts a shipped archive into a new folder for every application, and Numba keeps machine code beside the
-modules. So every worker of every run would compile the kernels. In a folder named by its sources, code
-compiles at most once per node and version.
+modules. So every worker of every run would compile the kernels. In a folder named by a hash of the sources,
+Numba compiles at most once per node and version.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from lakevec.pipeline.local_files import install_folder, mark_used, private_fold
 
 
 def prefer_unpacked_code() -> None:
-    """Import modules of `pipeline` from a folder on this node, if the code lies in an archive.
+    """If the code lies in an archive, import modules of `pipeline` from a folder on this node.
 
-    Nothing changes if no folder can be written; Python imports from the archive then.
+    If no folder can be written, Python imports from the archive.
     """
     archive = next(
         (path for path in Path(__file__).parents if path.suffix == ".zip" and path.is_file()), None
@@ -33,7 +33,7 @@ def prefer_unpacked_code() -> None:
 
 
 def unpack(archive: Path) -> Path:
-    """Unpack an archive's `pipeline` into this node's folder for it, if needed; return the folder."""
+    """Return this node's folder with an archive's `pipeline`; unpack the archive if needed."""
     base = private_folder()
     with zipfile.ZipFile(archive) as content:
         sources = [info for info in content.infolist() if info.filename.startswith("lakevec/pipeline/")]
@@ -51,7 +51,7 @@ def unpack(archive: Path) -> Path:
 
 
 def _is_whole(folder: Path, sources: list[zipfile.ZipInfo]) -> bool:
-    """Return whether every file is there with its size."""
+    """Return whether every file exists with its size."""
     try:
         return all((folder / info.filename).stat().st_size == info.file_size for info in sources)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Tasks of ``lakevec tune``: each runs the texts of a shard through the teacher and writes their vectors.
+"""Tasks of ``lakevec tune``: each encodes shards of texts with the teacher and writes their vectors.
 
-A worker imports torch and transformers with its first shard. Workers of other jobs never do.
+A worker imports torch and transformers at its first shard. Workers of other jobs never import them.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from lakevec.pipeline.tuning.teacher_shards import TeacherShards
 if TYPE_CHECKING:
     from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 
-# The batches that a task yields; `piece` is the shard.
+# Schema of a task's output; `piece` is the shard.
 DONE_SCHEMA = "piece long, texts long"
 
 
 @dataclass(frozen=True)
 class TeacherTask:
-    """A function for ``DataFrame.mapInArrow``.
+    """Encode shards of texts; a function for ``DataFrame.mapInArrow``.
 
     Parameters
     ----------
     shards : TeacherShards
     missing : tuple of int
-        Shards to make; row i asks for ``missing[i]``.
+        Shards to write; input row i stands for shard ``missing[i]``.
     teacher : str
-        Folder, the same on every node, or hub id.
+        Hub id, or a folder that is the same on every node.
     options : TeacherOptions
     fingerprint : str
-        The teacher's on the driver; a node with another one is refused.
+        Fingerprint of the driver's teacher. A node with another teacher fails.
     """
 
     shards: TeacherShards
@@ -47,7 +47,7 @@ class TeacherTask:
     fingerprint: str
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Make the shards that one column of integers asks for; yield each with its number of texts.
+        """Write the shards of the rows; yield each shard with its number of texts.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class TeacherTask:
 
 @lru_cache(maxsize=1)
 def _load_encoder(teacher: str, options: TeacherOptions, fingerprint: str) -> SentenceEncoder:
-    """Load the teacher once for all shards of a worker, which uses one core."""
+    """Load the teacher once per worker; use one core."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         import torch

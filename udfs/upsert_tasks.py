@@ -28,7 +28,7 @@ class ReadKeysTask:
     columns : tuple of str
         Columns to read.
     is_text : bool, default=False
-        Whether the first column holds strings; in quarantine they are bytes.
+        Whether the first column holds strings, which quarantine files store as bytes.
     """
 
     output: Location
@@ -36,7 +36,7 @@ class ReadKeysTask:
     is_text: bool = False
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield each row's columns, numbered as ``c0``, then the file's ``name`` and the ``row`` in it."""
+        """Yield each row's columns as ``c0``, ``c1`` and so on, then the file's ``name`` and the ``row``."""
         numbered = {f"c{number}": pads.field(column) for number, column in enumerate(self.columns)}
         for batch in batches:
             for name in batch.column(0).to_pylist():
@@ -56,25 +56,25 @@ class ReadKeysTask:
 
 @dataclass(frozen=True, eq=False)
 class RewriteTask:
-    """Rewrite files with their changes; a function for ``DataFrame.mapInArrow`` with one line per file.
+    """Rewrite changed files; a function for ``DataFrame.mapInArrow`` that returns a line per file.
 
     Parameters
     ----------
     output : Location
     columns : tuple of str
-        Columns that a change may replace; vectors are copied.
+        Columns that a change may replace. Vectors are copied.
     staging : Location
         Folder for files of task attempts.
     run_id : str
         Part of the files' names.
     layout : FileLayout
     on_bad_row : {"fail", "null", "quarantine"}, default="fail"
-        What to do with a new value that is not valid UTF-8; all but "null" fail.
+        How to treat a new value that is not valid UTF-8. All but "null" fail.
 
     Notes
     -----
-    Changes have columns ``c0`` and so on, ``name``, ``row`` and ``is_update``, sorted by name. A change that
-    is no update deletes its row.
+    Changes have columns ``c0`` and so on, ``name``, ``row`` and ``is_update``, sorted by ``name``. A change
+    without ``is_update`` deletes its row.
     """
 
     output: Location
@@ -94,19 +94,19 @@ class RewriteTask:
 
     def _rewrite(self, name: str, changes: pa.Table, files: TaskParquetWriter) -> None:
         folder = f"{name.rpartition('/')[0]}/" if "/" in name else ""
-        places = changes["row"].to_numpy()
-        order = np.argsort(places, kind="stable")
-        places, changes = places[order], changes.take(pa.array(order))
+        rows = changes["row"].to_numpy()
+        order = np.argsort(rows, kind="stable")
+        rows, changes = rows[order], changes.take(pa.array(order))
         updates = changes["is_update"].to_numpy(zero_copy_only=False)
         first = 0
         for part in _scan(self.output / name, None):
-            here = slice(*np.searchsorted(places, [first, first + part.num_rows]))
-            # Each row's source: its old place, or its update behind all old rows.
+            here = slice(*np.searchsorted(rows, [first, first + part.num_rows]))
+            # Index of each row's source: its old row, or its update, which follows all old rows.
             source = np.arange(part.num_rows)
             keep = np.ones(part.num_rows, dtype=bool)
-            keep[places[here][~updates[here]] - first] = False
+            keep[rows[here][~updates[here]] - first] = False
             updated = np.flatnonzero(updates[here])
-            source[places[here][updated] - first] = part.num_rows + np.arange(len(updated))
+            source[rows[here][updated] - first] = part.num_rows + np.arange(len(updated))
             new = changes.slice(here.start, here.stop - here.start).take(pa.array(updated))
             arrays = [
                 self._merged(part, new, field.name, source[keep])
@@ -131,7 +131,7 @@ class RewriteTask:
 def _scan(file: Location, columns: dict[str, pads.Expression] | None) -> Iterator[pa.RecordBatch]:
     """Read a file's rows in their order."""
     dataset = pads.dataset(file.path, filesystem=file.filesystem, format="parquet")
-    yield from dataset.to_batches(columns=columns, batch_size=_BATCH_ROWS, use_threads=False)
+    return iter(dataset.to_batches(columns=columns, batch_size=_BATCH_ROWS, use_threads=False))
 
 
 def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.Table]]:
@@ -143,9 +143,8 @@ def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.Table]
 def _runs(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Split batches by file."""
     for batch in batches:
-        names = batch.column("name").to_pylist()
         start = 0
-        for name, run in groupby(names):
-            length = sum(1 for _ in run)
+        for name, run in groupby(batch.column("name").to_pylist()):
+            length = len(list(run))
             yield name, batch.slice(start, length)
             start += length

@@ -1,11 +1,11 @@
-"""One task of ``lakevec verify``: compare files of an output with its log."""
+"""Tasks of ``lakevec verify``: each compares files of an output with its log."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,13 @@ _CHUNK_BYTES = 8 << 20
 
 @dataclass(frozen=True, eq=False)
 class VerifyTask:
-    """Check the named files; a function for ``DataFrame.mapInArrow`` that returns a report per file.
+    """Check files; a function for ``DataFrame.mapInArrow`` that returns a report per file.
 
     Parameters
     ----------
     output : Location
     fingerprint : str
-        The model's.
+        Fingerprint of the output's model.
     dimensions : int
     columns : dict of str to str
         Text column and the name of its embedding column.
@@ -43,7 +43,7 @@ class VerifyTask:
     options : EncodeOptions
         How the texts were embedded.
     table : NodeFiles or None
-        The model, for embedding a sample again.
+        The model, to embed a sample again.
     sample_every : int
         Embed every n-th row of a file again; 0 for none.
     sha256 : bool
@@ -62,13 +62,13 @@ class VerifyTask:
     sha256: bool
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield a report, as JSON, for each file and its promise, as JSON."""
+        """Yield a report for each file and its log entry; all are JSON."""
         for batch in batches:
             for line in batch.column(0).to_pylist():
-                asked = json.loads(line)
-                report = _Report(asked["name"])
+                request = json.loads(line)
+                report = _Report(request["name"])
                 try:
-                    self._check(report, asked["file"], is_quarantine=asked["is_quarantine"])
+                    self._check(report, request["file"], is_quarantine=request["is_quarantine"])
                 except FileNotFoundError:
                     report.problems.append("is missing")
                 except (OSError, pa.ArrowException) as error:
@@ -86,7 +86,6 @@ class VerifyTask:
                     report.problems.append("has another sha256")
             footer = pq.read_metadata(stream)
         report.in_byte_planes = _has_byte_planes(footer)
-        report.rows = footer.num_rows
         if footer.num_rows != promised["rows"]:
             report.problems.append(f"has {footer.num_rows} rows instead of {promised['rows']}")
         if is_quarantine:
@@ -107,14 +106,14 @@ class VerifyTask:
         for batch in dataset.to_batches(columns=self._columns(dataset.schema), batch_size=_BATCH_ROWS):
             for name in self.columns.values():
                 problem = _vector_problem(batch, name, self.dimensions)
-                if problem := problem or (
-                    _tokens_problem(batch, name) if self.options.store == "sum" else ""
-                ):
+                if not problem and self.options.store == "sum":
+                    problem = _tokens_problem(batch, name)
+                if problem:
                     report.problems.append(f"{problem} in column {name!r}")
                     return
             if self.sample_every:
-                chosen = np.arange(-start % self.sample_every, batch.num_rows, self.sample_every)
-                self._embed_again(report, batch.take(pa.array(chosen)))
+                sample = np.arange(-start % self.sample_every, batch.num_rows, self.sample_every)
+                self._embed_again(report, batch.take(pa.array(sample)))
             start += batch.num_rows
 
     def _columns(self, schema: pa.Schema) -> dict[str, pads.Expression]:
@@ -135,27 +134,26 @@ class VerifyTask:
             # An invalid text may have no vector.
             is_embedded = np.asarray(stored.is_valid())
             texts = view_as_strings(rows.column(column)).filter(pa.array(is_embedded))
-            again = to_arrow_columns(encoder.encode(texts), name, self.vector_type)
+            expected = to_arrow_columns(encoder.encode(texts), name, self.vector_type)
             report.sampled += len(texts)
-            here = rows.filter(pa.array(is_embedded))
-            if any(_bits(here.column(column)) != _bits(array) for column, array in again.items()):
+            embedded = rows.filter(pa.array(is_embedded))
+            if any(_bits(embedded.column(column)) != _bits(array) for column, array in expected.items()):
                 report.problems.append(f"holds vectors in column {name!r} that are not those of their texts")
 
 
+@dataclass
 class _Report:
     """Findings about a file."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.problems: list[str] = []
-        self.rows = 0
-        self.sampled = 0
-        self.summed = False
-        self.in_byte_planes = False
+    name: str
+    problems: list[str] = field(default_factory=list)
+    sampled: int = 0
+    summed: bool = False
+    in_byte_planes: bool = False
 
 
 def _has_byte_planes(footer: pq.FileMetaData) -> bool:
-    """Return whether vectors are stored in byte planes, as earlier versions stored float16."""
+    """Return whether a file stores vectors in byte planes, as earlier versions did for float16."""
     if not footer.num_row_groups:
         return False
     group = footer.row_group(0)
@@ -163,15 +161,15 @@ def _has_byte_planes(footer: pq.FileMetaData) -> bool:
 
 
 def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
-    """Describe what is wrong with a batch's vectors; empty if nothing is."""
+    """Describe the first problem of a batch's vectors; return "" if there is none."""
     vectors = batch.column(name)
     lengths = np.diff(vectors.offsets.to_numpy())[np.asarray(vectors.is_valid())]
     if (lengths != dimensions).any():
         return f"vectors of another length than {dimensions}"
-    numbers = vectors.flatten()
-    scale = name + SCALE_SUFFIX
-    checked = [numbers, *([batch.column(scale).drop_null()] if scale in batch.schema.names else [])]
-    for values in checked:
+    numbers = [vectors.flatten()]
+    if (scale := name + SCALE_SUFFIX) in batch.schema.names:
+        numbers.append(batch.column(scale).drop_null())
+    for values in numbers:
         if values.null_count:
             return "vectors with nulls"
         if pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy()).all():
@@ -180,7 +178,7 @@ def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
 
 
 def _tokens_problem(batch: pa.RecordBatch, name: str) -> str:
-    """Say what is wrong with the token counts beside sums; empty if nothing."""
+    """Describe a problem of the token counts beside sums; return "" if there is none."""
     tokens = batch.column(name + TOKENS_SUFFIX)
     if not tokens.is_null().equals(batch.column(name).is_null()):
         return "sums without a count of tokens"
@@ -194,9 +192,8 @@ def _bits(values: pa.Array) -> bytes:
 
 
 def _sha256(stream: pa.NativeFile) -> str:
-    found = hashlib.sha256()
-    stream.seek(0)
+    digest = hashlib.sha256()
     while content := stream.read(_CHUNK_BYTES):
-        found.update(content)
+        digest.update(content)
     stream.seek(0)
-    return found.hexdigest()
+    return digest.hexdigest()

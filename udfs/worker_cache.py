@@ -1,4 +1,4 @@
-"""Encoders and the like that live as long as their Python worker.
+"""Encoders and counters that live as long as their Python worker.
 
 Spark keeps Python workers across tasks (``spark.python.worker.reuse``), so each worker maps the table and
 parses the tokenizer once per model.
@@ -23,17 +23,17 @@ T = TypeVar("T")
 
 
 class WorkerCache(Generic[T]):
-    """The values used last, at most `size`."""
+    """The `size` most recently used values."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._values: OrderedDict[Hashable, T] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the value of a key; make it at its first use."""
+        """Return the value of a key; make it if it is missing."""
         if key not in self._values:
             self._values[key] = make()
-            while len(self._values) > self._size:
+            if len(self._values) > self._size:
                 self._values.popitem(last=False)
         self._values.move_to_end(key)
         return self._values[key]
@@ -43,7 +43,7 @@ class WorkerCache(Generic[T]):
         self._values.clear()
 
 
-# A job uses one model; a session that compares models must not grow without bound.
+# A job uses one model. The limit is for sessions that compare models.
 _encoders: WorkerCache[Encoder] = WorkerCache(4)
 _counters: WorkerCache[TextCounter] = WorkerCache(1)
 
@@ -55,11 +55,11 @@ def get_encoder(table: NodeFiles, options: EncodeOptions) -> Encoder:
 
 
 def get_counter(tokenizer: NodeFiles, *, longest_phrase: int = 1) -> TextCounter:
-    """Return this worker's counter by a tokenizer, without earlier counts."""
+    """Return this worker's counter of a tokenizer, without earlier counts."""
     _use_one_core()
     key = (tokenizer.fingerprint, longest_phrase)
     counter = _counters.get(key, lambda: open_counter(tokenizer.provide(), longest_phrase))
-    counter.take()  # counts of a task that failed
+    counter.take()  # drops the counts of a failed task
     return counter
 
 
@@ -75,22 +75,17 @@ def forget_encoders() -> None:
 
 
 def worker_memory() -> dict[str, str | int]:
-    """Return the process and its memory.
+    """Return ``host``, ``pid`` and memory of this process.
 
-    Returns
-    -------
-    dict
-        ``host``, ``pid``; ``peak_bytes``, the peak of resident memory, mapped table included; ``own_bytes``,
-        resident and private now. Both are 0 on systems other than Linux.
+    ``peak_bytes`` is the peak of resident memory, mapped table included. ``own_bytes`` is the private
+    resident memory now. Both are 0 on systems other than Linux.
     """
-    memory = {"VmHWM": 0, "RssAnon": 0}
     status = Path("/proc/self/status")
-    if status.exists():
-        found = dict(re.findall(r"^(VmHWM|RssAnon):\s+(\d+) kB", status.read_text(), re.MULTILINE))
-        memory |= {key: int(value) * 1024 for key, value in found.items()}
+    text = status.read_text() if status.exists() else ""
+    kilobytes = dict(re.findall(r"^(VmHWM|RssAnon):\s+(\d+) kB", text, re.MULTILINE))
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "peak_bytes": memory["VmHWM"],
-        "own_bytes": memory["RssAnon"],
+        "peak_bytes": int(kilobytes.get("VmHWM", 0)) * 1024,
+        "own_bytes": int(kilobytes.get("RssAnon", 0)) * 1024,
     }

@@ -1,4 +1,4 @@
-"""Which types of Spark's columns an output can hold: what Spark, Arrow and Parquet all keep without loss."""
+"""Column types that an output can hold: Spark, Arrow and Parquet all keep them without loss."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pyspark.sql import types as t
 
-# Every other type is refused by name.
+# `unfit_type` names every other type in its error.
 PLAIN_TYPES = (
     t.BinaryType,
     t.BooleanType,
@@ -24,38 +24,19 @@ PLAIN_TYPES = (
     t.TimestampType,
     t.TimestampNTZType,
 )
-# Readers of Parquet built on Arrow take a schema of 100 levels; the file's root is one of them.
-_MOST_LEVELS = 99
+# Parquet readers built on Arrow accept schemas of 100 levels, and the root counts as a level.
+_MAX_LEVELS = 99
 
 
 def unfit_type(kind: t.DataType) -> str | None:
-    """Say why a column's type doesn't survive the trip to Parquet and back.
-
-    Parameters
-    ----------
-    kind : pyspark.sql.types.DataType
-
-    Returns
-    -------
-    str or None
-        The first type inside `kind` that is unfit; None if all are fit.
-    """
-    if _levels(kind) > _MOST_LEVELS:
-        return f"{kind.typeName()} of more than {_MOST_LEVELS} levels in Parquet"
+    """Name the first type inside `kind` that Parquet can't store without loss; None if there is none."""
+    if _levels(kind) > _MAX_LEVELS:
+        return f"{kind.typeName()} of more than {_MAX_LEVELS} levels in Parquet"
     return _unfit_part(kind)
 
 
 def clashing_fields(kind: t.DataType) -> str | None:
-    """Name a struct inside a type that has two fields which most readers can't tell apart.
-
-    Parameters
-    ----------
-    kind : pyspark.sql.types.DataType
-
-    Returns
-    -------
-    str or None
-    """
+    """Describe a struct inside `kind` with two fields whose names differ in case at most."""
     if isinstance(kind, t.StructType) and (twins := same_names(kind.names)) is not None:
         return f"struct with two fields of one name, {twins[0]!r} and {twins[1]!r}"
     return next((found for part in _parts(kind) if (found := clashing_fields(part))), None)
@@ -64,24 +45,16 @@ def clashing_fields(kind: t.DataType) -> str | None:
 def same_names(names: Sequence[str]) -> tuple[str, str] | None:
     """Find two names that differ in case at most.
 
-    Parameters
-    ----------
-    names : sequence of str
-
-    Returns
-    -------
-    (str, str) or None
-
     Examples
     --------
     >>> same_names(["id", "n", "ID"])
     ('id', 'ID')
     """
-    seen: dict[str, str] = {}
+    earlier: dict[str, str] = {}
     for name in names:
-        if name.lower() in seen:
-            return seen[name.lower()], name
-        seen[name.lower()] = name
+        if name.lower() in earlier:
+            return earlier[name.lower()], name
+        earlier[name.lower()] = name
     return None
 
 
@@ -94,7 +67,7 @@ def _unfit_part(kind: t.DataType) -> str | None:
 
 
 def _parts(kind: t.DataType) -> list[t.DataType]:
-    """Return the types that a nested type is made of."""
+    """Return the types directly inside a nested type."""
     if isinstance(kind, t.ArrayType):
         return [kind.elementType]
     if isinstance(kind, t.MapType):
@@ -103,6 +76,6 @@ def _parts(kind: t.DataType) -> list[t.DataType]:
 
 
 def _levels(kind: t.DataType) -> int:
-    """Count Parquet's levels of a column: two for an array or a map, one for anything else."""
+    """Count a column's levels in Parquet: two for an array or a map, one for any other type."""
     own = 2 if isinstance(kind, t.ArrayType | t.MapType) else 1
     return own + max(map(_levels, _parts(kind)), default=0)

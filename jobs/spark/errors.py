@@ -1,4 +1,4 @@
-"""Spark's exceptions as errors of lakevec: one line that names the file or column, never a row's text."""
+"""Turn Spark's exceptions into lakevec's: one line that names the file or column, never a row's text."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from lakevec.pipeline.errors import DataError, InputError, LakevecError, Unreada
 
 try:
     from py4j.protocol import Py4JError
-except ImportError:  # the thin client of Spark Connect has no JVM
+except ImportError:  # pyspark-client, without a JVM, does not bring py4j
 
     class Py4JError(Exception):  # type: ignore[no-redef]
-        """Stands for an error that no Connect session raises."""
+        """Stand-in: a Connect session never raises it."""
 
 
 SPARK_ERRORS = (PySparkException, Py4JError)
 
-# The last line of a worker's traceback, when the error is one of ours.
-_OURS = re.compile(r"(?:^|\] )lakevec\.pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
+# A worker's traceback ends with this line if lakevec raised the error.
+_LAKEVEC_ERROR = re.compile(r"(?:^|\] )lakevec\.pipeline\.errors\.(\w+): (.+)$", re.MULTILINE)
 _CONDITION = re.compile(r": \[([A-Z][A-Z0-9_.]+)\]")
 _MISMATCH = re.compile(
     r"reading file (?P<file>.+)\. Data type mismatches when reading Parquet column \[(?P<column>.+)\]\. "
@@ -37,23 +37,25 @@ _UNMERGED = re.compile(
     r'Initial schema:\s*"STRUCT<(?P<first>.+)>"\s*Schema that cannot be merged[^"]*"STRUCT<(?P<other>.+)>"'
 )
 _FILES = (
-    # What follows the name in Spark's sentences; a name may hold blanks, dots and commas.
+    # A name may hold blanks, dots and commas, so the text after it marks its end.
     re.compile(r"reading file:? (.+?)\.?\s+(?:SQLSTATE|Could not read footer|Data type|File does not|\n|$)"),
     re.compile(r"footer (?:for|of) file:? (.+?)\.?\s+(?:SQLSTATE|\n|$)"),
     re.compile(r"(\w+:/.+?) is not a Parquet file"),
     re.compile(r"(?:file|footer)[^\n]*?((?:\w+:)?/[^\s,;]+)", re.IGNORECASE),
 )
-_COLON = re.compile(r"URISyntaxException: Relative path in absolute URI: (\S.*)")
+_COLON_IN_NAME = re.compile(r"URISyntaxException: Relative path in absolute URI: (\S.*)")
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
 _RAISED = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*)(?:: (?P<text>.*))?$", re.MULTILINE)
-# Their texts name modules, files and limits, and no values of rows.
+# Messages of these errors name modules, files and limits, but no values of rows.
 _WITHOUT_DATA = re.compile(
     r"(?:\w+\.)*(?:OSError|IOError|\w*(?:File|Directory|Process|ChildProcess)\w*Error|PermissionError"
     r"|InterruptedError|TimeoutError|Connection\w*Error|BrokenPipeError|BlockingIOError|MemoryError"
     r"|ImportError|ModuleNotFoundError|NameError|RecursionError|NotImplementedError|PicklingError"
     r"|UnpicklingError|ArrowMemoryError|ArrowNotImplementedError|LoweringError|TypingError|LLVMException)"
 )
-_JAVA = re.compile(r"^(?:: |Caused by: )(?P<kind>[a-z][\w.]*\.[A-Z][\w$]*)(?:: (?P<text>.*))?$", re.MULTILINE)
+_JAVA_ERROR = re.compile(
+    r"^(?:: |Caused by: )(?P<kind>[a-z][\w.]*\.[A-Z][\w$]*)(?:: (?P<text>.*))?$", re.MULTILINE
+)
 _JAVA_WITHOUT_DATA = re.compile(
     r".*(?:OutOfMemoryError|StackOverflowError|UnknownHostException|ConnectException|SocketTimeoutException"
     r"|NoRouteToHostException|AccessControlException|AccessDeniedException|FileNotFoundException"
@@ -84,7 +86,7 @@ _CONDITIONS = {
     ),
 }
 _DISK_IS_FULL = "No space left on device"
-_DEATHS = {
+_CRASHES = {
     "Python worker exited unexpectedly": (
         "a Python worker died",
         "the system may have stopped it for want of memory: raise spark.executor.memoryOverhead, or lower "
@@ -114,13 +116,13 @@ def spark_errors() -> Iterator[None]:
     Raises
     ------
     InputError
-        For what Spark finds before it reads rows: paths, formats, columns.
+        If Spark rejects paths, formats or columns before it reads rows.
     SetupError
-        For a file system that this Spark does not have.
+        If this Spark lacks a file system.
     DataError
-        For what fails while reading rows.
+        If reading or processing rows fails.
     LakevecError
-        The error that a worker raised, by its own class.
+        If a worker raised it; the class is the worker's.
     """
     try:
         yield
@@ -137,22 +139,22 @@ def spark_errors() -> Iterator[None]:
 
 def _translate(error: Any) -> LakevecError:
     message = str(error)
-    if ours := _OURS.search(message):
-        kind: type[LakevecError] = getattr(errors, ours[1], DataError)
-        return kind(ours[2])
+    if raised_by_worker := _LAKEVEC_ERROR.search(message):
+        kind: type[LakevecError] = getattr(errors, raised_by_worker[1], DataError)
+        return kind(raised_by_worker[2])
     condition = _condition(error, message)
     return (
         explain_file_system(message)
         or _explain_names_and_types(message)
         or _explain_condition(message, condition)
         or _explain_plan(error, message, condition)
-        or _failure(error, message, condition)
+        or _explain_failure(error, message, condition)
     )
 
 
 def _explain_names_and_types(message: str) -> LakevecError | None:
-    """Name the file or column of errors that only their text tells apart."""
-    if colon := _COLON.search(message):
+    """Name the file or column if only the message identifies the error."""
+    if colon := _COLON_IN_NAME.search(message):
         return InputError(
             "Hadoop can't read a name with a colon in it",
             got=repr(colon[1].strip()),
@@ -178,7 +180,7 @@ def _explain_names_and_types(message: str) -> LakevecError | None:
 
 
 def _explain_condition(message: str, condition: str) -> LakevecError | None:
-    """Explain what Spark's own name of the error tells."""
+    """Explain an error by Spark's error condition."""
     is_unreadable = condition.startswith(("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER"))
     if is_unreadable or "is not a Parquet file" in message:
         return UnreadableFileError(find_file(message) or condition, told=message)
@@ -186,29 +188,29 @@ def _explain_condition(message: str, condition: str) -> LakevecError | None:
         condition = "CONFLICTING_DIRECTORY_STRUCTURES"
     for name, (what, expected, remedy) in _CONDITIONS.items():
         if condition.startswith(name):
-            got = _first_line(message).partition(". ")[0] if not expected else ""
+            got = first_line(message).partition(". ")[0] if not expected else ""
             return InputError(what, got=got, expected=expected, remedy=remedy)
     return None
 
 
 def _explain_plan(error: Any, message: str, condition: str) -> LakevecError | None:
-    """Quote Spark's planner, which has read no row, so that its text holds names only."""
+    """Quote Spark's planner: it reads no rows, so its messages hold only names."""
     if not isinstance(error, AnalysisException):
         return None
-    line = _first_line(message)
+    line = first_line(message)
     is_pattern = condition == "PATH_NOT_FOUND" and GLOB.search(line)
     return InputError("Spark can't plan this input", got=line, remedy=HOW_TO_ESCAPE if is_pattern else "")
 
 
 def _fields(struct: str) -> dict[str, str]:
-    """Split the inside of a STRUCT type into names and types."""
+    """Map field names to types in the text between STRUCT's brackets."""
     fields, depth = [""], 0
-    for sign in struct:
-        depth += (sign in "<(") - (sign in ">)")
-        if sign == "," and not depth:
+    for character in struct:
+        depth += (character in "<(") - (character in ">)")
+        if character == "," and not depth:
             fields.append("")
         else:
-            fields[-1] += sign
+            fields[-1] += character
     return {name.strip(): kind.strip() for name, _, kind in (field.partition(":") for field in fields)}
 
 
@@ -221,21 +223,21 @@ def find_file(message: str) -> str:
 
 
 def _plain_name(name: str) -> str:
-    # Spark 4 writes file:///a%20b where it wrote file:/a b.
+    # Spark 4 writes file:///a%20b; earlier versions wrote file:/a b.
     return unquote(name) if re.match(r"\w+://", name) else name.rstrip(".")
 
 
-def _failure(error: Any, message: str, condition: str) -> LakevecError:
-    """Describe a failed task by what can't hold a row's text."""
+def _explain_failure(error: Any, message: str, condition: str) -> LakevecError:
+    """Describe a failed task without quoting messages that can hold a row's text."""
     where = f"; Spark's log is {spark_log()}" if spark_log() else ""
     is_python = isinstance(error, PythonException) or "Traceback (most recent call last)" in message
     if not is_python:
-        for sign, (what, remedy) in _DEATHS.items():
-            if sign in message:
+        for phrase, (what, remedy) in _CRASHES.items():
+            if phrase in message:
                 return DataError(what, remedy=f"{remedy}; then run again{where}")
     got = (_python_failure(message) if is_python else _java_failure(message)) or condition
     if _DISK_IS_FULL in got:
-        what, remedy = _DEATHS[_DISK_IS_FULL]
+        what, remedy = _CRASHES[_DISK_IS_FULL]
         return DataError(what, got=got, remedy=f"{remedy}; then run again{where}")
     return DataError(
         f"the run failed in {'a Python worker' if is_python else 'Spark'}",
@@ -245,11 +247,11 @@ def _failure(error: Any, message: str, condition: str) -> LakevecError:
 
 
 def _python_failure(message: str) -> str:
-    """Return the error of a worker's traceback: its type, and its text or else its place."""
+    """Return the type of a worker's error, with its message if that holds no data, else its place."""
     frames = list(_FRAME.finditer(message))
     if not frames:
         return ""
-    # Behind the last frame stand its line of code, indented, and the error.
+    # The error follows the last frame and its indented line of code.
     raised = _RAISED.search(message, frames[-1].end())
     if raised is None:
         return ""
@@ -263,13 +265,13 @@ def _python_failure(message: str) -> str:
 
 
 def describe_java_error(error: Exception) -> str:
-    """Describe an error of Java without anything that could be a row's text."""
+    """Describe a Java error without text that could come from a row."""
     return _java_failure(str(error)) or type(error).__name__
 
 
 def _java_failure(message: str) -> str:
-    """Return the cause of a Java stack trace: its class, and its text or else its place."""
-    causes = list(_JAVA.finditer(message))
+    """Return the class of a Java error's cause, with its message if that holds no data, else its place."""
+    causes = list(_JAVA_ERROR.finditer(message))
     if not causes:
         return ""
     cause = causes[-1]
@@ -281,12 +283,13 @@ def _java_failure(message: str) -> str:
 
 
 def _condition(error: Any, message: str) -> str:
-    """Return Spark's name of the error; some of Java's errors carry it only in their text."""
-    named = error.getCondition() if isinstance(error, PySparkException) else None
+    """Return Spark's error condition; some Java errors carry it only in their message."""
+    condition = error.getCondition() if isinstance(error, PySparkException) else None
     found = _CONDITION.search(message)
-    return named or (found[1] if found else type(error).__name__)
+    return condition or (found[1] if found else type(error).__name__)
 
 
-def _first_line(message: str) -> str:
-    line = re.sub(r"^\[[A-Z0-9_.]+\]\s*", "", message.strip()).split("\n")[0]
-    return re.sub(r"\s*SQLSTATE: \w+\s*$", "", line).rstrip(". ")
+def first_line(message: str) -> str:
+    """Return the first line of Spark's message without exception class, condition and SQLSTATE."""
+    line = re.sub(r"^(?:[\w.$]+:\s+)?\[[A-Z0-9_.]+\]\s*", "", message.strip()).split("\n")[0]
+    return re.sub(r"\s*SQLSTATE: \w+.*$", "", line).rstrip(". ")

@@ -1,4 +1,4 @@
-"""File systems that Spark reaches through Hadoop, and what to add where one is missing."""
+"""File systems that Spark reaches through Hadoop, and the package for each missing connector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lakevec.pipeline.errors import SetupError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Hadoop's own connectors are released with it; {version} is the Hadoop that this Spark carries.
+# Hadoop releases its own connectors; {version} is the Hadoop version of the running Spark.
 _PACKAGES = {
     "s3a": "org.apache.hadoop:hadoop-aws:{version}",
     "s3": "org.apache.hadoop:hadoop-aws:{version}",
@@ -43,41 +43,22 @@ _WRONG_CLASS = re.compile(
 
 
 def check_file_system(spark: SparkSession, uri: str) -> None:
-    """Refuse a place whose scheme this Spark has no file system for; nothing is read.
+    """Raise SetupError if this Spark has no file system for a URI; read nothing.
 
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-        A Connect session can't be asked; its first read tells.
-    uri : str
-
-    Raises
-    ------
-    SetupError
+    With Spark Connect the check does nothing, and the first read fails instead.
     """
     if "://" not in uri or not hasattr(spark, "_jvm"):
         return
     jvm: Any = spark._jvm
     try:
         jvm.org.apache.hadoop.fs.Path(uri).getFileSystem(spark._jsc.hadoopConfiguration())
-    except Exception as error:  # whatever Java finds
+    except Exception as error:  # Java errors of any class
         if (missing := explain_file_system(str(error))) is not None:
             raise missing from None
 
 
 def explain_file_system(message: str) -> SetupError | None:
-    """Say what a Java error means that names a missing file system.
-
-    Parameters
-    ----------
-    message : str
-        Java's error, stack trace included.
-
-    Returns
-    -------
-    SetupError or None
-        None for any other error.
-    """
+    """Explain a Java stack trace that names a missing file system; return None for other errors."""
     if found := _NO_SCHEME.search(message):
         return _missing(found[1], f"no file system for scheme {found[1]!r}")
     if (found := _NO_CLASS.search(message)) and found[2] in _SCHEMES_OF_CLASSES:
@@ -97,9 +78,11 @@ def explain_file_system(message: str) -> SetupError | None:
 
 
 def _scheme_of_class(name: str) -> str:
-    """Return a scheme whose connector needs a class."""
-    signs = {"abfs": ("azure", "wildfly"), "gs": ("google", ".gs."), "oss": ("aliyun",)}
-    return next((scheme for scheme, parts in signs.items() if any(part in name for part in parts)), "s3a")
+    """Return a scheme whose connector uses a class."""
+    parts_of_schemes = {"abfs": ("azure", "wildfly"), "gs": ("google", ".gs."), "oss": ("aliyun",)}
+    return next(
+        (scheme for scheme, parts in parts_of_schemes.items() if any(part in name for part in parts)), "s3a"
+    )
 
 
 def _missing(scheme: str, got: str) -> SetupError:
@@ -124,7 +107,6 @@ def _missing(scheme: str, got: str) -> SetupError:
 
 
 def _hadoop_version() -> str:
-    """Return the version of Hadoop that the running Spark carries."""
     try:
         from pyspark import SparkContext
 

@@ -1,4 +1,4 @@
-"""What a job reads: the rows, and which columns are embedded, kept and written."""
+"""The input of a job: its DataFrame, and the columns to embed, keep and write."""
 
 from __future__ import annotations
 
@@ -24,10 +24,8 @@ from lakevec.pipeline.storage import absolute_uri
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-# Whatever Spark's own settings say: a file that it left out in silence would count as taken.
+# Override Spark's own settings: lakevec would record a silently skipped file as embedded.
 WHOLE_FILES = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
-
-
 _COMPRESSED = (".bz2", ".gz", ".zst", ".deflate")
 
 
@@ -59,12 +57,12 @@ class Columns:
 
 
 def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
-    """Describe the input to Spark; read nothing but schemas and footers.
+    """Create the input's DataFrame; read only schemas and footers.
 
     Raises
     ------
     InputError
-        If several tables are named, or a needed column can't be read.
+        If the settings name several tables, or Spark can't read a needed column.
     """
     if settings.format == "table":
         return _read_table(spark, settings)
@@ -72,7 +70,7 @@ def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
     for path in paths:
         check_file_system(spark, path)
     reader = spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES)
-    # Spark's second kind of file source knows no times of files, which decide between rows of one key.
+    # File times decide between rows of one key, and Spark's V2 file sources do not provide them.
     with changed_conf(spark, {"spark.sql.sources.useV1SourceList": settings.format}):
         try:
             frame = reader.load(paths)
@@ -87,7 +85,7 @@ def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
 
 
 def _no_columns(frame: DataFrame, form: str) -> InputError:
-    """Return the error for files without columns; name a file whose extension doesn't fit its content."""
+    """Return the error for files without columns; name a compressed file first, if there is any."""
     names = sorted(map(unquote, frame.inputFiles()), key=lambda name: not name.endswith(_COMPRESSED))
     others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
     return InputError(
@@ -99,7 +97,7 @@ def _no_columns(frame: DataFrame, form: str) -> InputError:
 
 
 def _read_table(spark: SparkSession, settings: InputSettings) -> DataFrame:
-    """Describe a table, a view, or files that SQL names as a table."""
+    """Read a table, a view, or files that SQL names as a table."""
     if len(settings.input) != 1:
         raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
     name = settings.input[0]
@@ -125,7 +123,7 @@ def _read_table(spark: SparkSession, settings: InputSettings) -> DataFrame:
 def _schema_of_sound_files(
     spark: SparkSession, settings: InputSettings, paths: list[str], error: Exception
 ) -> t.StructType:
-    """Merge the schema of readable files, after Spark took a damaged file for it."""
+    """Merge the schemas of readable files, after Spark tried to infer the schema from a damaged one."""
     if not isinstance(settings, EmbedSettings) or settings.on_bad_file == "fail":
         raise error
     lenient = spark.read.format(settings.format).options(**settings.option)
@@ -138,22 +136,21 @@ def _schema_of_sound_files(
 def table_schema(columns: Columns, source: t.StructType) -> str:
     """Return the schema of the whole output as Spark's and Delta's JSON, partition columns last."""
     fields = [*columns.schema.fields, *(source[name] for name in columns.partition_by)]
-    plain = [t.StructField(field.name, _without_length(field.dataType)) for field in fields]
-    return t.StructType(plain).json()
-
-
-def _without_length(kind: t.DataType) -> t.DataType:
-    """Return plain strings for char and varchar, which Delta lacks."""
-    return t.StringType() if isinstance(kind, t.CharType | t.VarcharType) else kind
+    schema = t.StructType()
+    for field in fields:
+        # Delta has no char and varchar.
+        is_limited = isinstance(field.dataType, t.CharType | t.VarcharType)
+        schema.add(field.name, t.StringType() if is_limited else field.dataType)
+    return schema.json()
 
 
 def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
-    """Decide which columns are embedded and which are kept.
+    """Choose the columns to embed and to keep.
 
     Raises
     ------
     InputError
-        If a column is missing, a text column holds no strings, or a kept column can't be written.
+        If a column is missing, a text column has another type, or Parquet can't store a kept column.
     OutputError
         If an embedding column has the name of another column.
     """
@@ -185,7 +182,7 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
 
 
 def check_text_columns(schema: t.StructType, names: list[str]) -> None:
-    """Refuse text columns that are missing or hold no strings."""
+    """Raise InputError for text columns that are missing or neither string nor binary."""
     fields = {field.name: field for field in schema.fields}
     for column in names:
         if column not in fields:
@@ -205,9 +202,9 @@ def _check_texts(fields: dict[str, t.StructField], names: list[str]) -> None:
 
 
 def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]:
-    """Describe the columns of one embedding as Spark reads them."""
+    """Return Spark's fields for the columns of one embedding."""
     if settings.store == "sum":
-        # For whoever finds the column without the output around it.
+        # The mark stays with the column if someone copies it out of the output.
         is_sum = {"lakevec.store": "sum"}
         tokens = t.StructField(name + TOKENS_SUFFIX, t.IntegerType())
         return [t.StructField(name, t.ArrayType(t.FloatType()), metadata=is_sum), tokens]
@@ -227,11 +224,11 @@ def missing_column(column: str, present: list[str]) -> InputError:
 
 
 def _refuse_same_names(names: list[str], chosen: tuple[str, ...]) -> None:
-    """Refuse columns that most readers can't tell apart."""
-    doubles = [name for name in dict.fromkeys(chosen) if names.count(name) > 1]
-    if doubles:
+    """Raise InputError for chosen columns whose names differ in case at most."""
+    duplicate = next((name for name in chosen if names.count(name) > 1), None)
+    if duplicate is not None:
         raise InputError(
-            f"two columns of the input have the name {doubles[0]!r}",
+            f"two columns of the input have the name {duplicate!r}",
             remedy="rename one in a view or table first, or leave both out with --keep",
         )
     if (twins := same_names(list(dict.fromkeys(chosen)))) is not None:
@@ -243,15 +240,15 @@ def _refuse_same_names(names: list[str], chosen: tuple[str, ...]) -> None:
 
 
 def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
-    """Refuse embedding columns with the name of another column, ignoring case as Spark does."""
-    seen = {name.lower() for name in kept}
+    """Raise OutputError if an embedding column has another column's name, ignoring case as Spark does."""
+    taken = {name.lower() for name in kept}
     for name in embeddings:
-        if name.lower() in seen:
+        if name.lower() in taken:
             raise OutputError(
                 f"embedding column {name!r} clashes with another column",
                 remedy="choose another --embedding-column, or leave the other out with --keep",
             )
-        seen.add(name.lower())
+        taken.add(name.lower())
 
 
 def quoted(name: str) -> Column:

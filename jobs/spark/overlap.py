@@ -1,10 +1,10 @@
-"""Refuse inputs that hold the output: the next run would read what this one wrote."""
+"""Refuse inputs that contain the output: the next run would read this run's vectors."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +12,11 @@ from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import absolute_uri, canonical_uri
 
-# What Hadoop takes for a pattern.
+# Characters that make a path a glob pattern in Hadoop.
 GLOB = re.compile(r"[\[\]{}*?\\]")
 HOW_TO_ESCAPE = r"in a name that is no pattern write \ before each of [ ] { } * ?"
-_MOST_EXPANSIONS = 10_000
+_MAX_EXPANSIONS = 10_000
+_TO_BRACE = re.compile(r"(?:[^{\\]|\\.)*\{", re.DOTALL)  # a backslash escapes the next character
 _ROOT = re.compile(r"[\w+.-]+:(?://[^/]*)?")
 _HDFS = re.compile(r"((?:view|webhd|swebhd|hd)fs):(?://([^/:]*)(?::(\d+))?)?")
 _SQL_ON_FILES = re.compile(r"\s*`?(?P<format>\w+)`?\s*\.\s*`(?P<path>.+)`\s*", re.DOTALL)
@@ -48,12 +49,12 @@ def refuse_overlap(
     format: str,
     is_partitioned: bool = False,
 ) -> None:
-    """Refuse inputs that can reach a place that the run writes to, however they are written.
+    """Raise InputError if an input, however it is written, can reach a place that the run writes to.
 
     Parameters
     ----------
     inputs : sequence of str
-        Paths, URIs or patterns; of tables only files named by SQL are checked.
+        Paths, URIs or patterns. Among tables, only files named by SQL are checked.
     option : mapping of str to str
         Reader options.
     places : mapping of str to (str or None)
@@ -64,28 +65,23 @@ def refuse_overlap(
         Whether the run writes partition folders, which Spark finds below a plain folder.
     """
     is_recursive = read_option(option, "recursiveFileLookup", "").lower() == "true"
-    for name in inputs:
-        path = name
-        if format == "table":
-            files = sql_on_files(name)
-            if files is None:
-                continue
-            path = files.path
-        for flag, place in places.items():
-            if place is None:
-                continue
-            how = _reach(path, place, is_recursive=is_recursive, is_partitioned=is_partitioned)
-            if how:
-                raise InputError(
-                    f"input {redact(path)!r} holds {flag} {redact(place)!r}",
-                    got=f"{how}, which would read what the run writes",
-                    expected="inputs and outputs that don't overlap",
-                    remedy=f"choose another {flag}, or a narrower --input",
-                )
+    paths = inputs
+    if format == "table":
+        paths = [files.path for name in inputs if (files := sql_on_files(name)) is not None]
+    for path, (flag, place) in product(paths, places.items()):
+        if place is None:
+            continue
+        if how := _reach(path, place, is_recursive=is_recursive, is_partitioned=is_partitioned):
+            raise InputError(
+                f"input {redact(path)!r} holds {flag} {redact(place)!r}",
+                got=f"{how}, which would read what the run writes",
+                expected="inputs and outputs that don't overlap",
+                remedy=f"choose another {flag}, or a narrower --input",
+            )
 
 
 def refuse_files_of_output(files: Iterable[str], output: str) -> None:
-    """Refuse files that lie in the output, whatever link or table led to them."""
+    """Raise InputError for files inside the output, even if a link or table leads to them."""
     place = _parts(absolute_uri(output))
     folders: dict[str, str] = {}
     for file in files:
@@ -95,8 +91,7 @@ def refuse_files_of_output(files: Iterable[str], output: str) -> None:
         real = f"{folders[folder]}/{name}"
         if Path(real).is_symlink():
             real = str(Path(real).resolve())
-        parts = _parts(real)
-        if len(parts) > len(place) and all(map(_is_same, parts, place)):
+        if _is_below(_parts(real), place):
             raise InputError(
                 "the input holds files of the output",
                 got=redact(file),
@@ -106,14 +101,14 @@ def refuse_files_of_output(files: Iterable[str], output: str) -> None:
 
 
 def refuse_partitions_above(inputs: Sequence[str], output: str, files: Callable[[], Iterable[str]]) -> None:
-    """Refuse an output below partition folders, which no reader could read any more.
+    """Raise InputError for an output among an input's partition folders: Spark can't read the two together.
 
-    `files` returns the input's files; it is called only if the output lies below an input.
+    `files` lists the input's files. It is called only if the output lies below an input.
     """
     place = _parts(absolute_uri(output))
     for name in inputs:
         root = _parts(absolute_uri(name))
-        if GLOB.search(name) or len(root) >= len(place) or not all(map(_is_same, root, place)):
+        if GLOB.search(name) or not _is_below(place, root):
             continue
         if any("=" in part for file in files() for part in _parts(file)[len(root) : -1]):
             raise InputError(
@@ -156,47 +151,51 @@ def _parts(uri: str) -> list[str]:
     return _split(canonical_uri(uri))
 
 
+def _is_below(place: list[str], folder: list[str]) -> bool:
+    return len(place) > len(folder) and all(map(_is_same, place, folder))
+
+
 def _split(uri: str) -> list[str]:
-    """Split a place into its root and its names; several slashes are one."""
+    """Split a URI into its root and its names; treat repeated slashes as one."""
     root = _ROOT.match(uri)
     start = root.end() if root else 0
     return [uri[:start], *(part for part in uri[start:].split("/") if part)]
 
 
 def _is_same(part: str, other: str) -> bool:
-    """Compare two names, or two roots: HDFS reports a host and a port where a URI may have named neither."""
+    """Compare two names or roots. HDFS reports a host and port even if the URI names neither."""
     if part == other:
         return True
-    root, root_there = _HDFS.fullmatch(part.lower()), _HDFS.fullmatch(other.lower())
-    if root is None or root_there is None:
+    root, other_root = _HDFS.fullmatch(part.lower()), _HDFS.fullmatch(other.lower())
+    if root is None or other_root is None:
         return False
-    (scheme, host, port), (scheme_there, host_there, port_there) = root.groups(), root_there.groups()
-    is_one_host = host == host_there and not (port and port_there)
-    return scheme == scheme_there and (not host or not host_there or is_one_host)
+    (scheme, host, port), (other_scheme, other_host, other_port) = root.groups(), other_root.groups()
+    is_one_host = host == other_host and not (port and other_port)
+    return scheme == other_scheme and (not host or not other_host or is_one_host)
 
 
 def _matches(part: str, name: str) -> bool:
-    """Match one name with one part of a pattern, by Hadoop's rules."""
+    """Match a name with one part of a Hadoop glob."""
     return part == name or bool(GLOB.search(part) and _to_regex(part).fullmatch(name))
 
 
 def _to_regex(part: str) -> re.Pattern[str]:
-    """Translate a pattern without braces."""
+    """Translate a Hadoop glob without braces."""
     regex, place = "", 0
     while place < len(part):
-        sign = part[place]
+        character = part[place]
         closing = part.find("]", place + 1)
-        if sign == "\\" and place + 1 < len(part):
+        if character == "\\" and place + 1 < len(part):
             place += 1
             regex += re.escape(part[place])
-        elif sign == "[" and closing > 0:
+        elif character == "[" and closing > 0:
             inside = part[place + 1 : closing]
             is_negated = inside.startswith(("^", "!"))
-            signs = re.escape(inside[is_negated:]).replace(r"\-", "-")
-            regex += f"[{'^' if is_negated else ''}{signs}]"
+            characters = re.escape(inside[is_negated:]).replace(r"\-", "-")
+            regex += f"[{'^' if is_negated else ''}{characters}]"
             place = closing
         else:
-            regex += {"*": ".*", "?": "."}.get(sign, re.escape(sign))
+            regex += {"*": ".*", "?": "."}.get(character, re.escape(character))
         place += 1
     try:
         return re.compile(regex, re.DOTALL)
@@ -210,34 +209,28 @@ def _to_regex(part: str) -> re.Pattern[str]:
 
 
 def _expand_braces(pattern: str) -> list[str]:
-    """Write out {a,b}; a pattern of too many alternatives stands for everything that it may match."""
-    expanded = list(islice(_alternatives(pattern), _MOST_EXPANSIONS + 1))
-    return expanded if len(expanded) <= _MOST_EXPANSIONS else [re.sub(r"\{.*\}", "*", pattern)]
+    """Expand {a,b}; replace the braces by * if there are too many alternatives."""
+    expanded = list(islice(_alternatives(pattern), _MAX_EXPANSIONS + 1))
+    return expanded if len(expanded) <= _MAX_EXPANSIONS else [re.sub(r"\{.*\}", "*", pattern)]
 
 
 def _alternatives(pattern: str) -> Iterator[str]:
-    start = _find(pattern, "{", 0)
-    if start < 0:
+    opening = _TO_BRACE.match(pattern)
+    if opening is None:
         yield pattern
         return
+    start = opening.end() - 1
     ends, depth, place = [start], 0, start
     while place < len(pattern):
-        sign = pattern[place]
-        depth += (sign == "{") - (sign == "}")
-        if (sign == "," and depth == 1) or (sign == "}" and depth == 0):
+        character = pattern[place]
+        depth += (character == "{") - (character == "}")
+        if (character == "," and depth == 1) or (character == "}" and depth == 0):
             ends.append(place)
-            if sign == "}":
+            if character == "}":
                 break
-        place += 1 + (sign == "\\")
+        place += 1 + (character == "\\")
     else:  # never closed
         yield pattern
         return
     for first, last in pairwise(ends):
         yield from _alternatives(pattern[:start] + pattern[first + 1 : last] + pattern[place + 1 :])
-
-
-def _find(pattern: str, sign: str, place: int) -> int:
-    """Find a sign that no backslash escapes."""
-    while place < len(pattern) and pattern[place] != sign:
-        place += 1 + (pattern[place] == "\\")
-    return place if place < len(pattern) else -1

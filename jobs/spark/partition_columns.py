@@ -1,4 +1,4 @@
-"""Partition columns of an output: which values can name folders, and how Spark writes them."""
+"""Partition columns of an output: the values that can name folders, and how Spark writes them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_partition_columns(fields: dict[str, t.StructField], settings: EmbedSettings) -> None:
-    """Refuse what can't name folders, or not as Spark would name them.
-
-    Parameters
-    ----------
-    fields : dict of str to pyspark.sql.types.StructField
-        Columns of the input.
-    settings : EmbedSettings
-
-    Raises
-    ------
-    InputError
-    """
+    """Raise InputError for partition columns whose values can't name folders as Spark would."""
     partition_by = tuple(settings.partition_by or ())
     for number, column in enumerate(partition_by):
         kind = fields[column].dataType
@@ -59,16 +48,7 @@ def check_partition_columns(fields: dict[str, t.StructField], settings: EmbedSet
 def folder_value(frame: DataFrame, name: str) -> Any:
     """Return a partition column as the text that names its folder.
 
-    Parameters
-    ----------
-    frame : pyspark.sql.DataFrame
-        The input.
-    name : str
-
-    Returns
-    -------
-    pyspark.sql.Column
-        Of strings. A timestamp whose text Spark would read back as another instant ends the run.
+    The run fails at a timestamp whose text Spark would read back as another instant.
     """
     column = f.col(f"`{name.replace('`', '``')}`")
     text = column.cast("string")
@@ -86,26 +66,12 @@ def folder_value(frame: DataFrame, name: str) -> Any:
 def partition_zone(
     spark: SparkSession, schema: t.StructType, partition_by: Sequence[str], *, is_new: bool
 ) -> str:
-    """Return the time zone of folders that are named by timestamps.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-    schema : pyspark.sql.types.StructType
-        Schema of the input.
-    partition_by : sequence of str
-    is_new : bool
-        Whether no earlier run has named folders.
-
-    Returns
-    -------
-    str
-        Empty where no folder is.
+    """Return the time zone in which timestamps name folders; empty if none do.
 
     Raises
     ------
     InputError
-        If a new output would name two instants alike.
+        If `is_new`, and two instants would share a folder's name.
     """
     stamps = [name for name in partition_by if isinstance(schema[name].dataType, t.TimestampType)]
     if not stamps:

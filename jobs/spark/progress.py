@@ -1,4 +1,4 @@
-"""Progress of a Spark job: a bar on a terminal, a line now and then in a scheduler's log."""
+"""Progress of a Spark job: a bar on a terminal, or a line every 30 seconds in a log."""
 
 from __future__ import annotations
 
@@ -22,12 +22,7 @@ _LOG_EVERY_S = 30.0
 def show_progress(spark: SparkSession, label: str) -> Iterator[None]:
     """Show how many tasks of the running stages are done, until the block ends.
 
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-        A Connect session has no status to ask for; nothing is shown there.
-    label : str
-        Word before the numbers.
+    Spark Connect has no status tracker, so nothing is shown there.
     """
     context = getattr(spark, "_sc", None)
     if context is None:
@@ -45,7 +40,7 @@ def show_progress(spark: SparkSession, label: str) -> Iterator[None]:
 
 def _watch(tracker: object, label: str, stop: threading.Event) -> None:
     started = logged = time.monotonic()
-    # On anything but a terminal tqdm draws nothing and lines are logged instead.
+    # With disable=None tqdm draws only on a terminal.
     with tqdm(desc=label, unit="task", disable=None, leave=False) as bar:
         while not stop.wait(_POLL_S):
             done, total = _count_tasks(tracker)
@@ -62,7 +57,7 @@ def _watch(tracker: object, label: str, stop: threading.Event) -> None:
 
 
 def _count_tasks(tracker: object) -> tuple[int, int]:
-    """Return finished and all tasks of the stages that are running."""
+    """Return the numbers of finished and of all tasks of the running stages."""
     done = total = 0
     for stage in tracker.getActiveStageIds():  # type: ignore[attr-defined]
         info = tracker.getStageInfo(stage)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The SparkSession of a job: where it runs, how loud it is, and what it ships."""
+"""The SparkSession of a job: its master or server, its log, and the code that it ships."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -49,9 +49,9 @@ def open_session(
     conf : mapping of str to str
         Spark properties.
     verbose : bool, default=False
-        Show Spark's log. Otherwise a Spark that is started here writes it to a file.
+        Show Spark's log. By default, a Spark that starts here writes it to a file.
     meanwhile : callable, optional
-        Runs in a thread while Spark starts; done before the session is yielded.
+        Runs in a thread while Spark starts, and ends before the session is yielded.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def open_session(
 
     Notes
     -----
-    On a cluster, the code of `pipeline` and `udfs` is shipped, so that executors run the driver's version.
+    On a cluster, it ships the code of `pipeline` and `udfs`, so that executors run the driver's version.
     """
     try:
         from pyspark.sql import SparkSession
@@ -76,25 +76,25 @@ def open_session(
             yield running
         return
     remote = _find_remote(master, remote)
-    # Spark's own rule leaves the keys of Azure's stores in event logs and on its pages.
+    # Spark's default pattern leaves Azure storage keys readable in event logs and in its web UI.
     redacted = {
         "spark.redaction.regex": KEY_PATTERN,
         "spark.redaction.string.regex": PLAN_PATTERN,
         **conf,
     }
     with ThreadPoolExecutor(1) as pool:
-        other_work = pool.submit(meanwhile)
+        background = pool.submit(meanwhile)
         if remote is not None:
             spark = _connect(SparkSession.builder, remote, conf)
         else:
             spark = _start_session(SparkSession.builder.appName(name), master, redacted, verbose=verbose)
         try:
-            other_work.result()
+            background.result()
             _ship_code(spark)
             with _quiet_pyspark(verbose=verbose):
                 yield spark
         finally:
-            with suppress(ConnectionError):  # a JVM that has died needs no stopping
+            with suppress(ConnectionError):  # the JVM has died already
                 spark.stop()
 
 
@@ -106,18 +106,18 @@ def changed_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]
     before: dict[str, str | None] = {}
     try:
         for key, value in conf.items():
-            found = spark.conf.get(key, None)
+            current = spark.conf.get(key, None)
             try:
                 spark.conf.set(key, value)
             except PySparkException as error:
-                if found == value:
+                if current == value:
                     continue
                 raise SetupError(
                     f"Spark property {key!r} can't be changed",
                     got=str(error.getCondition()),
                     remedy="set it where this Spark is started",
                 ) from None
-            before[key] = found
+            before[key] = current
         yield
     finally:
         with suppress(PySparkException, ConnectionError):
@@ -129,10 +129,10 @@ def changed_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]
 
 
 def runs_locally(master: str | None) -> bool:
-    """Return whether tasks die with this process; a Spark that runs in it already outweighs `master`."""
+    """Return whether tasks die with this process; a running Spark takes precedence over `master`."""
     if "PYSPARK_GATEWAY_PORT" in os.environ or os.environ.get("SPARK_REMOTE"):
         return False
-    with suppress(ImportError):  # reported when the session is opened
+    with suppress(ImportError):  # `open_session` reports it
         from lakevec.udfs.distribution import is_local
 
         if (running := _running_session()) is not None:
@@ -141,7 +141,7 @@ def runs_locally(master: str | None) -> bool:
 
 
 def _find_remote(master: str | None, remote: str | None) -> str | None:
-    """Return the Connect server to use; refuse it in the wrong place."""
+    """Return the Connect server to use; raise SetupError if it is given as a master."""
     if master is not None and master.startswith("sc://"):
         raise SetupError(
             f"master {master!r} is a Spark Connect server",
@@ -158,12 +158,10 @@ def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]
     from pyspark.errors import PySparkException
 
     _check_server(remote)
-    builder = builder.remote(remote)
-    for key, value in conf.items():
-        builder = builder.config(key, value)
+    builder = builder.remote(remote).config(map=dict(conf))
     try:
         spark = builder.getOrCreate()
-        spark.version  # noqa: B018  (asks the server)
+        spark.version  # noqa: B018  (a request to the server)
     except ImportError as error:
         raise SetupError(
             "Spark Connect needs a package that is not installed",
@@ -172,7 +170,7 @@ def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]
         ) from None
     except (PySparkException, OSError, RuntimeError, ValueError) as error:
         raise _unreachable(remote, one_line(error, 200)) from None
-    except Exception as error:  # grpc's own are no subclass of any of these
+    except Exception as error:  # errors of grpc share no base class with these
         raise _unreachable(remote, type(error).__name__) from None
     return spark
 
@@ -181,8 +179,7 @@ def _start_session(
     builder: SparkSession.Builder, master: str | None, conf: Mapping[str, str], *, verbose: bool
 ) -> SparkSession:
     """Join the Spark of spark-submit, or start one."""
-    for key, value in conf.items():
-        builder = builder.config(key, value)
+    builder = builder.config(map=dict(conf))
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         if master is not None:
             builder = builder.master(master)
@@ -191,13 +188,13 @@ def _start_session(
         return spark
     ensure_java()
     builder = builder.master(master or "local[*]")
-    # Local workers must be this interpreter, with this code, whatever python3 is on the PATH.
+    # Local workers must use this interpreter and this code, not the PATH's python3.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     return _start(builder.config("spark.executorEnv.PYTHONPATH", _CHECKOUT), verbose=verbose)
 
 
 def spark_log() -> str | None:
-    """Return the file of Spark's log, if there is one, and keep it after this process."""
+    """Return the file of Spark's log, if there is one; keep the file when this process ends."""
     global _log_is_kept
     _log_is_kept = True
     return _log_file
@@ -215,33 +212,37 @@ def _remove_log() -> None:
 
 
 def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
-    """Start a JVM; its stderr, and that of its Python workers, goes to a file unless verbose."""
-    global _log_file
-    if verbose or _log_file is not None:  # a JVM that runs already keeps the stderr it was started with
-        try:
-            return builder.getOrCreate()
-        except Exception as error:
-            raise _no_start(error) from None
-    handle, _log_file = tempfile.mkstemp(prefix="lakevec-spark-", suffix=".log")
-    atexit.register(_remove_log)
-    screen = os.dup(2)
-    os.dup2(handle, 2)
+    """Start a JVM. Unless verbose, its stderr and its Python workers' go to a file."""
+    # A running JVM keeps its stderr.
+    is_logged = not verbose and _log_file is None
     try:
-        return builder.getOrCreate()
-    except Exception as error:  # whatever the launcher finds
-        raise _no_start(error) from None
+        with _stderr_to_log() if is_logged else nullcontext():
+            return builder.getOrCreate()
+    except Exception as error:  # launcher errors of any class
+        raise _start_error(error) from None
+
+
+@contextmanager
+def _stderr_to_log() -> Iterator[None]:
+    global _log_file
+    log, _log_file = tempfile.mkstemp(prefix="lakevec-spark-", suffix=".log")
+    atexit.register(_remove_log)
+    stderr = os.dup(2)
+    os.dup2(log, 2)
+    try:
+        yield
     finally:
-        os.dup2(screen, 2)
-        os.close(screen)
-        os.close(handle)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(log)
 
 
 def _check_server(remote: str) -> None:
-    """Fail at once if no server listens; the client would try for ten minutes."""
-    found = re.match(r"sc://(?P<host>\[[^\]]+\]|[^:/;]+)(?::(?P<port>\d+))?(?:[/;]|$)", remote)
-    if found is None:
+    """Fail at once if no server listens; the client would retry for ten minutes."""
+    address = re.match(r"sc://(?P<host>\[[^\]]+\]|[^:/;]+)(?::(?P<port>\d+))?(?:[/;]|$)", remote)
+    if address is None:
         return
-    host, port = found["host"].strip("[]"), int(found["port"] or 15002)
+    host, port = address["host"].strip("[]"), int(address["port"] or 15002)
     try:
         socket.create_connection((host, port), timeout=_SERVER_TIMEOUT_S).close()
     except OSError as error:
@@ -256,7 +257,7 @@ def _unreachable(remote: str, got: str) -> SetupError:
     )
 
 
-# How Spark's launcher, Java or Spark's package resolver report a failure.
+# A line with which Spark's launcher, Java or Spark's package resolver reports a failure.
 _REASON = re.compile(
     r"^(?:Exception in thread \"main\" |Caused by: |Error: |ERROR:? |.*\bERROR \S+: )?"
     r"(?P<reason>(?:[\w.$]+(?:Exception|Error): |Could not |Unrecognized |Too many open files|Cannot allocate"
@@ -265,28 +266,29 @@ _REASON = re.compile(
 )
 
 
-def _no_start(error: Exception) -> SetupError:
+def _start_error(error: Exception) -> SetupError:
     log = spark_log()
     text = Path(log).read_text(errors="replace") if log else str(error)
-    found = _REASON.findall(text) or _REASON.findall(str(error))
-    first = str(error).strip().split("\n")[0]
-    reason = (found[0] if found else first or type(error).__name__).strip()
+    found = _REASON.search(text) or _REASON.search(str(error))
+    reason = found["reason"] if found else str(error).strip().split("\n")[0] or type(error).__name__
     where = f"its log is {log}; " if log else ""
-    return SetupError("Spark can't start", got=reason[:300], remedy=f"{where}'lakevec doctor' may help")
+    return SetupError(
+        "Spark can't start", got=reason.strip()[:300], remedy=f"{where}'lakevec doctor' may help"
+    )
 
 
 def _quiet_submitted(spark: SparkSession, *, verbose: bool) -> None:
-    """Keep stack traces off the screen of spark-submit; the log of a cluster's driver is left alone."""
+    """Turn off the log in client mode; leave the log of a driver on the cluster as it is."""
     if verbose or not hasattr(spark, "sparkContext"):
         return
     settings = spark.sparkContext.getConf()
-    on_screen = settings.get("spark.submit.deployMode", "client") == "client"
-    if on_screen and settings.get("spark.log.level") is None:
+    is_client = settings.get("spark.submit.deployMode", "client") == "client"
+    if is_client and settings.get("spark.log.level") is None:
         spark.sparkContext.setLogLevel("OFF")
 
 
 def _running_session() -> SparkSession | None:
-    """Return the session of this thread, else of this process: another thread may have created it."""
+    """Return this thread's session, else the process's: another thread may have created it."""
     from pyspark.sql import SparkSession
 
     if (active := SparkSession.getActiveSession()) is not None:
@@ -294,7 +296,7 @@ def _running_session() -> SparkSession | None:
     started = getattr(SparkSession, "_instantiatedSession", None)
     if started is not None and started._sc._jsc is not None:
         return cast("SparkSession", started)
-    # Not imported: the client needs packages that few have.
+    # Do not import it: few installations have the packages that the client needs.
     connect = sys.modules.get("pyspark.sql.connect.session")
     return getattr(connect.SparkSession, "_default_session", None) if connect is not None else None
 

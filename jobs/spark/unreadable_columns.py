@@ -1,13 +1,12 @@
-"""Columns that this Spark can't read: left out if the run doesn't need them, else named in the error.
+"""Columns that this Spark can't read: leave them out if the run doesn't need them, else raise an error.
 
-Spark refuses a whole Parquet input for one column of nanoseconds. Here Spark's own footer reader and type
-converter, in the JVM, check each column alone, on every file system that Spark reaches.
+Spark rejects a whole Parquet input because of a single column of nanoseconds. This module checks each column
+alone, with Spark's own footer reader and type converter in the JVM.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -17,6 +16,7 @@ from urllib.parse import unquote
 from pyspark.sql import types as t
 
 from lakevec.jobs.spark.column_types import clashing_fields
+from lakevec.jobs.spark.errors import first_line
 from lakevec.jobs.spark.overlap import read_option
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.settings.corpus import CountSettings
@@ -26,7 +26,7 @@ from lakevec.pipeline.settings.tune import TuneSettings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_READERS = 8  # footers at a time, which on an object store are a request each
+_READERS = 8  # threads; on an object store each footer costs a request
 
 InputSettings = EmbedSettings | CountSettings | TuneSettings
 
@@ -36,12 +36,12 @@ def readable_schema(
 ) -> t.StructType | None:
     """Return the columns of a Parquet input that this Spark can read, without partition columns.
 
-    None if no column is to blame, or none can be checked.
+    Return None if Spark can read every column, or if the check itself fails.
 
     Raises
     ------
     InputError
-        If a column that the run needs can't be read.
+        If Spark can't read a column that the run needs.
     """
     if form != "parquet" or not hasattr(spark, "_jvm"):
         return None
@@ -53,24 +53,24 @@ def readable_schema(
                 unread[name] = field
             else:
                 fields.setdefault(name, field)
-    except Exception:  # whatever Java finds: no files, a damaged footer
+    except Exception:  # Java errors of any class: no files, a damaged footer
         return None
     if read_option(_session_conf(spark), "spark.sql.caseSensitive", "false") != "true":
         for name in list(fields):
             twins = [other for other in fields if other.lower() == name.lower()]
             if len(twins) > 1:
-                told = f"names that differ in case only: {', '.join(map(repr, twins))}"
-                unread |= dict.fromkeys(twins, told)
+                reason = f"names that differ in case only: {', '.join(map(repr, twins))}"
+                unread |= dict.fromkeys(twins, reason)
                 fields = {other: field for other, field in fields.items() if other not in twins}
     if not unread:
         return None
-    for name, told in unread.items():
-        _refuse_needed(name, told, settings)
+    for name, reason in unread.items():
+        _refuse_needed(name, reason, settings)
     return t.StructType([field for name, field in fields.items() if name not in unread])
 
 
-def _refuse_needed(name: str, told: str, settings: InputSettings) -> None:
-    """Refuse a column that can't be read if the run needs it."""
+def _refuse_needed(name: str, reason: str, settings: InputSettings) -> None:
+    """Raise InputError for an unreadable column that the run needs."""
     named: tuple[str | None, ...] = tuple(settings.text)
     is_kept = False
     if isinstance(settings, TuneSettings):
@@ -82,7 +82,7 @@ def _refuse_needed(name: str, told: str, settings: InputSettings) -> None:
         otherwise = "write it in another type or name first"
         raise InputError(
             f"column {name!r} can't be read by this Spark",
-            got=told,
+            got=reason,
             remedy=otherwise if name in named else f"leave it out with --keep, or {otherwise}",
         )
 
@@ -90,7 +90,7 @@ def _refuse_needed(name: str, told: str, settings: InputSettings) -> None:
 def _columns(
     spark: SparkSession, settings: InputSettings, paths: list[str]
 ) -> Iterator[tuple[str, t.StructField | str]]:
-    """Yield name and Spark's field of each column, or the reason why Spark can't read it."""
+    """Yield each column's name, and its Spark field or the reason why Spark can't read it."""
     jvm: Any = spark._jvm
     package = jvm.org.apache.spark.sql.execution.datasources.parquet
     converter = package.ParquetToSparkSchemaConverter(spark._jsparkSession.sessionState().conf())
@@ -98,7 +98,7 @@ def _columns(
         schema = footer.getSchema()
         columns = [schema.getType(number) for number in range(schema.getFieldCount())]
         names = [column.getName() for column in columns]
-        of_spark = _fields_of_spark(footer)
+        recorded = _recorded_fields(footer)
         for name, column in zip(names, columns, strict=True):
             if names.count(name) > 1:
                 yield name, f"{names.count(name)} columns of this name"
@@ -106,22 +106,22 @@ def _columns(
             alone = jvm.org.apache.parquet.schema.Types.buildMessage().addField(column).named("alone")
             try:
                 converted = json.loads(converter.convert(alone).json())["fields"][0]
-                found = t.StructField.fromJson(of_spark.get(name, converted))
+                found = t.StructField.fromJson(recorded.get(name, converted))
             except Exception as error:
-                yield name, _reason(error)
+                yield name, first_line(str(getattr(error, "java_exception", error)))
                 continue
             is_time = found.dataType.simpleString().startswith("time(")
             yield name, "time" if is_time else clashing_fields(found.dataType) or found
 
 
-def _fields_of_spark(footer: Any) -> dict[str, Any]:
-    """Return the fields that Spark recorded when it wrote the file, and trusts when it reads it."""
-    noted = footer.getKeyValueMetaData().get("org.apache.spark.sql.parquet.row.metadata")
-    return {field["name"]: field for field in json.loads(noted)["fields"]} if noted else {}
+def _recorded_fields(footer: Any) -> dict[str, Any]:
+    """Return the fields that Spark recorded in a file that it wrote; its reader uses them."""
+    recorded = footer.getKeyValueMetaData().get("org.apache.spark.sql.parquet.row.metadata")
+    return {field["name"]: field for field in json.loads(recorded)["fields"]} if recorded else {}
 
 
 def _footers(spark: SparkSession, settings: InputSettings, paths: list[str]) -> Iterator[Any]:
-    """Read the footers that Spark would read: of the first file, or of all to merge their schemas."""
+    """Read the footers that Spark would read: the first file's, or all if it merges schemas."""
     reader = spark.read.format("parquet").options(**settings.option).schema("x string")
     files = sorted(unquote(file) for file in reader.load(paths).inputFiles())
     skips = isinstance(settings, EmbedSettings) and settings.on_bad_file == "skip"
@@ -129,7 +129,7 @@ def _footers(spark: SparkSession, settings: InputSettings, paths: list[str]) -> 
     def read(file: str) -> Any:
         try:
             return _footer(spark, file)
-        except Exception:  # whatever Java finds
+        except Exception:  # Java errors of any class
             if not skips:
                 raise
             return None
@@ -158,10 +158,3 @@ def _footer(spark: SparkSession, file: str) -> Any:
 def _session_conf(spark: SparkSession) -> dict[str, str]:
     names = ("spark.sql.caseSensitive", "spark.sql.parquet.mergeSchema")
     return {name: str(spark.conf.get(name)).lower() for name in names}
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of Spark's message about a type."""
-    told = str(getattr(error, "java_exception", error))
-    line = re.sub(r"^[\w.$]*:?\s*\[[A-Z0-9_.]+\]\s*", "", told.strip()).split("\n")[0]
-    return re.sub(r"\s*SQLSTATE: \w+.*$", "", line).rstrip(". ")
