@@ -1,1 +1,1 @@
-"""Counts of tokens, words and phrases in texts, and the vocabulary mined from them."""
+"""Counts of tokens, words and phrases in texts, and vocabularies mined from the counts."""

@@ -1,11 +1,11 @@
-"""The folder that ``lakevec count`` writes: what lies where, and whether it is whole.
+"""The output folder of ``lakevec count``: its layout, and the check that it is complete.
 
 ::
 
     tokens/     Parquet: id, token, count, documents; a row for every token of the tokenizer
     words/      Parquet: word, count, documents; most frequent first
-    phrases/    the same of phrases, where they were asked for
-    count.json  request, tokenizer, totals; written last, so that a folder with it is whole
+    phrases/    Parquet: phrase, count, documents; only with --phrases
+    count.json  request, tokenizer, totals; written last, so its presence marks a complete count
 """
 
 from __future__ import annotations
@@ -28,22 +28,12 @@ from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location, locate
 
 TOKENS, WORDS, PHRASES, RECORD = "tokens", "words", "phrases", "count.json"
-# Says that whatever lies beside it is a count's own, and can go.
+# Marks an incomplete count, whose files may be deleted.
 _BEGUN = "_begun"
 
 
 def read_record(folder: Location) -> dict[str, Any] | None:
-    """Read what a finished count tells of itself.
-
-    Parameters
-    ----------
-    folder : Location
-
-    Returns
-    -------
-    dict or None
-        None where there is no finished count.
-    """
+    """Read the record of a complete count; None if there is no complete count."""
     try:
         record = json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError):
@@ -53,7 +43,7 @@ def read_record(folder: Location) -> dict[str, Any] | None:
 
 @contextmanager
 def hold(folder: Location, run: str, uri: str) -> Iterator[Lease]:
-    """Keep other runs away from a folder while one counts into it.
+    """Hold the lease of a folder, which keeps other runs out.
 
     Parameters
     ----------
@@ -61,18 +51,14 @@ def hold(folder: Location, run: str, uri: str) -> Iterator[Lease]:
     run : str
         Name of the run.
     uri : str
-        The folder as messages name it.
-
-    Yields
-    ------
-    Lease
+        Name of the folder in messages.
 
     Raises
     ------
     OutputError
-        If something else lies there.
+        If the folder holds other data.
     BusyError
-        If another run counts into the folder.
+        If another run holds the lease.
     """
     _refuse_foreign(folder, uri)
     own = folder / OWN_FOLDER
@@ -80,27 +66,21 @@ def hold(folder: Location, run: str, uri: str) -> Iterator[Lease]:
         with Lease(own, run, uri) as lease:
             yield lease
     finally:
-        # An empty folder stands for a run that found nothing to write.
+        # A run that fails before it writes leaves no empty folders.
         for empty in (own, folder):
             if empty.exists() and not empty.list():
                 empty.delete()
 
 
 def begin(folder: Location) -> None:
-    """Make room for a count: remove what a killed one left.
-
-    Parameters
-    ----------
-    folder : Location
-        This run holds its lease.
-    """
+    """Delete the files of an incomplete count, and mark the folder as incomplete; needs the lease."""
     for name in (TOKENS, WORDS, PHRASES):
         (folder / name).delete()
     (folder / _BEGUN).write_atomic(b"")
 
 
 def _refuse_foreign(folder: Location, uri: str) -> None:
-    """Refuse a folder that holds neither counts nor the beginning of some."""
+    """Refuse a folder with data other than a complete or incomplete count."""
     if (folder / RECORD).exists() or (folder / _BEGUN).exists():
         return
     is_file = folder.type() == pafs.FileType.File
@@ -113,38 +93,27 @@ def _refuse_foreign(folder: Location, uri: str) -> None:
 
 
 def finish(folder: Location, tokens: pa.Table, record: dict[str, Any]) -> None:
-    """Write the counts of tokens, and then the record that says that all is there.
-
-    Parameters
-    ----------
-    folder : Location
-    tokens : pyarrow.Table
-    record : dict
-    """
-    (folder / TOKENS).filesystem.create_dir((folder / TOKENS).path, recursive=True)
-    pq.write_table(
-        tokens, (folder / TOKENS / "tokens.parquet").path, filesystem=folder.filesystem, compression="zstd"
-    )
+    """Write the token counts, and then the record, which marks the count as complete."""
+    part = folder / TOKENS
+    part.filesystem.create_dir(part.path, recursive=True)
+    file = part / "tokens.parquet"
+    pq.write_table(tokens, file.path, filesystem=file.filesystem, compression="zstd")
     (folder / RECORD).write_atomic(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
     (folder / _BEGUN).delete()
 
 
 def part_of(uri: str, name: str) -> Location:
-    """Return the place of counts in a folder of `lakevec count`, or the place itself if it is none.
+    """Return a part of a folder of `lakevec count`, or the location itself if it is no such folder.
 
     Parameters
     ----------
     uri : str
     name : {"tokens", "words", "phrases"}
 
-    Returns
-    -------
-    Location
-
     Raises
     ------
     InputError
-        If the folder's count was killed, a part of it is gone, or it can't be reached.
+        If the count is incomplete, the part is missing or damaged, or the folder can't be reached.
     """
     place = locate(uri, error=InputError)
     if (place / RECORD).type() == pafs.FileType.File:
@@ -160,7 +129,7 @@ def part_of(uri: str, name: str) -> Location:
 
 
 def _check_part(folder: Location, name: str, uri: str) -> None:
-    """Compare how many words or phrases there are with what the record says."""
+    """Compare the number of rows with the record; the tokens need at least one row."""
     expected = (read_record(folder) or {}).get(f"distinct_{name}") if name != TOKENS else None
     if name != TOKENS and not expected:
         return

@@ -1,4 +1,4 @@
-"""Counts of neighbouring words: pairs, and triples."""
+"""Counts of phrases: pairs and triples of neighbouring words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from lakevec.pipeline.corpus.word_index import NOTHING, TermCounts
 from lakevec.pipeline.errors import DataError
 
-# A phrase is a number of 63 bits: 21 bits for each word's number plus one.
+# A phrase is packed into 63 bits: 21 bits for each word's number plus 1.
 _BITS = 21
 MOST_WORDS = (1 << _BITS) - 2
 LONGEST_PHRASE = 3
@@ -19,7 +19,7 @@ class NgramCounts:
     Parameters
     ----------
     longest : int
-        Most words of a phrase, 2 or 3.
+        Maximum number of words in a phrase, 2 or 3.
     """
 
     def __init__(self, longest: int) -> None:
@@ -27,7 +27,7 @@ class NgramCounts:
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def __len__(self) -> int:
-        """Return the number of pending counts; a phrase in several batches has several."""
+        """Return the number of stored counts; a phrase has one per batch that contains it."""
         return sum(len(phrases) for phrases, _, _ in self._parts)
 
     def add(self, words: np.ndarray, offsets: np.ndarray) -> None:
@@ -36,7 +36,7 @@ class NgramCounts:
         Raises
         ------
         DataError
-            If a word's number does not fit into its bits.
+            If a word's number exceeds 21 bits.
         """
         texts = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         numbers = words.astype(np.int64)
@@ -52,40 +52,35 @@ class NgramCounts:
                 return
             is_whole = texts[:last] == texts[length - 1 :]
             phrases = np.zeros(last, dtype=np.int64)
-            for place in range(length):
-                here = numbers[place : place + last]
-                is_whole &= here >= 0
-                phrases = phrases << _BITS | here + 1
-            self._parts.append(_count_terms(phrases[is_whole], texts[:last][is_whole]))
+            for position in range(length):
+                word = numbers[position : position + last]
+                is_whole &= word >= 0
+                phrases = phrases << _BITS | word + 1
+            if is_whole.any():
+                self._parts.append(_count_terms(phrases[is_whole], texts[:last][is_whole]))
 
     def take(self, names: list[str]) -> TermCounts:
-        """Return the counts of phrases, and reset them; `names` are the words by number."""
+        """Return the counts of phrases and reset them; `names` are the words by number."""
         if not self._parts:
             return NOTHING
         phrases, counts, documents = (np.concatenate(part) for part in zip(*self._parts, strict=True))
         self._parts = []
         order = np.argsort(phrases, kind="stable")
         phrases, firsts = np.unique(phrases[order], return_index=True)
-        if not len(phrases):
-            return NOTHING
         spelled = [_spell(int(phrase), names) for phrase in phrases]
         sums = np.add.reduceat(counts[order], firsts), np.add.reduceat(documents[order], firsts)
         return TermCounts(spelled, *sums)
 
 
 def _count_terms(phrases: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return distinct phrases, and for each how often it is there and in how many texts."""
-    order = np.argsort(phrases, kind="stable")  # stable, so texts stay in order within a phrase
+    """Return the distinct phrases of at least one, with their occurrences and numbers of texts."""
+    order = np.argsort(phrases, kind="stable")  # stable: keeps the texts of a phrase in order
     phrases, texts = phrases[order], texts[order]
-    is_new = np.ones(len(phrases), dtype=bool)
-    is_new[1:] = phrases[1:] != phrases[:-1]
-    is_other_text = is_new.copy()
-    is_other_text[1:] |= texts[1:] != texts[:-1]
+    is_new = np.append(True, phrases[1:] != phrases[:-1])
+    is_new_text = is_new | np.append(True, texts[1:] != texts[:-1])
     firsts = np.flatnonzero(is_new)
-    counts = np.diff(np.append(firsts, len(phrases)))
-    if not len(firsts):
-        return phrases, counts, counts
-    return phrases[firsts], counts, np.add.reduceat(is_other_text.astype(np.int64), firsts)
+    counts = np.diff(firsts, append=len(phrases))
+    return phrases[firsts], counts, np.add.reduceat(is_new_text.astype(np.int64), firsts)
 
 
 def _spell(phrase: int, names: list[str]) -> str:

@@ -1,6 +1,6 @@
-"""Exact counts of tokens, words and phrases in texts, by the encoder's cache of segments.
+"""Exact counts of tokens, words and phrases in texts.
 
-What a segment holds is known once it has been seen; counting it again is a look-up.
+The encoder's token cache stores the tokens of each segment, so counting a known segment is one look-up.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from tokenizers import Tokenizer
 
 from lakevec.pipeline.corpus.ngrams import NgramCounts
 from lakevec.pipeline.corpus.word_extraction import WordExtractor, Words
-from lakevec.pipeline.corpus.word_index import NOTHING, TermCounts, WordIndex, WordSequences
+from lakevec.pipeline.corpus.word_index import NOTHING, TermCounts, WordIndex, WordSequences, take_counts
 from lakevec.pipeline.encoding.encoder import slices
 from lakevec.pipeline.encoding.kernels.count_kernels import (
-    COUNT,
-    DOCUMENTS,
     WordTables,
     count_numbers,
     count_segments,
@@ -36,14 +34,14 @@ _MARKER = bytes([NORMALIZED])
 
 @dataclass(frozen=True, eq=False)
 class TextCounts:
-    """What was counted; counts of other texts add up with these.
+    """Counts of a set of texts; counts of several sets add up.
 
     Parameters
     ----------
     token_ids : int64 ndarray
-        Tokens that were seen.
+        Ids of the tokens that occur.
     tokens, words, phrases : TermCounts
-        What was seen; tokens have no names here.
+        Counts of those that occur; `tokens` has no names.
     """
 
     token_ids: np.ndarray
@@ -58,19 +56,20 @@ class TextCounter:
     Parameters
     ----------
     tokenizer_json : str
-        The `tokenizers` serialisation; special tokens, truncation and padding are not its business here.
+        The `tokenizers` serialisation; its special tokens, truncation and padding have no effect.
     unknown_token_id : int or None
-        Token that stands for what the tokenizer does not know; it is counted like any other.
+        The unknown token, which is counted like any other.
     longest_phrase : int, default=1
-        Most words of a phrase, up to 3; 1 counts no phrases.
+        Maximum number of words in a phrase, up to 3; 1 disables phrases.
     most_words : int, default=2**19
-        `is_full` says so when there are more words.
+        `is_full` is true above this number of distinct words.
     most_phrases : int, default=2**21
-        The same for counts of phrases.
+        `is_full` is true above this number of stored phrase counts.
 
     Notes
     -----
-    Don't share a counter between threads. Memory: the token cache, 24 bytes a token, about 150 a word.
+    Don't share a counter between threads. It needs memory for the token cache, 24 bytes per token and about
+    150 bytes per word.
     """
 
     def __init__(
@@ -94,17 +93,17 @@ class TextCounter:
         self._whole = WholeTextTokenizer(tokenizer, None)
         self._tokens = make_counters(max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1)
         self._phrases = NgramCounts(longest_phrase) if longest_phrase > 1 else None
-        self._texts = 0  # each text has a number of its own
+        self._texts = 0  # number of the next text
         self._forget_words()
 
     @property
     def is_full(self) -> bool:
         """Whether to call `take` before more texts, to bound memory."""
-        waiting = 0 if self._phrases is None else len(self._phrases)
-        return len(self._word_index) > self._most_words or waiting > self._most_phrases
+        phrases = 0 if self._phrases is None else len(self._phrases)
+        return len(self._word_index) > self._most_words or phrases > self._most_phrases
 
     def count(self, texts: pa.Array | pa.ChunkedArray) -> None:
-        """Count an array of strings; raise DataError for other arrays, and for text that is not UTF-8."""
+        """Count an array of strings; raise DataError for other types and invalid UTF-8."""
         for _, part in slices(texts):
             if self._cache is not None:
                 self._count_segments(self._cache, part)
@@ -113,15 +112,14 @@ class TextCounter:
             self._texts += len(part)
 
     def take(self) -> TextCounts:
-        """Return all counts so far, and reset them."""
-        seen = np.flatnonzero(self._tokens[:, COUNT])
-        tokens = TermCounts([], self._tokens[seen, COUNT].copy(), self._tokens[seen, DOCUMENTS].copy())
-        self._tokens[:, [COUNT, DOCUMENTS]] = 0
+        """Return all counts so far and reset them."""
+        token_ids, counts, documents = take_counts(self._tokens)
+        tokens = TermCounts([], counts, documents)
         phrases = NOTHING if self._phrases is None else self._phrases.take(self._word_index.names())
-        counts = TextCounts(seen, tokens, self._word_index.take(), phrases)
+        taken = TextCounts(token_ids, tokens, self._word_index.take(), phrases)
         if len(self._word_index) > self._most_words:
             self._forget_words()
-        return counts
+        return taken
 
     def _forget_words(self) -> None:
         self._word_index = WordIndex()
@@ -133,7 +131,7 @@ class TextCounter:
     def _count_segments(self, cache: TokenCache, texts: pa.LargeStringArray) -> None:
         data, offsets = raw_buffers(texts)
         row_ends = cache.tokenize(data, offsets, np.asarray(texts.is_null(), dtype=np.bool_))
-        # A failed call may have restarted the cache: words belong to one generation.
+        # If the cache restarted, perhaps in an earlier call that failed, its segments have new indices.
         if cache.generation != self._generation:
             self._generation = cache.generation
             self._segment_words = WordSequences()
@@ -152,7 +150,7 @@ class TextCounter:
 
     def _words_of_segment(self, segment: bytes) -> Words | str:
         if self._has_bert_keys:
-            # Short lower-case words need no extraction.
+            # Short lower-case words are complete words.
             if segment.isalnum() and len(segment) <= self._extractor.longest and segment == segment.lower():
                 return segment.decode()
             if segment == _MARKER:
@@ -162,22 +160,22 @@ class TextCounter:
         return self._extractor.words(segment.decode())
 
     def _count_whole(self, texts: pa.LargeStringArray) -> None:
-        """Count texts that have no split rule."""
+        """Count texts of a tokenizer without split rule."""
         tokens = self._whole.tokenize(texts)
         count_numbers(tokens.ids, tokens.offsets, self._texts, self._tokens)
         try:
             strings = texts.to_pylist()
         except UnicodeDecodeError:
             raise not_utf8() from None
-        found = WordSequences()
-        found.extend((self._extractor.words(text or "") for text in strings), self._word_index)
-        count_numbers(found.words, found.starts, self._texts, self._word_index.counters)
+        sequences = WordSequences()
+        sequences.extend((self._extractor.words(text or "") for text in strings), self._word_index)
+        count_numbers(sequences.words, sequences.starts, self._texts, self._word_index.counters)
         if self._phrases is not None:
-            self._phrases.add(found.words, found.starts)
+            self._phrases.add(sequences.words, sequences.starts)
 
 
 def warm_up(tokenizer_json: str, unknown_token_id: int | None) -> None:
-    """Compile everything that counting may need, or load it from the cache on disk."""
-    # More segments than a cache has room for at first.
+    """Compile all kernels of counting, or load them from the disk cache."""
+    # More segments than the initial capacity of the token cache, so that it grows, too.
     numbers = " ".join(map(str, range(_WARM_UP_SEGMENTS)))
     TextCounter(tokenizer_json, unknown_token_id).count(pa.array(["\u00e9 [UNK]", numbers]))

@@ -1,4 +1,4 @@
-"""The tokenizer whose tokens are counted: a model's, or a teacher's own."""
+"""The tokenizer for counting: that of a model or a teacher."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from lakevec.pipeline.storage import locate
 
 @dataclass(frozen=True)
 class CountedTokenizer:
-    """A tokenizer and where it was found.
+    """A tokenizer and its source.
 
     Parameters
     ----------
     json : str
         The `tokenizers` serialisation.
     uri : str
-        Without credentials.
+        Source of the tokenizer, without credentials.
     tokens : tuple of str
         Token i has id i; an id without a token is an empty string.
     unknown_token_id : int or None
-        Token that stands for what the tokenizer does not know.
+        The unknown token, if the tokenizer has one.
     fingerprint : str
         ``sha256:`` and 64 hexadecimal digits over `json`.
     """
@@ -48,17 +48,13 @@ def find_tokenizer(uri: str) -> CountedTokenizer:
     Parameters
     ----------
     uri : str
-        Whatever `lakevec.pipeline.model.artifact.load` takes; or the folder, URI or hub id of a Sentence
-        Transformer, whose own ``tokenizer.json`` is taken then.
-
-    Returns
-    -------
-    CountedTokenizer
+        A model as for `lakevec.pipeline.model.artifact.load`, or the folder, URI or hub id of a Sentence
+        Transformer with a ``tokenizer.json``.
 
     Raises
     ------
     ModelError
-        If there is neither a model nor a tokenizer.
+        If `uri` has neither a model nor a tokenizer.
     """
     shown = redact(uri)
     try:
@@ -70,11 +66,11 @@ def find_tokenizer(uri: str) -> CountedTokenizer:
                 raise hub.missing("model", uri, error=ModelError)
         file = place / "tokenizer.json"
         is_published = (place / MANIFEST_NAME).exists()
-        found = file.read_bytes().decode() if not is_published and file.exists() else None
+        teacher_json = file.read_bytes().decode() if not is_published and file.exists() else None
     except (OSError, UnicodeDecodeError, ArrowException) as error:
         raise ModelError(f"model {shown!r} can't be read", got=describe_failure(error)) from None
     try:
-        content = load(uri).table.tokenizer_json if found is None else found
+        content = load(uri).table.tokenizer_json if teacher_json is None else teacher_json
     except LakevecError as error:
         if is_published or (place / "modules.json").type() == pafs.FileType.NotFound:
             raise

@@ -1,4 +1,4 @@
-"""From counts to a vocabulary: words that the tokenizer splits, largest saving first."""
+"""Vocabulary mining: find the words that the tokenizer splits, largest saving first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lakevec.pipeline.corpus.counts_folder import PHRASES, WORDS, part_of
 from lakevec.pipeline.corpus.word_filters import LetterPairs, WordFilter
 from lakevec.pipeline.errors import InputError
 
-_SPLIT_AT_A_TIME = 10_000
+_BATCH_SIZE = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class MinedVocabulary:
     Parameters
     ----------
     table : pyarrow.Table
-        Columns word, count, documents, pieces, saving, rank; best first.
+        Columns word, count, documents, pieces, saving and rank; largest saving first.
     report : dict of str to int
-        Numbers of words that were read, and that were left out for each reason.
+        Number of words that were read, and number that were rejected for each reason.
     """
 
     table: pa.Table
@@ -59,17 +59,16 @@ def mine_words(counts: str, tokenizer_json: str, options: MineOptions) -> MinedV
         Folder or URI of counts.
     tokenizer_json : str
         Tokenizer of the teacher or the model.
-    options : MineOptions
 
     Raises
     ------
     InputError
-        If the counts can't be read, lack the phrases that are asked for, or no word is left.
+        If the counts are unreadable, phrases are requested but not counted, or no word passes.
 
     Notes
     -----
-    ``saving = count * (pieces - 1)`` is the number of tokens that the lake would have less. Among words with
-    the same saving, the more frequent comes first.
+    ``saving = count * (pieces - 1)`` is the number of tokens that the word saves over the lake. Among equal
+    savings, the more frequent word comes first.
     """
     words = _read(counts, WORDS, "word", options)
     pairs = LetterPairs(words["word"].to_pylist())
@@ -104,26 +103,26 @@ def mine_words(counts: str, tokenizer_json: str, options: MineOptions) -> MinedV
 
 
 def count_pieces(tokenizer: Tokenizer, words: list[str]) -> np.ndarray:
-    """Return the number of tokens of each word within a text, as int64 of shape (N,)."""
-    # After another word: the first word of a text may be split differently.
-    before = len(tokenizer.encode("a", add_special_tokens=False).ids)
-    found = np.empty(len(words), dtype=np.int64)
-    for first in range(0, len(words), _SPLIT_AT_A_TIME):
-        some = [f"a {word}" for word in words[first : first + _SPLIT_AT_A_TIME]]
-        encodings = tokenizer.encode_batch_fast(some, add_special_tokens=False)
-        found[first : first + len(some)] = [len(encoding.ids) - before for encoding in encodings]
-    return found
+    """Return the number of tokens of each word inside a text: int64 of shape (N,)."""
+    # Count behind a prefix, since a tokenizer may split the first word of a text differently.
+    prefix = len(tokenizer.encode("a", add_special_tokens=False).ids)
+    pieces: list[int] = []
+    for first in range(0, len(words), _BATCH_SIZE):
+        texts = [f"a {word}" for word in words[first : first + _BATCH_SIZE]]
+        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        pieces += [len(encoding.ids) - prefix for encoding in encodings]
+    return np.array(pieces, dtype=np.int64)
 
 
 def npmi(count: np.ndarray, of_words: np.ndarray, total: int) -> np.ndarray:
-    """Return how much words belong together, from -1 (never together) to 1 (never apart).
+    """Return the NPMI of phrases, from -1 (words never together) to 1 (words never apart).
 
     Parameters
     ----------
     count : int64 ndarray of shape (N,)
         Occurrences of each phrase, at least 1.
     of_words : int64 ndarray of shape (N, K)
-        Occurrences of each of its words.
+        Occurrences of each word of each phrase.
     total : int
         Occurrences of all words.
 
@@ -133,11 +132,10 @@ def npmi(count: np.ndarray, of_words: np.ndarray, total: int) -> np.ndarray:
 
     Notes
     -----
-    Normalised pointwise mutual information, ``log(p(ab) / (p(a) p(b))) / -log p(ab)`` for two words, from
-    Bouma, "Normalized (Pointwise) Mutual Information in Collocation Extraction" (2009); for K words the
-    numerator has all of them and the denominator is K - 1 times as large. Joining neighbouring words that are
-    seen together more often than apart is from Mikolov et al. (2013), "Distributed Representations of Words
-    and Phrases".
+    Normalised pointwise mutual information from Bouma, "Normalized (Pointwise) Mutual Information in
+    Collocation Extraction" (2009): ``log(p(ab) / (p(a) p(b))) / -log p(ab)`` for two words. For K words, the
+    numerator has all K and the denominator is multiplied by K - 1. Mikolov et al. (2013), "Distributed
+    Representations of Words and Phrases", also join words that occur together more often than expected.
 
     Examples
     --------
@@ -151,16 +149,12 @@ def npmi(count: np.ndarray, of_words: np.ndarray, total: int) -> np.ndarray:
 
 
 def _read(uri: str, name: str, column: str, options: MineOptions) -> pa.Table:
-    """Read words or phrases that are frequent enough."""
+    """Read the words or phrases that reach the minimum counts."""
     place = part_of(uri, name)
     frequent = (pc.field("count") >= options.min_count) & (pc.field("documents") >= options.min_documents)
     try:
-        table = pq.read_table(
-            place.path,
-            filesystem=place.filesystem,
-            columns=[column, "count", "documents"],
-            filters=frequent,
-        )
+        columns = [column, "count", "documents"]
+        table = pq.read_table(place.path, filesystem=place.filesystem, columns=columns, filters=frequent)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"counts {uri!r} can't be read",
@@ -171,7 +165,7 @@ def _read(uri: str, name: str, column: str, options: MineOptions) -> pa.Table:
 
 
 def _choose(table: pa.Table, reasons: list[str], report: Counter[str]) -> pa.Table:
-    """Keep rows without a reason against them, and count the reasons."""
+    """Keep the rows with an empty reason, and count the other reasons."""
     report.update(reason for reason in reasons if reason)
     return table.filter(pa.array([not reason for reason in reasons], pa.bool_()))
 
@@ -179,9 +173,11 @@ def _choose(table: pa.Table, reasons: list[str], report: Counter[str]) -> pa.Tab
 def _choose_phrases(
     counts: str, options: MineOptions, words: pa.Table, fit: WordFilter, report: Counter[str]
 ) -> pa.Table:
-    """Keep phrases whose words belong together and pass the filter."""
+    """Keep phrases with a high NPMI whose words pass the filter."""
     phrases = _read(counts, PHRASES, "phrase", options)
-    total = _total(counts)
+    place = part_of(counts, WORDS)
+    occurrences = pq.read_table(place.path, filesystem=place.filesystem, columns=["count"])["count"]
+    total = int(pc.sum(occurrences).as_py())
     counted = dict(zip(words["word"].to_pylist(), words["count"].to_pylist(), strict=True))
     reasons = []
     each_word = WordFilter(1, options.max_chars, fit.scripts, fit.digits, fit.letters)
@@ -191,16 +187,9 @@ def _choose_phrases(
         if not against and len(phrase) > options.max_chars:
             against = "too long"
         if not against:
-            # No word is rarer than its phrase, so all of them were read.
+            # A word is as frequent as its phrase, so it reached the minimum counts, too.
             of_words = np.array([[counted[part] for part in parts]])
             if npmi(np.array([count]), of_words, total)[0] < options.min_npmi:
                 against = "no phrase"
         reasons.append(against)
     return _choose(phrases, reasons, report)
-
-
-def _total(counts: str) -> int:
-    """Return the number of occurrences of all words."""
-    place = part_of(counts, WORDS)
-    table = pq.read_table(place.path, filesystem=place.filesystem, columns=["count"])
-    return int(pc.sum(table["count"]).as_py())

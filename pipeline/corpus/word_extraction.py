@@ -1,4 +1,4 @@
-"""Words as a tokenizer sees them: what its normalizer and pre-tokenizer make of a text."""
+"""Words of a text, as a tokenizer's normalizer and pre-tokenizer split it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-# As long as `distill --vocabulary` takes words.
+# Maximum length of a word in `distill --vocabulary`.
 LONGEST_WORD = 100
-# General categories of signs that may stand around a word: punctuation, symbols, separators, controls.
-_AROUND = frozenset("PSZC")
+# Unicode general categories to strip from a word: punctuation, symbols, separators, other.
+_STRIPPED = frozenset("PSZC")
 _MARK = "▁"
 
 Words = list[str | None]
@@ -20,21 +20,16 @@ Words = list[str | None]
 class WordExtractor:
     """Find the words of texts.
 
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-
     Attributes
     ----------
     longest : int
-        Characters of the longest word.
+        Maximum number of characters in a word.
 
     Notes
     -----
-    A word is a piece of the pre-tokenizer's, normalized, without white space and the signs around it. What
-    stands between two words, if it is more than white space, is a break, written as None. Pieces without a
-    letter, digit or mark are breaks, and so are words of more than 100 characters, or of more than the
-    tokenizer itself takes for one.
+    A word is a normalized piece of the pre-tokenizer, stripped of white space, punctuation and symbols. None
+    is a break between words: punctuation or symbols, but not white space alone. A piece without a letter,
+    digit or mark is a break. So is a word of more than 100 characters, or beyond the tokenizer's own limit.
 
     Examples
     --------
@@ -55,16 +50,7 @@ class WordExtractor:
         self.longest = min(LONGEST_WORD, self._model.get("max_input_chars_per_word") or LONGEST_WORD)
 
     def words(self, text: str) -> Words:
-        """Return the words of a text, with breaks.
-
-        Parameters
-        ----------
-        text : str
-
-        Returns
-        -------
-        list of str or None
-        """
+        """Return the words and breaks of a text."""
         normalizer, splitter = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer
         text = normalizer.normalize_str(text) if normalizer else text
         if splitter is None:
@@ -74,25 +60,16 @@ class WordExtractor:
         return [word for piece in pieces for word in self.piece_words(piece)]
 
     def piece_words(self, piece: str) -> Words:
-        """Return the word of one normalized piece, if there is one, and the breaks beside it.
-
-        Parameters
-        ----------
-        piece : str
-
-        Returns
-        -------
-        list of str or None
-        """
+        """Return the word of a normalized piece, if it has one, and the breaks around it."""
         if piece.isalnum():
             return [piece] if len(piece) <= self.longest else [None]
         piece = piece.replace(_MARK, " ").strip()
         if not piece:
             return []
         first, last = 0, len(piece)
-        while first < last and unicodedata.category(piece[first])[0] in _AROUND:
+        while first < last and unicodedata.category(piece[first])[0] in _STRIPPED:
             first += 1
-        while first < last and unicodedata.category(piece[last - 1])[0] in _AROUND:
+        while first < last and unicodedata.category(piece[last - 1])[0] in _STRIPPED:
             last -= 1
         if first == last or last - first > self.longest:
             return [None]
@@ -101,42 +78,35 @@ class WordExtractor:
         return [*before, piece[first:last], *after]
 
     def token_words(self) -> list[Words | str]:
-        """Return, for each token, the words of a text that is this token alone.
-
-        Returns
-        -------
-        list of list of str or None, or str, of length V
-            A string is one word alone.
-        """
+        """Return the words and breaks of each token as a text; a string is a single word."""
         tokens = self._tokenizer.get_vocab(with_added_tokens=True)
-        found: list[Words | str] = [[]] * (max(tokens.values(), default=-1) + 1)
+        words: list[Words | str] = [[]] * (max(tokens.values(), default=-1) + 1)
         is_spelled = not self._is_byte_level and not self._model.get("end_of_word_suffix")
         for token, number in tokens.items():
             if number in self._added:
-                found[number] = self.words(token)
+                words[number] = self.words(token)
             elif is_spelled and token.isalnum() and len(token) <= self.longest:
-                found[number] = token
+                words[number] = token
             elif (piece := self._spell(token)) is not None:
-                found[number] = self.piece_words(piece)
-        return found
+                words[number] = self.piece_words(piece)
+        return words
 
     def _spell(self, token: str) -> str | None:
-        """Return a token's text; None where its bytes are none."""
+        """Return the text of a token; None if its bytes are not valid UTF-8."""
         token = token.removesuffix(self._model.get("end_of_word_suffix") or "")
         if not self._is_byte_level:
             return token
         try:
-            return bytes(_BYTES[letter] for letter in token).decode()
+            return bytes(_BYTES[character] for character in token).decode()
         except (KeyError, UnicodeDecodeError):
             return None
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Return the letters by which byte-level tokenizers write bytes."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(0x100) if byte not in plain]
-    letters = {chr(byte): byte for byte in plain}
-    return letters | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+    """Map the characters of byte-level tokenizers to bytes."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
 
 
 _BYTES = _byte_alphabet()

@@ -1,7 +1,7 @@
-"""What never goes into a vocabulary: words of the wrong form, and strings that may be somebody's secret.
+"""Filters of a mined vocabulary: reject unsuitable words and strings that may be secrets.
 
-A vocabulary is published with the model, so a key, an address or a number of one person must not get into it.
-`min_documents` keeps out what few texts hold; here is what shows by itself.
+A vocabulary is published with the model, so it must not contain keys, addresses or personal numbers.
+`min_documents` removes strings of few texts; these filters judge the string itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# What may stand inside a word beside letters, marks and digits.
+# Characters that a word may contain besides letters, marks and digits.
 _INNER = frozenset("'\u2019-_")
 _HEX = re.compile(r"(?:0x)?[0-9a-f]{8,}", re.IGNORECASE)
 _LONG_NUMBER = re.compile(r"\d{7,}")
@@ -21,24 +21,24 @@ _SWITCH = re.compile(r"(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 _SHORTEST_RANDOM = 10
 _SHORTEST_MIXED = 16
 _MOST_SWITCHES = 3
-# Mean bits of a letter behind another. Of English words of ten letters and more one in a thousand takes
-# more; of 20 letters drawn at random, 99 in a hundred take more than 5.4.
+# Maximum mean bits per letter pair. Of English words of at least ten letters, 0.1 % exceed it. Of strings of
+# 20 random letters, 99 % exceed 5.4.
 _MOST_BITS = 5.1
 
 
 @dataclass(frozen=True)
 class WordFilter:
-    """What a word must be like.
+    """Criteria for the words of a vocabulary.
 
     Parameters
     ----------
     min_chars, max_chars : int
     scripts : tuple of str
-        First words of Unicode's character names, such as ``Latin``; empty for any.
+        Scripts, as the first words of Unicode character names, such as ``Latin``; empty for any.
     digits : bool
-        Whether a word may hold digits.
+        Whether a word may contain digits.
     letters : LetterPairs
-        By which random letters are told from words.
+        Bigram model that detects random letters.
     """
 
     min_chars: int
@@ -48,17 +48,7 @@ class WordFilter:
     letters: LetterPairs
 
     def reason_against(self, word: str) -> str:
-        """Say why a word is left out; empty where it is not.
-
-        Parameters
-        ----------
-        word : str
-            Of a phrase, one of its words.
-
-        Returns
-        -------
-        str
-        """
+        """Return why a word is rejected; empty if it passes. Split a phrase into words first."""
         if len(word) < self.min_chars:
             return "too short"
         if len(word) > self.max_chars:
@@ -77,21 +67,13 @@ class WordFilter:
 
 
 def is_like_a_secret(word: str) -> bool:
-    """Tell whether a string looks like a key, a check sum, an id or a number of somebody's.
-
-    Parameters
-    ----------
-    word : str
-
-    Returns
-    -------
-    bool
+    """Return whether a string looks like a key, a checksum, an id or a personal number.
 
     Notes
     -----
-    Hexadecimal from eight digits on, if it holds a digit or is of sixteen; seven digits in a row; letters and
-    digits that change places three times in a word of ten; small and capital letters and digits together in
-    sixteen characters, as in base64.
+    Any of these patterns counts: at least eight hexadecimal digits, if one is a decimal digit or there are
+    sixteen; seven decimal digits in a row; at least ten characters with three changes between letters and
+    digits; at least sixteen characters with a digit and two letters, as in base64.
 
     Examples
     --------
@@ -112,16 +94,16 @@ def is_like_a_secret(word: str) -> bool:
 
 
 class LetterPairs:
-    """How likely a letter is behind another, in the words of a lake.
+    """A bigram model of the letters in a lake's words.
 
     Parameters
     ----------
     words : sequence of str
-        Each counts once, so that a string that is repeated often does not make itself likely.
+        Distinct words: each counts once, so that a frequent string does not raise its own probability.
 
     Notes
     -----
-    A model of pairs over the letters a to z and the word's two ends, with one added to each count.
+    The alphabet is a to z and a word boundary. Add-one smoothing is applied.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -132,16 +114,7 @@ class LetterPairs:
         self._bits = -np.log2(pairs / pairs.sum(axis=1, keepdims=True))
 
     def bits(self, word: str) -> float:
-        """Return the mean bits of a letter; 0 for a word that is short or not all of the letters a to z.
-
-        Parameters
-        ----------
-        word : str
-
-        Returns
-        -------
-        float
-        """
+        """Return the mean bits per letter pair; 0 for a short word or other letters than a to z."""
         codes = _codes(word) if len(word) >= _SHORTEST_RANDOM else None
         return 0.0 if codes is None else float(self._bits[codes[:-1], codes[1:]].mean())
 

@@ -1,4 +1,4 @@
-"""Words by number, and the words of tokens and segments."""
+"""Numbered words with their counters, and sequences of word numbers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _BREAK = -1
 
 
 class TermCounts(NamedTuple):
-    """Counts of things that occurred.
+    """Counts of terms: tokens, words or phrases.
 
     Parameters
     ----------
     names : list of str
     counts : int64 ndarray
-        Occurrences.
+        Occurrences of each term.
     documents : int64 ndarray
-        Texts that contain it.
+        Number of texts that contain each term.
     """
 
     names: list[str]
@@ -33,8 +33,16 @@ class TermCounts(NamedTuple):
 NOTHING = TermCounts([], np.empty(0, np.int64), np.empty(0, np.int64))
 
 
+def take_counts(counters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows that were counted, their counts and documents, and reset the counters."""
+    seen = np.flatnonzero(counters[:, COUNT])
+    counts, documents = counters[seen, COUNT], counters[seen, DOCUMENTS]
+    counters[:, [COUNT, DOCUMENTS]] = 0
+    return seen, counts, documents
+
+
 class WordIndex:
-    """Words, numbered in order of occurrence, and their counters.
+    """Words, numbered in order of first occurrence, with their counters.
 
     Attributes
     ----------
@@ -51,9 +59,9 @@ class WordIndex:
         return len(self._numbers)
 
     def number(self, sequences: Iterable[Words | str]) -> tuple[list[int], list[int]]:
-        """Return the length of each sequence, and the numbers of all words; -1 for a break (None).
+        """Return the length of each sequence, and the numbers of all words, -1 for a break (None).
 
-        New words get a number. A string is a sequence of one word, which is faster than a list.
+        New words get the next number. A string is a sequence of one word, which is faster than a list.
         """
         known = self._numbers
         lengths: list[int] = []
@@ -75,16 +83,14 @@ class WordIndex:
         return list(self._numbers)
 
     def take(self) -> TermCounts:
-        """Return the counts of words that occurred, and reset them."""
-        seen = np.flatnonzero(self.counters[: len(self), COUNT])
-        counts, documents = self.counters[seen, COUNT].copy(), self.counters[seen, DOCUMENTS].copy()
-        self.counters[:, [COUNT, DOCUMENTS]] = 0
+        """Return the counts of words that occurred and reset them."""
+        seen, counts, documents = take_counts(self.counters)
         names = self.names()
         return TermCounts([names[number] for number in seen], counts, documents)
 
 
 class WordSequences:
-    """Sequences of word numbers, one after the other.
+    """Concatenated sequences of word numbers.
 
     Attributes
     ----------
@@ -107,7 +113,7 @@ class WordSequences:
         return self.starts, self.words
 
     def extend(self, sequences: Iterable[Words | str], index: WordIndex) -> None:
-        """Append sequences, as numbers of the index."""
+        """Append sequences, numbered by `index`."""
         lengths, numbers = index.number(sequences)
         if lengths:
             starts = self.starts[-1] + np.cumsum(lengths, dtype=np.int64)

@@ -1,1 +1,1 @@
-"""From a Sentence Transformer to an embedding table; the only wing that imports torch."""
+"""Distillation of a Sentence Transformer into an embedding table; requires torch."""

@@ -1,4 +1,4 @@
-"""Tables distilled without a step of the recipe, which show the value of that step."""
+"""Ablations: distillations that omit a step of the recipe and so measure its value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEACHER_FILES = ("*.json", "*.txt", "*.model", "*/*.safetensors")
 
 @dataclass(frozen=True)
 class Ablation:
-    """A distillation that leaves something out: its name in the report, and the options that differ."""
+    """A distillation that omits a step: its name in the report, and the options that differ."""
 
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
@@ -55,20 +55,19 @@ PLAIN = Ablation("not a Sentence Transformer", {"pooling": "mean", "counts": Non
 def distill_ablations(
     teacher: str, plain_teacher: str | None, *, counts: str | None, device: str, cache: Path | None
 ) -> Iterator[tuple[str, StaticTable]]:
-    """Distil the tables that leave something out, one after the other, with their names.
+    """Distil the ablations one by one, and yield each name and table.
 
     Parameters
     ----------
     teacher : str
         Folder or hub id of a Sentence Transformer.
     plain_teacher : str or None
-        A plain transformer, distilled with mean pooling.
+        Folder or hub id of a plain transformer, to distil with mean pooling.
     counts : str or None
-        Counts of the teacher's tokens, for the recipe with counts.
-    device : str
+        URI of the counts of the teacher's tokens, for the recipe with counts.
     cache : pathlib.Path or None
-        Local folder that keeps the tables for later runs. Those with counts are not kept, since counts may
-        change.
+        Local folder that keeps the tables for later runs. Tables with counts are not cached, since counts
+        may change.
     """
     options = DistillOptions(device=device, counts=None if counts is None else read_counts(counts))
     for ablation in COUNTED_ABLATIONS if counts else ABLATIONS:
@@ -85,8 +84,9 @@ def _distill(teacher: str, options: DistillOptions, cache: Path | None) -> Stati
     if cache is None or options.counts is not None:
         return distill(teacher, options).table
     precision = resolve_precision(loaded.model, options.precision)
-    asked = replace(options, device="auto")
-    key = f"{_digest_teacher(Path(teacher).expanduser(), loaded.revision)} {asked} {precision} {__version__}"
+    any_device = replace(options, device="auto")
+    digest = _digest_teacher(Path(teacher).expanduser(), loaded.revision)
+    key = f"{digest} {any_device} {precision} {__version__}"
     folder = cache / f"table-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     if not (folder / MANIFEST_NAME).is_file():
         distilled = distill(teacher, options)
@@ -96,7 +96,7 @@ def _distill(teacher: str, options: DistillOptions, cache: Path | None) -> Stati
 
 
 def _digest_teacher(folder: Path, revision: str) -> str:
-    """Identify a teacher by its weights, those of Dense layers included, and its configuration."""
+    """Return a digest of a teacher's configuration and weights, including Dense layers."""
     digest = hashlib.sha256(revision.encode())
     patterns = _TEACHER_FILES if folder.is_dir() else ()
     for file in sorted(file for pattern in patterns for file in folder.rglob(pattern)):

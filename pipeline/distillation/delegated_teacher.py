@@ -1,4 +1,4 @@
-"""Teachers with modules that lakevec does not compute itself: sentence-transformers runs them."""
+"""Teachers with modules that lakevec does not implement; sentence-transformers runs them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lakevec.pipeline.distillation.inference import Batch, TokenSequences, run_i
 from lakevec.pipeline.errors import SetupError, TeacherError, rephrase
 
 _CHOOSE_POOLING = "choose --pooling mean, first, last or pooler"
-_READ_IDS = ("WordWeights", "BoW")
+_TOKEN_ID_MODULES = ("WordWeights", "BoW")
 
 
 class DelegatedTeacher:
-    """A Sentence Transformer as its own library runs it.
+    """A Sentence Transformer that the library sentence-transformers runs.
 
     Parameters
     ----------
     folder : pathlib.Path
     reason : str
-        Why lakevec does not compute the vectors itself.
+        Why lakevec can't compute the vectors itself.
     device : torch.device
     trust_remote_code : bool
         Whether code in the teacher's folder may run.
@@ -34,7 +34,7 @@ class DelegatedTeacher:
     SetupError
         If sentence-transformers is not installed.
     TeacherError
-        If it can't load the teacher.
+        If sentence-transformers can't load the teacher.
     """
 
     def __init__(self, folder: Path, reason: str, *, device: Any, trust_remote_code: bool) -> None:
@@ -46,7 +46,7 @@ class DelegatedTeacher:
                 got=reason,
                 remedy=f"pip install sentence-transformers, or {_CHOOSE_POOLING}",
             ) from None
-        # The library raises many kinds of errors for damaged folders, and for modules that don't fit.
+        # sentence-transformers has no common error class for damaged folders and incompatible modules.
         with rephrase(TeacherError, f"sentence-transformers can't load teacher {folder}"):
             self._model = SentenceTransformer(
                 str(folder),
@@ -65,33 +65,26 @@ class DelegatedTeacher:
         """Embed texts with their default prompt: float32 of shape (N, H)."""
         what = "sentence-transformers can't embed texts with this teacher"
         with rephrase(TeacherError, what, remedy=f"{_CHOOSE_POOLING}, or repair its modules.json"):
-            found = self._model.encode(
+            vectors = self._model.encode(
                 list(texts), batch_size=batch_size, show_progress_bar=progress, convert_to_numpy=True
             )
-        return np.ascontiguousarray(found, dtype=np.float32)
+        return np.ascontiguousarray(vectors, dtype=np.float32)
 
     @torch.inference_mode()
     def embed_sequences(
         self, model: Any, sequences: TokenSequences, *, batch_size: int, progress: bool
     ) -> np.ndarray:
-        """Run token sequences through all modules.
+        """Run token sequences through all modules: float32 of shape (V, H).
 
         Parameters
         ----------
         model : transformers.PreTrainedModel
-            Takes the place of the library's model; its vocabulary is that of the ids.
-        sequences : TokenSequences
-        batch_size : int
-        progress : bool
-
-        Returns
-        -------
-        float32 ndarray of shape (V, H)
+            Replaces the loaded transformer; the token ids index its embeddings.
         """
-        kinds = [type(module).__name__ for module in self._model]
-        if by_id := [kind for kind in kinds if kind in _READ_IDS]:
+        kinds = (type(module).__name__ for module in self._model)
+        if kind := next((kind for kind in kinds if kind in _TOKEN_ID_MODULES), None):
             raise TeacherError(
-                f"the teacher's module {by_id[0]} reads token ids, which a vocabulary of its own changes",
+                f"the teacher's module {kind} reads token ids, which a vocabulary of its own changes",
                 remedy=_CHOOSE_POOLING,
             )
 
@@ -102,8 +95,8 @@ class DelegatedTeacher:
             }
             if prompt_length := sequences.pooled_spans[0][0]:
                 features["prompt_length"] = prompt_length
-            found: np.ndarray = self._model(features)["sentence_embedding"].float().cpu().numpy()
-            return found
+            vectors: np.ndarray = self._model(features)["sentence_embedding"].float().cpu().numpy()
+            return vectors
 
         what = "sentence-transformers can't embed single tokens of this teacher"
         with _replace_model(self._model[0], model), rephrase(TeacherError, what, remedy=_CHOOSE_POOLING):
@@ -112,13 +105,14 @@ class DelegatedTeacher:
 
 @contextmanager
 def _replace_model(transformer: Any, model: Any) -> Iterator[None]:
-    """Let the library's first module run another model."""
-    # The attribute's name since sentence-transformers 5.4, and before.
+    """Replace the model inside the Transformer module for a while."""
+    # sentence-transformers 5.4 renamed the attribute.
     name = "model" if "model" in transformer._modules else "auto_model"
     original = getattr(transformer, name)
     setattr(transformer, name, model)
     try:
-        if transformer.auto_model is not model:  # else the ids would mean other tokens
+        # The old model would read the renumbered ids as other tokens.
+        if transformer.auto_model is not model:
             raise SetupError(
                 "this sentence-transformers keeps its model elsewhere",
                 expected="5.0 or later",

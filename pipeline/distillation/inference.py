@@ -1,4 +1,4 @@
-"""Forward passes: token sequences in, one vector of the teacher's hidden states out."""
+"""Forward passes of the teacher, and pooling of its hidden states."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from tqdm import tqdm
 from lakevec.pipeline.errors import TeacherError
 
 Span = tuple[int, int]
-# Half precision is reported as slow if it takes longer than float32 by this factor.
+# Warn if half precision takes this many times as long as float32.
 _SLOWER = 1.5
 _HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class TokenSequences:
-    """Inputs of the teacher, one sequence for each row of the result.
+    """Inputs of the teacher: one token sequence for each row of the result.
 
     Parameters
     ----------
     ids : list of list of int
         Token ids, special tokens and prompt included.
     token_spans : list of (int, int)
-        Start and end of the token's or text's own pieces.
+        Start and end of the pieces of the token or text itself, without prompt and special tokens.
     pooled_spans : list of (int, int)
-        Start and end of the positions that a mean covers.
+        Start and end of the positions that mean pooling covers.
     pad_token_id : int
-        Fills short sequences of a batch; masked out.
+        Pads short sequences of a batch; masked out.
     """
 
     ids: list[list[int]]
@@ -46,12 +46,12 @@ class TokenSequences:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded sequences.
+    """A batch of padded sequences.
 
     Parameters
     ----------
     rows : int64 ndarray of shape (B,)
-        Their rows in `TokenSequences`.
+        Indices of the sequences in `TokenSequences`.
     ids, mask : int64 torch.Tensor of shape (B, L)
         The mask is 0 for padding.
     """
@@ -64,22 +64,16 @@ class Batch:
 def run_in_batches(
     sequences: TokenSequences, embed: Callable[[Batch], np.ndarray], *, batch_size: int, progress: bool
 ) -> np.ndarray:
-    """Embed all sequences, sorted by length so that batches pad little.
+    """Embed all sequences, sorted by length to reduce padding: float32 of shape (V, H).
 
     Parameters
     ----------
-    sequences : TokenSequences
     embed : callable
         Returns float ndarray of shape (B, H) for a batch.
-    batch_size : int
     progress : bool
         Whether to draw a progress bar on stderr if that is a terminal.
-
-    Returns
-    -------
-    float32 ndarray of shape (V, H)
     """
-    # Sorted as model2vec sorts: with the same batches float32 rounds alike, down to the integers of int8.
+    # model2vec sorts the same way. Equal batches round equally, so int8 tables have the same integers.
     order = np.argsort([len(ids) for ids in sequences.ids])
     outputs: np.ndarray | None = None
     with tqdm(total=len(order), desc="teacher", unit="token", disable=None if progress else True) as bar:
@@ -88,10 +82,10 @@ def run_in_batches(
             parts = [torch.tensor(sequences.ids[row]) for row in rows]
             ids = pad_sequence(parts, batch_first=True, padding_value=sequences.pad_token_id)
             mask = pad_sequence([torch.ones_like(part) for part in parts], batch_first=True)
-            found = embed(Batch(rows, ids, mask))
+            vectors = embed(Batch(rows, ids, mask))
             if outputs is None:
-                outputs = np.empty((len(order), found.shape[1]), dtype=np.float32)
-            outputs[rows] = found
+                outputs = np.empty((len(order), vectors.shape[1]), dtype=np.float32)
+            outputs[rows] = vectors
             bar.update(len(rows))
     if outputs is None:
         raise TeacherError("the vocabulary is empty", expected="at least one token")
@@ -112,25 +106,23 @@ def embed_sequences(
     Parameters
     ----------
     model : transformers.PreTrainedModel
-    sequences : TokenSequences
     pooling : {"mean", "first", "last", "pooler", "token"}
         Mean of the pooled span, state of the first or last position, the model's pooler, or mean of the
         token's own span.
     batch_size : int
         Sequences per forward pass.
     precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
-        Arithmetic of the forward pass. A batch with values that are not finite is repeated in float32.
-    progress : bool, default=True
+        Arithmetic of the forward pass. If a batch has values that are not finite, it is repeated in float32.
 
     Returns
     -------
     float32 ndarray of shape (V, H)
-        Values that overflow float32, too, are not finite.
+        Values that overflow float32 are not finite.
 
     Raises
     ------
     TeacherError
-        If a sequence is too long, or `pooling` is "pooler" and the model has none.
+        If a sequence is too long, or if `pooling` is "pooler" and the model has no pooler.
     """
     longest = max((len(ids) for ids in sequences.ids), default=0)
     most = getattr(model.config, "max_position_embeddings", None) or longest
@@ -143,7 +135,7 @@ def embed_sequences(
         )
     spans = sequences.token_spans if pooling == "token" else sequences.pooled_spans
     half = _HALF.get(resolve_precision(model, precision))
-    # Once, with the first batch.
+    # Only the first batch is timed.
     is_timed = half is not None and model.device.type == "cpu"
 
     def embed(batch: Batch) -> np.ndarray:
@@ -162,7 +154,7 @@ def embed_sequences(
 def _warn_if_slow(
     embed: Callable[[torch.dtype | None], object], half: torch.dtype, sequences: int, seconds: float
 ) -> None:
-    """Report that float32 is faster if the processor has no half precision of its own."""
+    """Warn that float32 is faster if the CPU emulates half precision."""
 
     def measure(kind: torch.dtype | None) -> float:
         began = time.perf_counter()
@@ -184,14 +176,14 @@ def _warn_if_slow(
 def _embed_batch(
     model: Any, batch: Batch, spans: list[Span], pooling: str, half: torch.dtype | None
 ) -> np.ndarray:
-    # Without token types: models that have some take 0, and GPT-2 would add the embedding of token 0.
+    # No token types: models with token types default to 0, and GPT-2 would add the embedding of token 0.
     inputs = {"input_ids": batch.ids.to(model.device), "attention_mask": batch.mask.to(model.device)}
     with torch.autocast(model.device.type, dtype=half, enabled=half is not None):
         pooled = _pool(model(**inputs), batch.mask, spans, pooling)
     if half is not None and not bool(torch.isfinite(pooled).all()):
         pooled = _pool(model(**inputs), batch.mask, spans, pooling)
-    found: np.ndarray = pooled.float().cpu().numpy()
-    return found
+    vectors: np.ndarray = pooled.float().cpu().numpy()
+    return vectors
 
 
 def _pool(output: Any, mask: torch.Tensor, spans: list[Span], pooling: str) -> torch.Tensor:
@@ -215,7 +207,7 @@ def _pool(output: Any, mask: torch.Tensor, spans: list[Span], pooling: str) -> t
 
 
 def input_embeddings(model: Any, pieces: list[list[int]]) -> np.ndarray:
-    """Average the teacher's input embeddings of each row's token ids: float32 of shape (V, H)."""
+    """Return the mean input embedding of each row's token ids: float32 of shape (V, H)."""
     table = model.get_input_embeddings().weight.detach().float().cpu().numpy()
     return np.stack([table[ids].mean(axis=0) for ids in pieces])
 

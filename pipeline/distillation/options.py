@@ -1,4 +1,4 @@
-"""Options of teachers and of distillation: plain values, since executors have neither torch nor pydantic."""
+"""Options of teachers and of distillation: plain dataclasses, since executors lack torch and pydantic."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TeacherOptions:
     batch_size : int, default=64
         Texts per forward pass.
     trust_remote_code : bool, default=False
-        Run Python code that the teacher brings along.
+        Run Python code from the teacher's repository.
     """
 
     revision: str | None = None
@@ -54,20 +54,20 @@ class DistillOptions(TeacherOptions):
     name : str, optional
         The teacher's name in records. Default: its hub id, or its folder's name.
     recipe : str, optional
-        Name of a published recipe that these options follow; only recorded.
+        Name of a published recipe that these options follow; affects the record only.
     mode : {"output", "input", "vocabulary", "word"}, optional
-        ``output``: the teacher's tokens, each run through it. ``input``: their input embeddings.
-        ``vocabulary``: its tokens and `words`. ``word``: `words` alone. Default: ``vocabulary`` if there are
-        words, else ``output``.
+        ``output``: run each of the teacher's tokens through the teacher. ``input``: take the tokens' input
+        embeddings. ``vocabulary``: run the teacher's tokens and `words`. ``word``: run `words` alone.
+        Default: ``vocabulary`` if there are words, else ``output``.
     words : WordList, optional
-        Words that get a row of their own, most frequent first.
+        Words to give a row each, most frequent first.
     pooling : {"auto", "mean", "first", "last", "pooler", "token"}, default="auto"
-        Which of the teacher's hidden states become the row. ``auto`` does what the Sentence Transformer does,
-        Dense layers and default prompt included.
+        How to pool the teacher's hidden states. ``auto`` follows the Sentence Transformer, including its
+        Dense layers and default prompt.
     special_tokens : {"teacher", "reversed"}, default="teacher"
         Order of the special tokens around each token; model2vec 0.1 reversed it.
     keep_special_tokens : bool, default=False
-        Keep rows of tokens that only the teacher writes, such as ``[CLS]``.
+        Keep rows of tokens that occur in no text, such as ``[CLS]``.
     prompt : str, optional
         Text before each token. Default: none, or the teacher's own with pooling ``auto``.
     dimensions : int, float, "auto" or "none", default=256
@@ -75,26 +75,26 @@ class DistillOptions(TeacherOptions):
     weighting : {"sif", "zipf", "none"}, default="sif"
         ``sif``: a / (a + p). ``zipf``: log(1 + rank).
     counts : TokenCounts, optional
-        Measured frequencies, which refine the Zipf prior.
+        Measured token counts, which refine the Zipf prior.
     counts_share : float, default=0.5
         Share of the counts in p, in (0, 1]; 1 ignores the Zipf prior.
     sif_coefficient : float, optional
         a, in (0, 1). Default: 0.0001, or 0.0005 with counts.
     axes : {"tokens", "texts"}, optional
-        How PCA weighs tokens: all alike, or by frequency and weight in texts. Default: ``tokens``, or
-        ``texts`` with counts.
+        How PCA weighs tokens: ``tokens`` equally, ``texts`` by frequency and weight in texts. Default:
+        ``tokens``, or ``texts`` with counts.
     whitening : float, optional
-        W, in [0, 1]: each axis is divided by its variance ** (W / 2). Default: 0, or 0.5 with counts.
+        W, in [0, 1]: divide each axis by its variance ** (W / 2). Default: 0, or 0.5 with counts.
     normalize : bool, default=True
         Scale every text vector to length 1.
     dtype : {"float32", "float16", "int8"}, default="float32"
-        Type of the stored rows.
+        Data type of the stored rows.
     int8_scale : {"token", "table"}, default="token"
-        Whether int8 rows have a scale each, or share one as in model2vec.
+        Scale of int8 rows: one per token, or one for the table as in model2vec.
     vocabulary_clusters : int, optional
-        Number of rows that the tokens share, found by k-means.
+        Number of k-means clusters; all tokens of a cluster share one row.
     token_remove_pattern : str or None
-        Tokens that begin with a match of this regular expression are left out. Default: unused tokens.
+        Remove tokens that begin with a match of this regular expression. Default: unused tokens.
 
     Examples
     --------
@@ -126,7 +126,7 @@ class DistillOptions(TeacherOptions):
 
 
 def copy_options(source: object, kind: type[T], **others: Any) -> T:
-    """Make options of another kind from attributes of `source` that have the names of its fields."""
+    """Make `kind` from the attributes of `source` that match its fields; `others` take precedence."""
     shared = {
         field.name: getattr(source, field.name) for field in fields(kind) if hasattr(source, field.name)
     }

@@ -9,13 +9,13 @@ import numpy as np
 from lakevec.pipeline.distillation.options import Dimensions
 from lakevec.pipeline.errors import SettingsError
 
-# Share of the first axis's variance below which an axis holds only rounding errors.
+# Below this share of the first axis's variance, an axis holds only rounding errors.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """Rows on their principal axes.
+    """Rows in the coordinates of their principal axes.
 
     Parameters
     ----------
@@ -67,16 +67,16 @@ def fit_pca(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     covariance : float ndarray of shape (H, H)
-        Or a multiple of it.
+        The covariance matrix or a multiple of it.
 
     Returns
     -------
     variances : ndarray of shape (H,)
         Greatest first.
     axes : ndarray of shape (H, H)
-        Orthonormal columns in that order; their signs are arbitrary.
+        Orthonormal columns in the same order; their signs are arbitrary.
     """
-    # eigh sorts upwards, and rounds 0 to either side of it.
+    # eigh sorts in ascending order, and may round a variance of 0 to below 0.
     variances, axes = np.linalg.eigh(covariance)
     return np.clip(variances[::-1], 0, None), axes[:, ::-1]
 
@@ -90,13 +90,13 @@ def reduce_rows(
     ----------
     rows : float32 ndarray of shape (V, H)
     dimensions : int, float, "auto" or "none"
-        D, at most H and V; or the share of the variance that D axes must hold; or all axes; or no PCA and no
-        centring.
+        D, at most H and V; a share of the variance that D axes must hold; "auto" for all axes; "none" for
+        neither PCA nor centring.
     shares : ndarray of shape (V,), optional
-        Weight of each row in mean and covariance; at least 0, not all 0. Default: all alike.
+        Weight of each row in mean and covariance; at least 0, not all 0. Default: equal weights.
     whitening : float, default=0.0
-        W, in [0, 1]: each axis is divided by its variance ** (W / 2), relative to the first axis. 0 scales
-        nothing, 1 gives all axes one variance.
+        W, in [0, 1]: divide each axis by its variance ** (W / 2), relative to the first axis. 0 disables
+        whitening; 1 gives all axes the same variance.
 
     Raises
     ------
@@ -105,11 +105,11 @@ def reduce_rows(
 
     Notes
     -----
-    Without shares the sums are float32 in model2vec's order, so that both round to the same int8 numbers. The
-    row furthest from the origin along an axis is positive, which makes a distillation repeatable. An axis
-    without variance becomes 0 when it is whitened.
+    Without shares, sums are float32 in model2vec's order, so that both round to the same int8 numbers. Each
+    axis points so that the row furthest along it is positive, which makes distillation repeatable. Whitening
+    sets an axis without variance to 0.
 
-    With word frequencies for shares, whitening is that of Yokoi, Bao, Kurita and Shimodaira, "Zipfian
+    If shares are word frequencies, this is the whitening of Yokoi, Bao, Kurita and Shimodaira, "Zipfian
     Whitening" (NeurIPS 2024).
     """
     if dimensions == "none":
@@ -141,21 +141,21 @@ def reduce_rows(
 
 
 def rotate_to_principal_axes(rows: np.ndarray) -> np.ndarray:
-    """Rotate float32 rows of shape (V, D) onto their principal axes about the origin; no cosine changes."""
+    """Rotate float32 rows of shape (V, D) onto their uncentred principal axes, which keeps all cosines."""
     _, axes = fit_pca(rows.T.astype(np.float64) @ rows)
     return _fix_signs(rows @ axes)
 
 
 def _fix_signs(scores: np.ndarray) -> np.ndarray:
-    """Turn each axis so that the row furthest along it is positive."""
+    """Flip axes so that the row furthest along each is positive."""
     furthest = np.abs(scores).argmax(axis=0)
     signs = np.where(scores[furthest, np.arange(scores.shape[1])] < 0, -1, 1).astype(scores.dtype)
-    fixed: np.ndarray = (scores * signs).astype(np.float32)
-    return fixed
+    flipped: np.ndarray = (scores * signs).astype(np.float32)
+    return flipped
 
 
 def check_dimensions(dimensions: Dimensions, *, rows: int, width: int) -> None:
-    """Refuse more dimensions than there are axes."""
+    """Refuse more dimensions than the data has principal axes."""
     most = min(rows, width)
     if isinstance(dimensions, int) and dimensions > most:
         expected = f"at most {most}, for a teacher of width {width} and {rows} rows"

@@ -1,4 +1,4 @@
-"""Distillation from top to bottom: teacher, vocabulary, forward passes, PCA, weights, table."""
+"""The distillation recipe: teacher, vocabulary, forward passes, PCA, weights, table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.model.table import StaticTable
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn", "skeletoken", "numpy")
-# Pooling of a teacher whose modules only sentence-transformers can run.
+# Pooling by sentence-transformers, for modules that lakevec does not implement.
 DELEGATED = "sentence-transformers"
 _ZIPF_COEFFICIENT, _MEASURED_COEFFICIENT = 1e-4, 5e-4
 _MEASURED_WHITENING = 0.5
@@ -40,7 +40,7 @@ _MEASURED_WHITENING = 0.5
 
 @dataclass(frozen=True, eq=False)
 class DistillResult:
-    """A distilled table, and what to record about it.
+    """A distilled table, and the metadata to publish with it.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class DistillResult:
     provenance : dict
         Teacher, recipe and package versions.
     quality : dict
-        Figures measured while distilling.
+        Measurements of the distillation.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class DistillResult:
 
 @dataclass(frozen=True, eq=False)
 class ResolvedOptions:
-    """The choices that `DistillOptions` leave to the teacher or to other options.
+    """Values of the options whose defaults depend on the teacher or on other options.
 
     Parameters
     ----------
@@ -98,31 +98,26 @@ def distill(teacher: str, options: DistillOptions | None = None, *, progress: bo
     teacher : str
         Folder of a Sentence Transformer or a plain transformer, or ``hf://organisation/name``.
     options : DistillOptions, optional
-        Default: those of ``lakevec distill``.
+        Default: the defaults of ``lakevec distill``.
     progress : bool, default=True
         Draw a progress bar on stderr if that is a terminal.
-
-    Returns
-    -------
-    DistillResult
-        The table, and what `lakevec.publish` records about it.
 
     Raises
     ------
     TeacherError
-        If the teacher can't be loaded, or no token is left to distil.
+        If the teacher can't be loaded, or the vocabulary is empty.
     InputError
         If the counts have none of the tokens.
     SettingsError
-        If the teacher is narrower than the dimensions asked for, or the device does not exist.
+        If `options.dimensions` exceeds the teacher's width, or the device does not exist.
     SetupError
-        If the teacher needs sentence-transformers, and that is not installed.
+        If the teacher needs sentence-transformers, which is not installed.
 
     Notes
     -----
     Row i is ``w_i * PCA(pooled states of the teacher for token i among its special tokens)``. With counts,
-    PCA weighs tokens as texts do and half whitens the axes. The unknown token's row is zero, so libraries
-    that average it in agree with those that leave it out.
+    PCA weighs tokens by their frequency in texts and whitens the axes by half. The unknown token's row is 0.
+    A library that includes that row in the mean then returns the direction of a library that omits it.
 
     Examples
     --------
@@ -135,7 +130,11 @@ def distill(teacher: str, options: DistillOptions | None = None, *, progress: bo
     loaded = load_teacher(teacher, options)
     resolved = resolve_options(options, loaded)
     vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, options)
-    frequencies = _find_frequencies(options, vocabulary.tokens)
+    if options.counts is None:
+        frequencies = zipf_frequencies(len(vocabulary.tokens))
+    else:
+        counts = options.counts.lookup(vocabulary.tokens)
+        frequencies = blended_frequencies(counts, share=options.counts_share)
     _check_sizes(options, resolved, loaded, len(vocabulary.tokens))
     rows = embed_vocabulary(loaded, vocabulary, options, resolved, progress=progress)
     weights = token_weights(resolved.weighting, frequencies)
@@ -143,7 +142,7 @@ def distill(teacher: str, options: DistillOptions | None = None, *, progress: bo
         weights[unknown] = 0
     shares = covariance_weights(frequencies, weights) if resolved.axes == "texts" else None
     mapping = None
-    # Like model2vec, before the reduction.
+    # model2vec, too, clusters before PCA.
     if options.vocabulary_clusters is not None:
         rows, mapping = cluster_rows(rows, options.vocabulary_clusters)
         shares = None if shares is None else np.bincount(mapping, shares, minlength=len(rows))
@@ -169,12 +168,12 @@ def distill(teacher: str, options: DistillOptions | None = None, *, progress: bo
 
 
 def resolve_options(options: DistillOptions, teacher: Teacher) -> ResolvedOptions:
-    """Make the choices that depend on the teacher or on other options.
+    """Resolve the options whose defaults depend on the teacher or on other options.
 
     Raises
     ------
     TeacherError
-        If the options ask for a pooler, and the teacher has no weights for it.
+        If the pooling is "pooler", and the teacher lacks the pooler's weights.
     """
     mode = options.mode or ("output" if options.words is None else "vocabulary")
     pooling: str = options.pooling
@@ -204,14 +203,8 @@ def resolve_options(options: DistillOptions, teacher: Teacher) -> ResolvedOption
     return ResolvedOptions(mode, pooling, reason, prompt, dense, weighting, axes, whitening)
 
 
-def _find_frequencies(options: DistillOptions, tokens: list[str]) -> np.ndarray:
-    if options.counts is None:
-        return zipf_frequencies(len(tokens))
-    return blended_frequencies(options.counts.lookup(tokens), share=options.counts_share)
-
-
 def _check_sizes(options: DistillOptions, resolved: ResolvedOptions, teacher: Teacher, tokens: int) -> None:
-    """Refuse, before the long work, what can't be reduced after it."""
+    """Refuse impossible clusters and dimensions before the forward passes."""
     if options.vocabulary_clusters is not None:
         check_clusters(options.vocabulary_clusters, tokens)
     is_delegated = resolved.pooling == DELEGATED
@@ -232,20 +225,20 @@ def embed_vocabulary(
     Returns
     -------
     float32 ndarray of shape (V, H)
-        The mean of all rows for a token that the teacher can't read.
+        A token that the teacher can't read gets the mean of all other rows.
     """
     readable = [row for row, pieces in enumerate(vocabulary.pieces) if pieces]
     model, batch_size = vocabulary.model, options.batch_size
     if resolved.mode == "input":
-        found = input_embeddings(model, [vocabulary.pieces[row] for row in readable])
+        vectors = input_embeddings(model, [vocabulary.pieces[row] for row in readable])
     else:
         sequences = _make_sequences(resolved, teacher, vocabulary, readable)
         if resolved.pooling == DELEGATED:
-            found = teacher.delegate().embed_sequences(
+            vectors = teacher.delegate().embed_sequences(
                 model, sequences, batch_size=batch_size, progress=progress
             )
         else:
-            found = embed_sequences(
+            vectors = embed_sequences(
                 model,
                 sequences,
                 pooling=resolved.pooling,
@@ -253,28 +246,28 @@ def embed_vocabulary(
                 precision=options.precision,
                 progress=progress,
             )
-            np.nan_to_num(found, copy=False, posinf=0.0, neginf=0.0)
+            np.nan_to_num(vectors, copy=False, posinf=0.0, neginf=0.0)
         for layer in resolved.dense:
-            found = layer.apply(found)
+            vectors = layer.apply(vectors)
     if len(readable) == len(vocabulary.tokens):
-        return found
-    # The mean, so that a row that no text uses does not turn the axes.
-    rows = np.tile(found.mean(axis=0, dtype=np.float64).astype(np.float32), (len(vocabulary.tokens), 1))
-    rows[readable] = found
+        return vectors
+    # A row at the mean leaves the direction of the principal axes unchanged.
+    rows = np.tile(vectors.mean(axis=0, dtype=np.float64).astype(np.float32), (len(vocabulary.tokens), 1))
+    rows[readable] = vectors
     return rows
 
 
 def _make_sequences(
     resolved: ResolvedOptions, teacher: Teacher, vocabulary: Vocabulary, rows: list[int]
 ) -> TokenSequences:
-    """Put special tokens and prompt around each token's pieces."""
+    """Add special tokens and prompt to each token's pieces."""
     prompt: list[int] = []
     if resolved.prompt:
         prompt = vocabulary.teacher_tokenizer.encode(resolved.prompt, add_special_tokens=False).ids
     head = [*vocabulary.before, *prompt]
     ids = [[*head, *vocabulary.pieces[row], *vocabulary.after] for row in rows]
     token_spans = [(len(head), len(head) + len(vocabulary.pieces[row])) for row in rows]
-    # A mean without the prompt is also without the special tokens before it, as in sentence-transformers.
+    # If the mean excludes the prompt, sentence-transformers also excludes the special tokens before it.
     first = 0 if teacher.config.pools_prompt or not prompt else len(head)
     pooled_spans = [(first, len(sequence)) for sequence in ids]
     return TokenSequences(ids, token_spans, pooled_spans, vocabulary.pad_token_id)
@@ -283,17 +276,17 @@ def _make_sequences(
 def make_provenance(
     teacher: Mapping[str, str], recipe: Mapping[str, Any], words: Mapping[str, int], packages: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return the record of a table's origin, with the versions of lakevec and `packages`."""
+    """Return a table's provenance, with the versions of lakevec and `packages`."""
     versions = {"lakevec": __version__, **{name: version(name) for name in packages}}
     vocabulary = {"vocabulary": dict(words)} if words else {}
     return {"teacher": dict(teacher), "recipe": dict(recipe), **vocabulary, "versions": versions}
 
 
 def _describe(options: DistillOptions, resolved: ResolvedOptions) -> dict[str, Any]:
-    """Return every choice that changes the table; leave out usual ones."""
-    by = " by rank" if options.counts is None else " by counts"
+    """Return the options that change the table; omit optional ones that are unset."""
+    ranking = " by rank" if options.counts is None else " by counts"
     weighting = resolved.weighting
-    unusual = {
+    optional = {
         "recipe": options.recipe,
         "dense_layers": len(resolved.dense) or None,
         "prompt": resolved.prompt or None,
@@ -313,8 +306,8 @@ def _describe(options: DistillOptions, resolved: ResolvedOptions) -> dict[str, A
         "mode": resolved.mode,
         "pooling": resolved.pooling,
         "pooling_reason": resolved.pooling_reason,
-        "weighting": options.weighting + (by if options.weighting == "sif" else ""),
+        "weighting": options.weighting + (ranking if options.weighting == "sif" else ""),
         "pca_dimensions": options.dimensions,
         "token_remove_pattern": options.token_remove_pattern,
-        **{key: value for key, value in unusual.items() if value is not None},
+        **{key: value for key, value in optional.items() if value is not None},
     }

@@ -1,4 +1,4 @@
-"""Vectors of whole texts as the teacher computes them: the targets of tuning and the reference for tables."""
+"""The teacher's vectors of whole texts: targets of tuning, and reference for the evaluation of tables."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from lakevec.pipeline.distillation.teacher import Teacher, load_teacher
 from lakevec.pipeline.errors import TeacherError
 from lakevec.pipeline.local_files import file_sha256
 
-# Models whose first position is the one behind the padding token's id.
+# Model types whose position ids start at pad_token_id + 1.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
-# Keys of a configuration that change no vector.
+# Configuration keys that change no vector.
 _IRRELEVANT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
 class SentenceEncoder:
     """A Sentence Transformer that embeds whole texts.
 
-    Pooling, Dense layers, default prompt, longest input and normalization are the Sentence Transformer's own.
-    Texts are sorted by length, so that batches pad little. The rest of a batch changes a vector only by
-    rounding errors.
+    The Sentence Transformer determines pooling, Dense layers, default prompt, maximum length and
+    normalization. Texts are sorted by length to reduce padding. The other texts of a batch change a vector
+    only by rounding errors.
 
     Parameters
     ----------
     teacher : str
         Folder of a Sentence Transformer or plain transformer, or a hub id.
-    options : TeacherOptions, optional
 
     Raises
     ------
     TeacherError
         If the teacher can't be loaded.
     SetupError
-        If the teacher needs sentence-transformers, and that is not installed.
+        If the teacher needs sentence-transformers, which is not installed.
     SettingsError
         If the device does not exist.
 
@@ -47,7 +46,7 @@ class SentenceEncoder:
     ----------
     name, revision : str
     precision : {"float32", "bfloat16", "float16"}
-        Arithmetic of the forward pass, ``auto`` resolved.
+        Arithmetic of the forward pass, with ``auto`` resolved.
     """
 
     def __init__(self, teacher: str, options: TeacherOptions | None = None) -> None:
@@ -57,14 +56,14 @@ class SentenceEncoder:
         self.name = loaded.name
         self.revision = loaded.revision
         self._teacher = loaded
-        # sentence-transformers computes in the weights' own precision.
+        # sentence-transformers computes in the precision of the weights.
         self.precision = "float32" if self._delegate else resolve_precision(loaded.model, options.precision)
         self._batch_size = options.batch_size
         self._tokenizer = _make_tokenizer(loaded)
 
     @property
     def fingerprint(self) -> str:
-        """``sha256:`` and 64 digits over everything that changes a vector, arithmetic included."""
+        """``sha256:`` and 64 digits over everything that changes a vector, including precision."""
         config, model = self._teacher.config, self._teacher.model.config.to_diff_dict()
         read = (config.prompt, config.pools_prompt, config.max_tokens, config.lowercases)
         parts = [
@@ -78,7 +77,8 @@ class SentenceEncoder:
         for layer in config.dense:
             for part in layer.parameters:
                 digest.update(part.tobytes())
-        if self._delegate:  # modules may read any file
+        # Modules of sentence-transformers may read any file.
+        if self._delegate:
             folder = self._teacher.folder
             for file in sorted(path for path in folder.rglob("*") if path.is_file()):
                 digest.update(file.relative_to(folder).as_posix().encode())
@@ -97,12 +97,12 @@ class SentenceEncoder:
 
     @property
     def tokens(self) -> list[str]:
-        """The tokenizer's tokens, special and added ones included, in no order."""
+        """The tokenizer's tokens, including special and added tokens, in no particular order."""
         return list(self._tokenizer.get_vocab(with_added_tokens=True))
 
     @property
     def parameters(self) -> int:
-        """Number of the teacher's parameters, those of Dense layers included."""
+        """Number of the teacher's parameters, including Dense layers."""
         dense = sum(part.size for layer in self._teacher.config.dense for part in layer.parameters)
         return int(dense + sum(weights.numel() for weights in self._teacher.model.parameters()))
 
@@ -155,31 +155,31 @@ class SentenceEncoder:
         )
 
     def _prompt_length(self) -> int:
-        """Count the tokens that a mean leaves out: special tokens before the prompt, and the prompt."""
+        """Count the tokens that mean pooling excludes: the prompt and the special tokens before it."""
         if not (prompt := self._teacher.config.prompt):
             return 0
         encoding = self._tokenizer.encode(prompt)
-        # Without the special tokens that follow a text.
-        behind = next((n for n, special in enumerate(encoding.special_tokens_mask[::-1]) if not special), 0)
-        return len(encoding.ids) - behind
+        # Special tokens at the end follow the text, not the prompt.
+        trailing = next((n for n, special in enumerate(encoding.special_tokens_mask[::-1]) if not special), 0)
+        return len(encoding.ids) - trailing
 
 
 def _make_tokenizer(teacher: Teacher) -> Tokenizer:
-    """Copy the teacher's tokenizer; truncate texts where the teacher does."""
+    """Copy the teacher's tokenizer, with the teacher's maximum length."""
     tokenizer = Tokenizer.from_str(teacher.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    if (longest := _longest_input(teacher)) is not None:
-        tokenizer.enable_truncation(longest)
+    if (max_tokens := _max_tokens(teacher)) is not None:
+        tokenizer.enable_truncation(max_tokens)
     return tokenizer
 
 
-def _longest_input(teacher: Teacher) -> int | None:
-    """Return how many tokens the teacher reads of a text, special ones included."""
+def _max_tokens(teacher: Teacher) -> int | None:
+    """Return the teacher's maximum length in tokens, including special tokens; None if unlimited."""
     config = teacher.model.config
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and config.model_type in _POSITIONS_AFTER_PADDING:
         positions -= int(config.pad_token_id) + 1
-    named = teacher.config.max_tokens or teacher.tokenizer.model_max_length
-    longest = min(named, positions or named)
-    return None if longest >= VERY_LARGE_INTEGER else int(longest)
+    configured = teacher.config.max_tokens or teacher.tokenizer.model_max_length
+    max_tokens = min(configured, positions or configured)
+    return None if max_tokens >= VERY_LARGE_INTEGER else int(max_tokens)

@@ -1,6 +1,6 @@
 """How a Sentence Transformer turns hidden states into a vector, read from its configuration files.
 
-None of its modules is imported or run.
+lakevec neither imports nor runs its modules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lakevec.pipeline.errors import TeacherError, rephrase
 from lakevec.pipeline.model.sentence_transformer_files import Module, read_json_object, read_modules
 from lakevec.pipeline.storage import Location, locate
 
-# The library's pooling modes, as its old and new configuration files name them.
+# Pooling modes in old and new configuration files of sentence-transformers.
 _POOLINGS = {
     "pooling_mode_cls_token": "first",
     "pooling_mode_mean_tokens": "mean",
@@ -48,7 +48,7 @@ class DenseLayer:
     weight : float32 ndarray of shape (O, I)
     bias : float32 ndarray of shape (O,) or None
     activation : str
-        Name of torch's class.
+        Name of the torch class.
     """
 
     weight: np.ndarray
@@ -57,7 +57,7 @@ class DenseLayer:
 
     @property
     def parameters(self) -> list[np.ndarray]:
-        """Weight and bias, if there is one."""
+        """Weight, and bias if the layer has one."""
         return [part for part in (self.weight, self.bias) if part is not None]
 
     def apply(self, rows: np.ndarray) -> np.ndarray:
@@ -69,28 +69,28 @@ class DenseLayer:
 
 @dataclass(frozen=True, eq=False)
 class SentenceTransformerConfig:
-    """What a Sentence Transformer does before and after its model.
+    """What a Sentence Transformer does before and after its transformer.
 
     Parameters
     ----------
     pooling : {"mean", "first", "last"} or None
-        None if only sentence-transformers itself can compute its vectors.
+        None if only sentence-transformers can compute the vectors.
     reason : str
-        Where that is written.
+        The file or module that determines the pooling.
     dense : tuple of DenseLayer
         Applied to the pooled vector, in order.
     prompt : str
-        Default prompt, put before every text; empty if there is none.
+        Default prompt before every text; empty for none.
     pools_prompt : bool
-        Whether a mean covers the prompt, too.
+        Whether mean pooling includes the prompt.
     normalizes : bool
-        Whether vectors of texts are scaled to length 1. Distilling does not scale those of tokens.
+        Whether text vectors are scaled to length 1. Distillation does not scale token vectors.
     max_tokens : int or None
-        Tokens that it reads of a text, special ones included; None without a limit.
+        Maximum length of a text, including special tokens; None for no limit.
     lowercases : bool
-        Whether it lowercases texts before its tokenizer sees them.
+        Whether texts are lowercased before tokenization.
     has_foreign_code : bool
-        Whether some modules are classes of other packages than sentence-transformers.
+        Whether modules come from packages other than sentence-transformers.
     """
 
     pooling: str | None
@@ -110,14 +110,13 @@ def read_config(folder: Path, *, width: int) -> SentenceTransformerConfig:
     Parameters
     ----------
     folder : pathlib.Path
-        The teacher's folder.
     width : int
         Width of the hidden states, H.
 
     Raises
     ------
     TeacherError
-        If a configuration file or a Dense layer can't be read, or does not fit.
+        If a configuration file or a Dense layer is unreadable or invalid.
     """
     place = locate(str(folder.absolute()), error=TeacherError)
     modules = read_modules(place, error=TeacherError)
@@ -152,7 +151,7 @@ def _describe(folder: Location, modules: list[Module], width: int) -> SentenceTr
 
 
 def _read_tokenization(modules: list[Module]) -> dict[str, Any]:
-    """Read sentence_bert_config.json, or what old versions named after another model."""
+    """Read sentence_bert_config.json; old versions name the file after other models."""
     for module in modules:
         files = sorted(Path(module.folder.path).glob("sentence_*_config.json"))
         if module.kind == "Transformer" and files:
@@ -165,8 +164,8 @@ def _find_foreign(modules: list[Module]) -> str | None:
 
 
 def _find_unknown(modules: list[Module]) -> str:
-    """Return what lakevec can't compute itself; empty if nothing."""
-    # A class of another package may do anything, whatever its name is.
+    """Describe the first feature that lakevec does not implement; empty if there is none."""
+    # A class of another package may do anything, even under a known name.
     if foreign := _find_foreign(modules):
         return f"its module {foreign} is not of sentence-transformers"
     kinds = [module.kind for module in modules]
@@ -179,7 +178,7 @@ def _find_unknown(modules: list[Module]) -> str:
 
 
 def _find_unknown_order(kinds: list[str]) -> str:
-    """Return an order of modules other than one pooling, then Dense layers, then normalization."""
+    """Describe module orders other than one pooling, then Dense layers, then normalization."""
     poolings, layers = kinds.count("Pooling"), kinds.count("Dense")
     usual = ["Transformer", *["Pooling"] * min(1, poolings), *["Dense"] * layers]
     usual += ["Normalize"] * min(1, kinds.count("Normalize"))
@@ -189,7 +188,7 @@ def _find_unknown_order(kinds: list[str]) -> str:
 
 
 def _find_unknown_dense(module: Module) -> str:
-    """Return what is unusual about a Dense layer; empty if nothing."""
+    """Describe a feature of a Dense layer that lakevec does not implement; empty if there is none."""
     config, folder = module.read_config(error=TeacherError), Path(module.folder.path)
     if (activation := _activation(config)) not in _ACTIVATIONS:
         return f"activation {activation} of {folder.name} is not known"
@@ -204,17 +203,16 @@ def _find_unknown_dense(module: Module) -> str:
 
 
 def _activation(config: dict[str, Any]) -> str:
-    named = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    return str(named).rpartition(".")[2]
+    return str(config.get("activation_function", "Tanh")).rpartition(".")[2]
 
 
 def _find_pooling(config: dict[str, Any]) -> str | None:
-    named = config.get("pooling_mode")
-    if named is None:
-        found = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    mode = config.get("pooling_mode")
+    if mode is None:
+        modes = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     else:
-        found = [named] if isinstance(named, str) else list(named)
-    return _POOLINGS.get(found[0]) if len(found) == 1 else None
+        modes = [mode] if isinstance(mode, str) else list(mode)
+    return _POOLINGS.get(modes[0]) if len(modes) == 1 else None
 
 
 def _default_prompt(folder: Location) -> str:
@@ -238,7 +236,7 @@ def _read_dense(module: Module, inputs: int) -> DenseLayer:
     unreadable = (OSError, KeyError, safetensors.SafetensorError)
     expected = "model.safetensors with linear.weight"
     with rephrase(TeacherError, f"{what} can't be read", on=unreadable, expected=expected):
-        # By torch, since numpy has no bfloat16.
+        # torch reads the file, since numpy has no bfloat16.
         tensors = safetensors.torch.load_file(f"{module.folder.path}/model.safetensors")
         parts = {name: tensor.float().numpy() for name, tensor in tensors.items()}
         layer = DenseLayer(parts["linear.weight"], parts.get("linear.bias"), _activation(config))

@@ -1,4 +1,4 @@
-"""Teachers: the transformer and tokenizer of a Sentence Transformer, from a folder or a hub."""
+"""Teachers: the transformer and tokenizer of a Sentence Transformer, from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ class Teacher:
     Parameters
     ----------
     name : str
-        Hub id, or the folder's name.
+        Hub id, or name of the folder.
     revision : str
-        Commit of a hub teacher, or ``sha256:`` of a folder's weights.
+        Commit of a hub teacher, or ``sha256:`` digest of a folder's weights.
     model : transformers.PreTrainedModel
         In evaluation mode, float32, on its device.
     tokenizer : transformers.PreTrainedTokenizerBase
         Backed by the `tokenizers` library.
     config : SentenceTransformerConfig
-        What the Sentence Transformer does with hidden states.
+        Pooling and later modules.
     folder : pathlib.Path
     trusts_code : bool
-        Whether code of the teacher may run.
+        Whether the teacher's own code may run.
     has_pooler : bool
-        Whether its files hold the weights of its pooler, if it has one.
+        Whether the files hold all weights of the pooler, if the model has one.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Teacher:
     has_pooler: bool
 
     def width(self, dense: tuple[DenseLayer, ...]) -> int:
-        """Return the width of its vectors behind Dense layers, H."""
+        """Return the width H of the vectors after the Dense layers."""
         return int(dense[-1].weight.shape[0] if dense else self.model.config.hidden_size)
 
     def delegate(self) -> DelegatedTeacher:
@@ -70,9 +70,9 @@ class Teacher:
         Raises
         ------
         SetupError
-            If that is not installed.
+            If sentence-transformers is not installed.
         TeacherError
-            If it can't load the teacher, or would run code that is not trusted.
+            If sentence-transformers can't load the teacher, or would run code that the options don't trust.
         """
         if self.config.has_foreign_code and not self.trusts_code:
             raise TeacherError(
@@ -91,19 +91,18 @@ class Teacher:
 def load_teacher(teacher: str, options: TeacherOptions | None = None) -> Teacher:
     """Load a teacher from a folder or the Hugging Face hub.
 
-    Only safetensors weights are read. No code of the teacher runs unless the options allow it.
+    Weights must be safetensors. The teacher's own code runs only if the options allow it.
 
     Parameters
     ----------
     teacher : str
         Folder of a Sentence Transformer or plain transformer, or a hub id.
-    options : TeacherOptions, optional
 
     Raises
     ------
     TeacherError
-        If it can't be found or loaded, has no safetensors weights or no fast tokenizer, or some weights are
-        missing or not finite.
+        If the teacher is missing or unreadable, lacks safetensors weights or a fast tokenizer, or has
+        missing or non-finite weights.
     SettingsError
         If the device does not exist.
     """
@@ -162,7 +161,7 @@ def _resolve(teacher: str, revision: str | None) -> tuple[Path, str, str | None]
 
 
 def _transformer_folder(folder: Path) -> Path:
-    """Find the transformer, which a Sentence Transformer may keep in a sub-folder."""
+    """Return the folder of the transformer, which may be a sub-folder of the Sentence Transformer."""
     root = folder
     modules = read_modules(locate(str(folder.absolute()), error=TeacherError), error=TeacherError)
     if modules is not None:
@@ -180,51 +179,50 @@ def _transformer_folder(folder: Path) -> Path:
 
 
 def _load_model(root: Path, teacher: str, trust: dict[str, bool]) -> tuple[Any, bool]:
-    """Load the transformer, or the encoder of one with a decoder; return whether its pooler has weights."""
-    # transformers and safetensors raise many kinds of errors for damaged folders.
+    """Load the transformer, or only its encoder; return whether its pooler has weights."""
+    # transformers and safetensors have no common error class for damaged folders.
     with rephrase(TeacherError, f"teacher {teacher!r} can't be loaded"):
         config = transformers.AutoConfig.from_pretrained(str(root), **trust)
-        is_half = any(name.endswith("EncoderModel") for name in config.architectures or [])
-        has_decoder = config.is_encoder_decoder or is_half
-        kind = transformers.AutoModelForTextEncoding if has_decoder else transformers.AutoModel
-        model, found = kind.from_pretrained(
+        is_encoder = any(name.endswith("EncoderModel") for name in config.architectures or [])
+        has_decoder = config.is_encoder_decoder or is_encoder
+        loader = transformers.AutoModelForTextEncoding if has_decoder else transformers.AutoModel
+        model, loading_info = loader.from_pretrained(
             str(root),
             use_safetensors=True,
             dtype=torch.float32,
-            # `_check_weights` names them; transformers would point to a report in its log.
+            # transformers would only point to its log; `_check_weights` names the mismatched weights.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **trust,
         )
-    _check_weights(teacher, found)
-    return model, not any("pooler" in name for name in found["missing_keys"])
+    _check_weights(teacher, loading_info)
+    return model, not any("pooler" in name for name in loading_info["missing_keys"])
 
 
-def _check_weights(teacher: str, found: dict[str, Any]) -> None:
-    """Refuse weights that transformers would make up, except those of a pooler, which few teachers use."""
+def _check_weights(teacher: str, loading_info: dict[str, Any]) -> None:
+    """Refuse weights that transformers would initialize at random, except in the rarely used pooler."""
     remedy = "fetch or save the teacher again; random numbers would take their place"
-    for name, in_file, in_model in sorted(map(tuple, found.get("mismatched_keys", ()))):
+    for name, in_file, in_model in sorted(map(tuple, loading_info.get("mismatched_keys", ()))):
         raise TeacherError(
             f"teacher {teacher!r} has a weight of another shape than its configuration",
             got=f"{name} of shape {tuple(in_file)}",
             expected=str(tuple(in_model)),
             remedy=remedy,
         )
-    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
-    if missing:
+    if missing := sorted(name for name in loading_info["missing_keys"] if "pooler" not in name):
         raise TeacherError(
             f"teacher {teacher!r} lacks {len(missing)} weight{'' if len(missing) == 1 else 's'}",
             got=f"none for {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}",
             expected="every weight of the model in its safetensors files",
             remedy=remedy,
         )
-    if errors := found.get("error_msgs"):
+    if errors := loading_info.get("error_msgs"):
         raise TeacherError(f"teacher {teacher!r} has weights that don't fit", got=one_line(errors[0]))
 
 
 def _load_tokenizer(root: Path, teacher: str, trust: dict[str, bool]) -> Any:
-    """Load the teacher's tokenizer; refuse one that the `tokenizers` library can't run."""
-    # Without any of these files transformers makes up a tokenizer of five special tokens.
+    """Load the teacher's tokenizer; refuse slow tokenizers, which the `tokenizers` library can't run."""
+    # Without any of these files, transformers returns a tokenizer of five special tokens.
     if not any(file for pattern in _TOKENIZER_FILES for file in root.glob(pattern)):
         raise TeacherError(
             f"teacher {teacher!r} has no tokenizer", expected="tokenizer.json, or files to make it from"
@@ -242,7 +240,7 @@ def _load_tokenizer(root: Path, teacher: str, trust: dict[str, bool]) -> Any:
 
 
 def _weights_digest(root: Path) -> str:
-    """Identify the weights of a folder, which has no commit."""
+    """Return a digest of the weights, since a folder has no commit."""
     digest = hashlib.sha256()
     for file in sorted(root.glob("*.safetensors")):
         digest.update(bytes.fromhex(file_sha256(file)))

@@ -1,7 +1,7 @@
 """The vocabulary of a table: its tokenizer, and the teacher's input for each of its tokens.
 
-`skeletoken` edits ``tokenizer.json`` (removes tokens, renumbers, adds merges). model2vec uses it, too, so
-both make the same tokenizer.
+`skeletoken` edits ``tokenizer.json``: it removes tokens, renumbers them and adds merges. model2vec uses it
+too, so both make the same tokenizer.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lakevec.pipeline.errors import TeacherError
 from lakevec.pipeline.model.table import find_unknown_token_id
 from lakevec.pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 
-# Texts to try until the tokenizer makes a token of one.
+# Maximum number of texts to try until the tokenizer returns a token.
 _MOST_PROBES = 1000
-# Enough for a word to win over its pieces, too little to win over other words.
+# Large enough for a word to outscore its pieces, too small to outscore other words.
 _MARGIN = 0.01
 
 
@@ -36,19 +36,19 @@ class Vocabulary:
     tokens : list of str
         Token i is row i of the table.
     pieces : list of list of int
-        The teacher's token ids for each token; empty for an unknown token that it lacks.
+        The teacher's token ids for each token; empty for an unknown token that the teacher lacks.
     before, after : list of int
-        The teacher's special tokens around them.
+        Ids of the teacher's special tokens before and after a text.
     pad_token_id : int
         The teacher's padding token.
     tokenizer : tokenizers.Tokenizer
         Tokenizer of the table, without post-processor, truncation and padding.
     teacher_tokenizer : tokenizers.Tokenizer
-        The teacher's own, without post-processor, for a prompt.
+        The teacher's tokenizer without post-processor, for a prompt.
     model : transformers.PreTrainedModel
-        The teacher's model, its input embeddings renumbered if tokens were dropped.
+        The teacher's model; its input embeddings are renumbered if tokens were removed.
     report : dict of str to int
-        How many words were given, added, and left out for each reason.
+        Number of words that were given, added, and rejected for each reason.
     """
 
     tokens: list[str]
@@ -81,24 +81,23 @@ def build_vocabulary(tokenizer: Any, model: Any, options: DistillOptions) -> Voc
     tokenizer : transformers.PreTrainedTokenizerBase
         The teacher's fast tokenizer.
     model : transformers.PreTrainedModel
-    options : DistillOptions
 
     Raises
     ------
     TeacherError
-        If no token is left, or the tokenizer has ids without an embedding.
+        If the vocabulary is empty, or the tokenizer has ids without an embedding.
     """
     _check_embeddings(tokenizer, model)
     teacher = TokenizerModel.from_transformers_tokenizer(tokenizer)
     if not options.keep_special_tokens:
-        # A template may need more of them than CLS and SEP, such as a language's. Then all stay.
+        # skeletoken refuses if the template needs others than CLS and SEP, such as a language token.
         with suppress(ValueError):
             teacher = teacher.prune_added_tokens()
     inputs = _TeacherInputs(teacher)
     if options.mode == "word":
-        tokens, own, report = _make_word_tokenizer(inputs, options.words or WordList(()))
+        tokens, table_tokenizer, report = _make_word_tokenizer(inputs, options.words or WordList(()))
     else:
-        tokens, own, report = _edit_tokenizer(inputs, options)
+        tokens, table_tokenizer, report = _edit_tokenizer(inputs, options)
     before, after = _find_template(teacher)
     if options.special_tokens == "reversed":
         before, after = after, before
@@ -108,7 +107,7 @@ def build_vocabulary(tokenizer: Any, model: Any, options: DistillOptions) -> Voc
         before=before,
         after=after,
         pad_token_id=teacher.pad_token_id or 0,
-        tokenizer=own,
+        tokenizer=table_tokenizer,
         teacher_tokenizer=inputs.tokenizer,
         model=reshape_embeddings(model, teacher),
         report=report,
@@ -126,30 +125,30 @@ def _check_embeddings(tokenizer: Any, model: Any) -> None:
 
 
 def _find_template(teacher: TokenizerModel) -> tuple[list[int], list[int]]:
-    """Return the ids that the teacher puts before and behind a text."""
+    """Return the ids of the special tokens before and after a text."""
     tokenizer = _without_limits(teacher)
     for probe in ("a", "1", "the", *list(teacher.vocabulary)[:_MOST_PROBES]):
         encoding = tokenizer.encode(probe)
-        own = [position for position, special in enumerate(encoding.special_tokens_mask) if not special]
-        if own:
-            return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+        inner = [position for position, special in enumerate(encoding.special_tokens_mask) if not special]
+        if inner:
+            return encoding.ids[: inner[0]], encoding.ids[inner[-1] + 1 :]
     return list(teacher.bos_ids or []), list(teacher.eos_ids or [])
 
 
 class _TeacherInputs:
-    """The teacher's token ids for tokens of the table, also for new ones."""
+    """The teacher's token ids for tokens of the table, including new tokens."""
 
     def __init__(self, teacher: TokenizerModel) -> None:
         self.reader = teacher.deep_copy()
         self.reader.post_processor = None
         if self.reader.adds_prefix_space is not None:
-            self.reader.adds_prefix_space = True  # a token stands for a word within a text
+            self.reader.adds_prefix_space = True  # read a token as a word within a text
         self.tokenizer = _without_limits(self.reader)
         self.spellings: dict[str, str] = {}
         self._ids: dict[str, int] = dict(self.reader.vocabulary)
 
     def knows(self, text: str) -> bool:
-        """Tell whether the teacher reads more than its unknown token."""
+        """Return whether the teacher's tokenizer returns more than unknown tokens."""
         return any(piece != self.reader.unk_token_id for piece in _encode(self.tokenizer, text))
 
     def pieces(self, token: str) -> list[int]:
@@ -157,63 +156,65 @@ class _TeacherInputs:
             return _encode(self.tokenizer, self.spellings[token])
         if token in self._ids:
             return [self._ids[token]]
-        # A merge on the way to a new word, which is a token, too.
+        # An intermediate merge of a new word is a token, too.
         return _encode(self.tokenizer, self.reader.preprocessor.decode(token).decoded)
 
 
 def _edit_tokenizer(inputs: _TeacherInputs, options: DistillOptions) -> tuple[list[str], Any, dict[str, int]]:
-    """Remove tokens from the teacher's tokenizer, and add words to it."""
-    own, pattern = inputs.reader.deep_copy(), options.token_remove_pattern
+    """Remove tokens from the teacher's tokenizer and add words to it."""
+    edited, pattern = inputs.reader.deep_copy(), options.token_remove_pattern
     if pattern is not None:
         expression = re.compile(pattern)
-        removed = [token for token in own.sorted_vocabulary if expression.match(token)]
-        if len(removed) == len(own.sorted_vocabulary):
+        removed = [token for token in edited.sorted_vocabulary if expression.match(token)]
+        if len(removed) == len(edited.sorted_vocabulary):
             raise TeacherError(
                 "the vocabulary is empty",
                 got=f"token_remove_pattern {pattern!r}",
                 expected="a pattern that leaves some tokens",
             )
-        own = own.remove_tokens_from_vocabulary(removed)
-    single, several, report = _sort_words(own, inputs, options)
+        edited = edited.remove_tokens_from_vocabulary(removed)
+    single, multiple, report = _sort_words(edited, inputs, options)
     if not options.keep_special_tokens:
-        own = own.prune_added_tokens()
+        edited = edited.prune_added_tokens()
     if single:
-        own = own.add_tokens_to_vocabulary(single, preprocess_tokens=False)
-        _outweigh_pieces(own, inputs, single)
-    if several:
-        own = own.add_addedtokens(several, is_special=False, single_word=True, normalized=True)
-    tokenizer = _without_limits(own)
-    if single or several:
-        split = sum(len(_encode(tokenizer, inputs.spellings[token])) != 1 for token in single)
-        report["not found whole"] = split
-    return list(own.sorted_vocabulary), tokenizer, report
+        edited = edited.add_tokens_to_vocabulary(single, preprocess_tokens=False)
+        _outweigh_pieces(edited, inputs, single)
+    if multiple:
+        edited = edited.add_addedtokens(multiple, is_special=False, single_word=True, normalized=True)
+    tokenizer = _without_limits(edited)
+    if single or multiple:
+        report["not found whole"] = sum(
+            len(_encode(tokenizer, inputs.spellings[token])) != 1 for token in single
+        )
+    return list(edited.sorted_vocabulary), tokenizer, report
 
 
-def _outweigh_pieces(own: TokenizerModel, inputs: _TeacherInputs, words: list[str]) -> None:
-    """Give new words of a Unigram tokenizer a better score than their pieces have together."""
-    if not isinstance(own.model, Unigram):
+def _outweigh_pieces(edited: TokenizerModel, inputs: _TeacherInputs, words: list[str]) -> None:
+    """Score new words of a Unigram tokenizer above the sum of their pieces' scores."""
+    if not isinstance(edited.model, Unigram):
         return
-    entries, ids, known = own.model.vocab.root, own.model.vocab.vocabulary, inputs.reader.model.vocab.root
+    vocab, known = edited.model.vocab, inputs.reader.model.vocab.root
+    ids = vocab.vocabulary
     for word in words:
         score = float(sum(known[piece][1] for piece in inputs.pieces(word)))
-        entries[ids[word]] = (word, score + _MARGIN)
+        vocab.root[ids[word]] = (word, score + _MARGIN)
 
 
 def _sort_words(
-    own: TokenizerModel, inputs: _TeacherInputs, options: DistillOptions
+    edited: TokenizerModel, inputs: _TeacherInputs, options: DistillOptions
 ) -> tuple[list[str], list[str], dict[str, int]]:
-    """Separate words that become tokens from those that the tokenizer would split, and drop the others."""
+    """Return words that the pre-tokenizer keeps whole, words that it splits, and a report of the others."""
     if options.words is None:
         return [], [], {}
     reasons = ("changed by the normalizer", "known already", "removed by the pattern")
     report = {**options.words.report, **dict.fromkeys((*reasons, "not known to the teacher"), 0)}
-    preprocessor, pattern = own.preprocessor, options.token_remove_pattern
-    taken = set(own.sorted_vocabulary)
+    preprocessor, pattern = edited.preprocessor, options.token_remove_pattern
+    taken = set(edited.sorted_vocabulary)
     single: dict[str, None] = {}
-    several: dict[str, None] = {}
+    multiple: dict[str, None] = {}
     for word in options.words.words:
         text = preprocessor.normalizer.normalize_str(word) if preprocessor.normalizer else word
-        text = text.replace("▁", " ").strip()  # the mark that some normalizers write
+        text = text.replace("▁", " ").strip()  # some normalizers write a space as ▁
         parts = preprocessor.preprocess(word, had_initial_subword_prefix=True)
         token = parts[0] if len(parts) == 1 else text
         report["changed by the normalizer"] += text != word
@@ -221,21 +222,21 @@ def _sort_words(
             report["empty"] += 1
         elif token in taken:
             report["known already"] += 1
-        elif token in single or token in several:
+        elif token in single or token in multiple:
             report["given before"] += 1
         elif len(parts) == 1 and pattern is not None and re.match(pattern, token):
             report["removed by the pattern"] += 1
         elif not inputs.knows(word):
             report["not known to the teacher"] += 1
         else:
-            (single if len(parts) == 1 else several)[token] = None
+            (single if len(parts) == 1 else multiple)[token] = None
             inputs.spellings[token] = word
-    report |= {"added": len(single), "added, of several words": len(several)}
-    return list(single), list(several), report
+    report |= {"added": len(single), "added, of several words": len(multiple)}
+    return list(single), list(multiple), report
 
 
 def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[list[str], Any, dict[str, int]]:
-    """Make a tokenizer of the given words alone."""
+    """Make a tokenizer with only the given words."""
     report = {**words.report, "changed by the normalizer": 0, "not known to the teacher": 0}
     normalizer = inputs.reader.preprocessor.normalizer
     lowercase = normalizer is not None and normalizer.normalize_str("A").endswith("a")
@@ -258,14 +259,14 @@ def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[list[
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    """Return the token ids of a text, without special tokens."""
+    """Return the token ids of a text without special tokens."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids
 
 
 def _without_limits(model: TokenizerModel) -> Any:
     tokenizer = model.to_tokenizer()
-    # Only now: pruning keeps the padding token only while the tokenizer pads.
+    # Not earlier: pruning keeps the padding token only while padding is enabled.
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -1,4 +1,4 @@
-"""Rows that several tokens share, found by k-means."""
+"""K-means clusters of rows; all tokens of a cluster share one row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lakevec.pipeline.errors import SettingsError
 
 
 def cluster_rows(rows: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the rows to share, with the start and seed of model2vec, so that both find the same centres.
+    """Cluster rows by k-means, with the initialization and seed of model2vec, so that centres agree.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def cluster_rows(rows: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarra
     -------
     centres : float32 ndarray of shape (R, H)
     mapping : int32 ndarray of shape (V,)
-        Centre of each token.
+        Index of each token's centre.
     """
     check_clusters(clusters, len(rows))
     kmeans = KMeans(n_clusters=clusters, random_state=42, init="random").fit(rows.astype(np.float32))
@@ -29,7 +29,7 @@ def cluster_rows(rows: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarra
 
 
 def check_clusters(clusters: int, tokens: int) -> None:
-    """Refuse more shared rows than tokens."""
+    """Refuse more clusters than tokens."""
     if clusters > tokens:
         expected = f"at most {tokens}, the number of tokens"
         raise SettingsError("vocabulary_clusters", got=str(clusters), expected=expected)

@@ -1,4 +1,4 @@
-"""Weights that reduce the influence of frequent tokens on a mean."""
+"""Token weights, which reduce the influence of frequent tokens on a mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lakevec.pipeline.errors import InputError, rephrase
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location
 
-# Part of the covariance that all tokens share evenly; docs/decisions.md has figures.
+# Share of the covariance that is spread evenly over all tokens; docs/decisions.md has figures.
 _SPREAD = 0.1
 
 
@@ -41,17 +41,17 @@ Weighting = Sif | Zipf | Uniform
 
 @dataclass(frozen=True, eq=False)
 class TokenCounts:
-    """Counts of tokens in a lake, as `read_counts` reads them.
+    """Token counts of a lake.
 
     Parameters
     ----------
     source : str
-        Where they come from, without secrets.
+        URI of the counts, without secrets.
     tokens : pyarrow.StringArray
-        Sorted or not; rows of one token add up.
+        In any order; counts of a repeated token add up.
     counts : pyarrow.DoubleArray
     words : Location or None
-        Parquet of the lake's words; read only for tokens without a count.
+        Parquet of word counts, for tokens without a count of their own.
     """
 
     source: str
@@ -60,7 +60,7 @@ class TokenCounts:
     words: Location | None = None
 
     def lookup(self, tokens: Sequence[str]) -> np.ndarray:
-        """Return the count of each token: float64 of shape (V,), 0 for a token without one.
+        """Return the count of each token: float64 of shape (V,), 0 for an uncounted token.
 
         Raises
         ------
@@ -68,34 +68,34 @@ class TokenCounts:
             If no token has a count.
         """
         rows = pc.index_in(self.tokens, value_set=pa.array(tokens, pa.large_string()))
-        found = np.zeros(len(tokens), dtype=np.float64)
-        is_ours = rows.is_valid()
-        np.add.at(found, rows.filter(is_ours).to_numpy(), self.counts.filter(is_ours).to_numpy())
+        counts = np.zeros(len(tokens), dtype=np.float64)
+        is_token = rows.is_valid()
+        np.add.at(counts, rows.filter(is_token).to_numpy(), self.counts.filter(is_token).to_numpy())
         if self.words is not None:
-            is_new = ~np.isin(np.arange(len(tokens)), rows.drop_null())
-            _add_words(self.words, tokens, is_new=is_new, counts=found)
-        if not found.any():
+            uncounted = np.setdiff1d(np.arange(len(tokens)), rows.drop_null())
+            _add_word_counts(self.words, tokens, uncounted, counts)
+        if not counts.any():
             raise InputError(
                 f"counts {self.source!r} have nothing to do with this vocabulary",
                 got=f"{len(self.tokens)} rows, and no count for any of {len(tokens)} tokens",
                 expected="counts of the teacher's own tokens",
             )
-        return found
+        return counts
 
 
 def read_counts(uri: str) -> TokenCounts:
-    """Read how often tokens occur.
+    """Read token counts.
 
     Parameters
     ----------
     uri : str
-        Folder that ``lakevec count`` wrote, or Parquet with the columns ``token`` (string) and ``count``
-        (integer). The folder also has counts of words, for tokens that are new to its tokenizer.
+        Folder of ``lakevec count``, or Parquet with the columns ``token`` (string) and ``count`` (integer).
+        The folder also has word counts, for tokens that its tokenizer lacks.
 
     Raises
     ------
     InputError
-        If it can't be read or lacks a column.
+        If the counts are unreadable or lack a column.
     """
     place, words = part_of(uri, TOKENS), part_of(uri, WORDS)
     expected = "Parquet with the columns token (string) and count (integer)"
@@ -112,24 +112,24 @@ def read_counts(uri: str) -> TokenCounts:
     return TokenCounts(redact(uri), tokens, counts, words if has_words else None)
 
 
-def _add_words(place: Location, tokens: Sequence[str], *, is_new: np.ndarray, counts: np.ndarray) -> None:
-    """Give new tokens the counts of their words."""
-    # Byte-level and Unigram tokenizers mark that a word begins.
-    new: dict[str, list[int]] = {}
-    for row in np.flatnonzero(is_new).tolist():
-        new.setdefault(tokens[row].lstrip("Ġ▁"), []).append(row)
-    if not new:
+def _add_word_counts(place: Location, tokens: Sequence[str], rows: np.ndarray, counts: np.ndarray) -> None:
+    """Add to the counts of `rows` the counts of their tokens as words."""
+    # Byte-level and Unigram tokenizers mark the start of a word, so several tokens may be one word.
+    by_word: dict[str, list[int]] = {}
+    for row in rows.tolist():
+        by_word.setdefault(tokens[row].lstrip("Ġ▁"), []).append(row)
+    if not by_word:
         return
-    asked = pc.field("word").isin(pa.array(list(new), pa.string()))
-    table = pq.read_table(place.path, filesystem=place.filesystem, columns=["word", "count"], filters=asked)
+    wanted = pc.field("word").isin(pa.array(list(by_word), pa.string()))
+    table = pq.read_table(place.path, filesystem=place.filesystem, columns=["word", "count"], filters=wanted)
     for word, count in zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True):
-        counts[new[word]] += count  # of every way to write the word
+        counts[by_word[word]] += count
 
 
 def zipf_frequencies(tokens: int) -> np.ndarray:
     """Return token frequencies by Zipf's law: float64 of shape (V,), proportional to 1 / rank, sum 1.
 
-    A vocabulary is sorted by frequency, so a token's id is its rank. Ranks begin at 2, as in model2vec.
+    A vocabulary is sorted by frequency, so ids are ranks. Ranks begin at 2, as in model2vec.
 
     Examples
     --------
@@ -142,19 +142,19 @@ def zipf_frequencies(tokens: int) -> np.ndarray:
 
 
 def blended_frequencies(counts: np.ndarray, *, share: float) -> np.ndarray:
-    """Refine the Zipf prior with measured counts.
+    """Return the weighted geometric mean of measured counts and the Zipf prior, normalized to sum 1.
 
     Parameters
     ----------
     counts : ndarray of shape (V,)
         Not all 0.
     share : float
-        Share of the counts, in (0, 1]; 1 ignores the prior.
+        Exponent of the counts, in (0, 1]; 1 ignores the prior.
 
     Returns
     -------
     float64 ndarray of shape (V,)
-        Proportional to ``count ** share * (1 / rank) ** (1 - share)``, sum 1. docs/decisions.md has figures.
+        Proportional to ``count ** share * (1 / rank) ** (1 - share)``. docs/decisions.md has figures.
 
     Examples
     --------
@@ -178,7 +178,7 @@ def token_weights(weighting: Weighting, frequencies: np.ndarray) -> np.ndarray:
 
 
 def sif_weights(frequencies: np.ndarray, *, coefficient: float) -> np.ndarray:
-    """Return smooth-inverse-frequency weights: float64 of shape (V,), 1 for a token without occurrence.
+    """Return smooth-inverse-frequency weights: float64 of shape (V,), 1 for a token that never occurs.
 
     Notes
     -----
@@ -195,7 +195,7 @@ def sif_weights(frequencies: np.ndarray, *, coefficient: float) -> np.ndarray:
 
 
 def zipf_weights(tokens: int) -> np.ndarray:
-    """Return the weights of the first Model2Vec: ``log(1 + i)`` for token i, so 0 for the first."""
+    """Return the weights of the original Model2Vec: ``log(1 + i)`` for token i, so 0 for the first."""
     return np.log1p(np.arange(tokens))
 
 
@@ -205,8 +205,8 @@ def covariance_weights(frequencies: np.ndarray, weights: np.ndarray) -> np.ndarr
     Returns
     -------
     float64 ndarray of shape (V,)
-        Proportional to ``p * w ** 2``, sum 0.9. The last tenth is spread evenly, so that a lake of few words
-        leaves no axis without a row.
+        0.9 of the sum is proportional to ``p * w ** 2``. The remaining 0.1 is spread evenly, so that even in
+        a lake of few words every axis has rows.
 
     Examples
     --------
@@ -214,5 +214,5 @@ def covariance_weights(frequencies: np.ndarray, weights: np.ndarray) -> np.ndarr
     array([0.272, 0.695, 0.033])
     """
     shares = frequencies * weights**2
-    spread: np.ndarray = (1 - _SPREAD) * shares / shares.sum() + _SPREAD / len(shares)
-    return spread
+    smoothed: np.ndarray = (1 - _SPREAD) * shares / shares.sum() + _SPREAD / len(shares)
+    return smoothed

@@ -22,9 +22,9 @@ class WordList:
     Parameters
     ----------
     words : tuple of str
-        Without duplicates, most frequent first.
+        Distinct words, most frequent first.
     report : dict of str to int
-        How many words the file has, and how many were left out for each reason.
+        Number of words in the file, and number that were rejected for each reason.
     """
 
     words: tuple[str, ...]
@@ -32,20 +32,20 @@ class WordList:
 
 
 def read_words(uri: str, *, column: str) -> WordList:
-    """Read a vocabulary; leave out empty words, long ones and duplicates.
+    """Read a vocabulary; skip empty words, duplicates and words of more than 100 characters.
 
     Parameters
     ----------
     uri : str
-        Text file with one word a line, Parquet (``.parquet``, or a folder) or CSV (``.csv``). A column
-        ``count`` of Parquet or CSV sorts the words.
+        Text file with one word per line, Parquet (``.parquet``, or a folder) or CSV (``.csv``). If Parquet or
+        CSV has an integer column ``count``, it sorts the words.
     column : str
         Column of words in Parquet or CSV.
 
     Raises
     ------
     InputError
-        If it can't be read, lacks the column, or has no word.
+        If the file is unreadable, lacks the column, or has no word.
     """
     place = locate(uri, error=InputError)
     expected = f"text of one word a line, or Parquet or CSV with a string column {column!r}"
@@ -71,17 +71,17 @@ def read_words(uri: str, *, column: str) -> WordList:
 
 
 def _read(place: Location, column: str) -> list[str | None]:
-    name = place.path.lower().removesuffix(".gz")  # unpacked by pyarrow
+    name = place.path.lower().removesuffix(".gz")  # pyarrow decompresses
     if place.type() == pa.fs.FileType.Directory or name.endswith(".parquet"):
         table = pq.read_table(place.path, filesystem=place.filesystem)
     elif name.endswith(".csv"):
-        # Every word stays a string, also 007 and NULL.
+        # Keep words such as 007 and NULL as strings.
         options = pa.csv.ConvertOptions(column_types={column: pa.string()}, strings_can_be_null=False)
         table = pa.csv.read_csv(pa.BufferReader(place.read_bytes()), convert_options=options)
     else:
         return list(place.read_bytes().decode("utf-8-sig").splitlines())
     if "count" in table.column_names and pa.types.is_integer(table["count"].type):
-        # Equal counts stay in the file's order.
+        # A stable sort keeps the file's order of equal counts.
         table = table.take(pc.sort_indices(table, sort_keys=[("count", "descending")]))
     words: list[str | None] = pc.cast(table[column], pa.string()).to_pylist()
     return words

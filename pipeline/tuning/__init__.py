@@ -1,1 +1,1 @@
-"""A table fitted to its teacher's vectors of a lake's own texts; torch is needed for training alone."""
+"""Tuning of a table to its teacher's vectors of a lake's texts; only training requires torch."""

@@ -15,21 +15,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How rows are trained.
+    """How to train the rows of a table.
 
     Parameters
     ----------
     epochs : int, default=6
-        Most passes over the texts.
+        Maximum number of passes over the texts.
     texts_per_step : int, default=1024
+        Batch size.
     learning_rate : float, default=0.001
-        Of Adam's first step; falls linearly to 0.
+        Initial learning rate of Adam; decays linearly to 0.
     relation : float, default=1.0
-        Weight of the loss over similarities of pairs, beside the loss over directions.
+        Weight of the loss over pairwise similarities, relative to the loss over directions.
     token_dropout : float, default=0.0
-        Share of a text's tokens that a step leaves out, drawn anew each time.
+        Share of each text's tokens that a step drops at random.
     patience : int, default=2
-        Epochs without a better fidelity on held-out texts after which training stops.
+        Stop after this many epochs without a better fidelity on held-out texts.
     seed : int, default=0
     """
 
@@ -44,21 +45,22 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions(TrainingConfig, TeacherOptions):
-    """How a table is tuned to its teacher. The defaults are those of ``lakevec tune``.
+    """How to tune a table to its teacher. The defaults are those of ``lakevec tune``.
 
     Parameters
     ----------
     model : Artifact, optional
-        Table to begin with. Default: the teacher's own tokens.
+        Initial table. Default: the teacher's vectors of its tokens.
     words : WordList, optional
-        Words that get a row of their own.
+        Words to give a row each.
     counts : TokenCounts, optional
-        For the weights to begin with. Default: the sample's own counts.
+        Counts for the initial weights. Default: counts of the sample.
     sif_coefficient : float, default=0.0003
-        a of the SIF weight a / (a + p) to begin with.
+        a of the initial SIF weight a / (a + p).
     dimensions : int, default=256
+        Width D of the table.
     held_out : int, default=3000
-        Texts of the sample, at most a fifth of it, that decide when to stop.
+        Number of held-out texts that decide when to stop; at most a fifth of the sample.
     dtype : {"float32", "float16", "int8"}, default="float32"
     token_remove_pattern : str or None
         As in `DistillOptions`.

@@ -1,4 +1,4 @@
-"""Tuning from top to bottom: initial rows, the teacher's vectors as targets, training, rotation, table."""
+"""The tuning recipe: initial rows, the teacher's vectors as targets, training, rotation, table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "skeletoken", "nump
 
 @dataclass(frozen=True, eq=False)
 class TeacherTokens:
-    """The teacher's tokens, and its vector of each: float32 of shape (V, H)."""
+    """The teacher's tokens, and their vectors: float32 of shape (V, H)."""
 
     vocabulary: Vocabulary
     rows: np.ndarray
@@ -41,21 +41,21 @@ InitialTable = TeacherTokens | StaticTable
 
 @dataclass(frozen=True, eq=False)
 class TeacherSample:
-    """A sample of the lake and the teacher's vectors of it.
+    """Sampled texts of the lake and the teacher's vectors of them.
 
     Parameters
     ----------
     texts : list of str of length N
-        In a random order that is always the same: the first ones are held out.
+        In a reproducible random order; the first texts are held out.
     vectors : float32 ndarray of shape (N, H)
     teacher : dict
-        Name and revision, to be recorded.
+        Name and revision, for the record.
     normalizes : bool
         Whether the teacher scales its vectors to length 1.
     stratified_by : str, default="length"
-        Column, to be recorded.
+        Column of the strata, for the record.
     max_chars : int, default=1000
-        Limit of a text, to be recorded.
+        Maximum length of a text, for the record.
     """
 
     texts: list[str]
@@ -68,7 +68,7 @@ class TeacherSample:
 
 @dataclass(frozen=True, eq=False)
 class TuneResult:
-    """A tuned table, and what to record about it.
+    """A tuned table, and the metadata to publish with it.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class TuneResult:
     provenance : dict
         Teacher, recipe, sample and package versions.
     quality : dict
-        Fidelity on held-out texts, before and after.
+        Fidelity on held-out texts, before and after tuning.
     trained : TrainingResult
     """
 
@@ -95,9 +95,8 @@ def tune(
     ----------
     teacher : str
         Folder of a Sentence Transformer, or a hub id.
-    sample : TeacherSample
     options : TuneOptions, optional
-        Default: those of ``lakevec tune``.
+        Default: the defaults of ``lakevec tune``.
     progress : bool, default=True
         Draw progress bars on stderr if that is a terminal.
 
@@ -106,15 +105,14 @@ def tune(
     InputError
         If there are too few texts, or the counts have none of the tokens.
     SettingsError
-        If the teacher is narrower than the dimensions asked for.
+        If `options.dimensions` exceeds the teacher's width.
 
     Notes
     -----
-    Targets are the teacher's vectors, centred and reduced by PCA to D. The initial rows are the teacher's
-    vectors of single tokens in the same space, about their own mean, times SIF weights by the sample's
-    counts. Every token is also trained as a text of its own, so that rows of unseen tokens stay in the space
-    of the others. Another table's rows are mapped into that space by least squares instead. No weight comes
-    after.
+    Targets are the teacher's vectors, reduced by PCA to D. The initial rows are the teacher's vectors of
+    single tokens on the same axes, centred, times SIF weights. Training also treats each token as a text, so
+    that rows of unseen tokens stay in the space of the others. If `options.model` is given, least squares
+    maps its rows to the targets instead. The trained rows include the weights.
     """
     options = options or TuneOptions()
     held_out = _count_held_out(options, len(sample.texts))
@@ -145,17 +143,16 @@ def tune(
 
 
 def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequence[str]) -> None:
-    """Refuse, before the teacher works, dimensions and counts that don't fit.
+    """Refuse invalid dimensions and counts before the teacher's forward passes.
 
     Parameters
     ----------
-    options : TuneOptions
     rows : int
-        Most texts of the sample.
+        Maximum number of texts in the sample.
     width : int
-        The teacher's, H.
+        Width H of the teacher.
     tokens : sequence of str
-        The teacher's own.
+        The teacher's tokens.
     """
     check_dimensions(options.dimensions, rows=rows, width=width)
     if options.counts is not None:
@@ -163,7 +160,7 @@ def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequen
 
 
 def check_sample(options: TuneOptions, texts: Sequence[str]) -> None:
-    """Refuse, before the teacher works, a sample with too few texts for the dimensions."""
+    """Refuse a sample with too few texts for the dimensions before the teacher's forward passes."""
     rows = len(texts) - _count_held_out(options, len(texts))
     check_dimensions(options.dimensions, rows=rows, width=options.dimensions)
 
@@ -180,15 +177,14 @@ def _embed_tokens(teacher: str, options: TuneOptions, *, progress: bool) -> Teac
     loaded = load_teacher(teacher, distilling)
     vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, distilling)
     resolved = resolve_options(distilling, loaded)
-    return TeacherTokens(
-        vocabulary, embed_vocabulary(loaded, vocabulary, distilling, resolved, progress=progress)
-    )
+    rows = embed_vocabulary(loaded, vocabulary, distilling, resolved, progress=progress)
+    return TeacherTokens(vocabulary, rows)
 
 
 def _split(
     tokens: TokenIds, vectors: np.ndarray, pca: PcaProjection, held_out: int
 ) -> tuple[TrainingSet, TrainingSet]:
-    """Return texts to train on, and the first ones to validate with."""
+    """Return the training set, and the first `held_out` texts as validation set."""
     cut = tokens.offsets[held_out]
     first = TokenIds(tokens.ids[:cut], tokens.offsets[: held_out + 1], 0, 0)
     rest = TokenIds(tokens.ids[cut:], tokens.offsets[held_out:] - cut, 0, 0)
@@ -206,7 +202,7 @@ def _initial_rows(
     pca: PcaProjection,
     training: TrainingSet,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the rows to begin with, and the targets of single tokens."""
+    """Return the initial rows, and the targets of single tokens."""
     match initial:
         case StaticTable():
             rows = initial.dense_rows()
@@ -222,7 +218,7 @@ def _initial_rows(
                 counts = options.counts.lookup(vocabulary.tokens)
             frequencies = blended_frequencies(counts, share=DistillOptions.counts_share)
             weights = sif_weights(frequencies, coefficient=options.sif_coefficient)
-            # About their own mean, since single tokens lie together, away from texts.
+            # Centre by the mean of tokens, since their vectors lie together and far from those of texts.
             rows = ((targets - targets.mean(axis=0)) * weights[:, None]).astype(np.float32)
             if (unknown := vocabulary.unknown_token_id) is not None:
                 rows[unknown] = targets[unknown] = 0
@@ -232,13 +228,13 @@ def _initial_rows(
 def align_rows(means: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Map another table's rows into the space of the targets, by least squares over texts.
 
-    A little ridge keeps axes that no text uses at 0. The map is linear, so means of mapped rows are mapped
-    means.
+    A small ridge penalty keeps axes that no text uses at 0. The map is linear, so it maps means of rows to
+    means of mapped rows.
 
     Parameters
     ----------
     means : float32 ndarray of shape (N, E)
-        That table's mean of each text's rows.
+        Mean of each text's rows.
     targets : float32 ndarray of shape (N, D)
     rows : float32 ndarray of shape (V, E)
 
@@ -256,7 +252,7 @@ def align_rows(means: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> np.n
 def _measure(
     table: StaticTable, texts: pa.Array, sample: TeacherSample, pca: PcaProjection, trained: TrainingResult
 ) -> dict[str, Any]:
-    """Measure the published table, rounded as it is stored, on held-out texts."""
+    """Measure the fidelity of the quantized table on held-out texts."""
     fidelity = measure_fidelity(Encoder(table).encode(texts).vectors, sample.vectors[: len(texts)])
     return {
         "explained_variance": pca.explained_variance,
@@ -271,7 +267,7 @@ def _measure(
 def _describe(
     sample: TeacherSample, options: TuneOptions, training: TrainingSet, epochs: int
 ) -> dict[str, Any]:
-    """Return every choice that changes the table."""
+    """Return the options that change the table."""
     weights = {"sif_coefficient": options.sif_coefficient, "counts_share": DistillOptions.counts_share}
     return {
         "tuned_on_texts": len(training),

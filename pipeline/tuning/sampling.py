@@ -1,4 +1,4 @@
-"""How many texts of each stratum a table is tuned on."""
+"""Allocation of a stratified sample."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 
 def allocate_equally(available: Mapping[str, int], rows: int) -> dict[str, int]:
-    """Give every stratum the same number of rows, or all that it has.
+    """Give every stratum the same number of rows, or all of its rows if it has fewer.
 
-    The result adds up to `rows`, or to all that are available. Remainders go to the smaller strata, and of
-    equal ones to the first by name.
+    The result adds up to `rows`, or to all available rows. Remainders go to the smaller strata, and among
+    equal strata to the first name.
 
     Examples
     --------
@@ -17,19 +17,19 @@ def allocate_equally(available: Mapping[str, int], rows: int) -> dict[str, int]:
     {'news': 2, 'manuals': 5, 'reviews': 4}
     """
     shares: dict[str, int] = {}
-    left = min(rows, sum(available.values()))
-    # Small ones first, so that the others share what they lack.
+    remaining = min(rows, sum(available.values()))
+    # Smallest first, so that the larger strata share the rows that a small one lacks.
     by_size = sorted(available, key=lambda name: (available[name], name))
     for number, name in enumerate(by_size):
-        shares[name] = min(available[name], -(-left // (len(by_size) - number)))
-        left -= shares[name]
+        shares[name] = min(available[name], -(-remaining // (len(by_size) - number)))
+        remaining -= shares[name]
     return shares
 
 
 def allocate_proportionally(available: Mapping[str, int], rows: int) -> dict[str, int]:
-    """Give every stratum its share of the rows.
+    """Give every stratum rows in proportion to its size.
 
-    The result adds up to `rows`, or to all that are available. The largest remainders are rounded up.
+    The result adds up to `rows`, or to all available rows. The largest remainders are rounded up.
 
     Examples
     --------

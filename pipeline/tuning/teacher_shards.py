@@ -1,7 +1,7 @@
-"""A sample and the teacher's vectors of it, in numbered Parquet files that later runs use again.
+"""A sample and the teacher's vectors of it, in numbered Parquet files (shards) that later runs reuse.
 
-A shard exists whole or not at all, so a run that was killed continues with the missing ones. Each sample and
-teacher has a folder of its own.
+A shard is complete or absent, so the next run after a crash computes only the missing shards. Each pair of
+sample and teacher has its own folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TeacherShards:
     ----------
     folder : Location
     number : int
-        How many there are.
+        Number of shards.
     """
 
     folder: Location
@@ -35,26 +35,23 @@ class TeacherShards:
 
     def missing(self) -> list[int]:
         """Return the shards without vectors."""
-        names = {info.base_name for info in (self.folder / "vectors").list()}
-        return [shard for shard in range(self.number) if _name(shard) not in names]
+        return self._missing("vectors")
 
     def write_texts(self, texts: Sequence[str], *, shard_rows: int) -> None:
-        """Write the parts of the sample that are missing."""
-        names = {info.base_name for info in (self.folder / "texts").list()}
-        for shard in range(self.number):
-            if _name(shard) not in names:
-                part = texts[shard * shard_rows : (shard + 1) * shard_rows]
-                _write(self._texts(shard), pa.table({"text": pa.array(part, pa.string())}))
+        """Write the missing shards of texts."""
+        for shard in self._missing("texts"):
+            part = texts[shard * shard_rows : (shard + 1) * shard_rows]
+            _write(self._file("texts", shard), pa.table({"text": pa.array(part, pa.string())}))
 
     def read_texts(self, shard: int) -> list[str]:
         """Return the texts of a shard."""
-        texts: list[str] = _read(self._texts(shard))["text"].to_pylist()
+        texts: list[str] = _read(self._file("texts", shard))["text"].to_pylist()
         return texts
 
     def write_vectors(self, shard: int, vectors: np.ndarray) -> None:
-        """Write the teacher's vectors of a shard, float32 of shape (N, H), in one step."""
+        """Write the teacher's vectors of a shard, float32 of shape (N, H), atomically."""
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-        _write(self._vectors(shard), pa.table({"vector": column}))
+        _write(self._file("vectors", shard), pa.table({"vector": column}))
 
     def read_vectors(self) -> np.ndarray:
         """Return all vectors in the order of the texts: float32 of shape (N, H).
@@ -62,11 +59,11 @@ class TeacherShards:
         Raises
         ------
         DataError
-            If a shard is missing or damaged, or holds values that are not finite.
+            If a shard is missing or damaged, or has non-finite values.
         """
         parts = []
         for shard in range(self.number):
-            column = _read(self._vectors(shard))["vector"].combine_chunks()
+            column = _read(self._file("vectors", shard))["vector"].combine_chunks()
             width = column.type.list_size
             parts.append(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width))
         vectors: np.ndarray = np.concatenate(parts).astype(np.float32, copy=False)
@@ -77,31 +74,30 @@ class TeacherShards:
             )
         return vectors
 
-    def _texts(self, shard: int) -> Location:
-        return self.folder / "texts" / _name(shard)
+    def _missing(self, kind: str) -> list[int]:
+        names = {info.base_name for info in (self.folder / kind).list()}
+        return [shard for shard in range(self.number) if self._file(kind, shard).name not in names]
 
-    def _vectors(self, shard: int) -> Location:
-        return self.folder / "vectors" / _name(shard)
+    def _file(self, kind: str, shard: int) -> Location:
+        return self.folder / kind / f"{shard:06d}.parquet"
 
 
 def open_shards(uri: str, texts: Sequence[str], *, teacher: str, shard_rows: int) -> TeacherShards:
-    """Find the place of a sample and its vectors.
+    """Return the shards of a sample and a teacher.
 
     Parameters
     ----------
     uri : str
-        Folder or URI for any number of samples and teachers.
+        Folder or URI for the shards of any number of samples and teachers.
     texts : sequence of str
+        The sample.
     teacher : str
         Fingerprint of the teacher.
     shard_rows : int
+        Texts per shard.
     """
     key = hashlib.sha256(f"1 {teacher} {texts_sha256(texts)} {shard_rows}".encode()).hexdigest()[:32]
     return TeacherShards(locate(uri, error=InputError) / key, -(-len(texts) // shard_rows))
-
-
-def _name(shard: int) -> str:
-    return f"{shard:06d}.parquet"
 
 
 def _write(file: Location, table: pa.Table) -> None:

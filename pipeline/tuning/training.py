@@ -1,4 +1,4 @@
-"""Training of a table: means of token rows against the teacher's vectors of the same texts."""
+"""Training of a table: fit means of token rows to the teacher's vectors of the same texts."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class TrainingSet:
     Parameters
     ----------
     tokens : TokenIds
-        Of N texts.
+        Token ids of N texts.
     targets : float32 ndarray of shape (N, D)
-        The teacher's vectors on the table's axes: directions for the means of rows.
+        The teacher's vectors on the table's axes, for the loss over directions.
     teacher : float32 ndarray of shape (N, H)
-        The teacher's own vectors: similarities to keep.
+        The teacher's vectors, for the loss over pairwise similarities.
     """
 
     tokens: TokenIds
@@ -42,7 +42,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Mean loss of an epoch's steps, and the fidelity on held-out texts after it."""
+    """Mean training loss of an epoch, and fidelity on held-out texts after the epoch."""
 
     loss: float
     fidelity: Fidelity
@@ -50,17 +50,17 @@ class Epoch:
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """A trained table and the course of training.
+    """A trained table and its training history.
 
     Parameters
     ----------
     rows : float32 ndarray of shape (V, D)
-        Of the best epoch.
+        Rows after the best epoch.
     start : Fidelity
-        Before training.
+        Fidelity before training.
     epochs : list of Epoch
     best : int
-        Number of the epoch with the best fidelity, from 1; 0 if none was better than the start.
+        Number of the epoch with the best fidelity, from 1; 0 if no epoch improved on the start.
     """
 
     rows: np.ndarray
@@ -78,19 +78,17 @@ def train(
     token_targets: np.ndarray | None = None,
     progress: bool = True,
 ) -> TrainingResult:
-    """Move the rows until their means point where the teacher's vectors do.
+    """Fit the rows so that their means have the directions of the teacher's vectors.
 
     Parameters
     ----------
     start : float32 ndarray of shape (V, D)
-        Initial rows, weights included.
+        Initial rows, including weights.
     training, held_out : TrainingSet
-        Texts to train on, and others that decide when to stop.
-    config : TrainingConfig
+        Texts to train on, and texts that decide when to stop.
     token_targets : float32 ndarray of shape (V, D), optional
-        The teacher's vector of each token alone. Each token then also counts as a short text, which keeps the
+        The teacher's vector of each token. If given, training also treats each token as a text, which keeps
         rows of rare tokens in the space of the others.
-    progress : bool, default=True
 
     Raises
     ------
@@ -100,10 +98,10 @@ def train(
     Notes
     -----
     The loss of a batch is ``mean(1 - cos(s_i, t_i)) + relation * (1 - corr(S, T))`` with the means ``s``, the
-    targets ``t``, and the cosines ``S`` and ``T`` of all pairs of students' and teacher's vectors. The first
-    part is Tokenlearn's (MinishLab, 2024), the second follows Park et al., "Relational Knowledge
-    Distillation" (CVPR 2019). Lengths are free, so rows keep what weights they need. The same
-    arguments give the same bits on one machine with one number of threads.
+    targets ``t``, and the cosines ``S`` of all pairs of means and ``T`` of all pairs of teacher's vectors.
+    The first term is that of Tokenlearn (MinishLab, 2024). The second follows Park et al., "Relational
+    Knowledge Distillation" (CVPR 2019). Neither term depends on lengths, so a row's length can act as its
+    weight. Results are bit-for-bit reproducible on one machine with a fixed number of threads.
     """
     texts = _Batches(training, token_targets, config)
     if not texts.steps:
@@ -131,11 +129,8 @@ def train(
             epochs.append(Epoch(float(np.mean(losses)), fidelity))
             bar.set_postfix(fidelity=f"{fidelity.correlation:.3f}")
             if fidelity.correlation > best_correlation:
-                rows, best, best_correlation = (
-                    weight.detach().numpy().copy(),
-                    len(epochs),
-                    fidelity.correlation,
-                )
+                rows, best = weight.detach().numpy().copy(), len(epochs)
+                best_correlation = fidelity.correlation
     return TrainingResult(rows, before, epochs, best)
 
 
@@ -160,7 +155,7 @@ class _Batch(NamedTuple):
 
 
 class _Batches:
-    """Texts with a known token, and tokens as texts of their own, in a new order for each epoch."""
+    """Texts with a known token, and tokens as texts, in a new random order for each epoch."""
 
     def __init__(
         self, training: TrainingSet, token_targets: np.ndarray | None, config: TrainingConfig
@@ -176,13 +171,13 @@ class _Batches:
         self.steps = -(-len(self._texts) // config.texts_per_step)
 
     def shuffle(self) -> Iterator[_Batch]:
-        """Yield all texts in a new order, each batch with its share of the tokens."""
+        """Yield batches of all texts in a new random order, each with its share of the tokens."""
         texts = np.array_split(self._random.permutation(self._texts), self.steps)
         tokens = np.array_split(self._random.permutation(self._tokens), self.steps)
-        for some, singles in zip(texts, tokens, strict=True):
-            yield self._make(some, singles)
+        for batch_texts, batch_tokens in zip(texts, tokens, strict=True):
+            yield self._make(batch_texts, batch_tokens)
 
-    def _make(self, texts: np.ndarray, singles: np.ndarray) -> _Batch:
+    def _make(self, texts: np.ndarray, tokens: np.ndarray) -> _Batch:
         starts = self._training.tokens.offsets[texts]
         counts = self._training.tokens.offsets[texts + 1] - starts
         ends = np.cumsum(counts)
@@ -190,16 +185,16 @@ class _Batches:
         ids = self._training.tokens.ids[positions]
         if self._dropout:
             kept = self._random.random(len(ids)) >= self._dropout
-            kept[ends - counts + self._random.integers(counts)] = True  # at least one of each text
+            kept[ends - counts + self._random.integers(counts)] = True  # keep a token of each text
             running = np.concatenate(([0], np.cumsum(kept)))
             ids, counts = ids[kept], running[ends] - running[ends - counts]
             ends = np.cumsum(counts)
         targets = self._training.targets[texts]
         offsets = ends - counts
         if self._token_targets is not None:
-            offsets = np.concatenate([offsets, len(ids) + np.arange(len(singles))])
-            ids = np.concatenate([ids, singles])
-            targets = np.concatenate([targets, self._token_targets[singles]])
+            offsets = np.concatenate([offsets, len(ids) + np.arange(len(tokens))])
+            ids = np.concatenate([ids, tokens])
+            targets = np.concatenate([targets, self._token_targets[tokens]])
         return _Batch(
             torch.from_numpy(ids.astype(np.int64)),
             torch.from_numpy(offsets.astype(np.int64)),
@@ -211,15 +206,16 @@ class _Batches:
 def _loss(weight: torch.Tensor, batch: _Batch, relation: float) -> torch.Tensor:
     means = normalize(embedding_bag(batch.ids, weight, batch.offsets, mode="mean"))
     loss = 1 - (means * normalize(batch.targets)).sum(dim=1).mean()
-    # Two texts are one pair, which correlates with nothing.
+    # A correlation needs more than the one pair of two texts.
     if relation and len(batch.teacher) > 2:
-        texts = means[: len(batch.teacher)]
-        loss = loss + relation * (1 - _correlate(_pairs(texts), _pairs(normalize(batch.teacher))))
+        students = _centred_cosines(means[: len(batch.teacher)])
+        teachers = _centred_cosines(normalize(batch.teacher))
+        loss = loss + relation * (1 - _correlation(students, teachers))
     return loss
 
 
-def _pairs(vectors: torch.Tensor) -> torch.Tensor:
-    """Return the cosines of all pairs, less their mean; 0 for a vector's pair with itself."""
+def _centred_cosines(vectors: torch.Tensor) -> torch.Tensor:
+    """Return the cosines of all pairs minus their mean, with a diagonal of 0."""
     texts = len(vectors)
     cosines = vectors @ vectors.T
     mean = (cosines.sum() - cosines.diagonal().sum()) / max(texts * (texts - 1), 1)
@@ -227,6 +223,6 @@ def _pairs(vectors: torch.Tensor) -> torch.Tensor:
     return centred
 
 
-def _correlate(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def _correlation(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     product: torch.Tensor = (one * other).sum()
     return product / (one.square().sum() * other.square().sum()).clamp(min=1e-24).sqrt()

@@ -1,4 +1,4 @@
-"""The course of training as a small SVG, drawn without a display."""
+"""A plot of the training history as a small SVG, drawn without a display."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lakevec.pipeline.tuning.training import TrainingResult
 
 
 def draw_training(trained: TrainingResult) -> bytes:
-    """Draw loss and fidelity over the epochs, the same bytes for the same figures."""
+    """Draw loss and fidelity over the epochs; equal histories give equal bytes."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -25,7 +25,7 @@ def draw_training(trained: TrainingResult) -> bytes:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     buffer = io.BytesIO()
-    # By default names inside the document are random, and it carries the date.
+    # By default matplotlib writes random ids and the date into the SVG.
     with mpl.rc_context({"svg.hashsalt": "lakevec"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

@@ -1,6 +1,7 @@
-"""The memo's arrays: segments that were seen, in an open-addressing table, each with its token ids.
+"""The token cache's arrays: an open-addressing hash table of segments, with the token ids of each segment.
 
-Arrays don't grow here: who runs out of room says so, and is called again with larger ones.
+Kernels don't grow arrays. A kernel that runs out of room returns a status; the caller grows the array and
+calls again.
 """
 
 from __future__ import annotations
@@ -19,39 +20,40 @@ from lakevec.pipeline.encoding.kernels.packed_bytes import (
     slot_of,
 )
 
-# Columns of the entries, one cache line each.
+# Columns of an entry, which fills one cache line.
 SIGNATURE, IS_LONG, KEY_START, KEY_LENGTH, TOKEN_COUNT, TOKEN_START, UNKNOWN, SLOT = range(8)
-# An ref is a number of 32 bits: an entry, or below 0 the complement of a segment's only token.
+# A ref is an int32: the index of an entry, or the complement of the token id of a one-token segment.
 _REFS = 1 << 31
-# Fields of the state.
+# Fields of `CacheArrays.state`.
 ENTRIES, KEY_BYTES, TOKENS, PENDING, REFS, ROW, PLACE, CHARACTER = range(8)
 
-# Why a scan stopped.
+# Status codes of a scan.
 DONE, FULL_ENTRIES, FULL_KEYS, FULL_TOKENS, FULL_PENDING, FULL_REFS = range(6)
 ODD_TEXT, NEW_CHARACTER, NOT_UTF8 = range(6, 9)
 
 
 class CacheArrays(NamedTuple):
-    """The cache: segments that were seen, and their token ids.
+    """The token cache: known segments and their token ids.
 
     Parameters
     ----------
     slots : int64 ndarray of shape (power of two, 2)
-        Signature and ref of a segment, so that a short segment of one token, which most are, is looked up
-        in one cache line; -1 for an ref where there is none. At least twice as many as entries.
+        Signature and packed ref of a segment; the ref is -1 in an empty slot. Most segments are short and
+        have one token, so their look-up reads one cache line. There are at least twice as many slots as
+        entries.
     entries : int64 ndarray of shape (E, 8)
-        One row per segment; a token count of -1 is pending.
+        One row per segment; a token count of -1 marks a pending entry.
     keys : uint8 ndarray
-        The segments' bytes, and room for eight more.
+        Bytes of all segments, and eight bytes of padding.
     tokens : int32 ndarray
         Known token ids of all segments.
     pending : int32 ndarray
-        Entries that wait for the library.
+        Indices of entries that the `tokenizers` library must tokenize.
     segment_refs : int32 ndarray
-        Answer for each segment of the texts at hand, in text order.
+        Ref of each segment of the current texts, in text order.
     state : int64 ndarray of shape (8,)
-        How much of each array is in use, the next text, the place in it where a scan stopped or 0, and a
-        character that is new.
+        Used length of each array, index of the next text, position in that text where a scan stopped (0 for
+        its start), and a new character.
     """
 
     slots: np.ndarray
@@ -67,8 +69,9 @@ class CacheArrays(NamedTuple):
 def sign_segment(data: np.ndarray, start: int, end: int, fold: np.ndarray) -> tuple[int, bool]:
     """Return a segment's signature and whether it is long.
 
-    The signature of a short segment is the folded segment itself, in eight bytes. A long one has a hash, and
-    is compared byte by byte. A segment that ends in NUL counts as long: as a number it looks shorter.
+    The signature of a short segment is its eight folded bytes. The signature of a long segment is a hash, so
+    a look-up also compares bytes. A segment that ends in NUL counts as long, since its zero bytes look like
+    padding.
     """
     value = word = np.uint64(0)
     last = np.uint8(0)
@@ -84,19 +87,19 @@ def sign_segment(data: np.ndarray, start: int, end: int, fold: np.ndarray) -> tu
 
 @compile_part
 def pack_ref(ref: int, is_long: bool) -> int:
-    """Put an ref and the kind of its segment into a slot's second number, which is never negative."""
+    """Pack a ref and `is_long` into the second value of a slot, which is never negative."""
     return ((np.int64(ref) + _REFS) << 1) | np.int64(is_long)
 
 
 @compile_part
 def unpack_ref(packed: int) -> int:
-    """Return the ref of a slot that has one."""
+    """Return the ref of a non-empty slot."""
     return (packed >> 1) - _REFS
 
 
 @compile_part
 def find_short(signature: int, slots: np.ndarray) -> tuple[int, int]:
-    """Return the packed ref for a short segment, or -1 where it is new, and the slot that it has or gets."""
+    """Return the packed ref of a short segment, or -1 if it is new, and its slot."""
     signed = np.int64(signature)
     slot = slot_of(signature, len(slots))
     packed = slots[slot, 1]
@@ -126,7 +129,7 @@ def find_long(
     entries: np.ndarray,
     keys: np.ndarray,
 ) -> tuple[int, int]:
-    """Return the packed ref for a segment of more than eight ASCII characters; see `find_short`."""
+    """Return the packed ref and slot of a segment of more than eight ASCII characters; see `find_short`."""
     signed = np.int64(signature)
     slot = slot_of(signature, len(slots))
     packed = slots[slot, 1]
@@ -136,7 +139,7 @@ def find_long(
             if entries[entry, KEY_LENGTH] == length:
                 key = entries[entry, KEY_START]
                 offset = 0
-                # Keys have eight bytes of room behind the last.
+                # Eight bytes of padding follow the last key, so this may read past its end.
                 while offset < length:
                     rest = length - offset
                     known = keep_bytes(load_word(keys, key + offset), min(rest, 8))
@@ -152,7 +155,7 @@ def find_long(
 
 @compile_part
 def _load_folded(data: np.ndarray, position: int, rest: int, folds: bool) -> int:
-    """Load up to eight bytes of a segment as they stand in a key."""
+    """Load up to eight bytes of a segment, folded as in the keys."""
     word = load_word(data, position)
     if folds:
         word = lower_letters(word, letters_of(word))

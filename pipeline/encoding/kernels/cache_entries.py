@@ -1,4 +1,4 @@
-"""Segments that are new to the cache: they are added, split here or left for the library, and answered."""
+"""New segments of the token cache: add them, split them here or leave them to the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_
 from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces, split_word
 
-# Keys are read eight bytes at a time.
+# Look-ups read keys in words of eight bytes, so the last key needs padding.
 _KEY_ROOM = 8
 
 
@@ -46,7 +46,7 @@ def look_up_bytes(
     pieces: WordPieces,
     cache: CacheArrays,
 ) -> int:
-    """Return the packed ref for any segment, adding it where it is new; -1 - FULL_... without room."""
+    """Return the packed ref of any segment, and add a new segment; -1 - FULL_... if an array is full."""
     slots, entries, keys = cache.slots, cache.entries, cache.keys
     signature, is_long = sign_segment(data, start, end, fold)
     if is_long:
@@ -71,7 +71,7 @@ def _find_bytes(
     entries: np.ndarray,
     keys: np.ndarray,
 ) -> tuple[int, int]:
-    """Return the packed ref for a long segment, compared byte by byte; see `find_short`."""
+    """Return the packed ref and slot of a long segment, compared byte by byte; see `find_short`."""
     signed = np.int64(signature)
     slot = slot_of(signature, len(slots))
     packed = slots[slot, 1]
@@ -104,10 +104,11 @@ def add_entry(
     pieces: WordPieces,
     cache: CacheArrays,
 ) -> int:
-    """Add a segment and return its packed ref, or -1 - FULL_... where there is no room.
+    """Add a segment and return its packed ref, or -1 - FULL_... if an array is full.
 
-    A segment of `plain_characters` that are normalized is split here, where there is a WordPiece vocabulary;
-    `is_marked` says that its key begins with a byte that is not the word's. 0 leaves it to the library.
+    If `plain_characters` is above 0 and there is a WordPiece vocabulary, the segment is split here. It must
+    then have that many normalized characters. Otherwise the entry is left pending for the library. If
+    `is_marked`, the first byte of the key is a marker and not part of the word.
     """
     state, entries = cache.state, cache.entries
     entry, key, length = state[ENTRIES], state[KEY_BYTES], end - start
@@ -151,7 +152,7 @@ def add_entry(
 
 @compile_part
 def _ref_of(entry: int, entries: np.ndarray, tokens: np.ndarray) -> int:
-    """Return the packed ref of an entry: its token where it is short and has no more, else itself."""
+    """Return the packed ref of an entry: the token of a short one-token segment, else the entry's index."""
     ref = np.int64(entry)
     is_one = entries[entry, TOKEN_COUNT] == 1 and entries[entry, UNKNOWN] == 0
     if is_one and entries[entry, IS_LONG] == 0:
@@ -161,14 +162,14 @@ def _ref_of(entry: int, entries: np.ndarray, tokens: np.ndarray) -> int:
 
 @compile_loop
 def refer_to_entries(slots: np.ndarray, entries: np.ndarray, tokens: np.ndarray, chosen: np.ndarray) -> None:
-    """Write the answers of entries that were pending when they got their slots."""
+    """Write the refs of entries that were pending when they got their slots."""
     for entry in chosen:
         slots[entries[entry, SLOT], 1] = _ref_of(entry, entries, tokens)
 
 
 @compile_loop
 def fill_slots(slots: np.ndarray, entries: np.ndarray, tokens: np.ndarray, count: int) -> None:
-    """Enter the first `count` entries into empty slots."""
+    """Insert the first `count` entries into empty slots."""
     for entry in range(count):
         slot = slot_of(np.uint64(entries[entry, SIGNATURE]), len(slots))
         while slots[slot, 1] >= 0:
@@ -189,17 +190,17 @@ def count_tokens(
     segment_refs : int32 ndarray
     row_ends : int64 ndarray of shape (N + 1,)
     entries : int64 ndarray of shape (E, 8)
-        None of those that occur is pending.
+        No entry in `segment_refs` may be pending.
     max_tokens : int
     offsets : int64 ndarray of shape (N + 1,)
-        Receives the running sum.
+        Output: the cumulative number of tokens.
 
     Returns
     -------
     unknown : int
-        Unknown tokens.
+        Number of unknown tokens.
     truncated : int
-        Texts with more known tokens than `max_tokens`.
+        Number of texts with more known tokens than `max_tokens`.
     """
     unknown = truncated = 0
     offsets[0] = 0
@@ -223,16 +224,15 @@ def count_tokens(
 def write_tokens(
     segment_refs: np.ndarray, row_ends: np.ndarray, cache: CacheArrays, offsets: np.ndarray, ids: np.ndarray
 ) -> None:
-    """Write each text's token ids, as many as `offsets` has room for.
+    """Write each text's token ids up to the number that `offsets` allows.
 
     Parameters
     ----------
     segment_refs : int32 ndarray
     row_ends : int64 ndarray of shape (N + 1,)
-    cache : CacheArrays
     offsets : int64 ndarray of shape (N + 1,)
     ids : int32 ndarray of shape (T,)
-        Receives the ids.
+        Output: the ids.
     """
     entries, tokens = cache.entries, cache.tokens
     for row in range(len(row_ends) - 1):

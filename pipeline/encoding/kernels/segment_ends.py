@@ -1,4 +1,4 @@
-"""Where a segment ends: loops that follow a split rule byte by byte on raw UTF-8."""
+"""Segment boundaries: apply a split rule byte by byte to raw UTF-8."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from lakevec.pipeline.encoding.kernels.compilation import compile_part
 
-# What a byte may be; 0 is a plain ASCII character of a word.
+# Classes of bytes; 0 is a plain ASCII character of a word.
 SEPARATOR, ISOLATED, LITERAL, IDEOGRAPH, OTHER = 1, 2, 4, 8, 16
 
 
@@ -18,26 +18,26 @@ class SplitTables(NamedTuple):
     Parameters
     ----------
     classes : uint8 ndarray of shape (256,)
-        What each byte may be.
+        Class flags of each byte.
     fold : uint8 ndarray of shape (256,)
-        Each byte as it stands in a key.
+        Each byte as the keys store it, such as lower case.
     as_it_is : uint8 ndarray of shape (256,)
-        Each byte as itself.
+        The identity: each byte itself.
     keeps_space : bool
         Whether a segment begins with the single space before it.
     needs_ascii : bool
-        Whether a split needs printable ASCII on both sides.
+        Whether a split requires printable ASCII on both sides.
     isolates : bool
         Whether all ASCII punctuation is isolated.
     has_plain_words : bool
-        Whether added tokens begin with isolated bytes only, so that none can begin inside a word.
+        Whether all added tokens begin with isolated bytes, so that none can begin inside a word.
     folds : bool
-        Whether `fold` lowers ASCII capitals.
+        Whether `fold` lowercases ASCII.
     literals : uint8 ndarray
-        Bytes of the added tokens; token l is ``literals[literal_bounds[l]:literal_bounds[l + 1]]``.
+        Bytes of all added tokens; token l is ``literals[literal_bounds[l]:literal_bounds[l + 1]]``.
     literal_bounds : int64 ndarray of shape (L + 1,)
     literal_normalized : bool ndarray of shape (L,)
-        Whether normalized text is searched for the token.
+        Whether the tokenizer searches normalized text for the token.
     """
 
     classes: np.ndarray
@@ -60,7 +60,7 @@ def _is_printable(byte: int) -> bool:
 
 @compile_part
 def _is_ideograph(data: np.ndarray, position: int, end: int) -> bool:
-    """Return whether this is U+3400 to U+4DBF or U+4E00 to U+9FFF."""
+    """Return whether the character is in U+3400 to U+4DBF or U+4E00 to U+9FFF."""
     if position + 3 > end:
         return False
     lead, second, third = data[position], data[position + 1], data[position + 2]
@@ -75,7 +75,7 @@ def _is_ideograph(data: np.ndarray, position: int, end: int) -> bool:
 
 @compile_part
 def _is_white(data: np.ndarray, position: int, end: int) -> bool:
-    """Return whether this is Unicode white space, or a control character, which no split may touch."""
+    """Return whether the character is Unicode white space or a control character."""
     lead = data[position]
     if lead < 0x80:
         return not _is_printable(lead)
@@ -94,7 +94,7 @@ def _is_white(data: np.ndarray, position: int, end: int) -> bool:
 
 @compile_part
 def splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs_ascii: bool) -> bool:
-    """Return whether the space at `position` stands alone, so that text may be split before it."""
+    """Return whether the space at `position` is a single space, before which text may be split."""
     before, behind = position - 1, position + 1
     if before < first or behind >= end:
         return False
@@ -107,7 +107,7 @@ def splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs
 
 @compile_part
 def may_be_literal(data: np.ndarray, position: int, end: int, split: SplitTables) -> bool:
-    """Return whether an added token may begin here, in any case; a doubt counts as yes."""
+    """Return whether an added token may begin here, ignoring case; true if in doubt."""
     for literal in range(len(split.literal_normalized)):
         matches = True
         offset = position
@@ -116,7 +116,7 @@ def may_be_literal(data: np.ndarray, position: int, end: int, split: SplitTables
                 matches = False
                 break
             byte, wanted = data[offset], split.literals[letter]
-            # The normalizer drops or rewrites such bytes, so what follows may still become the token.
+            # The normalizer may drop or rewrite these bytes, so the text may still become the token.
             if split.literal_normalized[literal] and offset > position and not _is_printable(byte):
                 matches = split.classes[byte] & SEPARATOR == 0
                 break
@@ -133,7 +133,7 @@ def may_be_literal(data: np.ndarray, position: int, end: int, split: SplitTables
 def skip_separators(
     data: np.ndarray, position: int, first: int, end: int, classes: np.ndarray, needs_ascii: bool
 ) -> int:
-    """Return the end of the white space that begins here, or `position` where it may not be split."""
+    """Return the end of the white space at `position`, or `position` if a split there is forbidden."""
     behind = position
     while behind < end and classes[data[behind]] & SEPARATOR:
         behind += 1
@@ -151,9 +151,9 @@ def end_word(data: np.ndarray, position: int, first: int, end: int, split: Split
     Returns
     -------
     int
-        The end; -1 where the word from white space to white space has to be one segment.
+        End of the segment; -1 if the whole word between white space must be one segment.
     int
-        Number of characters where the segment is plain, which WordPiece may split here; else 0.
+        Number of characters of a plain segment, which WordPiece may split; else 0.
     """
     start = position
     characters = 0

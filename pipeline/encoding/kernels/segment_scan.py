@@ -1,8 +1,8 @@
-"""The scan: cut texts into segments and look each up in the cache, without a Python string.
+"""The scan: split texts into segments and look up each in the token cache, without Python strings.
 
-A known segment costs one probe. A new one is added: a plain word of a WordPiece tokenizer is split right
-there, anything else is left pending for the library. Each family of rules has its own function, since a
-family that is not used need not be compiled.
+A known segment usually costs one probe. A new segment gets an entry. Plain words of a WordPiece tokenizer are
+split here; other segments are left pending for the `tokenizers` library. Each family of split rules has its
+own function, so that unused families are not compiled.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from lakevec.pipeline.encoding.kernels.unicode_words import (
 )
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
 
-# Bytes that must be readable behind the last text: a window, and eight bytes from its last one.
+# Padding after the last text: a window, and a word of eight bytes that starts at its last byte.
 READ_AHEAD = WINDOW + 8
 
 _ONE = np.uint64(1)
@@ -68,7 +68,7 @@ def scan_spaces(
     cache: CacheArrays,
     row_ends: np.ndarray,
 ) -> int:
-    """Cut texts before single spaces; see `scan_words`."""
+    """Split texts before single spaces; see `scan_words`."""
     classes, fold, needs_ascii = split.classes, split.fold, split.needs_ascii
     segment_refs = cache.segment_refs
     for row in range(cache.state[ROW], len(is_null)):
@@ -112,35 +112,36 @@ def scan_words(
     cache: CacheArrays,
     row_ends: np.ndarray,
 ) -> int:
-    """Cut texts at white space and around isolated characters, and look every segment up.
+    """Split texts at white space and around isolated characters, and look up every segment.
 
     Parameters
     ----------
     data : uint8 ndarray
-        UTF-8 of all texts, and `READ_AHEAD` more bytes.
+        UTF-8 of all texts, and `READ_AHEAD` bytes of padding.
     offsets : int64 ndarray of shape (N + 1,)
         Text n is ``data[offsets[n]:offsets[n + 1]]``.
     is_null : bool ndarray of shape (N,)
-        Texts to leave out.
-    cut : SplitTables
+        Texts to skip.
+    split : SplitTables
     pieces : WordPieces
-        Without slots where there is no WordPiece.
+        The WordPiece vocabulary; without slots for other tokenizers.
     characters : CharacterTable
-        Of a BERT tokenizer.
+        The character table of a BERT tokenizer.
     cache : CacheArrays
-        ``state[ROW]`` is the text to begin with, ``state[PLACE]`` where in it.
+        The scan begins at text ``state[ROW]``, at position ``state[PLACE]`` of that text.
     row_ends : int64 ndarray of shape (N + 1,)
-        Receives, behind a first 0, the number of occurrences at each text's end.
+        Output: text n has the refs ``segment_refs[row_ends[n]:row_ends[n + 1]]``.
 
     Returns
     -------
     int
-        `DONE`, which array is full, `NEW_CHARACTER`, `NOT_UTF8`, or `ODD_TEXT`, a text for `scan_bytes`.
+        `DONE`, `FULL_...` for the array that is full, `NEW_CHARACTER`, `NOT_UTF8`, or `ODD_TEXT` for a text
+        that needs `scan_bytes`.
 
     Notes
     -----
-    Sixty-four bytes at a time become masks, and segments are read off their bits. A segment with a byte that
-    is neither printable ASCII nor white space is read character by character.
+    The scan classifies windows of 64 bytes into bit masks, whose bits give the segments. If a segment has a
+    byte other than printable ASCII and white space, it is read character by character.
     """
     fold, folds = split.fold, split.folds
     slots, entries, keys, segment_refs = cache.slots, cache.entries, cache.keys, cache.segment_refs
@@ -180,7 +181,7 @@ def scan_words(
                 else:
                     run = trailing_zeros(~(runs >> offset) | (_ONE << np.uint64(63)))
                     if offset + run >= WINDOW - 1 and inside == WINDOW and offset > 0:
-                        next_position = begin  # it may go on behind the window
+                        next_position = begin  # the segment may continue in the next window
                         break
                     if offset + run >= WINDOW - 1 or (odd >> offset) & ((_ONE << run) - _ONE):
                         packed, next_position = look_up_odd(
@@ -222,7 +223,7 @@ def scan_words(
 
 @compile_part
 def _stop_at(place: int, ref_index: int, status: int, cache: CacheArrays) -> int:
-    """Note where the scan of a text goes on, 0 for its beginning, so that long texts aren't read again."""
+    """Record where the scan continues in a text (0 for its start), so that long texts aren't read again."""
     cache.state[PLACE] = place
     cache.state[REFS] = ref_index
     return status
@@ -239,9 +240,9 @@ def scan_bytes(
     row_ends: np.ndarray,
     last: int,
 ) -> int:
-    """Do what `scan_words` does, byte by byte and for any text, up to the text `last`.
+    """Do the work of `scan_words` byte by byte, for any text before index `last`.
 
-    It looks for added tokens, and for white space that must not be split.
+    This scan also finds added tokens, and white space at which the rule forbids a split.
     """
     classes = split.classes
     for row in range(cache.state[ROW], last):
@@ -261,7 +262,7 @@ def scan_bytes(
             fold = split.fold
             position, counted = end_word(data, start, first, end, split)
             if position < 0:
-                # An added token may be in this word: it is one segment, its earlier segments are forgotten.
+                # The word may contain an added token. Discard its segments, and make the word one segment.
                 start = position = word_start
                 ref_index = word_ref_index
                 fold = split.as_it_is
