@@ -101,9 +101,8 @@ def _sample_teacher(
             print(f"sample: {len(texts):,} texts; the teacher works in {encoder.precision}", flush=True)
             recipe.check_sample(options, texts)
             if encoder.precision != "float32":
-                encoder.encode(
-                    texts[: settings.batch_size]
-                )  # warns if this precision is slow on this machine
+                # Warns here, in the driver, if this precision is slow on this machine.
+                encoder.encode(texts[: settings.batch_size])
             started = time.monotonic()
             vectors = teach(spark, settings, texts, encoder)
             print(f"teacher: all vectors there after {time.monotonic() - started:.1f} s", flush=True)
