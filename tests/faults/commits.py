@@ -76,6 +76,13 @@ class Play:
         ids = range(self.waves * 2 * _ROWS_A_FILE)
         return [(number, self._vector(number)) for number in ids]
 
+    def allows(self, old: View, seen: View) -> bool:
+        """Return whether readers may see these rows while the play replaces or extends the old ones."""
+        new = self.result()
+        if self.is_atomic:
+            return seen in (old, new)
+        return len(seen) == len(set(seen)) and set(old) <= set(seen) <= set(new)
+
     def _vector(self, number: int) -> int:
         return 7 if self.is_rewrite and number < 3 * _ROWS_A_FILE else self.model
 
@@ -271,10 +278,7 @@ def _complaints(play: Play, output: Path, old: View, *, is_end: bool) -> Iterato
             yield f"{len(seen)} rows instead of {len(new)}"
         run = json.loads((output / "_lakevec" / "run.json").read_text())
         yield from () if run else ["no record"]
-    elif play.is_atomic:
-        if seen not in (old, new):
-            yield f"{len(seen)} rows, neither the old nor the new"
-    elif len(seen) != len(set(seen)) or not set(old) <= set(seen) <= set(new):
+    elif not play.allows(old, seen):
         yield f"{len(seen)} rows, {len(set(seen) - set(new))} foreign, {len(set(old) - set(seen))} gone"
 
 

@@ -34,10 +34,8 @@ def test_stored_rows_come_back_in_all_three_libraries(dtype: str, shared: bool, 
     mapping = np.array([0, 1, 1, 2, 0], np.int32) if shared else None
     rows = rng.normal(size=(3 if shared else 5, 8))
     weights = rng.uniform(0.1, 1, size=5) if shared else None
-    if weights is not None:
-        weights[0] = 0
-    else:
-        rows[0] = 0
+    of_tokens = rows if weights is None else weights
+    of_tokens[0] = 0
     stored = quantize_rows(rows, dtype, weights=weights, mapping=mapping)
     table = StaticTable(
         stored.embeddings,

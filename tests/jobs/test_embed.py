@@ -341,8 +341,8 @@ def test_smaller_vectors_are_read_by_spark_and_pandas(
     full, small = (pq.read_table(output).sort_by("id") for output in outputs.values())
     exact = np.stack(full["text_embedding"].drop_null().to_numpy())
     vectors = np.stack(small["text_embedding"].drop_null().to_numpy()).astype(np.float32)
-    if "text_embedding_scale" in small.column_names:
-        vectors *= small["text_embedding_scale"].drop_null().to_numpy()[:, None]
+    for scale in {"float16": [], "int8": ["text_embedding_scale"]}[kind]:
+        vectors *= small[scale].drop_null().to_numpy()[:, None]
     largest = np.abs(exact).max(axis=1, keepdims=True)
     assert (np.abs(vectors - exact) <= largest / 250).all()
     assert small["text_embedding"].null_count == 1

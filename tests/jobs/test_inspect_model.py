@@ -9,7 +9,6 @@ from lakevec.pipeline.model.description import nearest_tokens
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
 from tests.support.commands import inspect as main
-from tests.support.paths import SHARED_DATA
 
 
 def test_everything_one_wants_to_know_is_told(tiny_model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,11 +33,9 @@ def test_everything_one_wants_to_know_is_told(tiny_model: str, capsys: pytest.Ca
     ],
 )
 def test_split_rule_of_every_family_is_visible(
-    name: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, told: str, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if not SHARED_DATA.is_dir():
-        pytest.skip("the evaluation data folder ../shared/data is not there")
-    tokenizer_json = (SHARED_DATA / "tokenizers" / name / "tokenizer.json").read_text()
+    tokenizer_json = (shared_data / "tokenizers" / name / "tokenizer.json").read_text()
     from tokenizers import Tokenizer
 
     rows = Tokenizer.from_str(tokenizer_json).get_vocab_size()

@@ -106,13 +106,14 @@ def test_readme_commands_run_from_the_wheel(installed: Path, minilm_folder: Path
         (tmp_path / f"{name}.py").write_text("raise SystemExit('not of lakevec')\n")
     keys = {"model": "models/minilm", "input": "lake/docs", "text": "body", "output": "lake/cut"}
     (tmp_path / "embed.yaml").write_text("".join(f"{key}: {value}\n" for key, value in keys.items()))
+    # Few tokens, to be quick.
+    few_tokens = {"distill": ["--token-remove-pattern", r"(?!\[PAD|\[UNK|\[CLS|\[SEP|parse|date|.$)."]}
     said = []
     for command in commands:
         words = [
             str(minilm_folder) if word.startswith("hf://sentence-transformers/") else word for word in command
         ]
-        if command[1] == "distill":  # few tokens, to be quick
-            words += ["--token-remove-pattern", r"(?!\[PAD|\[UNK|\[CLS|\[SEP|parse|date|.$)."]
+        words += few_tokens.get(command[1], [])
         argv = [str(installed / "bin" / words[0]), *words[1:]]
         env = environment(installed) | {"PYTHONPATH": str(tmp_path)}
         done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,17 @@ def a_commit(output: OpenOutput, run: str, added: list[FileEntry], **changes: An
         "added": added,
     }
     return Commit(**plain | changes)
+
+
+def die_at(step: str, on_step: Callable[[], object] = lambda: None) -> Callable[[str], None]:
+    """Return a listener of a run's steps that calls `on_step` at each, and kills the run at one."""
+
+    def listen(name: str) -> None:
+        on_step()
+        if name == step:
+            raise Killed
+
+    return listen
 
 
 @contextmanager

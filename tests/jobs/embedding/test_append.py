@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -320,19 +321,30 @@ BAD = pa.table(
 )
 
 
-@pytest.mark.parametrize("kind", ["binary", "string"])
-@pytest.mark.parametrize("policy", ["null", "quarantine"])
-def test_bad_rows(tiny_model: str, lake: Path, out: Path, policy: str, kind: str, spark: Any) -> None:
-    text = BAD["text"].combine_chunks()
-    rows = BAD.set_column(1, "text", text if kind == "binary" else text.view(pa.string()))
-    pq.write_table(rows, lake / "a.parquet")
-    more = ["--on-bad-row", policy, "--max-chars", "12", "--partition-by", "k", "--keep", "id"]
-    record = embed(tiny_model, lake, out, *more)
+def write_bad_rows(lake: Path, kind: pa.DataType) -> None:
+    text = BAD["text"].combine_chunks().view(kind)
+    pq.write_table(BAD.set_column(1, "text", text), lake / "a.parquet")
+
+
+ON_BAD_ROWS = ["--max-chars", "12", "--partition-by", "k", "--keep", "id", "--on-bad-row"]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.string()], ids=str)
+def test_bad_rows_become_null(tiny_model: str, lake: Path, out: Path, kind: pa.DataType, spark: Any) -> None:
+    write_bad_rows(lake, kind)
+    record = embed(tiny_model, lake, out, *ON_BAD_ROWS, "null")
     found = {row.id: row.text_embedding for row in spark.read.parquet(str(out)).collect()}
-    if policy == "null":
-        assert found == {"good": [0.0, 1.0], "invalid": None, "long": None, "null": None}
-        assert record["columns"]["text"]["bad"] == 2
-        return
+    assert found == {"good": [0.0, 1.0], "invalid": None, "long": None, "null": None}
+    assert record["columns"]["text"]["bad"] == 2
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.string()], ids=str)
+def test_bad_rows_go_into_quarantine(
+    tiny_model: str, lake: Path, out: Path, kind: pa.DataType, spark: Any
+) -> None:
+    write_bad_rows(lake, kind)
+    record = embed(tiny_model, lake, out, *ON_BAD_ROWS, "quarantine")
+    found = {row.id: row.text_embedding for row in spark.read.parquet(str(out)).collect()}
     assert found == {"good": [0.0, 1.0], "null": None}
     assert (record["rows_read"], record["rows"], record["rows_quarantined"]) == (4, 2, 2)
     assert record["columns"]["text"]["quarantined"] == 2
@@ -365,20 +377,31 @@ def test_bad_row_ends_the_run_by_default(
     assert "good" in ids(out)
 
 
-@pytest.mark.parametrize("form", ["parquet", "json"])
-def test_bad_files_are_left_out_until_they_change(
-    tiny_model: str, lake: Path, out: Path, form: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def good(name: str, key: str) -> None:
-        if form == "parquet":
-            return put(lake / f"{name}.parquet", [key])
-        line = json.dumps({"id": key, "text": "north"}) + "\n"
-        return (lake / f"{name}.json.gz").write_bytes(gzip.compress(line.encode())) and None
+def put_json(file: Path, keys: list[str]) -> None:
+    lines = [json.dumps({"id": key, "text": "north"}) + "\n" for key in keys]
+    file.write_bytes(gzip.compress("".join(lines).encode()))
 
-    suffix = {"parquet": "parquet", "json": "json.gz"}[form]
-    bad = {"parquet": b"PAR1 no parquet at all PAR1", "json": gzip.compress(b'{"id": "x"}' * 999)[:-20]}[form]
-    good("b", "b")
-    good("c", "c")
+
+@pytest.mark.parametrize(
+    ("form", "suffix", "put_rows", "bad"),
+    [
+        ("parquet", "parquet", put, b"PAR1 no parquet at all PAR1"),
+        ("json", "json.gz", put_json, gzip.compress(b'{"id": "x"}' * 999)[:-20]),
+    ],
+    ids=["parquet", "json"],
+)
+def test_bad_files_are_left_out_until_they_change(
+    tiny_model: str,
+    lake: Path,
+    out: Path,
+    form: str,
+    suffix: str,
+    put_rows: Callable[[Path, list[str]], None],
+    bad: bytes,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put_rows(lake / f"b.{suffix}", ["b"])
+    put_rows(lake / f"c.{suffix}", ["c"])
     (lake / f"a bad %20,.{suffix}").write_bytes(bad)
     (lake / f"d.{suffix}").write_bytes(bad)
     words = ["--format", form]
@@ -392,13 +415,13 @@ def test_bad_files_are_left_out_until_they_change(
     assert sorted(names) == [f"a bad %20,.{suffix}", f"d.{suffix}"]
     assert "left out: 2 input files that can't be read" in capsys.readouterr().out
     assert embed(tiny_model, lake, out, *words)["status"] == "nothing new"
-    good("a bad %20,", "a")
+    put_rows(lake / f"a bad %20,.{suffix}", ["a"])
     (lake / f"d.{suffix}").write_bytes(bad + b"other")
     record = embed(tiny_model, lake, out, *words)
     assert ids(out) == ["a", "b", "c"]
     assert [Path(file["path"]).name for file in record["skipped_files"]] == [f"d.{suffix}"]
     assert record["rows"] == 1
-    good("e", "e")
+    put_rows(lake / f"e.{suffix}", ["e"])
     assert embed(tiny_model, lake, out, *words)["rows"] == 1
 
 

@@ -120,8 +120,7 @@ def test_combination_gives_model2vecs_tokens_and_vectors(
     theirs = {"vocabulary": MODES[mode] or None, "pooling": pooling, "quantize_to": dtype}
     theirs["sif_coefficient"] = {"sif": 1e-4, "none": None}[weighting]
     ours = {"mode": mode, "pooling": pooling, "weighting": weighting, "dtype": dtype}
-    if mode == "vocabulary":
-        ours["vocabulary"] = words_file
+    ours |= {"vocabulary": {"vocabulary": words_file}}.get(mode, {})
     assert_parity(*make_both(minilm_folder, theirs, ours, pattern=FEW), general_texts[:8000:8])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,14 +41,17 @@ def test_real_teacher_gives_the_same_vectors(minilm_folder: Path) -> None:
     np.testing.assert_allclose(encoder.encode(texts), reference(minilm_folder, texts), atol=1e-6)
 
 
+POOLING, PROMPTS = "1_Pooling/config.json", "config_sentence_transformers.json"
+PROMPT = {"prompts": {"query": "ba de "}, "default_prompt_name": "query"}
+
+
 @pytest.mark.parametrize(
-    "change",
+    "changes",
     [
-        {"1_Pooling": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}},
+        {POOLING: {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}},
         {"sentence_bert_config.json": {"max_seq_length": 5}},
-        {"prompt": "ba de "},
-        {"prompt": "ba de ", "1_Pooling": {"pooling_mode_mean_tokens": True, "include_prompt": False}},
-        {"without": "2_Normalize"},
+        {PROMPTS: PROMPT},
+        {PROMPTS: PROMPT, POOLING: {"pooling_mode_mean_tokens": True, "include_prompt": False}},
         {"config.json": {"layer_norm_eps": 0.5}},
     ],
     ids=[
@@ -55,28 +59,30 @@ def test_real_teacher_gives_the_same_vectors(minilm_folder: Path) -> None:
         "cuts early",
         "prompt",
         "prompt left out of the mean",
-        "any length",
         "configuration",
     ],
 )
-def test_every_part_of_the_own_way_counts(change: dict[str, object], tmp_path: Path) -> None:
+def test_every_setting_of_the_teacher_counts(changes: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     folder = make_tiny_teacher(tmp_path / "teacher")
     before = SentenceEncoder(str(folder))
-    if "1_Pooling" in change:
-        pooling = {"word_embedding_dimension": WIDTH, **change["1_Pooling"]}  # type: ignore[dict-item]
-        (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    if "sentence_bert_config.json" in change:
-        (folder / "sentence_bert_config.json").write_text(json.dumps(change["sentence_bert_config.json"]))
-    if "config.json" in change:
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | change["config.json"]))  # type: ignore[operator]
-    if "prompt" in change:
-        prompts = {"prompts": {"query": change["prompt"]}, "default_prompt_name": "query"}
-        (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-    if "without" in change:
-        modules = json.loads((folder / "modules.json").read_text())
-        kept = [module for module in modules if module["path"] != change["without"]]
-        (folder / "modules.json").write_text(json.dumps(kept))
+    for name, change in changes.items():
+        file = folder / name
+        config = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps(config | change))
+    assert_other_vectors(folder, before)
+
+
+def test_vectors_of_any_length_are_the_teachers_without_its_normalize_module(tmp_path: Path) -> None:
+    folder = make_tiny_teacher(tmp_path / "teacher")
+    before = SentenceEncoder(str(folder))
+    modules = json.loads((folder / "modules.json").read_text())
+    kept = [module for module in modules if module["path"] != "2_Normalize"]
+    (folder / "modules.json").write_text(json.dumps(kept))
+    assert_other_vectors(folder, before)
+
+
+def assert_other_vectors(folder: Path, before: SentenceEncoder) -> None:
+    """The changed teacher gives the reference's vectors, and no longer those from before."""
     after = SentenceEncoder(str(folder))
     vectors = after.encode(TEXTS)
     np.testing.assert_allclose(vectors, reference(folder, TEXTS), atol=2e-6)

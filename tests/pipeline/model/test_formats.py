@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from tests.support.libraries import (
     sentence_transformers_say,
     write_model2vec,
 )
-from tests.support.paths import SHARED_DATA
 
 WITHOUT_MODULES = [
     "model2vec-rs-fixtures/test-model-sentence-transformers",
@@ -144,16 +144,25 @@ def write_text(file: Path, *, header: bool, tail: str = "", opened: Callable[...
             stream.write(" ".join([word, *map(repr, map(float, row))]) + tail + "\n")
 
 
-@pytest.mark.parametrize("name", ["v.bin", "v.bin.gz", "glove.txt", "w2v.txt", "fasttext.vec", "v.txt.gz"])
-def test_every_form_of_word_vectors_is_read(name: str, tmp_path: Path) -> None:
+def write_packed_word2vec(file: Path) -> None:
+    write_word2vec(file, WORDS, VECTORS)
+    file.write_bytes(gzip.compress(file.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("v.bin", partial(write_word2vec, words=WORDS, vectors=VECTORS)),
+        ("v.bin.gz", write_packed_word2vec),
+        ("glove.txt", partial(write_text, header=False)),
+        ("w2v.txt", partial(write_text, header=True)),
+        ("fasttext.vec", partial(write_text, header=True, tail=" ")),
+        ("v.txt.gz", partial(write_text, header=True, opened=gzip.open)),
+    ],
+)
+def test_every_form_of_word_vectors_is_read(name: str, write: Callable[[Path], None], tmp_path: Path) -> None:
     file = tmp_path / name
-    if ".bin" in name:
-        write_word2vec(tmp_path / "v.bin", WORDS, VECTORS)
-        if name.endswith(".gz"):
-            file.write_bytes(gzip.compress((tmp_path / "v.bin").read_bytes()))
-    else:
-        opened = gzip.open if name.endswith(".gz") else open
-        write_text(file, header=name != "glove.txt", tail=" " * name.endswith(".vec"), opened=opened)
+    write(file)
     np.testing.assert_allclose(
         embed(file, ["North", "c++ new_york"]), [VECTORS[0], VECTORS[2:].mean(axis=0)], 1e-5
     )
@@ -184,11 +193,11 @@ def test_file_without_word_vectors_is_refused(name: str, content: bytes, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["en.wiki.bpe.vs10000", "ja.wiki.bpe.vs5000"])
-def test_bpemb_cuts_as_sentencepiece_does(name: str, general_texts: list[str], tmp_path: Path) -> None:
+def test_bpemb_cuts_as_sentencepiece_does(
+    name: str, shared_data: Path, general_texts: list[str], tmp_path: Path
+) -> None:
     processors = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
-    if not SHARED_DATA.is_dir():
-        pytest.skip("the evaluation data folder ../shared/data is not there")
-    file = SHARED_DATA / "tokenizers" / "bpemb-spm" / f"{name}.model"
+    file = shared_data / "tokenizers" / "bpemb-spm" / f"{name}.model"
     library = processors.SentencePieceProcessor(model_file=str(file))
     mine = read_sentencepiece(file.read_bytes(), lowers=True)
     import re

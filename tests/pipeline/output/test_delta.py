@@ -17,7 +17,7 @@ from lakevec.pipeline.errors import CommitError, OutputError
 from lakevec.pipeline.output import lease
 from lakevec.pipeline.output.output_folder import OpenOutput
 from tests.support.commands import verify
-from tests.support.commits import Killed, a_commit, a_run, write
+from tests.support.commits import Killed, a_commit, a_run, die_at, write
 from tests.support.lakes import embed, put
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -32,27 +32,23 @@ def ids(folder: Path, version: int | None = None) -> list[str]:
     return sorted(DeltaTable(str(folder), version=version).to_pyarrow_table()["id"].to_pylist())
 
 
-@pytest.mark.parametrize("step", ["logged", "applied", "checked"])
+@pytest.mark.parametrize(("step", "missing"), [("logged", []), ("applied", []), ("checked", ["z"])])
 def test_commit_is_one_transaction_that_is_never_repeated(
-    folder: Path, step: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, step: str, missing: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
     with a_run(folder, "r1", table_format="delta") as output:
         output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x", "y"])]))
         generation = output.generation
 
-    def die(name: str) -> None:
-        if name == step:
-            raise Killed
-
     monkeypatch.setattr(OpenOutput, "abandon", lambda self: None)
-    with pytest.raises(Killed), a_run(folder, "dead", table_format="delta", on_step=die) as output:
+    with pytest.raises(Killed), a_run(folder, "dead", table_format="delta", on_step=die_at(step)) as output:
         output.commit(a_commit(output, "dead", [write(output, "b-dead", ["z"])]))
     with a_run(folder, "r2", table_format="delta") as output:
-        if step == "checked":
-            assert ids(folder) == ["x", "y"]
-            assert not list(folder.glob("b-dead*"))  # a stray of the dead run
-            output.commit(a_commit(output, "r2", [write(output, "b-r2", ["z"])]))
+        assert ids(folder) == sorted({"x", "y", "z"} - set(missing))
+        assert len(list(folder.glob("b-dead*"))) == 1 - len(missing)  # no stray of the dead run
+        for row in missing:
+            output.commit(a_commit(output, "r2", [write(output, "b-r2", [row])]))
     assert ids(folder) == ["x", "y", "z"]
     table = DeltaTable(str(folder))
     assert table.transaction_version(f"lakevec:{generation}") == 1
@@ -104,33 +100,43 @@ def test_killed_before_the_table_is_made(folder: Path, monkeypatch: pytest.Monke
     assert ids(folder) == ["x"]
 
 
-@pytest.mark.parametrize("step", ["embedded", "applied", "delta replaced"])
-def test_killed_refresh_ends_or_goes_on(folder: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+REFRESH: dict[str, Any] = {"table_format": "delta", "fingerprint": "sha256:two"}
+
+
+def kill_refresh(folder: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
-    more: dict[str, Any] = {"table_format": "delta", "fingerprint": "sha256:two"}
     with a_run(folder, "r1", table_format="delta") as output:
         output.commit(a_commit(output, "r1", [write(output, "a-r1", ["old"])]))
-
-    def die(name: str) -> None:
-        if name == step:
-            raise Killed
-
     with monkeypatch.context() as patch:
         patch.setattr(OpenOutput, "abandon", lambda self: None)
-        with pytest.raises(Killed), a_run(folder, "dead", refresh=True, on_step=die, **more) as output:
+        with (
+            pytest.raises(Killed),
+            a_run(folder, "dead", refresh=True, on_step=die_at(step), **REFRESH) as output,
+        ):
             output.commit(a_commit(output, "dead", [write(output, "n-dead", ["n1"])]))
             output.finish({})
-    if step == "delta replaced":
-        assert ids(folder) == ["n1"]
-        with a_run(folder, "r2", **more) as output:  # it has happened
-            assert output.state.rows == 1
-        return
+
+
+def test_killed_refresh_is_complete_after_its_transaction(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_refresh(folder, "delta replaced", monkeypatch)
+    assert ids(folder) == ["n1"]
+    with a_run(folder, "r2", **REFRESH) as output:
+        assert output.state.rows == 1
+
+
+@pytest.mark.parametrize("step", ["embedded", "applied"])
+def test_refresh_killed_before_its_transaction_starts_again(
+    folder: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_refresh(folder, step, monkeypatch)
     assert ids(folder) == ["old"]
-    with pytest.raises(OutputError, match="holds rows of another kind"), a_run(folder, "r2", **more):
+    with pytest.raises(OutputError, match="holds rows of another kind"), a_run(folder, "r2", **REFRESH):
         pass
-    with a_run(folder, "r3", refresh=True, **more) as output:
-        if output.state.number < 0:
-            output.commit(a_commit(output, "r3", [write(output, "n-r3", ["n1"])]))
+    with a_run(folder, "r3", refresh=True, **REFRESH) as output:
+        assert output.state.number == -1
+        output.commit(a_commit(output, "r3", [write(output, "n-r3", ["n1"])]))
         output.finish({})
     assert ids(folder) == ["n1"]
 

@@ -268,9 +268,7 @@ def test_what_can_not_be_tuned_is_refused_in_one_line(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path, capsys: Any, words: list[str], message: str
 ) -> None:
     given = ["--teacher", str(teacher), "--input", str(lake), "--output", str(tmp_path / "model")]
-    if "--dimensions" not in words:
-        given += ["--dimensions", "17"]
-    assert tune([*given, *words]) == 2
+    assert tune([*given, "--dimensions", "17", *words]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
