@@ -78,7 +78,7 @@ def flip(file: Path, place: int = 4) -> None:
         (lambda out: flip(next(out.glob("_lakevec/quarantine/*"))), "has another sha256"),
         (
             lambda out: shutil.copy(next(out.glob("*.parquet")), out / "x.parquet"),
-            "x.parquet is in the output and of",
+            "x.parquet is in the output but in no commit",
         ),
         (rewritten(lambda table: table.slice(1)), "has 1 rows instead of 2"),
         (
