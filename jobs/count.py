@@ -26,7 +26,7 @@ from lakevec import __version__
 from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.jobs.embedding.run_record import RunTimer, new_run_id
 from lakevec.jobs.spark.overlap import refuse_overlap
-from lakevec.jobs.spark.session import open_session
+from lakevec.jobs.spark.session import open_session, task_properties
 from lakevec.pipeline.corpus.counts_folder import PHRASES, WORDS, begin, finish, hold, read_record
 from lakevec.pipeline.corpus.text_counter import warm_up
 from lakevec.pipeline.corpus.tokenizer_source import CountedTokenizer, find_tokenizer
@@ -100,11 +100,7 @@ def _open_session(
         "lakevec count",
         master=settings.master,
         remote=settings.remote,
-        conf={
-            "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
-            "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
-            **settings.conf,
-        },
+        conf={**task_properties(settings), **settings.conf},
         verbose=context.verbose,
         meanwhile=partial(warm_up, tokenizer.json, tokenizer.unknown_token_id),
     )

@@ -33,7 +33,7 @@ from lakevec.jobs.embedding.spark_writer import (
 )
 from lakevec.jobs.embedding.summary import summarize
 from lakevec.jobs.spark.overlap import refuse_files_of_output, refuse_overlap, refuse_partitions_above
-from lakevec.jobs.spark.session import open_session, runs_locally
+from lakevec.jobs.spark.session import open_session, runs_locally, task_properties
 from lakevec.pipeline.encoding.encoder import warm_up
 from lakevec.pipeline.errors import CommitError, DataError, LakevecError, UsageError, describe_failure
 from lakevec.pipeline.model.artifact import Artifact, load
@@ -159,11 +159,7 @@ def _open_session(plan: RunPlan, context: RunContext) -> AbstractContextManager[
         "lakevec embed",
         master=settings.master,
         remote=settings.remote,
-        conf={
-            "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
-            "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
-            **settings.conf,
-        },
+        conf={**task_properties(settings), **settings.conf},
         verbose=context.verbose,
         # Compile here, so that local workers and executors receive the machine code.
         meanwhile=partial(warm_up, plan.artifact.table),

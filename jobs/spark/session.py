@@ -22,6 +22,8 @@ from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from lakevec.pipeline.settings.base import SparkTasks
+
 _SERVER_TIMEOUT_S = 20.0
 _CHECKOUT = str(Path(lakevec.__file__).resolve().parents[1])
 
@@ -96,6 +98,14 @@ def open_session(
         finally:
             with suppress(ConnectionError):  # the JVM has died already
                 spark.stop()
+
+
+def task_properties(settings: SparkTasks) -> dict[str, str]:
+    """Return Spark's properties for the size of tasks and of their batches."""
+    return {
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
+        "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
+    }
 
 
 @contextmanager
