@@ -17,7 +17,7 @@ from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import get_counter
 
 # A new word takes at least two bytes, so a part adds at most a million words.
-_PART_BYTES = 2_000_000
+PART_BYTES = 2_000_000
 
 TOKEN, WORD, PHRASE, FACT = "token", "word", "phrase", "fact"
 COUNTS_SCHEMA = "kind string, id int, name string, count long, documents long"
@@ -68,7 +68,7 @@ class CountTask:
             return
         lengths = pa.compute.fill_null(pa.compute.binary_length(texts), 0)
         ends = np.cumsum(lengths.to_numpy(zero_copy_only=False).astype(np.int64))
-        cuts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1], _PART_BYTES), side="right"))
+        cuts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1], PART_BYTES), side="right"))
         for start, end in pairwise([*cuts.tolist(), len(texts)]):
             if end > start:
                 yield texts.slice(start, end - start)

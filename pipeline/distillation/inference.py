@@ -18,7 +18,7 @@ from lakevec.pipeline.errors import TeacherError
 
 Span = tuple[int, int]
 # Warn if half precision takes this many times as long as float32.
-_SLOWER = 1.5
+SLOW_RATIO = 1.5
 _HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -162,7 +162,7 @@ def _warn_if_slow(
         return time.perf_counter() - began
 
     single = measure(None)
-    if seconds < _SLOWER * single or (seconds := measure(half)) < _SLOWER * single:
+    if seconds < SLOW_RATIO * single or (seconds := measure(half)) < SLOW_RATIO * single:
         return
     name = str(half).removeprefix("torch.")
     tqdm.write(

@@ -42,7 +42,7 @@ def swap(output: Location) -> None:
     """
     successor = sibling(output, "next")
     (successor / _READY).write_atomic(b"")
-    if not _exchange(output, successor):
+    if not exchange_folders(output, successor):
         output.filesystem.move(output.path, sibling(output, "old").path)
         with contextlib.suppress(FileNotFoundError):  # another run has completed the swap
             output.filesystem.move(successor.path, output.path)
@@ -133,7 +133,7 @@ def _device(folder: Location) -> int:
     return Path(folder.path).stat().st_dev if folder.exists() else -1
 
 
-def _exchange(one: Location, other: Location) -> bool:
+def exchange_folders(one: Location, other: Location) -> bool:
     """Exchange two folders in one step; return False if the file system can't."""
     if not one.is_local:
         return False

@@ -5,8 +5,8 @@ Layout, below the state folder of a generation::
     log/000000000041.json         commit 41
     log/000000000040.state.json   snapshot after commit 40
 
-A commit is valid as soon as its file exists. After every `_EVERY` commits the log writes a snapshot and
-removes older files, so its length stays bounded.
+A commit is valid as soon as its file exists. After every `SNAPSHOT_EVERY` commits the log writes a snapshot
+and removes older files, so its length stays bounded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lakevec.pipeline.errors import CommitError, DamagedOutputError
 from lakevec.pipeline.output.file_entry import Counts, FileEntry, check_name, merge_counts
 from lakevec.pipeline.storage import Location
 
-_EVERY = 20
+SNAPSHOT_EVERY = 20
 # Error codes of file systems without hard links.
 NO_LINKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMLINK)
 _T = TypeVar("_T", bound=BaseModel)
@@ -277,8 +277,8 @@ class CommitLog:
         self.last, self.before_last, self.state = commit, self.state, state
 
     def compact(self) -> None:
-        """After every `_EVERY` commits, write a snapshot and remove older files."""
-        if (self.state.number + 1) % _EVERY:
+        """After every `SNAPSHOT_EVERY` commits, write a snapshot and remove older files."""
+        if (self.state.number + 1) % SNAPSHOT_EVERY:
             return
         state = self._log / _name(self.state.number, state=True)
         state.write_atomic(self.state.model_dump_json().encode())

@@ -71,7 +71,7 @@ class DeltaCommitter(Committer):
         state_folder(self.target, following).delete()
 
     def begin(self, metadata: TableMetadata, schema: str, snapshot: Snapshot) -> None:
-        """Create the table, or refuse one that another program changed."""
+        """Create the table. Raise an error if another program changed an existing one."""
         self._schema = schema
         if not self._table.exists():
             self._table.create(schema, metadata.partition_by)

@@ -3,7 +3,7 @@
 A run writes its own claim file, then lists the claims of other runs. The file system must list every file
 that was written before (local disks, HDFS, S3, Google Cloud Storage and Azure do). Then no locks are needed:
 if two runs start at once, at least one sees the other. A run renews its claim by a heartbeat. It is dead if
-it has not renewed for `_EXPIRY_S`, or if its process on this machine is gone.
+it has not renewed for `EXPIRY_S`, or if its process on this machine is gone.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pyarrow import ArrowException
 from lakevec.pipeline.errors import BusyError, CommitError, OutputError, describe_failure
 from lakevec.pipeline.storage import Location
 
-_BEAT_S = 10.0
-_EXPIRY_S = 60.0
-_POLL_S = 1.0
+BEAT_S = 10.0
+EXPIRY_S = 60.0
+POLL_S = 1.0
 _TRIES = 3
 
 
@@ -145,11 +145,11 @@ class Lease:
         before = self._read(name)
         if before is None:
             return False
-        if (runs := _process_lives(before)) is not None:
+        if (runs := is_process_alive(before)) is not None:
             return runs
-        deadline = time.monotonic() + _EXPIRY_S
+        deadline = time.monotonic() + EXPIRY_S
         while time.monotonic() < deadline:
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
             now = self._read(name)
             if now is None:
                 return False
@@ -181,7 +181,7 @@ class Lease:
             ) from None
 
     def _renew(self) -> None:
-        while not self._stop.wait(_BEAT_S):
+        while not self._stop.wait(BEAT_S):
             self._beats += 1
             # Never recreate a missing claim: another run has taken over.
             with self._changing, contextlib.suppress(OSError, ArrowException, OutputError):
@@ -197,19 +197,24 @@ class Lease:
 
 def _describe_process() -> dict[str, object]:
     """Identify this process, so that others on the machine can check whether it runs."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), **_machine()}
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        **this_machine(),
+    }
 
 
-def _process_lives(claim: dict[str, object]) -> bool | None:
+def is_process_alive(claim: dict[str, object]) -> bool | None:
     """Return whether the process of a claim runs; None for a process of another machine."""
-    machine = _machine()
+    machine = this_machine()
     if not machine or {key: claim.get(key) for key in machine} != machine:
         return None
     pid = claim.get("pid")
     return isinstance(pid, int) and _started(pid) == claim.get("started") != ""
 
 
-def _machine() -> dict[str, object]:
+def this_machine() -> dict[str, object]:
     """Identify this boot of the machine and its namespace of process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -77,7 +77,12 @@ def _die() -> None:
 
 def watch_changes(points: Points) -> None:
     """Make points of all changes that the driver's Python makes to files; renames lie between steps."""
-    write, delete, link, exchange = Location.write_bytes, Location.delete, os.link, atomic_swap._exchange
+    write, delete, link, exchange = (
+        Location.write_bytes,
+        Location.delete,
+        os.link,
+        atomic_swap.exchange_folders,
+    )
 
     def write_bytes(self: Location, content: bytes) -> None:
         half = partial(write, self, content[: len(content) // 2])
@@ -98,7 +103,7 @@ def watch_changes(points: Points) -> None:
     Location.write_bytes = write_bytes  # type: ignore[method-assign]
     Location.delete = delete_whole  # type: ignore[method-assign]
     os.link = link_file  # type: ignore[assignment]
-    atomic_swap._exchange = exchange_folders
+    atomic_swap.exchange_folders = exchange_folders
 
 
 def _delete_half(place: Location) -> None:

@@ -292,7 +292,7 @@ def test_phrases_of_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_phrases_are_the_same_however_a_batch_is_cut(
     part_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(count_task, "_PART_BYTES", part_bytes)
+    monkeypatch.setattr(count_task, "PART_BYTES", part_bytes)
     task = count_task.CountTask(tokenizer=None, longest_phrase=2, skips_bad_rows=False)  # type: ignore[arg-type]
     texts = pa.array(["a b", None, "", "c d e f g h", "é", None])
     parts = list(task._parts(texts))

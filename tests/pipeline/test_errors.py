@@ -1,4 +1,4 @@
-"""What a missing package is told as."""
+"""The error for a missing optional package."""
 
 from __future__ import annotations
 

@@ -464,7 +464,7 @@ def test_slow_half_precision_is_told_with_both_rates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_teacher("BERT", tmp_path)
-    monkeypatch.setattr(inference, "_SLOWER", 0.0)
+    monkeypatch.setattr(inference, "SLOW_RATIO", 0.0)
     distill_plain(tmp_path, precision="bfloat16", token_remove_pattern=FEW_WORDPIECES)
     assert re.search(
         r"precision bfloat16 makes [\d,]+ sequences/s on this CPU, float32 [\d,]+: --precision float32 is",

@@ -216,7 +216,7 @@ def test_what_killed_writes_left_is_removed_by_the_next_run(folder: Path) -> Non
 @pytest.fixture
 def stale_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     """Claims of this very process belong to a run that is dead."""
-    monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
+    monkeypatch.setattr(lease, "is_process_alive", lambda claim: False)
 
 
 @pytest.mark.usefixtures("stale_claims")
@@ -253,7 +253,7 @@ def test_readers_see_the_old_rows_until_a_killed_refresh_is_repeated(folder: Pat
 def test_refresh_without_an_exchange_takes_two_renames_and_survives_the_gap(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakevec.pipeline.output.atomic_swap._exchange", lambda one, other: False)
+    monkeypatch.setattr("lakevec.pipeline.output.atomic_swap.exchange_folders", lambda one, other: False)
     with a_run(folder, "r1") as output:
         output.commit(a_commit(output, "r1", [write(output, "a", ["old"])]))
     with a_run(folder, "r2", refresh=True) as output:
@@ -303,10 +303,10 @@ def test_swap_of_a_living_run_is_left_to_it(folder: Path, gap: Path) -> None:
 
 
 def test_claim_that_waits_behind_dead_ones_shows_life(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "_machine", dict)  # as if every claim were of another machine
-    monkeypatch.setattr(lease, "_EXPIRY_S", 0.6)
-    monkeypatch.setattr(lease, "_POLL_S", 0.05)
-    monkeypatch.setattr(lease, "_BEAT_S", 0.1)
+    monkeypatch.setattr(lease, "this_machine", dict)  # as if every claim were of another machine
+    monkeypatch.setattr(lease, "EXPIRY_S", 0.6)
+    monkeypatch.setattr(lease, "POLL_S", 0.05)
+    monkeypatch.setattr(lease, "BEAT_S", 0.1)
     own = Location(LocalFileSystem(), str(folder / "_lakevec"))
     claims = folder / "_lakevec" / "lease"
     claims.mkdir(parents=True)
@@ -409,7 +409,7 @@ with output.open(grace_s=0.0):
 
 
 def test_claim_of_another_machine_is_watched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "_EXPIRY_S", 3.0)
+    monkeypatch.setattr(lease, "EXPIRY_S", 3.0)
     claims = folder / "_lakevec" / "lease"
     claims.mkdir(parents=True)
     (claims / "far.json").write_text('{"host": "far", "beats": 1}')

@@ -36,7 +36,7 @@ def ids(folder: Path, version: int | None = None) -> list[str]:
 def test_commit_is_one_transaction_that_is_never_repeated(
     folder: Path, step: str, missing: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
+    monkeypatch.setattr(lease, "is_process_alive", lambda claim: False)
     with a_run(folder, "r1", table_format="delta") as output:
         output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x", "y"])]))
         generation = output.generation
@@ -86,7 +86,7 @@ def test_table_that_others_changed_is_refused(folder: Path) -> None:
 
 
 def test_killed_before_the_table_is_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
+    monkeypatch.setattr(lease, "is_process_alive", lambda claim: False)
     with monkeypatch.context() as patch:
         patch.setattr(OpenOutput, "abandon", lambda self: None)
         patch.setattr(
@@ -104,7 +104,7 @@ REFRESH: dict[str, Any] = {"table_format": "delta", "fingerprint": "sha256:two"}
 
 
 def kill_refresh(folder: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "_process_lives", lambda claim: False)
+    monkeypatch.setattr(lease, "is_process_alive", lambda claim: False)
     with a_run(folder, "r1", table_format="delta") as output:
         output.commit(a_commit(output, "r1", [write(output, "a-r1", ["old"])]))
     with monkeypatch.context() as patch:

@@ -65,7 +65,7 @@ def whole_output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four commits: a state, two commits behind it, and what a killed run would leave."""
     folder = tmp_path_factory.mktemp("state") / "out"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(commit_log, "_EVERY", 2)
+        patched.setattr(commit_log, "SNAPSHOT_EVERY", 2)
         for run in ("r0", "r1", "r2"):
             run_once(folder, run)
     (folder / "_lakevec" / "staging" / "r9").mkdir(parents=True)
@@ -88,7 +88,7 @@ def an_output(whole: Path) -> Iterator[Path]:
     outside = tree(parent / "near", but="out"), (parent / "canary").read_text()
     rows = {file.name: file.read_bytes() for file in (parent / "near" / "out").glob("*.parquet")}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(lease, "_EXPIRY_S", 0.01)  # of a claim that nobody can read
+        patched.setattr(lease, "EXPIRY_S", 0.01)  # of a claim that nobody can read
         patched.setattr("time.sleep", lambda seconds: None)
         yield parent / "near" / "out"
     assert (tree(parent / "near", but="out"), (parent / "canary").read_text()) == outside
