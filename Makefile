@@ -7,6 +7,9 @@ SETUP  := pyproject.toml constraints.txt
 # Warnings of the tools about their own future are off: they are no news about this project.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# Images often forbid bytecode. Then every process would compile numba, pandas and pyspark again, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format configuration docs benchmark faults matrix dist clean
 
