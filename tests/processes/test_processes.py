@@ -96,7 +96,7 @@ def test_demo_runs_on_the_wheels_java_and_finds_sensible_answers(
 
 
 def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, tmp_path: Path) -> None:
-    """One worker, eight, `spark-submit`, and two real executors that get their code shipped."""
+    """One worker, four, `spark-submit`, and two real executors that get their code shipped."""
     archive = tmp_path / "lakevec.zip"
     shutil.copytree(
         ROOT / "lakevec", tmp_path / "code" / "lakevec", ignore=shutil.ignore_patterns("__pycache__")
@@ -114,7 +114,7 @@ def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, 
         "submit": [
             *submit,
             "--master",
-            "local[8]",
+            "local[4]",
             "jobs/embed.py",
             *words(minilm_model, lake, tmp_path / "submit", "--batch-rows", "77"),
         ],

@@ -75,11 +75,7 @@ def lake(tmp_path: Path) -> Path:
 EMBED = "import sys; from lakevec.jobs.cli import run_command; sys.exit(run_command('embed'))"
 
 
-def start(
-    folder: Path,
-    *words: str,
-    code: str = "import sys; from lakevec.jobs.cli import run_command; sys.exit(run_command('embed'))",
-) -> Left:
+def start(folder: Path, *words: str, code: str = EMBED) -> Left:
     """Run the job as a process with secrets wherever they can stand; all that it writes lies in `folder`."""
     ensure_java()
     for name in ("temp", "events"):
@@ -171,38 +167,41 @@ sys.exit(run_job(EmbedSettings, body, None, name="embed"))
 RAISES, IS_GONE = (FAILING.format(failure=line) for line in ("raise ValueError(len(text))", "os._exit(7)"))
 
 
+AZURE_KEY = "spark.hadoop.fs.azure.account.key.lake"
+# By itself Spark doesn't take Azure's account keys for secrets.
+AZURE = [
+    f"{AZURE_KEY}={URI}",
+    "spark.redaction.regex=(?i)secret|password|token|access[._-]?key|account[._-]?key|credential",
+]
+
+
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "told", "hidden"),
     [
-        ([], None, "a text is not valid UTF-8"),
-        (["--verbose"], None, "a text is not valid UTF-8"),
-        (["--on-bad-row", "null", "--verbose"], RAISES, "the run failed in a Python worker"),
-        (["--on-bad-row", "null"], IS_GONE, "a Python worker died"),
+        ([], None, "a text is not valid UTF-8", "spark.hadoop.fs.s3a.secret.key"),
+        (["--verbose"], None, "a text is not valid UTF-8", "spark.hadoop.fs.s3a.secret.key"),
+        (
+            ["--on-bad-row", "null", "--verbose"],
+            RAISES,
+            "the run failed in a Python worker",
+            "spark.hadoop.fs.s3a.secret.key",
+        ),
+        (["--on-bad-row", "null", "--conf", *AZURE], IS_GONE, "a Python worker died", AZURE_KEY),
     ],
-    ids=["bad text", "bad text, verbose", "worker raises", "worker is gone"],
+    ids=["bad text", "bad text, verbose", "worker raises", "worker is gone, keys of Azure"],
 )
 def test_failure_shows_no_text_and_no_secret_in_any_log(
-    words: list[str], code: str | None, told: str, tiny_model: str, lake: Path, tmp_path: Path
+    words: list[str], code: str | None, told: str, hidden: str, tiny_model: str, lake: Path, tmp_path: Path
 ) -> None:
     """Stack traces of workers name lines of code, which go into Spark's log, its events and the screen."""
-    more = {"code": code} if code else {}
     argv = ["--model", tiny_model, "--input", str(lake), "--output", str(tmp_path / "out"), *words]
-    left = start(tmp_path, *argv, **more)
+    left = start(tmp_path, *argv, code=code or EMBED)
     assert left.code == 1
     assert told in left.content["stderr"].decode()
     assert ("--verbose" in words) == (b"Traceback" in left.content["stderr"])
     assert left.where(TEXT) == ["lake/a.parquet"]
     for secret in (CONF, OPTION, URI, EXECUTOR):
         assert left.where(secret) == []
-    assert '"Result":"JobFailed"' in event_log(left)
-
-
-def test_spark_hides_keys_that_its_redaction_names(tiny_model: str, lake: Path, tmp_path: Path) -> None:
-    """By itself Spark doesn't take Azure's account keys for secrets."""
-    regex = "(?i)secret|password|token|access[._-]?key|account[._-]?key|credential"
-    argv = ["--model", tiny_model, "--input", str(lake), "--output", str(tmp_path / "out")]
-    argv += ["--conf", f"spark.hadoop.fs.azure.account.key.lake={URI}", f"spark.redaction.regex={regex}"]
-    left = start(tmp_path, *argv, "--on-bad-row", "null")
-    assert left.code == 0, left.content["stderr"]
-    assert '"spark.hadoop.fs.azure.account.key.lake":"*********(redacted)"' in event_log(left)
-    assert left.where(URI) == []
+    log = event_log(left)
+    assert '"Result":"JobFailed"' in log
+    assert f'"{hidden}":"*********(redacted)"' in log
