@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from skeletoken import TokenizerModel
@@ -41,8 +41,9 @@ class Vocabulary:
         Ids of the teacher's special tokens before and after a text.
     pad_token_id : int
         The teacher's padding token.
-    tokenizer : tokenizers.Tokenizer
+    tokenizer_json : str
         Tokenizer of the table, without post-processor, truncation and padding.
+    unknown_token_id : int or None
     teacher_tokenizer : tokenizers.Tokenizer
         The teacher's tokenizer without post-processor, for a prompt.
     model : transformers.PreTrainedModel
@@ -56,21 +57,11 @@ class Vocabulary:
     before: list[int]
     after: list[int]
     pad_token_id: int
-    tokenizer: Any
+    tokenizer_json: str
+    unknown_token_id: int | None
     teacher_tokenizer: Any
     model: Any
-    report: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def tokenizer_json(self) -> str:
-        """The tokenizer as a table stores it."""
-        document: str = self.tokenizer.to_str()
-        return document
-
-    @property
-    def unknown_token_id(self) -> int | None:
-        """Id of the unknown token, if the tokenizer has one."""
-        return find_unknown_token_id(self.tokenizer)
+    report: dict[str, int]
 
 
 def build_vocabulary(tokenizer: Any, model: Any, options: DistillOptions) -> Vocabulary:
@@ -107,7 +98,8 @@ def build_vocabulary(tokenizer: Any, model: Any, options: DistillOptions) -> Voc
         before=before,
         after=after,
         pad_token_id=teacher.pad_token_id or 0,
-        tokenizer=table_tokenizer,
+        tokenizer_json=table_tokenizer.to_str(),
+        unknown_token_id=find_unknown_token_id(table_tokenizer),
         teacher_tokenizer=inputs.tokenizer,
         model=reshape_embeddings(model, teacher),
         report=report,
@@ -178,21 +170,19 @@ def _edit_tokenizer(inputs: _TeacherInputs, options: DistillOptions) -> tuple[li
         edited = edited.prune_added_tokens()
     if single:
         edited = edited.add_tokens_to_vocabulary(single, preprocess_tokens=False)
+    if isinstance(edited.model, Unigram):
         _outweigh_pieces(edited, inputs, single)
     if multiple:
         edited = edited.add_addedtokens(multiple, is_special=False, single_word=True, normalized=True)
     tokenizer = _without_limits(edited)
     if single or multiple:
-        report["not found whole"] = sum(
-            len(_encode(tokenizer, inputs.spellings[token])) != 1 for token in single
-        )
+        whole = (len(_encode(tokenizer, inputs.spellings[token])) == 1 for token in single)
+        report["not found whole"] = len(single) - sum(whole)
     return list(edited.sorted_vocabulary), tokenizer, report
 
 
 def _outweigh_pieces(edited: TokenizerModel, inputs: _TeacherInputs, words: list[str]) -> None:
     """Score new words of a Unigram tokenizer above the sum of their pieces' scores."""
-    if not isinstance(edited.model, Unigram):
-        return
     vocab, known = edited.model.vocab, inputs.reader.model.vocab.root
     ids = vocab.vocabulary
     for word in words:
@@ -210,8 +200,7 @@ def _sort_words(
     report = {**options.words.report, **dict.fromkeys((*reasons, "not known to the teacher"), 0)}
     preprocessor, pattern = edited.preprocessor, options.token_remove_pattern
     taken = set(edited.sorted_vocabulary)
-    single: dict[str, None] = {}
-    multiple: dict[str, None] = {}
+    is_single: dict[str, bool] = {}
     for word in options.words.words:
         text = preprocessor.normalizer.normalize_str(word) if preprocessor.normalizer else word
         text = text.replace("▁", " ").strip()  # some normalizers write a space as ▁
@@ -222,17 +211,19 @@ def _sort_words(
             report["empty"] += 1
         elif token in taken:
             report["known already"] += 1
-        elif token in single or token in multiple:
+        elif token in is_single:
             report["given before"] += 1
         elif len(parts) == 1 and pattern is not None and re.match(pattern, token):
             report["removed by the pattern"] += 1
         elif not inputs.knows(word):
             report["not known to the teacher"] += 1
         else:
-            (single if len(parts) == 1 else multiple)[token] = None
+            is_single[token] = len(parts) == 1
             inputs.spellings[token] = word
+    single = [token for token, is_one in is_single.items() if is_one]
+    multiple = [token for token, is_one in is_single.items() if not is_one]
     report |= {"added": len(single), "added, of several words": len(multiple)}
-    return list(single), list(multiple), report
+    return single, multiple, report
 
 
 def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[list[str], Any, dict[str, int]]:
@@ -260,8 +251,7 @@ def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[list[
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
     """Return the token ids of a text without special tokens."""
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def _without_limits(model: TokenizerModel) -> Any:

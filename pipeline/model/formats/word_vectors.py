@@ -152,7 +152,8 @@ def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
         words.append(content[place:space].lstrip(b"\r\n"))
         vectors[row] = np.frombuffer(content, dtype="<f4", count=width, offset=space + 1)
         place = space + 1 + size
-        if not has_ends and _has_control(words[-1]):
+        # A word may hold joiners, soft hyphens and other encodings, but control characters are numbers.
+        if not has_ends and any(sign < 0x20 or sign == 0x7F for sign in words[-1]):
             raise ValueError(f"no word at the start of record {row + 1}, as after a word with a space inside")
         is_last = row == rows - 1
         if (has_ends and not is_last and content[place : place + 1] != b"\n") or b"\n" in words[-1]:
@@ -160,11 +161,6 @@ def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
     if rest := content[place:].strip(b"\r\n"):
         raise ValueError(f"{len(rest)} more bytes after the {rows} records that its first line promises")
     return words, vectors
-
-
-def _has_control(word: bytes) -> bool:
-    """Return whether bytes are numbers; a word may hold joiners, soft hyphens and other encodings."""
-    return any(sign < 0x20 or sign == 0x7F for sign in word)
 
 
 def _clean(raw: list[bytes], vectors: np.ndarray) -> WordVectors:
