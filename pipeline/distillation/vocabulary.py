@@ -86,9 +86,11 @@ def build_vocabulary(tokenizer: Any, model: Any, options: DistillOptions) -> Voc
             teacher = teacher.prune_added_tokens()
     inputs = _TeacherInputs(teacher)
     if options.mode == "word":
-        tokens, table_tokenizer, report = _make_word_tokenizer(inputs, options.words or WordList(()))
+        table_tokenizer, report = _make_word_tokenizer(inputs, options.words or WordList(()))
     else:
-        tokens, table_tokenizer, report = _edit_tokenizer(inputs, options)
+        table_tokenizer, report = _edit_tokenizer(inputs, options)
+    ids = table_tokenizer.get_vocab()
+    tokens = sorted(ids, key=ids.__getitem__)
     before, after = _find_template(teacher)
     if options.special_tokens == "reversed":
         before, after = after, before
@@ -152,7 +154,7 @@ class _TeacherInputs:
         return _encode(self.tokenizer, self.reader.preprocessor.decode(token).decoded)
 
 
-def _edit_tokenizer(inputs: _TeacherInputs, options: DistillOptions) -> tuple[list[str], Any, dict[str, int]]:
+def _edit_tokenizer(inputs: _TeacherInputs, options: DistillOptions) -> tuple[Any, dict[str, int]]:
     """Remove tokens from the teacher's tokenizer and add words to it."""
     edited, pattern = inputs.reader.deep_copy(), options.token_remove_pattern
     if pattern is not None:
@@ -178,7 +180,7 @@ def _edit_tokenizer(inputs: _TeacherInputs, options: DistillOptions) -> tuple[li
     if single or multiple:
         whole = (len(_encode(tokenizer, inputs.spellings[token])) == 1 for token in single)
         report["not found whole"] = len(single) - sum(whole)
-    return list(edited.sorted_vocabulary), tokenizer, report
+    return tokenizer, report
 
 
 def _outweigh_pieces(edited: TokenizerModel, inputs: _TeacherInputs, words: list[str]) -> None:
@@ -226,7 +228,7 @@ def _sort_words(
     return single, multiple, report
 
 
-def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[list[str], Any, dict[str, int]]:
+def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[Any, dict[str, int]]:
     """Make a tokenizer with only the given words."""
     report = {**words.report, "changed by the normalizer": 0, "not known to the teacher": 0}
     normalizer = inputs.reader.preprocessor.normalizer
@@ -246,7 +248,7 @@ def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[list[
         raise TeacherError("the vocabulary is empty", expected="at least one word that the teacher knows")
     report["added"] = len(kept)
     inputs.spellings[UNKNOWN] = ""
-    return [*kept, UNKNOWN], make_word_tokenizer(list(kept), lowercase=lowercase), report
+    return make_word_tokenizer(list(kept), lowercase=lowercase), report
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -226,7 +226,7 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> None:
         raise ModelError(f"{where} does not list {missing[0]}")
 
 
-def _check_types(values: dict[str, Any], kinds: dict[str, type], where: str) -> None:
+def _check_types(values: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
     for key, kind in kinds.items():
         if not isinstance(value := values.get(key), kind):
             raise ModelError(f"{where}: {key!r}", got=type(value).__name__, expected=kind.__name__)
@@ -240,7 +240,7 @@ def _read_checked(file: Location, entry: dict[str, Any], links_within: Path | No
     damaged = partial(ModelError, f"{file.path} is damaged", remedy=_REMEDY)
     with rephrase(ModelError, f"{file.path} can't be read", on=OSError, remedy=_REMEDY):
         size = file.filesystem.get_file_info(file.path).size
-        # Compared before reading, so that a planted giant is not read into memory.
+        # Compare sizes first, so that no planted giant is read into memory.
         if size is not None and size != entry["bytes"]:
             raise damaged(got=f"{size} bytes", expected=f"{entry['bytes']}")
         content = read_regular(file)

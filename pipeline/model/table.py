@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,6 @@ class StaticTable:
     ----------
     unknown_token_id : int or None
         Id of the unknown token, read from the tokenizer; None if there is none or its row is pooled.
-    fingerprint : str
-        ``sha256:`` and 64 hexadecimal digits over everything that changes a vector.
 
     Raises
     ------
@@ -70,7 +69,6 @@ class StaticTable:
     mapping: np.ndarray | None = None
     pools_unknown: bool = False
     unknown_token_id: int | None = field(init=False)
-    fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
         _check_arrays(self)
@@ -84,7 +82,6 @@ class StaticTable:
                 expected="one row per token",
             )
         check_token_ids(tokenizer)
-        unknown = None if self.pools_unknown else find_unknown_token_id(tokenizer)
         token = json.loads(self.tokenizer_json)["model"].get("unk_token")
         if token is not None and tokenizer.token_to_id(token) is None:
             raise ModelError(
@@ -92,8 +89,8 @@ class StaticTable:
                 got=repr(token),
                 expected="one of its tokens",
             )
+        unknown = None if self.pools_unknown else find_unknown_token_id(tokenizer)
         object.__setattr__(self, "unknown_token_id", unknown)
-        object.__setattr__(self, "fingerprint", self._compute_fingerprint())
 
     @property
     def rows(self) -> int:
@@ -117,7 +114,9 @@ class StaticTable:
         named = {"embeddings": self.embeddings, "weights": self.weights, "mapping": self.mapping}
         return {name: np.ascontiguousarray(array) for name, array in named.items() if array is not None}
 
-    def _compute_fingerprint(self) -> str:
+    @cached_property
+    def fingerprint(self) -> str:
+        """``sha256:`` and 64 hexadecimal digits over everything that changes a vector."""
         head: dict[str, Any] = {
             "scheme": 1,
             "shape": list(self.embeddings.shape),

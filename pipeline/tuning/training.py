@@ -209,7 +209,7 @@ def _drop_tokens(
 def _loss(weight: torch.Tensor, batch: _Batch, relation: float) -> torch.Tensor:
     means = normalize(embedding_bag(batch.ids, weight, batch.offsets, mode="mean"))
     loss = 1 - (means * normalize(batch.targets)).sum(dim=1).mean()
-    # A correlation needs more than the one pair of two texts.
+    # A correlation needs more than one pair, so more than two texts.
     if relation and len(batch.teacher) > 2:
         students = _centred_cosines(means[: len(batch.teacher)])
         teachers = _centred_cosines(normalize(batch.teacher))

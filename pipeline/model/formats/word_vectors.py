@@ -15,7 +15,7 @@ from lakevec.pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 from lakevec.pipeline.storage import Location
 
 SUFFIXES = (".txt", ".vec", ".bin", ".txt.gz", ".vec.gz", ".bin.gz")
-# Lines to split at a time: the parts of a line take seven times its memory.
+# Lines to split at a time, since the parts of a line take seven times its memory.
 _LINES = 10_000
 _LONGEST_WORD = 10_000
 _UNREADABLE = (ValueError, IndexError, OSError, EOFError, zlib.error)
@@ -43,7 +43,7 @@ def read_word_model(file: Location) -> ForeignModel:
     """Read word vectors, with a tokenizer that finds the words in text."""
     found = read_word_vectors(file)
     lowercase = all(word == word.lower() for word in found.words)
-    # A file's own token for unknown words is a word like others, unless this tokenizer uses its name.
+    # A file's own unknown token is an ordinary word, unless it has the name of this tokenizer's.
     keep = [row for row, word in enumerate(found.words) if word != UNKNOWN]
     words = [found.words[row] for row in keep]
     if not words:
@@ -87,7 +87,7 @@ def _read_text(content: bytes) -> tuple[list[bytes], np.ndarray]:
     if len(first) == 2 and first[0].isdigit() and first[1].isdigit():
         rows, width = int(first[0]), int(first[1])
         del lines[0]
-        if rows > len(lines):  # real files may hold a row more than they say, so only missing ones count
+        if rows > len(lines):  # some real files have one row more than line 1 says
             raise ValueError(f"{len(lines):,} rows, where line 1 promises {rows:,}")
     else:
         width = len(first) - 1
@@ -123,7 +123,7 @@ def _to_floats(numbered: list[tuple[int, list[bytes]]]) -> np.ndarray:
         return np.array([parts for _, parts in numbered], dtype=np.bytes_).astype(np.float32)
     except ValueError:
         odd = next(number for number, parts in numbered if not all(map(_is_number, parts)))
-        raise ValueError(f"other signs than numbers after the word in line {odd}") from None
+        raise ValueError(f"not only numbers after the word in line {odd}") from None
 
 
 def _is_number(part: bytes) -> bool:
