@@ -170,7 +170,9 @@ def resolve_options(options: DistillOptions, teacher: Teacher) -> ResolvedOption
         pooling, reason, prompt = "none", "input embeddings need none", ""
     elif pooling == "auto":
         config = teacher.config
-        pooling, reason, dense = config.pooling or _DELEGATED, config.reason, config.dense
+        pooling, reason = config.pooling or _DELEGATED, config.reason
+        # sentence-transformers applies the Dense layers itself.
+        dense = config.dense if config.pooling else ()
         prompt = config.prompt if options.prompt is None else options.prompt
     if pooling == "pooler" and not teacher.has_pooler:
         raise TeacherError(

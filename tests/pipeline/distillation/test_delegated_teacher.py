@@ -27,6 +27,7 @@ def other_stack(name: str) -> tuple[Any, list[Any]]:
 
     stacks: dict[str, tuple[Any, list[Any]]] = {
         "max": ("max", []),
+        "max, then Dense": ("max", [models.Dense(16, 12)]),
         "weighted mean": ("weightedmean", []),
         "two poolings": (("mean", "max"), []),
         "layer norm": ("mean", [models.LayerNorm(16)]),
@@ -40,6 +41,7 @@ def other_stack(name: str) -> tuple[Any, list[Any]]:
     "name",
     [
         "max",
+        "max, then Dense",
         "weighted mean",
         "two poolings",
         "layer norm",
