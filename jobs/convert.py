@@ -56,9 +56,8 @@ def _with_dtype(artifact: Artifact, dtype: str) -> Artifact:
     """Convert the stored rows to another type."""
     table = artifact.table
     rows = table.embeddings.astype("float32")
-    stored = quantize_rows(rows, dtype, weights=table.weights, mapping=table.mapping)
-    changed = replace(table, embeddings=stored.embeddings, weights=stored.weights)
-    return replace(artifact, table=changed)
+    rows, weights = quantize_rows(rows, dtype, weights=table.weights, mapping=table.mapping)
+    return replace(artifact, table=replace(table, embeddings=rows, weights=weights))
 
 
 def _export_onnx(artifact: Artifact, place: Location) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.pipeline.distillation.options import DistillOptions, TeacherOptions, copy_options
@@ -15,24 +17,16 @@ from lakevec.pipeline.settings.distill import DistillSettings
 from lakevec.pipeline.settings.tune import TuneSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lakevec.pipeline.distillation.weighting import TokenCounts
     from lakevec.pipeline.distillation.word_list import WordList
-    from lakevec.pipeline.evaluation.quality_gate import QualityGate
-    from lakevec.pipeline.model.table import StaticTable
 
 SETTINGS = DistillSettings
 
 
 def run(settings: DistillSettings, context: RunContext) -> None:
-    """Distil a teacher, and publish the table.
-
-    Raises
-    ------
-    SetupError
-        If torch or another package of the extra ``distill`` is missing.
-    FidelityError
-        If the table's fidelity to the teacher is too low to publish it.
-    """
+    """Distil a teacher, measure the table if there is a sample, and publish it."""
     refuse_existing_model(settings.output)
     print(format_settings(settings, full=context.verbose), flush=True)
     if context.dry_run:
@@ -44,7 +38,10 @@ def run(settings: DistillSettings, context: RunContext) -> None:
         from lakevec.pipeline.evaluation.quality_gate import load_gate
     gate = load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     distilled = recipe.distill(settings.teacher, to_options(settings))
-    quality = {**distilled.quality, **_compare(settings, gate, distilled.table)}
+    quality = {**distilled.quality, **gate.measure(distilled.table, partial(_teach, settings))}
+    if gate.texts:
+        shown = f"{quality['sample_fidelity']:.4f} on {quality['sample_texts']:,} texts of {gate.sample}"
+        print(f"fidelity {shown}")
     gate.decide(quality)
     publish(distilled.table, settings.output, provenance=distilled.provenance, quality=quality)
     table, chosen = distilled.table, distilled.provenance["recipe"]
@@ -76,16 +73,12 @@ def read_vocabulary(settings: DistillSettings | TuneSettings) -> dict[str, WordL
     }
 
 
-def _compare(settings: DistillSettings, gate: QualityGate, table: StaticTable) -> dict[str, Any]:
-    """Measure the table's fidelity to the teacher on the sample, if there is one."""
-    if not gate.texts:
-        return {}
+def _teach(settings: DistillSettings, texts: Sequence[str]) -> np.ndarray:
+    """Return the teacher's vectors of texts: float32 of shape (N, H)."""
     from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 
     options = copy_options(settings, TeacherOptions, batch_size=TeacherOptions.batch_size)
-    quality = gate.measure(table, SentenceEncoder(settings.teacher, options).encode)
-    print(f"fidelity {quality['sample_fidelity']:.4f} on {quality['sample_texts']:,} texts of {gate.sample}")
-    return quality
+    return SentenceEncoder(settings.teacher, options).encode(texts)
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ class _Evaluation:
             "teacher": name_teacher(teacher),
             "is_counted": settings.counts is not None,
             "plain_teacher": None if plain is None else name_teacher(plain),
-            "plain_name": PLAIN.name,
+            "plain_name": PLAIN,
             "models": [self._measure(StaticEmbeddingModel(name, table)) for name, table in tables],
         }
 

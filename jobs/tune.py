@@ -19,16 +19,21 @@ from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.jobs.distill import read_vocabulary
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.jobs.spark.session import open_session
-from lakevec.pipeline.distillation.options import copy_options
-from lakevec.pipeline.errors import requires_extra
+from lakevec.pipeline.distillation.options import TeacherOptions, copy_options
+from lakevec.pipeline.errors import OutputError, requires_extra
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish, refuse_existing_model
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.storage import absolute_uri
 from lakevec.pipeline.tuning.options import TuneOptions
+from lakevec.pipeline.tuning.teacher_shards import open_shards
+from lakevec.udfs.teacher_task import DONE_SCHEMA, TeacherTask
 
 if TYPE_CHECKING:
+    import numpy as np
+    from pyspark.sql import SparkSession
+
     from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
     from lakevec.pipeline.tuning.recipe import TeacherSample
     from lakevec.pipeline.tuning.training import TrainingResult
@@ -37,15 +42,7 @@ SETTINGS = TuneSettings
 
 
 def run(settings: TuneSettings, context: RunContext) -> None:
-    """Sample the lake, compute the teacher's vectors, train, measure and publish.
-
-    Raises
-    ------
-    SetupError
-        If torch or another package of the extra ``distill`` is missing.
-    FidelityError
-        If the table's fidelity to the teacher is too low to publish it.
-    """
+    """Sample the lake, compute the teacher's vectors, train, measure and publish."""
     settings = settings.model_copy(update={"vectors": absolute_uri(settings.vectors_folder)})
     places = {"--output": settings.output, "--vectors": settings.vectors}
     refuse_overlap(settings.input, settings.option, places, format=settings.format)
@@ -90,10 +87,9 @@ def _sample_teacher(
     with open_session(
         "lakevec tune", master=settings.master, remote=settings.remote, conf=settings.conf, verbose=verbose
     ) as spark:
+        from lakevec.jobs.lake_sample import sample_lake
         from lakevec.jobs.spark.errors import spark_errors
         from lakevec.jobs.spark.progress import show_progress
-        from lakevec.jobs.tuning.sampling import sample_lake
-        from lakevec.jobs.tuning.teacher_vectors import teach
 
         with spark_errors():
             with show_progress(spark, "sample"):
@@ -104,7 +100,7 @@ def _sample_teacher(
                 # Warns here, in the driver, if this precision is slow on this machine.
                 encoder.encode(texts[: settings.batch_size])
             started = time.monotonic()
-            vectors = teach(spark, settings, texts, encoder)
+            vectors = _teach(spark, settings, texts, encoder)
             print(f"teacher: all vectors there after {time.monotonic() - started:.1f} s", flush=True)
     return recipe.TeacherSample(
         texts,
@@ -114,6 +110,30 @@ def _sample_teacher(
         stratified_by=settings.stratify or "length",
         max_chars=settings.max_chars,
     )
+
+
+def _teach(
+    spark: SparkSession, settings: TuneSettings, texts: list[str], encoder: SentenceEncoder
+) -> np.ndarray:
+    """Let executors compute the vectors that are missing; return all: float32 of shape (N, H)."""
+    from lakevec.jobs.spark.progress import show_progress
+
+    folder, shard_rows = settings.vectors_folder, settings.piece_rows
+    shards = open_shards(folder, texts, teacher=encoder.fingerprint, shard_rows=shard_rows)
+    try:
+        shards.write_texts(texts, shard_rows=shard_rows)
+        missing = tuple(shards.missing())
+    except OSError as error:
+        got = error.strerror or type(error).__name__
+        raise OutputError(f"can't write to {folder!r}", got=got, remedy="choose another --vectors") from None
+    print(f"teacher: {len(missing)} of {shards.number} shards to make", flush=True)
+    if missing:
+        options = copy_options(settings, TeacherOptions, precision=encoder.precision)
+        task = TeacherTask(shards, missing, settings.teacher, options, encoder.fingerprint)
+        rows = spark.range(0, len(missing), 1, numPartitions=len(missing))
+        with show_progress(spark, "teacher"):
+            rows.mapInArrow(task, DONE_SCHEMA).collect()
+    return shards.read_vectors()
 
 
 def _print_training(trained: TrainingResult) -> None:

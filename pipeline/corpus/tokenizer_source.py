@@ -12,9 +12,8 @@ from tokenizers import Tokenizer
 from lakevec.pipeline.errors import LakevecError, ModelError, describe_failure
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
-from lakevec.pipeline.model.table import find_unknown_token_id, is_tokenizers_own
+from lakevec.pipeline.model.table import find_unknown_token_id, parsing_tokenizer
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.storage import locate
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,7 @@ def find_tokenizer(uri: str) -> CountedTokenizer:
     """
     shown = redact(uri)
     try:
-        if hub.is_hub_name(uri):
-            place = locate(str(hub.fetch(uri, error=ModelError).folder), error=ModelError)
-        else:
-            place = locate(uri, error=ModelError)
-            if place.type() == pafs.FileType.NotFound:
-                raise hub.missing("model", uri, error=ModelError)
+        place = hub.find("model", uri, error=ModelError).place
         file = place / "tokenizer.json"
         is_published = (place / MANIFEST_NAME).exists()
         teacher_json = file.read_bytes().decode() if not is_published and file.exists() else None
@@ -83,12 +77,8 @@ def find_tokenizer(uri: str) -> CountedTokenizer:
 
 
 def _make(content: str, shown: str) -> CountedTokenizer:
-    try:
+    with parsing_tokenizer(f"the tokenizer of {shown!r}"):
         tokenizer = Tokenizer.from_str(content)
-    except BaseException as error:
-        if not is_tokenizers_own(error):
-            raise
-        raise ModelError(f"the tokenizer of {shown!r} can't be read", got=str(error)) from None
     ids = tokenizer.get_vocab(with_added_tokens=True)
     tokens = [""] * (max(ids.values(), default=-1) + 1)
     for token, number in ids.items():

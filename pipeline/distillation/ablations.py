@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +22,26 @@ from lakevec.pipeline.model.table import StaticTable
 _TEACHER_FILES = ("*.json", "*.txt", "*.model", "*/*.safetensors")
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """A distillation that omits a step: its name in the report, and the options that differ."""
-
-    name: str
-    changes: dict[str, Any] = field(default_factory=dict)
-
-
-_NO_PCA = {"dimensions": "none"}
-_NO_WEIGHTS = {"weighting": "none"}
-ABLATIONS = (
-    Ablation("output, PCA, SIF"),
-    Ablation("no PCA", _NO_PCA),
-    Ablation("no SIF", _NO_WEIGHTS),
-    Ablation("neither", {**_NO_PCA, **_NO_WEIGHTS}),
-    Ablation("input embeddings", {"mode": "input"}),
-)
-COUNTED_ABLATIONS = (
-    Ablation("output, PCA, SIF, counted"),
-    Ablation("no PCA", _NO_PCA),
-    Ablation("no SIF", _NO_WEIGHTS),
-    Ablation("neither", {**_NO_PCA, **_NO_WEIGHTS, "counts": None}),
-    Ablation("input embeddings", {"mode": "input"}),
-    Ablation("no whitening", {"whitening": 0.0}),
-    Ablation("counted weights alone", {"axes": "tokens", "whitening": 0.0}),
-    Ablation("ranks for counts", {"counts": None, "axes": "texts", "whitening": 0.5}),
-)
-PLAIN = Ablation("not a Sentence Transformer", {"pooling": "mean", "counts": None})
+_NO_PCA, _NO_WEIGHTS = {"dimensions": "none"}, {"weighting": "none"}
+# For each name in the report, the options that differ.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "output, PCA, SIF": {},
+    "no PCA": _NO_PCA,
+    "no SIF": _NO_WEIGHTS,
+    "neither": {**_NO_PCA, **_NO_WEIGHTS},
+    "input embeddings": {"mode": "input"},
+}
+COUNTED_ABLATIONS: dict[str, dict[str, Any]] = {
+    "output, PCA, SIF, counted": {},
+    "no PCA": _NO_PCA,
+    "no SIF": _NO_WEIGHTS,
+    "neither": {**_NO_PCA, **_NO_WEIGHTS, "counts": None},
+    "input embeddings": {"mode": "input"},
+    "no whitening": {"whitening": 0.0},
+    "counted weights alone": {"axes": "tokens", "whitening": 0.0},
+    "ranks for counts": {"counts": None, "axes": "texts", "whitening": 0.5},
+}
+PLAIN = "not a Sentence Transformer"
 
 
 def distill_ablations(
@@ -70,10 +62,10 @@ def distill_ablations(
         may change.
     """
     options = DistillOptions(device=device, counts=None if counts is None else read_counts(counts))
-    for ablation in COUNTED_ABLATIONS if counts else ABLATIONS:
-        yield ablation.name, _distill(teacher, replace(options, **ablation.changes), cache)
+    for name, changes in (COUNTED_ABLATIONS if counts else ABLATIONS).items():
+        yield name, _distill(teacher, replace(options, **changes), cache)
     if plain_teacher is not None:
-        yield PLAIN.name, _distill(plain_teacher, replace(options, **PLAIN.changes), cache)
+        yield PLAIN, _distill(plain_teacher, replace(options, pooling="mean", counts=None), cache)
 
 
 def _distill(teacher: str, options: DistillOptions, cache: Path | None) -> StaticTable:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lakevec.pipeline.distillation.inference import Batch, TokenSequences, run_in_batches
+from lakevec.pipeline.distillation.inference import Inputs, Span, TokenSequences, run_in_batches
 from lakevec.pipeline.errors import SetupError, TeacherError, rephrase
 
 _CHOOSE_POOLING = "choose --pooling mean, first, last or pooler"
@@ -88,19 +88,16 @@ class DelegatedTeacher:
                 remedy=_CHOOSE_POOLING,
             )
 
-        def embed(batch: Batch) -> np.ndarray:
-            features: dict[str, Any] = {
-                "input_ids": batch.ids.to(model.device),
-                "attention_mask": batch.mask.to(model.device),
-            }
-            if prompt_length := sequences.pooled_spans[0][0]:
-                features["prompt_length"] = prompt_length
-            vectors: np.ndarray = self._model(features)["sentence_embedding"].float().cpu().numpy()
-            return vectors
+        def embed(inputs: Inputs, spans: list[Span]) -> np.ndarray:
+            prompt_length = spans[0][0]
+            features: dict[str, Any] = inputs | ({"prompt_length": prompt_length} if prompt_length else {})
+            return np.asarray(self._model(features)["sentence_embedding"].float().cpu().numpy())
 
         what = "sentence-transformers can't embed single tokens of this teacher"
         with _replace_model(self._model[0], model), rephrase(TeacherError, what, remedy=_CHOOSE_POOLING):
-            return run_in_batches(sequences, embed, batch_size=batch_size, progress=progress)
+            return run_in_batches(
+                sequences, embed, device=model.device, batch_size=batch_size, progress=progress
+            )
 
 
 @contextmanager

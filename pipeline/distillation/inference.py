@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from timeit import timeit
 from typing import Any
 
 import numpy as np
@@ -30,46 +30,37 @@ class TokenSequences:
     ----------
     ids : list of list of int
         Token ids, special tokens and prompt included.
-    token_spans : list of (int, int)
-        Start and end of the pieces of the token or text itself, without prompt and special tokens.
-    pooled_spans : list of (int, int)
+    spans : list of (int, int)
         Start and end of the positions that mean pooling covers.
     pad_token_id : int
         Pads short sequences of a batch; masked out.
     """
 
     ids: list[list[int]]
-    token_spans: list[Span]
-    pooled_spans: list[Span]
+    spans: list[Span]
     pad_token_id: int
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A batch of padded sequences.
-
-    Parameters
-    ----------
-    rows : int64 ndarray of shape (B,)
-        Indices of the sequences in `TokenSequences`.
-    ids, mask : int64 torch.Tensor of shape (B, L)
-        The mask is 0 for padding.
-    """
-
-    rows: np.ndarray
-    ids: torch.Tensor
-    mask: torch.Tensor
+# Input of a model by name: token ids and attention mask, int64 of shape (B, L).
+Inputs = dict[str, torch.Tensor]
 
 
 def run_in_batches(
-    sequences: TokenSequences, embed: Callable[[Batch], np.ndarray], *, batch_size: int, progress: bool
+    sequences: TokenSequences,
+    embed: Callable[[Inputs, list[Span]], np.ndarray],
+    *,
+    device: torch.device,
+    batch_size: int,
+    progress: bool,
 ) -> np.ndarray:
     """Embed all sequences, sorted by length to reduce padding: float32 of shape (V, H).
 
     Parameters
     ----------
     embed : callable
-        Returns float ndarray of shape (B, H) for a batch.
+        Returns float ndarray of shape (B, H) for a batch of inputs and their spans.
+    device : torch.device
+        Where the inputs go.
     progress : bool
         Whether to draw a progress bar on stderr if that is a terminal.
     """
@@ -82,7 +73,9 @@ def run_in_batches(
             parts = [torch.tensor(sequences.ids[row]) for row in rows]
             ids = pad_sequence(parts, batch_first=True, padding_value=sequences.pad_token_id)
             mask = pad_sequence([torch.ones_like(part) for part in parts], batch_first=True)
-            vectors = embed(Batch(rows, ids, mask))
+            # No token types: models with token types default to 0, and GPT-2 would add token 0's embedding.
+            inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+            vectors = embed(inputs, [sequences.spans[row] for row in rows])
             if outputs is None:
                 outputs = np.empty((len(order), vectors.shape[1]), dtype=np.float32)
             outputs[rows] = vectors
@@ -106,9 +99,8 @@ def embed_sequences(
     Parameters
     ----------
     model : transformers.PreTrainedModel
-    pooling : {"mean", "first", "last", "pooler", "token"}
-        Mean of the pooled span, state of the first or last position, the model's pooler, or mean of the
-        token's own span.
+    pooling : {"mean", "token", "first", "last", "pooler"}
+        Mean over the span (also for "token"), state of the first or last position, or the model's pooler.
     batch_size : int
         Sequences per forward pass.
     precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
@@ -133,57 +125,50 @@ def embed_sequences(
             expected=f"at most {most}",
             remedy="give a shorter --prompt",
         )
-    spans = sequences.token_spans if pooling == "token" else sequences.pooled_spans
     half = _HALF.get(resolve_precision(model, precision))
     # Only the first batch is timed.
     is_timed = half is not None and model.device.type == "cpu"
 
-    def embed(batch: Batch) -> np.ndarray:
+    def embed(inputs: Inputs, spans: list[Span]) -> np.ndarray:
         nonlocal is_timed
-        run = partial(_embed_batch, model, batch, [spans[row] for row in batch.rows], pooling)
-        began = time.perf_counter()
-        pooled = run(half)
-        if is_timed and half is not None:
+        run = partial(_embed_batch, model, inputs, spans, pooling)
+        if is_timed:
             is_timed = False
-            _warn_if_slow(run, half, len(batch.rows), time.perf_counter() - began)
-        return pooled
+            _warn_if_slow(run, half, len(spans))
+        return run(half)
 
-    return run_in_batches(sequences, embed, batch_size=batch_size, progress=progress)
+    return run_in_batches(sequences, embed, device=model.device, batch_size=batch_size, progress=progress)
 
 
 def _warn_if_slow(
-    embed: Callable[[torch.dtype | None], object], half: torch.dtype, sequences: int, seconds: float
+    embed: Callable[[torch.dtype | None], object], half: torch.dtype | None, sequences: int
 ) -> None:
     """Warn that float32 is faster if the CPU emulates half precision."""
 
-    def measure(kind: torch.dtype | None) -> float:
-        began = time.perf_counter()
-        embed(kind)
-        return time.perf_counter() - began
+    def seconds(kind: torch.dtype | None) -> float:
+        return timeit(partial(embed, kind), number=1)
 
-    single = measure(None)
-    if seconds < SLOW_RATIO * single or (seconds := measure(half)) < SLOW_RATIO * single:
+    in_half, in_single = seconds(half), seconds(None)
+    # The first pass of all may be slow for other reasons.
+    if in_half < SLOW_RATIO * in_single or (in_half := seconds(half)) < SLOW_RATIO * in_single:
         return
     name = str(half).removeprefix("torch.")
     tqdm.write(
-        f"precision {name} makes {sequences / seconds:,.0f} sequences/s on this CPU, float32 "
-        f"{sequences / single:,.0f}: --precision float32 is faster here",
+        f"precision {name} makes {sequences / in_half:,.0f} sequences/s on this CPU, float32 "
+        f"{sequences / in_single:,.0f}: --precision float32 is faster here",
         file=sys.stderr,
     )
 
 
 @torch.inference_mode()
 def _embed_batch(
-    model: Any, batch: Batch, spans: list[Span], pooling: str, half: torch.dtype | None
+    model: Any, inputs: Inputs, spans: list[Span], pooling: str, half: torch.dtype | None
 ) -> np.ndarray:
-    # No token types: models with token types default to 0, and GPT-2 would add the embedding of token 0.
-    inputs = {"input_ids": batch.ids.to(model.device), "attention_mask": batch.mask.to(model.device)}
     with torch.autocast(model.device.type, dtype=half, enabled=half is not None):
-        pooled = _pool(model(**inputs), batch.mask, spans, pooling)
+        pooled = _pool(model(**inputs), inputs["attention_mask"], spans, pooling)
     if half is not None and not bool(torch.isfinite(pooled).all()):
-        pooled = _pool(model(**inputs), batch.mask, spans, pooling)
-    vectors: np.ndarray = pooled.float().cpu().numpy()
-    return vectors
+        return _embed_batch(model, inputs, spans, pooling, None)
+    return np.asarray(pooled.float().cpu().numpy())
 
 
 def _pool(output: Any, mask: torch.Tensor, spans: list[Span], pooling: str) -> torch.Tensor:
@@ -197,13 +182,12 @@ def _pool(output: Any, mask: torch.Tensor, spans: list[Span], pooling: str) -> t
     if pooling == "first":
         return hidden[:, 0]
     if pooling == "last":
-        return hidden[torch.arange(len(spans)), mask.sum(dim=1).to(hidden.device) - 1]
+        return hidden[torch.arange(len(spans)), mask.sum(dim=1) - 1]
     positions = torch.arange(hidden.shape[1])
     first, last = torch.tensor(spans).T[:, :, None]
     inside = ((positions >= first) & (positions < last)).long()
     shares = (inside / inside.sum(dim=1, keepdim=True).clamp(min=1)).to(hidden)
-    averaged: torch.Tensor = torch.bmm(shares[:, None, :], hidden)[:, 0]
-    return averaged
+    return torch.bmm(shares[:, None, :], hidden)[:, 0]
 
 
 def input_embeddings(model: Any, pieces: list[list[int]]) -> np.ndarray:

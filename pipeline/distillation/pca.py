@@ -57,8 +57,7 @@ class PcaProjection:
 
     def project(self, vectors: np.ndarray) -> np.ndarray:
         """Centre vectors of shape (N, H) and project them on the axes: float32 of shape (N, D)."""
-        projected: np.ndarray = (vectors - self.mean) @ self.axes
-        return projected
+        return np.asarray((vectors - self.mean) @ self.axes)
 
 
 def fit_pca(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -150,8 +149,7 @@ def _fix_signs(scores: np.ndarray) -> np.ndarray:
     """Flip axes so that the row furthest along each is positive."""
     furthest = np.abs(scores).argmax(axis=0)
     signs = np.where(scores[furthest, np.arange(scores.shape[1])] < 0, -1, 1).astype(scores.dtype)
-    flipped: np.ndarray = (scores * signs).astype(np.float32)
-    return flipped
+    return np.asarray(scores * signs, dtype=np.float32)
 
 
 def check_dimensions(dimensions: Dimensions, *, rows: int, width: int) -> None:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from sklearn.cluster import KMeans
 
 from lakevec import __version__
 from lakevec.pipeline.distillation.inference import TokenSequences, embed_sequences, input_embeddings
@@ -16,24 +17,19 @@ from lakevec.pipeline.distillation.pca import check_dimensions, reduce_rows
 from lakevec.pipeline.distillation.sentence_transformer_config import DenseLayer
 from lakevec.pipeline.distillation.teacher import Teacher, load_teacher
 from lakevec.pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
-from lakevec.pipeline.distillation.vocabulary_quantization import check_clusters, cluster_rows
 from lakevec.pipeline.distillation.weighting import (
-    Sif,
-    Uniform,
-    Weighting,
-    Zipf,
     blended_frequencies,
     covariance_weights,
     token_weights,
     zipf_frequencies,
 )
-from lakevec.pipeline.errors import TeacherError
+from lakevec.pipeline.errors import SettingsError, TeacherError
 from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.model.table import StaticTable
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn", "skeletoken", "numpy")
 # Pooling by sentence-transformers, for modules that lakevec does not implement.
-DELEGATED = "sentence-transformers"
+_DELEGATED = "sentence-transformers"
 _ZIPF_COEFFICIENT, _MEASURED_COEFFICIENT = 1e-4, 5e-4
 _MEASURED_WHITENING = 0.5
 
@@ -75,7 +71,7 @@ class ResolvedOptions:
     prompt : str
     dense : tuple of DenseLayer
         Applied to the pooled vector, in order.
-    weighting : Sif, Zipf or Uniform
+    sif_coefficient : float
     axes : {"tokens", "texts"}
     whitening : float
     """
@@ -85,7 +81,7 @@ class ResolvedOptions:
     pooling_reason: str
     prompt: str
     dense: tuple[DenseLayer, ...]
-    weighting: Weighting
+    sif_coefficient: float
     axes: str
     whitening: float
 
@@ -137,30 +133,21 @@ def distill(teacher: str, options: DistillOptions | None = None, *, progress: bo
         frequencies = blended_frequencies(counts, share=options.counts_share)
     _check_sizes(options, resolved, loaded, len(vocabulary.tokens))
     rows = embed_vocabulary(loaded, vocabulary, options, resolved, progress=progress)
-    weights = token_weights(resolved.weighting, frequencies)
+    weights = token_weights(options.weighting, frequencies, sif_coefficient=resolved.sif_coefficient)
     if (unknown := vocabulary.unknown_token_id) is not None:
         weights[unknown] = 0
     shares = covariance_weights(frequencies, weights) if resolved.axes == "texts" else None
     mapping = None
-    # model2vec, too, clusters before PCA.
     if options.vocabulary_clusters is not None:
-        rows, mapping = cluster_rows(rows, options.vocabulary_clusters)
+        rows, mapping = _cluster_rows(rows, options.vocabulary_clusters)
         shares = None if shares is None else np.bincount(mapping, shares, minlength=len(rows))
     reduced = reduce_rows(rows, dimensions=options.dimensions, shares=shares, whitening=resolved.whitening)
-    stored = quantize_rows(
-        reduced.rows * weights[:, None] if mapping is None else reduced.rows,
-        options.dtype,
-        weights=None if mapping is None else weights,
-        mapping=mapping,
-        has_one_scale=options.int8_scale == "table",
+    rows, factors = (reduced.rows * weights[:, None], None) if mapping is None else (reduced.rows, weights)
+    has_one_scale = options.int8_scale == "table"
+    rows, factors = quantize_rows(
+        rows, options.dtype, weights=factors, mapping=mapping, has_one_scale=has_one_scale
     )
-    table = StaticTable(
-        stored.embeddings,
-        vocabulary.tokenizer_json,
-        normalize=options.normalize,
-        weights=stored.weights,
-        mapping=stored.mapping,
-    )
+    table = StaticTable(rows, vocabulary.tokenizer_json, options.normalize, factors, mapping)
     origin = {"name": options.name or loaded.name, "revision": loaded.revision}
     recipe = _describe(options, resolved)
     provenance = make_provenance(origin, recipe, vocabulary.report, _RECORDED_PACKAGES)
@@ -183,7 +170,9 @@ def resolve_options(options: DistillOptions, teacher: Teacher) -> ResolvedOption
         pooling, reason, prompt = "none", "input embeddings need none", ""
     elif pooling == "auto":
         config = teacher.config
-        pooling, reason, dense = config.pooling or DELEGATED, config.reason, config.dense
+        pooling, reason = config.pooling or _DELEGATED, config.reason
+        # sentence-transformers applies the Dense layers itself.
+        dense = config.dense if config.pooling else ()
         prompt = config.prompt if options.prompt is None else options.prompt
     if pooling == "pooler" and not teacher.has_pooler:
         raise TeacherError(
@@ -191,25 +180,30 @@ def resolve_options(options: DistillOptions, teacher: Teacher) -> ResolvedOption
             expected="pooler weights in its safetensors files",
             remedy="choose --pooling mean, first or last",
         )
-    weighting: Weighting = Zipf() if options.weighting == "zipf" else Uniform()
-    if options.weighting == "sif":
-        default = _ZIPF_COEFFICIENT if options.counts is None else _MEASURED_COEFFICIENT
-        weighting = Sif(options.sif_coefficient or default)
+    coefficient = _ZIPF_COEFFICIENT if options.counts is None else _MEASURED_COEFFICIENT
     is_measured = options.counts is not None and options.dimensions != "none"
-    axes = options.axes or ("texts" if is_measured else "tokens")
-    whitening = options.whitening
-    if whitening is None:
-        whitening = _MEASURED_WHITENING if is_measured else 0.0
-    return ResolvedOptions(mode, pooling, reason, prompt, dense, weighting, axes, whitening)
+    axes, whitening = ("texts", _MEASURED_WHITENING) if is_measured else ("tokens", 0.0)
+    return ResolvedOptions(
+        mode,
+        pooling,
+        reason,
+        prompt,
+        dense,
+        sif_coefficient=options.sif_coefficient or coefficient,
+        axes=options.axes or axes,
+        whitening=whitening if options.whitening is None else options.whitening,
+    )
 
 
 def _check_sizes(options: DistillOptions, resolved: ResolvedOptions, teacher: Teacher, tokens: int) -> None:
     """Refuse impossible clusters and dimensions before the forward passes."""
-    if options.vocabulary_clusters is not None:
-        check_clusters(options.vocabulary_clusters, tokens)
-    is_delegated = resolved.pooling == DELEGATED
-    width = teacher.delegate().width if is_delegated else teacher.width(resolved.dense)
-    check_dimensions(options.dimensions, rows=options.vocabulary_clusters or tokens, width=width)
+    rows = options.vocabulary_clusters or tokens
+    if rows > tokens:
+        expected = f"at most {tokens}, the number of tokens"
+        raise SettingsError("vocabulary_clusters", got=str(rows), expected=expected)
+    is_delegated = resolved.pooling == _DELEGATED
+    width = teacher.delegate.width if is_delegated else teacher.width(resolved.dense)
+    check_dimensions(options.dimensions, rows=rows, width=width)
 
 
 def embed_vocabulary(
@@ -228,27 +222,19 @@ def embed_vocabulary(
         A token that the teacher can't read gets the mean of all other rows.
     """
     readable = [row for row, pieces in enumerate(vocabulary.pieces) if pieces]
-    model, batch_size = vocabulary.model, options.batch_size
+    batching: dict[str, Any] = {"batch_size": options.batch_size, "progress": progress}
+    model, sequences = vocabulary.model, _make_sequences(resolved, teacher, vocabulary, readable)
     if resolved.mode == "input":
         vectors = input_embeddings(model, [vocabulary.pieces[row] for row in readable])
+    elif resolved.pooling == _DELEGATED:
+        vectors = teacher.delegate.embed_sequences(model, sequences, **batching)
     else:
-        sequences = _make_sequences(resolved, teacher, vocabulary, readable)
-        if resolved.pooling == DELEGATED:
-            vectors = teacher.delegate().embed_sequences(
-                model, sequences, batch_size=batch_size, progress=progress
-            )
-        else:
-            vectors = embed_sequences(
-                model,
-                sequences,
-                pooling=resolved.pooling,
-                batch_size=batch_size,
-                precision=options.precision,
-                progress=progress,
-            )
-            np.nan_to_num(vectors, copy=False, posinf=0.0, neginf=0.0)
-        for layer in resolved.dense:
-            vectors = layer.apply(vectors)
+        vectors = embed_sequences(
+            model, sequences, pooling=resolved.pooling, precision=options.precision, **batching
+        )
+        np.nan_to_num(vectors, copy=False, posinf=0.0, neginf=0.0)
+    for layer in resolved.dense:
+        vectors = layer.apply(vectors)
     if len(readable) == len(vocabulary.tokens):
         return vectors
     # A row at the mean leaves the direction of the principal axes unchanged.
@@ -266,11 +252,20 @@ def _make_sequences(
         prompt = vocabulary.teacher_tokenizer.encode(resolved.prompt, add_special_tokens=False).ids
     head = [*vocabulary.before, *prompt]
     ids = [[*head, *vocabulary.pieces[row], *vocabulary.after] for row in rows]
-    token_spans = [(len(head), len(head) + len(vocabulary.pieces[row])) for row in rows]
-    # If the mean excludes the prompt, sentence-transformers also excludes the special tokens before it.
-    first = 0 if teacher.config.pools_prompt or not prompt else len(head)
-    pooled_spans = [(first, len(sequence)) for sequence in ids]
-    return TokenSequences(ids, token_spans, pooled_spans, vocabulary.pad_token_id)
+    if resolved.pooling == "token":
+        spans = [(len(head), len(head) + len(vocabulary.pieces[row])) for row in rows]
+    else:
+        # If the mean excludes the prompt, sentence-transformers also excludes the special tokens before it.
+        first = 0 if teacher.config.pools_prompt or not prompt else len(head)
+        spans = [(first, len(sequence)) for sequence in ids]
+    return TokenSequences(ids, spans, vocabulary.pad_token_id)
+
+
+def _cluster_rows(rows: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cluster rows (V, H) by k-means: float32 centres of shape (R, H), int32 mapping of shape (V,)."""
+    # Initialization, seed and place before PCA are model2vec's, so that centres agree.
+    kmeans = KMeans(n_clusters=clusters, random_state=42, init="random").fit(rows.astype(np.float32))
+    return kmeans.cluster_centers_.astype(np.float32), kmeans.labels_.astype(np.int32)
 
 
 def make_provenance(
@@ -285,14 +280,14 @@ def make_provenance(
 def _describe(options: DistillOptions, resolved: ResolvedOptions) -> dict[str, Any]:
     """Return the options that change the table; omit optional ones that are unset."""
     ranking = " by rank" if options.counts is None else " by counts"
-    weighting = resolved.weighting
+    is_sif = options.weighting == "sif"
     optional = {
         "recipe": options.recipe,
         "dense_layers": len(resolved.dense) or None,
         "prompt": resolved.prompt or None,
         "special_tokens": options.special_tokens if options.special_tokens != "teacher" else None,
         "keep_special_tokens": options.keep_special_tokens or None,
-        "sif_coefficient": weighting.coefficient if isinstance(weighting, Sif) else None,
+        "sif_coefficient": resolved.sif_coefficient if is_sif else None,
         "counts": options.counts.source if options.counts else None,
         "counts_share": options.counts_share if options.counts else None,
         "pca_axes": resolved.axes if resolved.axes != "tokens" else None,
@@ -306,7 +301,7 @@ def _describe(options: DistillOptions, resolved: ResolvedOptions) -> dict[str, A
         "mode": resolved.mode,
         "pooling": resolved.pooling,
         "pooling_reason": resolved.pooling_reason,
-        "weighting": options.weighting + (ranking if options.weighting == "sif" else ""),
+        "weighting": options.weighting + (ranking if is_sif else ""),
         "pca_dimensions": options.dimensions,
         "token_remove_pattern": options.token_remove_pattern,
         **{key: value for key, value in optional.items() if value is not None},

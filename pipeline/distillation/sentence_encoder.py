@@ -31,40 +31,41 @@ class SentenceEncoder:
     Parameters
     ----------
     teacher : str
-        Folder of a Sentence Transformer or plain transformer, or a hub id.
-
-    Raises
-    ------
-    TeacherError
-        If the teacher can't be loaded.
-    SetupError
-        If the teacher needs sentence-transformers, which is not installed.
-    SettingsError
-        If the device does not exist.
+        As for `lakevec.pipeline.distillation.teacher.load_teacher`, which also lists the errors.
 
     Attributes
     ----------
     name, revision : str
     precision : {"float32", "bfloat16", "float16"}
         Arithmetic of the forward pass, with ``auto`` resolved.
+    normalizes : bool
+        Whether vectors have length 1.
+    width : int
+        Width of the vectors, H.
+
+    Raises
+    ------
+    SetupError
+        If the teacher needs sentence-transformers, which is not installed.
     """
 
     def __init__(self, teacher: str, options: TeacherOptions | None = None) -> None:
         options = options or TeacherOptions()
-        loaded = load_teacher(teacher, options)
-        self._delegate = loaded.delegate() if loaded.config.pooling is None else None
-        self.name = loaded.name
-        self.revision = loaded.revision
-        self._teacher = loaded
-        # sentence-transformers computes in the precision of the weights.
-        self.precision = "float32" if self._delegate else resolve_precision(loaded.model, options.precision)
+        self._teacher = loaded = load_teacher(teacher, options)
+        self._config = config = loaded.config
         self._batch_size = options.batch_size
         self._tokenizer = _make_tokenizer(loaded)
+        self._delegate = loaded.delegate if config.pooling is None else None
+        self.name, self.revision = loaded.name, loaded.revision
+        self.normalizes = config.normalizes
+        self.width = self._delegate.width if self._delegate else loaded.width(config.dense)
+        # sentence-transformers computes in the precision of the weights.
+        self.precision = "float32" if self._delegate else resolve_precision(loaded.model, options.precision)
 
     @property
     def fingerprint(self) -> str:
         """``sha256:`` and 64 digits over everything that changes a vector, including precision."""
-        config, model = self._teacher.config, self._teacher.model.config.to_diff_dict()
+        config, model = self._config, self._teacher.model.config.to_diff_dict()
         read = (config.prompt, config.pools_prompt, config.max_tokens, config.lowercases)
         parts = [
             self.revision,
@@ -86,16 +87,6 @@ class SentenceEncoder:
         return f"sha256:{digest.hexdigest()}"
 
     @property
-    def normalizes(self) -> bool:
-        """Whether vectors have length 1."""
-        return self._teacher.config.normalizes
-
-    @property
-    def width(self) -> int:
-        """Width of the vectors, H."""
-        return self._delegate.width if self._delegate else self._teacher.width(self._teacher.config.dense)
-
-    @property
     def tokens(self) -> list[str]:
         """The tokenizer's tokens, including special and added tokens, in no particular order."""
         return list(self._tokenizer.get_vocab(with_added_tokens=True))
@@ -103,7 +94,7 @@ class SentenceEncoder:
     @property
     def parameters(self) -> int:
         """Number of the teacher's parameters, including Dense layers."""
-        dense = sum(part.size for layer in self._teacher.config.dense for part in layer.parameters)
+        dense = sum(part.size for layer in self._config.dense for part in layer.parameters)
         return int(dense + sum(weights.numel() for weights in self._teacher.model.parameters()))
 
     def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
@@ -118,11 +109,10 @@ class SentenceEncoder:
             return np.empty((0, self.width), dtype=np.float32)
         if self._delegate:
             return self._delegate.encode(texts, batch_size=self._batch_size, progress=progress)
-        config = self._teacher.config
         vectors = embed_sequences(
             self._teacher.model,
             self._tokenize(texts),
-            pooling=str(config.pooling),
+            pooling=str(self._config.pooling),
             batch_size=self._batch_size,
             precision=self.precision,
             progress=progress,
@@ -133,53 +123,44 @@ class SentenceEncoder:
                 expected="finite vectors in float32",
                 remedy="use another teacher",
             )
-        for layer in config.dense:
+        for layer in self._config.dense:
             vectors = layer.apply(vectors)
-        if config.normalizes:
+        if self.normalizes:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
     def _tokenize(self, texts: Sequence[str]) -> TokenSequences:
-        config = self._teacher.config
+        config = self._config
         prompted = [config.prompt + text for text in texts]
-        encoded = self._tokenizer.encode_batch(
-            [text.lower() for text in prompted] if config.lowercases else prompted
-        )
-        ids = [encoding.ids for encoding in encoded]
+        prompted = [text.lower() for text in prompted] if config.lowercases else prompted
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(prompted)]
         first = 0 if config.pools_prompt else self._prompt_length()
         return TokenSequences(
             ids,
-            token_spans=[(0, len(sequence)) for sequence in ids],
-            pooled_spans=[(min(first, len(sequence)), len(sequence)) for sequence in ids],
+            spans=[(min(first, len(sequence)), len(sequence)) for sequence in ids],
             pad_token_id=self._teacher.tokenizer.pad_token_id or 0,
         )
 
     def _prompt_length(self) -> int:
         """Count the tokens that mean pooling excludes: the prompt and the special tokens before it."""
-        if not (prompt := self._teacher.config.prompt):
+        if not self._config.prompt:
             return 0
-        encoding = self._tokenizer.encode(prompt)
+        encoding = self._tokenizer.encode(self._config.prompt)
         # Special tokens at the end follow the text, not the prompt.
         trailing = next((n for n, special in enumerate(encoding.special_tokens_mask[::-1]) if not special), 0)
         return len(encoding.ids) - trailing
 
 
 def _make_tokenizer(teacher: Teacher) -> Tokenizer:
-    """Copy the teacher's tokenizer, with the teacher's maximum length."""
+    """Copy the teacher's tokenizer, with the teacher's maximum length, which includes special tokens."""
     tokenizer = Tokenizer.from_str(teacher.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    if (max_tokens := _max_tokens(teacher)) is not None:
-        tokenizer.enable_truncation(max_tokens)
-    return tokenizer
-
-
-def _max_tokens(teacher: Teacher) -> int | None:
-    """Return the teacher's maximum length in tokens, including special tokens; None if unlimited."""
     config = teacher.model.config
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in _POSITIONS_AFTER_PADDING:
-        positions -= int(config.pad_token_id) + 1
-    configured = teacher.config.max_tokens or teacher.tokenizer.model_max_length
-    max_tokens = min(configured, positions or configured)
-    return None if max_tokens >= VERY_LARGE_INTEGER else int(max_tokens)
+    limits = [teacher.config.max_tokens or teacher.tokenizer.model_max_length]
+    if positions := getattr(config, "max_position_embeddings", None):
+        is_shifted = config.model_type in _POSITIONS_AFTER_PADDING
+        limits.append(positions - int(config.pad_token_id) - 1 if is_shifted else positions)
+    if min(limits) < VERY_LARGE_INTEGER:
+        tokenizer.enable_truncation(int(min(limits)))
+    return tokenizer

@@ -5,6 +5,7 @@ lakevec neither imports nor runs its modules.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +17,11 @@ import torch
 
 from lakevec.pipeline.errors import TeacherError, rephrase
 from lakevec.pipeline.model.sentence_transformer_files import Module, read_json_object, read_modules
-from lakevec.pipeline.storage import Location, locate
+from lakevec.pipeline.storage import Location
 
-# Pooling modes in old and new configuration files of sentence-transformers.
-_POOLINGS = {
-    "pooling_mode_cls_token": "first",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "last",
-    "cls": "first",
-    "mean": "mean",
-    "lasttoken": "last",
-}
+_POOLINGS = {"cls": "first", "mean": "mean", "lasttoken": "last"}
+# Old configuration files have a flag for each mode, such as pooling_mode_cls_token.
+_OLD_POOLING = re.compile(r"pooling_mode_(?P<mode>.+?)(_tokens?)?")
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "Identity": lambda value: value,
     "Tanh": torch.tanh,
@@ -36,6 +31,7 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "Sigmoid": torch.sigmoid,
 }
 _KNOWN_MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
+_KNOWN_ORDER = re.compile("Transformer( Pooling)?( Dense)*( Normalize)?")
 _PACKAGE = "sentence_transformers."
 
 
@@ -63,8 +59,7 @@ class DenseLayer:
     def apply(self, rows: np.ndarray) -> np.ndarray:
         """Apply the layer to float32 rows of shape (V, I): float32 of shape (V, O)."""
         product = rows @ self.weight.T + (0.0 if self.bias is None else self.bias)
-        activated: np.ndarray = _ACTIVATIONS[self.activation](torch.from_numpy(product)).numpy()
-        return activated
+        return np.asarray(_ACTIVATIONS[self.activation](torch.from_numpy(product)).numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +99,12 @@ class SentenceTransformerConfig:
     has_foreign_code: bool = False
 
 
-def read_config(folder: Path, *, width: int) -> SentenceTransformerConfig:
+def read_config(folder: Location, *, width: int) -> SentenceTransformerConfig:
     """Read the modules of a Sentence Transformer.
 
     Parameters
     ----------
-    folder : pathlib.Path
+    folder : Location
     width : int
         Width of the hidden states, H.
 
@@ -118,22 +113,20 @@ def read_config(folder: Path, *, width: int) -> SentenceTransformerConfig:
     TeacherError
         If a configuration file or a Dense layer is unreadable or invalid.
     """
-    place = locate(str(folder.absolute()), error=TeacherError)
-    modules = read_modules(place, error=TeacherError)
+    modules = read_modules(folder, error=TeacherError)
     if modules is None:
         return SentenceTransformerConfig("mean", "a transformer that is no Sentence Transformer, so the mean")
-    what = f"the modules of teacher {folder} can't be read"
+    what = f"the modules of teacher {folder.path} can't be read"
     expected = "the configuration files of a Sentence Transformer"
     with rephrase(TeacherError, what, on=(TypeError, ValueError), expected=expected):
-        return _describe(place, modules, width)
+        return _describe(folder, modules, width)
 
 
 def _describe(folder: Location, modules: list[Module], width: int) -> SentenceTransformerConfig:
     poolings = [module for module in modules if module.kind == "Pooling"]
     config = poolings[-1].read_config(error=TeacherError) if poolings else {}
     source = f"{poolings[-1].path}/config.json" if poolings else "modules.json names no pooling"
-    tokenization = _read_tokenization(modules)
-    unknown = _find_unknown(modules)
+    tokenization, unknown = _read_tokenization(modules), _find_unknown(modules)
     pooling = None if unknown else _find_pooling(config) if config else "mean"
     reason = f"{source} says {'so' if pooling else 'another'}" if config else source
     max_tokens = tokenization.get("max_seq_length")
@@ -174,17 +167,10 @@ def _find_unknown(modules: list[Module]) -> str:
     for module in modules:
         if module.kind == "Dense" and (unknown := _find_unknown_dense(module)):
             return unknown
-    return _find_unknown_order([kind for kind in kinds if kind != "Dropout"])
-
-
-def _find_unknown_order(kinds: list[str]) -> str:
-    """Describe module orders other than one pooling, then Dense layers, then normalization."""
-    poolings, layers = kinds.count("Pooling"), kinds.count("Dense")
-    usual = ["Transformer", *["Pooling"] * min(1, poolings), *["Dense"] * layers]
-    usual += ["Normalize"] * min(1, kinds.count("Normalize"))
-    if kinds in (usual, []) or poolings == layers == 0:
-        return ""
-    return f"its modules work in the order {', '.join(kinds)}"
+    kinds = [kind for kind in kinds if kind != "Dropout"]
+    if {"Pooling", "Dense"} & set(kinds) and not _KNOWN_ORDER.fullmatch(" ".join(kinds)):
+        return f"its modules work in the order {', '.join(kinds)}"
+    return ""
 
 
 def _find_unknown_dense(module: Module) -> str:
@@ -209,7 +195,8 @@ def _activation(config: dict[str, Any]) -> str:
 def _find_pooling(config: dict[str, Any]) -> str | None:
     mode = config.get("pooling_mode")
     if mode is None:
-        modes = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+        flags = [_OLD_POOLING.fullmatch(key) for key, value in config.items() if value is True]
+        modes = [flag["mode"] for flag in flags if flag]
     else:
         modes = [mode] if isinstance(mode, str) else list(mode)
     return _POOLINGS.get(modes[0]) if len(modes) == 1 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from lakevec.pipeline.errors import SettingsError, TeacherError, one_line, rephr
 from lakevec.pipeline.local_files import file_sha256
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.sentence_transformer_files import read_modules
-from lakevec.pipeline.storage import locate
+from lakevec.pipeline.storage import Location
 
 if TYPE_CHECKING:
     from lakevec.pipeline.distillation.delegated_teacher import DelegatedTeacher
@@ -64,8 +65,9 @@ class Teacher:
         """Return the width H of the vectors after the Dense layers."""
         return int(dense[-1].weight.shape[0] if dense else self.model.config.hidden_size)
 
+    @cached_property
     def delegate(self) -> DelegatedTeacher:
-        """Load the teacher with sentence-transformers.
+        """The teacher as sentence-transformers runs it; loaded at the first use.
 
         Raises
         ------
@@ -108,8 +110,10 @@ def load_teacher(teacher: str, options: TeacherOptions | None = None) -> Teacher
     """
     options = options or TeacherOptions()
     device = _pick_device(options.device)
-    folder, name, commit = _resolve(teacher, options.revision)
-    root = _transformer_folder(folder)
+    found = hub.find("teacher", teacher, revision=options.revision, error=TeacherError)
+    if not found.place.is_local:
+        raise TeacherError(f"teacher {teacher!r} is not on this machine", expected="a folder, or hf://...")
+    folder, root = Path(found.place.path), _transformer_folder(found.place)
     if not any(root.glob("*.safetensors")):
         raise TeacherError(
             f"teacher {teacher!r} has no safetensors weights",
@@ -126,11 +130,11 @@ def load_teacher(teacher: str, options: TeacherOptions | None = None) -> Teacher
             f"teacher {teacher!r} has weights that are NaN or infinite", remedy="fetch or train it again"
         )
     return Teacher(
-        name,
-        commit or _weights_digest(root),
+        found.hub_name or folder.resolve().name,
+        found.commit or _weights_digest(root),
         model.to(device).eval(),
         tokenizer,
-        read_config(folder, width=model.config.hidden_size),
+        read_config(found.place, width=model.config.hidden_size),
         folder,
         trusts_code=options.trust_remote_code,
         has_pooler=has_pooler,
@@ -147,31 +151,15 @@ def _pick_device(device: str) -> torch.device:
     return found
 
 
-def _resolve(teacher: str, revision: str | None) -> tuple[Path, str, str | None]:
-    """Return the teacher's folder, its name, and the commit of a hub teacher."""
-    if hub.is_hub_name(teacher):
-        found = hub.fetch(teacher, revision=revision, error=TeacherError)
-        return found.folder, found.name, found.commit
-    folder = Path(teacher).expanduser()
-    if not folder.is_dir():
-        raise hub.missing("teacher", teacher, error=TeacherError)
-    if revision is not None:
-        raise SettingsError("revision", got=repr(revision), expected="none for a teacher in a folder")
-    return folder, folder.resolve().name, None
-
-
-def _transformer_folder(folder: Path) -> Path:
+def _transformer_folder(place: Location) -> Path:
     """Return the folder of the transformer, which may be a sub-folder of the Sentence Transformer."""
-    root = folder
-    modules = read_modules(locate(str(folder.absolute()), error=TeacherError), error=TeacherError)
-    if modules is not None:
-        paths = [module.path for module in modules if module.class_name.endswith(".Transformer")]
-        if not paths:
-            raise TeacherError(
-                f"teacher {folder} has no Transformer module",
-                expected="a Sentence Transformer, not a static model",
-            )
-        root = folder / paths[0]
+    folders = [place]
+    if (modules := read_modules(place, error=TeacherError)) is not None:
+        folders = [module.folder for module in modules if module.class_name.endswith(".Transformer")]
+    if not folders:
+        expected = "a Sentence Transformer, not a static model"
+        raise TeacherError(f"teacher {place.path} has no Transformer module", expected=expected)
+    root = Path(folders[0].path)
     if not (root / "config.json").is_file():
         expected = "the folder of a Sentence Transformer"
         raise TeacherError(f"{root} is not a teacher", got="no config.json", expected=expected)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from skeletoken import TokenizerModel
@@ -41,8 +41,9 @@ class Vocabulary:
         Ids of the teacher's special tokens before and after a text.
     pad_token_id : int
         The teacher's padding token.
-    tokenizer : tokenizers.Tokenizer
+    tokenizer_json : str
         Tokenizer of the table, without post-processor, truncation and padding.
+    unknown_token_id : int or None
     teacher_tokenizer : tokenizers.Tokenizer
         The teacher's tokenizer without post-processor, for a prompt.
     model : transformers.PreTrainedModel
@@ -56,21 +57,11 @@ class Vocabulary:
     before: list[int]
     after: list[int]
     pad_token_id: int
-    tokenizer: Any
+    tokenizer_json: str
+    unknown_token_id: int | None
     teacher_tokenizer: Any
     model: Any
-    report: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def tokenizer_json(self) -> str:
-        """The tokenizer as a table stores it."""
-        document: str = self.tokenizer.to_str()
-        return document
-
-    @property
-    def unknown_token_id(self) -> int | None:
-        """Id of the unknown token, if the tokenizer has one."""
-        return find_unknown_token_id(self.tokenizer)
+    report: dict[str, int]
 
 
 def build_vocabulary(tokenizer: Any, model: Any, options: DistillOptions) -> Vocabulary:
@@ -95,9 +86,11 @@ def build_vocabulary(tokenizer: Any, model: Any, options: DistillOptions) -> Voc
             teacher = teacher.prune_added_tokens()
     inputs = _TeacherInputs(teacher)
     if options.mode == "word":
-        tokens, table_tokenizer, report = _make_word_tokenizer(inputs, options.words or WordList(()))
+        table_tokenizer, report = _make_word_tokenizer(inputs, options.words or WordList(()))
     else:
-        tokens, table_tokenizer, report = _edit_tokenizer(inputs, options)
+        table_tokenizer, report = _edit_tokenizer(inputs, options)
+    ids = table_tokenizer.get_vocab()
+    tokens = sorted(ids, key=ids.__getitem__)
     before, after = _find_template(teacher)
     if options.special_tokens == "reversed":
         before, after = after, before
@@ -107,7 +100,8 @@ def build_vocabulary(tokenizer: Any, model: Any, options: DistillOptions) -> Voc
         before=before,
         after=after,
         pad_token_id=teacher.pad_token_id or 0,
-        tokenizer=table_tokenizer,
+        tokenizer_json=table_tokenizer.to_str(),
+        unknown_token_id=find_unknown_token_id(table_tokenizer),
         teacher_tokenizer=inputs.tokenizer,
         model=reshape_embeddings(model, teacher),
         report=report,
@@ -160,7 +154,7 @@ class _TeacherInputs:
         return _encode(self.tokenizer, self.reader.preprocessor.decode(token).decoded)
 
 
-def _edit_tokenizer(inputs: _TeacherInputs, options: DistillOptions) -> tuple[list[str], Any, dict[str, int]]:
+def _edit_tokenizer(inputs: _TeacherInputs, options: DistillOptions) -> tuple[Any, dict[str, int]]:
     """Remove tokens from the teacher's tokenizer and add words to it."""
     edited, pattern = inputs.reader.deep_copy(), options.token_remove_pattern
     if pattern is not None:
@@ -178,21 +172,19 @@ def _edit_tokenizer(inputs: _TeacherInputs, options: DistillOptions) -> tuple[li
         edited = edited.prune_added_tokens()
     if single:
         edited = edited.add_tokens_to_vocabulary(single, preprocess_tokens=False)
+    if isinstance(edited.model, Unigram):
         _outweigh_pieces(edited, inputs, single)
     if multiple:
         edited = edited.add_addedtokens(multiple, is_special=False, single_word=True, normalized=True)
     tokenizer = _without_limits(edited)
     if single or multiple:
-        report["not found whole"] = sum(
-            len(_encode(tokenizer, inputs.spellings[token])) != 1 for token in single
-        )
-    return list(edited.sorted_vocabulary), tokenizer, report
+        whole = (len(_encode(tokenizer, inputs.spellings[token])) == 1 for token in single)
+        report["not found whole"] = len(single) - sum(whole)
+    return tokenizer, report
 
 
 def _outweigh_pieces(edited: TokenizerModel, inputs: _TeacherInputs, words: list[str]) -> None:
     """Score new words of a Unigram tokenizer above the sum of their pieces' scores."""
-    if not isinstance(edited.model, Unigram):
-        return
     vocab, known = edited.model.vocab, inputs.reader.model.vocab.root
     ids = vocab.vocabulary
     for word in words:
@@ -210,8 +202,7 @@ def _sort_words(
     report = {**options.words.report, **dict.fromkeys((*reasons, "not known to the teacher"), 0)}
     preprocessor, pattern = edited.preprocessor, options.token_remove_pattern
     taken = set(edited.sorted_vocabulary)
-    single: dict[str, None] = {}
-    multiple: dict[str, None] = {}
+    is_single: dict[str, bool] = {}
     for word in options.words.words:
         text = preprocessor.normalizer.normalize_str(word) if preprocessor.normalizer else word
         text = text.replace("▁", " ").strip()  # some normalizers write a space as ▁
@@ -222,20 +213,22 @@ def _sort_words(
             report["empty"] += 1
         elif token in taken:
             report["known already"] += 1
-        elif token in single or token in multiple:
+        elif token in is_single:
             report["given before"] += 1
         elif len(parts) == 1 and pattern is not None and re.match(pattern, token):
             report["removed by the pattern"] += 1
         elif not inputs.knows(word):
             report["not known to the teacher"] += 1
         else:
-            (single if len(parts) == 1 else multiple)[token] = None
+            is_single[token] = len(parts) == 1
             inputs.spellings[token] = word
+    single = [token for token, is_one in is_single.items() if is_one]
+    multiple = [token for token, is_one in is_single.items() if not is_one]
     report |= {"added": len(single), "added, of several words": len(multiple)}
-    return list(single), list(multiple), report
+    return single, multiple, report
 
 
-def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[list[str], Any, dict[str, int]]:
+def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[Any, dict[str, int]]:
     """Make a tokenizer with only the given words."""
     report = {**words.report, "changed by the normalizer": 0, "not known to the teacher": 0}
     normalizer = inputs.reader.preprocessor.normalizer
@@ -255,13 +248,12 @@ def _make_word_tokenizer(inputs: _TeacherInputs, words: WordList) -> tuple[list[
         raise TeacherError("the vocabulary is empty", expected="at least one word that the teacher knows")
     report["added"] = len(kept)
     inputs.spellings[UNKNOWN] = ""
-    return [*kept, UNKNOWN], make_word_tokenizer(list(kept), lowercase=lowercase), report
+    return make_word_tokenizer(list(kept), lowercase=lowercase), report
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
     """Return the token ids of a text without special tokens."""
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def _without_limits(model: TokenizerModel) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,26 +18,6 @@ from lakevec.pipeline.storage import Location
 
 # Share of the covariance that is spread evenly over all tokens; docs/decisions.md has figures.
 _SPREAD = 0.1
-
-
-@dataclass(frozen=True)
-class Sif:
-    """Weights by smooth inverse frequency, with the coefficient a in (0, 1)."""
-
-    coefficient: float
-
-
-@dataclass(frozen=True)
-class Zipf:
-    """Weights by the logarithm of a token's rank."""
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """The weight 1 for every token."""
-
-
-Weighting = Sif | Zipf | Uniform
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +52,8 @@ class TokenCounts:
         counts = np.zeros(len(tokens), dtype=np.float64)
         is_token = rows.is_valid()
         np.add.at(counts, rows.filter(is_token).to_numpy(), self.counts.filter(is_token).to_numpy())
-        if self.words is not None:
-            uncounted = np.setdiff1d(np.arange(len(tokens)), rows.drop_null())
+        uncounted = np.setdiff1d(np.arange(len(tokens)), rows.drop_null())
+        if self.words is not None and len(uncounted):
             _add_word_counts(self.words, tokens, uncounted, counts)
         if not counts.any():
             raise InputError(
@@ -115,15 +96,13 @@ def read_counts(uri: str) -> TokenCounts:
 def _add_word_counts(place: Location, tokens: Sequence[str], rows: np.ndarray, counts: np.ndarray) -> None:
     """Add to the counts of `rows` the counts of their tokens as words."""
     # Byte-level and Unigram tokenizers mark the start of a word, so several tokens may be one word.
-    by_word: dict[str, list[int]] = {}
-    for row in rows.tolist():
-        by_word.setdefault(tokens[row].lstrip("Ġ▁"), []).append(row)
-    if not by_word:
-        return
-    wanted = pc.field("word").isin(pa.array(list(by_word), pa.string()))
+    words = [tokens[row].lstrip("Ġ▁") for row in rows]
+    wanted = pc.field("word").isin(pa.array(words, pa.string()))
     table = pq.read_table(place.path, filesystem=place.filesystem, columns=["word", "count"], filters=wanted)
+    found = Counter[str]()
     for word, count in zip(table["word"].to_pylist(), table["count"].to_pylist(), strict=True):
-        counts[by_word[word]] += count
+        found[word] += count
+    counts[rows] += [found[word] for word in words]
 
 
 def zipf_frequencies(tokens: int) -> np.ndarray:
@@ -137,8 +116,7 @@ def zipf_frequencies(tokens: int) -> np.ndarray:
     array([0.462, 0.308, 0.231])
     """
     inverse = 1.0 / np.arange(2, tokens + 2)
-    frequencies: np.ndarray = inverse / inverse.sum()
-    return frequencies
+    return np.asarray(inverse / inverse.sum())
 
 
 def blended_frequencies(counts: np.ndarray, *, share: float) -> np.ndarray:
@@ -162,19 +140,14 @@ def blended_frequencies(counts: np.ndarray, *, share: float) -> np.ndarray:
     array([0.9, 0.1, 0. ])
     """
     blended = counts**share * zipf_frequencies(len(counts)) ** (1 - share)
-    frequencies: np.ndarray = blended / blended.sum()
-    return frequencies
+    return np.asarray(blended / blended.sum())
 
 
-def token_weights(weighting: Weighting, frequencies: np.ndarray) -> np.ndarray:
-    """Return the weight of each token: float64 of shape (V,)."""
-    match weighting:
-        case Sif(coefficient):
-            return sif_weights(frequencies, coefficient=coefficient)
-        case Zipf():
-            return zipf_weights(len(frequencies))
-        case Uniform():
-            return np.ones(len(frequencies))
+def token_weights(weighting: str, frequencies: np.ndarray, *, sif_coefficient: float) -> np.ndarray:
+    """Return the weight of each token by ``sif``, ``zipf`` or ``none``: float64 of shape (V,)."""
+    if weighting == "sif":
+        return sif_weights(frequencies, coefficient=sif_coefficient)
+    return zipf_weights(len(frequencies)) if weighting == "zipf" else np.ones(len(frequencies))
 
 
 def sif_weights(frequencies: np.ndarray, *, coefficient: float) -> np.ndarray:
@@ -190,8 +163,7 @@ def sif_weights(frequencies: np.ndarray, *, coefficient: float) -> np.ndarray:
     >>> sif_weights(np.array([0.9, 0.1, 0]), coefficient=0.1)
     array([0.1, 0.5, 1. ])
     """
-    weights: np.ndarray = coefficient / (coefficient + frequencies)
-    return weights
+    return np.asarray(coefficient / (coefficient + frequencies))
 
 
 def zipf_weights(tokens: int) -> np.ndarray:
@@ -214,5 +186,4 @@ def covariance_weights(frequencies: np.ndarray, weights: np.ndarray) -> np.ndarr
     array([0.272, 0.695, 0.033])
     """
     shares = frequencies * weights**2
-    smoothed: np.ndarray = (1 - _SPREAD) * shares / shares.sum() + _SPREAD / len(shares)
-    return smoothed
+    return np.asarray((1 - _SPREAD) * shares / shares.sum() + _SPREAD / len(shares))

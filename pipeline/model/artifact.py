@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from lakevec.pipeline.model.formats.detection import read_foreign
 from lakevec.pipeline.model.safe_files import read_document, read_regular
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.storage import Location, locate
+from lakevec.pipeline.storage import Location
 
 if TYPE_CHECKING:
     from lakevec.pipeline.encoding.encoder import Encoder
@@ -97,9 +97,12 @@ class Artifact:
             texts = _to_arrow(texts)
         encoders = _encoders.setdefault(self, {})
         if max_tokens not in encoders:
-            encoders[max_tokens] = _make_encoder(self.table, max_tokens)
-        vectors: np.ndarray = encoders[max_tokens].encode(texts).vectors
-        return vectors
+            # Imported here, so that reading a model loads no kernels.
+            from lakevec.pipeline.encoding.encoder import Encoder
+            from lakevec.pipeline.encoding.options import EncodeOptions
+
+            encoders[max_tokens] = Encoder(self.table, EncodeOptions(max_tokens))
+        return encoders[max_tokens].encode(texts).vectors
 
 
 _encoders: WeakKeyDictionary[Artifact, dict[int | None, Encoder]] = WeakKeyDictionary()
@@ -139,20 +142,15 @@ def load(model: str, *, revision: str | None = None) -> Artifact:
            [0. , 0. ]], dtype=float32)
     """
     with rephrase(ModelError, f"model {model!r} can't be read", on=(OSError, pa.ArrowException)):
-        if not hub.is_hub_name(model):
-            place = locate(model, error=ModelError)
-            if not place.exists():
-                raise hub.missing("model", model, error=ModelError)
-            if revision is not None:
-                raise ModelError(f"revision {revision!r}", expected="none for a model in a folder")
-            return _load_place(place, model)
-        found = hub.fetch(model, revision=revision, error=ModelError)
-        artifact = _load_place(locate(str(found.folder), error=ModelError), model, links_within=found.cache)
-    commit = {"name": found.name, "commit": found.commit}
+        found = hub.find("model", model, revision=revision, error=ModelError)
+        artifact = _load_place(found.place, model, links_within=found.cache)
+    if found.commit is None:
+        return artifact
+    commit = {"name": found.hub_name, "commit": found.commit}
     return replace(artifact, provenance={**artifact.provenance, "hub": commit})
 
 
-def _load_place(place: Location, name: str, *, links_within: Path | None = None) -> Artifact:
+def _load_place(place: Location, name: str, *, links_within: Path | None) -> Artifact:
     """Read a published folder, or a folder or file of another library."""
     if (place / MANIFEST_NAME).exists():
         return _load_published(place, name, links_within)
@@ -212,26 +210,26 @@ def _read_manifest(folder: Location, model: str) -> dict[str, Any]:
 
 def _check_manifest(manifest: dict[str, Any], where: str) -> None:
     """Check the types that readers rely on, and that every file name stays inside the folder."""
-    for key, kind in {"files": dict, "normalize": bool, "fingerprint": str}.items():
-        _check_type(manifest.get(key), kind, f"{where}: {key!r}")
-    for key in ("provenance", "quality"):
-        _check_type(manifest.setdefault(key, {}), dict, f"{where}: {key!r}")
-    for key in ("teacher", "source", "recipe", "vocabulary", "hub"):
-        _check_type(manifest["provenance"].get(key, {}), dict, f"{where}: {key!r}")
+    manifest.setdefault("provenance", {})
+    manifest.setdefault("quality", {})
+    kinds = {"files": dict, "normalize": bool, "fingerprint": str, "provenance": dict, "quality": dict}
+    _check_types(manifest, kinds, where)
+    parts = dict.fromkeys(("teacher", "source", "recipe", "vocabulary", "hub"), dict)
+    _check_types({key: {} for key in parts} | manifest["provenance"], parts, where)
     for name, entry in manifest["files"].items():
         if not _FILE_NAME.fullmatch(name):
             what = f"{where} lists a file outside the folder"
             raise ModelError(what, got=repr(name), expected="plain file names")
         if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
             raise ModelError(f"{where}: {name}", expected="its bytes and sha256")
-    for name in _TABLE_FILES:
-        if name not in manifest["files"]:
-            raise ModelError(f"{where} does not list {name}")
+    if missing := [name for name in _TABLE_FILES if name not in manifest["files"]]:
+        raise ModelError(f"{where} does not list {missing[0]}")
 
 
-def _check_type(value: Any, kind: type, what: str) -> None:
-    if not isinstance(value, kind):
-        raise ModelError(what, got=type(value).__name__, expected=kind.__name__)
+def _check_types(values: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
+    for key, kind in kinds.items():
+        if not isinstance(value := values.get(key), kind):
+            raise ModelError(f"{where}: {key!r}", got=type(value).__name__, expected=kind.__name__)
 
 
 def _read_checked(file: Location, entry: dict[str, Any], links_within: Path | None) -> bytes:
@@ -242,7 +240,7 @@ def _read_checked(file: Location, entry: dict[str, Any], links_within: Path | No
     damaged = partial(ModelError, f"{file.path} is damaged", remedy=_REMEDY)
     with rephrase(ModelError, f"{file.path} can't be read", on=OSError, remedy=_REMEDY):
         size = file.filesystem.get_file_info(file.path).size
-        # Compared before reading, so that a planted giant is not read into memory.
+        # Compare sizes first, so that no planted giant is read into memory.
         if size is not None and size != entry["bytes"]:
             raise damaged(got=f"{size} bytes", expected=f"{entry['bytes']}")
         content = read_regular(file)
@@ -259,11 +257,3 @@ def _to_arrow(texts: Sequence[str | None]) -> pa.Array:
     except (pa.ArrowException, TypeError, UnicodeError) as error:
         # Its own text may quote a user's.
         raise DataError("texts", got=type(error).__name__, expected="valid UTF-8 strings or None") from None
-
-
-def _make_encoder(table: StaticTable, max_tokens: int | None) -> Encoder:
-    # Here, so that reading a model loads no kernels.
-    from lakevec.pipeline.encoding.encoder import Encoder
-    from lakevec.pipeline.encoding.options import EncodeOptions
-
-    return Encoder(table, EncodeOptions(max_tokens))

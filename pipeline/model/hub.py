@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: downloaded once into its cache, and identified by their commit."""
+"""Find a model in a folder, at a URI or on the Hugging Face hub, whose commit identifies it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakevec.pipeline.errors import UsageError, requires_extra
+from lakevec.pipeline.storage import Location, locate
 
 _PREFIX = "hf://"
 _HUB_ID = re.compile(r"(?P<id>[\w-][\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[\w.-]+))?(?P<folder>(?:/[\w.-]+)*)")
@@ -15,23 +16,24 @@ _FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 
 
 @dataclass(frozen=True)
-class HubFolder:
-    """A model of the hub in its local cache.
+class FoundModel:
+    """The place of a model, and where it is from.
 
     Parameters
     ----------
-    folder : pathlib.Path
-    name : str
-        Id of the repository, and the folder in it.
-    commit : str
-    cache : pathlib.Path
-        The repository's folder in the cache; the model's files may be links into it.
+    place : Location
+    hub_name : str, optional
+        Id of the hub's repository, and the folder in it.
+    commit : str, optional
+        The hub's commit.
+    cache : pathlib.Path, optional
+        The repository's folder in the hub's cache; the model's files may be links into it.
     """
 
-    folder: Path
-    name: str
-    commit: str
-    cache: Path
+    place: Location
+    hub_name: str | None = None
+    commit: str | None = None
+    cache: Path | None = None
 
 
 def is_hub_name(name: str) -> bool:
@@ -45,23 +47,17 @@ def is_hub_name(name: str) -> bool:
     return name.startswith(_PREFIX)
 
 
-def missing(what: str, name: str, *, error: type[UsageError]) -> UsageError:
-    """Make the error for a model or teacher whose path does not exist."""
-    may_be_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) is not None
-    hint = f"check the path; a model of the Hugging Face hub is written {_PREFIX}{name}"
-    expected = "an existing folder, file or URI"
-    return error(f"{what} {name!r} does not exist", expected=expected, remedy=hint if may_be_id else "")
-
-
-def fetch(name: str, *, revision: str | None = None, error: type[UsageError]) -> HubFolder:
-    """Download a model unless the cache holds it.
+def find(what: str, name: str, *, revision: str | None = None, error: type[UsageError]) -> FoundModel:
+    """Find a model; download it if it is on the hub and not in the cache.
 
     Parameters
     ----------
+    what : {"model", "teacher"}
+        Subject of messages.
     name : str
-        ``hf://organisation/name``, optionally followed by ``@revision`` and a folder.
+        Path, URI, or ``hf://organisation/name``, optionally followed by ``@revision`` and a folder.
     revision : str, optional
-        Branch, tag or commit.
+        Branch, tag or commit of a hub model.
     error : type
         The error to raise for a bad name, a missing model or a hub that can't be reached.
 
@@ -70,6 +66,21 @@ def fetch(name: str, *, revision: str | None = None, error: type[UsageError]) ->
     SetupError
         If huggingface-hub is not installed.
     """
+    if is_hub_name(name):
+        return _fetch(name, revision, error)
+    place = locate(name, error=error)
+    if not place.exists():
+        may_be_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) is not None
+        hint = f"check the path; a model of the Hugging Face hub is written {_PREFIX}{name}"
+        expected = "an existing folder, file or URI"
+        raise error(f"{what} {name!r} does not exist", expected=expected, remedy=hint if may_be_id else "")
+    if revision is not None:
+        raise error("revision", got=repr(revision), expected=f"none for a {what} in a folder")
+    return FoundModel(place)
+
+
+def _fetch(name: str, revision: str | None, error: type[UsageError]) -> FoundModel:
+    """Download a model unless the cache holds it."""
     with requires_extra("convert", f"{name!r} of the Hugging Face hub"):
         from huggingface_hub import snapshot_download
     parts = _HUB_ID.fullmatch(name.removeprefix(_PREFIX))
@@ -88,4 +99,4 @@ def fetch(name: str, *, revision: str | None = None, error: type[UsageError]) ->
             remedy=f"check the name; offline, fetch it before with 'hf download {hub_id}' or give its folder",
         ) from None
     shown = f"{hub_id}/{folder}" if folder else hub_id
-    return HubFolder(found / folder if folder else found, shown, found.name, found.parent.parent)
+    return FoundModel(locate(str(found / folder), error=error), shown, found.name, found.parent.parent)

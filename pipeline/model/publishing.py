@@ -9,13 +9,14 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from importlib import resources
+from string import Template
 from typing import Any, Literal
 
 import safetensors.numpy
 
 from lakevec.pipeline.errors import OutputError, describe_failure
 from lakevec.pipeline.model.artifact import FORMAT_NAME, FORMAT_VERSION, MANIFEST_NAME, Artifact
-from lakevec.pipeline.model.model_card import make_card
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.storage import Location, require_free
 
@@ -73,7 +74,7 @@ def publish(
     provenance, quality = dict(provenance or {}), dict(quality or {})
     files = {**(extra_files or {}), **_table_files(table, provenance)}
     manifest = _manifest(table, files, provenance, quality)
-    files["README.md"] = make_card(manifest).encode()
+    files["README.md"] = _make_card(manifest).encode()
     files[MANIFEST_NAME] = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
     _write_folder(uri, files)
 
@@ -89,7 +90,7 @@ def export(artifact: Artifact, uri: str, *, to: Literal["model2vec", "sentence-t
         rows = {"embedding.weight": table.dense_rows()}
         files["model.safetensors"] = safetensors.numpy.save(rows)
         files["config_sentence_transformers.json"] = _json_bytes({"similarity_fn_name": "cosine"})
-    files["README.md"] = make_card(_manifest(table, files, artifact.provenance, artifact.quality)).encode()
+    files["README.md"] = _make_card(_manifest(table, files, artifact.provenance, artifact.quality)).encode()
     _write_folder(uri, files)
 
 
@@ -128,12 +129,10 @@ def _table_files(table: StaticTable, provenance: Mapping[str, Any]) -> dict[str,
     }
     if table.mapping is not None:
         config["vocabulary_quantization"] = len(table.embeddings)
-    modules = [("0", ".", "StaticEmbedding")]
-    if table.normalize:
-        modules.append(("1", "1_Normalize", "Normalize"))
+    modules = {".": "StaticEmbedding"} | ({"1_Normalize": "Normalize"} if table.normalize else {})
     listed = [
-        {"idx": index, "name": name, "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for index, (name, path, kind) in enumerate(modules)
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (path, kind) in enumerate(modules.items())
     ]
     return {
         "model.safetensors": safetensors.numpy.save(table.tensors()),
@@ -167,3 +166,39 @@ def _manifest(
 
 def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=4, ensure_ascii=False) + "\n").encode()
+
+
+def _make_card(manifest: dict[str, Any]) -> str:
+    """Return the card of a model, given its ``lakevec.json``: Markdown with the metadata that hubs read."""
+    provenance = manifest["provenance"]
+    teacher, source = provenance.get("teacher", {}), provenance.get("source", {})
+    facts: dict[str, Any] = {}
+    if teacher:
+        facts["teacher"] = f"{teacher['name']}, revision {teacher.get('revision', 'unknown')}"
+    facts |= {name: value for name, value in source.items() if name != "format"}
+    for part in (provenance.get("recipe", {}), manifest["quality"], provenance.get("versions", {})):
+        facts |= part
+    pools_unknown, normalize = manifest["pools_unknown"], manifest["normalize"]
+    agreement = "pools unknown" if pools_unknown else "normalizes" if normalize else "does not normalize"
+    texts = resources.files("lakevec.pipeline.model")
+    template = (texts / "model_card.template").read_text(encoding="utf-8")
+    return Template(template).substitute(
+        title=f"{teacher.get('name', 'static model')}, {manifest['dimensions']} dimensions",
+        made="converted" if source else "distilled",
+        origin=f"a model of {source['format']}" if source else teacher.get("name", "an unnamed teacher"),
+        tokens="tokens'" if pools_unknown else "known tokens'",
+        rows=f"{manifest['rows']:,}",
+        dimensions=manifest["dimensions"],
+        dtype=manifest["dtype"],
+        scaled=", scaled to length 1" if normalize else "",
+        fingerprint=manifest["fingerprint"],
+        facts="\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in facts.items()),
+        agreement=json.loads((texts / "model_card_agreement.json").read_text(encoding="utf-8"))[agreement],
+    )
+
+
+def _cell(value: Any) -> str:
+    """Show one value in a Markdown table."""
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    shown = " ".join(shown.replace("|", "\\|").split())
+    return f"`{shown}`" if isinstance(value, str) else shown

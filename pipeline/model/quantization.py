@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 _LARGEST_INT8 = 127.0
-
-
-@dataclass(frozen=True, eq=False)
-class QuantizedRows:
-    """The three arrays of a `lakevec.pipeline.model.table.StaticTable`, in its types."""
-
-    embeddings: np.ndarray
-    weights: np.ndarray | None
-    mapping: np.ndarray | None
 
 
 def quantize_rows(
@@ -25,8 +14,8 @@ def quantize_rows(
     weights: np.ndarray | None = None,
     mapping: np.ndarray | None = None,
     has_one_scale: bool = False,
-) -> QuantizedRows:
-    """Convert rows to the type that stores them.
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Convert rows and weights to the types in which a table stores them.
 
     Parameters
     ----------
@@ -36,6 +25,12 @@ def quantize_rows(
     mapping : int32 ndarray of shape (V,), optional
     has_one_scale : bool, default=False
         Scale all int8 rows by the largest value of the table, as model2vec does.
+
+    Returns
+    -------
+    embeddings : ndarray of shape (R, D)
+        Of the type `dtype`.
+    weights : float32 ndarray of shape (V,), or None
 
     Notes
     -----
@@ -53,8 +48,4 @@ def quantize_rows(
         rows = np.rint((rows / scales[:, None]).astype(rows.dtype))
         scales = scales if mapping is None else scales[mapping]
         weights = scales if weights is None else weights * scales
-    return QuantizedRows(
-        np.ascontiguousarray(rows, dtype=dtype),
-        None if weights is None else weights.astype(np.float32),
-        mapping,
-    )
+    return np.ascontiguousarray(rows, dtype=dtype), None if weights is None else weights.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Read a model's files so that no special or planted one makes the reader wait or run out of memory."""
+"""Read the files of a model that may be hostile: refuse pipes, devices and giant files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LARGEST_DOCUMENT = 64 << 20
 
 
 def read_regular(file: Location, *, largest: int | None = None) -> bytes:
-    """Read a regular file: opening a pipe waits for a writer, and reading a device may never end.
+    """Read a regular file; refuse pipes and devices, whose reading may never end.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def read_regular(file: Location, *, largest: int | None = None) -> bytes:
     """
     info = file.filesystem.get_file_info(file.path)
     if info.type == pafs.FileType.Unknown:
-        raise OSError("no regular file")
+        raise OSError("not a regular file")
     if largest is not None and info.size is not None and info.size > largest:
         raise OSError(f"{info.size} bytes, which is too large")
     return file.read_bytes()

@@ -60,7 +60,7 @@ def read_modules(folder: Location, *, error: type[UsageError]) -> list[Module] |
     except (OSError, ValueError, KeyError, TypeError):
         raise error(f"{file.path} can't be read", expected="a list of modules with path and type") from None
     for _, path in entries:
-        # A null, a line end or half a character is never part of a folder's name.
+        # Control characters and lone surrogates are never part of a folder's name.
         if path.startswith("/") or ".." in path.split("/") or not path.isprintable():
             raise error(f"{file.path} names a folder outside", got=repr(path), expected="folders in it")
     return [Module(kind, path, folder if path in ("", ".") else folder / path) for kind, path in entries]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,6 @@ class StaticTable:
     ----------
     unknown_token_id : int or None
         Id of the unknown token, read from the tokenizer; None if there is none or its row is pooled.
-    fingerprint : str
-        ``sha256:`` and 64 hexadecimal digits over everything that changes a vector.
 
     Raises
     ------
@@ -70,11 +69,9 @@ class StaticTable:
     mapping: np.ndarray | None = None
     pools_unknown: bool = False
     unknown_token_id: int | None = field(init=False)
-    fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        _check_embeddings(self.embeddings)
-        _check_per_token(self)
+        _check_arrays(self)
         with parsing_tokenizer("tokenizer.json"):
             tokenizer = Tokenizer.from_str(self.tokenizer_json)
         size = tokenizer.get_vocab_size(with_added_tokens=True)
@@ -85,7 +82,6 @@ class StaticTable:
                 expected="one row per token",
             )
         check_token_ids(tokenizer)
-        unknown = None if self.pools_unknown else find_unknown_token_id(tokenizer)
         token = json.loads(self.tokenizer_json)["model"].get("unk_token")
         if token is not None and tokenizer.token_to_id(token) is None:
             raise ModelError(
@@ -93,8 +89,8 @@ class StaticTable:
                 got=repr(token),
                 expected="one of its tokens",
             )
+        unknown = None if self.pools_unknown else find_unknown_token_id(tokenizer)
         object.__setattr__(self, "unknown_token_id", unknown)
-        object.__setattr__(self, "fingerprint", self._compute_fingerprint())
 
     @property
     def rows(self) -> int:
@@ -118,7 +114,9 @@ class StaticTable:
         named = {"embeddings": self.embeddings, "weights": self.weights, "mapping": self.mapping}
         return {name: np.ascontiguousarray(array) for name, array in named.items() if array is not None}
 
-    def _compute_fingerprint(self) -> str:
+    @cached_property
+    def fingerprint(self) -> str:
+        """``sha256:`` and 64 hexadecimal digits over everything that changes a vector."""
         head: dict[str, Any] = {
             "scheme": 1,
             "shape": list(self.embeddings.shape),
@@ -145,17 +143,10 @@ def parsing_tokenizer(name: str) -> Iterator[None]:
     except LakevecError:
         raise
     except BaseException as error:
-        if not is_tokenizers_own(error):
+        # A panic of Rust is no `Exception`, and its class can't be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ModelError(f"{name} can't be read", got=one_line(error)) from None
-
-
-def is_tokenizers_own(error: BaseException) -> bool:
-    """Return whether `tokenizers` may raise this for a bad document: a bare exception, or a panic of Rust.
-
-    A panic is no `Exception`, and its class can't be imported.
-    """
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def check_token_ids(tokenizer: Tokenizer) -> None:
@@ -185,33 +176,27 @@ def check_mapping(mapping: np.ndarray, rows: int) -> None:
         raise ModelError("mapping names rows that are not there", expected=f"rows below {rows}")
 
 
-def _check_embeddings(embeddings: np.ndarray) -> None:
+def _check_arrays(table: StaticTable) -> None:
+    embeddings = table.embeddings
     if embeddings.ndim != 2 or 0 in embeddings.shape:
         raise ModelError("embeddings", got=f"shape {embeddings.shape}", expected="(V, D), both at least 1")
     if embeddings.dtype not in (np.float32, np.float16, np.int8):
         raise ModelError("embeddings", got=f"dtype {embeddings.dtype}", expected="float32, float16 or int8")
     _check_values("embeddings", embeddings)
-
-
-def _check_per_token(table: StaticTable) -> None:
-    """Check `weights` and `mapping`."""
-    for name, dtype in (("weights", np.float32), ("mapping", np.int32)):
-        array = getattr(table, name)
-        if array is not None and (array.ndim != 1 or array.size == 0):
-            raise ModelError(name, got=f"shape {array.shape}", expected="(V,), at least 1")
-        if array is not None and (array.shape != (table.rows,) or array.dtype != dtype):
-            raise ModelError(
-                name,
-                got=f"{array.dtype} of shape {array.shape}",
-                expected=f"{np.dtype(dtype)} of shape ({table.rows},)",
-            )
+    # If there is a mapping, it determines V.
+    for name, array, dtype in (("mapping", table.mapping, np.int32), ("weights", table.weights, np.float32)):
+        if array is None:
+            continue
+        if array.dtype != dtype or array.ndim != 1 or not 0 < len(array) == table.rows:
+            got, kind = f"{array.dtype} of shape {array.shape}", dtype.__name__
+            raise ModelError(name, got=got, expected=f"{kind} of shape (V,), one for each of V tokens")
+    if table.mapping is not None:
+        check_mapping(table.mapping, len(embeddings))
     if table.weights is not None:
         _check_values("weights", table.weights)
-        rows = table.embeddings.astype(np.float32)
-        if float(np.abs(table.weights).max()) * float(np.abs(rows).max()) > LARGEST_VALUE:
+        largest = float(np.abs(embeddings.astype(np.float32)).max())
+        if float(np.abs(table.weights).max()) * largest > LARGEST_VALUE:
             raise ModelError("weighted rows hold values beyond 1e30", expected="smaller weights or rows")
-    if table.mapping is not None:
-        check_mapping(table.mapping, len(table.embeddings))
 
 
 def _check_values(name: str, array: np.ndarray) -> None:

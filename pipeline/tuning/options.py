@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How to train the rows of a table.
+class TuneOptions(TeacherOptions):
+    """How to tune a table to its teacher. The defaults are those of ``lakevec tune``.
 
     Parameters
     ----------
@@ -32,23 +32,6 @@ class TrainingConfig:
     patience : int, default=2
         Stop after this many epochs without a better fidelity on held-out texts.
     seed : int, default=0
-    """
-
-    epochs: int = 6
-    texts_per_step: int = 1024
-    learning_rate: float = 0.001
-    relation: float = 1.0
-    token_dropout: float = 0.0
-    patience: int = 2
-    seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneOptions(TrainingConfig, TeacherOptions):
-    """How to tune a table to its teacher. The defaults are those of ``lakevec tune``.
-
-    Parameters
-    ----------
     model : Artifact, optional
         Initial table. Default: the teacher's vectors of its tokens.
     words : WordList, optional
@@ -66,6 +49,13 @@ class TuneOptions(TrainingConfig, TeacherOptions):
         As in `DistillOptions`.
     """
 
+    epochs: int = 6
+    texts_per_step: int = 1024
+    learning_rate: float = 0.001
+    relation: float = 1.0
+    token_dropout: float = 0.0
+    patience: int = 2
+    seed: int = 0
     model: Artifact | None = None
     words: WordList | None = None
     counts: TokenCounts | None = None

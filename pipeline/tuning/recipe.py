@@ -11,7 +11,12 @@ import pyarrow as pa
 
 from lakevec.pipeline.distillation.options import DistillOptions, copy_options
 from lakevec.pipeline.distillation.pca import PcaProjection, check_dimensions, rotate_to_principal_axes
-from lakevec.pipeline.distillation.recipe import embed_vocabulary, make_provenance, resolve_options
+from lakevec.pipeline.distillation.recipe import (
+    DistillResult,
+    embed_vocabulary,
+    make_provenance,
+    resolve_options,
+)
 from lakevec.pipeline.distillation.teacher import load_teacher
 from lakevec.pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
 from lakevec.pipeline.distillation.weighting import blended_frequencies, sif_weights
@@ -26,17 +31,6 @@ from lakevec.pipeline.tuning.options import TuneOptions
 from lakevec.pipeline.tuning.training import TrainingResult, TrainingSet, pool_texts, train
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "skeletoken", "numpy")
-
-
-@dataclass(frozen=True, eq=False)
-class TeacherTokens:
-    """The teacher's tokens, and their vectors: float32 of shape (V, H)."""
-
-    vocabulary: Vocabulary
-    rows: np.ndarray
-
-
-InitialTable = TeacherTokens | StaticTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +61,9 @@ class TeacherSample:
 
 
 @dataclass(frozen=True, eq=False)
-class TuneResult:
-    """A tuned table, and the metadata to publish with it.
+class TuneResult(DistillResult):
+    """A tuned table, the metadata to publish with it, and how it was trained."""
 
-    Parameters
-    ----------
-    table : StaticTable
-    provenance : dict
-        Teacher, recipe, sample and package versions.
-    quality : dict
-        Fidelity on held-out texts, before and after tuning.
-    trained : TrainingResult
-    """
-
-    table: StaticTable
-    provenance: dict[str, Any]
-    quality: dict[str, Any]
     trained: TrainingResult
 
 
@@ -116,27 +97,31 @@ def tune(
     """
     options = options or TuneOptions()
     held_out = _count_held_out(options, len(sample.texts))
-    initial = options.model.table if options.model else _embed_tokens(teacher, options, progress=progress)
-    source = initial if isinstance(initial, StaticTable) else initial.vocabulary
-    tokenizer_json, unknown = source.tokenizer_json, source.unknown_token_id
+    source: StaticTable | Vocabulary
+    if options.model:
+        source, vectors, words = options.model.table, sample.vectors[:0], {}
+    else:
+        source, vectors = _embed_tokens(teacher, options, normalize=sample.normalizes, progress=progress)
+        words = source.report
+    unknown = source.unknown_token_id
     texts = pa.array(sample.texts, pa.large_string())
-    tokens = make_tokenizer(tokenizer_json, unknown).tokenize(texts)
+    tokens = make_tokenizer(source.tokenizer_json, unknown).tokenize(texts)
     pca = PcaProjection.fit(sample.vectors[held_out:], options.dimensions)
     training, validation = _split(tokens, sample.vectors, pca, held_out)
-    start, token_targets = _initial_rows(initial, sample, options, pca, training)
+    token_targets = pca.project(vectors)
+    if isinstance(source, StaticTable):
+        start = _map_table(source, training)
+    else:
+        start = _weigh_tokens(source.tokens, token_targets, options, training)
+        if unknown is not None:
+            start[unknown] = token_targets[unknown] = 0
     trained = train(start, training, validation, options, token_targets=token_targets, progress=progress)
     rows = trained.rows.copy()
     if unknown is not None:
         rows[unknown] = 0
-    stored = quantize_rows(rotate_to_principal_axes(rows), options.dtype)
-    table = StaticTable(
-        stored.embeddings,
-        tokenizer_json,
-        weights=stored.weights,
-        mapping=stored.mapping,
-        pools_unknown=isinstance(initial, StaticTable) and initial.pools_unknown,
-    )
-    words = {} if isinstance(initial, StaticTable) else initial.vocabulary.report
+    rows, weights = quantize_rows(rotate_to_principal_axes(rows), options.dtype)
+    pools_unknown = isinstance(source, StaticTable) and source.pools_unknown
+    table = StaticTable(rows, source.tokenizer_json, weights=weights, pools_unknown=pools_unknown)
     recipe = _describe(sample, options, training, trained.best)
     provenance = make_provenance(sample.teacher, recipe, words, _RECORDED_PACKAGES)
     return TuneResult(table, provenance, _measure(table, texts[:held_out], sample, pca, trained), trained)
@@ -172,13 +157,18 @@ def _count_held_out(options: TuneOptions, texts: int) -> int:
     return held_out
 
 
-def _embed_tokens(teacher: str, options: TuneOptions, *, progress: bool) -> TeacherTokens:
+def _embed_tokens(
+    teacher: str, options: TuneOptions, *, normalize: bool, progress: bool
+) -> tuple[Vocabulary, np.ndarray]:
+    """Return the teacher's tokens, and their vectors: float32 of shape (V, H)."""
     distilling = copy_options(options, DistillOptions, batch_size=DistillOptions.batch_size)
     loaded = load_teacher(teacher, distilling)
     vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, distilling)
     resolved = resolve_options(distilling, loaded)
     rows = embed_vocabulary(loaded, vocabulary, distilling, resolved, progress=progress)
-    return TeacherTokens(vocabulary, rows)
+    if normalize:
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return vocabulary, rows
 
 
 def _split(
@@ -195,34 +185,24 @@ def _split(
     )
 
 
-def _initial_rows(
-    initial: InitialTable,
-    sample: TeacherSample,
-    options: TuneOptions,
-    pca: PcaProjection,
-    training: TrainingSet,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the initial rows, and the targets of single tokens."""
-    match initial:
-        case StaticTable():
-            rows = initial.dense_rows()
-            means = pool_texts(rows, training.tokens, normalize=False)
-            return align_rows(means, training.targets, rows), None
-        case TeacherTokens(vocabulary, vectors):
-            if sample.normalizes:
-                vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-            targets = pca.project(vectors)
-            if options.counts is None:
-                counts = np.bincount(training.tokens.ids, minlength=len(vocabulary.tokens))
-            else:
-                counts = options.counts.lookup(vocabulary.tokens)
-            frequencies = blended_frequencies(counts, share=DistillOptions.counts_share)
-            weights = sif_weights(frequencies, coefficient=options.sif_coefficient)
-            # Centre by the mean of tokens, since their vectors lie together and far from those of texts.
-            rows = ((targets - targets.mean(axis=0)) * weights[:, None]).astype(np.float32)
-            if (unknown := vocabulary.unknown_token_id) is not None:
-                rows[unknown] = targets[unknown] = 0
-            return rows, targets
+def _map_table(table: StaticTable, training: TrainingSet) -> np.ndarray:
+    """Map the rows of a table into the space of the targets."""
+    rows = table.dense_rows()
+    return align_rows(pool_texts(rows, training.tokens, normalize=False), training.targets, rows)
+
+
+def _weigh_tokens(
+    tokens: Sequence[str], targets: np.ndarray, options: TuneOptions, training: TrainingSet
+) -> np.ndarray:
+    """Centre the targets of single tokens, and multiply them by SIF weights: float32 of shape (V, D)."""
+    if options.counts is None:
+        counts = np.bincount(training.tokens.ids, minlength=len(tokens))
+    else:
+        counts = options.counts.lookup(tokens)
+    frequencies = blended_frequencies(counts, share=DistillOptions.counts_share)
+    weights = sif_weights(frequencies, coefficient=options.sif_coefficient)
+    # Centre by the mean of tokens, since their vectors lie together and far from those of texts.
+    return np.asarray((targets - targets.mean(axis=0)) * weights[:, None], dtype=np.float32)
 
 
 def align_rows(means: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -245,8 +225,7 @@ def align_rows(means: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> np.n
     means, targets = means.astype(np.float64), targets.astype(np.float64)
     gram = means.T @ means
     gram[np.diag_indices_from(gram)] += 1e-6 * np.trace(gram) / len(gram) + 1e-12
-    mapped: np.ndarray = (rows @ np.linalg.solve(gram, means.T @ targets)).astype(np.float32)
-    return mapped
+    return np.asarray(rows @ np.linalg.solve(gram, means.T @ targets), dtype=np.float32)
 
 
 def _measure(
@@ -269,6 +248,7 @@ def _describe(
 ) -> dict[str, Any]:
     """Return the options that change the table."""
     weights = {"sif_coefficient": options.sif_coefficient, "counts_share": DistillOptions.counts_share}
+    trained = ("learning_rate", "texts_per_step", "relation", "token_dropout")
     return {
         "tuned_on_texts": len(training),
         "sample_sha256": texts_sha256(sample.texts),
@@ -279,10 +259,7 @@ def _describe(
         **({} if options.model else weights),
         "pca_dimensions": options.dimensions,
         "epochs": epochs,
-        "learning_rate": options.learning_rate,
-        "texts_per_step": options.texts_per_step,
-        "relation": options.relation,
-        "token_dropout": options.token_dropout,
+        **{name: getattr(options, name) for name in trained},
         "max_chars": sample.max_chars,
         "seed": options.seed,
     }

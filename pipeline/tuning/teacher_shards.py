@@ -33,20 +33,20 @@ class TeacherShards:
     folder: Location
     number: int
 
-    def missing(self) -> list[int]:
-        """Return the shards without vectors."""
-        return self._missing("vectors")
+    def missing(self, kind: str = "vectors") -> list[int]:
+        """Return the shards without vectors, or without texts."""
+        names = {info.base_name for info in (self.folder / kind).list()}
+        return [shard for shard in range(self.number) if self._file(kind, shard).name not in names]
 
     def write_texts(self, texts: Sequence[str], *, shard_rows: int) -> None:
         """Write the missing shards of texts."""
-        for shard in self._missing("texts"):
+        for shard in self.missing("texts"):
             part = texts[shard * shard_rows : (shard + 1) * shard_rows]
             _write(self._file("texts", shard), pa.table({"text": pa.array(part, pa.string())}))
 
     def read_texts(self, shard: int) -> list[str]:
         """Return the texts of a shard."""
-        texts: list[str] = _read(self._file("texts", shard))["text"].to_pylist()
-        return texts
+        return list(_read(self._file("texts", shard))["text"].to_pylist())
 
     def write_vectors(self, shard: int, vectors: np.ndarray) -> None:
         """Write the teacher's vectors of a shard, float32 of shape (N, H), atomically."""
@@ -61,22 +61,16 @@ class TeacherShards:
         DataError
             If a shard is missing or damaged, or has non-finite values.
         """
-        parts = []
-        for shard in range(self.number):
-            column = _read(self._file("vectors", shard))["vector"].combine_chunks()
-            width = column.type.list_size
-            parts.append(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width))
-        vectors: np.ndarray = np.concatenate(parts).astype(np.float32, copy=False)
+        shards = pa.concat_tables(_read(self._file("vectors", shard)) for shard in range(self.number))
+        column = shards["vector"].combine_chunks()
+        values = column.flatten().to_numpy(zero_copy_only=False)
+        vectors = np.asarray(values, dtype=np.float32).reshape(-1, column.type.list_size)
         if not np.isfinite(vectors).all():
             raise DataError(
                 f"the teacher's vectors in {self.folder.path} hold NaN or infinity",
                 remedy="delete that folder and run again; if they come back, choose another --precision",
             )
         return vectors
-
-    def _missing(self, kind: str) -> list[int]:
-        names = {info.base_name for info in (self.folder / kind).list()}
-        return [shard for shard in range(self.number) if self._file(kind, shard).name not in names]
 
     def _file(self, kind: str, shard: int) -> Location:
         return self.folder / kind / f"{shard:06d}.parquet"

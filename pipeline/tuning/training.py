@@ -15,7 +15,7 @@ from lakevec.pipeline.encoding.kernels.pooling import pool_mean
 from lakevec.pipeline.encoding.tokenization import TokenIds
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.evaluation.fidelity import Fidelity, measure_fidelity
-from lakevec.pipeline.tuning.options import TrainingConfig
+from lakevec.pipeline.tuning.options import TuneOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def train(
     start: np.ndarray,
     training: TrainingSet,
     held_out: TrainingSet,
-    config: TrainingConfig,
+    config: TuneOptions,
     *,
     token_targets: np.ndarray | None = None,
     progress: bool = True,
@@ -103,13 +103,14 @@ def train(
     Knowledge Distillation" (CVPR 2019). Neither term depends on lengths, so a row's length can act as its
     weight. Results are bit-for-bit reproducible on one machine with a fixed number of threads.
     """
-    texts = _Batches(training, token_targets, config)
-    if not texts.steps:
+    texts = np.flatnonzero(np.diff(training.tokens.offsets))
+    if not len(texts):
         raise DataError("tuning", got="no text with a known token", expected="texts that the table can read")
+    random = np.random.default_rng(config.seed)
     start = start.astype(np.float32, copy=False)
     weight = torch.nn.Parameter(torch.from_numpy(start.copy()))
     optimizer = torch.optim.Adam([weight], lr=config.learning_rate, fused=True)
-    steps = config.epochs * texts.steps
+    steps = config.epochs * _count_steps(texts, config)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     before = _measure(start, held_out)
     epochs: list[Epoch] = []
@@ -117,7 +118,7 @@ def train(
     with tqdm(total=steps, desc="tuning", unit="batch", disable=None if progress else True) as bar:
         while len(epochs) < config.epochs and len(epochs) - best < config.patience:
             losses = []
-            for batch in texts.shuffle():
+            for batch in _shuffle(texts, training, token_targets, config, random):
                 optimizer.zero_grad()
                 loss = _loss(weight, batch, config.relation)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -154,59 +155,61 @@ class _Batch(NamedTuple):
     teacher: torch.Tensor
 
 
-class _Batches:
-    """Texts with a known token, and tokens as texts, in a new random order for each epoch."""
+def _count_steps(texts: np.ndarray, config: TuneOptions) -> int:
+    return -(-len(texts) // config.texts_per_step)
 
-    def __init__(
-        self, training: TrainingSet, token_targets: np.ndarray | None, config: TrainingConfig
-    ) -> None:
-        self._training = training
-        self._token_targets = token_targets
-        self._dropout = config.token_dropout
-        self._random = np.random.default_rng(config.seed)
-        self._texts = np.flatnonzero(np.diff(training.tokens.offsets))
-        self._tokens = np.empty(0, dtype=np.int64)
-        if token_targets is not None:
-            self._tokens = np.flatnonzero(token_targets.any(axis=1))
-        self.steps = -(-len(self._texts) // config.texts_per_step)
 
-    def shuffle(self) -> Iterator[_Batch]:
-        """Yield batches of all texts in a new random order, each with its share of the tokens."""
-        texts = np.array_split(self._random.permutation(self._texts), self.steps)
-        tokens = np.array_split(self._random.permutation(self._tokens), self.steps)
-        for batch_texts, batch_tokens in zip(texts, tokens, strict=True):
-            yield self._make(batch_texts, batch_tokens)
-
-    def _make(self, texts: np.ndarray, tokens: np.ndarray) -> _Batch:
-        starts = self._training.tokens.offsets[texts]
-        counts = self._training.tokens.offsets[texts + 1] - starts
-        ends = np.cumsum(counts)
-        positions = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
-        ids = self._training.tokens.ids[positions]
-        if self._dropout:
-            kept = self._random.random(len(ids)) >= self._dropout
-            kept[ends - counts + self._random.integers(counts)] = True  # keep a token of each text
-            running = np.concatenate(([0], np.cumsum(kept)))
-            ids, counts = ids[kept], running[ends] - running[ends - counts]
-            ends = np.cumsum(counts)
-        targets = self._training.targets[texts]
-        offsets = ends - counts
-        if self._token_targets is not None:
-            offsets = np.concatenate([offsets, len(ids) + np.arange(len(tokens))])
-            ids = np.concatenate([ids, tokens])
-            targets = np.concatenate([targets, self._token_targets[tokens]])
-        return _Batch(
-            torch.from_numpy(ids.astype(np.int64)),
-            torch.from_numpy(offsets.astype(np.int64)),
+def _shuffle(
+    texts: np.ndarray,
+    training: TrainingSet,
+    token_targets: np.ndarray | None,
+    config: TuneOptions,
+    random: np.random.Generator,
+) -> Iterator[_Batch]:
+    """Yield the batches of an epoch: all texts in random order, each batch with its share of the tokens."""
+    steps = _count_steps(texts, config)
+    if token_targets is None:
+        token_targets = np.empty((0, training.targets.shape[1]), dtype=np.float32)
+    tokens = np.flatnonzero(token_targets.any(axis=1))
+    shuffled = [np.array_split(random.permutation(items), steps) for items in (texts, tokens)]
+    for batch_texts, batch_tokens in zip(*shuffled, strict=True):
+        ids, counts = _take_tokens(training.tokens, batch_texts)
+        if config.token_dropout:
+            ids, counts = _drop_tokens(ids, counts, config.token_dropout, random)
+        ids = np.concatenate([ids, batch_tokens]).astype(np.int64)
+        lengths = np.concatenate([counts, np.ones_like(batch_tokens)])
+        targets = np.concatenate([training.targets[batch_texts], token_targets[batch_tokens]])
+        yield _Batch(
+            torch.from_numpy(ids),
+            torch.from_numpy(np.cumsum(lengths) - lengths),
             torch.from_numpy(targets),
-            torch.from_numpy(self._training.teacher[texts]),
+            torch.from_numpy(training.teacher[batch_texts]),
         )
+
+
+def _take_tokens(tokens: TokenIds, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the token ids of some texts, and how many each has."""
+    starts = tokens.offsets[texts]
+    counts = tokens.offsets[texts + 1] - starts
+    ends = np.cumsum(counts)
+    positions = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
+    return tokens.ids[positions], counts
+
+
+def _drop_tokens(
+    ids: np.ndarray, counts: np.ndarray, share: float, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Drop a share of the tokens at random, but keep at least one of each text."""
+    starts = np.cumsum(counts) - counts
+    kept = random.random(len(ids)) >= share
+    kept[starts + random.integers(counts)] = True
+    return ids[kept], np.add.reduceat(kept, starts, dtype=np.int64)
 
 
 def _loss(weight: torch.Tensor, batch: _Batch, relation: float) -> torch.Tensor:
     means = normalize(embedding_bag(batch.ids, weight, batch.offsets, mode="mean"))
     loss = 1 - (means * normalize(batch.targets)).sum(dim=1).mean()
-    # A correlation needs more than the one pair of two texts.
+    # A correlation needs more than one pair, so more than two texts.
     if relation and len(batch.teacher) > 2:
         students = _centred_cosines(means[: len(batch.teacher)])
         teachers = _centred_cosines(normalize(batch.teacher))
@@ -219,10 +222,8 @@ def _centred_cosines(vectors: torch.Tensor) -> torch.Tensor:
     texts = len(vectors)
     cosines = vectors @ vectors.T
     mean = (cosines.sum() - cosines.diagonal().sum()) / max(texts * (texts - 1), 1)
-    centred: torch.Tensor = (cosines - mean) * (1 - torch.eye(texts))
-    return centred
+    return (cosines - mean) * (1 - torch.eye(texts))
 
 
 def _correlation(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    product: torch.Tensor = (one * other).sum()
-    return product / (one.square().sum() * other.square().sum()).clamp(min=1e-24).sqrt()
+    return (one * other).sum() / (one.square().sum() * other.square().sum()).clamp(min=1e-24).sqrt()

@@ -36,13 +36,9 @@ def test_stored_rows_come_back_in_all_three_libraries(dtype: str, shared: bool, 
     weights = rng.uniform(0.1, 1, size=5) if shared else None
     of_tokens = rows if weights is None else weights
     of_tokens[0] = 0
-    stored = quantize_rows(rows, dtype, weights=weights, mapping=mapping)
-    table = StaticTable(
-        stored.embeddings,
-        make_word_tokenizer(words).to_str(),
-        weights=stored.weights,
-        mapping=stored.mapping,
-    )
+    embeddings, factors = quantize_rows(rows, dtype, weights=weights, mapping=mapping)
+    tokenizer_json = make_word_tokenizer(words).to_str()
+    table = StaticTable(embeddings, tokenizer_json, weights=factors, mapping=mapping)
     publish(table, str(tmp_path / "model"), provenance={}, quality={})
     assert load(str(tmp_path / "model")).table.fingerprint == table.fingerprint
     texts = ["north north east", "south", "west east nowhere", "nowhere"]

@@ -236,7 +236,7 @@ def test_ablations_are_distilled_once_where_a_cache_is_given(
     assert [table.stat().st_mtime_ns for table in tables] == times
     found = record["ablations"]["models"]
     assert [model["name"] for model in found] == [
-        *(ablation.name for ablation in ABLATIONS),
+        *ABLATIONS,
         "not a Sentence Transformer",
     ]
     # Narrower than 256, the teacher keeps its width; what is left out makes another table.
@@ -252,7 +252,7 @@ def test_ablations_of_the_recipe_with_counts(small_data: Path, tiny_teacher: Pat
     words = ["--ablations", str(tiny_teacher), "--counts", str(counts), "--only", "sts"]
     record, _ = run(small_data, tmp_path / "report", *words, "--cache", str(tmp_path / "cache"))
     found = record["ablations"]["models"]
-    assert [model["name"] for model in found] == [ablation.name for ablation in COUNTED_ABLATIONS]
+    assert [model["name"] for model in found] == list(COUNTED_ABLATIONS)
     assert len({model["fingerprint"] for model in found}) == len(found)
     kept = list((tmp_path / "cache").iterdir())
     assert len(kept) == 2  # those that counts have nothing to do with

@@ -245,5 +245,6 @@ def test_mined_words_and_phrases_become_tokens(tmp_path: Path) -> None:
         transformers.BertModel(config),
         DistillOptions(token_remove_pattern=None, words=read_words(str(tmp_path / "words"), column="word")),
     )
-    encoded = vocabulary.tokenizer.encode("A NumPy DataFrame, in New York", add_special_tokens=False)
+    tokenizer = Tokenizer.from_str(vocabulary.tokenizer_json)
+    encoded = tokenizer.encode("A NumPy DataFrame, in New York", add_special_tokens=False)
     assert [token.strip() for token in encoded.tokens] == ["a", "numpy", "dataframe", ",", "in", "new york"]

@@ -60,3 +60,9 @@ def write_model2vec(folder: Path, config: dict[str, Any], **tensors: np.ndarray)
     make_word_tokenizer(["[UNK]", "north", "east", "south"]).save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text(json.dumps(config))
     return str(folder)
+
+
+def write_word2vec(file: Path, words: list[str], vectors: np.ndarray) -> None:
+    lines = [f"{len(words)} {vectors.shape[1]}\n".encode()]
+    lines += [word.encode() + b" " + row.tobytes() + b"\n" for word, row in zip(words, vectors, strict=True)]
+    file.write_bytes(b"".join(lines))

@@ -46,7 +46,7 @@ def read_folder(folder: Location) -> ForeignModel | None:
             remedy="distil it with 'lakevec distill --teacher'",
         )
     named = modules[kinds.index("StaticEmbedding")].folder if modules else folder
-    # Some lists of modules name the wrong folder for their own files.
+    # Some modules.json name the wrong folder for the files beside them.
     roots = (named, folder / _OWN_FOLDER)
     root = next((place for place in roots if _has_file(place, "tokenizer.json")), folder)
     tensor_file = next((root / name for name in _TENSOR_FILES if _has_file(root, name)), None)
@@ -97,7 +97,7 @@ def _sentence_transformers(
             got=", ".join(sorted(unknown)),
             expected="StaticEmbedding and perhaps Normalize",
         )
-    # Without a list of modules, only model2vec's key in the configuration says so.
+    # Without modules.json, only model2vec's key in the configuration says whether vectors are normalised.
     has_config = _has_file(folder, _SENTENCE_TRANSFORMERS)
     config = read_json_object(folder / _SENTENCE_TRANSFORMERS, error=ModelError) if has_config else {}
     normalize = "Normalize" in kinds or config.get("normalize") is True

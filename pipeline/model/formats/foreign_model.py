@@ -79,7 +79,10 @@ def read_tokenizer(file: Location) -> str:
 
 
 def without_limits(make: Callable[[], Tokenizer], name: str) -> str:
-    """Make a tokenizer and serialise it without truncation, padding and post-processor; errors say `name`."""
+    """Make a tokenizer and serialise it without truncation, padding and post-processor.
+
+    Errors name the file `name`.
+    """
     with parsing_tokenizer(name):
         tokenizer = make()
         check_token_ids(tokenizer)  # before the serialisation, which lists every gap
@@ -97,9 +100,9 @@ def make_table(
     mapping: np.ndarray | None = None,
     pools_unknown: bool = False,
 ) -> StaticTable:
-    """Make a table of arrays as they were found, of any number type.
+    """Make a table from the arrays of a file, and convert them to the table's types.
 
-    An unknown token that is left out gets a row of zeros: libraries that average it in then agree once
+    If the unknown token is left out of means, its row becomes 0. Libraries that average it in then agree once
     vectors are normalised. int8 rows get weights, which Sentence Transformers needs.
     """
     _check_kinds(embeddings, weights, mapping)
@@ -125,7 +128,7 @@ def make_table(
 
 
 def _check_kinds(embeddings: np.ndarray, weights: np.ndarray | None, mapping: np.ndarray | None) -> None:
-    """Refuse arrays that would lose something in the table's types."""
+    """Refuse arrays that lose information in the table's types."""
     for name, array, dimensions, numbers, kinds in (
         ("embeddings", embeddings, 2, "floats or int8", "f"),
         ("weights", weights, 1, "floats", "f"),

@@ -15,7 +15,7 @@ from lakevec.pipeline.model.word_tokenizer import UNKNOWN, make_word_tokenizer
 from lakevec.pipeline.storage import Location
 
 SUFFIXES = (".txt", ".vec", ".bin", ".txt.gz", ".vec.gz", ".bin.gz")
-# Lines to split at a time: the parts of a line take seven times its memory.
+# Lines to split at a time, since the parts of a line take seven times its memory.
 _LINES = 10_000
 _LONGEST_WORD = 10_000
 _UNREADABLE = (ValueError, IndexError, OSError, EOFError, zlib.error)
@@ -43,7 +43,7 @@ def read_word_model(file: Location) -> ForeignModel:
     """Read word vectors, with a tokenizer that finds the words in text."""
     found = read_word_vectors(file)
     lowercase = all(word == word.lower() for word in found.words)
-    # A file's own token for unknown words is a word like others, unless this tokenizer uses its name.
+    # A file's own unknown token is an ordinary word, unless it has the name of this tokenizer's.
     keep = [row for row, word in enumerate(found.words) if word != UNKNOWN]
     words = [found.words[row] for row in keep]
     if not words:
@@ -87,7 +87,7 @@ def _read_text(content: bytes) -> tuple[list[bytes], np.ndarray]:
     if len(first) == 2 and first[0].isdigit() and first[1].isdigit():
         rows, width = int(first[0]), int(first[1])
         del lines[0]
-        if rows > len(lines):  # real files may hold a row more than they say, so only missing ones count
+        if rows > len(lines):  # some real files have one row more than line 1 says
             raise ValueError(f"{len(lines):,} rows, where line 1 promises {rows:,}")
     else:
         width = len(first) - 1
@@ -123,7 +123,7 @@ def _to_floats(numbered: list[tuple[int, list[bytes]]]) -> np.ndarray:
         return np.array([parts for _, parts in numbered], dtype=np.bytes_).astype(np.float32)
     except ValueError:
         odd = next(number for number, parts in numbered if not all(map(_is_number, parts)))
-        raise ValueError(f"other signs than numbers after the word in line {odd}") from None
+        raise ValueError(f"not only numbers after the word in line {odd}") from None
 
 
 def _is_number(part: bytes) -> bool:
@@ -152,7 +152,8 @@ def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
         words.append(content[place:space].lstrip(b"\r\n"))
         vectors[row] = np.frombuffer(content, dtype="<f4", count=width, offset=space + 1)
         place = space + 1 + size
-        if not has_ends and _has_control(words[-1]):
+        # A word may hold joiners, soft hyphens and other encodings, but control characters are numbers.
+        if not has_ends and any(sign < 0x20 or sign == 0x7F for sign in words[-1]):
             raise ValueError(f"no word at the start of record {row + 1}, as after a word with a space inside")
         is_last = row == rows - 1
         if (has_ends and not is_last and content[place : place + 1] != b"\n") or b"\n" in words[-1]:
@@ -160,11 +161,6 @@ def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
     if rest := content[place:].strip(b"\r\n"):
         raise ValueError(f"{len(rest)} more bytes after the {rows} records that its first line promises")
     return words, vectors
-
-
-def _has_control(word: bytes) -> bool:
-    """Return whether bytes are numbers; a word may hold joiners, soft hyphens and other encodings."""
-    return any(sign < 0x20 or sign == 0x7F for sign in word)
 
 
 def _clean(raw: list[bytes], vectors: np.ndarray) -> WordVectors:

@@ -1,7 +1,7 @@
 """Every combination that model2vec 0.10 offers, beside model2vec itself, on all-MiniLM-L6-v2.
 
 What the teacher says is kept between combinations, since only forward passes take long. Usually a part of the
-vocabulary is tried, and all of it in `tests/test_distillation.py`; with ``LAKEVEC_WHOLE=1`` every combination
+vocabulary is tried, and all of it in `test_distill_recipe.py`; with ``LAKEVEC_WHOLE=1`` every combination
 is tried on the whole vocabulary, which takes ten minutes.
 """
 

@@ -15,7 +15,7 @@ from lakevec.pipeline import storage
 from lakevec.pipeline.encoding.encoder import Encoder, TableRows
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import DataError, ModelError, OutputError
-from lakevec.pipeline.model import artifact
+from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
@@ -82,29 +82,39 @@ def test_model_is_published_to_a_filesystem_by_uri(tiny_table: StaticTable, tmp_
     assert load(uri).table.fingerprint == tiny_table.fingerprint
 
 
+def complaint(uri: str) -> str:
+    """Why a model is refused; empty for one that loads."""
+    try:
+        load(uri)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
 def test_without_folder_renames_the_manifest_is_written_last(
     tiny_table: StaticTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An object store has no folder to rename: until the last file is there, the folder is refused."""
     written: list[str] = []
+    refused: list[str] = []
     original = Location.write_bytes
 
     def note(self: Location, content: bytes) -> None:
-        if written:
-            with pytest.raises(
-                ModelError, match="model 'any' is not whole: got a folder that is being published"
-            ):
-                load("any")
-        written.append(Path(self.path).name)
         original(self, content)
+        written.append(Path(self.path).name)
+        refused.append(complaint("any"))
 
     store = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
     monkeypatch.setattr(Location, "write_bytes", note)
-    for module in (artifact, storage):
+    for module in (hub, storage):
         monkeypatch.setattr(module, "locate", lambda uri, error: Location(store, "bucket/model"))
     publish(tiny_table, "any", provenance={}, quality={})
     assert (written[0], written[-1]) == ("lakevec.json", "lakevec.json")
     assert written.count("model.safetensors") == 1
+    assert {said.split(",")[0] for said in refused[:-1]} == {
+        "model 'any' is not whole: got a folder that is being published"
+    }
+    assert refused[-1] == ""
     assert load("any").table.fingerprint == tiny_table.fingerprint
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +12,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakevec.jobs.lake_sample import sample_lake
 from lakevec.jobs.tune import to_options
-from lakevec.pipeline.distillation.pca import PcaProjection, rotate_to_principal_axes
 from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 from lakevec.pipeline.encoding.encoder import Encoder
-from lakevec.pipeline.encoding.tokenization import TokenIds
-from lakevec.pipeline.errors import DataError, InputError
+from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
-from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.model.artifact import Artifact, load
-from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.settings.tune import TuneSettings
-from lakevec.pipeline.storage import locate
-from lakevec.pipeline.tuning.options import TrainingConfig, TuneOptions
-from lakevec.pipeline.tuning.recipe import TeacherSample, align_rows
-from lakevec.pipeline.tuning.recipe import tune as fit
-from lakevec.pipeline.tuning.sampling import allocate_equally, allocate_proportionally
-from lakevec.pipeline.tuning.teacher_shards import TeacherShards, open_shards
-from lakevec.pipeline.tuning.training import TrainingSet, train
+from lakevec.pipeline.tuning.options import TuneOptions
 from tests.support.commands import tune
-from tests.support.tiny_teacher import UNSEEN, make_texts, make_tiny_teacher
+from tests.support.dying_task import DyingTask
+from tests.support.tiny_teacher import make_texts, make_tiny_teacher
 
 ROWS = 600
+
+
 QUICK = ["--dimensions", "12", "--texts-per-step", "64", "--learning-rate", "0.005", "--piece-rows", "100"]
 
 
@@ -70,11 +62,6 @@ def settings_of(teacher: Path, lake: Path, folder: Path, **values: Any) -> TuneS
         "output": str(folder / "model"),
     }
     return TuneSettings.model_validate({**required, **values})
-
-
-def taught(teacher: Path, texts: list[str]) -> TeacherSample:
-    encoder = SentenceEncoder(str(teacher))
-    return TeacherSample(texts, encoder.encode(texts), {"name": "tiny", "revision": "1"}, encoder.normalizes)
 
 
 @pytest.fixture(scope="module")
@@ -130,19 +117,9 @@ def test_job_goes_on_where_it_was_killed(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """A piece whose teacher dies leaves the others, which the next run does not make again."""
-    from lakevec.jobs.tuning import teacher_vectors
-    from lakevec.udfs.teacher_task import TeacherTask
-
-    class DyingTask(TeacherTask):  # within the test, so that its code travels
-        def __call__(self, batches: Any) -> Any:
-            for batch in batches:
-                if batch.column(0).to_pylist() == [3]:
-                    os._exit(1)
-                yield from super().__call__(iter([batch]))
-
     words = words_of(teacher, lake, tmp_path / "model")
     words += [*QUICK, "--epochs", "1"]
-    monkeypatch.setattr(teacher_vectors, "TeacherTask", DyingTask)
+    monkeypatch.setattr("lakevec.jobs.tune.TeacherTask", DyingTask)
     assert tune(words) == 1
     assert "a Python worker died" in capsys.readouterr().err
     monkeypatch.undo()
@@ -191,8 +168,6 @@ def test_gate_decides_on_the_lakes_own_rows(
 def test_sample_is_the_same_however_the_lake_lies(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path
 ) -> None:
-    from lakevec.jobs.tuning.sampling import sample_lake
-
     rows = pq.read_table(lake)
     turned = rows.take(np.random.default_rng(0).permutation(len(rows)))
     (tmp_path / "turned").mkdir()
@@ -209,8 +184,6 @@ def test_sample_is_the_same_however_the_lake_lies(
 def test_strata_of_a_column_give_alike_and_long_texts_are_cut(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path
 ) -> None:
-    from lakevec.jobs.tuning.sampling import sample_lake
-
     settings = settings_of(teacher, lake, tmp_path, rows=100, stratify="kind", max_chars=20)
     texts = sample_lake(spark, settings)
     assert max(map(len, texts)) == 20
@@ -221,8 +194,6 @@ def test_strata_of_a_column_give_alike_and_long_texts_are_cut(
 
 def test_stratum_of_few_texts_that_repeat_gives_them_all(spark: Any, teacher: Path, tmp_path: Path) -> None:
     """Ten texts in 20,000 rows: the first look, at a part of them, finds hardly any."""
-    from lakevec.jobs.tuning.sampling import sample_lake
-
     few, many = (
         [f"few {number % 10}" for number in range(20_000)],
         [f"many {number}" for number in range(3000)],
@@ -274,164 +245,6 @@ def test_what_can_not_be_tuned_is_refused_in_one_line(
     assert err.count("\n") == 1
     assert not (tmp_path / "model").exists()
     assert not (tmp_path / "model-teacher").exists()  # the teacher was not asked
-
-
-def test_texts_of_tokens_never_seen_keep_to_the_teacher(teacher: Path, lake: Path, tmp_path: Path) -> None:
-    """Training moves the others; texts that hold one must not come out worse than before it."""
-    options = TuneOptions(dimensions=12, epochs=4, texts_per_step=64, learning_rate=0.005)
-    data = taught(teacher, make_texts(400))
-    tuned = fit(str(teacher), data, options, progress=False)
-    start = fit(str(teacher), data, replace(options, epochs=1, learning_rate=1e-9), progress=False)
-    texts = [f"{word} {text}" for word, text in zip(UNSEEN * 10, make_texts(200, seed=5), strict=True)]
-    truth = SentenceEncoder(str(teacher)).encode(texts)
-    after, before = (
-        measure_fidelity(Encoder(found.table).encode(pa.array(texts)).vectors, truth)
-        for found in (tuned, start)
-    )
-    assert after.correlation > before.correlation
-
-
-def test_another_table_may_be_the_start(teacher: Path, lake: Path, tmp_path: Path, published: Any) -> None:
-    """Mapped into the teacher's space it begins where it was, and unseen rows are mapped with the others."""
-    _, artifact, _ = published
-    options = TuneOptions(model=artifact, dimensions=12, epochs=1, learning_rate=1e-9)
-    tuned = fit(str(teacher), taught(teacher, make_texts(400)), options, progress=False)
-    assert tuned.quality["fidelity_before_tuning"] > artifact.quality["fidelity_before_tuning"]
-    assert tuned.table.dense_rows()[-len(UNSEEN) :].any(axis=1).all()
-
-
-@pytest.mark.parametrize("pools_unknown", [False, True])
-def test_figure_of_the_card_is_that_of_the_published_table(
-    teacher: Path, lake: Path, tmp_path: Path, published: Any, pools_unknown: bool
-) -> None:
-    """As int8, and with a start whose unknown token has a row that counts."""
-    _, artifact, _ = published
-    rows = artifact.table.dense_rows()
-    rows[1] = rows[7]  # the unknown token's
-    start = StaticTable(rows, artifact.table.tokenizer_json, pools_unknown=pools_unknown)
-    options = TuneOptions(model=Artifact(start, "start"), dimensions=12, epochs=1, dtype="int8")
-    data = taught(teacher, [f"zzz {text}" if row % 3 else text for row, text in enumerate(make_texts(400))])
-    tuned = fit(str(teacher), data, options, progress=False)
-    assert tuned.table.pools_unknown == pools_unknown
-    vectors = Encoder(tuned.table).encode(pa.array(data.texts[:80])).vectors
-    assert tuned.quality["fidelity"] == measure_fidelity(vectors, data.vectors[:80]).correlation
-    assert tuned.quality["fidelity"] != tuned.trained.epochs[-1].fidelity.correlation
-
-
-def lesson(ids: list[list[int]], targets: list[list[float]]) -> TrainingSet:
-    offsets = np.cumsum([0, *map(len, ids)]).astype(np.int64)
-    flat = np.array([token for text in ids for token in text], np.int32)
-    rows = np.array(targets, np.float32)
-    return TrainingSet(TokenIds(flat, offsets, 0, 0), rows, rows)
-
-
-def test_one_step_of_training_by_hand() -> None:
-    """Adam's first step moves each number by the learning rate against its gradient's sign.
-
-    The mean of (1, 0) and (0, 1) is to point along (1, 0): both first columns rise, both second columns fall.
-    """
-    texts = lesson([[0, 1]], [[1.0, 0.0]])
-    held_out = lesson([[0], [1], [2]], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    method = TrainingConfig(epochs=1, texts_per_step=4, learning_rate=0.1, relation=0, patience=1)
-    start = np.array([[1, 0], [0, 1], [1, -1]], np.float32)
-    found = train(start, texts, held_out, method, progress=False)
-    assert found.best == 1
-    np.testing.assert_allclose(found.rows, [[1.1, -0.1], [0.1, 0.9], [1, -1]], atol=1e-5)
-    assert found.epochs[0].loss == pytest.approx(1 - np.sqrt(0.5), abs=1e-6)
-
-
-def test_relation_is_a_correlation_of_cosines() -> None:
-    random = np.random.default_rng(0)
-    start, targets = random.normal(size=(9, 4)).astype(np.float32), random.normal(size=(9, 4))
-    texts = lesson([[number] for number in range(9)], targets.tolist())
-    losses = []
-    for relation in (0.0, 1.0):
-        method = TrainingConfig(epochs=1, learning_rate=1e-9, relation=relation)
-        losses.append(train(start, texts, texts, method, progress=False).epochs[0].loss)
-    correlation = measure_fidelity(start, targets).correlation
-    assert losses[1] - losses[0] == pytest.approx(1 - correlation, abs=1e-5)
-
-
-@pytest.mark.parametrize("at_once", [1, 2, 8])
-def test_steps_of_few_texts_leave_finite_rows(at_once: int) -> None:
-    """Nine texts leave one for the last step of two or of eight."""
-    random = np.random.default_rng(0)
-    start, targets = random.normal(size=(9, 4)).astype(np.float32), random.normal(size=(9, 4))
-    texts = lesson([[number] for number in range(9)], targets.tolist())
-    method = TrainingConfig(epochs=2, texts_per_step=at_once, learning_rate=0.01)
-    found = train(start, texts, texts, method, progress=False)
-    assert np.isfinite(found.rows).all()
-    assert all(np.isfinite(epoch.loss) for epoch in found.epochs)
-
-
-def test_training_without_gain_keeps_the_start_and_stops() -> None:
-    random = np.random.default_rng(0)
-    rows = random.normal(size=(9, 4)).astype(np.float32)
-    texts = lesson([[number] for number in range(9)], rows.tolist())
-    method = TrainingConfig(epochs=50, learning_rate=0.5, relation=0, token_dropout=0.3)
-    found = train(rows, lesson([[0], [1]], (-rows[:2]).tolist()), texts, method, progress=False)
-    assert (found.best, len(found.epochs)) == (0, 2)
-    assert found.rows is rows
-
-
-def test_texts_without_a_token_can_not_be_learned_from() -> None:
-    rows = np.eye(3, dtype=np.float32)
-    held_out = lesson([[0], [1], [2]], np.eye(3).tolist())
-    with pytest.raises(DataError, match="no text with a known token"):
-        train(rows, lesson([[], []], [[1, 0, 0]] * 2), held_out, TrainingConfig())
-
-
-def test_rotation_changes_no_cosine_and_axes_are_those_of_pca() -> None:
-    from sklearn.decomposition import PCA
-
-    random = np.random.default_rng(0)
-    rows = (random.normal(size=(40, 6)) * [9, 1, 5, 2, 3, 1]).astype(np.float32)
-    turned = rotate_to_principal_axes(rows)
-    np.testing.assert_allclose(turned @ turned.T, rows @ rows.T, rtol=1e-4, atol=1e-3)
-    assert (np.diff((turned**2).sum(axis=0)) < 0).all()
-    pca = PcaProjection.fit(rows, 3)
-    reference = PCA(3).fit(rows)
-    np.testing.assert_allclose(np.abs(pca.project(rows)), np.abs(reference.transform(rows)), atol=1e-3)
-    assert pca.explained_variance == pytest.approx(reference.explained_variance_ratio_.sum(), abs=1e-5)
-
-
-def test_rows_are_mapped_as_least_squares_says() -> None:
-    random = np.random.default_rng(0)
-    means, turn = random.normal(size=(30, 4)).astype(np.float32), random.normal(size=(4, 3))
-    rows = random.normal(size=(5, 4)).astype(np.float32)
-    np.testing.assert_allclose(align_rows(means, means @ turn, rows), rows @ turn, atol=1e-3)
-
-
-def test_shares_add_up() -> None:
-    available = {"a": 3, "b": 1000, "c": 77, "d": 0}
-    for rows in (0, 1, 7, 100, 1080, 5000):
-        for share in (allocate_equally, allocate_proportionally):
-            found = share(available, rows)
-            assert sum(found.values()) == min(rows, 1080)
-            assert all(found[name] <= available[name] for name in available)
-
-
-def test_shards_belong_to_teacher_texts_and_layout(tmp_path: Path) -> None:
-    texts = ["a", "b", "c"]
-    found = open_shards(str(tmp_path), texts, teacher="t", shard_rows=2)
-    assert found.number == 2
-    others = [("u", texts, 2), ("t", ["a", "bc"], 2), ("t", texts, 3)]
-    names = {
-        open_shards(str(tmp_path), these, teacher=name, shard_rows=rows).folder.name
-        for name, these, rows in others
-    }
-    assert len(names | {found.folder.name}) == 4
-    assert texts_sha256(["ab", "c"]) != texts_sha256(["a", "bc"])
-
-
-def test_damaged_shard_is_named(tmp_path: Path) -> None:
-    shards = TeacherShards(locate(str(tmp_path), error=InputError), 1)
-    shards.write_vectors(0, np.full((2, 3), np.nan, np.float32))
-    with pytest.raises(DataError, match="hold NaN or infinity"):
-        shards.read_vectors()
-    (tmp_path / "vectors" / "000000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"vectors/000000\.parquet can't be read"):
-        shards.read_vectors()
 
 
 def test_defaults_of_library_and_command_line_are_the_same(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""The texts of a lake that a table is tuned on: always the same, however the lake's files are laid out."""
+"""The sample of a lake's texts that a table is tuned on, whatever the layout of the lake's files."""
 
 from __future__ import annotations
 
 from functools import reduce
 from typing import TYPE_CHECKING
 
+from pyspark.sql import Window
 from pyspark.sql import functions as f
 
 from lakevec.jobs.spark.input import check_text_columns, missing_column, read_input
@@ -22,11 +23,6 @@ _HASHES = 1 << 32
 
 def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
     """Take distinct texts of the lake.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-    settings : TuneSettings
 
     Returns
     -------
@@ -112,8 +108,6 @@ def _choose(
     texts: DataFrame, shares: dict[str, int], bounds: dict[str, int]
 ) -> dict[str, list[tuple[int, str]]]:
     """Take each stratum's first distinct texts among those whose hash is below its bound."""
-    from pyspark.sql import Window
-
     chosen: dict[str, list[tuple[int, str]]] = {stratum: [] for stratum in shares}
     limits = [(stratum, share, bounds[stratum]) for stratum, share in shares.items() if share]
     if not limits:

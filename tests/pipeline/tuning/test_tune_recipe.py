@@ -1,0 +1,82 @@
+"""The tuning recipe, without Spark."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.evaluation.fidelity import measure_fidelity
+from lakevec.pipeline.model.artifact import Artifact
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.tuning.options import TuneOptions
+from lakevec.pipeline.tuning.recipe import TeacherSample, TuneResult, align_rows, tune
+from tests.support.tiny_teacher import UNSEEN, make_texts, make_tiny_teacher
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_teacher(tmp_path_factory.mktemp("tuning") / "teacher")
+
+
+def taught(teacher: Path, texts: list[str]) -> TeacherSample:
+    encoder = SentenceEncoder(str(teacher))
+    return TeacherSample(texts, encoder.encode(texts), {"name": "tiny", "revision": "1"}, encoder.normalizes)
+
+
+OPTIONS = TuneOptions(dimensions=12, epochs=4, texts_per_step=64, learning_rate=0.005)
+
+
+@pytest.fixture(scope="module")
+def tuned(teacher: Path) -> TuneResult:
+    return tune(str(teacher), taught(teacher, make_texts(400)), OPTIONS, progress=False)
+
+
+def test_texts_of_tokens_never_seen_keep_to_the_teacher(teacher: Path, tuned: TuneResult) -> None:
+    """Training moves the others; texts that hold one must not come out worse than before it."""
+    untrained = replace(OPTIONS, epochs=1, learning_rate=1e-9)
+    start = tune(str(teacher), taught(teacher, make_texts(400)), untrained, progress=False)
+    texts = [f"{word} {text}" for word, text in zip(UNSEEN * 10, make_texts(200, seed=5), strict=True)]
+    truth = SentenceEncoder(str(teacher)).encode(texts)
+    after, before = (
+        measure_fidelity(Encoder(found.table).encode(pa.array(texts)).vectors, truth)
+        for found in (tuned, start)
+    )
+    assert after.correlation > before.correlation
+
+
+def test_another_table_may_be_the_start(teacher: Path, tuned: TuneResult) -> None:
+    """Mapped into the teacher's space it begins where it was, and unseen rows are mapped with the others."""
+    options = TuneOptions(model=Artifact(tuned.table, "tuned"), dimensions=12, epochs=1, learning_rate=1e-9)
+    again = tune(str(teacher), taught(teacher, make_texts(400, seed=3)), options, progress=False)
+    assert again.quality["fidelity_before_tuning"] > tuned.quality["fidelity_before_tuning"]
+    assert again.table.dense_rows()[-len(UNSEEN) :].any(axis=1).all()
+
+
+@pytest.mark.parametrize("pools_unknown", [False, True])
+def test_figure_of_the_card_is_that_of_the_published_table(
+    teacher: Path, tuned: TuneResult, pools_unknown: bool
+) -> None:
+    """As int8, and with a start whose unknown token has a row that counts."""
+    rows = tuned.table.dense_rows().copy()
+    rows[1] = rows[7]  # the unknown token's
+    start = StaticTable(rows, tuned.table.tokenizer_json, pools_unknown=pools_unknown)
+    options = TuneOptions(model=Artifact(start, "start"), dimensions=12, epochs=1, dtype="int8")
+    data = taught(teacher, [f"zzz {text}" if row % 3 else text for row, text in enumerate(make_texts(400))])
+    again = tune(str(teacher), data, options, progress=False)
+    assert again.table.pools_unknown == pools_unknown
+    vectors = Encoder(again.table).encode(pa.array(data.texts[:80])).vectors
+    assert again.quality["fidelity"] == measure_fidelity(vectors, data.vectors[:80]).correlation
+    assert again.quality["fidelity"] != again.trained.epochs[-1].fidelity.correlation
+
+
+def test_rows_are_mapped_as_least_squares_says() -> None:
+    random = np.random.default_rng(0)
+    means, turn = random.normal(size=(30, 4)).astype(np.float32), random.normal(size=(4, 3))
+    rows = random.normal(size=(5, 4)).astype(np.float32)
+    np.testing.assert_allclose(align_rows(means, means @ turn, rows), rows @ turn, atol=1e-3)
