@@ -37,13 +37,7 @@ _MAX_SHOWN = 20
 
 
 def run(settings: VerifySettings, context: RunContext) -> None:
-    """Check an output, and print the findings.
-
-    Raises
-    ------
-    CommitError
-        If the output differs from its log.
-    """
+    """Check an output and print the findings; raise CommitError if it is damaged."""
     output = read_output(settings.output)
     table, note = _find_model(settings, output)
     print(
@@ -56,7 +50,6 @@ def run(settings: VerifySettings, context: RunContext) -> None:
     if context.dry_run:
         print("dry run: no file was read")
         return
-    problems = list(output.find_unlisted_files())
     with open_session(
         "lakevec verify",
         master=settings.master,
@@ -69,15 +62,14 @@ def run(settings: VerifySettings, context: RunContext) -> None:
 
         with spark_errors(), show_progress(spark, "verifying"):
             reports = _check_files(spark, settings, output, table)
-            problems += _find_repeated_hours(spark, output)
-            if not any(report["problems"] for report in reports):
-                problems += _find_duplicate_keys(spark, output)
-    problems += [f"{report['name']} {problem}" for report in reports for problem in report["problems"]]
+            of_files = [f"{report['name']} {problem}" for report in reports for problem in report["problems"]]
+            problems = [*output.find_unlisted_files(), *_find_repeated_hours(spark, output)]
+            problems += of_files or _find_duplicate_keys(spark, output)
     if problems:
         for problem in problems[:_MAX_SHOWN]:
             print(redact(f"  {problem}"))
         raise CommitError(
-            f"output {output.uri!r} is not what its runs promised",
+            f"output {output.uri!r} is damaged",
             got=f"{len(problems)} problem{'' if len(problems) == 1 else 's'}",
             remedy="restore the files named above, or write everything anew with --full-refresh",
         )
@@ -88,24 +80,24 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
     """Load the output's model; without it, return a note for the user."""
     if settings.sample == 0:
         return None, ""
-    uri = settings.model or output.model_uri
-    if not set(output.contract.columns) & set(output.contract.schema_of_files):
-        return None, "no row is embedded again: the output does not keep its texts"
+    uri = settings.model or output.metadata.model
+    if not set(output.metadata.columns) & set(output.metadata.schema_of_files):
+        return None, "no row is embedded again: the output doesn't keep its texts"
     try:
         table = load(uri).table
     except LakevecError as error:
         if settings.model is not None:
             raise
         return None, f"no row is embedded again: the run's model can't be loaded ({error})"
-    if table.fingerprint != output.contract.fingerprint:
+    if table.fingerprint != output.metadata.fingerprint:
         if settings.model is not None:
             raise CommitError(
                 "the model is not the output's",
                 got=table.fingerprint,
-                expected=output.contract.fingerprint,
-                remedy="give that one as --model",
+                expected=output.metadata.fingerprint,
+                remedy="pass the output's model as --model",
             )
-        return None, f"no row is embedded again: {redact(uri)} is another model by now"
+        return None, f"no row is embedded again: {redact(uri)} now holds another model"
     return table, ""
 
 
@@ -117,15 +109,15 @@ def _check_files(
     from lakevec.udfs.verify_task import REPORT_SCHEMA, VerifyTask
 
     node_table = distribute_files(spark, pack_table(table)) if table is not None else None
-    state, contract = output.state, output.contract
+    state, metadata = output.state, output.metadata
     task = VerifyTask(
         output=output.location,
-        fingerprint=contract.fingerprint,
-        dimensions=contract.dimensions,
-        columns=contract.columns,
-        promised=tuple(name for name in contract.schema_of_files if name not in contract.partition_by),
-        vector_type=VectorType(contract.vector_type),
-        options=EncodeOptions(contract.max_tokens, contract.store),
+        fingerprint=metadata.fingerprint,
+        dimensions=metadata.dimensions,
+        columns=metadata.columns,
+        promised=tuple(name for name in metadata.schema_of_files if name not in metadata.partition_by),
+        vector_type=VectorType(metadata.vector_type),
+        options=EncodeOptions(metadata.max_tokens, metadata.store),
         table=node_table,
         sample_every=max(1, state.rows // settings.sample) if table is not None else 0,
         sha256=settings.sha256,
@@ -151,43 +143,42 @@ def _check_files(
 
 def _find_repeated_hours(spark: SparkSession, output: StoredOutput) -> list[str]:
     """Find folders whose local time names two instants."""
-    contract = output.contract
-    stamps = [name for name in contract.partition_by if contract.schema_of_files.get(name) == "timestamp"]
+    metadata = output.metadata
+    stamps = [name for name in metadata.partition_by if metadata.schema_of_files.get(name) == "timestamp"]
     if not stamps:
         return []
-    zone = contract.time_zone or str(spark.conf.get("spark.sql.session.timeZone"))
-    problems = []
-    for file in output.state.files:
-        values = partition_values(file, contract.partition_by)
-        twice = [values[name] for name in stamps if comes_twice(values[name] or "", zone)]
-        if twice:
-            problems.append(f"{file} lies in a folder for two instants: {twice[0]} comes twice in {zone}")
-    return problems
+    zone = metadata.time_zone or str(spark.conf.get("spark.sql.session.timeZone"))
+    return [
+        f"{file} lies in a folder for two instants: {value} comes twice in {zone}"
+        for file in output.state.files
+        for name, value in partition_values(file, metadata.partition_by).items()
+        if name in stamps and comes_twice(value or "", zone)
+    ]
 
 
 def _find_duplicate_keys(spark: SparkSession, output: StoredOutput) -> list[str]:
     from lakevec.udfs.upsert_tasks import ReadKeysTask
 
-    key = output.contract.key
+    key = output.metadata.key
     if key is None or not output.state.files:
         return []
-    kind = output.contract.schema_of_files[key]
+    kind = output.metadata.schema_of_files[key]
     names = spark.createDataFrame([(name,) for name in output.state.files], "name string")
     read = ReadKeysTask(output.location, (key,), is_text=kind == "string")
     keys = names.repartition(min(len(output.state.files), 10_000)).mapInArrow(
         read, f"c0 {kind}, name string, row long"
     )
     duplicates = keys.groupBy("c0").count().filter("count > 1").count()
-    return [f"{duplicates} keys stand more than once"] if duplicates else []
+    return [f"{duplicates} keys occur more than once"] if duplicates else []
 
 
 def _summarize(output: StoredOutput, reports: list[dict[str, Any]], settings: VerifySettings) -> str:
     sampled = sum(report["sampled"] for report in reports)
     summed = sum(report["summed"] for report in reports)
     lines = [
-        f"sound: {output.state.rows:,} rows, all vectors finite and of length {output.contract.dimensions},"
-        f" model {output.contract.fingerprint[:19]}...",
-        f"  {sampled:,} vectors made again from their texts, all the same bits",
+        f"sound: {output.state.rows:,} rows, all vectors finite and of length {output.metadata.dimensions},"
+        f" model {output.metadata.fingerprint[:19]}...",
+        f"  {sampled:,} texts embedded again, with the same bits",
     ]
     if settings.sha256:
         lines.append(f"  {summed:,} of {len(reports):,} files compared by sha256")

@@ -1,6 +1,6 @@
-"""The one tree of errors that lakevec raises on purpose.
+"""All errors that lakevec raises on purpose.
 
-Every message has one shape, *what; got; expected; what to do*, and never holds a user's text or a secret.
+Every message has the shape *what; got; expected; what to do*. None holds a user's text or a secret.
 
 ::
 
@@ -12,12 +12,12 @@ Every message has one shape, *what; got; expected; what to do*, and never holds 
     │   ├── TeacherError        a teacher that can't be distilled
     │   ├── InputError          input paths, format, columns
     │   └── OutputError         an output that exists or can't be written
-    ├── DataError               what only the data could show, found while running
+    ├── DataError               invalid data, found while the run reads them
     │   └── UnreadableFileError an input file that can't be read
-    ├── FidelityError           a table that does not keep to its teacher as asked
-    ├── CommitError             written files that are not what was promised
-    │   └── DamagedOutputError  exit code 2: an output that others changed
-    └── BusyError               exit code 3: another run is at work on the output
+    ├── FidelityError           a table whose fidelity to its teacher is too low
+    ├── CommitError             written files that differ from their tasks' reports
+    │   └── DamagedOutputError  exit code 2: an output that another program changed
+    └── BusyError               exit code 3: another run writes to the output
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class LakevecError(Exception):
     Parameters
     ----------
     what : str
-        What is wrong, and where.
+        The problem and its place.
     got, expected, remedy : str, optional
-        What was found, what would be right, what to do about it.
+        The value found, the values allowed, and the user's next step.
 
     Examples
     --------
@@ -88,17 +88,17 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 class UsageError(LakevecError):
-    """The run can't start as asked."""
+    """The command can't start with these arguments."""
 
     exit_code = 2
 
 
 class SettingsError(UsageError):
-    """A configuration file or an option is wrong."""
+    """A configuration file or an option is invalid."""
 
 
 class SetupError(UsageError):
-    """Something that this command needs is not installed."""
+    """A package or program that this command needs is missing."""
 
 
 class ModelError(UsageError):
@@ -110,7 +110,7 @@ class TeacherError(UsageError):
 
 
 class InputError(UsageError):
-    """An input path, format or column is wrong."""
+    """An input path, format or column is invalid."""
 
 
 class OutputError(UsageError):
@@ -118,7 +118,7 @@ class OutputError(UsageError):
 
 
 class DataError(LakevecError):
-    """The data hold something that can't be embedded."""
+    """The data contain something that can't be processed."""
 
 
 class UnreadableFileError(DataError):
@@ -129,7 +129,7 @@ class UnreadableFileError(DataError):
     path : str
         The file, as Spark names it.
     told : str, default=""
-        All that Spark said; not for showing.
+        Spark's whole message, which may hold secrets.
     """
 
     def __init__(self, path: str, told: str = "") -> None:
@@ -143,21 +143,21 @@ class UnreadableFileError(DataError):
 
 
 class FidelityError(LakevecError):
-    """A table keeps less to its teacher than was asked for; nothing is published."""
+    """A table's fidelity to its teacher is below the threshold; nothing was published."""
 
 
 class BusyError(LakevecError):
-    """Another run writes to the same output; later it may be free."""
+    """Another run writes to the same output; try again later."""
 
     exit_code = 3
 
 
 class CommitError(LakevecError):
-    """What lies in the files is not what the tasks said they wrote."""
+    """Files differ from what their tasks reported, or can't be committed."""
 
 
 class DamagedOutputError(CommitError):
-    """An output was changed by others, so that no later run can continue it as it is."""
+    """Another program changed an output, so that no run can continue it."""
 
     exit_code = 2
 
@@ -173,7 +173,7 @@ def rephrase(
 ) -> Iterator[None]:
     """Turn another library's errors into one of ours that quotes them on one line.
 
-    If any error is caught, its class is quoted, too: the text may be a bare key.
+    With the default `on`, the message names the error's class, too, since its text may be a bare key.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Files on this machine that other processes see whole or not at all, and the folder each node keeps."""
+"""Files that other processes see whole or not at all, and lakevec's folder on each node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from lakevec.pipeline.errors import DataError
 
 MACHINE_CODE = "machine-code"
-# Copies of one kind that stay on a node, no matter how long they are unused.
+# Copies of each kind that stay on a node even if unused.
 _KEPT = 4
 # A worker may still use a copy for this long after it last marked it.
 _UNUSED_S = 24 * 3600.0
@@ -43,14 +43,14 @@ def replace_file(target: Path, content: bytes, *, is_executable: bool = False) -
 
 
 def install_folder(folder: Path, write: Callable[[Path], None], is_whole: Callable[[], bool]) -> None:
-    """Write a folder beside its place and rename it; if two workers race, a whole copy of either stays.
+    """Write a folder beside its place and rename it; if two workers race, one complete copy stays.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Its parent exists.
+        Its parent must exist.
     write : callable
-        Fills the empty folder that it is given.
+        Fills an empty folder.
     is_whole : callable
         Whether `folder` is complete; another worker may have installed it meanwhile.
     """
@@ -109,15 +109,15 @@ def private_folder(node_dir: str | None = None) -> Path:
 
 
 def mark_used(copy: Path) -> None:
-    """Record that a copy in the node's folder is in use from now on."""
+    """Record that a copy in the node's folder is in use now."""
     with contextlib.suppress(OSError):
         os.utime(copy)
 
 
 def remove_unused(base: Path) -> None:
-    """Remove tables and code that no worker has used for a day, except the four of each used last.
+    """Remove tables and code that no worker has used for a day, but keep the last four of each.
 
-    A worker that has mapped a removed table keeps its pages. A later worker fetches a new copy.
+    If a worker has mapped a removed table, it keeps the pages. A later worker fetches a new copy.
     """
     for kind, kept in ((_TABLE, _KEPT), (_CODE, _KEPT), (_STAGED, 0)):
         found = [(_last_use(copy), copy) for copy in base.iterdir() if kind.fullmatch(copy.name)]

@@ -1,8 +1,8 @@
-"""What may be shown and recorded: the one rule that hides secrets, wherever they stand.
+"""Hide secrets in everything that lakevec prints or records.
 
-A secret is found in two ways: by the name it is given under (``fs.azure.sas.fixed.token.account``), and by
-its shape inside other text (``s3a://key:secret@bucket``, ``;password=...``, ``-----BEGIN PRIVATE KEY-----``).
-Values of names that merely look like a secret's are masked, too: to hide a harmless value costs little.
+A secret is recognised by its option's name (``fs.azure.sas.fixed.token.account``), or by its shape inside
+other text (``s3a://key:secret@bucket``, ``;password=...``, ``-----BEGIN PRIVATE KEY-----``). A value is
+masked even if its name only resembles a secret's, since a masked harmless value costs little.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _LIKELY = (
     r"key(?!word|space|board)|auth(?!or(?!i[sz]))|sig(?![a-z])|sas(?![a-z])|pass(?![a-z])|cred|private"
     r"|(?<![a-z])(?:pat|pem)(?![a-z])|conn(?:ection)?[._-]?str"
 )
-# Java reads it, too: as Spark's own redaction rule. Spark's properties of these groups name keys that are no
-# secrets, such as spark.sql.mapKeyDedupPolicy.
+# Java must understand it, since it becomes Spark's redaction rule. Some groups of Spark's properties are left
+# out, since their keys aren't secrets, such as spark.sql.mapKeyDedupPolicy.
 KEY_PATTERN = rf"(?i)(?:{_SURE})|^(?!spark[.](?:sql|kubernetes[.]authenticate)[.]).*(?:{_LIKELY})"
-# What Spark hides in the plans that it prints and logs.
+# For the plans that Spark prints and logs.
 PLAN_PATTERN = (
     r"(?i)(?<=://)[^/@\s]*:[^@\s]*@"
     rf"|(?<![\w.%/-])[\w.-]{{0,100}}(?:{_SURE})[\w.-]*+=[^\s&;,\])]+"
@@ -38,8 +38,8 @@ _IS_SECRET = re.compile(KEY_PATTERN)
 _HARMLESS = re.compile(r"(?i)(?:true|false|none|null)?")
 _HARMLESS_NUMBER = re.compile(r"\d{1,4}")
 
-# NAME=VALUE, NAME:VALUE and "NAME": "VALUE"; signs of a URL may be escaped. Where a path may stand, as in
-# lake/token=5, or a sentence, only what is surely a secret's name counts.
+# NAME=VALUE, NAME:VALUE and "NAME": "VALUE"; a URL may escape the signs. Paths such as lake/token=5 and
+# sentences match too, so there only certain names of secrets count.
 _GIVEN = (
     r"(?i)(?P<given>"
     rf"(?:(?<![\w.%/-])|(?<=%3F|%26|%3B))[\w.-]{{0,100}}(?:{_SURE})[\w.-]*+"
@@ -47,16 +47,16 @@ _GIVEN = (
     rf"|(?:\A|(?<=[?&;,])|(?<=%3F|%26|%3B))[\w.-]{{0,100}}(?:{_LIKELY})[\w.-]*+"
     r")(?P<equals>\s*=\s*|%3D|\\*[\"']\s*[:=]\s*|:(?=[^\s/:]))"
 )
-# The mask that a text holds already is a value, too.
+# A mask from an earlier call is a value, too.
 _QUOTED = (
     r"\*{3}(?![^\s&;,\"'}\])])|(?P<quote>\\*[\"'])(?:\\[^\"']|(?!(?P=quote)).)*(?P=quote)|\{(?:[^}]|\}\})*\}"
 )
 _NEXT = r"[&;,]\s*[\w.%-]+=|%26|%3B"
-# In a sentence a value ends with its word; quotes and brackets behind it stay.
+# In a sentence a value ends with its word, without the quotes and brackets that follow.
 _GIVEN_IN_TEXT = re.compile(
     rf"{_GIVEN}(?P<value>{_QUOTED}|\S*?(?=[)\]}}'\",.:;]*(?:\s|\Z)|{_NEXT}))", re.DOTALL
 )
-# By itself, as in a setting, it may hold blanks.
+# Alone, as in a setting, a value may hold blanks.
 _GIVEN_ALONE = re.compile(rf"{_GIVEN}(?P<value>{_QUOTED}|.*?(?={_NEXT}|\Z))", re.DOTALL)
 # As on a command line: --password VALUE
 _OPTION = re.compile(
@@ -71,7 +71,7 @@ _AUTHORIZATION = re.compile(
     r"(?i)(?P<given>\bauthorization\\?[\"']?(?:\s*[:=]\s*|%3D|%3A)\\?[\"']?)(?:\w+(?:\s+|%20))?[^\s\"';]+"
 )
 _BEARER = re.compile(r"(?i)(?P<given>\bbearer(?:\s+|%20))[\w.~+/=-]{6,}")
-# The first letters tell whose they are: Hugging Face, GitHub, GitLab, Databricks, Google, AWS, Slack, JWT.
+# Recognised by their first letters: Hugging Face, GitHub, GitLab, Databricks, Google, AWS, Slack, JWT.
 _KNOWN_TOKEN = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|gh[opsru]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|dapi[0-9a-f]{24,}"
     r"|AIza[\w-]{24,}|ya29\.[\w-]{16,}|A[KS]IA[A-Z0-9]{12,}|xox[a-z]-[\w-]{12,}"
@@ -81,7 +81,7 @@ _ORACLE_USER = re.compile(r"(?i)(?P<given>jdbc:oracle:\w+:)[^/@\s]*/(?P<value>[^
 _ENCODED_USER = re.compile(r"(?i)(?P<given>%3A%2F%2F)(?:(?!%40|%3A)\S){0,200}%3A\S{0,300}%40")
 _URI_IN_TEXT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<rest>\S+)")
 _URI_ALONE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<rest>.+)", re.DOTALL)
-# Before the @ of a hub's name stands the repository.
+# In hf://repository@revision, the part before the @ is no user.
 _HUB = "hf"
 _PORT = re.compile(r"[^/:@]*:\d{1,5}\Z")
 
@@ -91,17 +91,10 @@ _NAMES_FILE = re.compile(r"file|path|location|keytab|store|dir", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """Return a path, URI or message as it may be shown and recorded.
+    """Replace secrets in a path, URI or message by ``***``.
 
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    str
-        With ``***`` in place of user and password inside URIs, of what is assigned to a secret's name, of
-        private keys and tokens, and of the secrets that `remember` was told.
+    Secrets are users and passwords in URIs, values assigned to a secret's name, private keys, tokens, and
+    everything that `remember` has seen.
 
     Examples
     --------
@@ -114,16 +107,7 @@ def redact(text: str) -> str:
 
 
 def is_secret(key: str, value: str) -> bool:
-    """Say whether the value of an option or property must not be shown.
-
-    Parameters
-    ----------
-    key, value : str
-
-    Returns
-    -------
-    bool
-        True for every key that looks like a secret's, known or not, unless its value can be none.
+    """Return whether to hide an option's value: the key resembles a secret's, and the value may be one.
 
     Examples
     --------
@@ -137,18 +121,7 @@ def is_secret(key: str, value: str) -> bool:
 
 
 def redact_values(content: Any, key: str = "") -> Any:
-    """Hide secrets in settings or in what was recorded of them.
-
-    Parameters
-    ----------
-    content : dict, list, str or another value
-    key : str, default=""
-        Name of the option or property that holds it.
-
-    Returns
-    -------
-    The same type
-    """
+    """Return settings, or a record of them, with secrets replaced; `key` names the option that holds them."""
     if isinstance(content, dict):
         return {name: redact_values(value, f"{key}.{name}".lstrip(".")) for name, value in content.items()}
     if isinstance(content, list):
@@ -159,15 +132,7 @@ def redact_values(content: Any, key: str = "") -> Any:
 
 
 def remember(content: Any, key: str = "") -> None:
-    """Learn the secrets of a run, so that `redact` finds them wherever a message repeats a part of them.
-
-    Parameters
-    ----------
-    content : dict, list, str or another value
-        Settings before they are redacted.
-    key : str, default=""
-        Name of the option or property that holds it.
-    """
+    """Remember the secrets in settings, so that `redact` finds them in any message."""
     if isinstance(content, dict):
         for name, value in content.items():
             remember(value, f"{key}.{name}".lstrip("."))
@@ -175,7 +140,7 @@ def remember(content: Any, key: str = "") -> None:
         for value in content:
             remember(value, key)
     elif isinstance(content, str):
-        # A file of keys is none itself, and messages must name files.
+        # The name of a key file is no secret, and messages must name files.
         is_file = content.startswith("file:") or (
             content.startswith("/") and _NAMES_FILE.search(key) is not None
         )
@@ -186,23 +151,15 @@ def remember(content: Any, key: str = "") -> None:
             if len(secret) >= _SHORTEST_KNOWN and MASK not in secret:
                 _known.add(rf"(?<!\w){re.escape(secret)}(?!\w)")
         for password in _passwords(content):
-            # Java takes what follows a slash for the path.
+            # Java takes the part after a slash for the path.
             parts = [password, unquote(password), *(f"/{part}@" for part in password.split("/")[1:])]
             _known.update(re.escape(part) for part in parts if len(part) >= _SHORTEST_KNOWN)
 
 
 def split_user(scheme: str, rest: str) -> tuple[str | None, str]:
-    """Split what stands behind the scheme of a URI into user with password, and the place.
+    """Split the part of a URI after ``://`` into user with password, None without a user, and the rest.
 
-    Parameters
-    ----------
-    scheme, rest : str
-
-    Returns
-    -------
-    str or None
-        None where no user is named. A password may hold any sign, slashes included.
-    str
+    A password may hold any character, even a slash.
 
     Examples
     --------
@@ -257,5 +214,5 @@ def _passwords(content: str) -> Iterator[str]:
 
 
 def _split_words(key: str) -> str:
-    """Write accountKey as account_Key, so that words begin where people begin them."""
+    """Write accountKey as account_Key, to separate its words."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)

@@ -1,11 +1,12 @@
-"""Paths and URIs: which pyarrow filesystem a name belongs to, and its path there.
+"""Paths and URIs: the pyarrow filesystem of a name, and its path there.
 
-The only module that decides what ``s3a://`` or ``file:`` means; everything else gets a filesystem and a path.
+No other module interprets schemes such as ``s3a://`` or ``file:``. All others take a `Location`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import uuid
@@ -19,10 +20,11 @@ from lakevec.pipeline.azure_names import SCHEMES, read_azure_name
 from lakevec.pipeline.errors import OutputError, UsageError, describe_failure, one_line
 from lakevec.pipeline.redaction import redact, split_user
 
-# Hadoop's names for stores that pyarrow knows under another one.
+# Schemes that Hadoop knows and pyarrow doesn't.
 _SCHEMES = {"s3a": "s3", "s3n": "s3"}
-# Hadoop also takes hdfs:/path, without a host.
+# Hadoop also accepts hdfs:/path, without a host.
 _SCHEME = re.compile(r"file:|[A-Za-z][A-Za-z0-9+.-]+:/")
+_NO_LINKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMLINK)
 
 
 @dataclass(frozen=True)
@@ -42,42 +44,42 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """Whether the place is on a filesystem mounted on this machine."""
+        """Whether this machine has mounted the filesystem."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     @property
     def can_rename_folders(self) -> bool:
-        """Whether a whole folder can be moved in one step; object stores can't."""
+        """Whether the filesystem renames a folder in one step; object stores can't."""
         return isinstance(self.filesystem, pafs.LocalFileSystem | pafs.HadoopFileSystem)
 
     def __truediv__(self, name: str) -> Location:
-        """Return the place `name` below this one."""
+        """Return the location of `name` below this one."""
         return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}")
 
     def type(self) -> pafs.FileType:
-        """Return whether a file, a folder or nothing is there."""
+        """Return whether this is a file, a folder, or not found."""
         return self.filesystem.get_file_info(self.path).type
 
     def exists(self) -> bool:
-        """Return whether a file or a folder is there."""
+        """Return whether a file or a folder exists here."""
         return bool(self.type() != pafs.FileType.NotFound)
 
     def read_bytes(self) -> bytes:
-        """Return the whole content of the file."""
+        """Return the file's content."""
         with self.filesystem.open_input_stream(self.path) as stream:
             content: bytes = stream.read()
         return content
 
     def write_bytes(self, content: bytes) -> None:
-        """Write the file, replacing what was there; the folder must exist."""
+        """Write or replace the file; its folder must exist."""
         with self.filesystem.open_output_stream(self.path, compression=None) as stream:
             stream.write(content)
 
     def write_atomic(self, content: bytes) -> None:
-        """Write the file so that whoever reads it sees the old content or the new one, and make its folder.
+        """Write or replace the file so that readers see its old or its new content; create its folder.
 
-        Object stores do that by themselves, and so does a local rename; HDFS has no rename over a file, so
-        a file that is there already is written in place.
+        A write to an object store is one step, and so is a local rename. HDFS can't rename over a file, so an
+        existing file is written in place there.
         """
         self.filesystem.create_dir(self.parent.path, recursive=True)
         is_there = self.type() == pafs.FileType.File
@@ -90,13 +92,28 @@ class Location:
         else:
             self.write_bytes(content)
 
+    def link_to(self, target: Location) -> bool:
+        """Make a hard link to this local file at `target`; return False if the file system has no links."""
+        try:
+            os.link(self.path, target.path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return False
+        return True
+
     def delete(self) -> None:
-        """Remove the file or the folder with all that it holds; nothing there is no error."""
+        """Remove the file, or the folder with its content, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             if (kind := self.type()) == pafs.FileType.Directory:
                 self.filesystem.delete_dir(self.path)
             elif kind == pafs.FileType.File:
                 self.filesystem.delete_file(self.path)
+
+    def delete_if_empty(self) -> None:
+        """Remove the folder unless it holds something."""
+        if self.exists() and not self.list():
+            self.delete()
 
     @property
     def name(self) -> str:
@@ -105,55 +122,53 @@ class Location:
 
     @property
     def parent(self) -> Location:
-        """The folder that the place lies in."""
+        """The folder that contains this location."""
         return Location(self.filesystem, self.path.rstrip("/").rpartition("/")[0])
 
     def list(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
-        """Return what lies in the folder, empty where there is no folder."""
+        """List the folder; return an empty list if it doesn't exist."""
         selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
         found: list[pafs.FileInfo] = self.filesystem.get_file_info(selector)
         return found
 
+    def names(self) -> list[str]:
+        """Return the names of the files and folders in the folder."""
+        return [info.base_name for info in self.list()]
+
+    def files(self) -> list[str]:
+        """Return the paths of all files below the folder, relative to it."""
+        found = self.list(recursive=True)
+        return [info.path.removeprefix(f"{self.path}/") for info in found if info.type == pafs.FileType.File]
+
 
 def absolute_uri(name: str) -> str:
-    """Return `name` so that it means the same on every machine and in every working directory.
-
-    Parameters
-    ----------
-    name : str
-        A local path, relative or not, or a URI.
-
-    Returns
-    -------
-    str
-        The URI as it was, or the absolute local path.
-    """
+    """Return a URI unchanged, or a local path as an absolute one."""
     if _SCHEME.match(name):
         return name
     try:
         return str(Path(name).expanduser().absolute())
-    except RuntimeError:  # of a user who is not there
+    except RuntimeError:  # the home of an unknown user
         return str(Path(name).absolute())
 
 
 def is_local_path(uri: str) -> bool:
-    """Say whether a name that `absolute_uri` returned is a path on this machine."""
+    """Return whether a name from `absolute_uri` is a path on this machine."""
     return uri.startswith(("/", "file:"))
 
 
 def canonical_uri(uri: str) -> str:
-    """Return the one name of a place that has several: for comparing, and for files also for reading.
+    """Return one name for all spellings of a location, so that names can be compared.
 
     Parameters
     ----------
     uri : str
-        As `absolute_uri` returns it.
+        From `absolute_uri`.
 
     Returns
     -------
     str
-        Local paths without ``file:``, ``..`` and symbolic links; URIs without credentials, and with ``s3``
-        for Hadoop's other names of it, as ``abfs`` for those of Azure.
+        A local path without ``file:``, ``..`` and symbolic links, or a URI without credentials. Its scheme
+        is ``s3`` instead of ``s3a`` and ``s3n``, and ``abfs`` instead of Azure's others.
 
     Examples
     --------
@@ -171,16 +186,7 @@ def canonical_uri(uri: str) -> str:
 
 
 def strip_user_info(uri: str) -> str:
-    """Remove user and password from a URI.
-
-    Parameters
-    ----------
-    uri : str
-
-    Returns
-    -------
-    str
-        As Hadoop takes it: Azure's container stays.
+    """Remove user and password from a URI, but keep Azure's container, as Hadoop requires.
 
     Examples
     --------
@@ -200,23 +206,14 @@ def strip_user_info(uri: str) -> str:
 
 
 def locate(name: str, *, error: type[UsageError]) -> Location:
-    """Find the filesystem of a path or URI; nothing needs to exist there yet.
+    """Find the filesystem of a path or URI, whether or not anything exists there.
 
     Parameters
     ----------
     name : str
-        A local path or any URI that pyarrow's filesystems know; ``s3a://`` is read as ``s3://``.
+        A local path, or a URI that pyarrow knows. ``s3a://`` is read as ``s3://``.
     error : type
-        The error to raise, so that it names what the caller was looking for.
-
-    Returns
-    -------
-    Location
-
-    Raises
-    ------
-    UsageError
-        Of the given type, if the scheme is unknown or the filesystem can't be set up.
+        Class of the error if the scheme is unknown or the filesystem can't be set up.
     """
     uri = absolute_uri(name)
     scheme, separator, rest = uri.partition("://")
@@ -238,28 +235,22 @@ def locate(name: str, *, error: type[UsageError]) -> Location:
 
 
 def require_free(uri: str, what: str, *, expected: str = "a place where nothing exists") -> Location:
-    """Return the place of a new output, before any long work.
+    """Locate a new output; raise OutputError if something exists there, or if that can't be checked.
 
     Parameters
     ----------
     uri : str
-        Folder or URI.
     what : str
         Subject of the message, as in "model output".
     expected : str, optional
-
-    Raises
-    ------
-    OutputError
-        If something exists there, or the place can't be reached.
     """
-    place = locate(uri, error=OutputError)
+    location = locate(uri, error=OutputError)
     try:
-        taken = place.exists()
+        exists = location.exists()
     except OSError as error:
         raise OutputError(f"can't look at {uri!r}", got=describe_failure(error)) from None
-    if taken:
+    if exists:
         raise OutputError(
             f"{what} {uri!r} exists", expected=expected, remedy="choose another --output, or remove it first"
         )
-    return place
+    return location

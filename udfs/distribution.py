@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import hashlib
 import io
-import pkgutil
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.resources import files as resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -52,7 +53,7 @@ _shipped: WeakKeyDictionary[Any, dict[str, NodeFiles]] = WeakKeyDictionary()
 
 
 def distribute_files(spark: SparkSession, packed: PackedFiles) -> NodeFiles:
-    """Ship files to the cluster, once per session and content; return their names for tasks."""
+    """Ship files to the cluster, once per session and content."""
     owner = spark.sparkContext if has_spark_context(spark) else spark
     # If a notebook runs a cell again, ship nothing again.
     shipped = _shipped.setdefault(owner, {})
@@ -107,12 +108,19 @@ def build_code_archive(packages: Sequence[Any] = (pipeline, udfs)) -> bytes:
     """Return an importable zip of packages; the same sources give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        init = pkgutil.get_data("lakevec", "__init__.py") or b""
-        archive.writestr(zipfile.ZipInfo("lakevec/__init__.py"), init)
+        _add_modules(archive, "lakevec/__init__.py", resources("lakevec") / "__init__.py")
         for package in packages:
-            for name, content in _sources(package):
-                archive.writestr(zipfile.ZipInfo(f"{_folder(package)}/{name}"), content)
+            _add_modules(archive, package.__name__.replace(".", "/"), resources(package))
     return buffer.getvalue()
+
+
+def _add_modules(archive: zipfile.ZipFile, name: str, source: Traversable) -> None:
+    """Add a module, or the modules of a folder; the source may lie in a zip itself."""
+    if source.is_dir():
+        for entry in sorted(source.iterdir(), key=lambda entry: entry.name):
+            _add_modules(archive, f"{name}/{entry.name}", entry)
+    elif name.endswith(".py"):
+        archive.writestr(zipfile.ZipInfo(name), source.read_bytes())
 
 
 def has_spark_context(spark: SparkSession) -> bool:
@@ -124,22 +132,3 @@ def is_local(spark: SparkSession) -> bool:
     """Return whether Python workers run on this machine, with its code."""
     master = str(spark.sparkContext.master) if has_spark_context(spark) else ""
     return master == "local" or master.startswith("local[")
-
-
-def _folder(package: Any) -> str:
-    return str(package.__name__).replace(".", "/")
-
-
-def _sources(package: Any) -> list[tuple[str, bytes]]:
-    """List the modules of a package in a folder or in a zip."""
-    loader = package.__spec__.loader
-    if hasattr(loader, "archive"):
-        with zipfile.ZipFile(loader.archive) as archive:
-            prefix = f"{_folder(package)}/"
-            return [
-                (name.removeprefix(prefix), archive.read(name))
-                for name in sorted(archive.namelist())
-                if name.startswith(prefix) and name.endswith(".py")
-            ]
-    root = Path(package.__file__).parent
-    return [(file.relative_to(root).as_posix(), file.read_bytes()) for file in sorted(root.rglob("*.py"))]

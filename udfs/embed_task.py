@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -214,21 +215,19 @@ class EmbedTask:
         return get_encoder(self.table, self.options)
 
 
+@dataclass(frozen=True)
 class WriteProbe:
     """Write a file to the staging folder and yield the error; a function for ``DataFrame.mapInArrow``."""
 
-    name = "probe"
-
-    def __init__(self, staging: Location) -> None:
-        self._staging = staging
+    staging: Location
+    name: ClassVar = "probe"
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield the error, or an empty text, for each batch."""
         for _ in batches:
             error = ""
             try:
-                self._staging.filesystem.create_dir(self._staging.path, recursive=True)
-                (self._staging / self.name).write_bytes(b"")
+                (self.staging / self.name).write_atomic(b"")
             except (OSError, pa.ArrowException) as reason:
                 error = describe_failure(reason)
             yield pa.RecordBatch.from_pydict({"error": [error]})

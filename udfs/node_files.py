@@ -2,7 +2,7 @@
 
 Each Python worker would unpickle a plain broadcast into its own memory. Here the first worker of a node
 writes the shipped bytes to a folder named by the model's fingerprint. All workers map that file, so the
-operating system keeps one copy of its pages. Machine code is shipped too, so that workers need not compile.
+operating system keeps one copy of its pages. Machine code is shipped, too, so that workers need not compile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +68,9 @@ class PackedFiles:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class NodeFiles:
-    """Names and checksums of shipped files, small enough for every task to carry.
+    """Names and checksums of shipped files, small enough for every task; equal if the fingerprints are.
 
     Parameters
     ----------
@@ -85,19 +85,13 @@ class NodeFiles:
     """
 
     fingerprint: str
-    sha256: dict[str, str]
-    machine_code: dict[str, str]
-    node_dir: str | None
-    fetch: Fetch
+    sha256: dict[str, str] = field(compare=False)
+    machine_code: dict[str, str] = field(compare=False)
+    node_dir: str | None = field(compare=False)
+    fetch: Fetch = field(compare=False)
 
     def provide(self) -> Path:
-        """Return the folder of the node's copy; write missing or damaged files first.
-
-        Raises
-        ------
-        DataError
-            If the shipped bytes differ from the driver's.
-        """
+        """Return the folder of the node's copy; write missing or damaged files first."""
         folder = private_folder(self.node_dir) / self.fingerprint.removeprefix("sha256:")
         is_intact = self._is_intact(folder)
         if not is_intact or lacks_machine_code(self.machine_code):

@@ -22,7 +22,6 @@ from lakevec.udfs.worker_cache import get_encoder
 
 REPORT_SCHEMA = "report string"
 _BATCH_ROWS = 16_384
-_CHUNK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +81,7 @@ class VerifyTask:
                 report.problems.append(f"has {stream.size()} bytes instead of {promised['bytes']}")
             if self.sha256 and promised["sha256"]:
                 report.summed = True
-                if _sha256(stream) != promised["sha256"]:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != promised["sha256"]:
                     report.problems.append("has another sha256")
             footer = pq.read_metadata(stream)
         report.in_byte_planes = _has_byte_planes(footer)
@@ -118,11 +117,9 @@ class VerifyTask:
 
     def _columns(self, schema: pa.Schema) -> dict[str, pads.Expression]:
         """Select the vectors, and the texts to embed again."""
-        names = [name for name in self.columns if name in schema.names and self.sample_every]
-        for name in self.columns.values():
-            names += [name, *([name + SCALE_SUFFIX] if name + SCALE_SUFFIX in schema.names else [])]
-            names += [name + TOKENS_SUFFIX] if self.options.store == "sum" else []
-        return {name: pads.field(name) for name in dict.fromkeys(names)}
+        wanted = [name + end for name in self.columns.values() for end in ("", SCALE_SUFFIX, TOKENS_SUFFIX)]
+        wanted += self.columns if self.sample_every else ()
+        return {name: pads.field(name) for name in schema.names if name in wanted}
 
     def _embed_again(self, report: _Report, rows: pa.RecordBatch) -> None:
         """Compare stored vectors with those of their texts, bit for bit."""
@@ -189,11 +186,3 @@ def _bits(values: pa.Array) -> bytes:
     """Return the bytes of vectors, or of their scales."""
     flat = values.flatten() if pa.types.is_list(values.type) else values
     return bytes(flat.to_numpy(zero_copy_only=False).tobytes())
-
-
-def _sha256(stream: pa.NativeFile) -> str:
-    digest = hashlib.sha256()
-    while content := stream.read(_CHUNK_BYTES):
-        digest.update(content)
-    stream.seek(0)
-    return digest.hexdigest()

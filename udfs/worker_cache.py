@@ -9,58 +9,33 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from functools import lru_cache
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from lakevec.pipeline.corpus.text_counter import TextCounter
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.udfs.node_files import NodeFiles, open_counter, open_encoder
 
-T = TypeVar("T")
 
-
-class WorkerCache(Generic[T]):
-    """The `size` most recently used values."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._values: OrderedDict[Hashable, T] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the value of a key; make it if it is missing."""
-        if key not in self._values:
-            self._values[key] = make()
-            if len(self._values) > self._size:
-                self._values.popitem(last=False)
-        self._values.move_to_end(key)
-        return self._values[key]
-
-    def clear(self) -> None:
-        """Forget all values."""
-        self._values.clear()
-
-
-# A job uses one model. The limit is for sessions that compare models.
-_encoders: WorkerCache[Encoder] = WorkerCache(4)
-_counters: WorkerCache[TextCounter] = WorkerCache(1)
-
-
+@lru_cache(maxsize=4)  # a job uses one model; a session may compare several
 def get_encoder(table: NodeFiles, options: EncodeOptions) -> Encoder:
     """Return this worker's encoder of a table."""
     _use_one_core()
-    return _encoders.get((table.fingerprint, options), lambda: open_encoder(table.provide(), options))
+    return open_encoder(table.provide(), options)
 
 
 def get_counter(tokenizer: NodeFiles, *, longest_phrase: int = 1) -> TextCounter:
     """Return this worker's counter of a tokenizer, without earlier counts."""
-    _use_one_core()
-    key = (tokenizer.fingerprint, longest_phrase)
-    counter = _counters.get(key, lambda: open_counter(tokenizer.provide(), longest_phrase))
+    counter = _open_counter(tokenizer, longest_phrase)
     counter.take()  # drops the counts of a failed task
     return counter
+
+
+@lru_cache(maxsize=1)
+def _open_counter(tokenizer: NodeFiles, longest_phrase: int) -> TextCounter:
+    _use_one_core()
+    return open_counter(tokenizer.provide(), longest_phrase)
 
 
 def _use_one_core() -> None:
@@ -70,8 +45,8 @@ def _use_one_core() -> None:
 
 def forget_encoders() -> None:
     """Forget all encoders and counters, and with them their token caches."""
-    _encoders.clear()
-    _counters.clear()
+    get_encoder.cache_clear()
+    _open_counter.cache_clear()
 
 
 def worker_memory() -> dict[str, str | int]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakevec import __version__
-from lakevec.pipeline.output.file_entry import sum_counts, sum_memory
+from lakevec.pipeline.output.file_entry import merge_counts, sum_memory
 from lakevec.pipeline.redaction import redact
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _describe_work(context: EmbedContext) -> dict[str, Any]:
     """Describe the commits of this run."""
     entries, embeddings = context.entries, context.columns.embeddings
     rows = [entry for entry in entries if not entry.is_quarantine]
-    counts = sum_counts(entries)
+    counts = merge_counts(entry.counts for entry in entries)
     # Other columns have counts only for strings that are not valid UTF-8.
     invalid = {name: counts[name] for name in counts if name not in embeddings}
     return {

@@ -171,7 +171,7 @@ class _Upsert:
         entries: list[FileEntry] = []
         if to_embed:
             rows = self._source
-            if before.files or before.quarantine or changes.has_duplicates:
+            if before.all_files or changes.has_duplicates:
                 rows = self._rows_of(changes, "new", "changed")
             entries, _ = self._context.embed(select(rows, self._columns))
             _check_rows(entries, to_embed)
@@ -217,7 +217,7 @@ class _Upsert:
         )
         ordered = ordered.sortWithinPartitions("name", "row")
         entries, _ = collect_entries(ordered.mapInArrow(task, ENTRY_SCHEMA))
-        known = changes.before.files | changes.before.quarantine
+        known = changes.before.all_files
         dropped_rows = sum(row["count"] for row in tallies if row[1] != "updated")
         _check_rows(entries, sum(known[name].rows for name in removed) - dropped_rows)
         return entries, removed
@@ -270,7 +270,7 @@ class _Upsert:
         from lakevec.udfs.upsert_tasks import ReadKeysTask
 
         kind = self._source.schema[_KEY].dataType
-        names = [(name,) for name in (*before.files, *before.quarantine)]
+        names = [(name,) for name in before.all_files]
         schema = t.StructType(
             [
                 t.StructField("c0", kind),

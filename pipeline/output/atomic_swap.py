@@ -1,9 +1,9 @@
 """Replace a whole output, atomically if the file system can.
 
-A run builds the new output beside the old one, as ``.NAME.lakevec-next``. Readers of the parent folder skip
-that name. Linux exchanges two folders in one step (``renameat2``), so a reader sees either the old output or
-the new one. Other file systems (HDFS, some network disks) need two renames. Between them the output is
-missing. If a run dies there, the next run makes the second rename under its lease.
+A run builds the new output beside the old one, as ``.NAME.lakevec-next``, a name that readers of the parent
+folder skip. Linux exchanges two folders in one step (``renameat2``), so a reader sees the old output or the
+new one. Other file systems (HDFS, some network disks) need two renames. Between them the output is missing.
+If a run dies there, the next run makes the second rename under its lease.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import errno
 import os
 from pathlib import Path
 
-from pyarrow.fs import FileType
-
 from lakevec.pipeline.errors import BusyError, OutputError
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
-from lakevec.pipeline.output.table_metadata import CURRENT
+from lakevec.pipeline.output.table_metadata import CURRENT, is_foreign
 from lakevec.pipeline.storage import Location
 
 _AT_FDCWD = -100
@@ -33,13 +31,7 @@ def sibling(output: Location, word: str) -> Location:
 
 
 def swap(output: Location) -> None:
-    """Replace an output by its successor, then remove the old output.
-
-    Parameters
-    ----------
-    output : Location
-        Folder on a file system that renames folders.
-    """
+    """Replace an output by its successor, then remove the old output."""
     successor = sibling(output, "next")
     (successor / _READY).write_atomic(b"")
     if not exchange_folders(output, successor):
@@ -58,10 +50,8 @@ def find_unfinished_swap(output: Location) -> Location | None:
         The successor if it is complete, else the predecessor. None if the output is in its place, or if
         neither exists.
     """
-    if (output / _CURRENT).exists() or not output.can_rename_folders:
+    if (output / _CURRENT).exists() or not output.can_rename_folders or is_foreign(output):
         return None
-    if output.type() == FileType.File or {info.base_name for info in output.list()} - {OWN_FOLDER}:
-        return None  # the files of another program
     successor, predecessor = sibling(output, "next"), sibling(output, "old")
     if (successor / _READY).exists():
         return successor
@@ -69,18 +59,12 @@ def find_unfinished_swap(output: Location) -> Location | None:
 
 
 def complete_swap(output: Location, waiting: Location) -> None:
-    """Complete an interrupted swap, under the lease of the run that found it.
-
-    Parameters
-    ----------
-    output : Location
-    waiting : Location
-        From `find_unfinished_swap`.
+    """Rename `waiting`, from `find_unfinished_swap`, to the output; needs the lease.
 
     Raises
     ------
     BusyError
-        If another run has completed it.
+        If another run has completed the swap.
     """
     if find_unfinished_swap(output) != waiting:
         raise BusyError("another run completes a swap of this output", remedy="let it end, then run again")
@@ -95,7 +79,7 @@ def clean_swap(output: Location) -> None:
 
 
 def check_can_swap(output: Location, uri: str, wish: str) -> None:
-    """Refuse to replace a whole output that can't be renamed.
+    """Raise OutputError if an output can't be renamed.
 
     Parameters
     ----------
@@ -104,10 +88,6 @@ def check_can_swap(output: Location, uri: str, wish: str) -> None:
         The output as messages name it.
     wish : str
         The operation, for the error message.
-
-    Raises
-    ------
-    OutputError
     """
     got = ""
     if not output.can_rename_folders:

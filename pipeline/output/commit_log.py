@@ -1,4 +1,4 @@
-"""The commit log of an output: one file per commit, and snapshots that sum up earlier commits.
+"""The commit log of an output: one file per commit, and snapshots of the content after earlier commits.
 
 Layout, below the state folder of a generation::
 
@@ -12,32 +12,35 @@ and removes older files, so its length stays bounded.
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import uuid
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from lakevec.pipeline.errors import CommitError, DamagedOutputError
 from lakevec.pipeline.output.file_entry import Counts, FileEntry, check_name, merge_counts
 from lakevec.pipeline.storage import Location
 
 SNAPSHOT_EVERY = 20
-# Error codes of file systems without hard links.
-NO_LINKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EMLINK)
-_T = TypeVar("_T", bound=BaseModel)
+
+
+def _check_entry(entry: FileEntry) -> FileEntry:
+    check_name(entry.name)
+    return entry
 
 
 FileName = Annotated[str, AfterValidator(check_name)]
+CheckedEntry = Annotated[FileEntry, AfterValidator(_check_entry)]
 # A plain word, since it names a folder.
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
-class InputFile(BaseModel):
-    """An input file that a run skipped because it can't be read."""
-
+class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputFile(_Record):
+    """An input file that a run skipped because it can't be read."""
 
     input: str = Field(description="id of the input that lists the file")
     path: str
@@ -46,10 +49,8 @@ class InputFile(BaseModel):
     reason: str
 
 
-class InputBatch(BaseModel):
-    """The input rows of a commit: one batch of a stream, or the whole input (batch -1)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class InputBatch(_Record):
+    """The input rows of a commit: one micro-batch of a stream, or the whole input (batch -1)."""
 
     input: str
     batch: int = -1
@@ -59,10 +60,8 @@ class InputBatch(BaseModel):
     option: dict[str, str] = Field(default_factory=dict)
 
 
-class StoredFile(BaseModel):
+class StoredFile(_Record):
     """The recorded rows, size and checksum of an output file, and the run that wrote it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int
     bytes: int
@@ -70,8 +69,8 @@ class StoredFile(BaseModel):
     run: str = ""
 
 
-class Commit(BaseModel):
-    """One step of an output: files added and files removed.
+class Commit(_Record):
+    """A change of an output: files added and files removed.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ class Commit(BaseModel):
     run : str
         The run that made the commit.
     wave : InputBatch
-        The part of the input that the commit holds.
+        The rows of the input that the commit holds.
     rows_read : int
         Rows that Spark read for the commit.
     added : list of FileEntry
@@ -93,36 +92,17 @@ class Commit(BaseModel):
         Paths of input files that an earlier commit skipped and this one holds.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     number: int
     run: RunId
     wave: InputBatch
     rows_read: int
-    added: list[FileEntry]
+    added: list[CheckedEntry]
     removed: list[FileName] = Field(default_factory=list)
     skipped: list[InputFile] = Field(default_factory=list)
     retaken: list[str] = Field(default_factory=list)
 
-    @field_validator("added")
-    @classmethod
-    def _check_names(cls, added: list[FileEntry]) -> list[FileEntry]:
-        for entry in added:
-            check_name(entry.name)
-        return added
 
-    @property
-    def rows(self) -> int:
-        """Rows that the commit adds to the output."""
-        return sum(entry.rows for entry in self.added if not entry.is_quarantine)
-
-    @property
-    def quarantined(self) -> int:
-        """Rows that the commit puts into quarantine."""
-        return sum(entry.rows for entry in self.added if entry.is_quarantine)
-
-
-class Snapshot(BaseModel):
+class Snapshot(_Record):
     """The content of an output after a commit.
 
     Parameters
@@ -130,7 +110,7 @@ class Snapshot(BaseModel):
     number : int, default=-1
         The last commit.
     inputs : dict of str to InputBatch
-        The last wave of each input.
+        The last micro-batch of each input.
     files : dict of str to StoredFile
         Files with rows.
     quarantine : dict of str to StoredFile
@@ -145,8 +125,6 @@ class Snapshot(BaseModel):
         Skipped input files, by path.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     number: int = -1
     inputs: dict[str, InputBatch] = Field(default_factory=dict)
     files: dict[FileName, StoredFile] = Field(default_factory=dict)
@@ -157,33 +135,32 @@ class Snapshot(BaseModel):
     skipped: dict[str, InputFile] = Field(default_factory=dict)
 
     @property
+    def all_files(self) -> dict[str, StoredFile]:
+        """Files of the output, and files in quarantine."""
+        return self.files | self.quarantine
+
+    @property
     def rows(self) -> int:
         """Rows of the output."""
         return sum(file.rows for file in self.files.values())
 
     @property
     def rows_quarantined(self) -> int:
-        """Rows in quarantine."""
+        """Rows of the quarantine files."""
         return sum(file.rows for file in self.quarantine.values())
 
     @property
     def bytes(self) -> int:
-        """Bytes of the output's files."""
+        """Size of the output's files, without quarantine."""
         return sum(file.bytes for file in self.files.values())
 
     def has(self, wave: InputBatch) -> bool:
-        """Return whether the last commit of its input holds this micro-batch."""
+        """Return whether a commit has this micro-batch, the last one of its input."""
         known = self.inputs.get(wave.input)
         return known is not None and 0 <= wave.batch == known.batch
 
     def check_follows(self, wave: InputBatch) -> None:
-        """Check that a micro-batch repeats or follows the last one of its input.
-
-        Raises
-        ------
-        CommitError
-            If it comes from the checkpoint of another output.
-        """
+        """Raise DamagedOutputError unless a micro-batch repeats or follows the last one of its input."""
         known = self.inputs.get(wave.input)
         batch, query = (known.batch, known.query) if known else (-1, wave.query)
         if wave.batch not in (batch, batch + 1) or (batch >= 0 and wave.query != query):
@@ -196,7 +173,7 @@ class Snapshot(BaseModel):
 
     def after(self, commit: Commit) -> Snapshot:
         """Return the snapshot after `commit`."""
-        known = self.files | self.quarantine
+        known = self.all_files
         removed, retaken = set(commit.removed), set(commit.retaken)
         files = {name: file for name, file in self.files.items() if name not in removed}
         quarantine = dict(self.quarantine)
@@ -219,6 +196,9 @@ class Snapshot(BaseModel):
         )
 
 
+_T = TypeVar("_T", Commit, Snapshot)
+
+
 class CommitLog:
     """The log of one generation of an output.
 
@@ -226,24 +206,29 @@ class CommitLog:
     ----------
     folder : Location
         State folder of the generation.
+
+    Attributes
+    ----------
+    state : Snapshot
+        The content after the last commit; empty before the first.
+    last : Commit or None
+    before_last : Snapshot
+        The content before `last`; empty if the log begins with that commit.
+
+    Raises
+    ------
+    DamagedOutputError
+        If a file of the log is missing or damaged.
     """
 
     def __init__(self, folder: Location) -> None:
         self._log = folder / "log"
-        self.state = Snapshot()
-        self.last: Commit | None = None
-        # The snapshot before `last`; empty if the log begins with that commit.
         self.before_last = Snapshot()
+        self.read()
 
     def read(self) -> None:
-        """Read the log; without files the state is an empty snapshot.
-
-        Raises
-        ------
-        CommitError
-            If a file of the log is missing or damaged.
-        """
-        names = [info.base_name for info in self._log.list() if not info.base_name.startswith(".")]
+        """Read the log again."""
+        names = [name for name in self._log.names() if not name.startswith(".")]
         states = sorted(_number(name) for name in names if name.endswith(".state.json"))
         commits = sorted(_number(name) for name in names if not name.endswith(".state.json"))
         self.state = self._load(Snapshot, states[-1]) if states else Snapshot()
@@ -254,25 +239,19 @@ class CommitLog:
             if number != self.state.number + 1:
                 raise _broken(f"no commit {self.state.number + 1} before commit {number}")
             self.last, self.before_last = self._load(Commit, number), self.state
-            if unknown := set(self.last.removed) - {*self.state.files, *self.state.quarantine}:
+            if unknown := set(self.last.removed) - self.state.all_files.keys():
                 raise _broken(f"commit {number} removes {len(unknown)} unknown files")
             self.state = self.state.after(self.last)
 
     def append(self, commit: Commit) -> None:
-        """Write the file that makes a commit valid.
-
-        Raises
-        ------
-        CommitError
-            If another run wrote a commit with this number.
-        """
+        """Write the file that makes a commit valid; raise CommitError if another run wrote this commit."""
         state = self.state.after(commit)
         content = commit.model_dump_json(indent=1).encode() + b"\n"
         if not _create(self._log / _name(commit.number), content):
             raise CommitError(
                 "another run wrote to this output meanwhile",
                 got=f"its commit {commit.number}",
-                remedy="nothing of this wave was committed; run again",
+                remedy="nothing of this micro-batch was committed; run again",
             )
         self.last, self.before_last, self.state = commit, self.state, state
 
@@ -282,10 +261,10 @@ class CommitLog:
             return
         state = self._log / _name(self.state.number, state=True)
         state.write_atomic(self.state.model_dump_json().encode())
-        for info in self._log.list():
-            # A hidden file is a half-written one of a killed process.
-            if info.base_name.startswith(".") or _number(info.base_name) < self.state.number:
-                (self._log / info.base_name).delete()
+        for name in self._log.names():
+            # A killed process left hidden files half-written.
+            if name.startswith(".") or _number(name) < self.state.number:
+                (self._log / name).delete()
 
     def _load(self, kind: type[_T], number: int) -> _T:
         name = _name(number, state=kind is Snapshot)
@@ -293,34 +272,29 @@ class CommitLog:
             found = kind.model_validate_json((self._log / name).read_bytes())
         except (OSError, ValidationError) as error:
             raise _broken(f"{type(error).__name__} from log/{name}") from None
-        if found.number != number:  # type: ignore[attr-defined]
+        if found.number != number:
             raise _broken(f"another number in log/{name}")
         return found
 
 
 def _create(file: Location, content: bytes) -> bool:
     """Write a new file; return False if it exists."""
-    if not file.is_local:
-        if file.exists():
+    if file.is_local:
+        beside = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"
+        beside.filesystem.create_dir(beside.parent.path, recursive=True)
+        beside.write_bytes(content)
+        try:
+            # Unlike a rename, a link never replaces a file.
+            if beside.link_to(file):
+                return True
+        except FileExistsError:
             return False
-        file.write_atomic(content)
-        return True
-    file.filesystem.create_dir(file.parent.path, recursive=True)
-    beside = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}"
-    beside.write_bytes(content)
-    try:
-        os.link(beside.path, file.path)
-    except FileExistsError:
+        finally:
+            with contextlib.suppress(OSError):
+                beside.delete()
+    if file.exists():
         return False
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        if file.exists():
-            return False
-        file.write_atomic(content)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.delete()
+    file.write_atomic(content)
     return True
 
 

@@ -1,4 +1,4 @@
-"""The interface of table formats: where tasks write, and how commits become visible to readers."""
+"""The interface of table formats: where tasks write, and how readers come to see a commit."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from lakevec.pipeline.storage import Location
 
 @dataclass(frozen=True)
 class Run:
-    """A run on an output, under its lease.
+    """A run that holds the lease of an output.
 
     Parameters
     ----------
     id : str
         Part of the names of the run's files.
     uri : str
-        The output, credentials included.
-    name : str
-        The output as messages show it.
+        The output, credentials included; errors redact it.
     location : Location
         The output.
     lease : Lease
@@ -37,7 +35,6 @@ class Run:
 
     id: str
     uri: str
-    name: str
     location: Location
     lease: Lease
     on_step: Callable[[str], None]
@@ -49,7 +46,7 @@ class Run:
 
 
 class Committer(ABC):
-    """Write one generation of an output in a table format.
+    """Writer of one generation of an output in a table format.
 
     Parameters
     ----------
@@ -62,6 +59,8 @@ class Committer(ABC):
 
     # Name of the pointer to the generation, below `target`.
     pointer = CURRENT
+    # Properties that a full refresh can't change.
+    fixed: tuple[str, ...] = ("table_format",)
 
     def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
         self.run = run
@@ -72,18 +71,22 @@ class Committer(ABC):
 
     def open_log(self) -> CommitLog:
         """Read the log of the generation."""
-        log = CommitLog(state_folder(self.target, self.generation))
-        log.read()
-        return log
+        return CommitLog(state_folder(self.target, self.generation))
 
     @property
     @abstractmethod
     def staging(self) -> Location:
         """The folder that tasks write files to."""
 
-    @abstractmethod
     def check_can_refresh(self, stored: TableMetadata, asked: TableMetadata) -> None:
         """Refuse a full refresh if the format or the storage can't do it."""
+        if any(getattr(stored, name) != getattr(asked, name) for name in self.fixed):
+            raise OutputError(
+                f"output {self.run.uri!r} is a table of another format or with other partitions",
+                got=f"{asked.table_format}, partitions ({', '.join(asked.partition_by)})",
+                expected=f"{stored.table_format}, partitions ({', '.join(stored.partition_by)})",
+                remedy="choose another --output",
+            )
 
     def check_can_replace(self) -> None:  # noqa: B027
         """Refuse to replace files if the storage can't do so in one step."""
@@ -106,7 +109,7 @@ class Committer(ABC):
 
     @abstractmethod
     def apply(self, commit: Commit, before: Snapshot) -> None:
-        """Make a logged commit visible to readers; a repeated call changes nothing."""
+        """Make a logged commit visible to readers; a second call changes nothing."""
 
     @abstractmethod
     def end_refresh(self, snapshot: Snapshot) -> None:
@@ -120,14 +123,4 @@ class Committer(ABC):
         """Remove uncommitted files of a run that wrote nothing for `grace_s` seconds."""
 
     def forget(self) -> None:  # noqa: B027
-        """Remove everything that `begin` created, if the output got no row."""
-
-
-def refuse_format(name: str, stored: TableMetadata, asked: TableMetadata) -> OutputError:
-    """Return the error for a refresh with another table format or other partitions."""
-    return OutputError(
-        f"output {name!r} is a table of another format or with other partitions",
-        got=f"{asked.table_format}, partitions ({', '.join(asked.partition_by)})",
-        expected=f"{stored.table_format}, partitions ({', '.join(stored.partition_by)})",
-        remedy="choose another --output",
-    )
+        """Remove what `begin` created, for an output without a row."""

@@ -1,24 +1,25 @@
 """Delta Lake: each commit is one transaction of Delta's log, written by `deltalake` without a JVM.
 
 Tasks write straight to the table's folder, since readers see only files that Delta's log lists. So no file is
-renamed, which an object store would do by a copy.
+renamed; an object store would copy it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 
 from lakevec.pipeline.errors import CommitError, DamagedOutputError, requires_extra
-from lakevec.pipeline.output.commit_log import Commit, Snapshot
-from lakevec.pipeline.output.committer import Committer, Run, refuse_format
+from lakevec.pipeline.output.commit_log import Commit, Snapshot, StoredFile
+from lakevec.pipeline.output.committer import Committer, Run
+from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.partitions import partition_values
 from lakevec.pipeline.output.staging import Staging
 from lakevec.pipeline.output.table_metadata import (
@@ -37,6 +38,8 @@ _FOLDER = "_delta_log"
 class DeltaCommitter(Committer):
     """Leave files where tasks wrote them, and list them in Delta's log."""
 
+    fixed = ("table_format", "partition_by")
+
     def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
         super().__init__(run, generation, is_refresh=is_refresh)
         self.pointer = NEXT if is_refresh else CURRENT
@@ -48,11 +51,6 @@ class DeltaCommitter(Committer):
     def staging(self) -> Location:
         """The output itself: readers see only what Delta's log lists."""
         return self.target
-
-    def check_can_refresh(self, stored: TableMetadata, asked: TableMetadata) -> None:
-        """Refuse other partition columns, which Delta can't change."""
-        if stored.partition_by != asked.partition_by:
-            raise refuse_format(self.run.name, stored, asked)
 
     def recover(self) -> None:
         """Finish a refresh whose transaction is in Delta's log; undo any other."""
@@ -66,7 +64,7 @@ class DeltaCommitter(Committer):
             return
         snapshot = refresh.open_log().state
         (self.run.own / NEXT).delete()
-        for name in (*snapshot.files, *snapshot.quarantine):
+        for name in snapshot.all_files:
             (self.target / name).delete()
         state_folder(self.target, following).delete()
 
@@ -78,7 +76,7 @@ class DeltaCommitter(Committer):
             self._is_created = True
         elif not self.is_refresh and self._table.files() != set(snapshot.files):
             raise DamagedOutputError(
-                f"another program changed Delta table {self.run.name!r}",
+                f"another program changed Delta table {self.run.uri!r}",
                 got="Delta's log and lakevec's commit log list different files",
                 expected="the files of lakevec's own runs; OPTIMIZE rewrites them, VACUUM is fine",
                 remedy="restore the table's version, or write everything anew with --full-refresh",
@@ -106,12 +104,12 @@ class DeltaCommitter(Committer):
 
     def clean(self, staging: Staging, snapshot: Snapshot, grace_s: float) -> None:
         """Remove a run's uncommitted files from the table's folder, and its staging folder."""
-        kept = [snapshot]
+        files = snapshot.all_files
         if following := read_generation(self.target, NEXT):
-            kept.append(DeltaCommitter(self.run, following).open_log().state)
-        staging.note_committed(kept)
+            files |= DeltaCommitter(self.run, following).open_log().state.all_files
+        staging.note_committed(name for name, file in files.items() if file.run == staging.run)
         if staging.age_s >= grace_s:
-            staging.remove_uncommitted(self.target, kept)
+            staging.remove_uncommitted(self.target, files)
             staging.remove()
 
     def forget(self) -> None:
@@ -121,7 +119,7 @@ class DeltaCommitter(Committer):
 
 
 class DeltaLog:
-    """Delta's log of an output, written under an application id per generation.
+    """Delta's log of an output. Each generation has its own application id there.
 
     Parameters
     ----------
@@ -171,64 +169,55 @@ class DeltaLog:
 
     def append(self, commit: Commit, before: Snapshot) -> None:
         """Add and remove a commit's files in one transaction; `before` has the sizes of removed files."""
-        if self._has(commit.number):
-            return
-        with _delta_errors():
-            table, now = self._table(), int(time.time() * 1000)
-            names = table.metadata().partition_columns
-            actions = [
-                self._add(entry.name, entry.bytes, entry.rows, names, now)
-                for entry in commit.added
-                if not entry.is_quarantine
-            ]
-            remove = self._library.transaction.RemoveAction
-            actions += [
-                remove(name, True, now, before.files[name].bytes, partition_values(name, names))
-                for name in commit.removed
-                if name in before.files
-            ]
-            table.create_write_transaction(
-                actions,
-                "append",
-                table.schema(),
-                names,
-                commit_properties=self._properties(commit.number, commit.run),
-            )
+        added = {entry.name: entry for entry in commit.added if not entry.is_quarantine}
+        removed = {name: before.files[name] for name in commit.removed if name in before.files}
+        self._write(commit.number, commit.run, added, removed)
 
     def replace(self, snapshot: Snapshot, schema: str, run: str) -> None:
         """Replace all files by those of a snapshot in one transaction."""
-        if self._has(snapshot.number):
+        self._write(snapshot.number, run, snapshot.files, {}, schema)
+
+    def _write(
+        self,
+        number: int,
+        run: str,
+        added: Mapping[str, FileEntry | StoredFile],
+        removed: Mapping[str, StoredFile],
+        schema: str | None = None,
+    ) -> None:
+        """Write a transaction, unless Delta's log has it; with a schema, replace the whole table."""
+        version = self.version()
+        if version is not None and version >= number:
             return
+        transaction, now = self._library.transaction, int(time.time() * 1000)
         with _delta_errors():
-            table, now = self._table(), int(time.time() * 1000)
-            names = table.metadata().partition_columns
+            table = self._table()
+            columns = table.metadata().partition_columns
             actions = [
-                self._add(name, file.bytes, file.rows, names, now) for name, file in snapshot.files.items()
+                transaction.AddAction(
+                    name,
+                    file.bytes,
+                    partition_values(name, columns),
+                    now,
+                    True,
+                    json.dumps({"numRecords": file.rows}),
+                )
+                for name, file in added.items()
+            ]
+            actions += [
+                transaction.RemoveAction(name, True, now, file.bytes, partition_values(name, columns))
+                for name, file in removed.items()
             ]
             table.create_write_transaction(
                 actions,
-                "overwrite",
-                self._library.Schema.from_json(schema),
-                names,
-                commit_properties=self._properties(snapshot.number, run),
+                "append" if schema is None else "overwrite",
+                table.schema() if schema is None else self._library.Schema.from_json(schema),
+                columns,
+                commit_properties=transaction.CommitProperties(
+                    custom_metadata={"lakevec.run": run},
+                    app_transactions=[transaction.Transaction(self._application, number)],
+                ),
             )
-
-    def _has(self, number: int) -> bool:
-        version = self.version()
-        return version is not None and version >= number
-
-    def _add(self, name: str, size: int, rows: int, names: list[str], now: int) -> Any:
-        stats = json.dumps({"numRecords": rows})
-        return self._library.transaction.AddAction(
-            name, size, partition_values(name, names), now, True, stats
-        )
-
-    def _properties(self, number: int, run: str) -> Any:
-        transaction = self._library.transaction
-        return transaction.CommitProperties(
-            custom_metadata={"lakevec.run": run},
-            app_transactions=[transaction.Transaction(self._application, number)],
-        )
 
     def _table(self) -> Any:
         return self._library.DeltaTable(self._uri, storage_options=self._options)
@@ -263,16 +252,15 @@ def _for_deltalake(uri: str) -> tuple[str, dict[str, str]]:
     parts = urlsplit(absolute)
     if not parts.netloc or parts.scheme not in ("s3", "s3a", "s3n"):
         return absolute, {}
-    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    query = dict(parse_qsl(parts.query))
     options = {}
     if parts.username:
         options["AWS_ACCESS_KEY_ID"] = unquote(parts.username)
         options["AWS_SECRET_ACCESS_KEY"] = unquote(parts.password or "")
-    if "region" in query:
-        options["AWS_REGION"] = query["region"]
-    if "endpoint_override" in query:
+    if region := query.get("region"):
+        options["AWS_REGION"] = region
+    if endpoint := query.get("endpoint_override"):
         scheme = query.get("scheme", "https")
-        endpoint = query["endpoint_override"]
         options["AWS_ENDPOINT_URL"] = endpoint if "://" in endpoint else f"{scheme}://{endpoint}"
         options["AWS_ALLOW_HTTP"] = str(scheme == "http").lower()
     return f"s3://{parts.hostname}{parts.path}", options

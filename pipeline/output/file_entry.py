@@ -1,4 +1,4 @@
-"""The record of a file that a task wrote, and sums over such records."""
+"""What a task reports about a file that it wrote, and sums over such reports."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
-
-from lakevec.pipeline.storage import Location
 
 # Counts for each text column, such as rows, nulls and tokens.
 Counts = dict[str, dict[str, int]]
 
 # Folder below the output for state, staging, lease and quarantine; Parquet readers skip the name.
 OWN_FOLDER = "_lakevec"
-# Never in our names: Spark escapes control characters, and half a surrogate pair is no text.
+# lakevec never writes these into a name: Spark escapes control characters, and a lone surrogate is invalid.
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 QUARANTINE = f"{OWN_FOLDER}/quarantine/"
 
@@ -38,7 +35,7 @@ class FileEntry:
     worker : dict
         The process that wrote the file: ``host``, ``pid`` and its memory, ``peak_bytes`` and ``own_bytes``.
     sha256 : str
-        Checksum of the file, hexadecimal; empty unless the settings ask for it.
+        Checksum of the file, hexadecimal; empty unless ``sha256`` is set.
     """
 
     name: str
@@ -68,22 +65,8 @@ def check_name(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether Parquet readers skip a file, for its own name or that of a folder."""
+    """Return whether Parquet readers skip a file because of its name or its folder's."""
     return any(part.startswith((".", "_")) and "=" not in part for part in name.split("/"))
-
-
-def read_record(output: Location) -> dict[str, Any]:
-    """Read the ``run.json`` of an output's last run; return an empty dict if it can't be read."""
-    try:
-        record = json.loads((output / OWN_FOLDER / "run.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def sum_counts(entries: Iterable[FileEntry]) -> Counts:
-    """Add up the counts of all files."""
-    return merge_counts(entry.counts for entry in entries)
 
 
 def merge_counts(parts: Iterable[Counts]) -> Counts:
@@ -101,8 +84,8 @@ def sum_memory(entries: Iterable[FileEntry]) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        ``workers``, their number; ``worker_peak_bytes``, the largest resident memory of one worker, mapped
-        table included; ``node_own_bytes``, the largest private memory of all workers of a node together.
+        ``workers``: their number. ``worker_peak_bytes``: the largest resident memory of a worker, mapped
+        table included. ``node_own_bytes``: the largest sum of the private memory of a node's workers.
     """
     workers: dict[tuple[str | int, str | int], dict[str, int]] = {}
     for entry in entries:

@@ -1,9 +1,9 @@
 """The lease of an output: one run at a time writes to it.
 
-A run writes its own claim file, then lists the claims of other runs. The file system must list every file
-that was written before (local disks, HDFS, S3, Google Cloud Storage and Azure do). Then no locks are needed:
-if two runs start at once, at least one sees the other. A run renews its claim by a heartbeat. It is dead if
-it has not renewed for `EXPIRY_S`, or if its process on this machine is gone.
+A run writes its own claim file, then lists the claims of other runs. If two runs start at once, at least one
+sees the other. So no locks are needed, as long as the file system lists every file written before; local
+disks, HDFS, S3, Google Cloud Storage and Azure do. A heartbeat renews the claim. A run is dead if it has not
+renewed its claim for `EXPIRY_S`, or if its process on this machine is gone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ class Lease:
     own : Location
         The output's own folder.
     run : str
-        Id of the run that takes the lease.
     uri : str
         The output as messages name it.
     """
@@ -58,13 +57,7 @@ class Lease:
         return self._folder / f"{self._run}.json"
 
     def __enter__(self) -> Lease:
-        """Take the lease.
-
-        Raises
-        ------
-        BusyError
-            If another run holds it.
-        """
+        """Take the lease; raise BusyError if another run holds it."""
         # Renew from the start: while this run waits for a dead claim to expire, others watch its claim.
         self._beat.start()
         try:
@@ -87,33 +80,21 @@ class Lease:
 
     @contextlib.contextmanager
     def moving_to(self, own: Location) -> Iterator[None]:
-        """Pause the heartbeat while the block moves the folder that holds the claim.
-
-        Parameters
-        ----------
-        own : Location
-            The output's own folder after the move.
-        """
+        """Pause the heartbeat while the block moves the output's own folder to `own`."""
         with self._changing:
             yield
             self._folder = own / "lease"
 
     def copy_to(self, own: Location) -> None:
-        """Copy the claim to the own folder of an output's successor."""
+        """Copy the claim to the own folder of the output's successor."""
         (own / "lease" / self.claim.name).write_atomic(self.claim.read_bytes())
 
     def check(self) -> None:
-        """Check that this run still holds the lease, which it loses after a minute without a heartbeat.
-
-        Raises
-        ------
-        CommitError
-            If another run has taken it.
-        """
+        """Raise CommitError if another run took the lease, as it may after a minute without a heartbeat."""
         if self._other_claims() or not self.claim.exists():
             raise CommitError(
                 f"output {self._uri!r} was taken over by another run",
-                got="no sign of life of this one for too long",
+                got="no heartbeat of this run for too long",
                 remedy="nothing more was committed; let the other run end, then run again",
             )
 
@@ -141,7 +122,7 @@ class Lease:
         )
 
     def _is_alive(self, name: str) -> bool:
-        """Watch a claim until its run renews it or must be dead."""
+        """Watch a claim until its run renews it or counts as dead."""
         before = self._read(name)
         if before is None:
             return False
@@ -158,7 +139,7 @@ class Lease:
         return False
 
     def _other_claims(self) -> list[str]:
-        names = {info.base_name for info in self._folder.list()} - {self.claim.name}
+        names = set(self._folder.names()) - {self.claim.name}
         return sorted(name for name in names if name.endswith(".json"))
 
     def _read(self, name: str) -> dict[str, object] | None:
@@ -171,8 +152,10 @@ class Lease:
         return content if isinstance(content, dict) else {}
 
     def _write(self) -> None:
+        # Others on this machine check whether the process runs.
+        process = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
         try:
-            self.claim.write_atomic(json.dumps(_describe_process() | {"beats": self._beats}).encode())
+            self.claim.write_atomic(json.dumps(process | this_machine() | {"beats": self._beats}).encode())
         except (OSError, ArrowException) as error:
             raise OutputError(
                 f"can't write to output {self._uri!r}",
@@ -193,16 +176,6 @@ class Lease:
             self.claim.delete()
             if self._folder.is_local:  # fails if it holds another run's claim
                 Path(self._folder.path).rmdir()
-
-
-def _describe_process() -> dict[str, object]:
-    """Identify this process, so that others on the machine can check whether it runs."""
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-        **this_machine(),
-    }
 
 
 def is_process_alive(claim: dict[str, object]) -> bool | None:
@@ -226,7 +199,7 @@ def this_machine() -> dict[str, object]:
 def _started(pid: int) -> str:
     """Return when a process started, in clock ticks since boot; empty if it is gone or a zombie."""
     try:
-        # Behind the name, which may hold any character: field 1 is the state, field 20 the start.
+        # After the name, which may hold any character: field 1 is the state, field 20 the start.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""

@@ -13,8 +13,8 @@ Layout of an output. Parquet readers skip every name that begins with ``_``::
     OUTPUT/_lakevec/quarantine/              rows that can't be embedded
     OUTPUT/_lakevec/lease/                   the claim of the active run
 
-One file of the log commits a micro-batch. If the driver dies before it writes that file, only a staging
-folder is left. If the driver dies afterwards, the next run completes the commit first.
+One file of the log commits a micro-batch. If the driver dies before it writes that file, it leaves a staging
+folder and no rows. If it dies afterwards, the next run completes the commit first.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ from pyarrow import fs as pafs
 from lakevec.pipeline.errors import CommitError, LakevecError, OutputError, describe_failure
 from lakevec.pipeline.output.atomic_swap import clean_swap, complete_swap, find_unfinished_swap
 from lakevec.pipeline.output.commit_log import Commit, CommitLog, Snapshot
-from lakevec.pipeline.output.committer import Committer, Run, refuse_format
+from lakevec.pipeline.output.committer import Committer, Run
 from lakevec.pipeline.output.delta_committer import DeltaCommitter
-from lakevec.pipeline.output.file_entry import OWN_FOLDER, read_record
+from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.output.parquet_committer import ParquetCommitter
 from lakevec.pipeline.output.staging import Staging, stagings
 from lakevec.pipeline.output.table_metadata import (
     CURRENT,
     TableMetadata,
+    is_foreign,
     read_generation,
     read_metadata,
     remove_leftovers,
@@ -48,14 +49,13 @@ from lakevec.pipeline.output.table_metadata import (
     write_generation,
 )
 from lakevec.pipeline.output.validation import check_counts, check_footers, check_total
-from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location, absolute_uri, locate, strip_user_info
 
 _COMMITTERS: dict[str, type[Committer]] = {"parquet": ParquetCommitter, "delta": DeltaCommitter}
 
 
 class OutputFolder:
-    """An output without its lease: a run can inspect it, and open it.
+    """An output without its lease, which a run can inspect and open.
 
     Parameters
     ----------
@@ -69,10 +69,12 @@ class OutputFolder:
 
     def __init__(self, uri: str, run_id: str, *, on_step: Callable[[str], None] = lambda step: None) -> None:
         self._uri = uri
-        self._name = redact(uri)
         self._run_id = run_id
         self._on_step = on_step
-        self.location = _follow_links(locate(uri, error=OutputError))
+        self.location = locate(uri, error=OutputError)
+        if self.location.is_local:
+            # Without symbolic links, so that an output and its siblings lie on one disk.
+            self.location = replace(self.location, path=os.path.realpath(self.location.path))
         self._own = self.location / OWN_FOLDER
 
     @property
@@ -81,21 +83,14 @@ class OutputFolder:
         return (self._own / CURRENT).exists() or find_unfinished_swap(self.location) is not None
 
     def inspect(self) -> None:
-        """Refuse a folder that is neither empty nor an output of lakevec; change nothing.
-
-        Raises
-        ------
-        OutputError
-        """
+        """Raise OutputError if the folder is neither empty nor an output of lakevec; change nothing."""
         try:
-            kind = self.location.type()
-            names = [info.base_name for info in self.location.list()] if kind != pafs.FileType.File else []
+            foreign = is_foreign(self.location)
         except OSError as error:
-            raise OutputError(f"can't look at output {self._name!r}", got=describe_failure(error)) from None
-        foreign = kind == pafs.FileType.File or set(names) - {OWN_FOLDER}
+            raise OutputError(f"can't look at output {self._uri!r}", got=describe_failure(error)) from None
         if foreign and not self.is_begun:
             raise OutputError(
-                f"output {self._name!r} exists and was not written by this version of lakevec",
+                f"output {self._uri!r} exists and was not written by this version of lakevec",
                 expected="a new or empty folder, or an output to continue",
                 remedy="choose another --output, or delete this one if no run is using it",
             )
@@ -116,7 +111,7 @@ class OutputFolder:
         """
         is_new = self.location.type() != pafs.FileType.Directory
         with self._lease() as lease:
-            run = Run(self._run_id, self._uri, self._name, self.location, lease, self._on_step)
+            run = Run(self._run_id, self._uri, self.location, lease, self._on_step)
             opened = OpenOutput(run, is_new=is_new)
             self._on_step("leased")
             try:
@@ -127,21 +122,21 @@ class OutputFolder:
                 with suppress(OSError, ArrowException, LakevecError):
                     opened.abandon()
                 if isinstance(error, OSError | ArrowException) and not isinstance(error, ConnectionError):
-                    raise _unwritable(self._name, error) from error
+                    raise _unwritable(self._uri, error) from error
                 raise
             opened.close()
 
     @contextmanager
     def _lease(self) -> Iterator[Lease]:
         """Take the lease; complete an interrupted swap under it."""
-        lease = Lease(self._own, self._run_id, self._name)
+        lease = Lease(self._own, self._run_id, self._uri)
         unfinished = find_unfinished_swap(self.location)
         if unfinished is None:
             with lease:
                 yield lease
             return
         claim = lease.claim
-        lease = Lease(unfinished / OWN_FOLDER, self._run_id, self._name)
+        lease = Lease(unfinished / OWN_FOLDER, self._run_id, self._uri)
         try:
             with lease:
                 with lease.moving_to(self._own):
@@ -212,7 +207,7 @@ class OpenOutput:
         return f"{root}/{OWN_FOLDER}/{self.generation}/checkpoint"
 
     def read_metadata(self) -> TableMetadata | None:
-        """Return the properties that earlier runs fixed for all rows; None for a new output."""
+        """Return the properties that all rows share; None for a new output."""
         generation = read_generation(self._run.location)
         return read_metadata(state_folder(self._run.location, generation)) if generation else None
 
@@ -242,7 +237,7 @@ class OpenOutput:
         if stored is not None and not refresh:
             if differences := list(stored.differences(metadata)):
                 raise OutputError(
-                    f"output {self._run.name!r} holds rows of another kind",
+                    f"output {self._run.uri!r} holds rows of another kind",
                     got="; ".join(differences),
                     remedy="choose another --output, or write everything anew with --full-refresh",
                 )
@@ -250,8 +245,6 @@ class OpenOutput:
         else:
             committer = kind(self._run, is_refresh=stored is not None)
             if stored is not None:
-                if stored.table_format != metadata.table_format:
-                    raise refuse_format(self._run.name, stored, metadata)
                 committer.check_can_refresh(stored, metadata)
             self._committer = committer
             named = metadata.model_copy(update={"generation": committer.generation})
@@ -277,8 +270,8 @@ class OpenOutput:
         """
         run = self._run
         run.on_step("embedded")
-        check_counts(commit, run.name)
-        check_footers(self.staging, commit.added, run.name)
+        check_counts(commit, run.uri)
+        check_footers(self.staging, commit.added, run.uri)
         if commit.number == 0:
             self._committer.check_alone()
         run.on_step("checked")
@@ -287,7 +280,7 @@ class OpenOutput:
         if not self._committer.is_refresh:
             self.served = self.state
         run.on_step("applied")
-        check_total(self.state, run.name)
+        check_total(self.state, run.uri)
         self._log.compact()
         run.on_step("compacted")
 
@@ -306,7 +299,11 @@ class OpenOutput:
 
     def last_record(self) -> dict[str, Any]:
         """Return the last run's ``run.json``; empty if it can't be read."""
-        return read_record(self._run.location)
+        try:
+            record = json.loads((self._run.own / "run.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write ``run.json``; raise CommitError if that fails."""
@@ -314,7 +311,7 @@ class OpenOutput:
         try:
             (self._run.own / "run.json").write_atomic(content.encode())
         except OSError as error:
-            raise _unwritable(self._run.name, error) from error
+            raise _unwritable(self._run.uri, error) from error
 
     def recover(self, grace_s: float) -> None:
         """Complete the last commit and remove files of dead runs; `open` calls this."""
@@ -343,8 +340,8 @@ class OpenOutput:
         self._staging.remove()
 
     def abandon(self) -> None:
-        """Remove this run's uncommitted files, and an output that it created and left empty."""
-        # Read from disk, since the error may have followed the log's file but preceded our state.
+        """Remove this run's uncommitted files, and its output if that is new and has no rows."""
+        # Read it again: the run may have failed between the log's file and our state.
         self._log.read()
         last = self._log.last
         if (
@@ -360,14 +357,12 @@ class OpenOutput:
         if self._was_begun or self.state.rows_read:
             return
         self._committer.forget()
-        own, output = self._run.own, self._run.location
-        for info in own.list():
-            if info.base_name != "lease":
-                (own / info.base_name).delete()
+        for name in set(self._run.own.names()) - {"lease"}:
+            (self._run.own / name).delete()
         self._run.lease.give_back()
-        for folder in (own, output) if self._is_new else (own,):
-            if folder.exists() and not folder.list():
-                folder.delete()
+        self._run.own.delete_if_empty()
+        if self._is_new:
+            self._run.location.delete_if_empty()
 
 
 def folder_uri(uri: str, location: Location) -> str:
@@ -377,14 +372,9 @@ def folder_uri(uri: str, location: Location) -> str:
     return strip_user_info(absolute_uri(uri).partition("?")[0]).rstrip("/")
 
 
-def _unwritable(name: str, error: Exception) -> CommitError:
+def _unwritable(uri: str, error: Exception) -> CommitError:
     return CommitError(
-        f"can't read or write output {name!r}",
+        f"can't read or write output {uri!r}",
         got=describe_failure(error),
         remedy="check its permissions and free space, then run again; committed rows stay",
     )
-
-
-def _follow_links(location: Location) -> Location:
-    """Follow symbolic links, so that an output and its siblings lie on one disk."""
-    return replace(location, path=os.path.realpath(location.path)) if location.is_local else location

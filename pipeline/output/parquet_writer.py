@@ -1,4 +1,4 @@
-"""Parquet files of one task attempt, written to staging."""
+"""The Parquet files of one task attempt, written to staging."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FileLayout:
     metadata : dict of str to str
         Key-value pairs for the footer: the run's and the model's identity.
     compact : bool, default=False
-        Whether to compress vectors. Unit vectors of full precision hardly shrink.
+        Whether to compress vectors. float32 vectors hardly shrink.
     target_bytes : int, default=2**29
         After a file reaches this size, the task begins another one.
     sha256 : bool, default=False
@@ -84,14 +84,12 @@ class TaskParquetWriter:
         """After an error, remove all files, finished or not."""
         if kind is None:
             return
-        names = [entry.name for entry in self._entries]
         for file in self._open.values():
             file.abort()
-            names += [file.name] if file.is_created else []
-        for name in names:
+        for name in [file.name for file in (*self._entries, *self._open.values())]:
             # If the store has failed, a later run removes the whole staging folder.
             with contextlib.suppress(OSError, pa.ArrowException):
-                self._staging.filesystem.delete_file((self._staging / name).path)
+                (self._staging / name).delete()
 
     def write(self, batch: pa.RecordBatch, counts: Counts, *, folder: str = "") -> None:
         """Add rows.
@@ -118,13 +116,7 @@ class TaskParquetWriter:
             self._finish(folder)
 
     def close(self) -> list[FileEntry]:
-        """Finish all files.
-
-        Returns
-        -------
-        list of FileEntry
-            Empty if there were no rows.
-        """
+        """Finish all files and return their entries."""
         for folder in list(self._open):
             self._finish(folder)
         return self._entries
@@ -156,11 +148,6 @@ class _File:
         self._buffer: list[pa.RecordBatch] = []
         self._rows = 0
         self._counts: Counts = {}
-
-    @property
-    def is_created(self) -> bool:
-        """Whether the file exists on disk."""
-        return self._stream is not None
 
     @property
     def written_bytes(self) -> int:
@@ -256,7 +243,7 @@ class _ChecksumStream(io.RawIOBase):
 
 
 def _nullable(field: pa.Field) -> pa.Field:
-    """Allow nulls at every level, as Spark does: the fields of a null struct are null too."""
+    """Allow nulls at every level, as Spark does: the fields of a null struct are null, too."""
     kind = field.type
     if pa.types.is_struct(kind):
         kind = pa.struct([_nullable(kind.field(index)) for index in range(kind.num_fields)])

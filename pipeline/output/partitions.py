@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from lakevec.pipeline.errors import DataError
 
 # Characters that Spark writes as % and two hexadecimal digits (ExternalCatalogUtils).
-_ESCAPED = frozenset(map(chr, range(0x01, 0x20))) | set("\x7f\"#%'*/:=?\\{[]^")
+_ESCAPES = {code: f"%{code:02X}" for code in (*range(0x01, 0x20), *b"\x7f\"#%'*/:=?\\{[]^")}
 _ESCAPE = re.compile("%([0-9A-F]{2})")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 # Spark skips folders with this suffix, since Hadoop's shell copies into them.
@@ -80,24 +80,14 @@ def folder_name(column: str, value: str | None) -> str:
         raise DataError(
             f"a value of partition column {column!r} can't name a folder",
             got="a null character" if "\0" in value else f"{_HIDDEN_SUFFIX} at its end",
-            expected="values whose folders readers look into",
+            expected="values whose folders readers don't skip",
             remedy="clean the column, or partition by another one",
         )
-    return f"{_escape(column)}={_NO_VALUE if value is None else _escape(value)}"
+    return f"{column.translate(_ESCAPES)}={_NO_VALUE if value is None else value.translate(_ESCAPES)}"
 
 
 def refuse_long_folders(name: str) -> None:
-    """Raise an error if a partition value is too long for a folder name.
-
-    Parameters
-    ----------
-    name : str
-        Name of a file below the output.
-
-    Raises
-    ------
-    DataError
-    """
+    """Raise DataError if a partition value in a file's name is too long for a folder name."""
     for folder in name.split("/")[:-1]:
         if (size := len(folder.encode())) > _MAX_BYTES:
             column = _unescape(folder.partition("=")[0])
@@ -125,15 +115,11 @@ def partition_values(name: str, columns: Sequence[str]) -> dict[str, str | None]
     {'day of week': 'Mon/Tue'}
     """
     folders = name.split("/")[: len(columns)]
-    values = {
-        column: folder.removeprefix(f"{_escape(column)}=")
-        for column, folder in zip(columns, folders, strict=True)
+    values = [folder.partition("=")[2] for folder in folders]
+    return {
+        column: None if value == _NO_VALUE else _unescape(value)
+        for column, value in zip(columns, values, strict=True)
     }
-    return {column: None if value == _NO_VALUE else _unescape(value) for column, value in values.items()}
-
-
-def _escape(text: str) -> str:
-    return "".join(f"%{ord(character):02X}" if character in _ESCAPED else character for character in text)
 
 
 def _unescape(text: str) -> str:

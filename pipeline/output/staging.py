@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from pyarrow import fs as pafs
 
-from lakevec.pipeline.output.commit_log import Snapshot
 from lakevec.pipeline.storage import Location
 
 _MARKER = "run"
@@ -26,9 +25,8 @@ class Staging:
     """
 
     def __init__(self, own: Location, run: str) -> None:
-        self._all = own / "staging"
         self.run = run
-        self.folder = self._all / run
+        self.folder = own / "staging" / run
 
     def begin(self) -> None:
         """Create the folder, so that later runs can find it."""
@@ -37,8 +35,7 @@ class Staging:
     def remove(self) -> None:
         """Remove the folder."""
         self.folder.delete()
-        if self._all.exists() and not self._all.list():
-            self._all.delete()
+        self.folder.parent.delete_if_empty()
 
     @property
     def age_s(self) -> float:
@@ -46,40 +43,18 @@ class Staging:
         times = [info.mtime_ns or 0 for info in self.folder.list(recursive=True)]
         return time.time() - max(times, default=0) / 1e9
 
-    def note_committed(self, states: Iterable[Snapshot]) -> None:
-        """Write the names of the run's committed files, before later commits replace some of them.
-
-        Parameters
-        ----------
-        states : iterable of Snapshot
-            Snapshots of all generations.
-        """
+    def note_committed(self, names: Iterable[str]) -> None:
+        """Write the names of the run's committed files, before later commits replace some of them."""
         note = self.folder / _COMMITTED
-        if not self.folder.exists() or note.exists():
-            return
-        names = [
-            name
-            for state in states
-            for name, file in (*state.files.items(), *state.quarantine.items())
-            if file.run == self.run
-        ]
-        note.write_atomic(json.dumps(names).encode())
+        if self.folder.exists() and not note.exists():
+            note.write_atomic(json.dumps(list(names)).encode())
 
-    def remove_uncommitted(self, output: Location, states: Iterable[Snapshot]) -> None:
-        """Remove uncommitted files that the run wrote straight to the output.
-
-        Parameters
-        ----------
-        output : Location
-        states : iterable of Snapshot
-            Snapshots of all generations, whose files stay.
-        """
-        committed = set(json.loads((self.folder / _COMMITTED).read_bytes()))
-        for state in states:
-            committed |= {*state.files, *state.quarantine}
-        for info in output.list(recursive=True):
-            name = info.path.removeprefix(f"{output.path}/")
-            if self.run in info.base_name and name.endswith(".parquet") and name not in committed:
+    def remove_uncommitted(self, output: Location, kept: Iterable[str]) -> None:
+        """Remove the run's files from the output, except its noted files and those named in `kept`."""
+        committed = {*kept, *json.loads((self.folder / _COMMITTED).read_bytes())}
+        for name in output.files():
+            is_ours = self.run in name.rpartition("/")[2] and name.endswith(".parquet")
+            if is_ours and name not in committed:
                 (output / name).delete()
 
 

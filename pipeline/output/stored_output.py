@@ -1,11 +1,9 @@
-"""An output as readers see it: its committed content, and files that no commit lists."""
+"""An output as its readers see it: its committed content, and files that no commit lists."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from pyarrow import fs as pafs
 
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.output.atomic_swap import find_unfinished_swap
@@ -26,44 +24,27 @@ class StoredOutput:
     uri : str
         Without credentials.
     location : Location
-    contract : TableMetadata
-        What all rows share.
+    metadata : TableMetadata
     state : Snapshot
-        Files, rows, counts.
-    model_uri : str
-        Model of the first run; empty if unknown.
     delta : DeltaLog or None
         Set for a Delta table.
     """
 
     uri: str
     location: Location
-    contract: TableMetadata
+    metadata: TableMetadata
     state: Snapshot
-    model_uri: str
     delta: DeltaLog | None
 
     def find_unlisted_files(self) -> Iterator[str]:
-        """Compare the files that readers see with the files that the commit log lists.
-
-        Yields
-        ------
-        str
-            One problem.
-        """
+        """Compare the files that readers see with those that the commit log lists; yield each problem."""
         committed = set(self.state.files)
-        if self.delta is not None:
-            visible = self.delta.files()
+        if self.delta is None:
+            visible = {name for name in self.location.files() if not is_hidden(name)}
         else:
-            visible = {
-                name
-                for info in self.location.list(recursive=True)
-                if info.type == pafs.FileType.File
-                and not is_hidden(name := info.path.removeprefix(f"{self.location.path}/"))
-            }
-        yield from (f"{name} is in the output but in no commit" for name in sorted(visible - committed))
-        if self.delta is not None:
+            visible = self.delta.files()
             yield from (f"{name} is not in Delta's log" for name in sorted(committed - visible))
+        yield from (f"{name} is in the output but in no commit" for name in sorted(visible - committed))
 
 
 def read_output(uri: str) -> StoredOutput:
@@ -73,22 +54,19 @@ def read_output(uri: str) -> StoredOutput:
     ------
     OutputError
         If lakevec wrote no output there.
-    CommitError
+    DamagedOutputError
         If its log is damaged.
     """
     location = locate(uri, error=OutputError)
     location = find_unfinished_swap(location) or location
-    shown = redact(uri)
     generation = read_generation(location)
     if not generation:
         raise OutputError(
-            f"{shown!r} is no output of lakevec embed",
+            f"{uri!r} is no output of lakevec embed",
             expected=f"a folder with {OWN_FOLDER}/current.json",
             remedy="check the path; Spark's own writer (--sink spark) leaves nothing to verify",
         )
     folder = state_folder(location, generation)
     metadata = read_metadata(folder)
-    log = CommitLog(folder)
-    log.read()
     delta = DeltaLog(uri, location, generation) if metadata.table_format == "delta" else None
-    return StoredOutput(shown, location, metadata, log.state, metadata.model, delta)
+    return StoredOutput(redact(uri), location, metadata, CommitLog(folder).state, delta)

@@ -1,4 +1,4 @@
-"""Properties of all rows of an output, and the pointer to its current generation.
+"""Properties that all rows of an output share, and the pointer to its current generation.
 
 Each full refresh begins a new generation. A small file, the pointer, names the generation that readers see.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from pyarrow.fs import FileType
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
@@ -21,23 +21,12 @@ CURRENT = "current.json"
 NEXT = "next.json"
 _FILE = "output.json"
 _VECTORS = ("fingerprint", "dimensions", "vector_type", "store", "max_tokens")
-_TITLES = {
-    "table_format": "table format",
-    "fingerprint": "model fingerprint",
-    "dimensions": "dimensions",
-    "columns": "text columns",
-    "vector_type": "vector type",
-    "store": "store",
-    "max_tokens": "max tokens",
-    "schema_of_files": "columns",
-    "partition_by": "partition columns",
-    "key": "key",
-    "time_zone": "time zone of partition folders",
-}
 
 
 class TableMetadata(BaseModel):
     """Properties that an output's first run fixes for all later runs, stored as ``output.json``.
+
+    Fields with a title must be equal in all runs. Messages name a field by its title.
 
     Parameters
     ----------
@@ -65,25 +54,25 @@ class TableMetadata(BaseModel):
     format: Literal[1] = 1
     generation: str
     model: str = ""
-    fingerprint: str
-    dimensions: int
-    columns: dict[str, str]
-    vector_type: Literal["float32", "float16", "int8"]
-    store: Literal["mean", "sum"] = "mean"
-    max_tokens: int | None
-    schema_of_files: dict[str, str]
-    partition_by: tuple[str, ...]
-    key: str | None
-    table_format: Literal["parquet", "delta"]
-    time_zone: str = ""
+    fingerprint: str = Field(title="model fingerprint")
+    dimensions: int = Field(title="dimensions")
+    columns: dict[str, str] = Field(title="text columns")
+    vector_type: Literal["float32", "float16", "int8"] = Field(title="vector type")
+    store: Literal["mean", "sum"] = Field("mean", title="store")
+    max_tokens: int | None = Field(title="max tokens")
+    schema_of_files: dict[str, str] = Field(title="columns")
+    partition_by: tuple[str, ...] = Field(title="partition columns")
+    key: str | None = Field(title="key")
+    table_format: Literal["parquet", "delta"] = Field(title="table format")
+    time_zone: str = Field("", title="time zone of partition folders")
 
     def differences(self, other: TableMetadata) -> Iterator[str]:
         """Yield each difference between `other` and this output, such as ``dimensions 64, there 32``."""
-        for name, title in _TITLES.items():
+        for name, field in TableMetadata.model_fields.items():
             stored, asked = getattr(self, name), getattr(other, name)
             is_unknown = name == "time_zone" and not stored
-            if stored != asked and not is_unknown:
-                yield f"{title} {_show(asked)}, there {_show(stored)}"
+            if field.title and stored != asked and not is_unknown:
+                yield f"{field.title} {_show(asked)}, there {_show(stored)}"
 
     def is_other_model(self, other: TableMetadata) -> bool:
         """Return whether `other` differs in its vectors only."""
@@ -103,12 +92,7 @@ def read_metadata(folder: Location) -> TableMetadata:
     try:
         return TableMetadata.model_validate_json((folder / _FILE).read_bytes())
     except (OSError, ValidationError) as error:
-        raise OutputError(
-            "the metadata of an output can't be read",
-            got=f"{type(error).__name__} from {_FILE}",
-            expected="the file that the output's first run wrote",
-            remedy="restore it, or embed into another --output",
-        ) from None
+        raise _damaged(f"{type(error).__name__} from {_FILE}") from None
 
 
 def state_folder(output: Location, generation: str) -> Location:
@@ -126,17 +110,12 @@ def read_generation(output: Location, pointer: str = CURRENT) -> str:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         generation = None
     if not (isinstance(generation, str) and generation.isascii() and generation.isalnum()):
-        raise OutputError(
-            "an output is damaged",
-            got=f"no name of a generation in {OWN_FOLDER}/{pointer}",
-            expected="the file that earlier runs wrote",
-            remedy="restore it, or embed into another --output",
-        )
+        raise _damaged(f"no name of a generation in {OWN_FOLDER}/{pointer}")
     return generation
 
 
 def write_generation(output: Location, generation: str, pointer: str = CURRENT) -> None:
-    """Make a pointer name a generation."""
+    """Point to a generation."""
     (output / OWN_FOLDER / pointer).write_atomic(json.dumps({"generation": generation}).encode())
 
 
@@ -151,6 +130,20 @@ def remove_leftovers(output: Location) -> None:
             is_old = folder is own and info.base_name not in named and (own / info.base_name / _FILE).exists()
             if is_half_written or is_old:
                 (folder / info.base_name).delete()
+
+
+def is_foreign(folder: Location) -> bool:
+    """Return whether a folder holds files of another program, or is a file."""
+    return folder.type() == FileType.File or bool(set(folder.names()) - {OWN_FOLDER})
+
+
+def _damaged(got: str) -> OutputError:
+    return OutputError(
+        "the metadata of an output is damaged",
+        got=got,
+        expected="the file that an earlier run wrote",
+        remedy="restore it, or embed into another --output",
+    )
 
 
 def _show(value: object) -> str:

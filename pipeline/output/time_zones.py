@@ -1,4 +1,4 @@
-"""Local times as folder names: time zones and local times where two instants share a name."""
+"""Local times as folder names: time zones and local times in which two instants share a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks around a commit: rows read, rows written, and rows in the files' footers must agree."""
+"""Checks of a commit: the rows read, the rows written and the rows in the files' footers must agree."""
 
 from __future__ import annotations
 
@@ -15,36 +15,23 @@ from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.storage import Location
 
 THREADS = 16
+_RUN_AGAIN = "nothing of this micro-batch was committed; run again"
 
 
 def check_counts(commit: Commit, uri: str) -> None:
-    """Raise CommitError if tasks wrote fewer or more rows than Spark read; messages name `uri`."""
+    """Raise CommitError if tasks wrote fewer or more rows than Spark read; the message names `uri`."""
     written = sum(entry.rows for entry in commit.added)
     if written != commit.rows_read:
         raise CommitError(
             f"output {uri!r}: rows read and rows written differ",
             got=f"{written} rows written",
             expected=str(commit.rows_read),
-            remedy="nothing of this wave was committed; run again",
+            remedy=_RUN_AGAIN,
         )
 
 
 def check_footers(staging: Location, entries: Sequence[FileEntry], uri: str) -> None:
-    """Compare files with the entries that their tasks reported.
-
-    Parameters
-    ----------
-    staging : Location
-        Folder of the files.
-    entries : sequence of FileEntry
-    uri : str
-        The output as messages name it.
-
-    Raises
-    ------
-    CommitError
-        If a file can't be read, or if its rows or bytes differ.
-    """
+    """Raise CommitError if a file can't be read, or if its rows or bytes differ from its task's entry."""
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(partial(_check_footer, staging, uri), entries))
 
@@ -66,12 +53,12 @@ def _check_footer(staging: Location, uri: str, entry: FileEntry) -> None:
             f"file {entry.name} of output {uri!r} is not what its task wrote",
             got=f"{rows} rows, {size} bytes",
             expected=f"{entry.rows} rows, {entry.bytes} bytes",
-            remedy="nothing of this wave was committed; run again",
+            remedy=_RUN_AGAIN,
         )
 
 
 def check_total(state: Snapshot, uri: str) -> None:
-    """Raise CommitError if the files' rows differ from the rows of all commits; messages name `uri`."""
+    """Raise CommitError if the files' rows differ from the rows of all commits; the message names `uri`."""
     if (rows := state.rows + state.rows_quarantined) != state.rows_read - state.rows_removed:
         raise CommitError(
             f"output {uri!r}: its rows don't add up",

@@ -41,7 +41,7 @@ def test_sound_output_is_praised(out: Path, capsys: pytest.CaptureFixture[str]) 
     assert main([str(out), "--sha256"]) == 0
     told = capsys.readouterr().out
     assert "sound: 4 rows, all vectors finite and of length 2, model sha256:" in told
-    assert "4 vectors made again from their texts, all the same bits" in told
+    assert "4 texts embedded again, with the same bits" in told
     assert "files compared by sha256" in told
 
 
@@ -98,7 +98,7 @@ def test_what_is_wrong_is_found(
     assert main([str(out), "--sha256"]) == 1
     shown = capsys.readouterr()
     assert message in shown.out
-    assert "is not what its runs promised: got" in shown.err
+    assert "is damaged: got" in shown.err
     assert shown.err.count("\n") == 1
 
 
@@ -121,7 +121,7 @@ def test_another_model_is_refused_or_told(
     assert main([str(tmp_path / "new"), "--model", tiny_model]) == 0
     embed(tiny_model, tmp_path / "lake", tmp_path / "ids", "--keep", "id")
     assert main([str(tmp_path / "ids")]) == 0
-    assert "the output does not keep its texts" in capsys.readouterr().out
+    assert "the output doesn't keep its texts" in capsys.readouterr().out
 
 
 def test_key_that_stands_twice_is_found(
@@ -137,7 +137,7 @@ def test_key_that_stands_twice_is_found(
     assert size is not None
     log.write_text(log.read_text().replace(size[0], f'"bytes": {file.stat().st_size}'))
     assert main([str(tmp_path / "out")]) == 1
-    assert "1 keys stand more than once" in capsys.readouterr().out
+    assert "1 keys occur more than once" in capsys.readouterr().out
 
 
 def test_what_is_no_output_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,4 +152,4 @@ def test_compact_vectors_are_checked_too(
     put(tmp_path / "lake" / "a.parquet", ["a", "b"])
     embed(tiny_model, tmp_path / "lake", tmp_path / "out", "--vector-type", kind)
     assert main([str(tmp_path / "out")]) == 0
-    assert "2 vectors made again" in capsys.readouterr().out
+    assert "2 texts embedded again" in capsys.readouterr().out

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 from lakevec.pipeline.output.commit_log import Commit, InputBatch
 from lakevec.pipeline.output.file_entry import FileEntry
+from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.table_metadata import TableMetadata
@@ -90,6 +93,35 @@ def a_run(
     with found.open(grace_s=0.0) as output:
         output.begin(contract(**changes), SCHEMA, refresh=refresh)
         yield output
+
+
+def kill_run(
+    folder: Path,
+    step: str,
+    work: Callable[[OpenOutput], None],
+    *,
+    see: Callable[[], Any] = list,
+    **changes: Any,
+) -> list[Any]:
+    """Let a run die at a step, and leave what it made; return what `see` saw at each step."""
+    seen: list[Any] = []
+    on_step = die_at(step, lambda: seen.append(see()))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(OpenOutput, "abandon", lambda self: None)
+        patched.setattr(Lease, "give_back", lambda self: None)
+        with pytest.raises(Killed), a_run(folder, "dead", on_step=on_step, **changes) as output:
+            work(output)
+    return seen
+
+
+def ids_in(folder: Path) -> list[str]:
+    """What a reader sees that lists the folder."""
+    files = [file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_"))]
+    return sorted(word for file in files for word in pq.read_table(file)["id"].to_pylist())
+
+
+def names_below(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
 
 
 class Killed(BaseException):

@@ -17,7 +17,7 @@ from lakevec.pipeline.errors import CommitError, OutputError
 from lakevec.pipeline.output import lease
 from lakevec.pipeline.output.output_folder import OpenOutput
 from tests.support.commands import verify
-from tests.support.commits import Killed, a_commit, a_run, die_at, write
+from tests.support.commits import Killed, a_commit, a_run, kill_run, write
 from tests.support.lakes import embed, put
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -41,9 +41,10 @@ def test_commit_is_one_transaction_that_is_never_repeated(
         output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x", "y"])]))
         generation = output.generation
 
-    monkeypatch.setattr(OpenOutput, "abandon", lambda self: None)
-    with pytest.raises(Killed), a_run(folder, "dead", table_format="delta", on_step=die_at(step)) as output:
+    def work(output: OpenOutput) -> None:
         output.commit(a_commit(output, "dead", [write(output, "b-dead", ["z"])]))
+
+    kill_run(folder, step, work, table_format="delta")
     with a_run(folder, "r2", table_format="delta") as output:
         assert ids(folder) == sorted({"x", "y", "z"} - set(missing))
         assert len(list(folder.glob("b-dead*"))) == 1 - len(missing)  # no stray of the dead run
@@ -107,14 +108,12 @@ def kill_refresh(folder: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(lease, "is_process_alive", lambda claim: False)
     with a_run(folder, "r1", table_format="delta") as output:
         output.commit(a_commit(output, "r1", [write(output, "a-r1", ["old"])]))
-    with monkeypatch.context() as patch:
-        patch.setattr(OpenOutput, "abandon", lambda self: None)
-        with (
-            pytest.raises(Killed),
-            a_run(folder, "dead", refresh=True, on_step=die_at(step), **REFRESH) as output,
-        ):
-            output.commit(a_commit(output, "dead", [write(output, "n-dead", ["n1"])]))
-            output.finish({})
+
+    def work(output: OpenOutput) -> None:
+        output.commit(a_commit(output, "dead", [write(output, "n-dead", ["n1"])]))
+        output.finish({})
+
+    kill_run(folder, step, work, refresh=True, **REFRESH)
 
 
 def test_killed_refresh_is_complete_after_its_transaction(

@@ -9,18 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lakevec.jobs.cli import RunContext, run_job
 from lakevec.pipeline.output import commit_log, lease
-from lakevec.pipeline.output.commit_log import Commit, InputBatch
-from lakevec.pipeline.output.output_folder import OutputFolder
-from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
-from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.pipeline.settings.models import InspectSettings
+from tests.support.commits import a_commit, a_run, write
 from tests.support.fuzzing import DOCUMENTS, change, fuzz, outcome, spoil, tree
 
 pytestmark = pytest.mark.filterwarnings(
@@ -28,36 +24,11 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-_CONTRACT = TableMetadata(
-    generation="",
-    fingerprint="sha256:one",
-    dimensions=1,
-    columns={"id": "v"},
-    vector_type="float32",
-    max_tokens=None,
-    schema_of_files={"id": "string", "v": "array<float>"},
-    partition_by=(),
-    key=None,
-    table_format="parquet",
-)
-
-
-def run_once(folder: Path, run: str, *, refresh: bool = False) -> list[str]:
-    """Add one file to an output, as a run does; return the name it has there."""
-    found = OutputFolder(str(folder), run)
-    found.inspect()
-    with found.open(grace_s=0.0) as output:
-        output.begin(_CONTRACT, "", refresh=refresh)
-        vectors = pa.array([[1.0], [2.0]], pa.list_(pa.float32()))
-        layout = FileLayout(embedding_columns=("v",), compression="zstd", metadata={})
-        with TaskParquetWriter(output.staging, f"part-{run}", layout) as files:
-            files.write(pa.record_batch({"id": ["a", "b"], "v": vectors}), {"id": {"rows": 2}})
-            added = files.close()
-        number = output.state.number + 1
-        wave = InputBatch(input="i", batch=number, query="q")
-        output.commit(Commit(number=number, run=run, wave=wave, rows_read=2, added=added))
+def run_once(folder: Path, run: str, *, refresh: bool = False) -> None:
+    """Add one file to an output, as a run does."""
+    with a_run(folder, run, refresh=refresh) as output:
+        output.commit(a_commit(output, run, [write(output, f"part-{run}", ["a", "b"])]))
         output.finish({"rows": 2})
-    return [entry.name for entry in added]
 
 
 @pytest.fixture(scope="module")

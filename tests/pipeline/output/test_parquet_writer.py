@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.output.file_entry import FileEntry, sum_counts
+from lakevec.pipeline.output.file_entry import FileEntry, merge_counts
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.partitions import split_by_partition
 from lakevec.pipeline.storage import Location, locate
@@ -158,4 +158,4 @@ def test_counts_add_up_per_column() -> None:
         FileEntry("a", 1, 1, {"t": {"rows": 1}}),
         FileEntry("b", 2, 1, {"t": {"rows": 2}, "u": {"rows": 5}}),
     ]
-    assert sum_counts(entries) == {"t": {"rows": 3}, "u": {"rows": 5}}
+    assert merge_counts(entry.counts for entry in entries) == {"t": {"rows": 3}, "u": {"rows": 5}}
