@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from chispa import assert_df_equality
+from pyspark.sql.functions import udf
 
 from lakevec.jobs.spark.java import ensure_java
 from lakevec.pipeline.encoding.encoder import Encoder
@@ -23,11 +25,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 @pytest.mark.parametrize("kind", ["auto", "arrow", "pandas"])
 def test_column_function_embeds_null_and_unknown_text(spark: Any, tiny_model: str, kind: Any) -> None:
     embed = make_embed_udf(spark, tiny_model, kind=kind)
-    rows = [("North east",), ("nowhere",), ("",), (None,)]
-    frame = spark.createDataFrame(rows, "text string").repartition(1)
-    result = frame.select(embed("text").alias("v"))
-    assert result.schema["v"].dataType.simpleString() == "array<float>"
-    assert [row.v for row in result.collect()] == [[0.5, 0.5], [0.0, 0.0], [0.0, 0.0], None]
+    rows = [("North east", [0.5, 0.5]), ("nowhere", [0.0, 0.0]), ("", [0.0, 0.0]), (None, None)]
+    expected = spark.createDataFrame(rows, "text string, v array<float>")
+    assert_df_equality(expected.select("text", embed("text").alias("v")), expected)
 
 
 def test_column_function_takes_max_tokens(spark: Any, tiny_model: str) -> None:
@@ -48,12 +48,12 @@ def test_spark_gives_the_encoders_bits_on_real_text(
 ) -> None:
     texts = [*general_texts[::5], None]
     ours = Encoder(load(minilm_model).table).encode(pa.array(texts)).vectors
-    frame = spark.createDataFrame([(i, text) for i, text in enumerate(texts)], "id int, text string")
     embed = make_embed_udf(spark, minilm_model, kind=kind)
-    rows = frame.repartition(5).select("id", embed("text").alias("v")).orderBy("id").collect()
-    assert rows[-1].v is None
-    theirs = np.array([row.v for row in rows[:-1]], dtype=np.float32)
-    assert theirs.tobytes() == ours[:-1].tobytes()
+    rows = [(text, vector.tobytes().hex()) for text, vector in zip(texts[:-1], ours, strict=False)]
+    expected = spark.createDataFrame([*rows, (None, None)], "text string, bits string")
+    bits = udf(lambda vector: vector and np.array(vector, np.float32).tobytes().hex())
+    actual = expected.repartition(5).select("text", bits(embed("text")).alias("bits"))
+    assert_df_equality(actual, expected, ignore_row_order=True)
 
 
 def test_two_models_in_one_query_do_not_mix(spark: Any, tiny_model: str, minilm_model: str) -> None:
