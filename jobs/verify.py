@@ -122,11 +122,7 @@ def _check_files(
         sample_every=max(1, state.rows // settings.sample) if table is not None else 0,
         sha256=settings.sha256,
     )
-    files = [
-        (json.dumps({"name": name, "file": file.model_dump(), "is_quarantine": is_quarantine}),)
-        for stored, is_quarantine in ((state.files, False), (state.quarantine, True))
-        for name, file in stored.items()
-    ]
+    files = [(json.dumps({"name": name, **file.model_dump()}),) for name, file in state.all_files.items()]
     if not files:
         return []
     frame = spark.createDataFrame(files, "file string").repartition(min(len(files), 10_000))

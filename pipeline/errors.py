@@ -23,7 +23,7 @@ Every message has the shape *what; got; expected; what to do*. None holds a user
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from lakevec.pipeline.redaction import redact
@@ -168,6 +168,7 @@ def rephrase(
     what: str,
     *,
     on: type[Exception] | tuple[type[Exception], ...] = Exception,
+    describe: Callable[[Exception], object] | None = None,
     expected: str = "",
     remedy: str = "",
 ) -> Iterator[None]:
@@ -183,13 +184,16 @@ def rephrase(
         As in `LakevecError`.
     on : type or tuple of types, default=Exception
         Errors to catch. Those of lakevec always pass.
+    describe : callable, optional
+        Replaces the quoted text, such as `describe_failure`.
     """
     try:
         yield
     except LakevecError:
         raise
     except on as reason:
-        got = f"{type(reason).__name__}, {reason}" if on is Exception else reason
+        named = f"{type(reason).__name__}, {reason}" if on is Exception else reason
+        got = describe(reason) if describe else named
         raise kind(what, got=one_line(got), expected=expected, remedy=remedy) from None
 
 

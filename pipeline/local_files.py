@@ -42,18 +42,28 @@ def replace_file(target: Path, content: bytes, *, is_executable: bool = False) -
         raise
 
 
-def install_folder(folder: Path, write: Callable[[Path], None], is_whole: Callable[[], bool]) -> None:
-    """Write a folder beside its place and rename it; if two workers race, one complete copy stays.
+def provide_folder(folder: Path, write: Callable[[Path], None], is_whole: Callable[[], bool]) -> Path:
+    """Mark a folder of this node as used and return it; write it first if it is missing or damaged.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Its parent must exist.
+        Below `private_folder`.
     write : callable
         Fills an empty folder.
     is_whole : callable
         Whether `folder` is complete; another worker may have installed it meanwhile.
     """
+    if not is_whole():
+        _install(folder, write, is_whole)
+        _remove_unused(folder.parent)
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+    return folder
+
+
+def _install(folder: Path, write: Callable[[Path], None], is_whole: Callable[[], bool]) -> None:
+    """Write a folder beside its place and rename it; if two workers race, one complete copy stays."""
     staged = Path(tempfile.mkdtemp(prefix=f"{folder.name[:16]}.", dir=folder.parent))
     try:
         write(staged)
@@ -108,13 +118,7 @@ def private_folder(node_dir: str | None = None) -> Path:
     return base
 
 
-def mark_used(copy: Path) -> None:
-    """Record that a copy in the node's folder is in use now."""
-    with contextlib.suppress(OSError):
-        os.utime(copy)
-
-
-def remove_unused(base: Path) -> None:
+def _remove_unused(base: Path) -> None:
     """Remove tables and code that no worker has used for a day, but keep the last four of each.
 
     If a worker has mapped a removed table, it keeps the pages. A later worker fetches a new copy.

@@ -8,7 +8,6 @@ masked even if its name only resembles a secret's, since a masked harmless value
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -114,7 +113,7 @@ def is_secret(key: str, value: str) -> bool:
     >>> is_secret("fs.azure.sas.fixed.token.account", "x"), is_secret("header", "true")
     (True, False)
     """
-    name = _split_words(key)
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)  # accountKey becomes account_Key
     if _HARMLESS.fullmatch(value) or not _IS_SECRET.search(name):
         return False
     return _IS_SURE.search(name) is not None or _HARMLESS_NUMBER.fullmatch(value) is None
@@ -150,7 +149,9 @@ def remember(content: Any, key: str = "") -> None:
         for secret in (*found, *map(unquote, found)):
             if len(secret) >= _SHORTEST_KNOWN and MASK not in secret:
                 _known.add(rf"(?<!\w){re.escape(secret)}(?!\w)")
-        for password in _passwords(content):
+        for uri in _URI_ALONE.finditer(content):
+            user, _ = split_user(uri["scheme"], uri["rest"])
+            password = (user or "").partition(":")[2]
             # Java takes the part after a slash for the path.
             parts = [password, unquote(password), *(f"/{part}@" for part in password.split("/")[1:])]
             _known.update(re.escape(part) for part in parts if len(part) >= _SHORTEST_KNOWN)
@@ -204,15 +205,3 @@ def _mask_user(found: re.Match[str]) -> str:
     if found["scheme"].lower() in azure_names.SCHEMES:
         return f"{found['scheme']}://{container}:{MASK}@{place}" if colon else found[0]
     return f"{found['scheme']}://{MASK}@{place}"
-
-
-def _passwords(content: str) -> Iterator[str]:
-    for found in _URI_ALONE.finditer(content):
-        user, _ = split_user(found["scheme"], found["rest"])
-        if user is not None and ":" in user:
-            yield user.partition(":")[2]
-
-
-def _split_words(key: str) -> str:
-    """Write accountKey as account_Key, to separate its words."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)

@@ -17,8 +17,8 @@ from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
 from lakevec.pipeline.azure_names import SCHEMES, read_azure_name
-from lakevec.pipeline.errors import OutputError, UsageError, describe_failure, one_line
-from lakevec.pipeline.redaction import redact, split_user
+from lakevec.pipeline.errors import OutputError, UsageError, describe_failure, rephrase
+from lakevec.pipeline.redaction import split_user
 
 # Schemes that Hadoop knows and pyarrow doesn't.
 _SCHEMES = {"s3a": "s3", "s3n": "s3"}
@@ -131,24 +131,22 @@ class Location:
         found: list[pafs.FileInfo] = self.filesystem.get_file_info(selector)
         return found
 
-    def names(self) -> list[str]:
+    def names(self) -> set[str]:
         """Return the names of the files and folders in the folder."""
-        return [info.base_name for info in self.list()]
+        return {info.base_name for info in self.list()}
 
-    def files(self) -> list[str]:
+    def files(self) -> set[str]:
         """Return the paths of all files below the folder, relative to it."""
         found = self.list(recursive=True)
-        return [info.path.removeprefix(f"{self.path}/") for info in found if info.type == pafs.FileType.File]
+        return {info.path.removeprefix(f"{self.path}/") for info in found if info.type == pafs.FileType.File}
 
 
 def absolute_uri(name: str) -> str:
     """Return a URI unchanged, or a local path as an absolute one."""
     if _SCHEME.match(name):
         return name
-    try:
-        return str(Path(name).expanduser().absolute())
-    except RuntimeError:  # the home of an unknown user
-        return str(Path(name).absolute())
+    # Unlike pathlib, os.path keeps ~name of an unknown user.
+    return str(Path(os.path.expanduser(name)).absolute())  # noqa: PTH111
 
 
 def is_local_path(uri: str) -> bool:
@@ -223,15 +221,9 @@ def locate(name: str, *, error: type[UsageError]) -> Location:
         uri = f"{_SCHEMES.get(scheme, scheme)}://{rest}"
     elif uri.startswith("file:"):
         uri = f"file://{Path(uri.removeprefix('file:')).absolute()}"
-    try:
-        filesystem, path = pafs.FileSystem.from_uri(uri)
-    except (ArrowException, OSError) as reason:
-        raise error(
-            f"can't reach {redact(name)!r}",
-            got=one_line(reason),
-            expected="a local path or a URI such as s3://, gs://, abfs://, hdfs:// or file:///",
-        ) from None
-    return Location(filesystem, path)
+    expected = "a local path or a URI such as s3://, gs://, abfs://, hdfs:// or file:///"
+    with rephrase(error, f"can't reach {name!r}", on=(ArrowException, OSError), expected=expected):
+        return Location(*pafs.FileSystem.from_uri(uri))
 
 
 def require_free(uri: str, what: str, *, expected: str = "a place where nothing exists") -> Location:
@@ -245,10 +237,8 @@ def require_free(uri: str, what: str, *, expected: str = "a place where nothing 
     expected : str, optional
     """
     location = locate(uri, error=OutputError)
-    try:
+    with rephrase(OutputError, f"can't look at {uri!r}", on=OSError, describe=describe_failure):
         exists = location.exists()
-    except OSError as error:
-        raise OutputError(f"can't look at {uri!r}", got=describe_failure(error)) from None
     if exists:
         raise OutputError(
             f"{what} {uri!r} exists", expected=expected, remedy="choose another --output, or remove it first"

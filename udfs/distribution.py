@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files as resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -20,34 +21,6 @@ from pyspark.sql import SparkSession
 
 from lakevec import pipeline, udfs
 from lakevec.udfs.node_files import Fetch, NodeFiles, PackedFiles
-
-
-class BroadcastFiles:
-    """Files in a Spark broadcast; call it in a worker to get their bytes."""
-
-    def __init__(self, broadcast: Any) -> None:
-        self._broadcast = broadcast
-
-    def __call__(self) -> dict[str, bytes]:
-        """Return the files' bytes."""
-        files: dict[str, bytes] = self._broadcast.value
-        # The worker now maps the node's copy. Free its memory from the broadcast's bytes.
-        del self._broadcast._value
-        return files
-
-
-class ArtifactFiles:
-    """Files in artifacts of a Spark Connect session; call it in a worker to get their bytes."""
-
-    def __init__(self, names: dict[str, str]) -> None:
-        self._names = names
-
-    def __call__(self) -> dict[str, bytes]:
-        """Return the files' bytes."""
-        from pyspark import SparkFiles  # pyspark-client lacks it, but workers have it
-
-        return {name: Path(SparkFiles.get(artifact)).read_bytes() for name, artifact in self._names.items()}
-
 
 _shipped: WeakKeyDictionary[Any, dict[str, NodeFiles]] = WeakKeyDictionary()
 
@@ -65,8 +38,9 @@ def distribute_files(spark: SparkSession, packed: PackedFiles) -> NodeFiles:
 
 
 def _ship(spark: SparkSession, files: dict[str, bytes]) -> Fetch:
+    """Ship files; return the function that reads their bytes in a worker."""
     if has_spark_context(spark):
-        return BroadcastFiles(spark.sparkContext.broadcast(files))
+        return partial(_read_broadcast, spark.sparkContext.broadcast(files))
     names = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
@@ -74,7 +48,20 @@ def _ship(spark: SparkSession, files: dict[str, bytes]) -> Fetch:
             path = Path(folder) / names[name]
             path.write_bytes(content)
             spark.addArtifacts(str(path), file=True)
-    return ArtifactFiles(names)
+    return partial(_read_artifacts, names)
+
+
+def _read_broadcast(broadcast: Any) -> dict[str, bytes]:
+    files: dict[str, bytes] = broadcast.value
+    # The worker will map the node's copy, so don't keep the bytes in its memory, too.
+    del broadcast._value
+    return files
+
+
+def _read_artifacts(names: dict[str, str]) -> dict[str, bytes]:
+    from pyspark import SparkFiles  # pyspark-client lacks it, but workers have it
+
+    return {name: Path(SparkFiles.get(artifact)).read_bytes() for name, artifact in names.items()}
 
 
 def ship_code(spark: SparkSession, *packages: Any) -> None:

@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,7 @@ from lakevec.pipeline.encoding.encoder import Encoder, TableRows
 from lakevec.pipeline.encoding.kernels.compilation import keep_machine_code, lacks_machine_code, machine_code
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import DataError
-from lakevec.pipeline.local_files import (
-    file_sha256,
-    install_folder,
-    mark_used,
-    private_folder,
-    remove_unused,
-)
+from lakevec.pipeline.local_files import file_sha256, private_folder, provide_folder
 from lakevec.pipeline.model.table import StaticTable
 
 Fetch = Callable[[], dict[str, bytes]]
@@ -93,31 +88,29 @@ class NodeFiles:
     def provide(self) -> Path:
         """Return the folder of the node's copy; write missing or damaged files first."""
         folder = private_folder(self.node_dir) / self.fingerprint.removeprefix("sha256:")
-        is_intact = self._is_intact(folder)
-        if not is_intact or lacks_machine_code(self.machine_code):
-            files = self.fetch()
-            if _digests(files) != {**self.sha256, **self.machine_code}:
-                raise DataError(
-                    f"model {self.fingerprint} was damaged on its way to the node", remedy="run again"
-                )
-            keep_machine_code({name: files[name] for name in self.machine_code})
-            if not is_intact:
-                install_folder(
-                    folder, lambda staged: self._write(staged, files), lambda: self._is_intact(folder)
-                )
-                remove_unused(folder.parent)
-        mark_used(folder)
-        return folder
+        fetch = cache(self._fetch_intact)
+        if lacks_machine_code(self.machine_code):
+            keep_machine_code({name: fetch()[name] for name in self.machine_code})
 
-    def _is_intact(self, folder: Path) -> bool:
-        try:
-            return all(file_sha256(folder / name) == digest for name, digest in self.sha256.items())
-        except FileNotFoundError:
-            return False
+        def write(staged: Path) -> None:
+            for name in self.sha256:
+                (staged / name).write_bytes(fetch()[name])
 
-    def _write(self, folder: Path, files: dict[str, bytes]) -> None:
-        for name in self.sha256:
-            (folder / name).write_bytes(files[name])
+        def is_intact() -> bool:
+            try:
+                return all(file_sha256(folder / name) == digest for name, digest in self.sha256.items())
+            except FileNotFoundError:
+                return False
+
+        return provide_folder(folder, write, is_intact)
+
+    def _fetch_intact(self) -> dict[str, bytes]:
+        files = self.fetch()
+        if _digests(files) != {**self.sha256, **self.machine_code}:
+            raise DataError(
+                f"model {self.fingerprint} was damaged on its way to the node", remedy="run again"
+            )
+        return files
 
 
 def pack_table(table: StaticTable, *, node_dir: str | None = None) -> PackedFiles:

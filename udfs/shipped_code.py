@@ -13,14 +13,11 @@ from pathlib import Path
 
 from lakevec import pipeline
 from lakevec.pipeline.errors import DataError
-from lakevec.pipeline.local_files import install_folder, mark_used, private_folder, remove_unused
+from lakevec.pipeline.local_files import private_folder, provide_folder
 
 
 def prefer_unpacked_code() -> None:
-    """If the code lies in an archive, import modules of `pipeline` from a folder on this node.
-
-    If no folder can be written, Python imports from the archive.
-    """
+    """If the code lies in an archive, import `pipeline` from a folder on this node, if one can be written."""
     archive = next(
         (path for path in Path(__file__).parents if path.suffix == ".zip" and path.is_file()), None
     )
@@ -34,25 +31,17 @@ def prefer_unpacked_code() -> None:
 
 def unpack(archive: Path) -> Path:
     """Return this node's folder with an archive's `pipeline`; unpack the archive if needed."""
-    base = private_folder()
     with zipfile.ZipFile(archive) as content:
         sources = [info for info in content.infolist() if info.filename.startswith("lakevec/pipeline/")]
         digest = hashlib.sha256()
         for info in sources:
             digest.update(f"{info.filename}\0{info.file_size}\0".encode() + content.read(info))
-        folder = base / f"code-{digest.hexdigest()[:16]}"
-        if not _is_whole(folder, sources):
-            install_folder(
-                folder, lambda staged: content.extractall(staged, sources), lambda: _is_whole(folder, sources)
-            )
-            remove_unused(base)
-    mark_used(folder)
-    return folder
+        folder = private_folder() / f"code-{digest.hexdigest()[:16]}"
 
+        def is_whole() -> bool:
+            try:
+                return all((folder / info.filename).stat().st_size == info.file_size for info in sources)
+            except FileNotFoundError:
+                return False
 
-def _is_whole(folder: Path, sources: list[zipfile.ZipInfo]) -> bool:
-    """Return whether every file exists with its size."""
-    try:
-        return all((folder / info.filename).stat().st_size == info.file_size for info in sources)
-    except FileNotFoundError:
-        return False
+        return provide_folder(folder, lambda staged: content.extractall(staged, sources), is_whole)

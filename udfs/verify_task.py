@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import view_as_strings
+from lakevec.pipeline.output.file_entry import QUARANTINE
 from lakevec.pipeline.storage import Location
 from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import get_encoder
@@ -61,20 +62,20 @@ class VerifyTask:
     sha256: bool
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield a report for each file and its log entry; all are JSON."""
+        """Yield a report for each file; a line of the input holds its name and its log entry as JSON."""
         for batch in batches:
             for line in batch.column(0).to_pylist():
-                request = json.loads(line)
-                report = _Report(request["name"])
+                promised = json.loads(line)
+                report = _Report(promised["name"])
                 try:
-                    self._check(report, request["file"], is_quarantine=request["is_quarantine"])
+                    self._check(report, promised)
                 except FileNotFoundError:
                     report.problems.append("is missing")
                 except (OSError, pa.ArrowException) as error:
                     report.problems.append(f"can't be read ({type(error).__name__})")
                 yield pa.RecordBatch.from_pydict({"report": [json.dumps(vars(report))]})
 
-    def _check(self, report: _Report, promised: dict[str, Any], *, is_quarantine: bool) -> None:
+    def _check(self, report: _Report, promised: dict[str, Any]) -> None:
         file = self.output / report.name
         with file.filesystem.open_input_file(file.path) as stream:
             if stream.size() != promised["bytes"]:
@@ -87,7 +88,7 @@ class VerifyTask:
         report.in_byte_planes = _has_byte_planes(footer)
         if footer.num_rows != promised["rows"]:
             report.problems.append(f"has {footer.num_rows} rows instead of {promised['rows']}")
-        if is_quarantine:
+        if report.name.startswith(QUARANTINE):
             return
         model = (footer.metadata or {}).get(b"lakevec.model", b"").decode(errors="replace")
         if model != self.fingerprint:

@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import errno
 import os
-from pathlib import Path
 
 from lakevec.pipeline.errors import BusyError, OutputError
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
@@ -92,7 +91,7 @@ def check_can_swap(output: Location, uri: str, wish: str) -> None:
     got = ""
     if not output.can_rename_folders:
         got = "an object store, which has no step that replaces a folder"
-    elif output.is_local and _device(output) != _device(output.parent):
+    elif output.is_local and os.path.ismount(output.path):
         got = "a mount point, which nothing beside it can replace"
     if got:
         raise OutputError(
@@ -107,10 +106,6 @@ def _remove_siblings(output: Location) -> None:
     sibling(output, "next").delete()
     sibling(output, "old").delete()
     (output / _READY).delete()
-
-
-def _device(folder: Location) -> int:
-    return Path(folder.path).stat().st_dev if folder.exists() else -1
 
 
 def exchange_folders(one: Location, other: Location) -> bool:

@@ -261,7 +261,7 @@ class CommitLog:
             return
         state = self._log / _name(self.state.number, state=True)
         state.write_atomic(self.state.model_dump_json().encode())
-        for name in self._log.names():
+        for name in sorted(self._log.names()):
             # A killed process left hidden files half-written.
             if name.startswith(".") or _number(name) < self.state.number:
                 (self._log / name).delete()

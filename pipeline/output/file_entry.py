@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 # Counts for each text column, such as rows, nulls and tokens.
 Counts = dict[str, dict[str, int]]
 
@@ -87,16 +90,11 @@ def sum_memory(entries: Iterable[FileEntry]) -> dict[str, int]:
         ``workers``: their number. ``worker_peak_bytes``: the largest resident memory of a worker, mapped
         table included. ``node_own_bytes``: the largest sum of the private memory of a node's workers.
     """
-    workers: dict[tuple[str | int, str | int], dict[str, int]] = {}
-    for entry in entries:
-        known = workers.setdefault((entry.worker["host"], entry.worker["pid"]), Counter())
-        for key in ("peak_bytes", "own_bytes"):
-            known[key] = max(known[key], int(entry.worker[key]))
-    nodes: Counter[str | int] = Counter()
-    for (host, _), memory in workers.items():
-        nodes[host] += memory["own_bytes"]
+    workers = pa.Table.from_pylist([entry.worker for entry in entries])
+    workers = workers.group_by(["host", "pid"]).aggregate([("peak_bytes", "max"), ("own_bytes", "max")])
+    nodes = workers.group_by("host").aggregate([("own_bytes_max", "sum")])
     return {
-        "workers": len(workers),
-        "worker_peak_bytes": max(memory["peak_bytes"] for memory in workers.values()),
-        "node_own_bytes": max(nodes.values()),
+        "workers": workers.num_rows,
+        "worker_peak_bytes": pc.max(workers["peak_bytes_max"]).as_py(),
+        "node_own_bytes": pc.max(nodes["own_bytes_max_sum"]).as_py(),
     }

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pyarrow import ArrowException
 
-from lakevec.pipeline.errors import BusyError, CommitError, OutputError, describe_failure
+from lakevec.pipeline.errors import BusyError, CommitError, OutputError, describe_failure, rephrase
 from lakevec.pipeline.storage import Location
 
 BEAT_S = 10.0
@@ -76,7 +76,10 @@ class Lease:
         self._stop.set()
         if self._beat.is_alive():
             self._beat.join()
-        self._release()
+        with self._changing, contextlib.suppress(OSError, ArrowException):
+            self.claim.delete()
+            if self._folder.is_local:  # fails if it holds another run's claim
+                Path(self._folder.path).rmdir()
 
     @contextlib.contextmanager
     def moving_to(self, own: Location) -> Iterator[None]:
@@ -139,7 +142,7 @@ class Lease:
         return False
 
     def _other_claims(self) -> list[str]:
-        names = set(self._folder.names()) - {self.claim.name}
+        names = self._folder.names() - {self.claim.name}
         return sorted(name for name in names if name.endswith(".json"))
 
     def _read(self, name: str) -> dict[str, object] | None:
@@ -154,14 +157,14 @@ class Lease:
     def _write(self) -> None:
         # Others on this machine check whether the process runs.
         process = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
-        try:
+        with rephrase(
+            OutputError,
+            f"can't write to output {self._uri!r}",
+            on=(OSError, ArrowException),
+            describe=describe_failure,
+            remedy="check its permissions and free space",
+        ):
             self.claim.write_atomic(json.dumps(process | this_machine() | {"beats": self._beats}).encode())
-        except (OSError, ArrowException) as error:
-            raise OutputError(
-                f"can't write to output {self._uri!r}",
-                got=describe_failure(error),
-                remedy="check its permissions and free space",
-            ) from None
 
     def _renew(self) -> None:
         while not self._stop.wait(BEAT_S):
@@ -170,12 +173,6 @@ class Lease:
             with self._changing, contextlib.suppress(OSError, ArrowException, OutputError):
                 if self.claim.exists():
                     self._write()
-
-    def _release(self) -> None:
-        with self._changing, contextlib.suppress(OSError, ArrowException):
-            self.claim.delete()
-            if self._folder.is_local:  # fails if it holds another run's claim
-                Path(self._folder.path).rmdir()
 
 
 def is_process_alive(claim: dict[str, object]) -> bool | None:

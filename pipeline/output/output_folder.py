@@ -29,7 +29,7 @@ from typing import Any
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from lakevec.pipeline.errors import CommitError, LakevecError, OutputError, describe_failure
+from lakevec.pipeline.errors import CommitError, LakevecError, OutputError, describe_failure, rephrase
 from lakevec.pipeline.output.atomic_swap import clean_swap, complete_swap, find_unfinished_swap
 from lakevec.pipeline.output.commit_log import Commit, CommitLog, Snapshot
 from lakevec.pipeline.output.committer import Committer, Run
@@ -84,10 +84,10 @@ class OutputFolder:
 
     def inspect(self) -> None:
         """Raise OutputError if the folder is neither empty nor an output of lakevec; change nothing."""
-        try:
+        with rephrase(
+            OutputError, f"can't look at output {self._uri!r}", on=OSError, describe=describe_failure
+        ):
             foreign = is_foreign(self.location)
-        except OSError as error:
-            raise OutputError(f"can't look at output {self._uri!r}", got=describe_failure(error)) from None
         if foreign and not self.is_begun:
             raise OutputError(
                 f"output {self._uri!r} exists and was not written by this version of lakevec",
@@ -357,7 +357,7 @@ class OpenOutput:
         if self._was_begun or self.state.rows_read:
             return
         self._committer.forget()
-        for name in set(self._run.own.names()) - {"lease"}:
+        for name in sorted(self._run.own.names() - {"lease"}):
             (self._run.own / name).delete()
         self._run.lease.give_back()
         self._run.own.delete_if_empty()

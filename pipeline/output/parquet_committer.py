@@ -52,7 +52,7 @@ class ParquetCommitter(Committer):
 
     def check_alone(self) -> None:
         """Refuse an output that holds files of other programs."""
-        if names := set(self.target.names()) - {OWN_FOLDER}:
+        if names := self.target.names() - {OWN_FOLDER}:
             raise CommitError(
                 f"another program wrote to output {self.run.uri!r} meanwhile",
                 got=f"{len(names)} new names",
@@ -139,9 +139,10 @@ def link_output(output: Location, snapshot: Snapshot, staged: dict[str, Location
     """
     for name in snapshot.all_files:
         _link(staged.get(name, output / name), target / name)
-    own = (output / OWN_FOLDER).files()
-    for name in [f"{OWN_FOLDER}/{name}" for name in own if not name.startswith(_NOT_LINKED)]:
-        _link(output / name, target / name)
+    own = output / OWN_FOLDER
+    for name in sorted(own.files()):
+        if not name.startswith(_NOT_LINKED):
+            _link(own / name, target / OWN_FOLDER / name)
     if (output / _SUCCESS).exists():
         _link(output / _SUCCESS, target / _SUCCESS)
 

@@ -86,7 +86,7 @@ class TaskParquetWriter:
             return
         for file in self._open.values():
             file.abort()
-        for name in [file.name for file in (*self._entries, *self._open.values())]:
+        for name in [*(entry.name for entry in self._entries), *(file.name for file in self._open.values())]:
             # If the store has failed, a later run removes the whole staging folder.
             with contextlib.suppress(OSError, pa.ArrowException):
                 (self._staging / name).delete()

@@ -43,23 +43,20 @@ def split_by_partition(
     if not names or not batch.num_rows:
         yield "", batch
         return
-    codes = np.zeros(batch.num_rows, dtype=np.int64)
-    folders = [""]
+    parts = []
     for name, column in zip(names, values, strict=True):
         # Spark treats an empty string as null, since a folder needs a name.
         column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
         encoded = pc.dictionary_encode(column, null_encoding="encode")
-        levels = [folder_name(name, value) for value in encoded.dictionary.to_pylist()]
-        codes = codes * len(levels) + encoded.indices.to_numpy(zero_copy_only=False)
-        # Keep only combinations that occur, so that their number does not grow with each column.
-        used, codes = np.unique(codes, return_inverse=True)
-        folders = [f"{folders[code // len(levels)]}{levels[code % len(levels)]}/" for code in used]
+        levels = pa.array([f"{folder_name(name, value)}/" for value in encoded.dictionary.to_pylist()])
+        parts.append(levels.take(encoded.indices))
+    encoded = pc.binary_join_element_wise(*parts, "").dictionary_encode()
+    folders, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     if len(folders) == 1:
         yield folders[0], batch
         return
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=len(folders)))
-    for folder, rows in zip(folders, np.split(order, ends[:-1]), strict=True):
+    ends = np.cumsum(np.bincount(codes))
+    for folder, rows in zip(folders, np.split(np.argsort(codes, kind="stable"), ends[:-1]), strict=True):
         yield folder, batch.take(pa.array(rows))
 
 

@@ -52,9 +52,8 @@ class Staging:
     def remove_uncommitted(self, output: Location, kept: Iterable[str]) -> None:
         """Remove the run's files from the output, except its noted files and those named in `kept`."""
         committed = {*kept, *json.loads((self.folder / _COMMITTED).read_bytes())}
-        for name in output.files():
-            is_ours = self.run in name.rpartition("/")[2] and name.endswith(".parquet")
-            if is_ours and name not in committed:
+        for name in sorted(output.files() - committed):
+            if self.run in name.rpartition("/")[2] and name.endswith(".parquet"):
                 (output / name).delete()
 
 

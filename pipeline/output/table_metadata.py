@@ -87,6 +87,10 @@ class TableMetadata(BaseModel):
         (folder / _FILE).write_atomic(self.model_dump_json(indent=2, exclude=excluded).encode() + b"\n")
 
 
+class _Pointer(BaseModel):
+    generation: str = Field(pattern="^[A-Za-z0-9]+$")  # it names a folder
+
+
 def read_metadata(folder: Location) -> TableMetadata:
     """Read ``output.json`` from the state folder of a generation."""
     try:
@@ -106,12 +110,9 @@ def read_generation(output: Location, pointer: str = CURRENT) -> str:
     if not file.exists():
         return ""
     try:
-        generation = json.loads(file.read_bytes())["generation"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        generation = None
-    if not (isinstance(generation, str) and generation.isascii() and generation.isalnum()):
-        raise _damaged(f"no name of a generation in {OWN_FOLDER}/{pointer}")
-    return generation
+        return _Pointer.model_validate_json(file.read_bytes()).generation
+    except (OSError, ValidationError):
+        raise _damaged(f"no name of a generation in {OWN_FOLDER}/{pointer}") from None
 
 
 def write_generation(output: Location, generation: str, pointer: str = CURRENT) -> None:
@@ -134,7 +135,7 @@ def remove_leftovers(output: Location) -> None:
 
 def is_foreign(folder: Location) -> bool:
     """Return whether a folder holds files of another program, or is a file."""
-    return folder.type() == FileType.File or bool(set(folder.names()) - {OWN_FOLDER})
+    return folder.type() == FileType.File or bool(folder.names() - {OWN_FOLDER})
 
 
 def _damaged(got: str) -> OutputError:

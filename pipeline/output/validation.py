@@ -9,7 +9,7 @@ from functools import partial
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
-from lakevec.pipeline.errors import CommitError, describe_failure
+from lakevec.pipeline.errors import CommitError, describe_failure, rephrase
 from lakevec.pipeline.output.commit_log import Commit, Snapshot
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.storage import Location
@@ -38,16 +38,16 @@ def check_footers(staging: Location, entries: Sequence[FileEntry], uri: str) -> 
 
 def _check_footer(staging: Location, uri: str, entry: FileEntry) -> None:
     file = staging / entry.name
-    try:
+    with rephrase(
+        CommitError,
+        f"file {entry.name} of output {uri!r} can't be read back",
+        on=(OSError, ArrowException),
+        describe=describe_failure,
+        expected="a file that the driver and all executors see",
+        remedy="choose an --output on storage that all machines share",
+    ):
         size = file.filesystem.get_file_info(file.path).size
         rows = pq.read_metadata(file.path, filesystem=file.filesystem).num_rows
-    except (OSError, ArrowException) as error:
-        raise CommitError(
-            f"file {entry.name} of output {uri!r} can't be read back",
-            got=describe_failure(error),
-            expected="a file that the driver and all executors see",
-            remedy="give an --output on storage that all machines share",
-        ) from None
     if (rows, size) != (entry.rows, entry.bytes):
         raise CommitError(
             f"file {entry.name} of output {uri!r} is not what its task wrote",
