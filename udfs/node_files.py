@@ -145,9 +145,7 @@ def pack_tokenizer(
 def open_counter(folder: Path, longest_phrase: int) -> TextCounter:
     """Open a counter on a node's copy of a tokenizer."""
     settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-    return TextCounter(
-        settings["tokenizer_json"], settings["unknown_token_id"], longest_phrase=longest_phrase
-    )
+    return TextCounter(**settings, longest_phrase=longest_phrase)
 
 
 def _digests(files: dict[str, bytes]) -> dict[str, str]:

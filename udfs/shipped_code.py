@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from lakevec import pipeline
@@ -18,15 +19,10 @@ from lakevec.pipeline.local_files import private_folder, provide_folder
 
 def prefer_unpacked_code() -> None:
     """If the code lies in an archive, import `pipeline` from a folder on this node, if one can be written."""
-    archive = next(
-        (path for path in Path(__file__).parents if path.suffix == ".zip" and path.is_file()), None
-    )
-    if archive is None:
-        return
-    try:
-        pipeline.__path__ = [str(unpack(archive) / "lakevec" / "pipeline")]
-    except (OSError, DataError, zipfile.BadZipFile):
-        return
+    archive = getattr(pipeline.__loader__, "archive", None)
+    if archive is not None:
+        with suppress(OSError, DataError, zipfile.BadZipFile):
+            pipeline.__path__ = [str(unpack(Path(archive)) / "lakevec" / "pipeline")]
 
 
 def unpack(archive: Path) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lakevec.pipeline.errors import OutputError
-from lakevec.pipeline.output.commit_log import Commit, CommitLog, Snapshot
+from lakevec.pipeline.output.commit_log import Commit, CommitLog
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.output.staging import Staging
@@ -55,6 +55,13 @@ class Committer(ABC):
         Default: a new one.
     is_refresh : bool, default=False
         Whether readers see the old generation until `end_refresh`.
+    target : Location, optional
+        Folder of rows and state. Default: the output.
+
+    Attributes
+    ----------
+    log : CommitLog
+        The log of the generation.
     """
 
     # Name of the pointer to the generation, below `target`.
@@ -62,16 +69,14 @@ class Committer(ABC):
     # Properties that a full refresh can't change.
     fixed: tuple[str, ...] = ("table_format",)
 
-    def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
+    def __init__(
+        self, run: Run, generation: str = "", *, is_refresh: bool = False, target: Location | None = None
+    ) -> None:
         self.run = run
         self.generation = generation or uuid.uuid4().hex[:12]
         self.is_refresh = is_refresh
-        # Folder of rows and state: the output, or the folder that will replace it.
-        self.target = run.location
-
-    def open_log(self) -> CommitLog:
-        """Read the log of the generation."""
-        return CommitLog(state_folder(self.target, self.generation))
+        self.target = target or run.location
+        self.log = CommitLog(state_folder(self.target, self.generation))
 
     @property
     @abstractmethod
@@ -91,35 +96,35 @@ class Committer(ABC):
     def check_can_replace(self) -> None:  # noqa: B027
         """Refuse to replace files if the storage can't do so in one step."""
 
-    def recover(self) -> None:  # noqa: B027  (optional, like the others)
-        """Complete or undo an interrupted full refresh; this may change `generation`."""
+    def recover(self) -> Committer:
+        """Complete or undo an interrupted full refresh; return the writer of the current generation."""
+        return self
 
-    def begin(self, metadata: TableMetadata, schema: str, snapshot: Snapshot) -> None:  # noqa: B027
+    def begin(self, metadata: TableMetadata, schema: str) -> None:  # noqa: B027  (optional, like the others)
         """Prepare for commits; `schema` holds all columns in Delta's JSON."""
 
     def check_alone(self) -> None:  # noqa: B027
         """Before the first commit, refuse an output that another program wrote to."""
 
-    def commit(self, commit: Commit, log: CommitLog) -> None:
+    def commit(self, commit: Commit) -> None:
         """Append a commit to the log, then make it visible to readers."""
-        before = log.state
-        log.append(commit)
+        self.log.append(commit)
         self.run.on_step("logged")
-        self.apply(commit, before)
+        self.apply(commit)
 
     @abstractmethod
-    def apply(self, commit: Commit, before: Snapshot) -> None:
-        """Make a logged commit visible to readers; a second call changes nothing."""
+    def apply(self, commit: Commit) -> None:
+        """Make the last commit of the log visible to readers; a second call changes nothing."""
 
     @abstractmethod
-    def end_refresh(self, snapshot: Snapshot) -> None:
+    def end_refresh(self) -> None:
         """Make this generation visible in place of the old one."""
 
     def mark_success(self) -> None:  # noqa: B027
         """Write the format's marker of a finished run."""
 
     @abstractmethod
-    def clean(self, staging: Staging, snapshot: Snapshot, grace_s: float) -> None:
+    def clean(self, staging: Staging, grace_s: float) -> None:
         """Remove uncommitted files of a run that wrote nothing for `grace_s` seconds."""
 
     def forget(self) -> None:  # noqa: B027

@@ -52,29 +52,28 @@ class DeltaCommitter(Committer):
         """The output itself: readers see only what Delta's log lists."""
         return self.target
 
-    def recover(self) -> None:
+    def recover(self) -> Committer:
         """Finish a refresh whose transaction is in Delta's log; undo any other."""
         following = read_generation(self.target, NEXT)
         if not following:
-            return
+            return self
         refresh = DeltaCommitter(self.run, following, is_refresh=True)
         if refresh._table.version() is not None:
             refresh._end()
-            self.generation, self._table = following, refresh._table
-            return
-        snapshot = refresh.open_log().state
+            return refresh
         (self.run.own / NEXT).delete()
-        for name in snapshot.all_files:
+        for name in refresh.log.state.all_files:
             (self.target / name).delete()
         state_folder(self.target, following).delete()
+        return self
 
-    def begin(self, metadata: TableMetadata, schema: str, snapshot: Snapshot) -> None:
+    def begin(self, metadata: TableMetadata, schema: str) -> None:
         """Create the table. Raise an error if another program changed an existing one."""
         self._schema = schema
         if not self._table.exists():
             self._table.create(schema, metadata.partition_by)
             self._is_created = True
-        elif not self.is_refresh and self._table.files() != set(snapshot.files):
+        elif not self.is_refresh and self._table.files() != set(self.log.state.files):
             raise DamagedOutputError(
                 f"another program changed Delta table {self.run.uri!r}",
                 got="Delta's log and lakevec's commit log list different files",
@@ -82,14 +81,14 @@ class DeltaCommitter(Committer):
                 remedy="restore the table's version, or write everything anew with --full-refresh",
             )
 
-    def apply(self, commit: Commit, before: Snapshot) -> None:
+    def apply(self, commit: Commit) -> None:
         """Write the commit's transaction, unless a refresh is under way or Delta's log has it."""
         if not self.is_refresh:
-            self._table.append(commit, before)
+            self._table.append(commit, self.log.before_last)
 
-    def end_refresh(self, snapshot: Snapshot) -> None:
+    def end_refresh(self) -> None:
         """Replace all files in one transaction."""
-        self._table.replace(snapshot, self._schema, self.run.id)
+        self._table.replace(self.log.state, self._schema, self.run.id)
         self.run.on_step("delta replaced")
         self._end()
 
@@ -102,11 +101,11 @@ class DeltaCommitter(Committer):
             state_folder(self.target, old).delete()
         self.is_refresh, self.pointer = False, CURRENT
 
-    def clean(self, staging: Staging, snapshot: Snapshot, grace_s: float) -> None:
+    def clean(self, staging: Staging, grace_s: float) -> None:
         """Remove a run's uncommitted files from the table's folder, and its staging folder."""
-        files = snapshot.all_files
+        files = self.log.state.all_files
         if following := read_generation(self.target, NEXT):
-            files |= DeltaCommitter(self.run, following).open_log().state.all_files
+            files |= DeltaCommitter(self.run, following).log.state.all_files
         staging.note_committed(name for name, file in files.items() if file.run == staging.run)
         if staging.age_s >= grace_s:
             staging.remove_uncommitted(self.target, files)

@@ -134,11 +134,8 @@ class Lease:
         deadline = time.monotonic() + EXPIRY_S
         while time.monotonic() < deadline:
             time.sleep(POLL_S)
-            now = self._read(name)
-            if now is None:
-                return False
-            if now != before:
-                return True
+            if (now := self._read(name)) != before:
+                return now is not None
         return False
 
     def _other_claims(self) -> list[str]:

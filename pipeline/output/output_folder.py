@@ -31,7 +31,7 @@ from pyarrow import fs as pafs
 
 from lakevec.pipeline.errors import CommitError, LakevecError, OutputError, describe_failure, rephrase
 from lakevec.pipeline.output.atomic_swap import clean_swap, complete_swap, find_unfinished_swap
-from lakevec.pipeline.output.commit_log import Commit, CommitLog, Snapshot
+from lakevec.pipeline.output.commit_log import Commit, Snapshot
 from lakevec.pipeline.output.committer import Committer, Run
 from lakevec.pipeline.output.delta_committer import DeltaCommitter
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
@@ -42,7 +42,6 @@ from lakevec.pipeline.output.table_metadata import (
     CURRENT,
     TableMetadata,
     is_foreign,
-    read_generation,
     read_metadata,
     remove_leftovers,
     state_folder,
@@ -129,23 +128,19 @@ class OutputFolder:
     @contextmanager
     def _lease(self) -> Iterator[Lease]:
         """Take the lease; complete an interrupted swap under it."""
-        lease = Lease(self._own, self._run_id, self._uri)
         unfinished = find_unfinished_swap(self.location)
-        if unfinished is None:
-            with lease:
-                yield lease
-            return
-        claim = lease.claim
-        lease = Lease(unfinished / OWN_FOLDER, self._run_id, self._uri)
+        lease = Lease((unfinished or self.location) / OWN_FOLDER, self._run_id, self._uri)
         try:
             with lease:
-                with lease.moving_to(self._own):
-                    complete_swap(self.location, unfinished)
+                if unfinished is not None:
+                    with lease.moving_to(self._own):
+                        complete_swap(self.location, unfinished)
                 yield lease
         finally:
-            # If the swapping run is alive after all, it has moved our claim along with the folder.
-            with suppress(OSError, ArrowException):
-                claim.delete()
+            if unfinished is not None:
+                # If the swapping run is alive after all, it has moved our claim along with the folder.
+                with suppress(OSError, ArrowException):
+                    (self._own / "lease" / lease.claim.name).delete()
 
 
 class OpenOutput:
@@ -173,7 +168,6 @@ class OpenOutput:
         self._staging = Staging(run.own, run.id)
         self._was_begun = (run.own / CURRENT).exists()
         self._committer: Committer = ParquetCommitter(run, "none")
-        self._log = CommitLog(state_folder(run.location, "none"))
         self.has_begun = False
         self.was_cut_off = False
         self.served = Snapshot()
@@ -181,7 +175,7 @@ class OpenOutput:
     @property
     def state(self) -> Snapshot:
         """The committed content."""
-        return self._log.state
+        return self._committer.log.state
 
     @property
     def location(self) -> Location:
@@ -208,8 +202,7 @@ class OpenOutput:
 
     def read_metadata(self) -> TableMetadata | None:
         """Return the properties that all rows share; None for a new output."""
-        generation = read_generation(self._run.location)
-        return read_metadata(state_folder(self._run.location, generation)) if generation else None
+        return read_metadata(self._run.location)
 
     def check_can_replace(self) -> None:
         """Refuse to replace files if the storage can't do so in one step."""
@@ -233,25 +226,21 @@ class OpenOutput:
             If the output holds rows with other metadata.
         """
         stored = self.read_metadata()
-        kind = _COMMITTERS[metadata.table_format]
-        if stored is not None and not refresh:
-            if differences := list(stored.differences(metadata)):
-                raise OutputError(
-                    f"output {self._run.uri!r} holds rows of another kind",
-                    got="; ".join(differences),
-                    remedy="choose another --output, or write everything anew with --full-refresh",
-                )
-            self._committer = kind(self._run, stored.generation)
-        else:
-            committer = kind(self._run, is_refresh=stored is not None)
+        if stored is None or refresh:
+            committer = _COMMITTERS[metadata.table_format](self._run, is_refresh=stored is not None)
             if stored is not None:
                 committer.check_can_refresh(stored, metadata)
             self._committer = committer
             named = metadata.model_copy(update={"generation": committer.generation})
             named.write(state_folder(committer.target, committer.generation))
             write_generation(committer.target, committer.generation, committer.pointer)
-        self._log = self._committer.open_log()
-        self._committer.begin(metadata, schema, self.state)
+        elif differences := list(stored.differences(metadata)):
+            raise OutputError(
+                f"output {self._run.uri!r} holds rows of another kind",
+                got="; ".join(differences),
+                remedy="choose another --output, or write everything anew with --full-refresh",
+            )
+        self._committer.begin(metadata, schema)
         self.has_begun = True
         self._run.on_step("begun")
 
@@ -276,20 +265,19 @@ class OpenOutput:
             self._committer.check_alone()
         run.on_step("checked")
         run.lease.check()
-        self._committer.commit(commit, self._log)
+        self._committer.commit(commit)
         if not self._committer.is_refresh:
             self.served = self.state
         run.on_step("applied")
         check_total(self.state, run.uri)
-        self._log.compact()
+        self._committer.log.compact()
         run.on_step("compacted")
 
     def finish(self, record: dict[str, Any]) -> None:
         """End the run: make a refresh visible, and write `record` to ``run.json``."""
         if self._committer.is_refresh:
             self._run.lease.check()
-            self._committer.end_refresh(self.state)
-            self._log = self._committer.open_log()
+            self._committer.end_refresh()
             self.served = self.state
             self._run.on_step("switched")
         self._committer.mark_success()
@@ -317,15 +305,13 @@ class OpenOutput:
         """Complete the last commit and remove files of dead runs; `open` calls this."""
         clean_swap(self._run.location)
         if (stored := self.read_metadata()) is not None:
-            self._committer = _COMMITTERS[stored.table_format](self._run, stored.generation)
-            self._committer.recover()
-            self._log = self._committer.open_log()
-            if (last := self._log.last) is not None:
-                self._committer.apply(last, self._log.before_last)
+            self._committer = _COMMITTERS[stored.table_format](self._run, stored.generation).recover()
+            if (last := self._committer.log.last) is not None:
+                self._committer.apply(last)
                 self.was_cut_off = not self._has_ended()
         remove_leftovers(self._run.location)
         for staging in stagings(self._run.own):
-            self._committer.clean(staging, self.state, grace_s)
+            self._committer.clean(staging, grace_s)
         self._staging.begin()
         self.served = self.state
 
@@ -342,8 +328,8 @@ class OpenOutput:
     def abandon(self) -> None:
         """Remove this run's uncommitted files, and its output if that is new and has no rows."""
         # Read it again: the run may have failed between the log's file and our state.
-        self._log.read()
-        last = self._log.last
+        self._committer.log.read()
+        last = self._committer.log.last
         if (
             last is not None
             and last.run == self._run.id
@@ -351,7 +337,7 @@ class OpenOutput:
         ):
             return  # the next run completes the commit
         if self._staging.folder.exists():
-            self._committer.clean(self._staging, self.state, grace_s=-1.0)
+            self._committer.clean(self._staging, grace_s=-1.0)
         if self._committer.is_refresh:
             clean_swap(self._run.location)
         if self._was_begun or self.state.rows_read:

@@ -25,9 +25,8 @@ class ParquetCommitter(Committer):
     """Move files from staging to the output; swap the whole folder to refresh it or to replace rows."""
 
     def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
-        super().__init__(run, generation, is_refresh=is_refresh)
-        if is_refresh:
-            self.target = sibling(run.location, "next")
+        target = sibling(run.location, "next") if is_refresh else run.location
+        super().__init__(run, generation, is_refresh=is_refresh, target=target)
 
     @property
     def staging(self) -> Location:
@@ -59,14 +58,14 @@ class ParquetCommitter(Committer):
                 remedy="nothing was committed; choose another --output",
             )
 
-    def commit(self, commit: Commit, log: CommitLog) -> None:
+    def commit(self, commit: Commit) -> None:
         """Log the commit and move its files; if it replaces files, build the next folder and swap."""
         if commit.removed:
-            self._replace(commit, log)
+            self._replace(commit)
         else:
-            super().commit(commit, log)
+            super().commit(commit)
 
-    def apply(self, commit: Commit, before: Snapshot) -> None:
+    def apply(self, commit: Commit) -> None:
         """Move the commit's files from staging to the output, except those moved already."""
         target, staging = self.target, Staging(self.run.own, commit.run).folder
         for folder in sorted({entry.name.rpartition("/")[0] for entry in commit.added} - {""}):
@@ -90,15 +89,15 @@ class ParquetCommitter(Committer):
                 remedy="restore it, or write everything anew with --full-refresh",
             )
 
-    def _replace(self, commit: Commit, log: CommitLog) -> None:
+    def _replace(self, commit: Commit) -> None:
         """Build the output after `commit` from hard links, and swap it with this one."""
         successor = sibling(self.run.location, "next")
         successor.delete()
         staged = {entry.name: self.staging / entry.name for entry in commit.added}
-        link_output(self.run.location, log.state.after(commit), staged, successor)
+        link_output(self.run.location, self.log.state.after(commit), staged, successor)
         CommitLog(state_folder(successor, self.generation)).append(commit)
         self._swap(successor)
-        log.read()
+        self.log.read()
         self.run.on_step("switched")
 
     def _swap(self, successor: Location) -> None:
@@ -107,18 +106,18 @@ class ParquetCommitter(Committer):
         self.run.lease.check()
         swap(self.run.location)
 
-    def end_refresh(self, snapshot: Snapshot) -> None:
+    def end_refresh(self) -> None:
         """Swap the new folder with the old one."""
         self.mark_success()
         self._swap(self.target)
-        self.target = self.run.location
-        self.is_refresh = False
+        self.target, self.is_refresh = self.run.location, False
+        self.log = CommitLog(state_folder(self.target, self.generation))
 
     def mark_success(self) -> None:
         """Write ``_SUCCESS``."""
         (self.target / _SUCCESS).write_bytes(b"")
 
-    def clean(self, staging: Staging, snapshot: Snapshot, grace_s: float) -> None:
+    def clean(self, staging: Staging, grace_s: float) -> None:
         """Remove the staging folder."""
         if staging.age_s >= grace_s:
             staging.remove()

@@ -10,7 +10,7 @@ from lakevec.pipeline.output.atomic_swap import find_unfinished_swap
 from lakevec.pipeline.output.commit_log import CommitLog, Snapshot
 from lakevec.pipeline.output.delta_committer import DeltaLog
 from lakevec.pipeline.output.file_entry import OWN_FOLDER, is_hidden
-from lakevec.pipeline.output.table_metadata import TableMetadata, read_generation, read_metadata, state_folder
+from lakevec.pipeline.output.table_metadata import TableMetadata, read_metadata, state_folder
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location, locate
 
@@ -59,14 +59,13 @@ def read_output(uri: str) -> StoredOutput:
     """
     location = locate(uri, error=OutputError)
     location = find_unfinished_swap(location) or location
-    generation = read_generation(location)
-    if not generation:
+    metadata = read_metadata(location)
+    if metadata is None:
         raise OutputError(
             f"{uri!r} is no output of lakevec embed",
             expected=f"a folder with {OWN_FOLDER}/current.json",
             remedy="check the path; Spark's own writer (--sink spark) leaves nothing to verify",
         )
-    folder = state_folder(location, generation)
-    metadata = read_metadata(folder)
-    delta = DeltaLog(uri, location, generation) if metadata.table_format == "delta" else None
-    return StoredOutput(redact(uri), location, metadata, CommitLog(folder).state, delta)
+    delta = DeltaLog(uri, location, metadata.generation) if metadata.table_format == "delta" else None
+    state = CommitLog(state_folder(location, metadata.generation)).state
+    return StoredOutput(redact(uri), location, metadata, state, delta)

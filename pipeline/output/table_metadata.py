@@ -91,10 +91,14 @@ class _Pointer(BaseModel):
     generation: str = Field(pattern="^[A-Za-z0-9]+$")  # it names a folder
 
 
-def read_metadata(folder: Location) -> TableMetadata:
-    """Read ``output.json`` from the state folder of a generation."""
+def read_metadata(output: Location) -> TableMetadata | None:
+    """Read ``output.json`` of the current generation; return None for a new output."""
+    generation = read_generation(output)
+    if not generation:
+        return None
     try:
-        return TableMetadata.model_validate_json((folder / _FILE).read_bytes())
+        metadata = TableMetadata.model_validate_json((state_folder(output, generation) / _FILE).read_bytes())
+        return metadata.model_copy(update={"generation": generation})
     except (OSError, ValidationError) as error:
         raise _damaged(f"{type(error).__name__} from {_FILE}") from None
 
