@@ -80,24 +80,22 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
     """Load the output's model; without it, return a note for the user."""
     if settings.sample == 0:
         return None, ""
-    uri = settings.model or output.metadata.model
     if not set(output.metadata.columns) & set(output.metadata.schema_of_files):
-        return None, "no row is embedded again: the output doesn't keep its texts"
+        return None, "no text is embedded again: the output doesn't keep its texts"
+    uri = settings.model or output.metadata.model
     try:
         table = load(uri).table
-    except LakevecError as error:
-        if settings.model is not None:
-            raise
-        return None, f"no row is embedded again: the run's model can't be loaded ({error})"
-    if table.fingerprint != output.metadata.fingerprint:
-        if settings.model is not None:
+        if table.fingerprint != output.metadata.fingerprint:
             raise CommitError(
-                "the model is not the output's",
+                f"model {uri!r} is not the output's",
                 got=table.fingerprint,
                 expected=output.metadata.fingerprint,
                 remedy="pass the output's model as --model",
             )
-        return None, f"no row is embedded again: {redact(uri)} now holds another model"
+    except LakevecError as error:
+        if settings.model is not None:
+            raise
+        return None, f"no text is embedded again: {error}"
     return table, ""
 
 

@@ -20,20 +20,19 @@ from weakref import WeakKeyDictionary
 from pyspark.sql import SparkSession
 
 from lakevec import pipeline, udfs
-from lakevec.udfs.node_files import Fetch, NodeFiles, PackedFiles
+from lakevec.udfs.node_files import Fetch, NodeFiles
 
 _shipped: WeakKeyDictionary[Any, dict[str, NodeFiles]] = WeakKeyDictionary()
 
 
-def distribute_files(spark: SparkSession, packed: PackedFiles) -> NodeFiles:
-    """Ship files to the cluster, once per session and content."""
+def distribute_files(spark: SparkSession, files: NodeFiles) -> NodeFiles:
+    """Ship files to the cluster, once per session and content; in a task, the result fetches them there."""
     owner = spark.sparkContext if has_spark_context(spark) else spark
     # If a notebook runs a cell again, ship nothing again.
     shipped = _shipped.setdefault(owner, {})
-    files = packed.fetched_by(dict)
-    key = repr((sorted({**files.sha256, **files.machine_code}.items()), packed.node_dir))
+    key = repr((sorted({**files.sha256, **files.machine_code}.items()), files.node_dir))
     if key not in shipped:
-        shipped[key] = replace(files, fetch=_ship(spark, packed.content))
+        shipped[key] = replace(files, fetch=_ship(spark, files.fetch()))
     return shipped[key]
 
 

@@ -31,52 +31,23 @@ _SETTINGS_FILE = "table.json"
 
 
 @dataclass(frozen=True)
-class PackedFiles:
-    """Files to ship to every node.
+class NodeFiles:
+    """Files for every node: their names and checksums, small enough for every task to carry.
+
+    Two are equal if their fingerprints are.
 
     Parameters
     ----------
     fingerprint : str
         ``sha256:`` and 64 digits. It names the node's copy.
-    files : dict of str to bytes
-        Content of the node's copy.
-    machine_code : dict of str to bytes
-        Numba's cache files of the encoder's loops.
-    node_dir : str or None
-        Parent folder of copies; see `lakevec.pipeline.local_files.private_folder`.
-    """
-
-    fingerprint: str
-    files: dict[str, bytes]
-    machine_code: dict[str, bytes]
-    node_dir: str | None = None
-
-    @property
-    def content(self) -> dict[str, bytes]:
-        """All files to ship."""
-        return {**self.files, **self.machine_code}
-
-    def fetched_by(self, fetch: Fetch) -> NodeFiles:
-        """Return the `NodeFiles` of a task. In a worker, `fetch` must return `content`."""
-        return NodeFiles(
-            self.fingerprint, _digests(self.files), _digests(self.machine_code), self.node_dir, fetch
-        )
-
-
-@dataclass(frozen=True)
-class NodeFiles:
-    """Names and checksums of shipped files, small enough for every task; equal if the fingerprints are.
-
-    Parameters
-    ----------
-    fingerprint : str
     sha256 : dict of str to str
         Name and hexadecimal sha256 of each file of the node's copy.
     machine_code : dict of str to str
-        The same for machine code, which goes to Numba's cache folders.
+        The same for Numba's cache files of the encoder's loops, which go to its cache folders.
     node_dir : str or None
+        Parent folder of copies; see `lakevec.pipeline.local_files.private_folder`.
     fetch : callable
-        Returns the files' bytes; only the first workers of a node call it.
+        Returns the bytes of all files; only the first workers of a node call it.
     """
 
     fingerprint: str
@@ -113,7 +84,7 @@ class NodeFiles:
         return files
 
 
-def pack_table(table: StaticTable, *, node_dir: str | None = None) -> PackedFiles:
+def pack_table(table: StaticTable, *, node_dir: str | None = None) -> NodeFiles:
     """Pack a table for `open_encoder`, with the machine code compiled on this machine."""
     buffer = io.BytesIO()
     np.save(buffer, table.dense_rows(), allow_pickle=False)
@@ -123,7 +94,7 @@ def pack_table(table: StaticTable, *, node_dir: str | None = None) -> PackedFile
         "unknown_token_id": table.unknown_token_id,
     }
     files = {_TABLE_FILE: buffer.getvalue(), _SETTINGS_FILE: json.dumps(settings).encode()}
-    return PackedFiles(table.fingerprint, files, machine_code(), node_dir)
+    return _pack(table.fingerprint, files, node_dir)
 
 
 def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
@@ -135,17 +106,22 @@ def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
 
 def pack_tokenizer(
     tokenizer_json: str, unknown_token_id: int | None, *, node_dir: str | None = None
-) -> PackedFiles:
+) -> NodeFiles:
     """Pack a tokenizer without a table for `open_counter`, with the machine code compiled on this machine."""
     settings = {"tokenizer_json": tokenizer_json, "unknown_token_id": unknown_token_id}
     files = {_SETTINGS_FILE: json.dumps(settings).encode()}
-    return PackedFiles(f"sha256:{_digests(files)[_SETTINGS_FILE]}", files, machine_code(), node_dir)
+    return _pack(f"sha256:{_digests(files)[_SETTINGS_FILE]}", files, node_dir)
 
 
 def open_counter(folder: Path, longest_phrase: int) -> TextCounter:
     """Open a counter on a node's copy of a tokenizer."""
     settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
     return TextCounter(**settings, longest_phrase=longest_phrase)
+
+
+def _pack(fingerprint: str, files: dict[str, bytes], node_dir: str | None) -> NodeFiles:
+    code = machine_code()
+    return NodeFiles(fingerprint, _digests(files), _digests(code), node_dir, lambda: files | code)
 
 
 def _digests(files: dict[str, bytes]) -> dict[str, str]:

@@ -129,8 +129,7 @@ class TaskParquetWriter:
         return _File(self._staging, name, self._layout)
 
     def _finish(self, folder: str) -> None:
-        file = self._open[folder]
-        self._entries.append(file.finish())
+        self._entries.append(self._open[folder].finish())
         del self._open[folder]
 
 

@@ -110,14 +110,14 @@ def test_another_model_is_refused_or_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main([str(out), "--model", other_model]) == 1
-    assert "the model is not the output's" in capsys.readouterr().err
+    assert "is not the output's: got sha256:" in capsys.readouterr().err
     put(tmp_path / "lake" / "a.parquet", ["a"])
     gone = tmp_path / "model"
     shutil.copytree(tiny_model, gone)
     embed(str(gone), tmp_path / "lake", tmp_path / "new")
     shutil.rmtree(gone)
     assert main([str(tmp_path / "new")]) == 0
-    assert "no row is embedded again: the run's model can't be loaded" in capsys.readouterr().out
+    assert f"no text is embedded again: model '{gone}'" in capsys.readouterr().out
     assert main([str(tmp_path / "new"), "--model", tiny_model]) == 0
     embed(tiny_model, tmp_path / "lake", tmp_path / "ids", "--keep", "id")
     assert main([str(tmp_path / "ids")]) == 0

@@ -96,7 +96,7 @@ def test_tasks_carry_a_name_and_not_the_table(spark: Any, minilm_model: str) -> 
     from lakevec.udfs.node_files import pack_table
 
     packed = pack_table(load(minilm_model).table)
-    assert sum(map(len, packed.content.values())) > 30_000_000
+    assert sum(map(len, packed.fetch().values())) > 30_000_000
     assert len(cloudpickle.dumps(distribute_files(spark, packed))) < 5000
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.local_files import private_folder
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.udfs import worker_cache
-from lakevec.udfs.node_files import Fetch, PackedFiles, open_encoder, pack_table
+from lakevec.udfs.node_files import Fetch, NodeFiles, open_encoder, pack_table
 from lakevec.udfs.shipped_code import unpack
 from tests.support.paths import ROOT
 
@@ -31,13 +32,13 @@ LOADED = "[cache] data loaded from"
 
 
 @pytest.fixture
-def packed(tiny_table: StaticTable, tmp_path: Path) -> PackedFiles:
+def packed(tiny_table: StaticTable, tmp_path: Path) -> NodeFiles:
     return pack_table(tiny_table, node_dir=str(tmp_path))
 
 
-def open_fetched(packed: PackedFiles, fetch: Fetch | None = None) -> Encoder:
+def open_fetched(packed: NodeFiles, fetch: Fetch | None = None) -> Encoder:
     """As a worker does; by default the bytes arrive as they were packed."""
-    files = packed.fetched_by(fetch or (lambda: packed.content))
+    files = replace(packed, fetch=fetch or packed.fetch)
     return open_encoder(files.provide(), EncodeOptions())
 
 
@@ -55,7 +56,7 @@ def copy_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_second_worker_maps_the_first_ones_copy(packed: PackedFiles, tmp_path: Path) -> None:
+def test_second_worker_maps_the_first_ones_copy(packed: NodeFiles, tmp_path: Path) -> None:
     first, second = open_fetched(packed), open_fetched(packed, refuse)
     assert embed(first) == embed(second) == [[0.5, 0.5], [-1.0, -1.0]]
     assert copy_folder(tmp_path).name == packed.fingerprint.removeprefix("sha256:")
@@ -87,7 +88,7 @@ def test_machine_code_is_kept_where_a_loop_has_none(
     open_fetched(packed, refuse)
     with pytest.raises(DataError, match="damaged on its way"):
         (folder / "b-1.py3.nbi").unlink()
-        open_fetched(packed, lambda: packed.content | {"b-1.py3.1.nbc": b"planted"})
+        open_fetched(packed, lambda: packed.fetch() | {"b-1.py3.1.nbc": b"planted"})
 
 
 def test_another_processor_makes_its_machine_code_from_what_was_kept(
@@ -113,7 +114,7 @@ def test_another_processor_makes_its_machine_code_from_what_was_kept(
     assert len(set(vectors)) == 1
 
 
-def test_workers_share_the_pages_of_one_file(packed: PackedFiles, tmp_path: Path) -> None:
+def test_workers_share_the_pages_of_one_file(packed: NodeFiles, tmp_path: Path) -> None:
     """The encoder keeps no copy of its own: it reads the mapped file."""
     encoder = open_fetched(packed)
     file = copy_folder(tmp_path) / "embeddings.npy"
@@ -125,31 +126,31 @@ def test_workers_share_the_pages_of_one_file(packed: PackedFiles, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["embeddings.npy", "table.json"])
-def test_damaged_copy_is_laid_down_anew(packed: PackedFiles, tmp_path: Path, name: str) -> None:
+def test_damaged_copy_is_laid_down_anew(packed: NodeFiles, tmp_path: Path, name: str) -> None:
     open_fetched(packed)
     (copy_folder(tmp_path) / name).write_bytes(b"planted")
     assert embed(open_fetched(packed)) == [[0.5, 0.5], [-1.0, -1.0]]
 
 
-def test_copy_that_was_cut_off_is_laid_down_anew(packed: PackedFiles, tmp_path: Path) -> None:
+def test_copy_that_was_cut_off_is_laid_down_anew(packed: NodeFiles, tmp_path: Path) -> None:
     open_fetched(packed)
     (copy_folder(tmp_path) / "table.json").unlink()
     assert embed(open_fetched(packed)) == [[0.5, 0.5], [-1.0, -1.0]]
 
 
-def test_bytes_damaged_on_the_way_are_refused(packed: PackedFiles) -> None:
+def test_bytes_damaged_on_the_way_are_refused(packed: NodeFiles) -> None:
     with pytest.raises(DataError, match=r"was damaged on its way to the node: run again"):
-        open_fetched(packed, lambda: packed.content | {"table.json": b"{}"})
+        open_fetched(packed, lambda: packed.fetch() | {"table.json": b"{}"})
 
 
-def test_workers_that_race_end_with_one_copy(packed: PackedFiles, tmp_path: Path) -> None:
+def test_workers_that_race_end_with_one_copy(packed: NodeFiles, tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: embed(open_fetched(packed)), range(32)))
     assert results == [[[0.5, 0.5], [-1.0, -1.0]]] * 32
     assert sorted(file.name for file in copy_folder(tmp_path).iterdir()) == ["embeddings.npy", "table.json"]
 
 
-def test_copies_that_no_worker_used_lately_are_removed(packed: PackedFiles, tmp_path: Path) -> None:
+def test_copies_that_no_worker_used_lately_are_removed(packed: NodeFiles, tmp_path: Path) -> None:
     base = private_folder(str(tmp_path))
     day = 86_400
     ages = {f"{number:064x}": number * day for number in range(7)}
@@ -171,21 +172,21 @@ def test_copies_that_no_worker_used_lately_are_removed(packed: PackedFiles, tmp_
     assert {path.name for path in base.iterdir()} == {*tables, *codes, "machine-code", "mine"}
 
 
-def test_copy_in_use_counts_as_new(packed: PackedFiles, tmp_path: Path) -> None:
+def test_copy_in_use_counts_as_new(packed: NodeFiles, tmp_path: Path) -> None:
     open_fetched(packed)
     os.utime(copy_folder(tmp_path), (0, 0))
     open_fetched(packed, refuse)
     assert time.time() - copy_folder(tmp_path).stat().st_mtime < 60
 
 
-def test_folder_that_others_can_write_is_not_trusted(packed: PackedFiles, tmp_path: Path) -> None:
+def test_folder_that_others_can_write_is_not_trusted(packed: NodeFiles, tmp_path: Path) -> None:
     (tmp_path / f"lakevec-{os.getuid()}").mkdir(mode=0o777)
     (tmp_path / f"lakevec-{os.getuid()}").chmod(0o777)
     with pytest.raises(DataError, match="can't be trusted: expected a folder that only this user can write"):
         open_fetched(packed)
 
 
-def test_link_in_place_of_the_folder_is_not_trusted(packed: PackedFiles, tmp_path: Path) -> None:
+def test_link_in_place_of_the_folder_is_not_trusted(packed: NodeFiles, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"lakevec-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="can't be trusted"):
@@ -198,20 +199,19 @@ def test_float16_table_gives_float32_vectors(tiny_table: StaticTable, tmp_path: 
     assert embed(open_fetched(packed)) == [[0.5, 0.5], [-1.0, -1.0]]
 
 
-def test_worker_keeps_its_encoder(packed: PackedFiles) -> None:
+def test_worker_keeps_its_encoder(packed: NodeFiles) -> None:
     worker_cache.forget_encoders()
-    first = worker_cache.get_encoder(packed.fetched_by(lambda: packed.content), EncodeOptions())
-    assert worker_cache.get_encoder(packed.fetched_by(refuse), EncodeOptions()) is first
-    other = worker_cache.get_encoder(packed.fetched_by(refuse), EncodeOptions(max_tokens=1))
+    first = worker_cache.get_encoder(packed, EncodeOptions())
+    assert worker_cache.get_encoder(replace(packed, fetch=refuse), EncodeOptions()) is first
+    other = worker_cache.get_encoder(replace(packed, fetch=refuse), EncodeOptions(max_tokens=1))
     assert other is not first
 
 
-def test_worker_keeps_the_encoders_used_last(packed: PackedFiles) -> None:
+def test_worker_keeps_the_encoders_used_last(packed: NodeFiles) -> None:
     worker_cache.forget_encoders()
-    files = packed.fetched_by(lambda: packed.content)
 
     def get(max_tokens: int) -> Encoder:
-        return worker_cache.get_encoder(files, EncodeOptions(max_tokens))
+        return worker_cache.get_encoder(packed, EncodeOptions(max_tokens))
 
     first, second, *_ = map(get, (1, 2, 3, 4))
     assert get(1) is first
