@@ -1,7 +1,7 @@
-"""The names of a place on Azure: Hadoop's ``container@account`` and what pyarrow takes it for.
+"""URIs of Azure storage, as Hadoop and as pyarrow write them.
 
-pyarrow reads ``abfs://container@account.blob...`` as a place without its container, and knows no ``wasb``.
-``abfs://account@container`` is the one form that it reads as it is meant, for every account.
+Hadoop writes ``abfs://container@account.dfs...``. pyarrow ignores that container, and doesn't know ``wasb``.
+It reads only ``abfs://account@container`` correctly for every account.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _DOMAIN = "core.windows.net"
 
 @dataclass(frozen=True)
 class AzurePlace:
-    """A place on Azure, however its URI was written.
+    """The parts of a URI of Azure storage.
 
     Parameters
     ----------
     account, domain, container, path, query : str
     password : str
-        The account's key, as the URI wrote it; empty for none.
+        The account's key, escaped as in the URI; empty without one.
     """
 
     account: str
@@ -34,13 +34,13 @@ class AzurePlace:
     password: str
 
     def for_hadoop(self, scheme: str) -> str:
-        """Return the URI that Spark takes, without the password."""
+        """Return the URI for Spark, without the password."""
         kind = "blob" if scheme.startswith("wasb") else "dfs"
         asked = f"?{self.query}" if self.query else ""
         return f"{scheme}://{self.container}@{self.account}.{kind}.{self.domain}/{self.path}{asked}"
 
     def for_pyarrow(self) -> str:
-        """Return the URI that pyarrow takes."""
+        """Return the URI for pyarrow, password included."""
         query = [self.query] if self.query else []
         if self.domain != _DOMAIN:
             query += [f"{kind}_storage_authority=.{kind}.{self.domain}" for kind in ("blob", "dfs")]
@@ -49,16 +49,7 @@ class AzurePlace:
 
 
 def read_azure_name(uri: str) -> AzurePlace | None:
-    """Read a URI of Azure.
-
-    Parameters
-    ----------
-    uri : str
-
-    Returns
-    -------
-    AzurePlace or None
-        None for other stores, and for a server that is no account of Azure's.
+    """Parse a URI of Azure storage; return None for other stores, and for servers outside Azure.
 
     Examples
     --------
@@ -76,7 +67,7 @@ def read_azure_name(uri: str) -> AzurePlace | None:
     if endpoint is not None and not name:
         name, _, path = path.partition("/")
     elif endpoint is None and "." not in host and name:
-        # pyarrow's own form: the account stands where Hadoop has the container.
+        # pyarrow's form: the account in the place of Hadoop's container.
         endpoint, name = _ENDPOINT.fullmatch(f"{name}.dfs.{_DOMAIN}"), host
     if endpoint is None or not _CONTAINER.fullmatch(name):
         return None

@@ -27,7 +27,7 @@ _STAGED = re.compile(r"(code-[0-9a-f]{11}|code|[0-9a-f]{16})\..+")
 
 
 def replace_file(target: Path, content: bytes, *, is_executable: bool = False) -> None:
-    """Write a file in one step, replacing an older one; leave nothing behind if that fails."""
+    """Write or replace a file in one step; if that fails, leave no temporary file."""
     handle, name = tempfile.mkstemp(dir=target.parent)
     staged = Path(name)
     try:
@@ -128,7 +128,7 @@ def _remove_unused(base: Path) -> None:
         for used, copy in sorted(found, reverse=True)[kept:]:
             if time.time() - used > _UNUSED_S:
                 shutil.rmtree(copy, ignore_errors=True)
-    # Numba compiles again what is removed here.
+    # Numba compiles removed code again.
     for file in (base / MACHINE_CODE).glob("*.nb[ci]"):
         if time.time() - _last_use(file) > _OLD_CODE_S:
             file.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from lakevec.pipeline.local_files import private_folder, provide_folder
 
 
 def prefer_unpacked_code() -> None:
-    """If the code lies in an archive, import `pipeline` from a folder on this node, if one can be written."""
+    """If the code comes from an archive, import `pipeline` from a folder on this node, if one is writable."""
     archive = getattr(pipeline.__loader__, "archive", None)
     if archive is not None:
         with suppress(OSError, DataError, zipfile.BadZipFile):
