@@ -171,7 +171,7 @@ def count_lines(
     """
     from pyspark.sql import functions as f
 
-    from lakevec.jobs.spark.input import quoted
+    from lakevec.jobs.spark.column_types import quoted
     from lakevec.udfs.count_task import COUNTS_SCHEMA, CountTask
     from lakevec.udfs.distribution import distribute_files
     from lakevec.udfs.node_files import pack_tokenizer

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lakevec.pipeline.errors import OutputError, SetupError, describe_failure
+from lakevec.pipeline.errors import OutputError, describe_failure, requires_extra
 
 
 def check_metrics(path: str) -> None:
@@ -21,12 +21,8 @@ def check_metrics(path: str) -> None:
     OutputError
         If the folder is missing or not writable.
     """
-    try:
+    with requires_extra("metrics", "--metrics"):
         import prometheus_client  # noqa: F401
-    except ImportError:
-        raise SetupError(
-            "--metrics needs the library prometheus-client", remedy="pip install 'lakevec[metrics]'"
-        ) from None
     folder = Path(path).absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import DataFrame
 
 from lakevec.jobs.embedding.context import EmbedContext
 from lakevec.jobs.spark.errors import SPARK_ERRORS, describe_java_error
-from lakevec.jobs.spark.file_systems import explain_file_system
+from lakevec.jobs.spark.file_systems import explain_file_system, hadoop_path
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.pipeline.errors import DamagedOutputError, OutputError, SetupError
 from lakevec.pipeline.output.commit_log import InputBatch
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-    from lakevec.pipeline.settings.embed import EmbedSettings
-
-OnBatch = Callable[[InputBatch, "DataFrame"], None]
+OnBatch = Callable[[InputBatch, DataFrame], None]
 
 _DEFAULT_BYTES = "32g"
-_STREAMING_CONF = {
-    # Batches that a checkpoint keeps; Spark replays at most one after a crash.
-    "spark.sql.streaming.minBatchesToRetain": "10",
-}
+# Batches that a checkpoint keeps; Spark replays at most one after a crash.
+_STREAMING_CONF = {"spark.sql.streaming.minBatchesToRetain": "10"}
+
+
+def input_id(form: str, name: str) -> str:
+    """Return the id of an input in the commit log."""
+    return hashlib.sha256(f"{form} {name}".encode()).hexdigest()[:12]
 
 
 def run_micro_batches(context: EmbedContext, source: InputBatch, rows: DataFrame, on_batch: OnBatch) -> None:
@@ -105,12 +106,11 @@ def _find_checkpoint(context: EmbedContext, source: InputBatch) -> str:
     output, root = context.output, context.settings.checkpoint
     folder = f"{absolute_uri(root)}/{output.generation}" if root else output.checkpoint
     uri = f"{folder.rstrip('/')}/{source.input}"
-    configuration = context.spark._jsc.hadoopConfiguration()
-    if uri.startswith("s3://") and configuration.get("fs.s3.impl") is None:
+    if uri.startswith("s3://") and context.spark._jsc.hadoopConfiguration().get("fs.s3.impl") is None:
         uri = f"s3a://{uri.removeprefix('s3://')}"
     try:
-        path = jvm_of(context.spark).org.apache.hadoop.fs.Path(f"{uri}/metadata")
-        exists = bool(path.getFileSystem(configuration).exists(path))
+        path, file_system = hadoop_path(context.spark, f"{uri}/metadata")
+        exists = bool(file_system.exists(path))
     except Exception as error:
         if (missing := explain_file_system(str(error))) is not None:
             raise missing from None
@@ -128,11 +128,6 @@ def _find_checkpoint(context: EmbedContext, source: InputBatch) -> str:
             remedy="restore it or give its --checkpoint; or start over with --full-refresh",
         )
     return uri
-
-
-def jvm_of(spark: SparkSession) -> Any:
-    """Return the JVM view of a classic session; Spark Connect has none."""
-    return spark._jvm
 
 
 def batch_limit(settings: EmbedSettings) -> dict[str, str]:

@@ -7,29 +7,27 @@ the files that hold changed or deleted rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
-from typing import TYPE_CHECKING, Any
 
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
-from pyspark.sql import Observation
+from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from lakevec.jobs.embedding.context import EmbedContext, collect_entries, select
-from lakevec.jobs.spark.input import quoted
+from lakevec.jobs.spark.column_types import is_valid_utf8, quoted
+from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.pipeline.errors import CommitError, DataError, InputError
 from lakevec.pipeline.output.commit_log import InputBatch, Snapshot
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.table_metadata import TableMetadata
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
-
-    from lakevec.jobs.spark.input import Columns
+from lakevec.udfs.embed_task import ENTRY_SCHEMA
+from lakevec.udfs.upsert_tasks import ReadKeysTask, RewriteTask
 
 TEXT_HASH = "lakevec_text_hash"
 ROW_HASH = "lakevec_row_hash"
@@ -37,7 +35,10 @@ ROW_HASH = "lakevec_row_hash"
 _KEY, _ORDER, _INVALID = "lakevec key", "lakevec order", "lakevec invalid"
 _ACTION, _NAME, _ROW = "lakevec action", "lakevec name", "lakevec row"
 _NEWEST, _ROWS = "lakevec newest", "lakevec rows"
+_CHANGED_KEY, _CHANGED_VERSION = "lakevec changed key", "lakevec changed version"
 _KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW = "lakevec known key", "lakevec known text", "lakevec known row"
+# What identifies one of a key's input rows.
+_VERSION = (_ORDER, TEXT_HASH, ROW_HASH)
 _ACTIONS = ("new", "changed", "updated", "unchanged", "gone")
 _KEY_TYPES = (t.StringType, t.IntegralType, t.DateType, t.DecimalType, t.BinaryType)
 _MICROSECONDS = {
@@ -115,7 +116,7 @@ class _Upsert:
         observation = Observation("lakevec keys")
         counted = [f.count_if(f.col(_ACTION) == action).alias(action) for action in _ACTIONS]
         nulls = f.count_if(f.col(_KEY).isNull()).alias("nulls")
-        invalid = f.count_if(~_is_valid(f.col(_KEY), self._source.schema[_KEY].dataType)).alias("invalid")
+        invalid = f.count_if(~is_valid_utf8(f.col(_KEY), self._source.schema[_KEY].dataType)).alias("invalid")
         rows = f.sum(_ROWS).alias("rows")
         classified = self._classify(before).observe(observation, *counted, rows, nulls, invalid)
         wanted = ["new", "changed", "updated"] + (["gone"] if self._removes else [])
@@ -185,9 +186,6 @@ class _Upsert:
 
     def _rewrite(self, changes: _Changes) -> tuple[list[FileEntry], list[str]]:
         """Rewrite files that hold changed rows; return the new entries and the old names."""
-        from lakevec.udfs.embed_task import ENTRY_SCHEMA
-        from lakevec.udfs.upsert_tasks import RewriteTask
-
         context, kept = self._context, self._columns.kept
         touched = changes.rows.filter(f.col(_NAME).isNotNull())
         tallies = touched.groupBy(_NAME, _ACTION).count().collect()
@@ -195,27 +193,20 @@ class _Upsert:
         if not removed:
             return [], []
         place = [f.col(_NAME).alias("name"), f.col(_ROW).alias("row")]
-        dropped = touched.filter(f.col(_ACTION) != "updated").select(
-            *(f.lit(None).cast(self._type(name)).alias(f"c{n}") for n, name in enumerate(kept)),
-            *place,
-            f.lit(False).alias("is_update"),
-        )
-        updated = self._rows_of(changes, "updated").select(
-            *(quoted(name).alias(f"c{n}") for n, name in enumerate(kept)),
-            *place,
-            f.lit(True).alias("is_update"),
-        )
+        values = (quoted(name).alias(f"c{number}") for number, name in enumerate(kept))
+        updated = self._rows_of(changes, "updated").select(*values, *place, f.lit(True).alias("is_update"))
+        dropped = touched.filter(f.col(_ACTION) != "updated").select(*place, f.lit(False).alias("is_update"))
+        rows = updated.unionByName(dropped, allowMissingColumns=True)
         # Set the number of tasks: Spark sees only these few rows, not the large files to rewrite.
-        ordered = dropped.unionByName(updated).repartition(min(2 * len(removed), 10_000), "name")
+        ordered = rows.repartition(min(2 * len(removed), 10_000), "name").sortWithinPartitions("name", "row")
         task = RewriteTask(
             context.output.location,
             kept,
             context.output.staging,
-            context.run_id,
+            context.plan.run_id,
             context.layout,
             on_bad_row=self._settings.on_bad_row,
         )
-        ordered = ordered.sortWithinPartitions("name", "row")
         entries, _ = collect_entries(ordered.mapInArrow(task, ENTRY_SCHEMA))
         known = changes.before.files | changes.before.quarantine
         dropped_rows = sum(row["count"] for row in tallies if row[1] != "updated")
@@ -224,23 +215,19 @@ class _Upsert:
 
     def _rows_of(self, changes: _Changes, *actions: str) -> DataFrame:
         """Select the newest input row of each key with one of the actions."""
-        copies = {name: f"{name} of key" for name in (_KEY, _ORDER, TEXT_HASH, ROW_HASH)}
-        newest = f.col(_NEWEST)
-        marks = changes.of(*actions).select(
-            f.col(_KEY).alias(copies[_KEY]),
-            *(newest.getField(name).alias(copies[name]) for name in (_ORDER, TEXT_HASH, ROW_HASH)),
-            _NAME,
-            _ROW,
+        newest = f.struct(*(f.col(_NEWEST).getField(name).alias(name) for name in _VERSION))
+        changed = changes.of(*actions).select(
+            f.col(_KEY).alias(_CHANGED_KEY), newest.alias(_CHANGED_VERSION), _NAME, _ROW
         )
-        same = [f.col(name) == f.col(copies[name]) for name in (_KEY, TEXT_HASH, ROW_HASH)]
-        rows = self._source.join(marks, reduce(and_, same, f.col(_ORDER).eqNullSafe(f.col(copies[_ORDER]))))
+        is_newest = f.struct(*_VERSION).eqNullSafe(f.col(_CHANGED_VERSION))
+        rows = self._source.join(changed, (f.col(_KEY) == f.col(_CHANGED_KEY)) & is_newest)
         return rows.dropDuplicates([_KEY]) if changes.has_duplicates else rows
 
     def _classify(self, before: Snapshot) -> DataFrame:
         """Compare the input with the output, and give each key an action."""
         source = self._source
         invalid = self._has_invalid(source).alias(_INVALID)
-        newest = f.max(f.struct(_ORDER, TEXT_HASH, ROW_HASH, invalid)).alias(_NEWEST)
+        newest = f.max(f.struct(*_VERSION, invalid)).alias(_NEWEST)
         now = source.groupBy(_KEY).agg(newest, f.count(f.lit(1)).alias(_ROWS))
         field = f.col(_NEWEST).getField
         action = (
@@ -261,25 +248,17 @@ class _Upsert:
         """Return the condition that invalid UTF-8 puts a row into quarantine."""
         if self._settings.on_bad_row != "quarantine":
             return f.lit(False)
-        kinds = {name: source.schema[name].dataType for name in self._columns.kept if name in source.columns}
-        valid = [_is_valid(quoted(name), kind) for name, kind in kinds.items()]
-        return ~reduce(and_, (f.coalesce(part, f.lit(True)) for part in valid), f.lit(True))
+        kept = (field for field in source.schema.fields if field.name in self._columns.kept)
+        return ~reduce(
+            and_, (is_valid_utf8(quoted(field.name), field.dataType) for field in kept), f.lit(True)
+        )
 
     def _known(self, before: Snapshot) -> DataFrame:
         """Read the keys and hashes of the output's rows."""
-        from lakevec.udfs.upsert_tasks import ReadKeysTask
-
         kind = self._source.schema[_KEY].dataType
         names = [(name,) for name in (*before.files, *before.quarantine)]
-        schema = t.StructType(
-            [
-                t.StructField("c0", kind),
-                t.StructField("c1", t.BinaryType()),
-                t.StructField("c2", t.BinaryType()),
-                t.StructField("name", t.StringType()),
-                t.StructField("row", t.LongType()),
-            ]
-        )
+        keys = t.StructType().add("c0", kind).add("c1", t.BinaryType()).add("c2", t.BinaryType())
+        schema = keys.add("name", t.StringType()).add("row", t.LongType())
         partitions = max(1, min(len(names), 10_000))
         files = self._spark.createDataFrame(names, "name string").repartition(partitions)
         read = ReadKeysTask(
@@ -303,26 +282,17 @@ class _Upsert:
             )
 
     def _add_hashes(self, frame: DataFrame) -> DataFrame:
-        """Add hashes, key and order to the input rows."""
-        columns = self._columns
-        of_text = [_exact_value(frame, name) for name in (*columns.embeddings, *columns.partition_by)]
-        plain = [name for name in columns.kept if name not in (*columns.embeddings, TEXT_HASH, ROW_HASH)]
-        of_row = [_exact_value(frame, name) for name in plain]
-        return self._add_order(frame).withColumns(
-            {TEXT_HASH: _hash(of_text), ROW_HASH: _hash(of_row), _KEY: quoted(self._key)}
-        )
-
-    def _add_order(self, frame: DataFrame) -> DataFrame:
-        """Add the column that tells the newest row of a key."""
-        if self._settings.key_order is not None:
-            return frame.withColumn(_ORDER, quoted(self._settings.key_order))
+        """Add hashes, the key, and the order that tells a key's newest row."""
+        columns, order = self._columns, self._settings.key_order
+        of_text = (*columns.embeddings, *columns.partition_by)
+        of_row = [name for name in columns.kept if name not in (*columns.embeddings, TEXT_HASH, ROW_HASH)]
+        added = {TEXT_HASH: _hash(frame, of_text), ROW_HASH: _hash(frame, of_row), _KEY: quoted(self._key)}
+        if order is not None:
+            return frame.withColumns({**added, _ORDER: quoted(order)})
         try:
-            return frame.withColumn(_ORDER, f.col("_metadata.file_modification_time"))
+            return frame.withColumns({**added, _ORDER: f.col("_metadata.file_modification_time")})
         except AnalysisException:  # no files
-            return frame.withColumn(_ORDER, f.lit(0))
-
-    def _type(self, name: str) -> t.DataType:
-        return self._columns.schema[name].dataType
+            return frame.withColumns({**added, _ORDER: f.lit(0)})
 
 
 def _check_rows(entries: list[FileEntry], expected: int) -> None:
@@ -336,41 +306,23 @@ def _check_rows(entries: list[FileEntry], expected: int) -> None:
         )
 
 
-def _exact_value(frame: DataFrame, name: str) -> Column:
-    """Encode a column so that equal values give equal bytes under any session settings."""
-    if isinstance(frame.schema[name].dataType, t.StringType | t.BinaryType):
-        return _exact(quoted(name))
-    return _exact(f.to_json(f.struct(quoted(name)), _MICROSECONDS))
+def _hash(frame: DataFrame, names: Sequence[str]) -> Column:
+    """Return the SHA-256 of columns: equal values have equal hashes under any session settings."""
+    values = (_encode(quoted(name), frame.schema[name].dataType) for name in names)
+    return f.unhex(f.sha2(f.concat(f.lit("").cast("binary"), *values), 256))
 
 
-def _exact(column: Column) -> Column:
+def _encode(column: Column, kind: t.DataType) -> Column:
     """Encode a value with its length, and null differently from any value."""
+    if not isinstance(kind, t.StringType | t.BinaryType):
+        column = f.to_json(f.struct(column), _MICROSECONDS)
     content = column.cast("string").cast("binary")
     length = f.concat(f.octet_length(content).cast("string"), f.lit(":")).cast("binary")
     return f.coalesce(f.concat(length, content), f.lit("-").cast("binary"))
 
 
-def _is_valid(column: Column, kind: t.DataType) -> Column:
-    return f.is_valid_utf8(column) if isinstance(kind, t.StringType) else f.lit(True)
-
-
-def _hash(parts: list[Any]) -> Column:
-    """Return the SHA-256 of the concatenated values."""
-    return f.unhex(f.sha2(f.concat(f.lit("").cast("binary"), *parts), 256))
-
-
 def with_hashes(columns: Columns, key: str) -> Columns:
     """Add the hash columns of an upsert; raise InputError if column `key` can't be the key."""
-    _check_key(key, columns)
-    added = [t.StructField(name, t.BinaryType()) for name in (TEXT_HASH, ROW_HASH)]
-    return replace(
-        columns,
-        kept=(*columns.kept, TEXT_HASH, ROW_HASH),
-        schema=t.StructType([*columns.schema.fields, *added]),
-    )
-
-
-def _check_key(key: str, columns: Columns) -> None:
     if key not in columns.kept:
         raise InputError(
             f"key column {key!r} is not among the columns that are written",
@@ -386,3 +338,9 @@ def _check_key(key: str, columns: Columns) -> None:
         )
     if clash := {TEXT_HASH, ROW_HASH} & {name.lower() for name in columns.kept}:
         raise InputError(f"column {min(clash)!r} has a name that lakevec writes", remedy="rename it")
+    added = [t.StructField(name, t.BinaryType()) for name in (TEXT_HASH, ROW_HASH)]
+    return replace(
+        columns,
+        kept=(*columns.kept, TEXT_HASH, ROW_HASH),
+        schema=t.StructType([*columns.schema.fields, *added]),
+    )

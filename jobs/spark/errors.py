@@ -129,11 +129,10 @@ def spark_errors() -> Iterator[None]:
     except SPARK_ERRORS as error:
         raise _translate(error) from error
     except ConnectionError as error:
-        log = f"; Spark's log is {spark_log()}" if spark_log() else ""
         raise DataError(
             "Spark has died",
             got=type(error).__name__,
-            remedy=f"see whether the machine has memory left, then run again{log}",
+            remedy=f"see whether the machine has memory left, then run again{_name_log()}",
         ) from error
 
 
@@ -229,21 +228,24 @@ def _plain_name(name: str) -> str:
 
 def _explain_failure(error: Any, message: str, condition: str) -> LakevecError:
     """Describe a failed task without quoting messages that can hold a row's text."""
-    where = f"; Spark's log is {spark_log()}" if spark_log() else ""
     is_python = isinstance(error, PythonException) or "Traceback (most recent call last)" in message
-    if not is_python:
-        for phrase, (what, remedy) in _CRASHES.items():
-            if phrase in message:
-                return DataError(what, remedy=f"{remedy}; then run again{where}")
     got = (_python_failure(message) if is_python else _java_failure(message)) or condition
-    if _DISK_IS_FULL in got:
-        what, remedy = _CRASHES[_DISK_IS_FULL]
-        return DataError(what, got=got, remedy=f"{remedy}; then run again{where}")
+    # A worker's message may hold a row's text, and with it any phrase.
+    crashes = {_DISK_IS_FULL: got} if is_python else dict.fromkeys(_CRASHES, message)
+    for phrase, text in crashes.items():
+        if phrase in text:
+            what, remedy = _CRASHES[phrase]
+            remedy = f"{remedy}; then run again{_name_log()}"
+            return DataError(what, got=got if is_python else "", remedy=remedy)
     return DataError(
         f"the run failed in {'a Python worker' if is_python else 'Spark'}",
         got=got,
-        remedy=f"run with --verbose for the traceback{where}",
+        remedy=f"run with --verbose for the traceback{_name_log()}",
     )
+
+
+def _name_log() -> str:
+    return f"; Spark's log is {log}" if (log := spark_log()) else ""
 
 
 def _python_failure(message: str) -> str:

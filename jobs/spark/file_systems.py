@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pyspark.sql import SparkSession
 
 from lakevec.pipeline.errors import SetupError
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 # Hadoop releases its own connectors; {version} is the Hadoop version of the running Spark.
 _PACKAGES = {
@@ -23,14 +22,8 @@ _PACKAGES = {
     "oss": "org.apache.hadoop:hadoop-aliyun:{version}",
     "cosn": "org.apache.hadoop:hadoop-cos:{version}",
 }
-_SCHEMES_OF_CLASSES = {
-    "s3a": "s3a",
-    "azurebfs": "abfs",
-    "azure": "wasb",
-    "gs": "gs",
-    "aliyun": "oss",
-    "cosn": "cosn",
-}
+# Packages of file system classes that aren't named like their scheme.
+_SCHEMES_OF_PACKAGES = {"azurebfs": "abfs", "azure": "wasb", "aliyun": "oss"}
 _NO_SCHEME = re.compile(r'No FileSystem for scheme:? "?([\w.+-]+)"?')
 _NO_CLASS = re.compile(r"ClassNotFoundException: (?:Class )?([\w.$]*fs\.(\w+)\.\w*FileSystem\w*)")
 _WRONG_CLASS = re.compile(
@@ -49,21 +42,28 @@ def check_file_system(spark: SparkSession, uri: str) -> None:
     """
     if "://" not in uri or not hasattr(spark, "_jvm"):
         return
-    jvm: Any = spark._jvm
     try:
-        jvm.org.apache.hadoop.fs.Path(uri).getFileSystem(spark._jsc.hadoopConfiguration())
+        hadoop_path(spark, uri)
     except Exception as error:  # Java errors of any class
         if (missing := explain_file_system(str(error))) is not None:
             raise missing from None
+
+
+def hadoop_path(spark: SparkSession, uri: str) -> tuple[Any, Any]:
+    """Return Hadoop's path of a URI and its file system; Spark Connect has neither."""
+    jvm: Any = spark._jvm
+    path = jvm.org.apache.hadoop.fs.Path(uri)
+    return path, path.getFileSystem(spark._jsc.hadoopConfiguration())
 
 
 def explain_file_system(message: str) -> SetupError | None:
     """Explain a Java stack trace that names a missing file system; return None for other errors."""
     if found := _NO_SCHEME.search(message):
         return _missing(found[1], f"no file system for scheme {found[1]!r}")
-    if (found := _NO_CLASS.search(message)) and found[2] in _SCHEMES_OF_CLASSES:
-        scheme = _SCHEMES_OF_CLASSES[found[2]]
-        return _missing(scheme, f"no class {found[1].rpartition('.')[2]}")
+    if found := _NO_CLASS.search(message):
+        scheme = _SCHEMES_OF_PACKAGES.get(found[2], found[2])
+        if scheme in _PACKAGES:
+            return _missing(scheme, f"no class {found[1].rpartition('.')[2]}")
     if found := _WRONG_CLASS.search(message):
         name = found[1].strip("'").replace("/", ".")
         version = _hadoop_version()

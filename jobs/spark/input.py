@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from pyspark.sql import functions as f
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as t
 
 from lakevec.jobs.spark.column_types import same_names, unfit_type
@@ -15,14 +14,12 @@ from lakevec.jobs.spark.file_systems import check_file_system
 from lakevec.jobs.spark.overlap import sql_on_files
 from lakevec.jobs.spark.partition_columns import check_partition_columns
 from lakevec.jobs.spark.session import changed_conf
-from lakevec.jobs.spark.unreadable_columns import InputSettings, readable_schema
+from lakevec.jobs.spark.unreadable_columns import readable_schema
 from lakevec.pipeline.encoding.stored_vectors import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
 from lakevec.pipeline.errors import InputError, OutputError, did_you_mean
+from lakevec.pipeline.settings.base import SparkInput
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
 
 # Override Spark's own settings: lakevec would record a silently skipped file as embedded.
 WHOLE_FILES = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
@@ -43,12 +40,15 @@ class Columns:
         Input columns whose values become folders.
     schema : pyspark.sql.types.StructType
         Schema of the output's files, without the partition columns.
+    time_zone : str
+        Time zone in which timestamps name folders; empty if none do.
     """
 
     kept: tuple[str, ...]
     embeddings: dict[str, str]
     partition_by: tuple[str, ...]
     schema: t.StructType
+    time_zone: str = ""
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ class Columns:
         return (*self.kept, *(column for column in self.embeddings if column not in self.kept))
 
 
-def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
+def read_input(spark: SparkSession, settings: SparkInput) -> DataFrame:
     """Create the input's DataFrame; read only schemas and footers.
 
     Raises
@@ -96,7 +96,7 @@ def _no_columns(frame: DataFrame, form: str) -> InputError:
     )
 
 
-def _read_table(spark: SparkSession, settings: InputSettings) -> DataFrame:
+def _read_table(spark: SparkSession, settings: SparkInput) -> DataFrame:
     """Read a table, a view, or files that SQL names as a table."""
     if len(settings.input) != 1:
         raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
@@ -121,10 +121,10 @@ def _read_table(spark: SparkSession, settings: InputSettings) -> DataFrame:
 
 
 def _schema_of_sound_files(
-    spark: SparkSession, settings: InputSettings, paths: list[str], error: Exception
+    spark: SparkSession, settings: SparkInput, paths: list[str], error: Exception
 ) -> t.StructType:
     """Merge the schemas of readable files, after Spark tried to infer the schema from a damaged one."""
-    if not isinstance(settings, EmbedSettings) or settings.on_bad_file == "fail":
+    if getattr(settings, "on_bad_file", "fail") == "fail":
         raise error
     lenient = spark.read.format(settings.format).options(**settings.option)
     schema = lenient.options(ignoreCorruptFiles="true", mergeSchema="true").load(paths).schema
@@ -156,10 +156,10 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     """
     fields = {field.name: field for field in schema.fields}
     partition_by = tuple(settings.partition_by or ())
-    for column in dict.fromkeys([*settings.text, *(settings.keep or []), *partition_by]):
+    check_text_columns(schema, settings.text)
+    for column in (*(settings.keep or ()), *partition_by):
         if column not in fields:
             raise missing_column(column, list(fields))
-    _check_texts(fields, settings.text)
     kept = tuple(
         name
         for name in fields
@@ -176,7 +176,11 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
             )
     embeddings = {column: settings.embedding_column.format(column=column) for column in settings.text}
     added = [field for name in embeddings.values() for field in _embedding_fields(name, settings)]
-    _refuse_clash((*kept, *partition_by), [field.name for field in added])
+    if (twins := same_names([*kept, *partition_by, *(field.name for field in added)])) is not None:
+        raise OutputError(
+            f"embedding column {twins[1]!r} clashes with another column",
+            remedy="choose another --embedding-column, or leave the other out with --keep",
+        )
     schema = t.StructType([fields[name] for name in kept] + added)
     return Columns(kept, embeddings, partition_by, schema)
 
@@ -187,15 +191,11 @@ def check_text_columns(schema: t.StructType, names: list[str]) -> None:
     for column in names:
         if column not in fields:
             raise missing_column(column, list(fields))
-    _check_texts(fields, names)
-
-
-def _check_texts(fields: dict[str, t.StructField], names: list[str]) -> None:
-    for column in names:
-        if not isinstance(fields[column].dataType, t.StringType | t.CharType | t.VarcharType | t.BinaryType):
+        kind = fields[column].dataType
+        if not isinstance(kind, t.StringType | t.CharType | t.VarcharType | t.BinaryType):
             raise InputError(
                 f"text column {column!r}",
-                got=fields[column].dataType.simpleString(),
+                got=kind.simpleString(),
                 expected="string, or binary that holds UTF-8",
                 remedy="cast it to string in a view or table first",
             )
@@ -237,20 +237,3 @@ def _refuse_same_names(names: list[str], chosen: tuple[str, ...]) -> None:
             expected="names that every reader of Parquet tells apart",
             remedy="leave one out with --keep, or rename it in a view or table first",
         )
-
-
-def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
-    """Raise OutputError if an embedding column has another column's name, ignoring case as Spark does."""
-    taken = {name.lower() for name in kept}
-    for name in embeddings:
-        if name.lower() in taken:
-            raise OutputError(
-                f"embedding column {name!r} clashes with another column",
-                remedy="choose another --embedding-column, or leave the other out with --keep",
-            )
-        taken.add(name.lower())
-
-
-def quoted(name: str) -> Column:
-    """Return the column with exactly this name, dots and backticks included."""
-    return f.col(f"`{name.replace('`', '``')}`")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from lakevec.jobs.spark.column_types import PLAIN_TYPES
+from lakevec.jobs.spark.column_types import PLAIN_TYPES, quoted
 from lakevec.pipeline.errors import DataError, InputError
 from lakevec.pipeline.output.time_zones import has_fixed_offset
 from lakevec.pipeline.settings.embed import EmbedSettings
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
 
 def check_partition_columns(fields: dict[str, t.StructField], settings: EmbedSettings) -> None:
@@ -45,12 +42,12 @@ def check_partition_columns(fields: dict[str, t.StructField], settings: EmbedSet
             )
 
 
-def folder_value(frame: DataFrame, name: str) -> Any:
+def folder_value(frame: DataFrame, name: str) -> Column:
     """Return a partition column as the text that names its folder.
 
     The run fails at a timestamp whose text Spark would read back as another instant.
     """
-    column = f.col(f"`{name.replace('`', '``')}`")
+    column = quoted(name)
     text = column.cast("string")
     if not isinstance(frame.schema[name].dataType, t.TimestampType):
         return text
