@@ -138,7 +138,7 @@ def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
     if not names:
         return ""
     listed = facts(spark.read.format("binaryFile").load(names)).collect()
-    lines = sorted(f"{file.path} {file.modified} {file.length}" for file in listed)
+    lines = sorted(f"{file.path} {file.modified} {file.bytes}" for file in listed)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -7,12 +7,7 @@ from pyspark.sql import DataFrame
 
 from lakevec.jobs.embedding.context import EmbedContext, select
 from lakevec.jobs.embedding.file_source import FileSource, can_stream
-from lakevec.jobs.embedding.micro_batches import (
-    batch_limit,
-    input_id,
-    is_done_at_once,
-    run_micro_batches,
-)
+from lakevec.jobs.embedding.micro_batches import input_id, is_done_at_once, run_micro_batches, stream_options
 from lakevec.pipeline.output.commit_log import InputBatch
 from lakevec.pipeline.output.table_metadata import TableMetadata
 
@@ -63,7 +58,7 @@ def _open_stream(context: EmbedContext, source: InputBatch) -> DataFrame | None:
     if not hasattr(context.spark, "_jvm"):
         return None
     settings = context.settings
-    options = {**batch_limit(settings), "maxFileAge": "36500d", **settings.option}
+    options = {**stream_options(settings), **settings.option}
     try:
         rows = context.spark.readStream.options(**options).table(settings.input[0])
     except PySparkException:

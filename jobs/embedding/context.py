@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,7 +18,7 @@ from lakevec.jobs.spark.partition_columns import folder_value
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError
-from lakevec.pipeline.output.commit_log import Commit, InputBatch, InputFile
+from lakevec.pipeline.output.commit_log import Commit, InputBatch
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.output.parquet_writer import FileLayout
@@ -93,26 +92,15 @@ class EmbedContext:
             return [], 0
         return entries, int(read.get["rows"])
 
-    def commit(
-        self,
-        batch: InputBatch,
-        entries: list[FileEntry],
-        rows_read: int,
-        *,
-        removed: Sequence[str] = (),
-        skipped: Sequence[InputFile] = (),
-        retaken: Sequence[str] = (),
-    ) -> None:
-        """Commit files that hold `rows_read` rows; `Commit` describes the other parameters."""
+    def commit(self, batch: InputBatch, entries: list[FileEntry], rows_read: int, **others: Any) -> None:
+        """Commit files that hold `rows_read` rows; `others` are more fields of `Commit`."""
         commit = Commit(
             number=self.output.state.number + 1,
             run=self.plan.run_id,
             wave=batch,
             rows_read=rows_read,
             added=entries,
-            removed=list(removed),
-            skipped=list(skipped),
-            retaken=list(retaken),
+            **others,
         )
         self.output.commit(commit)
         self.entries += entries

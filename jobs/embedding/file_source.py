@@ -18,11 +18,11 @@ from pyspark.sql.types import StructType
 
 from lakevec.jobs.embedding.context import EmbedContext, select
 from lakevec.jobs.embedding.micro_batches import (
-    batch_limit,
     has_rows,
     input_id,
     is_done_at_once,
     run_micro_batches,
+    stream_options,
 )
 from lakevec.jobs.spark.errors import SPARK_ERRORS, spark_errors
 from lakevec.jobs.spark.file_systems import hadoop_path
@@ -30,6 +30,7 @@ from lakevec.jobs.spark.input import WHOLE_FILES
 from lakevec.jobs.spark.overlap import GLOB, read_option, refuse_files_of_output
 from lakevec.pipeline.errors import DataError, InputError, UnreadableFileError
 from lakevec.pipeline.output.commit_log import InputBatch, InputFile
+from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.redaction import redact, redact_values
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri, canonical_uri, is_local_path
@@ -113,8 +114,7 @@ class FileSource:
         """Return the stream of listed files."""
         settings, path = self._settings, self._uri
         options = {name: value for name, value in settings.option.items() if name.lower() in _LISTING_OPTIONS}
-        # Spark ignores files much older than the newest one; this age disables that.
-        options |= {"maxFileAge": "36500d", **batch_limit(settings)}
+        options |= stream_options(settings)
         if not self._is_glob and self._is_file():
             # Spark takes a stream's path for a folder unless it is a glob, so turn the file into a glob.
             path = f"{path[:-1]}[{path[-1]}]"
@@ -133,16 +133,8 @@ class FileSource:
 
     def _files(self, listed: DataFrame) -> list[InputFile]:
         """Collect listed files, as the commit log records those that can't be read."""
-        return [
-            InputFile(
-                input=self._source.input,
-                path=row.path,
-                bytes=row.length,
-                modified=row.modified,
-                reason="can't be read",
-            )
-            for row in listed.collect()
-        ]
+        record = {"input": self._source.input, "reason": "can't be read"}
+        return [InputFile(**record, **row.asDict()) for row in listed.collect()]
 
     def _refuse_overlap(self) -> None:
         """Refuse an input whose files the output may hold under another name."""
@@ -197,7 +189,7 @@ class FileSource:
 
     def _embed(self, batch: InputBatch, files: list[InputFile], *, retaken: Sequence[str] = ()) -> None:
         """Embed and commit files; ``--on-bad-file skip`` leaves out unreadable ones."""
-        entries, rows, skipped = [], 0, list[InputFile]()
+        entries, rows, skipped = list[FileEntry](), 0, list[InputFile]()
         is_sound = True  # as far as known
         while files:
             try:
@@ -266,9 +258,9 @@ def can_stream(spark: SparkSession, settings: EmbedSettings) -> bool:
 
 
 def facts(listed: DataFrame) -> DataFrame:
-    """Select path, ``modified`` (microseconds, as a string) and ``length`` (bytes) of ``binaryFile`` rows."""
+    """Select path, ``modified`` (microseconds, as a string) and ``bytes`` of ``binaryFile`` rows."""
     modified = f.unix_micros("modificationTime").cast("string").alias("modified")
-    return listed.select("path", modified, "length")
+    return listed.select("path", modified, f.col("length").alias("bytes"))
 
 
 def escape(path: str) -> str:

@@ -130,10 +130,13 @@ def _find_checkpoint(context: EmbedContext, source: InputBatch) -> str:
     return uri
 
 
-def batch_limit(settings: EmbedSettings) -> dict[str, str]:
-    """Return Spark's option that limits the input of a micro-batch."""
+def stream_options(settings: EmbedSettings) -> dict[str, str]:
+    """Return Spark's options for the files of a micro-batch: none is too old, and their size is limited."""
+    # Spark ignores files much older than the newest one; this age disables that.
+    options = {"maxFileAge": "36500d"}
     if settings.wave_files:
-        return {"maxFilesPerTrigger": str(settings.wave_files)}
+        return {**options, "maxFilesPerTrigger": str(settings.wave_files)}
     size = settings.wave_bytes or _DEFAULT_BYTES
     unit = size[-1] if size[-1] in "kmgt" else " "
-    return {"maxBytesPerTrigger": str(int(size.rstrip("kmgt")) << 10 * " kmgt".index(unit))}
+    limit = int(size.rstrip("kmgt")) << 10 * " kmgt".index(unit)
+    return {**options, "maxBytesPerTrigger": str(limit)}

@@ -8,9 +8,7 @@ the files that hold changed or deleted rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
-from operator import and_
+from dataclasses import replace
 
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
@@ -23,7 +21,7 @@ from lakevec.jobs.spark.column_types import is_valid_utf8, quoted
 from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.pipeline.errors import CommitError, DataError, InputError
-from lakevec.pipeline.output.commit_log import InputBatch, Snapshot
+from lakevec.pipeline.output.commit_log import InputBatch
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.udfs.embed_task import ENTRY_SCHEMA
@@ -69,7 +67,7 @@ def upsert_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata
     if stored is not None and (refresh or stored.is_other_model(metadata)):
         # A refresh keeps only rows of the input, so refuse it if it would lose rows of the output.
         if stored.key == context.settings.key:
-            upsert.refuse_to_lose(output.state)
+            upsert.refuse_to_lose()
         refresh = True
     output.begin(metadata, schema, refresh=refresh)
     if output.state.files:
@@ -77,31 +75,11 @@ def upsert_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata
     upsert.run()
 
 
-@dataclass(frozen=True)
-class _Changes:
-    """Keys with their actions, the counts of all actions, and the compared snapshot."""
-
-    rows: DataFrame
-    counts: dict[str, int]
-    before: Snapshot
-
-    @property
-    def keys(self) -> int:
-        """Distinct keys of the input."""
-        return sum(self.counts[action] for action in ("new", "changed", "updated", "unchanged"))
-
-    @property
-    def has_duplicates(self) -> bool:
-        """Whether several input rows share a key."""
-        return self.counts["rows"] > self.keys
-
-    def of(self, *actions: str) -> DataFrame:
-        """Select the keys with one of the actions."""
-        return self.rows.filter(f.col(_ACTION).isin(list(actions)))
-
-
 class _Upsert:
-    """The steps of one upsert."""
+    """The steps of one upsert: `_changes` are keys with an action, `_counts` count all actions."""
+
+    _changes: DataFrame
+    _counts: dict[str, int]
 
     def __init__(self, context: EmbedContext, frame: DataFrame) -> None:
         self._context = context
@@ -112,44 +90,43 @@ class _Upsert:
 
     def run(self) -> None:
         """Classify the keys, count the actions, and write the changes."""
-        before = self._context.output.state
         observation = Observation("lakevec keys")
         counted = [f.count_if(f.col(_ACTION) == action).alias(action) for action in _ACTIONS]
         nulls = f.count_if(f.col(_KEY).isNull()).alias("nulls")
         invalid = f.count_if(~is_valid_utf8(f.col(_KEY), self._source.schema[_KEY].dataType)).alias("invalid")
-        rows = f.sum(_ROWS).alias("rows")
-        classified = self._classify(before).observe(observation, *counted, rows, nulls, invalid)
+        duplicates = f.sum(f.col(_ROWS) - 1).alias("duplicates")
+        classified = self._classify().observe(observation, *counted, nulls, invalid, duplicates)
         wanted = ["new", "changed", "updated"] + (["gone"] if self._removes else [])
         # Let Spark coalesce the few kept keys, which would lie in 200 partitions.
         with changed_conf(self._spark, {"spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true"}):
-            kept = classified.filter(f.col(_ACTION).isin(wanted)).persist(StorageLevel.DISK_ONLY)
+            self._changes = classified.filter(f.col(_ACTION).isin(wanted)).persist(StorageLevel.DISK_ONLY)
             try:
-                kept.count()
-                counts = {name: int(number or 0) for name, number in observation.get.items()}
-                self._check_keys(counts)
-                changes = _Changes(kept, counts, before)
-                self._record(changes)
-                self._write(changes)
+                is_changed = bool(self._changes.count())
+                self._counts = {name: int(number or 0) for name, number in observation.get.items()}
+                self._check_keys()
+                self._record()
+                if is_changed:
+                    self._write()
             finally:
-                kept.unpersist()
+                self._changes.unpersist()
 
-    def _check_keys(self, counts: dict[str, int]) -> None:
-        if counts["nulls"]:
+    def _check_keys(self) -> None:
+        if self._counts["nulls"]:
             raise DataError(
                 f"key column {self._key!r} has rows without a key",
                 got="null",
                 expected="a value in every row",
                 remedy="leave those rows out in a view or table first",
             )
-        if counts["invalid"] and self._settings.on_bad_row == "null":
+        if self._counts["invalid"] and self._settings.on_bad_row == "null":
             raise DataError(
                 f"key column {self._key!r} has values that can't become null",
-                got=f"{counts['invalid']} values that are not valid UTF-8",
+                got=f"{self._counts['invalid']} values that are not valid UTF-8",
                 remedy="clean the column, or run with --on-bad-row quarantine",
             )
 
-    def _record(self, changes: _Changes) -> None:
-        counts = changes.counts
+    def _record(self) -> None:
+        counts = self._counts
         self._context.details |= {
             "keyed": {
                 "new": counts["new"],
@@ -158,25 +135,22 @@ class _Upsert:
                 "unchanged": counts["unchanged"],
                 "removed": counts["gone"] if self._removes else 0,
                 "kept though gone": 0 if self._removes else counts["gone"],
-                "of a key that is there already": counts["rows"] - changes.keys,
+                "of a key that is there already": counts["duplicates"],
             },
             "rows_embedded": counts["new"] + counts["changed"],
         }
 
-    def _write(self, changes: _Changes) -> None:
+    def _write(self) -> None:
         """Embed, rewrite and commit."""
-        counts, before = changes.counts, changes.before
-        to_embed = counts["new"] + counts["changed"]
-        if not (to_embed + counts["updated"] + self._removes * counts["gone"]):
-            return
+        before = self._context.output.state
+        to_embed = self._counts["new"] + self._counts["changed"]
         entries: list[FileEntry] = []
         if to_embed:
-            rows = self._source
-            if before.files or before.quarantine or changes.has_duplicates:
-                rows = self._rows_of(changes, "new", "changed")
+            is_all = not (before.files or before.quarantine or self._counts["duplicates"])
+            rows = self._source if is_all else self._rows_of("new", "changed")
             entries, _ = self._context.embed(select(rows, self._columns))
             _check_rows(entries, to_embed)
-        rewritten, removed = self._rewrite(changes)
+        rewritten, removed = self._rewrite()
         self._context.commit(
             InputBatch(input="key", format=self._settings.format),
             [*entries, *rewritten],
@@ -184,17 +158,17 @@ class _Upsert:
             removed=removed,
         )
 
-    def _rewrite(self, changes: _Changes) -> tuple[list[FileEntry], list[str]]:
+    def _rewrite(self) -> tuple[list[FileEntry], list[str]]:
         """Rewrite files that hold changed rows; return the new entries and the old names."""
         context, kept = self._context, self._columns.kept
-        touched = changes.rows.filter(f.col(_NAME).isNotNull())
+        touched = self._changes.filter(f.col(_NAME).isNotNull())
         tallies = touched.groupBy(_NAME, _ACTION).count().collect()
         removed = sorted({row[0] for row in tallies})
         if not removed:
             return [], []
         place = [f.col(_NAME).alias("name"), f.col(_ROW).alias("row")]
         values = (quoted(name).alias(f"c{number}") for number, name in enumerate(kept))
-        updated = self._rows_of(changes, "updated").select(*values, *place, f.lit(True).alias("is_update"))
+        updated = self._rows_of("updated").select(*values, *place, f.lit(True).alias("is_update"))
         dropped = touched.filter(f.col(_ACTION) != "updated").select(*place, f.lit(False).alias("is_update"))
         rows = updated.unionByName(dropped, allowMissingColumns=True)
         # Set the number of tasks: Spark sees only these few rows, not the large files to rewrite.
@@ -208,22 +182,22 @@ class _Upsert:
             on_bad_row=self._settings.on_bad_row,
         )
         entries, _ = collect_entries(ordered.mapInArrow(task, ENTRY_SCHEMA))
-        known = changes.before.files | changes.before.quarantine
+        known = context.output.state.files | context.output.state.quarantine
         dropped_rows = sum(row["count"] for row in tallies if row[1] != "updated")
         _check_rows(entries, sum(known[name].rows for name in removed) - dropped_rows)
         return entries, removed
 
-    def _rows_of(self, changes: _Changes, *actions: str) -> DataFrame:
+    def _rows_of(self, *actions: str) -> DataFrame:
         """Select the newest input row of each key with one of the actions."""
         newest = f.struct(*(f.col(_NEWEST).getField(name).alias(name) for name in _VERSION))
-        changed = changes.of(*actions).select(
+        changed = self._changes.filter(f.col(_ACTION).isin(list(actions))).select(
             f.col(_KEY).alias(_CHANGED_KEY), newest.alias(_CHANGED_VERSION), _NAME, _ROW
         )
         is_newest = f.struct(*_VERSION).eqNullSafe(f.col(_CHANGED_VERSION))
         rows = self._source.join(changed, (f.col(_KEY) == f.col(_CHANGED_KEY)) & is_newest)
-        return rows.dropDuplicates([_KEY]) if changes.has_duplicates else rows
+        return rows.dropDuplicates([_KEY]) if self._counts["duplicates"] else rows
 
-    def _classify(self, before: Snapshot) -> DataFrame:
+    def _classify(self) -> DataFrame:
         """Compare the input with the output, and give each key an action."""
         source = self._source
         invalid = self._has_invalid(source).alias(_INVALID)
@@ -240,7 +214,7 @@ class _Upsert:
         # A quarantined row has no vector, so embed it again instead of copying its vector.
         has_no_vector = f.col(_NAME).startswith("_lakevec/") | field(_INVALID)
         action = f.when((action == "updated") & has_no_vector, f.lit("changed")).otherwise(action)
-        known = self._known(before)
+        known = self._known()
         joined = now.join(known, now[_KEY] == known[_KNOWN_KEY], "full_outer")
         return joined.withColumn(_ACTION, action).withColumn(_KEY, f.coalesce(_KEY, _KNOWN_KEY))
 
@@ -248,13 +222,12 @@ class _Upsert:
         """Return the condition that invalid UTF-8 puts a row into quarantine."""
         if self._settings.on_bad_row != "quarantine":
             return f.lit(False)
-        kept = (field for field in source.schema.fields if field.name in self._columns.kept)
-        return ~reduce(
-            and_, (is_valid_utf8(quoted(field.name), field.dataType) for field in kept), f.lit(True)
-        )
+        kept = t.StructType([field for field in source.schema.fields if field.name in self._columns.kept])
+        return ~is_valid_utf8(f.struct(*map(quoted, kept.names)), kept)
 
-    def _known(self, before: Snapshot) -> DataFrame:
+    def _known(self) -> DataFrame:
         """Read the keys and hashes of the output's rows."""
+        before = self._context.output.state
         kind = self._source.schema[_KEY].dataType
         names = [(name,) for name in (*before.files, *before.quarantine)]
         keys = t.StructType().add("c0", kind).add("c1", t.BinaryType()).add("c2", t.BinaryType())
@@ -268,11 +241,11 @@ class _Upsert:
         )
         return files.mapInArrow(read, schema).toDF(_KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW, _NAME, _ROW)
 
-    def refuse_to_lose(self, before: Snapshot) -> None:
+    def refuse_to_lose(self) -> None:
         """Refuse a refresh that would lose rows whose text the input no longer holds."""
         if self._removes:
             return
-        known = self._known(before)
+        known = self._known()
         lost = known.join(self._source, known[_KNOWN_KEY] == self._source[_KEY], "left_anti").count()
         if lost:
             raise DataError(

@@ -10,18 +10,14 @@ from pyspark.sql import SparkSession
 from lakevec.pipeline.errors import SetupError
 
 # Hadoop releases its own connectors; {version} is the Hadoop version of the running Spark.
-_PACKAGES = {
-    "s3a": "org.apache.hadoop:hadoop-aws:{version}",
-    "s3": "org.apache.hadoop:hadoop-aws:{version}",
-    "s3n": "org.apache.hadoop:hadoop-aws:{version}",
-    "abfs": "org.apache.hadoop:hadoop-azure:{version}",
-    "abfss": "org.apache.hadoop:hadoop-azure:{version}",
-    "wasb": "org.apache.hadoop:hadoop-azure:{version}",
-    "wasbs": "org.apache.hadoop:hadoop-azure:{version}",
-    "gs": "com.google.cloud.bigdataoss:gcs-connector:hadoop3-VERSION",
-    "oss": "org.apache.hadoop:hadoop-aliyun:{version}",
-    "cosn": "org.apache.hadoop:hadoop-cos:{version}",
+_SCHEMES = {
+    "org.apache.hadoop:hadoop-aws:{version}": ("s3a", "s3", "s3n"),
+    "org.apache.hadoop:hadoop-azure:{version}": ("abfs", "abfss", "wasb", "wasbs"),
+    "com.google.cloud.bigdataoss:gcs-connector:hadoop3-VERSION": ("gs",),
+    "org.apache.hadoop:hadoop-aliyun:{version}": ("oss",),
+    "org.apache.hadoop:hadoop-cos:{version}": ("cosn",),
 }
+_PACKAGES = {scheme: package for package, schemes in _SCHEMES.items() for scheme in schemes}
 # Packages of file system classes that aren't named like their scheme.
 _SCHEMES_OF_PACKAGES = {"azurebfs": "abfs", "azure": "wasb", "aliyun": "oss"}
 _NO_SCHEME = re.compile(r'No FileSystem for scheme:? "?([\w.+-]+)"?')
@@ -86,24 +82,16 @@ def _scheme_of_class(name: str) -> str:
 
 
 def _missing(scheme: str, got: str) -> SetupError:
-    version = _hadoop_version()
-    if scheme not in _PACKAGES:
-        return SetupError(
-            f"Spark has no file system for {scheme}://",
-            got=got,
-            expected="file, hdfs, or a scheme whose connector is on Spark's class path",
-            remedy=f"check the URI, or set spark.hadoop.fs.{scheme}.impl and add its connector",
-        )
-    package = _PACKAGES[scheme].format(version=version)
-    remedy = f"add --conf spark.jars.packages={package}"
+    expected = "file, hdfs, or a scheme whose connector is on Spark's class path"
+    remedy = f"check the URI, or set spark.hadoop.fs.{scheme}.impl and add its connector"
+    if scheme in _PACKAGES:
+        version = _hadoop_version()
+        package = _PACKAGES[scheme].format(version=version)
+        expected = f"{package.split(':')[1]}, which Spark does not bring along, for Hadoop {version}"
+        remedy = f"add --conf spark.jars.packages={package}"
     if scheme in ("s3", "s3n"):
         remedy = f"write s3a:// for the input, and {remedy}"
-    return SetupError(
-        f"Spark has no file system for {scheme}://",
-        got=got,
-        expected=f"{package.split(':')[1]}, which Spark does not bring along, for Hadoop {version}",
-        remedy=remedy,
-    )
+    return SetupError(f"Spark has no file system for {scheme}://", got=got, expected=expected, remedy=remedy)
 
 
 def _hadoop_version() -> str:

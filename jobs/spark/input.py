@@ -10,7 +10,6 @@ from pyspark.sql import types as t
 
 from lakevec.jobs.spark.column_types import same_names, unfit_type
 from lakevec.jobs.spark.errors import SPARK_ERRORS
-from lakevec.jobs.spark.file_systems import check_file_system
 from lakevec.jobs.spark.overlap import sql_on_files
 from lakevec.jobs.spark.partition_columns import check_partition_columns
 from lakevec.jobs.spark.session import changed_conf
@@ -67,8 +66,6 @@ def read_input(spark: SparkSession, settings: SparkInput) -> DataFrame:
     if settings.format == "table":
         return _read_table(spark, settings)
     paths = [absolute_uri(path) for path in settings.input]
-    for path in paths:
-        check_file_system(spark, path)
     reader = spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES)
     # File times decide between rows of one key, and Spark's V2 file sources do not provide them.
     with changed_conf(spark, {"spark.sql.sources.useV1SourceList": settings.format}):
@@ -102,8 +99,6 @@ def _read_table(spark: SparkSession, settings: SparkInput) -> DataFrame:
         raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
     name = settings.input[0]
     files = sql_on_files(name)
-    if files is not None:
-        check_file_system(spark, files.path)
     try:
         frame = spark.read.options(**settings.option).table(name)
     except SPARK_ERRORS:
@@ -135,11 +130,9 @@ def _schema_of_sound_files(
 
 def table_schema(columns: Columns, source: t.StructType) -> str:
     """Return the schema of the whole output as Spark's and Delta's JSON, partition columns last."""
-    fields = [*columns.schema.fields, *(source[name] for name in columns.partition_by)]
     schema = t.StructType()
-    for field in fields:
-        # Delta has no char and varchar.
-        is_limited = isinstance(field.dataType, t.CharType | t.VarcharType)
+    for field in (*columns.schema.fields, *(source[name] for name in columns.partition_by)):
+        is_limited = isinstance(field.dataType, t.CharType | t.VarcharType)  # unknown to Delta
         schema.add(field.name, t.StringType() if is_limited else field.dataType)
     return schema.json()
 
@@ -160,11 +153,8 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     for column in (*(settings.keep or ()), *partition_by):
         if column not in fields:
             raise missing_column(column, list(fields))
-    kept = tuple(
-        name
-        for name in fields
-        if (settings.keep is None or name in settings.keep) and name not in partition_by
-    )
+    chosen = fields if settings.keep is None else settings.keep
+    kept = tuple(name for name in fields if name in chosen and name not in partition_by)
     check_partition_columns(fields, settings)
     _refuse_same_names(schema.names, (*kept, *partition_by, *settings.text))
     for column in kept:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 import lakevec
 from lakevec.jobs.spark.java import ensure_java
@@ -165,10 +166,12 @@ def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]
     """Open a session on a Spark Connect server."""
     from pyspark.errors import PySparkException
 
-    _check_server(remote)
-    builder = builder.remote(remote).config(map=dict(conf))
     try:
-        spark = builder.getOrCreate()
+        # Fail at once if no server listens; the client would retry for ten minutes.
+        address = urlsplit(remote)
+        place = (address.hostname or "", address.port or 15002)
+        socket.create_connection(place, timeout=_SERVER_TIMEOUT_S).close()
+        spark = builder.remote(remote).config(map=dict(conf)).getOrCreate()
         spark.version  # noqa: B018  (a request to the server)
     except ImportError as error:
         raise SetupError(
@@ -178,8 +181,11 @@ def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]
         ) from None
     except Exception as error:  # errors of grpc share no base class with the others
         is_quoted = isinstance(error, PySparkException | OSError | RuntimeError | ValueError)
-        got = one_line(error, 200) if is_quoted else type(error).__name__
-        raise _unreachable(remote, got) from None
+        raise SetupError(
+            f"can't reach Spark Connect at {remote!r}",
+            got=one_line(error, 200) if is_quoted else type(error).__name__,
+            expected="a running server, as in sc://host:15002",
+        ) from None
     return spark
 
 
@@ -238,26 +244,6 @@ def _stderr_to_log() -> Iterator[None]:
         os.close(log)
 
 
-def _check_server(remote: str) -> None:
-    """Fail at once if no server listens; the client would retry for ten minutes."""
-    address = re.match(r"sc://(?P<host>\[[^\]]+\]|[^:/;]+)(?::(?P<port>\d+))?(?:[/;]|$)", remote)
-    if address is None:
-        return
-    host, port = address["host"].strip("[]"), int(address["port"] or 15002)
-    try:
-        socket.create_connection((host, port), timeout=_SERVER_TIMEOUT_S).close()
-    except OSError as error:
-        raise _unreachable(remote, error.strerror or str(error)) from None
-
-
-def _unreachable(remote: str, got: str) -> SetupError:
-    return SetupError(
-        f"can't reach Spark Connect at {remote!r}",
-        got=got,
-        expected="a running server, as in sc://host:15002",
-    )
-
-
 # A line with which Spark's launcher, Java or Spark's package resolver reports a failure.
 _REASON = re.compile(
     r"^(?:Exception in thread \"main\" |Caused by: |Error: |ERROR:? |.*\bERROR \S+: )?"
@@ -306,11 +292,11 @@ def _quiet_pyspark(*, verbose: bool) -> Iterator[None]:
     from pyspark.logger import PySparkLogger
 
     loggers = [PySparkLogger.getLogger(f"{kind}QueryContextLogger") for kind in ("DataFrame", "SQL")]
-    before = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = logger.disabled or not verbose
+    quieted = [logger for logger in loggers if not (verbose or logger.disabled)]
+    for logger in quieted:
+        logger.disabled = True
     try:
         yield
     finally:
-        for logger, was_disabled in zip(loggers, before, strict=True):
-            logger.disabled = was_disabled
+        for logger in quieted:
+            logger.disabled = False
