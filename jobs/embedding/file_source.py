@@ -96,7 +96,7 @@ class FileSource:
         if is_stream:
             known = context.output.state.inputs.get(self._source.input)
             if known is not None and not known.query:
-                raise has_rows(context, "an input that was read at once before, without a list of its files")
+                raise has_rows(context, "an input read as one batch before, without a list of its files")
             run_micro_batches(context, self._source, self._list(), self._commit)
             self._retry_skipped()
         elif not is_done_at_once(context, self._source):
@@ -133,8 +133,8 @@ class FileSource:
 
     def _files(self, listed: DataFrame) -> list[InputFile]:
         """Collect listed files, as the commit log records those that can't be read."""
-        record = {"input": self._source.input, "reason": "can't be read"}
-        return [InputFile(**record, **row.asDict()) for row in listed.collect()]
+        source = self._source.input
+        return [InputFile(input=source, reason="can't be read", **row.asDict()) for row in listed.collect()]
 
     def _refuse_overlap(self) -> None:
         """Refuse an input whose files the output may hold under another name."""
@@ -146,14 +146,14 @@ class FileSource:
                     f"input {source.uri!r} was read with other options before",
                     got=f"--option {source.option}",
                     expected=str(redact_values(known.option)),
-                    remedy="give those, or start over with --full-refresh",
+                    remedy="give the same options, or start over with --full-refresh",
                 )
             if _without_user(known.uri) != _without_user(source.uri):
                 raise InputError(
                     "an input was read under another name before",
                     got=source.uri,
                     expected=known.uri,
-                    remedy="give that name, or start over with --full-refresh",
+                    remedy="give the expected name, or start over with --full-refresh",
                 )
         ours = _fixed_prefix(source.uri)
         for other in inputs.values():

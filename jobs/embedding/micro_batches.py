@@ -95,7 +95,7 @@ def is_done_at_once(context: EmbedContext, source: InputBatch) -> bool:
 def has_rows(context: EmbedContext, got: str) -> OutputError:
     """Return the error for an input whose rows the output holds."""
     return OutputError(
-        f"output {context.settings.output!r} has the rows of this input",
+        f"output {context.settings.output!r} already has the rows of this input",
         got=got,
         remedy="write everything anew with --full-refresh, or keep one row per key with --key",
     )

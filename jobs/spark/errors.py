@@ -71,7 +71,7 @@ _CONDITIONS = {
     "CONFLICTING_DIRECTORY_STRUCTURES": (
         "the input mixes partition folders with others",
         "folders of one kind below each --input, such as day=2026-11-26",
-        "name the folders apart, or move what is not of this table, such as an output, elsewhere",
+        "give each kind as an --input of its own, or move the folders of an output elsewhere",
     ),
     "UNABLE_TO_INFER_SCHEMA": (
         "the input has no files",
@@ -79,7 +79,7 @@ _CONDITIONS = {
         "check --input; Spark leaves out files and folders whose names begin with _ or a dot",
     ),
     "COLUMN_ALREADY_EXISTS": (
-        "two columns or fields of the input have one name",
+        "two columns or fields of the input have the same name",
         "",
         "if their case differs, add --conf spark.sql.caseSensitive=true and leave one out with --keep; "
         "else rename one first",
@@ -89,12 +89,12 @@ _DISK_IS_FULL = "No space left on device"
 _CRASHES = {
     "Python worker exited unexpectedly": (
         "a Python worker died",
-        "the system may have stopped it for want of memory: raise spark.executor.memoryOverhead, or lower "
+        "the system may have killed it because memory ran out: raise spark.executor.memoryOverhead, or lower "
         "--batch-rows or the number of tasks at a time",
     ),
     "ExecutorLostFailure": (
         "an executor was lost",
-        "look for its end in the cluster's log; if memory was short, raise spark.executor.memoryOverhead",
+        "read its last lines in the cluster's log; if memory ran out, raise spark.executor.memoryOverhead",
     ),
     "OutOfMemoryError": (
         "Java ran out of memory",
@@ -132,7 +132,7 @@ def spark_errors() -> Iterator[None]:
         raise DataError(
             "Spark has died",
             got=type(error).__name__,
-            remedy=f"see whether the machine has memory left, then run again{_name_log()}",
+            remedy=f"check the machine's free memory, then run again{_name_log()}",
         ) from error
 
 

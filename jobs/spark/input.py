@@ -71,10 +71,11 @@ def read_input(spark: SparkSession, settings: SparkInput) -> DataFrame:
     with changed_conf(spark, {"spark.sql.sources.useV1SourceList": settings.format}):
         try:
             frame = reader.load(paths)
-        except SPARK_ERRORS as error:
+        except SPARK_ERRORS:
             schema = readable_schema(spark, settings, settings.format, paths)
-            if schema is None:
-                schema = _schema_of_sound_files(spark, settings, paths, error)
+            schema = schema or _schema_of_sound_files(spark, settings, paths)
+            if not schema:
+                raise
             frame = reader.schema(schema).load(paths)
     if not frame.columns:
         raise _no_columns(frame, settings.format)
@@ -89,7 +90,7 @@ def _no_columns(frame: DataFrame, form: str) -> InputError:
         "the input has no columns",
         got=f"nothing that format {form!r} finds in {names[0] if names else 'no file'}{others}",
         expected="files of the --format given",
-        remedy="check --input, --format and --option; look for files that aren't what their names say",
+        remedy="check --input, --format and --option; check that the files are what their names say",
     )
 
 
@@ -116,16 +117,13 @@ def _read_table(spark: SparkSession, settings: SparkInput) -> DataFrame:
 
 
 def _schema_of_sound_files(
-    spark: SparkSession, settings: SparkInput, paths: list[str], error: Exception
-) -> t.StructType:
+    spark: SparkSession, settings: SparkInput, paths: list[str]
+) -> t.StructType | None:
     """Merge the schemas of readable files, after Spark tried to infer the schema from a damaged one."""
     if getattr(settings, "on_bad_file", "fail") == "fail":
-        raise error
+        return None
     lenient = spark.read.format(settings.format).options(**settings.option)
-    schema = lenient.options(ignoreCorruptFiles="true", mergeSchema="true").load(paths).schema
-    if not schema.fields:
-        raise error
-    return schema
+    return lenient.options(ignoreCorruptFiles="true", mergeSchema="true").load(paths).schema
 
 
 def table_schema(columns: Columns, source: t.StructType) -> str:
@@ -147,18 +145,17 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     OutputError
         If an embedding column has the name of another column.
     """
-    fields = {field.name: field for field in schema.fields}
     partition_by = tuple(settings.partition_by or ())
     check_text_columns(schema, settings.text)
     for column in (*(settings.keep or ()), *partition_by):
-        if column not in fields:
-            raise missing_column(column, list(fields))
-    chosen = fields if settings.keep is None else settings.keep
-    kept = tuple(name for name in fields if name in chosen and name not in partition_by)
-    check_partition_columns(fields, settings)
+        if column not in schema.names:
+            raise missing_column(column, schema.names)
+    chosen = schema.names if settings.keep is None else settings.keep
+    kept = tuple(name for name in schema.names if name in chosen and name not in partition_by)
+    check_partition_columns(schema, settings)
     _refuse_same_names(schema.names, (*kept, *partition_by, *settings.text))
     for column in kept:
-        if unfit := unfit_type(fields[column].dataType):
+        if unfit := unfit_type(schema[column].dataType):
             raise InputError(
                 f"column {column!r} can't be written to Parquet",
                 got=f"type {unfit}",
@@ -171,17 +168,16 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
             f"embedding column {twins[1]!r} clashes with another column",
             remedy="choose another --embedding-column, or leave the other out with --keep",
         )
-    schema = t.StructType([fields[name] for name in kept] + added)
-    return Columns(kept, embeddings, partition_by, schema)
+    written = t.StructType([schema[name] for name in kept] + added)
+    return Columns(kept, embeddings, partition_by, written)
 
 
 def check_text_columns(schema: t.StructType, names: list[str]) -> None:
     """Raise InputError for text columns that are missing or neither string nor binary."""
-    fields = {field.name: field for field in schema.fields}
     for column in names:
-        if column not in fields:
-            raise missing_column(column, list(fields))
-        kind = fields[column].dataType
+        if column not in schema.names:
+            raise missing_column(column, schema.names)
+        kind = schema[column].dataType
         if not isinstance(kind, t.StringType | t.CharType | t.VarcharType | t.BinaryType):
             raise InputError(
                 f"text column {column!r}",

@@ -12,7 +12,7 @@ from lakevec.pipeline.storage import absolute_uri, canonical_uri
 
 # Characters that make a path a glob pattern in Hadoop.
 GLOB = re.compile(r"[\[\]{}*?\\]")
-HOW_TO_ESCAPE = r"in a name that is no pattern write \ before each of [ ] { } * ?"
+HOW_TO_ESCAPE = r"to name a file literally, write \ before each of [ ] { } * ?"
 _MAX_EXPANSIONS = 10_000
 # In these a backslash escapes the next character.
 _INNERMOST_BRACES = re.compile(r"((?:[^\\]|\\.)*?)\{((?:[^{}\\]|\\.)*)\}", re.DOTALL)
@@ -179,7 +179,7 @@ def _to_regex(part: str) -> re.Pattern[str]:
         return re.compile(_GLOB_PART.sub(translate, part), re.DOTALL)
     except re.error:
         raise InputError(
-            "input is no pattern that Hadoop reads",
+            "input is not a pattern that Hadoop can read",
             got=repr(part),
             expected="brackets as in [abc] or [a-c]",
             remedy=HOW_TO_ESCAPE,

@@ -14,11 +14,11 @@ from lakevec.pipeline.output.time_zones import has_fixed_offset
 from lakevec.pipeline.settings.embed import EmbedSettings
 
 
-def check_partition_columns(fields: dict[str, t.StructField], settings: EmbedSettings) -> None:
+def check_partition_columns(schema: t.StructType, settings: EmbedSettings) -> None:
     """Raise InputError for partition columns whose values can't name folders as Spark would."""
     partition_by = tuple(settings.partition_by or ())
     for number, column in enumerate(partition_by):
-        kind = fields[column].dataType
+        kind = schema[column].dataType
         if not column or column.startswith("."):
             raise InputError(
                 f"partition column {column!r} can't name folders",
@@ -38,7 +38,7 @@ def check_partition_columns(fields: dict[str, t.StructField], settings: EmbedSet
             raise InputError(
                 f"partition column {column!r}",
                 got=kind.simpleString(),
-                expected="once, a column of plain values that is not embedded",
+                expected="a column of plain values, named once and not embedded",
             )
 
 
@@ -53,7 +53,7 @@ def folder_value(frame: DataFrame, name: str) -> Column:
         return text
     error = DataError(
         f"partition column {name!r} holds an hour that comes twice in the session's time zone",
-        expected="timestamps that read back as they were",
+        expected="timestamps that read back unchanged",
         remedy="partition by a date or a string, or write a new --output in UTC",
     )
     refused = f.raise_error(f.lit(f"lakevec.pipeline.errors.DataError: {error}")).cast("string")

@@ -154,7 +154,7 @@ def test_names_of_json_that_differ_in_case_are_told_with_what_helps(
     (lake / "a.json").write_text('{"id": "a", "ID": "b", "text": "north"}\n')
     embed(tiny_model, lake, out, "--format", "json", "--keep", "text", code=2)
     assert told() == (
-        "lakevec embed: two columns or fields of the input have one name: "
+        "lakevec embed: two columns or fields of the input have the same name: "
         "got The column `id` already exists; "
         "if their case differs, add --conf spark.sql.caseSensitive=true and leave one out with --keep; "
         "else rename one first"
@@ -208,11 +208,11 @@ def test_partitions_are_read_back_as_sparks_own(tiny_model: str, lake: Path, out
 @pytest.mark.parametrize(
     ("columns", "got"),
     [
-        (["k", "k"], "partition column 'k': got string; expected once, a column of plain values"),
+        (["k", "k"], "partition column 'k': got string; expected a column of plain values"),
         (["b"], "partition column 'b': got binary"),
         (["v"], "partition column 'v': got variant"),
         (["c"], "partition column 'c': got string collate UTF8_LCASE"),
-        (["text"], "partition column 'text': got string; expected once, a column of plain values"),
+        (["text"], "partition column 'text': got string; expected a column of plain values"),
         (["a"], "partition column 'a': got array<int>"),
     ],
     ids=["twice", "binary", "variant", "collated", "embedded", "nested"],

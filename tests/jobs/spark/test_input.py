@@ -245,7 +245,7 @@ def test_input_without_files_is_told(tiny_model: str, lake: Path, out: Path, tol
     embed(tiny_model, lake, out, code=2)
     assert told().startswith("lakevec embed: the input has no files: expected files of the --format given;")
     embed(tiny_model, f"{lake}/[a].parquet", out, code=2)
-    assert "[a].parquet; in a name that is no pattern write \\ before each of " in told()
+    assert "[a].parquet; to name a file literally, write \\ before each of " in told()
     write(lake / "[a].parquet")
     assert embed(tiny_model, f"{lake}/\\[a\\].parquet", out)["rows"] == 1
 
