@@ -18,8 +18,16 @@ _SCHEMES = {
     "org.apache.hadoop:hadoop-cos:{version}": ("cosn",),
 }
 _PACKAGES = {scheme: package for package, schemes in _SCHEMES.items() for scheme in schemes}
-# Packages of file system classes that aren't named like their scheme.
-_SCHEMES_OF_PACKAGES = {"azurebfs": "abfs", "azure": "wasb", "aliyun": "oss"}
+# Words in the names of a connector's classes, and a scheme of the connector.
+_SCHEMES_OF_WORDS = {
+    "azurebfs": "abfs",
+    "azure": "wasb",
+    "wildfly": "abfs",
+    "google": "gs",
+    ".gs.": "gs",
+    "aliyun": "oss",
+    "cosn": "cosn",
+}
 _NO_SCHEME = re.compile(r'No FileSystem for scheme:? "?([\w.+-]+)"?')
 _NO_CLASS = re.compile(r"ClassNotFoundException: (?:Class )?([\w.$]*fs\.(\w+)\.\w*FileSystem\w*)")
 _WRONG_CLASS = re.compile(
@@ -57,28 +65,21 @@ def explain_file_system(message: str) -> SetupError | None:
     if found := _NO_SCHEME.search(message):
         return _missing(found[1], f"no file system for scheme {found[1]!r}")
     if found := _NO_CLASS.search(message):
-        scheme = _SCHEMES_OF_PACKAGES.get(found[2], found[2])
+        scheme = _SCHEMES_OF_WORDS.get(found[2], found[2])
         if scheme in _PACKAGES:
             return _missing(scheme, f"no class {found[1].rpartition('.')[2]}")
     if found := _WRONG_CLASS.search(message):
         name = found[1].strip("'").replace("/", ".")
+        scheme = next((scheme for word, scheme in _SCHEMES_OF_WORDS.items() if word in name), "s3a")
         version = _hadoop_version()
         return SetupError(
             "Spark's connector to a file system does not fit this Spark",
             got=f"no {name.rstrip('.')}",
             expected=f"a connector for Hadoop {version}, with all that it needs",
             remedy="let Spark resolve it, as in --conf spark.jars.packages="
-            + _PACKAGES[_scheme_of_class(name)].format(version=version),
+            + _PACKAGES[scheme].format(version=version),
         )
     return None
-
-
-def _scheme_of_class(name: str) -> str:
-    """Return a scheme whose connector uses a class."""
-    parts_of_schemes = {"abfs": ("azure", "wildfly"), "gs": ("google", ".gs."), "oss": ("aliyun",)}
-    return next(
-        (scheme for scheme, parts in parts_of_schemes.items() if any(part in name for part in parts)), "s3a"
-    )
 
 
 def _missing(scheme: str, got: str) -> SetupError:
