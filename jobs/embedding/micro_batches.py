@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 
 from pyspark.sql import DataFrame
 
 from lakevec.jobs.embedding.context import EmbedContext
 from lakevec.jobs.spark.errors import SPARK_ERRORS, describe_java_error
-from lakevec.jobs.spark.file_systems import explain_file_system, hadoop_path
+from lakevec.jobs.spark.file_systems import check_file_system, hadoop_path
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.pipeline.errors import DamagedOutputError, OutputError, SetupError
 from lakevec.pipeline.output.commit_log import InputBatch
@@ -43,12 +43,11 @@ def run_micro_batches(context: EmbedContext, source: InputBatch, rows: DataFrame
     on_batch : callable
         Embeds and commits one micro-batch.
     """
-    query_is_known, query_id, failure = threading.Event(), list[str](), list[BaseException]()
+    query_id, failure = Future[str](), list[BaseException]()
 
     def commit_batch(frame: DataFrame, number: int) -> None:
         try:
-            query_is_known.wait()
-            batch = source.model_copy(update={"batch": number, "query": query_id[0]})
+            batch = source.model_copy(update={"batch": number, "query": query_id.result()})
             state = context.output.state
             state.check_follows(batch)
             if not state.has(batch):  # Spark replays it if the last run died before Spark's commit
@@ -62,8 +61,7 @@ def run_micro_batches(context: EmbedContext, source: InputBatch, rows: DataFrame
     with changed_conf(context.spark, _STREAMING_CONF):
         writer = rows.writeStream.foreachBatch(commit_batch).option("checkpointLocation", checkpoint)
         query = writer.trigger(availableNow=True).queryName("lakevec embed").start()
-        query_id.append(query.id)
-        query_is_known.set()
+        query_id.set_result(query.id)
         try:
             query.awaitTermination()
         except Exception:
@@ -108,12 +106,11 @@ def _find_checkpoint(context: EmbedContext, source: InputBatch) -> str:
     uri = f"{folder.rstrip('/')}/{source.input}"
     if uri.startswith("s3://") and context.spark._jsc.hadoopConfiguration().get("fs.s3.impl") is None:
         uri = f"s3a://{uri.removeprefix('s3://')}"
+    check_file_system(context.spark, uri)
     try:
         path, file_system = hadoop_path(context.spark, f"{uri}/metadata")
         exists = bool(file_system.exists(path))
     except Exception as error:
-        if (missing := explain_file_system(str(error))) is not None:
-            raise missing from None
         raise SetupError(
             f"Spark can't keep its checkpoint at {uri!r}",
             got=describe_java_error(error),

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import lakevec
 from lakevec.jobs.spark.java import ensure_java
-from lakevec.pipeline.errors import SetupError, one_line
+from lakevec.pipeline.errors import SetupError, rephrase
 from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN
 
 if TYPE_CHECKING:
@@ -164,28 +164,21 @@ def _find_remote(master: str | None, remote: str | None) -> str | None:
 
 def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]) -> SparkSession:
     """Open a session on a Spark Connect server."""
-    from pyspark.errors import PySparkException
-
-    try:
+    what, expected = f"can't reach Spark Connect at {remote!r}", "a running server, as in sc://host:15002"
+    with rephrase(SetupError, what, expected=expected):  # errors of grpc share no base class with others
         # Fail at once if no server listens; the client would retry for ten minutes.
         address = urlsplit(remote)
         place = (address.hostname or "", address.port or 15002)
         socket.create_connection(place, timeout=_SERVER_TIMEOUT_S).close()
-        spark = builder.remote(remote).config(map=dict(conf)).getOrCreate()
-        spark.version  # noqa: B018  (a request to the server)
-    except ImportError as error:
-        raise SetupError(
-            "Spark Connect needs a package that is not installed",
-            got=str(error.name or error),
-            remedy="pip install 'pyspark[connect]', or pip install pyspark-client",
-        ) from None
-    except Exception as error:  # errors of grpc share no base class with the others
-        is_quoted = isinstance(error, PySparkException | OSError | RuntimeError | ValueError)
-        raise SetupError(
-            f"can't reach Spark Connect at {remote!r}",
-            got=one_line(error, 200) if is_quoted else type(error).__name__,
-            expected="a running server, as in sc://host:15002",
-        ) from None
+        try:
+            spark = builder.remote(remote).config(map=dict(conf)).getOrCreate()
+            spark.version  # noqa: B018  (a request to the server)
+        except ImportError as error:
+            raise SetupError(
+                "Spark Connect needs a package that is not installed",
+                got=str(error.name or error),
+                remedy="pip install 'pyspark[connect]', or pip install pyspark-client",
+            ) from None
     return spark
 
 
