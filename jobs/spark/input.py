@@ -10,6 +10,7 @@ from pyspark.sql import types as t
 
 from lakevec.jobs.spark.column_types import same_names, unfit_type
 from lakevec.jobs.spark.errors import SPARK_ERRORS
+from lakevec.jobs.spark.file_systems import check_file_system
 from lakevec.jobs.spark.overlap import sql_on_files
 from lakevec.jobs.spark.partition_columns import check_partition_columns
 from lakevec.jobs.spark.session import changed_conf
@@ -100,6 +101,8 @@ def _read_table(spark: SparkSession, settings: SparkInput) -> DataFrame:
         raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
     name = settings.input[0]
     files = sql_on_files(name)
+    if files is not None:
+        check_file_system(spark, files.path)  # Spark's own error would not name it
     try:
         frame = spark.read.options(**settings.option).table(name)
     except SPARK_ERRORS:
