@@ -138,7 +138,7 @@ def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
     if not names:
         return ""
     listed = facts(spark.read.format("binaryFile").load(names)).collect()
-    lines = sorted(f"{file.path} {file.modified} {file.length}" for file in listed)
+    lines = sorted(f"{file.path} {file.modified} {file.bytes}" for file in listed)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -171,7 +171,7 @@ def count_lines(
     """
     from pyspark.sql import functions as f
 
-    from lakevec.jobs.spark.input import quoted
+    from lakevec.jobs.spark.column_types import quoted
     from lakevec.udfs.count_task import COUNTS_SCHEMA, CountTask
     from lakevec.udfs.distribution import distribute_files
     from lakevec.udfs.node_files import pack_tokenizer

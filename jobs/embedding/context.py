@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import functions as f
 
 from lakevec import __version__
-from lakevec.jobs.embedding.run_record import RunTimer
-from lakevec.jobs.spark.input import Columns, quoted
+from lakevec.jobs.embedding.plan import RunPlan
+from lakevec.jobs.spark.column_types import quoted
+from lakevec.jobs.spark.input import Columns
+from lakevec.jobs.spark.partition_columns import folder_value
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError
-from lakevec.pipeline.model.artifact import Artifact
-from lakevec.pipeline.output.commit_log import Commit, InputBatch, InputFile
+from lakevec.pipeline.output.commit_log import Commit, InputBatch
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.output.parquet_writer import FileLayout
 from lakevec.pipeline.settings.embed import EmbedSettings
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-    from lakevec.udfs.embed_task import EmbedTask
+from lakevec.udfs.distribution import distribute_files
+from lakevec.udfs.embed_task import ENTRY_SCHEMA, ROWS_READ, EmbedTask, InvalidRows, TaskColumns
+from lakevec.udfs.node_files import pack_table
 
 
 @dataclass
@@ -34,14 +35,10 @@ class EmbedContext:
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-    settings : EmbedSettings
-    artifact : Artifact
+    plan : RunPlan
     columns : Columns
     output : OpenOutput
-    run_id : str
-    timer : RunTimer
-    task_type : type, optional
-        Replaces `EmbedTask`.
+    task_type : type, default=EmbedTask
     entries : list of FileEntry
         Files that the run has committed.
     micro_batches, rows_read : int
@@ -51,20 +48,19 @@ class EmbedContext:
     """
 
     spark: SparkSession
-    settings: EmbedSettings
-    artifact: Artifact
+    plan: RunPlan
     columns: Columns
     output: OpenOutput
-    run_id: str
-    timer: RunTimer
-    task_type: type[EmbedTask] | None = None
+    task_type: type[EmbedTask] = EmbedTask
     entries: list[FileEntry] = field(default_factory=list)
     micro_batches: int = 0
     rows_read: int = 0
     details: dict[str, Any] = field(default_factory=dict)
-    spark_version: str = ""
+    settings: EmbedSettings = field(init=False)
+    spark_version: str = field(init=False)
 
     def __post_init__(self) -> None:
+        self.settings = self.plan.settings
         # Read now, since the record needs the version even if the JVM dies.
         self.spark_version = self.spark.version
 
@@ -82,11 +78,6 @@ class EmbedContext:
         int
             Number of rows that Spark read.
         """
-        from pyspark.sql import Observation
-        from pyspark.sql import functions as f
-
-        from lakevec.udfs.embed_task import ENTRY_SCHEMA
-
         read = Observation("lakevec input")
         observed = rows.observe(read, f.count(f.lit(1)).alias("rows"))
         entries, reported = collect_entries(observed.mapInArrow(self._task, ENTRY_SCHEMA))
@@ -101,26 +92,15 @@ class EmbedContext:
             return [], 0
         return entries, int(read.get["rows"])
 
-    def commit(
-        self,
-        batch: InputBatch,
-        entries: list[FileEntry],
-        rows_read: int,
-        *,
-        removed: Sequence[str] = (),
-        skipped: Sequence[InputFile] = (),
-        retaken: Sequence[str] = (),
-    ) -> None:
-        """Commit files that hold `rows_read` rows; `Commit` describes the other parameters."""
+    def commit(self, batch: InputBatch, entries: list[FileEntry], rows_read: int, **others: Any) -> None:
+        """Commit files that hold `rows_read` rows; `others` are more fields of `Commit`."""
         commit = Commit(
             number=self.output.state.number + 1,
-            run=self.run_id,
+            run=self.plan.run_id,
             wave=batch,
             rows_read=rows_read,
             added=entries,
-            removed=list(removed),
-            skipped=list(skipped),
-            retaken=list(retaken),
+            **others,
         )
         self.output.commit(commit)
         self.entries += entries
@@ -129,13 +109,9 @@ class EmbedContext:
 
     @cached_property
     def _task(self) -> EmbedTask:
-        from lakevec.udfs.distribution import distribute_files
-        from lakevec.udfs.embed_task import EmbedTask, InvalidRows, TaskColumns
-        from lakevec.udfs.node_files import pack_table
-
         settings, columns = self.settings, self.columns
-        packed = pack_table(self.artifact.table, node_dir=settings.node_dir)
-        return (self.task_type or EmbedTask)(
+        packed = pack_table(self.plan.artifact.table, node_dir=settings.node_dir)
+        return self.task_type(
             table=distribute_files(self.spark, packed),
             columns=TaskColumns(columns.embeddings, columns.read, columns.kept, columns.partition_by),
             options=EncodeOptions(settings.max_tokens, settings.store),
@@ -143,7 +119,7 @@ class EmbedContext:
             invalid=InvalidRows(settings.on_bad_row, settings.max_chars),
             layout=self.layout,
             staging=self.output.staging,
-            run_id=self.run_id,
+            run_id=self.plan.run_id,
         )
 
     @cached_property
@@ -155,8 +131,8 @@ class EmbedContext:
             compression=settings.compression,
             metadata={
                 "lakevec.version": __version__,
-                "lakevec.run": self.run_id,
-                "lakevec.model": self.artifact.table.fingerprint,
+                "lakevec.run": self.plan.run_id,
+                "lakevec.model": self.plan.artifact.table.fingerprint,
                 **({"lakevec.store": "sum"} if settings.store == "sum" else {}),
                 "org.apache.spark.version": self.spark_version,
                 "org.apache.spark.sql.parquet.row.metadata": self.columns.schema.json(),
@@ -169,8 +145,6 @@ class EmbedContext:
 
 def collect_entries(tasks: DataFrame) -> tuple[list[FileEntry], int]:
     """Run tasks that return JSON lines; return their file entries and the number of rows read."""
-    from lakevec.udfs.embed_task import ROWS_READ
-
     lines = [json.loads(row.entry) for row in tasks.collect()]
     rows_read = sum(line.get(ROWS_READ, 0) for line in lines)
     return [FileEntry(**line) for line in lines if ROWS_READ not in line], rows_read
@@ -178,8 +152,6 @@ def collect_entries(tasks: DataFrame) -> tuple[list[FileEntry], int]:
 
 def select(frame: DataFrame, columns: Columns) -> DataFrame:
     """Select the run's columns under numbered names, since mapInArrow can't take dots in names."""
-    from lakevec.jobs.spark.partition_columns import folder_value
-
     selected = [quoted(name) for name in columns.read]
     selected += [folder_value(frame, name) for name in columns.partition_by]
     return frame.select(*(column.alias(f"c{number}") for number, column in enumerate(selected)))

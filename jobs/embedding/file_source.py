@@ -6,37 +6,34 @@ batch, with the reader's own options and column pruning, and without unreadable 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import suppress
 from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
+from pyspark.sql.types import StructType
 
 from lakevec.jobs.embedding.context import EmbedContext, select
 from lakevec.jobs.embedding.micro_batches import (
-    batch_limit,
     has_rows,
+    input_id,
     is_done_at_once,
-    jvm_of,
     run_micro_batches,
+    stream_options,
 )
 from lakevec.jobs.spark.errors import SPARK_ERRORS, spark_errors
+from lakevec.jobs.spark.file_systems import hadoop_path
 from lakevec.jobs.spark.input import WHOLE_FILES
 from lakevec.jobs.spark.overlap import GLOB, read_option, refuse_files_of_output
 from lakevec.pipeline.errors import DataError, InputError, UnreadableFileError
 from lakevec.pipeline.output.commit_log import InputBatch, InputFile
+from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.redaction import redact, redact_values
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri, canonical_uri, is_local_path
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
-
-    from lakevec.pipeline.settings.embed import EmbedSettings
 
 # With the full type name, since spark.sql.timestampType may turn "timestamp" into timestamp_ntz.
 _LISTING = "path string, modificationTime timestamp_ltz, length long, content binary"
@@ -46,13 +43,6 @@ _LISTING_OPTIONS = ("recursivefilelookup", "pathglobfilter", "basepath")
 _SELF_DESCRIBING = ("parquet", "orc", "avro")
 # Options that Spark's streaming lacks; with them the input is one batch.
 _BATCH_OPTIONS = ("modifiedbefore", "modifiedafter")
-
-
-@dataclass(frozen=True)
-class _File:
-    path: str
-    bytes: int
-    modified: str
 
 
 class FileSource:
@@ -75,6 +65,8 @@ class FileSource:
         self._schema = schema
         # Spark identifies files by path, so give it the canonical name of a local one.
         self._uri = canonical_uri(given) if is_local_path(given) else given
+        self._is_glob = GLOB.search(self._uri) is not None
+        self._has_base = bool(read_option(settings.option, "basePath", ""))
         self._source = InputBatch(
             input=identify(settings.format, given, context.output.state.inputs),
             uri=redact(self._uri),
@@ -104,7 +96,7 @@ class FileSource:
         if is_stream:
             known = context.output.state.inputs.get(self._source.input)
             if known is not None and not known.query:
-                raise has_rows(context, "an input that was read at once before, without a list of its files")
+                raise has_rows(context, "an input read as one batch before, without a list of its files")
             run_micro_batches(context, self._source, self._list(), self._commit)
             self._retry_skipped()
         elif not is_done_at_once(context, self._source):
@@ -114,7 +106,7 @@ class FileSource:
             context.commit(self._source, *context.embed(select(frame, context.columns)))
 
     def _commit(self, batch: InputBatch, listed: DataFrame) -> None:
-        files = _files(listed)
+        files = self._files(listed)
         refuse_files_of_output((file.path for file in files), self._settings.output)
         self._embed(batch, files)
 
@@ -122,14 +114,12 @@ class FileSource:
         """Return the stream of listed files."""
         settings, path = self._settings, self._uri
         options = {name: value for name, value in settings.option.items() if name.lower() in _LISTING_OPTIONS}
-        # Spark ignores files much older than the newest one; this age disables that.
-        options |= {"maxFileAge": "36500d", **batch_limit(settings)}
-        is_glob = GLOB.search(path) is not None
-        if not is_glob and self._is_file():
+        options |= stream_options(settings)
+        if not self._is_glob and self._is_file():
             # Spark takes a stream's path for a folder unless it is a glob, so turn the file into a glob.
             path = f"{path[:-1]}[{path[-1]}]"
         listed = self._spark.readStream.format("binaryFile").schema(_LISTING).options(**options).load(path)
-        if is_glob and not read_option(settings.option, "basePath", "") and len(listed.columns) > 4:
+        if self._is_glob and not self._has_base and len(listed.columns) > 4:
             raise InputError(
                 f"input {self._source.uri!r} is a pattern with partition folders beneath",
                 expected="the folder above them, which gives their values",
@@ -138,113 +128,93 @@ class FileSource:
         return facts(listed)
 
     def _is_file(self) -> bool:
-        path = jvm_of(self._spark).org.apache.hadoop.fs.Path(self._uri)
-        filesystem = path.getFileSystem(self._spark._jsc.hadoopConfiguration())
-        return bool(filesystem.exists(path) and filesystem.getFileStatus(path).isFile())
+        path, file_system = hadoop_path(self._spark, self._uri)
+        return bool(file_system.exists(path) and file_system.getFileStatus(path).isFile())
+
+    def _files(self, listed: DataFrame) -> list[InputFile]:
+        """Collect listed files, as the commit log records those that can't be read."""
+        source = self._source.input
+        return [InputFile(input=source, reason="can't be read", **row.asDict()) for row in listed.collect()]
 
     def _refuse_overlap(self) -> None:
         """Refuse an input whose files the output may hold under another name."""
-        for known in self._context.output.state.inputs.values():
-            if known.input == self._source.input:
-                # Mask the recorded options again, since an earlier version may have masked fewer values.
-                if redact_values(known.option) != self._source.option:
-                    raise InputError(
-                        f"input {self._source.uri!r} was read with other options before",
-                        got=f"--option {self._source.option}",
-                        expected=str(redact_values(known.option)),
-                        remedy="give those, or start over with --full-refresh",
-                    )
-                if _without_user(known.uri) != _without_user(self._source.uri):
-                    raise InputError(
-                        "an input was read under another name before",
-                        got=self._source.uri,
-                        expected=known.uri,
-                        remedy="give that name, or start over with --full-refresh",
-                    )
+        source, inputs = self._source, self._context.output.state.inputs
+        if (known := inputs.get(source.input)) is not None:
+            # Mask the recorded options again, since an earlier version may have masked fewer values.
+            if redact_values(known.option) != source.option:
+                raise InputError(
+                    f"input {source.uri!r} was read with other options before",
+                    got=f"--option {source.option}",
+                    expected=str(redact_values(known.option)),
+                    remedy="give the same options, or start over with --full-refresh",
+                )
+            if _without_user(known.uri) != _without_user(source.uri):
+                raise InputError(
+                    "an input was read under another name before",
+                    got=source.uri,
+                    expected=known.uri,
+                    remedy="give the expected name, or start over with --full-refresh",
+                )
+        ours = _fixed_prefix(source.uri)
+        for other in inputs.values():
+            if other.input == source.input or not other.uri:  # a table has no URI
                 continue
-            if not known.uri:  # a table
-                continue
-            ours, theirs = _fixed_prefix(self._source.uri), _fixed_prefix(known.uri)
+            theirs = _fixed_prefix(other.uri)
             if ours.startswith(theirs) or theirs.startswith(ours):
                 raise InputError(
-                    f"input {self._source.uri!r} may hold files that are in the output already",
-                    got=f"an input that overlaps {known.uri!r}",
+                    f"input {source.uri!r} may hold files that are in the output already",
+                    got=f"an input that overlaps {other.uri!r}",
                     remedy="give the same --input as before, or start over with --full-refresh",
                 )
 
     def _retry_skipped(self) -> None:
         """Retry skipped files, since they or their store may have recovered."""
-        readable = []
+        readable: list[InputFile] = []
         for skipped in self._context.output.state.skipped.values():
             if skipped.input != self._source.input:
                 continue
-            file = self._find_file(skipped.path)
-            if file is not None and self._is_readable(file):
-                readable.append(file)
+            # Leave out a file that is gone, or still unreadable.
+            with suppress(AnalysisException, UnreadableFileError):
+                found = self._spark.read.format("binaryFile").load(escape(skipped.path))
+                for file in self._files(facts(found)):
+                    self._read_all([file])
+                    readable.append(file)
         if readable:
             self._embed(self._source, readable, retaken=[file.path for file in readable])
 
-    def _is_readable(self, file: _File) -> bool:
-        try:
-            with spark_errors():
-                self._read_all([file])
-        except UnreadableFileError:
-            return False
-        return True
-
-    def _read_all(self, files: list[_File]) -> None:
+    def _read_all(self, files: list[InputFile]) -> None:
         """Read all rows and discard them."""
-        self._select(files).write.format("noop").mode("overwrite").save()
+        with spark_errors():
+            self._select(files).write.format("noop").mode("overwrite").save()
 
-    def _find_file(self, path: str) -> _File | None:
-        try:
-            listed = self._spark.read.format("binaryFile").load(escape(path))
-        except AnalysisException:  # the file is gone
-            return None
-        files = _files(facts(listed))
-        return files[0] if files else None
-
-    def _embed(self, batch: InputBatch, files: list[_File], *, retaken: Sequence[str] = ()) -> None:
+    def _embed(self, batch: InputBatch, files: list[InputFile], *, retaken: Sequence[str] = ()) -> None:
         """Embed and commit files; ``--on-bad-file skip`` leaves out unreadable ones."""
-        skipped: list[InputFile] = []
-        while True:
+        entries, rows, skipped = list[FileEntry](), 0, list[InputFile]()
+        is_sound = True  # as far as known
+        while files:
             try:
-                with spark_errors():
-                    entries, rows = self._context.embed(self._select(files)) if files else ([], 0)
-                break
+                if is_sound:
+                    with spark_errors():
+                        entries, rows = self._context.embed(self._select(files))
+                    break
+                # Find the other unreadable files without embedding.
+                self._read_all(files)
+                is_sound = True
             except UnreadableFileError as error:
-                self._refuse_other_types(files, error)
-                if self._settings.on_bad_file == "fail":
+                unreadable = _find_named(files, error)
+                if unreadable is not None:
+                    self._refuse_other_types(unreadable)
+                if unreadable is None or self._settings.on_bad_file == "fail":
                     raise
-                files, unreadable = self._drop_unreadable(files, error)
-                skipped += unreadable
+                files = [file for file in files if file is not unreadable]
+                skipped.append(unreadable)
+                is_sound = False
         self._context.commit(batch, entries, rows, skipped=skipped, retaken=retaken)
 
-    def _drop_unreadable(
-        self, files: list[_File], error: UnreadableFileError
-    ) -> tuple[list[_File], list[InputFile]]:
-        """Read without embedding until no file fails; return readable and unreadable files."""
-        unreadable = []
-        while True:
-            failed = _find_named(files, error)
-            if failed is None:
-                raise error
-            files = [file for file in files if file is not failed]
-            unreadable.append(InputFile(input=self._source.input, reason="can't be read", **vars(failed)))
-            if not files:
-                return files, unreadable
-            try:
-                with spark_errors():
-                    self._read_all(files)
-                return files, unreadable
-            except UnreadableFileError as next_error:
-                self._refuse_other_types(files, next_error)
-                error = next_error
-
-    def _refuse_other_types(self, files: list[_File], error: UnreadableFileError) -> None:
+    def _refuse_other_types(self, file: InputFile) -> None:
         """Raise DataError if the file is sound but has a column of another type."""
-        settings, file = self._settings, _find_named(files, error)
-        if file is None or settings.format not in _SELF_DESCRIBING:
+        settings = self._settings
+        if settings.format not in _SELF_DESCRIBING:
             return
         try:
             reader = self._spark.read.format(settings.format).options(**settings.option)
@@ -254,19 +224,20 @@ class FileSource:
         kinds = {field.name: field.dataType.simpleString() for field in stored.fields}
         needed = {name: self._schema[name].dataType.simpleString() for name in self._context.columns.read}
         if other := [name for name in needed if kinds.get(name, needed[name]) != needed[name]]:
+            names = ", ".join(map(repr, other))
+            have = f"column {names} has" if len(other) == 1 else f"columns {names} have"
             raise DataError(
-                f"{_list_columns(other)} another type in a file",
+                f"{have} another type in a file",
                 got=f"{', '.join(kinds[name] for name in other)} in {file.path}",
                 expected=", ".join(needed[name] for name in other),
                 remedy="convert the file, or leave the column out with --keep",
             )
 
-    def _select(self, files: list[_File]) -> DataFrame:
+    def _select(self, files: list[InputFile]) -> DataFrame:
         """Select the run's columns of some files."""
         settings = self._settings
         reader = self._spark.read.format(settings.format).schema(self._schema).options(**settings.option)
-        is_folder = not GLOB.search(self._uri) and not self._is_file()
-        if is_folder and not read_option(settings.option, "basePath", ""):
+        if not (self._is_glob or self._has_base or self._is_file()):
             reader = reader.option("basePath", self._uri)
         frame = reader.options(**WHOLE_FILES).load([escape(file.path) for file in files])
         return select(frame, self._context.columns)
@@ -287,13 +258,9 @@ def can_stream(spark: SparkSession, settings: EmbedSettings) -> bool:
 
 
 def facts(listed: DataFrame) -> DataFrame:
-    """Select path, ``modified`` (microseconds, as a string) and ``length`` (bytes) of ``binaryFile`` rows."""
+    """Select path, ``modified`` (microseconds, as a string) and ``bytes`` of ``binaryFile`` rows."""
     modified = f.unix_micros("modificationTime").cast("string").alias("modified")
-    return listed.select("path", modified, "length")
-
-
-def _files(listed: DataFrame) -> list[_File]:
-    return [_File(row.path, row.length, row.modified) for row in listed.collect()]
+    return listed.select("path", modified, f.col("length").alias("bytes"))
 
 
 def escape(path: str) -> str:
@@ -308,15 +275,15 @@ def _fixed_prefix(uri: str) -> str:
     return fixed if fixed != name else f"{name}/"
 
 
-def _find_named(files: list[_File], error: UnreadableFileError) -> _File | None:
+def _find_named(files: list[InputFile], error: UnreadableFileError) -> InputFile | None:
     """Return the named file with the longest path, since one path may begin with another."""
-    named = [file for file in files if _is_named(file.path, error.told)]
+
+    def is_named(path: str) -> bool:
+        bare = re.sub(r"^\w+:/*", "/", path)  # Spark spells paths in several ways
+        return bare in error.told or bare in unquote(error.told)
+
+    named = [file for file in files if is_named(file.path)]
     return max(named, key=lambda file: len(file.path), default=None)
-
-
-def _list_columns(names: list[str]) -> str:
-    quoted = ", ".join(map(repr, names))
-    return f"column {quoted} has" if len(names) == 1 else f"columns {quoted} have"
 
 
 def identify(form: str, uri: str, known: Container[str]) -> str:
@@ -333,16 +300,10 @@ def identify(form: str, uri: str, known: Container[str]) -> str:
     """
     # Earlier versions mistook an Azure container for a user name.
     places = (canonical_uri(uri), re.sub(r"://[^/@\s]+@", "://", uri).rstrip("/"))
-    names = [hashlib.sha256(f"{form} {place}".encode()).hexdigest()[:12] for place in places]
-    return next((name for name in names if name in known), names[0])
+    ids = [input_id(form, place) for place in places]
+    return next((name for name in ids if name in known), ids[0])
 
 
 def _without_user(uri: str) -> str:
     """Mask the user name in a recorded URI, since versions of lakevec differ in that."""
     return re.sub(r"://[^/@\s]+@", "://***@", redact(uri))
-
-
-def _is_named(path: str, message: str) -> bool:
-    """Return whether Spark's message names a file, in any of Spark's spellings of paths."""
-    bare = re.sub(r"^\w+:/*", "/", path)
-    return bare in message or bare in unquote(message)

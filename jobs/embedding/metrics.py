@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lakevec.pipeline.errors import OutputError, SetupError, describe_failure
+from lakevec.pipeline.errors import OutputError, describe_failure, requires_extra
 
 
 def check_metrics(path: str) -> None:
@@ -21,12 +21,8 @@ def check_metrics(path: str) -> None:
     OutputError
         If the folder is missing or not writable.
     """
-    try:
+    with requires_extra("metrics", "--metrics"):
         import prometheus_client  # noqa: F401
-    except ImportError:
-        raise SetupError(
-            "--metrics needs the library prometheus-client", remedy="pip install 'lakevec[metrics]'"
-        ) from None
     folder = Path(path).absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(
@@ -58,15 +54,16 @@ def write_metrics(record: dict[str, Any], path: str) -> None:
     started = datetime.fromisoformat(record["started"]).timestamp()
     seconds, total = record["seconds"], record["total"]
     failed = record["status"] == "failed"
-    set_gauge("last_run_success", "1 if the last run ended well, 0 if it failed", 0 if failed else 1)
+    set_gauge("last_run_success", "1 if the last run succeeded, 0 if it failed", 0 if failed else 1)
     if succeeded := record["last_success"]:
         moment = datetime.fromisoformat(succeeded).timestamp()
-        set_gauge("last_success_timestamp_seconds", "when the last run that ended well ended", moment)
-    set_gauge("last_run_start_timestamp_seconds", "when the last run began", started)
-    set_gauge("last_run_duration_seconds", "seconds that it took, start-up included", sum(seconds.values()))
-    set_gauge("last_run_rows", "rows that it wrote", record["rows"])
-    set_gauge("last_run_rows_quarantined", "rows that it quarantined", record["rows_quarantined"])
-    set_gauge("last_run_waves", "micro-batches that it committed", record["waves"])
+        set_gauge("last_success_timestamp_seconds", "end of the last run that succeeded", moment)
+    set_gauge("last_run_start_timestamp_seconds", "start of the last run", started)
+    duration = sum(seconds.values())
+    set_gauge("last_run_duration_seconds", "seconds of the last run, start-up included", duration)
+    set_gauge("last_run_rows", "rows that the last run wrote", record["rows"])
+    set_gauge("last_run_rows_quarantined", "rows that the last run quarantined", record["rows_quarantined"])
+    set_gauge("last_run_waves", "micro-batches that the last run committed", record["waves"])
     set_gauge("rows", "rows of the output", total["rows"])
     set_gauge("rows_quarantined", "rows in quarantine", total["rows_quarantined"])
     set_gauge("files", "files of the output", total["files"])

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import threading
+import hashlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import DataFrame
 
 from lakevec.jobs.embedding.context import EmbedContext
 from lakevec.jobs.spark.errors import SPARK_ERRORS, describe_java_error
-from lakevec.jobs.spark.file_systems import explain_file_system
+from lakevec.jobs.spark.file_systems import check_file_system, hadoop_path
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.pipeline.errors import DamagedOutputError, OutputError, SetupError
 from lakevec.pipeline.output.commit_log import InputBatch
+from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-    from lakevec.pipeline.settings.embed import EmbedSettings
-
-OnBatch = Callable[[InputBatch, "DataFrame"], None]
+OnBatch = Callable[[InputBatch, DataFrame], None]
 
 _DEFAULT_BYTES = "32g"
-_STREAMING_CONF = {
-    # Batches that a checkpoint keeps; Spark replays at most one after a crash.
-    "spark.sql.streaming.minBatchesToRetain": "10",
-}
+# Batches that a checkpoint keeps; Spark replays at most one after a crash.
+_STREAMING_CONF = {"spark.sql.streaming.minBatchesToRetain": "10"}
+
+
+def input_id(form: str, name: str) -> str:
+    """Return the id of an input in the commit log."""
+    return hashlib.sha256(f"{form} {name}".encode()).hexdigest()[:12]
 
 
 def run_micro_batches(context: EmbedContext, source: InputBatch, rows: DataFrame, on_batch: OnBatch) -> None:
@@ -42,12 +43,11 @@ def run_micro_batches(context: EmbedContext, source: InputBatch, rows: DataFrame
     on_batch : callable
         Embeds and commits one micro-batch.
     """
-    query_is_known, query_id, failure = threading.Event(), list[str](), list[BaseException]()
+    query_id, failure = Future[str](), list[BaseException]()
 
     def commit_batch(frame: DataFrame, number: int) -> None:
         try:
-            query_is_known.wait()
-            batch = source.model_copy(update={"batch": number, "query": query_id[0]})
+            batch = source.model_copy(update={"batch": number, "query": query_id.result()})
             state = context.output.state
             state.check_follows(batch)
             if not state.has(batch):  # Spark replays it if the last run died before Spark's commit
@@ -61,8 +61,7 @@ def run_micro_batches(context: EmbedContext, source: InputBatch, rows: DataFrame
     with changed_conf(context.spark, _STREAMING_CONF):
         writer = rows.writeStream.foreachBatch(commit_batch).option("checkpointLocation", checkpoint)
         query = writer.trigger(availableNow=True).queryName("lakevec embed").start()
-        query_id.append(query.id)
-        query_is_known.set()
+        query_id.set_result(query.id)
         try:
             query.awaitTermination()
         except Exception:
@@ -94,7 +93,7 @@ def is_done_at_once(context: EmbedContext, source: InputBatch) -> bool:
 def has_rows(context: EmbedContext, got: str) -> OutputError:
     """Return the error for an input whose rows the output holds."""
     return OutputError(
-        f"output {context.settings.output!r} has the rows of this input",
+        f"output {context.settings.output!r} already has the rows of this input",
         got=got,
         remedy="write everything anew with --full-refresh, or keep one row per key with --key",
     )
@@ -105,15 +104,13 @@ def _find_checkpoint(context: EmbedContext, source: InputBatch) -> str:
     output, root = context.output, context.settings.checkpoint
     folder = f"{absolute_uri(root)}/{output.generation}" if root else output.checkpoint
     uri = f"{folder.rstrip('/')}/{source.input}"
-    configuration = context.spark._jsc.hadoopConfiguration()
-    if uri.startswith("s3://") and configuration.get("fs.s3.impl") is None:
+    if uri.startswith("s3://") and context.spark._jsc.hadoopConfiguration().get("fs.s3.impl") is None:
         uri = f"s3a://{uri.removeprefix('s3://')}"
+    check_file_system(context.spark, uri)
     try:
-        path = jvm_of(context.spark).org.apache.hadoop.fs.Path(f"{uri}/metadata")
-        exists = bool(path.getFileSystem(configuration).exists(path))
+        path, file_system = hadoop_path(context.spark, f"{uri}/metadata")
+        exists = bool(file_system.exists(path))
     except Exception as error:
-        if (missing := explain_file_system(str(error))) is not None:
-            raise missing from None
         raise SetupError(
             f"Spark can't keep its checkpoint at {uri!r}",
             got=describe_java_error(error),
@@ -130,15 +127,13 @@ def _find_checkpoint(context: EmbedContext, source: InputBatch) -> str:
     return uri
 
 
-def jvm_of(spark: SparkSession) -> Any:
-    """Return the JVM view of a classic session; Spark Connect has none."""
-    return spark._jvm
-
-
-def batch_limit(settings: EmbedSettings) -> dict[str, str]:
-    """Return Spark's option that limits the input of a micro-batch."""
+def stream_options(settings: EmbedSettings) -> dict[str, str]:
+    """Return Spark's options for the files of a micro-batch: none is too old, and their size is limited."""
+    # Spark ignores files much older than the newest one; this age disables that.
+    options = {"maxFileAge": "36500d"}
     if settings.wave_files:
-        return {"maxFilesPerTrigger": str(settings.wave_files)}
+        return {**options, "maxFilesPerTrigger": str(settings.wave_files)}
     size = settings.wave_bytes or _DEFAULT_BYTES
     unit = size[-1] if size[-1] in "kmgt" else " "
-    return {"maxBytesPerTrigger": str(int(size.rstrip("kmgt")) << 10 * " kmgt".index(unit))}
+    limit = int(size.rstrip("kmgt")) << 10 * " kmgt".index(unit)
+    return {**options, "maxBytesPerTrigger": str(limit)}

@@ -47,25 +47,25 @@ def build_record(context: EmbedContext, *, error: str = "") -> dict[str, Any]:
     error : str, default=""
         The error that ended the run, if any.
     """
-    output, table = context.output, context.artifact.table
+    output, plan = context.output, context.plan
     # Readers never see a failed refresh.
     state = output.served if error else output.state
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
-        "run": context.run_id,
+        "run": plan.run_id,
         "status": "failed" if error else "done" if context.micro_batches else "nothing new",
         **({"error": error} if error else {}),
         "last_success": output.last_record().get("last_success") if error else now,
         "lakevec": __version__,
         "spark": context.spark_version,
-        "started": context.timer.started_at.isoformat(timespec="seconds"),
+        "started": plan.timer.started_at.isoformat(timespec="seconds"),
         "model": {
-            "uri": context.artifact.uri,
-            "fingerprint": table.fingerprint,
-            "dimensions": table.dimensions,
+            "uri": plan.artifact.uri,
+            "fingerprint": plan.artifact.table.fingerprint,
+            "dimensions": plan.artifact.table.dimensions,
         },
-        "settings": context.settings.to_record(),
-        "output": redact(context.settings.output),
+        "settings": plan.settings.to_record(),
+        "output": redact(plan.settings.output),
         **_describe_work(context),
         "total": {
             "commits": state.number + 1,
@@ -92,7 +92,7 @@ def _describe_work(context: EmbedContext) -> dict[str, Any]:
         "rows_quarantined": sum(entry.rows for entry in entries if entry.is_quarantine),
         "files": len(rows),
         "bytes": sum(entry.bytes for entry in rows),
-        "seconds": context.timer.seconds(),
+        "seconds": context.plan.timer.seconds(),
         **({"memory": sum_memory(entries)} if entries else {}),
         "columns": {
             column: {"embedding": name, **Counter(counts.get(column, {}))}

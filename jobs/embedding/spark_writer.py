@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
-from operator import and_
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyarrow import fs as pafs
-from pyspark.sql import Observation
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from lakevec.jobs.spark.input import Columns, quoted
+from lakevec.jobs.embedding.plan import RunPlan, leave_to_spark
+from lakevec.jobs.spark.column_types import has_strings, is_valid_utf8, quoted
+from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.partition_columns import folder_value
-from lakevec.pipeline.errors import DataError, OutputError
-from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
+from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.redaction import redact
-from lakevec.pipeline.settings.base import DIRECT, has_flag
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import Location, absolute_uri
 from lakevec.udfs.column_functions import make_embed_udf
 from lakevec.udfs.distribution import is_local
 from lakevec.udfs.embed_task import WriteProbe
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-    from lakevec.pipeline.model.table import StaticTable
-
-
-def find_output(settings: EmbedSettings, run_id: str, on_step: Callable[[str], None]) -> OutputFolder | None:
-    """Inspect and return the output; None if this process has no file system for it."""
-    try:
-        output = OutputFolder(absolute_uri(settings.output), run_id, on_step=on_step)
-    except OutputError as error:
-        if settings.sink == "direct" or settings.output_format == "parquet":
-            _leave_to_spark(settings, f"tasks can't write there themselves ({error})")
-        return None
-    output.inspect()
-    return output
-
-
-def is_direct(settings: EmbedSettings) -> bool:
-    """Return whether tasks write the output themselves, if this process can reach it.
-
-    Raises
-    ------
-    OutputError
-        If `sink` is "direct" and Spark must write.
-    """
-    if settings.output_format == "parquet":
-        return settings.sink != "spark"
-    _leave_to_spark(settings, f"format {settings.output_format} is written by Spark")
-    return False
 
 
 def must_leave_to_spark(spark: SparkSession, settings: EmbedSettings, output: OpenOutput) -> bool:
@@ -66,18 +33,8 @@ def must_leave_to_spark(spark: SparkSession, settings: EmbedSettings, output: Op
     """
     reason = "" if is_local(spark) else probe_output(spark, output.staging)
     if reason:
-        _leave_to_spark(settings, reason)
+        leave_to_spark(settings, reason)
     return bool(reason)
-
-
-def _leave_to_spark(settings: EmbedSettings, reason: str) -> None:
-    """Print why Spark writes the output; raise OutputError if `sink` is "direct"."""
-    if settings.sink == "direct":
-        raise OutputError(
-            "sink 'direct' can't write this output", got=reason, remedy="use --sink spark"
-        ) from None
-    if settings.sink == "auto":
-        print(redact(f"sink: Spark's own writer, since {reason}"), flush=True)
 
 
 def probe_output(spark: SparkSession, staging: Location) -> str:
@@ -93,67 +50,11 @@ def probe_output(spark: SparkSession, staging: Location) -> str:
     return ""
 
 
-def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> None:
-    """Refuse an existing output, and settings that only the direct sink supports.
-
-    Parameters
-    ----------
-    settings : EmbedSettings
-    output : OutputFolder or None
-        None if this process can't reach it.
-
-    Raises
-    ------
-    OutputError
-    """
-    if output is not None and output.is_begun:
-        raise OutputError(
-            f"output {redact(settings.output)!r} exists",
-            expected="a new or empty folder for Spark's own writer",
-            remedy="choose another --output, or use --sink direct to continue it",
-        )
-    direct = {name: field for name, field in EmbedSettings.model_fields.items() if has_flag(field, DIRECT)}
-    if refused := [name for name, field in direct.items() if getattr(settings, name) != field.default]:
-        raise OutputError(
-            "Spark's own writer writes everything once",
-            got=", ".join(f"--{name.replace('_', '-')}" for name in refused),
-            remedy="leave that out, or use --sink direct",
-        )
-    if settings.vector_type != "float32":
-        raise OutputError(
-            "Spark's own writer stores vectors as float32",
-            got=f"vector type {settings.vector_type}",
-            remedy="use --sink direct, or leave --vector-type out",
-        )
-
-
 def write_with_spark(
-    spark: SparkSession,
-    frame: DataFrame,
-    columns: Columns,
-    settings: EmbedSettings,
-    table: StaticTable,
-    *,
-    is_free: bool,
+    spark: SparkSession, plan: RunPlan, frame: DataFrame, columns: Columns
 ) -> dict[str, Any]:
-    """Embed with the column function and let Spark write.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-    frame : pyspark.sql.DataFrame
-        The input.
-    columns : Columns
-    settings : EmbedSettings
-    table : StaticTable
-    is_free : bool
-        Whether the output is known to be new or empty. If not, Spark refuses any existing folder.
-
-    Returns
-    -------
-    dict
-        ``rows``, and ``columns`` with the counts of each text column.
-    """
+    """Embed with the column function, let Spark write, and return the run's record."""
+    settings, table = plan.settings, plan.artifact.table
     embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
     plain = [_checked(frame, columns, name) for name in (*columns.kept, *columns.partition_by)]
     # Copy the texts under new names, since a written column may have a text column's name.
@@ -170,7 +71,9 @@ def write_with_spark(
         ]
     observation = Observation("lakevec output")
     embedded = frame.select(*plain, *copies, *vectors).observe(observation, *counts).drop(*texts.values())
-    writer = embedded.write.format(settings.output_format).mode("append" if is_free else "errorifexists")
+    # An output that this process can reach is new or empty. If it can't, let Spark refuse any folder.
+    mode = "errorifexists" if plan.output is None else "append"
+    writer = embedded.write.format(settings.output_format).mode(mode)
     if settings.output_format == "parquet":
         writer = writer.option("compression", settings.compression)
     if columns.partition_by:
@@ -185,43 +88,24 @@ def write_with_spark(
         }
         for column, name in columns.embeddings.items()
     }
-    return {"rows": observed["rows"], "columns": by_column}
+    return {
+        "rows": observed["rows"],
+        "columns": by_column,
+        "output": redact(settings.output),
+        "seconds": plan.timer.seconds(),
+    }
 
 
-def _checked(frame: DataFrame, columns: Columns, name: str) -> Any:
+def _checked(frame: DataFrame, columns: Columns, name: str) -> Column:
     """Return a column that fails the run at invalid UTF-8, which few readers accept."""
-    column = quoted(name)
-    if name in columns.partition_by and isinstance(frame.schema[name].dataType, t.TimestampType):
+    column, kind = quoted(name), frame.schema[name].dataType
+    if name in columns.partition_by and isinstance(kind, t.TimestampType):
         return folder_value(frame, name).cast("timestamp_ltz").alias(name)
-    is_valid = _is_valid(column, frame.schema[name].dataType)
-    if is_valid is None:
+    if not has_strings(kind):
         return column
     error = DataError(
         f"column {name!r} holds text that is not valid UTF-8",
         remedy="clean the column, or leave it out with --keep",
     )
-    message = f"lakevec.pipeline.errors.DataError: {error}"
-    refused = f.raise_error(f.lit(message)).cast(frame.schema[name].dataType)
-    return f.when(column.isNull() | is_valid, column).otherwise(refused).alias(name)
-
-
-def _is_valid(column: Any, kind: Any) -> Any:
-    """Return the condition that all strings of a column are UTF-8; None for a type without strings."""
-    if isinstance(kind, t.StringType):
-        return f.is_valid_utf8(column)
-    if isinstance(kind, t.ArrayType):
-        inner = _is_valid(f.lit(""), kind.elementType)
-        if inner is None:
-            return None
-        return f.forall(column, lambda value: f.coalesce(_is_valid(value, kind.elementType), f.lit(True)))
-    if isinstance(kind, t.MapType):
-        parts = [
-            _is_valid(f.map_keys(column), t.ArrayType(kind.keyType)),
-            _is_valid(f.map_values(column), t.ArrayType(kind.valueType)),
-        ]
-    elif isinstance(kind, t.StructType):
-        parts = [_is_valid(column.getField(field.name), field.dataType) for field in kind.fields]
-    else:
-        return None
-    checks = [f.coalesce(part, f.lit(True)) for part in parts if part is not None]
-    return reduce(and_, checks) if checks else None
+    refused = f.raise_error(f.lit(f"lakevec.pipeline.errors.DataError: {error}")).cast(kind)
+    return f.when(is_valid_utf8(column, kind), column).otherwise(refused).alias(name)

@@ -7,47 +7,37 @@ from typing import Any
 
 def summarize(record: dict[str, Any]) -> str:
     """Summarize a finished run from the content of its ``run.json``."""
-    seconds = record["seconds"]
+    seconds, output = record["seconds"], record["output"]
+    startup = f"after {seconds['startup']:.1f} s of start-up"
     if record.get("status") == "nothing new":
-        return "\n".join([f"nothing new, after {seconds['startup']:.1f} s of start-up", *_totals(record)])
+        return f"nothing new, {startup}\n{_summarize_total(record)}"
     rows = record.get("rows_embedded", record["rows"])
     rate = rows / max(seconds["embed"], 1e-9)
-    lines = [
-        f"embedded {rows:,} rows in {seconds['embed']:.1f} s"
-        f" ({rate:,.0f} rows/s), after {seconds['startup']:.1f} s of start-up"
-    ]
-    if "keyed" in record:
-        lines.append("  " + ", ".join(f"{number:,} {what}" for what, number in record["keyed"].items()))
-    lines += [
-        _summarize_column(column, counts) for column, counts in record["columns"].items() if "nulls" in counts
-    ]
-    if "memory" in record:
-        memory = record["memory"]
-        peak_mb = memory["worker_peak_bytes"] / 1e6
-        workers = _count(memory["workers"], "worker")
+    lines = [f"embedded {rows:,} rows in {seconds['embed']:.1f} s ({rate:,.0f} rows/s), {startup}"]
+    if keyed := record.get("keyed"):
+        lines.append("  " + ", ".join(f"{number:,} {what}" for what, number in keyed.items()))
+    for column, counts in record["columns"].items():
+        if "nulls" in counts:
+            lines.append(_summarize_column(column, counts))
+    if memory := record.get("memory"):
+        workers, peak_mb = _count(memory["workers"], "worker"), memory["worker_peak_bytes"] / 1e6
         lines.append(f"{workers}, at most {peak_mb:,.0f} MB each, the mapped table included")
     written = ""
     if "files" in record:
         written = f"{_count(record['files'], 'file')}, {record['bytes'] / 1e6:,.1f} MB, "
-    lines.append(f"wrote {written}to {record['output']}")
+    lines.append(f"wrote {written}to {output}")
     if record.get("total", record)["rows"] != record["rows"]:
-        lines += _totals(record)
-    return "\n".join([*lines, *_summarize_omissions(record)])
-
-
-def _totals(record: dict[str, Any]) -> list[str]:
-    total = record["total"]
-    return [f"{record['output']} holds {total['rows']:,} rows in {_count(total['files'], 'file')}"]
-
-
-def _summarize_omissions(record: dict[str, Any]) -> list[str]:
-    """List quarantined rows and skipped files."""
-    lines = []
+        lines.append(_summarize_total(record))
     if number := record.get("rows_quarantined"):
-        lines.append(f"quarantine: {_count(number, 'row')} in {record['output']}/_lakevec/quarantine")
+        lines.append(f"quarantine: {_count(number, 'row')} in {output}/_lakevec/quarantine")
     if files := record.get("skipped_files"):
         lines.append(f"left out: {_count(len(files), 'input file')} that can't be read, listed in run.json")
-    return lines
+    return "\n".join(lines)
+
+
+def _summarize_total(record: dict[str, Any]) -> str:
+    total = record["total"]
+    return f"{record['output']} holds {total['rows']:,} rows in {_count(total['files'], 'file')}"
 
 
 def _count(number: int, noun: str) -> str:

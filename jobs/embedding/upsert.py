@@ -7,29 +7,25 @@ the files that hold changed or deleted rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import reduce
-from operator import and_
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
-from pyspark.sql import Observation
+from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from lakevec.jobs.embedding.context import EmbedContext, collect_entries, select
-from lakevec.jobs.spark.input import quoted
+from lakevec.jobs.spark.column_types import is_valid_utf8, quoted
+from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.pipeline.errors import CommitError, DataError, InputError
-from lakevec.pipeline.output.commit_log import InputBatch, Snapshot
+from lakevec.pipeline.output.commit_log import InputBatch
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.table_metadata import TableMetadata
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
-
-    from lakevec.jobs.spark.input import Columns
+from lakevec.udfs.embed_task import ENTRY_SCHEMA
+from lakevec.udfs.upsert_tasks import ReadKeysTask, RewriteTask
 
 TEXT_HASH = "lakevec_text_hash"
 ROW_HASH = "lakevec_row_hash"
@@ -37,7 +33,10 @@ ROW_HASH = "lakevec_row_hash"
 _KEY, _ORDER, _INVALID = "lakevec key", "lakevec order", "lakevec invalid"
 _ACTION, _NAME, _ROW = "lakevec action", "lakevec name", "lakevec row"
 _NEWEST, _ROWS = "lakevec newest", "lakevec rows"
+_CHANGED_KEY, _CHANGED_VERSION = "lakevec changed key", "lakevec changed version"
 _KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW = "lakevec known key", "lakevec known text", "lakevec known row"
+# What identifies one of a key's input rows.
+_VERSION = (_ORDER, TEXT_HASH, ROW_HASH)
 _ACTIONS = ("new", "changed", "updated", "unchanged", "gone")
 _KEY_TYPES = (t.StringType, t.IntegralType, t.DateType, t.DecimalType, t.BinaryType)
 _MICROSECONDS = {
@@ -68,7 +67,7 @@ def upsert_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata
     if stored is not None and (refresh or stored.is_other_model(metadata)):
         # A refresh keeps only rows of the input, so refuse it if it would lose rows of the output.
         if stored.key == context.settings.key:
-            upsert.refuse_to_lose(output.state)
+            upsert.refuse_to_lose()
         refresh = True
     output.begin(metadata, schema, refresh=refresh)
     if output.state.files:
@@ -76,31 +75,11 @@ def upsert_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata
     upsert.run()
 
 
-@dataclass(frozen=True)
-class _Changes:
-    """Keys with their actions, the counts of all actions, and the compared snapshot."""
-
-    rows: DataFrame
-    counts: dict[str, int]
-    before: Snapshot
-
-    @property
-    def keys(self) -> int:
-        """Distinct keys of the input."""
-        return sum(self.counts[action] for action in ("new", "changed", "updated", "unchanged"))
-
-    @property
-    def has_duplicates(self) -> bool:
-        """Whether several input rows share a key."""
-        return self.counts["rows"] > self.keys
-
-    def of(self, *actions: str) -> DataFrame:
-        """Select the keys with one of the actions."""
-        return self.rows.filter(f.col(_ACTION).isin(list(actions)))
-
-
 class _Upsert:
-    """The steps of one upsert."""
+    """The steps of one upsert: `_changes` are keys with an action, `_counts` count all actions."""
+
+    _changes: DataFrame
+    _counts: dict[str, int]
 
     def __init__(self, context: EmbedContext, frame: DataFrame) -> None:
         self._context = context
@@ -111,44 +90,43 @@ class _Upsert:
 
     def run(self) -> None:
         """Classify the keys, count the actions, and write the changes."""
-        before = self._context.output.state
         observation = Observation("lakevec keys")
         counted = [f.count_if(f.col(_ACTION) == action).alias(action) for action in _ACTIONS]
         nulls = f.count_if(f.col(_KEY).isNull()).alias("nulls")
-        invalid = f.count_if(~_is_valid(f.col(_KEY), self._source.schema[_KEY].dataType)).alias("invalid")
-        rows = f.sum(_ROWS).alias("rows")
-        classified = self._classify(before).observe(observation, *counted, rows, nulls, invalid)
+        invalid = f.count_if(~is_valid_utf8(f.col(_KEY), self._source.schema[_KEY].dataType)).alias("invalid")
+        duplicates = f.sum(f.col(_ROWS) - 1).alias("duplicates")
+        classified = self._classify().observe(observation, *counted, nulls, invalid, duplicates)
         wanted = ["new", "changed", "updated"] + (["gone"] if self._removes else [])
         # Let Spark coalesce the few kept keys, which would lie in 200 partitions.
         with changed_conf(self._spark, {"spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true"}):
-            kept = classified.filter(f.col(_ACTION).isin(wanted)).persist(StorageLevel.DISK_ONLY)
+            self._changes = classified.filter(f.col(_ACTION).isin(wanted)).persist(StorageLevel.DISK_ONLY)
             try:
-                kept.count()
-                counts = {name: int(number or 0) for name, number in observation.get.items()}
-                self._check_keys(counts)
-                changes = _Changes(kept, counts, before)
-                self._record(changes)
-                self._write(changes)
+                is_changed = bool(self._changes.count())
+                self._counts = {name: int(number or 0) for name, number in observation.get.items()}
+                self._check_keys()
+                self._record()
+                if is_changed:
+                    self._write()
             finally:
-                kept.unpersist()
+                self._changes.unpersist()
 
-    def _check_keys(self, counts: dict[str, int]) -> None:
-        if counts["nulls"]:
+    def _check_keys(self) -> None:
+        if self._counts["nulls"]:
             raise DataError(
                 f"key column {self._key!r} has rows without a key",
                 got="null",
                 expected="a value in every row",
                 remedy="leave those rows out in a view or table first",
             )
-        if counts["invalid"] and self._settings.on_bad_row == "null":
+        if self._counts["invalid"] and self._settings.on_bad_row == "null":
             raise DataError(
                 f"key column {self._key!r} has values that can't become null",
-                got=f"{counts['invalid']} values that are not valid UTF-8",
+                got=f"{self._counts['invalid']} values that are not valid UTF-8",
                 remedy="clean the column, or run with --on-bad-row quarantine",
             )
 
-    def _record(self, changes: _Changes) -> None:
-        counts = changes.counts
+    def _record(self) -> None:
+        counts = self._counts
         self._context.details |= {
             "keyed": {
                 "new": counts["new"],
@@ -157,25 +135,22 @@ class _Upsert:
                 "unchanged": counts["unchanged"],
                 "removed": counts["gone"] if self._removes else 0,
                 "kept though gone": 0 if self._removes else counts["gone"],
-                "of a key that is there already": counts["rows"] - changes.keys,
+                "of a key that is there already": counts["duplicates"],
             },
             "rows_embedded": counts["new"] + counts["changed"],
         }
 
-    def _write(self, changes: _Changes) -> None:
+    def _write(self) -> None:
         """Embed, rewrite and commit."""
-        counts, before = changes.counts, changes.before
-        to_embed = counts["new"] + counts["changed"]
-        if not (to_embed + counts["updated"] + self._removes * counts["gone"]):
-            return
+        before = self._context.output.state
+        to_embed = self._counts["new"] + self._counts["changed"]
         entries: list[FileEntry] = []
         if to_embed:
-            rows = self._source
-            if before.all_files or changes.has_duplicates:
-                rows = self._rows_of(changes, "new", "changed")
+            is_all = not (before.all_files or self._counts["duplicates"])
+            rows = self._source if is_all else self._rows_of("new", "changed")
             entries, _ = self._context.embed(select(rows, self._columns))
             _check_rows(entries, to_embed)
-        rewritten, removed = self._rewrite(changes)
+        rewritten, removed = self._rewrite()
         self._context.commit(
             InputBatch(input="key", format=self._settings.format),
             [*entries, *rewritten],
@@ -183,64 +158,50 @@ class _Upsert:
             removed=removed,
         )
 
-    def _rewrite(self, changes: _Changes) -> tuple[list[FileEntry], list[str]]:
+    def _rewrite(self) -> tuple[list[FileEntry], list[str]]:
         """Rewrite files that hold changed rows; return the new entries and the old names."""
-        from lakevec.udfs.embed_task import ENTRY_SCHEMA
-        from lakevec.udfs.upsert_tasks import RewriteTask
-
         context, kept = self._context, self._columns.kept
-        touched = changes.rows.filter(f.col(_NAME).isNotNull())
+        touched = self._changes.filter(f.col(_NAME).isNotNull())
         tallies = touched.groupBy(_NAME, _ACTION).count().collect()
         removed = sorted({row[0] for row in tallies})
         if not removed:
             return [], []
         place = [f.col(_NAME).alias("name"), f.col(_ROW).alias("row")]
-        dropped = touched.filter(f.col(_ACTION) != "updated").select(
-            *(f.lit(None).cast(self._type(name)).alias(f"c{n}") for n, name in enumerate(kept)),
-            *place,
-            f.lit(False).alias("is_update"),
-        )
-        updated = self._rows_of(changes, "updated").select(
-            *(quoted(name).alias(f"c{n}") for n, name in enumerate(kept)),
-            *place,
-            f.lit(True).alias("is_update"),
-        )
+        values = (quoted(name).alias(f"c{number}") for number, name in enumerate(kept))
+        updated = self._rows_of("updated").select(*values, *place, f.lit(True).alias("is_update"))
+        dropped = touched.filter(f.col(_ACTION) != "updated").select(*place, f.lit(False).alias("is_update"))
+        rows = updated.unionByName(dropped, allowMissingColumns=True)
         # Set the number of tasks: Spark sees only these few rows, not the large files to rewrite.
-        ordered = dropped.unionByName(updated).repartition(min(2 * len(removed), 10_000), "name")
+        ordered = rows.repartition(min(2 * len(removed), 10_000), "name").sortWithinPartitions("name", "row")
         task = RewriteTask(
             context.output.location,
             kept,
             context.output.staging,
-            context.run_id,
+            context.plan.run_id,
             context.layout,
             on_bad_row=self._settings.on_bad_row,
         )
-        ordered = ordered.sortWithinPartitions("name", "row")
         entries, _ = collect_entries(ordered.mapInArrow(task, ENTRY_SCHEMA))
-        known = changes.before.all_files
+        known = context.output.state.all_files
         dropped_rows = sum(row["count"] for row in tallies if row[1] != "updated")
         _check_rows(entries, sum(known[name].rows for name in removed) - dropped_rows)
         return entries, removed
 
-    def _rows_of(self, changes: _Changes, *actions: str) -> DataFrame:
+    def _rows_of(self, *actions: str) -> DataFrame:
         """Select the newest input row of each key with one of the actions."""
-        copies = {name: f"{name} of key" for name in (_KEY, _ORDER, TEXT_HASH, ROW_HASH)}
-        newest = f.col(_NEWEST)
-        marks = changes.of(*actions).select(
-            f.col(_KEY).alias(copies[_KEY]),
-            *(newest.getField(name).alias(copies[name]) for name in (_ORDER, TEXT_HASH, ROW_HASH)),
-            _NAME,
-            _ROW,
+        newest = f.struct(*(f.col(_NEWEST).getField(name).alias(name) for name in _VERSION))
+        changed = self._changes.filter(f.col(_ACTION).isin(list(actions))).select(
+            f.col(_KEY).alias(_CHANGED_KEY), newest.alias(_CHANGED_VERSION), _NAME, _ROW
         )
-        same = [f.col(name) == f.col(copies[name]) for name in (_KEY, TEXT_HASH, ROW_HASH)]
-        rows = self._source.join(marks, reduce(and_, same, f.col(_ORDER).eqNullSafe(f.col(copies[_ORDER]))))
-        return rows.dropDuplicates([_KEY]) if changes.has_duplicates else rows
+        is_newest = f.struct(*_VERSION).eqNullSafe(f.col(_CHANGED_VERSION))
+        rows = self._source.join(changed, (f.col(_KEY) == f.col(_CHANGED_KEY)) & is_newest)
+        return rows.dropDuplicates([_KEY]) if self._counts["duplicates"] else rows
 
-    def _classify(self, before: Snapshot) -> DataFrame:
+    def _classify(self) -> DataFrame:
         """Compare the input with the output, and give each key an action."""
         source = self._source
         invalid = self._has_invalid(source).alias(_INVALID)
-        newest = f.max(f.struct(_ORDER, TEXT_HASH, ROW_HASH, invalid)).alias(_NEWEST)
+        newest = f.max(f.struct(*_VERSION, invalid)).alias(_NEWEST)
         now = source.groupBy(_KEY).agg(newest, f.count(f.lit(1)).alias(_ROWS))
         field = f.col(_NEWEST).getField
         action = (
@@ -253,7 +214,7 @@ class _Upsert:
         # A quarantined row has no vector, so embed it again instead of copying its vector.
         has_no_vector = f.col(_NAME).startswith("_lakevec/") | field(_INVALID)
         action = f.when((action == "updated") & has_no_vector, f.lit("changed")).otherwise(action)
-        known = self._known(before)
+        known = self._known()
         joined = now.join(known, now[_KEY] == known[_KNOWN_KEY], "full_outer")
         return joined.withColumn(_ACTION, action).withColumn(_KEY, f.coalesce(_KEY, _KNOWN_KEY))
 
@@ -261,25 +222,16 @@ class _Upsert:
         """Return the condition that invalid UTF-8 puts a row into quarantine."""
         if self._settings.on_bad_row != "quarantine":
             return f.lit(False)
-        kinds = {name: source.schema[name].dataType for name in self._columns.kept if name in source.columns}
-        valid = [_is_valid(quoted(name), kind) for name, kind in kinds.items()]
-        return ~reduce(and_, (f.coalesce(part, f.lit(True)) for part in valid), f.lit(True))
+        kept = t.StructType([field for field in source.schema.fields if field.name in self._columns.kept])
+        return ~is_valid_utf8(f.struct(*map(quoted, kept.names)), kept)
 
-    def _known(self, before: Snapshot) -> DataFrame:
+    def _known(self) -> DataFrame:
         """Read the keys and hashes of the output's rows."""
-        from lakevec.udfs.upsert_tasks import ReadKeysTask
-
+        before = self._context.output.state
         kind = self._source.schema[_KEY].dataType
         names = [(name,) for name in before.all_files]
-        schema = t.StructType(
-            [
-                t.StructField("c0", kind),
-                t.StructField("c1", t.BinaryType()),
-                t.StructField("c2", t.BinaryType()),
-                t.StructField("name", t.StringType()),
-                t.StructField("row", t.LongType()),
-            ]
-        )
+        keys = t.StructType().add("c0", kind).add("c1", t.BinaryType()).add("c2", t.BinaryType())
+        schema = keys.add("name", t.StringType()).add("row", t.LongType())
         partitions = max(1, min(len(names), 10_000))
         files = self._spark.createDataFrame(names, "name string").repartition(partitions)
         read = ReadKeysTask(
@@ -289,11 +241,11 @@ class _Upsert:
         )
         return files.mapInArrow(read, schema).toDF(_KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW, _NAME, _ROW)
 
-    def refuse_to_lose(self, before: Snapshot) -> None:
+    def refuse_to_lose(self) -> None:
         """Refuse a refresh that would lose rows whose text the input no longer holds."""
         if self._removes:
             return
-        known = self._known(before)
+        known = self._known()
         lost = known.join(self._source, known[_KNOWN_KEY] == self._source[_KEY], "left_anti").count()
         if lost:
             raise DataError(
@@ -303,26 +255,17 @@ class _Upsert:
             )
 
     def _add_hashes(self, frame: DataFrame) -> DataFrame:
-        """Add hashes, key and order to the input rows."""
-        columns = self._columns
-        of_text = [_exact_value(frame, name) for name in (*columns.embeddings, *columns.partition_by)]
-        plain = [name for name in columns.kept if name not in (*columns.embeddings, TEXT_HASH, ROW_HASH)]
-        of_row = [_exact_value(frame, name) for name in plain]
-        return self._add_order(frame).withColumns(
-            {TEXT_HASH: _hash(of_text), ROW_HASH: _hash(of_row), _KEY: quoted(self._key)}
-        )
-
-    def _add_order(self, frame: DataFrame) -> DataFrame:
-        """Add the column that tells the newest row of a key."""
-        if self._settings.key_order is not None:
-            return frame.withColumn(_ORDER, quoted(self._settings.key_order))
+        """Add hashes, the key, and the order that tells a key's newest row."""
+        columns, order = self._columns, self._settings.key_order
+        of_text = (*columns.embeddings, *columns.partition_by)
+        of_row = [name for name in columns.kept if name not in (*columns.embeddings, TEXT_HASH, ROW_HASH)]
+        added = {TEXT_HASH: _hash(frame, of_text), ROW_HASH: _hash(frame, of_row), _KEY: quoted(self._key)}
+        if order is not None:
+            return frame.withColumns({**added, _ORDER: quoted(order)})
         try:
-            return frame.withColumn(_ORDER, f.col("_metadata.file_modification_time"))
+            return frame.withColumns({**added, _ORDER: f.col("_metadata.file_modification_time")})
         except AnalysisException:  # no files
-            return frame.withColumn(_ORDER, f.lit(0))
-
-    def _type(self, name: str) -> t.DataType:
-        return self._columns.schema[name].dataType
+            return frame.withColumns({**added, _ORDER: f.lit(0)})
 
 
 def _check_rows(entries: list[FileEntry], expected: int) -> None:
@@ -336,41 +279,23 @@ def _check_rows(entries: list[FileEntry], expected: int) -> None:
         )
 
 
-def _exact_value(frame: DataFrame, name: str) -> Column:
-    """Encode a column so that equal values give equal bytes under any session settings."""
-    if isinstance(frame.schema[name].dataType, t.StringType | t.BinaryType):
-        return _exact(quoted(name))
-    return _exact(f.to_json(f.struct(quoted(name)), _MICROSECONDS))
+def _hash(frame: DataFrame, names: Sequence[str]) -> Column:
+    """Return the SHA-256 of columns: equal values have equal hashes under any session settings."""
+    values = (_encode(quoted(name), frame.schema[name].dataType) for name in names)
+    return f.unhex(f.sha2(f.concat(f.lit("").cast("binary"), *values), 256))
 
 
-def _exact(column: Column) -> Column:
+def _encode(column: Column, kind: t.DataType) -> Column:
     """Encode a value with its length, and null differently from any value."""
+    if not isinstance(kind, t.StringType | t.BinaryType):
+        column = f.to_json(f.struct(column), _MICROSECONDS)
     content = column.cast("string").cast("binary")
     length = f.concat(f.octet_length(content).cast("string"), f.lit(":")).cast("binary")
     return f.coalesce(f.concat(length, content), f.lit("-").cast("binary"))
 
 
-def _is_valid(column: Column, kind: t.DataType) -> Column:
-    return f.is_valid_utf8(column) if isinstance(kind, t.StringType) else f.lit(True)
-
-
-def _hash(parts: list[Any]) -> Column:
-    """Return the SHA-256 of the concatenated values."""
-    return f.unhex(f.sha2(f.concat(f.lit("").cast("binary"), *parts), 256))
-
-
 def with_hashes(columns: Columns, key: str) -> Columns:
     """Add the hash columns of an upsert; raise InputError if column `key` can't be the key."""
-    _check_key(key, columns)
-    added = [t.StructField(name, t.BinaryType()) for name in (TEXT_HASH, ROW_HASH)]
-    return replace(
-        columns,
-        kept=(*columns.kept, TEXT_HASH, ROW_HASH),
-        schema=t.StructType([*columns.schema.fields, *added]),
-    )
-
-
-def _check_key(key: str, columns: Columns) -> None:
     if key not in columns.kept:
         raise InputError(
             f"key column {key!r} is not among the columns that are written",
@@ -386,3 +311,9 @@ def _check_key(key: str, columns: Columns) -> None:
         )
     if clash := {TEXT_HASH, ROW_HASH} & {name.lower() for name in columns.kept}:
         raise InputError(f"column {min(clash)!r} has a name that lakevec writes", remedy="rename it")
+    added = [t.StructField(name, t.BinaryType()) for name in (TEXT_HASH, ROW_HASH)]
+    return replace(
+        columns,
+        kept=(*columns.kept, TEXT_HASH, ROW_HASH),
+        schema=t.StructType([*columns.schema.fields, *added]),
+    )

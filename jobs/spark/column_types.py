@@ -1,23 +1,21 @@
-"""Column types that an output can hold: Spark, Arrow and Parquet all keep them without loss."""
+"""Columns by exact name, and the types that Spark, Arrow and Parquet all keep without loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import and_
 
+from pyspark.sql import Column
+from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 # `unfit_type` names every other type in its error.
 PLAIN_TYPES = (
     t.BinaryType,
     t.BooleanType,
-    t.ByteType,
     t.DateType,
-    t.DecimalType,
-    t.DoubleType,
-    t.FloatType,
-    t.IntegerType,
-    t.LongType,
-    t.ShortType,
+    t.NumericType,
     t.StringType,
     t.CharType,
     t.VarcharType,
@@ -26,6 +24,34 @@ PLAIN_TYPES = (
 )
 # Parquet readers built on Arrow accept schemas of 100 levels, and the root counts as a level.
 _MAX_LEVELS = 99
+
+
+def quoted(name: str) -> Column:
+    """Return the column with exactly this name, dots and backticks included."""
+    return f.col(f"`{name.replace('`', '``')}`")
+
+
+def has_strings(kind: t.DataType) -> bool:
+    """Return whether a value of this type is a string, or holds strings at any depth."""
+    return isinstance(kind, t.StringType) or any(map(has_strings, _parts(kind)))
+
+
+def is_valid_utf8(column: Column, kind: t.DataType) -> Column:
+    """Return the condition that all strings of a column, nested ones too, are valid UTF-8; nulls are."""
+    if isinstance(kind, t.StringType):
+        valid = f.is_valid_utf8(column)
+    elif not has_strings(kind):
+        valid = f.lit(True)
+    elif isinstance(kind, t.ArrayType):
+        valid = f.forall(column, lambda value: is_valid_utf8(value, kind.elementType))
+    elif isinstance(kind, t.MapType):
+        entry = t.StructType().add("key", kind.keyType).add("value", kind.valueType)
+        valid = is_valid_utf8(f.map_entries(column), t.ArrayType(entry))
+    else:
+        fields = kind.fields if isinstance(kind, t.StructType) else []
+        parts = (is_valid_utf8(column.getField(field.name), field.dataType) for field in fields)
+        valid = reduce(and_, parts, f.lit(True))
+    return f.coalesce(valid, f.lit(True))
 
 
 def unfit_type(kind: t.DataType) -> str | None:

@@ -71,7 +71,7 @@ _CONDITIONS = {
     "CONFLICTING_DIRECTORY_STRUCTURES": (
         "the input mixes partition folders with others",
         "folders of one kind below each --input, such as day=2026-11-26",
-        "name the folders apart, or move what is not of this table, such as an output, elsewhere",
+        "give each kind as an --input of its own, or move the folders of an output elsewhere",
     ),
     "UNABLE_TO_INFER_SCHEMA": (
         "the input has no files",
@@ -79,7 +79,7 @@ _CONDITIONS = {
         "check --input; Spark leaves out files and folders whose names begin with _ or a dot",
     ),
     "COLUMN_ALREADY_EXISTS": (
-        "two columns or fields of the input have one name",
+        "two columns or fields of the input have the same name",
         "",
         "if their case differs, add --conf spark.sql.caseSensitive=true and leave one out with --keep; "
         "else rename one first",
@@ -89,12 +89,12 @@ _DISK_IS_FULL = "No space left on device"
 _CRASHES = {
     "Python worker exited unexpectedly": (
         "a Python worker died",
-        "the system may have stopped it for want of memory: raise spark.executor.memoryOverhead, or lower "
+        "the system may have killed it because memory ran out: raise spark.executor.memoryOverhead, or lower "
         "--batch-rows or the number of tasks at a time",
     ),
     "ExecutorLostFailure": (
         "an executor was lost",
-        "look for its end in the cluster's log; if memory was short, raise spark.executor.memoryOverhead",
+        "read its last lines in the cluster's log; if memory ran out, raise spark.executor.memoryOverhead",
     ),
     "OutOfMemoryError": (
         "Java ran out of memory",
@@ -129,11 +129,10 @@ def spark_errors() -> Iterator[None]:
     except SPARK_ERRORS as error:
         raise _translate(error) from error
     except ConnectionError as error:
-        log = f"; Spark's log is {spark_log()}" if spark_log() else ""
         raise DataError(
             "Spark has died",
             got=type(error).__name__,
-            remedy=f"see whether the machine has memory left, then run again{log}",
+            remedy=f"check the machine's free memory, then run again{_name_log()}",
         ) from error
 
 
@@ -229,21 +228,24 @@ def _plain_name(name: str) -> str:
 
 def _explain_failure(error: Any, message: str, condition: str) -> LakevecError:
     """Describe a failed task without quoting messages that can hold a row's text."""
-    where = f"; Spark's log is {spark_log()}" if spark_log() else ""
     is_python = isinstance(error, PythonException) or "Traceback (most recent call last)" in message
-    if not is_python:
-        for phrase, (what, remedy) in _CRASHES.items():
-            if phrase in message:
-                return DataError(what, remedy=f"{remedy}; then run again{where}")
     got = (_python_failure(message) if is_python else _java_failure(message)) or condition
-    if _DISK_IS_FULL in got:
-        what, remedy = _CRASHES[_DISK_IS_FULL]
-        return DataError(what, got=got, remedy=f"{remedy}; then run again{where}")
+    # A worker's message may hold a row's text, and with it any phrase.
+    crashes = {_DISK_IS_FULL: got} if is_python else dict.fromkeys(_CRASHES, message)
+    for phrase, text in crashes.items():
+        if phrase in text:
+            what, remedy = _CRASHES[phrase]
+            remedy = f"{remedy}; then run again{_name_log()}"
+            return DataError(what, got=got if is_python else "", remedy=remedy)
     return DataError(
         f"the run failed in {'a Python worker' if is_python else 'Spark'}",
         got=got,
-        remedy=f"run with --verbose for the traceback{where}",
+        remedy=f"run with --verbose for the traceback{_name_log()}",
     )
+
+
+def _name_log() -> str:
+    return f"; Spark's log is {log}" if (log := spark_log()) else ""
 
 
 def _python_failure(message: str) -> str:

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pyspark.sql import SparkSession
 
 from lakevec.pipeline.errors import SetupError
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 # Hadoop releases its own connectors; {version} is the Hadoop version of the running Spark.
-_PACKAGES = {
-    "s3a": "org.apache.hadoop:hadoop-aws:{version}",
-    "s3": "org.apache.hadoop:hadoop-aws:{version}",
-    "s3n": "org.apache.hadoop:hadoop-aws:{version}",
-    "abfs": "org.apache.hadoop:hadoop-azure:{version}",
-    "abfss": "org.apache.hadoop:hadoop-azure:{version}",
-    "wasb": "org.apache.hadoop:hadoop-azure:{version}",
-    "wasbs": "org.apache.hadoop:hadoop-azure:{version}",
-    "gs": "com.google.cloud.bigdataoss:gcs-connector:hadoop3-VERSION",
-    "oss": "org.apache.hadoop:hadoop-aliyun:{version}",
-    "cosn": "org.apache.hadoop:hadoop-cos:{version}",
+_SCHEMES = {
+    "org.apache.hadoop:hadoop-aws:{version}": ("s3a", "s3", "s3n"),
+    "org.apache.hadoop:hadoop-azure:{version}": ("abfs", "abfss", "wasb", "wasbs"),
+    "com.google.cloud.bigdataoss:gcs-connector:hadoop3-VERSION": ("gs",),
+    "org.apache.hadoop:hadoop-aliyun:{version}": ("oss",),
+    "org.apache.hadoop:hadoop-cos:{version}": ("cosn",),
 }
-_SCHEMES_OF_CLASSES = {
-    "s3a": "s3a",
+_PACKAGES = {scheme: package for package, schemes in _SCHEMES.items() for scheme in schemes}
+# Words in the names of a connector's classes, and a scheme of the connector.
+_SCHEMES_OF_WORDS = {
     "azurebfs": "abfs",
     "azure": "wasb",
-    "gs": "gs",
+    "wildfly": "abfs",
+    "google": "gs",
+    ".gs.": "gs",
     "aliyun": "oss",
     "cosn": "cosn",
 }
@@ -49,61 +46,53 @@ def check_file_system(spark: SparkSession, uri: str) -> None:
     """
     if "://" not in uri or not hasattr(spark, "_jvm"):
         return
-    jvm: Any = spark._jvm
     try:
-        jvm.org.apache.hadoop.fs.Path(uri).getFileSystem(spark._jsc.hadoopConfiguration())
+        hadoop_path(spark, uri)
     except Exception as error:  # Java errors of any class
         if (missing := explain_file_system(str(error))) is not None:
             raise missing from None
+
+
+def hadoop_path(spark: SparkSession, uri: str) -> tuple[Any, Any]:
+    """Return Hadoop's path of a URI and its file system; Spark Connect has neither."""
+    jvm: Any = spark._jvm
+    path = jvm.org.apache.hadoop.fs.Path(uri)
+    return path, path.getFileSystem(spark._jsc.hadoopConfiguration())
 
 
 def explain_file_system(message: str) -> SetupError | None:
     """Explain a Java stack trace that names a missing file system; return None for other errors."""
     if found := _NO_SCHEME.search(message):
         return _missing(found[1], f"no file system for scheme {found[1]!r}")
-    if (found := _NO_CLASS.search(message)) and found[2] in _SCHEMES_OF_CLASSES:
-        scheme = _SCHEMES_OF_CLASSES[found[2]]
-        return _missing(scheme, f"no class {found[1].rpartition('.')[2]}")
+    if found := _NO_CLASS.search(message):
+        scheme = _SCHEMES_OF_WORDS.get(found[2], found[2])
+        if scheme in _PACKAGES:
+            return _missing(scheme, f"no class {found[1].rpartition('.')[2]}")
     if found := _WRONG_CLASS.search(message):
         name = found[1].strip("'").replace("/", ".")
+        scheme = next((scheme for word, scheme in _SCHEMES_OF_WORDS.items() if word in name), "s3a")
         version = _hadoop_version()
         return SetupError(
             "Spark's connector to a file system does not fit this Spark",
             got=f"no {name.rstrip('.')}",
             expected=f"a connector for Hadoop {version}, with all that it needs",
             remedy="let Spark resolve it, as in --conf spark.jars.packages="
-            + _PACKAGES[_scheme_of_class(name)].format(version=version),
+            + _PACKAGES[scheme].format(version=version),
         )
     return None
 
 
-def _scheme_of_class(name: str) -> str:
-    """Return a scheme whose connector uses a class."""
-    parts_of_schemes = {"abfs": ("azure", "wildfly"), "gs": ("google", ".gs."), "oss": ("aliyun",)}
-    return next(
-        (scheme for scheme, parts in parts_of_schemes.items() if any(part in name for part in parts)), "s3a"
-    )
-
-
 def _missing(scheme: str, got: str) -> SetupError:
-    version = _hadoop_version()
-    if scheme not in _PACKAGES:
-        return SetupError(
-            f"Spark has no file system for {scheme}://",
-            got=got,
-            expected="file, hdfs, or a scheme whose connector is on Spark's class path",
-            remedy=f"check the URI, or set spark.hadoop.fs.{scheme}.impl and add its connector",
-        )
-    package = _PACKAGES[scheme].format(version=version)
-    remedy = f"add --conf spark.jars.packages={package}"
+    expected = "file, hdfs, or a scheme whose connector is on Spark's class path"
+    remedy = f"check the URI, or set spark.hadoop.fs.{scheme}.impl and add its connector"
+    if scheme in _PACKAGES:
+        version = _hadoop_version()
+        package = _PACKAGES[scheme].format(version=version)
+        expected = f"{package.split(':')[1]}, which Spark does not bring along, for Hadoop {version}"
+        remedy = f"add --conf spark.jars.packages={package}"
     if scheme in ("s3", "s3n"):
         remedy = f"write s3a:// for the input, and {remedy}"
-    return SetupError(
-        f"Spark has no file system for {scheme}://",
-        got=got,
-        expected=f"{package.split(':')[1]}, which Spark does not bring along, for Hadoop {version}",
-        remedy=remedy,
-    )
+    return SetupError(f"Spark has no file system for {scheme}://", got=got, expected=expected, remedy=remedy)
 
 
 def _hadoop_version() -> str:

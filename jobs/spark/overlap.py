@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, pairwise, product
-from pathlib import Path
+from itertools import islice, product
 from typing import NamedTuple
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import absolute_uri, canonical_uri
 
 # Characters that make a path a glob pattern in Hadoop.
 GLOB = re.compile(r"[\[\]{}*?\\]")
-HOW_TO_ESCAPE = r"in a name that is no pattern write \ before each of [ ] { } * ?"
+HOW_TO_ESCAPE = r"to name a file literally, write \ before each of [ ] { } * ?"
 _MAX_EXPANSIONS = 10_000
-_TO_BRACE = re.compile(r"(?:[^{\\]|\\.)*\{", re.DOTALL)  # a backslash escapes the next character
+# In these a backslash escapes the next character.
+_INNERMOST_BRACES = re.compile(r"((?:[^\\]|\\.)*?)\{((?:[^{}\\]|\\.)*)\}", re.DOTALL)
+_ALTERNATIVE = re.compile(r"(?:^|,)((?:[^,\\]|\\.)*)", re.DOTALL)
+_GLOB_PART = re.compile(r"\\(?P<escaped>.)|\[(?P<negated>[!^]?)(?P<inside>[^\]]*)\]|.", re.DOTALL)
 _ROOT = re.compile(r"[\w+.-]+:(?://[^/]*)?")
 _HDFS = re.compile(r"((?:view|webhd|swebhd|hd)fs):(?://([^/:]*)(?::(\d+))?)?")
 _SQL_ON_FILES = re.compile(r"\s*`?(?P<format>\w+)`?\s*\.\s*`(?P<path>.+)`\s*", re.DOTALL)
@@ -72,32 +73,20 @@ def refuse_overlap(
         if place is None:
             continue
         if how := _reach(path, place, is_recursive=is_recursive, is_partitioned=is_partitioned):
-            raise InputError(
-                f"input {redact(path)!r} holds {flag} {redact(place)!r}",
-                got=f"{how}, which would read what the run writes",
-                expected="inputs and outputs that don't overlap",
-                remedy=f"choose another {flag}, or a narrower --input",
+            raise _overlap(
+                f"input {path!r} holds {flag} {place!r}",
+                f"{how}, which would read what the run writes",
+                f"choose another {flag}, or a narrower --input",
             )
 
 
 def refuse_files_of_output(files: Iterable[str], output: str) -> None:
     """Raise InputError for files inside the output, even if a link or table leads to them."""
-    place = _parts(absolute_uri(output))
-    folders: dict[str, str] = {}
+    place = _parts(output)
     for file in files:
-        folder, _, name = file.rpartition("/")
-        if folder not in folders:
-            folders[folder] = canonical_uri(absolute_uri(folder or "/"))
-        real = f"{folders[folder]}/{name}"
-        if Path(real).is_symlink():
-            real = str(Path(real).resolve())
-        if _is_below(_parts(real), place):
-            raise InputError(
-                "the input holds files of the output",
-                got=redact(file),
-                expected="inputs and outputs that don't overlap",
-                remedy="choose another --output, or a narrower --input",
-            )
+        if _is_below(_parts(file), place):
+            remedy = "choose another --output, or a narrower --input"
+            raise _overlap("the input holds files of the output", file, remedy)
 
 
 def refuse_partitions_above(inputs: Sequence[str], output: str, files: Callable[[], Iterable[str]]) -> None:
@@ -105,18 +94,21 @@ def refuse_partitions_above(inputs: Sequence[str], output: str, files: Callable[
 
     `files` lists the input's files. It is called only if the output lies below an input.
     """
-    place = _parts(absolute_uri(output))
+    place = _parts(output)
     for name in inputs:
-        root = _parts(absolute_uri(name))
+        root = _parts(name)
         if GLOB.search(name) or not _is_below(place, root):
             continue
         if any("=" in part for file in files() for part in _parts(file)[len(root) : -1]):
-            raise InputError(
-                f"input {redact(name)!r} holds --output {redact(output)!r}",
-                got="partition folders in the input, which Spark can't read with other folders beside them",
-                expected="inputs and outputs that don't overlap",
-                remedy="choose another --output",
+            raise _overlap(
+                f"input {name!r} holds --output {output!r}",
+                "partition folders in the input, which Spark can't read with other folders beside them",
+                "choose another --output",
             )
+
+
+def _overlap(what: str, got: str, remedy: str) -> InputError:
+    return InputError(what, got=got, expected="inputs and outputs that don't overlap", remedy=remedy)
 
 
 def read_option(option: Mapping[str, str], name: str, default: str) -> str:
@@ -126,13 +118,12 @@ def read_option(option: Mapping[str, str], name: str, default: str) -> str:
 
 def _reach(name: str, place: str, *, is_recursive: bool, is_partitioned: bool) -> str:
     """Describe how an input reaches a place; empty if it doesn't."""
-    output = _parts(absolute_uri(place))
+    output = _parts(place)
     for path in _expand_braces(canonical_uri(absolute_uri(name))):
         parts = _split(path)
-        common = min(len(parts), len(output))
         if not all(
-            _is_same(part, other) or _matches(part, other)
-            for part, other in zip(parts[:common], output[:common], strict=True)
+            _is_same(part, other) or _to_regex(part).fullmatch(other)
+            for part, other in zip(parts, output, strict=False)
         ):
             continue
         if len(parts) > len(output):
@@ -147,8 +138,9 @@ def _reach(name: str, place: str, *, is_recursive: bool, is_partitioned: bool) -
     return ""
 
 
-def _parts(uri: str) -> list[str]:
-    return _split(canonical_uri(uri))
+def _parts(name: str) -> list[str]:
+    """Split the canonical URI of a place; local links are followed."""
+    return _split(canonical_uri(absolute_uri(name)))
 
 
 def _is_below(place: list[str], folder: list[str]) -> bool:
@@ -174,34 +166,20 @@ def _is_same(part: str, other: str) -> bool:
     return scheme == other_scheme and (not host or not other_host or is_one_host)
 
 
-def _matches(part: str, name: str) -> bool:
-    """Match a name with one part of a Hadoop glob."""
-    return part == name or bool(GLOB.search(part) and _to_regex(part).fullmatch(name))
-
-
 def _to_regex(part: str) -> re.Pattern[str]:
-    """Translate a Hadoop glob without braces."""
-    regex, place = "", 0
-    while place < len(part):
-        character = part[place]
-        closing = part.find("]", place + 1)
-        if character == "\\" and place + 1 < len(part):
-            place += 1
-            regex += re.escape(part[place])
-        elif character == "[" and closing > 0:
-            inside = part[place + 1 : closing]
-            is_negated = inside.startswith(("^", "!"))
-            characters = re.escape(inside[is_negated:]).replace(r"\-", "-")
-            regex += f"[{'^' if is_negated else ''}{characters}]"
-            place = closing
-        else:
-            regex += {"*": ".*", "?": "."}.get(character, re.escape(character))
-        place += 1
+    """Translate one part of a Hadoop glob without braces."""
+
+    def translate(found: re.Match[str]) -> str:
+        if found["inside"] is None:
+            return {"*": ".*", "?": "."}.get(found[0], re.escape(found["escaped"] or found[0]))
+        characters = re.escape(found["inside"]).replace(r"\-", "-")
+        return f"[{'^' if found['negated'] else ''}{characters}]"
+
     try:
-        return re.compile(regex, re.DOTALL)
+        return re.compile(_GLOB_PART.sub(translate, part), re.DOTALL)
     except re.error:
         raise InputError(
-            "input is no pattern that Hadoop reads",
+            "input is not a pattern that Hadoop can read",
             got=repr(part),
             expected="brackets as in [abc] or [a-c]",
             remedy=HOW_TO_ESCAPE,
@@ -215,22 +193,9 @@ def _expand_braces(pattern: str) -> list[str]:
 
 
 def _alternatives(pattern: str) -> Iterator[str]:
-    opening = _TO_BRACE.match(pattern)
-    if opening is None:
+    found = _INNERMOST_BRACES.match(pattern)
+    if found is None:
         yield pattern
         return
-    start = opening.end() - 1
-    ends, depth, place = [start], 0, start
-    while place < len(pattern):
-        character = pattern[place]
-        depth += (character == "{") - (character == "}")
-        if (character == "," and depth == 1) or (character == "}" and depth == 0):
-            ends.append(place)
-            if character == "}":
-                break
-        place += 1 + (character == "\\")
-    else:  # never closed
-        yield pattern
-        return
-    for first, last in pairwise(ends):
-        yield from _alternatives(pattern[:start] + pattern[first + 1 : last] + pattern[place + 1 :])
+    for alternative in _ALTERNATIVE.findall(found[2]):
+        yield from _alternatives(found[1] + alternative + pattern[found.end() :])

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from lakevec.jobs.spark.column_types import PLAIN_TYPES
+from lakevec.jobs.spark.column_types import PLAIN_TYPES, quoted
 from lakevec.pipeline.errors import DataError, InputError
 from lakevec.pipeline.output.time_zones import has_fixed_offset
 from lakevec.pipeline.settings.embed import EmbedSettings
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
 
-
-def check_partition_columns(fields: dict[str, t.StructField], settings: EmbedSettings) -> None:
+def check_partition_columns(schema: t.StructType, settings: EmbedSettings) -> None:
     """Raise InputError for partition columns whose values can't name folders as Spark would."""
     partition_by = tuple(settings.partition_by or ())
     for number, column in enumerate(partition_by):
-        kind = fields[column].dataType
+        kind = schema[column].dataType
         if not column or column.startswith("."):
             raise InputError(
                 f"partition column {column!r} can't name folders",
@@ -41,22 +38,22 @@ def check_partition_columns(fields: dict[str, t.StructField], settings: EmbedSet
             raise InputError(
                 f"partition column {column!r}",
                 got=kind.simpleString(),
-                expected="once, a column of plain values that is not embedded",
+                expected="a column of plain values, named once and not embedded",
             )
 
 
-def folder_value(frame: DataFrame, name: str) -> Any:
+def folder_value(frame: DataFrame, name: str) -> Column:
     """Return a partition column as the text that names its folder.
 
     The run fails at a timestamp whose text Spark would read back as another instant.
     """
-    column = f.col(f"`{name.replace('`', '``')}`")
+    column = quoted(name)
     text = column.cast("string")
     if not isinstance(frame.schema[name].dataType, t.TimestampType):
         return text
     error = DataError(
         f"partition column {name!r} holds an hour that comes twice in the session's time zone",
-        expected="timestamps that read back as they were",
+        expected="timestamps that read back unchanged",
         remedy="partition by a date or a string, or write a new --output in UTC",
     )
     refused = f.raise_error(f.lit(f"lakevec.pipeline.errors.DataError: {error}")).cast("string")

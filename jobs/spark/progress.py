@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -38,7 +38,7 @@ def show_progress(spark: SparkSession, label: str) -> Iterator[None]:
         watcher.join()
 
 
-def _watch(tracker: object, label: str, stop: threading.Event) -> None:
+def _watch(tracker: Any, label: str, stop: threading.Event) -> None:
     started = logged = time.monotonic()
     # With disable=None tqdm draws only on a terminal.
     with tqdm(desc=label, unit="task", disable=None, leave=False) as bar:
@@ -49,19 +49,11 @@ def _watch(tracker: object, label: str, stop: threading.Event) -> None:
             now = time.monotonic()
             if bar.disable and total and now - logged >= _LOG_EVERY_S:
                 logged = now
-                print(
-                    f"{label}: {done} of {total} tasks after {now - started:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                line = f"{label}: {done} of {total} tasks after {now - started:.0f} s"
+                print(line, file=sys.stderr, flush=True)
 
 
-def _count_tasks(tracker: object) -> tuple[int, int]:
+def _count_tasks(tracker: Any) -> tuple[int, int]:
     """Return the numbers of finished and of all tasks of the running stages."""
-    done = total = 0
-    for stage in tracker.getActiveStageIds():  # type: ignore[attr-defined]
-        info = tracker.getStageInfo(stage)  # type: ignore[attr-defined]
-        if info is not None:
-            done += info.numCompletedTasks
-            total += info.numTasks
-    return done, total
+    stages = list(filter(None, map(tracker.getStageInfo, tracker.getActiveStageIds())))
+    return sum(stage.numCompletedTasks for stage in stages), sum(stage.numTasks for stage in stages)

@@ -10,13 +10,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 import lakevec
 from lakevec.jobs.spark.java import ensure_java
-from lakevec.pipeline.errors import SetupError, one_line
+from lakevec.pipeline.errors import SetupError, rephrase
 from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN
 
 if TYPE_CHECKING:
@@ -71,33 +72,31 @@ def open_session(
             "PySpark is not installed",
             remedy="pip install 'lakevec[local]', or use your cluster's spark-submit",
         ) from None
-    if (running := _running_session()) is not None:
-        with changed_conf(running, conf), _quiet_pyspark(verbose=verbose):
+    from lakevec.udfs.distribution import is_local, ship_code
+
+    with ExitStack() as stack:
+        spark = _running_session()
+        if spark is not None:
+            stack.enter_context(changed_conf(spark, conf))
             meanwhile()
-            _ship_code(running)
-            yield running
-        return
-    remote = _find_remote(master, remote)
-    # Spark's default pattern leaves Azure storage keys readable in event logs and in its web UI.
-    redacted = {
-        "spark.redaction.regex": KEY_PATTERN,
-        "spark.redaction.string.regex": PLAN_PATTERN,
-        **conf,
-    }
-    with ThreadPoolExecutor(1) as pool:
-        background = pool.submit(meanwhile)
-        if remote is not None:
-            spark = _connect(SparkSession.builder, remote, conf)
         else:
-            spark = _start_session(SparkSession.builder.appName(name), master, redacted, verbose=verbose)
-        try:
+            remote = _find_remote(master, remote)
+            background = stack.enter_context(ThreadPoolExecutor(1)).submit(meanwhile)
+            if remote is not None:
+                spark = _connect(SparkSession.builder, remote, conf)
+            else:
+                spark = _start(SparkSession.builder.appName(name), master, conf, verbose=verbose)
+            stack.callback(_stop, spark)
             background.result()
-            _ship_code(spark)
-            with _quiet_pyspark(verbose=verbose):
-                yield spark
-        finally:
-            with suppress(ConnectionError):  # the JVM has died already
-                spark.stop()
+        if not is_local(spark):  # executors aren't children of this process
+            ship_code(spark)
+        stack.enter_context(_quiet_pyspark(verbose=verbose))
+        yield spark
+
+
+def _stop(spark: SparkSession) -> None:
+    with suppress(ConnectionError):  # the JVM has died already
+        spark.stop()
 
 
 def task_properties(settings: SparkTasks) -> dict[str, str]:
@@ -165,64 +164,40 @@ def _find_remote(master: str | None, remote: str | None) -> str | None:
 
 def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]) -> SparkSession:
     """Open a session on a Spark Connect server."""
-    from pyspark.errors import PySparkException
-
-    _check_server(remote)
-    builder = builder.remote(remote).config(map=dict(conf))
-    try:
-        spark = builder.getOrCreate()
-        spark.version  # noqa: B018  (a request to the server)
-    except ImportError as error:
-        raise SetupError(
-            "Spark Connect needs a package that is not installed",
-            got=str(error.name or error),
-            remedy="pip install 'pyspark[connect]', or pip install pyspark-client",
-        ) from None
-    except (PySparkException, OSError, RuntimeError, ValueError) as error:
-        raise _unreachable(remote, one_line(error, 200)) from None
-    except Exception as error:  # errors of grpc share no base class with these
-        raise _unreachable(remote, type(error).__name__) from None
+    what, expected = f"can't reach Spark Connect at {remote!r}", "a running server, as in sc://host:15002"
+    with rephrase(SetupError, what, expected=expected):  # errors of grpc share no base class with others
+        # Fail at once if no server listens; the client would retry for ten minutes.
+        address = urlsplit(remote)
+        place = (address.hostname or "", address.port or 15002)
+        socket.create_connection(place, timeout=_SERVER_TIMEOUT_S).close()
+        try:
+            spark = builder.remote(remote).config(map=dict(conf)).getOrCreate()
+            spark.version  # noqa: B018  (a request to the server)
+        except ImportError as error:
+            raise SetupError(
+                "Spark Connect needs a package that is not installed",
+                got=str(error.name or error),
+                remedy="pip install 'pyspark[connect]', or pip install pyspark-client",
+            ) from None
     return spark
 
 
-def _start_session(
+def _start(
     builder: SparkSession.Builder, master: str | None, conf: Mapping[str, str], *, verbose: bool
 ) -> SparkSession:
-    """Join the Spark of spark-submit, or start one."""
-    builder = builder.config(map=dict(conf))
+    """Join the Spark of spark-submit, or start one. Unless verbose, its log is off or goes to a file."""
+    # Spark's default pattern leaves Azure storage keys readable in event logs and in its web UI.
+    redaction = {"spark.redaction.regex": KEY_PATTERN, "spark.redaction.string.regex": PLAN_PATTERN}
+    builder = builder.config(map={**redaction, **conf})
     if "PYSPARK_GATEWAY_PORT" in os.environ:
-        if master is not None:
-            builder = builder.master(master)
-        spark = builder.getOrCreate()
-        _quiet_submitted(spark, verbose=verbose)
+        spark = (builder if master is None else builder.master(master)).getOrCreate()
+        if not verbose and hasattr(spark, "sparkContext"):
+            _turn_log_off(spark)
         return spark
     ensure_java()
-    builder = builder.master(master or "local[*]")
     # Local workers must use this interpreter and this code, not the PATH's python3.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    return _start(builder.config("spark.executorEnv.PYTHONPATH", _CHECKOUT), verbose=verbose)
-
-
-def spark_log() -> str | None:
-    """Return the file of Spark's log, if there is one; keep the file when this process ends."""
-    global _log_is_kept
-    _log_is_kept = True
-    return _log_file
-
-
-_log_file: str | None = None
-_log_is_kept = False
-
-
-def _remove_log() -> None:
-    """Remove the log unless a message has named it."""
-    if _log_file is not None and not _log_is_kept:
-        with suppress(OSError):
-            Path(_log_file).unlink()
-
-
-def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
-    """Start a JVM. Unless verbose, its stderr and its Python workers' go to a file."""
+    builder = builder.master(master or "local[*]").config("spark.executorEnv.PYTHONPATH", _CHECKOUT)
     # A running JVM keeps its stderr.
     is_logged = not verbose and _log_file is None
     try:
@@ -232,11 +207,26 @@ def _start(builder: SparkSession.Builder, *, verbose: bool) -> SparkSession:
         raise _start_error(error) from None
 
 
+_log_file: str | None = None
+
+
+def spark_log() -> str | None:
+    """Return the file of Spark's log, if there is one; keep the file when this process ends."""
+    atexit.unregister(_remove_log)
+    return _log_file
+
+
+def _remove_log(log: str) -> None:
+    with suppress(OSError):
+        Path(log).unlink()
+
+
 @contextmanager
 def _stderr_to_log() -> Iterator[None]:
+    """Send the stderr of child processes, the JVM and its Python workers, to a file."""
     global _log_file
     log, _log_file = tempfile.mkstemp(prefix="lakevec-spark-", suffix=".log")
-    atexit.register(_remove_log)
+    atexit.register(_remove_log, _log_file)
     stderr = os.dup(2)
     os.dup2(log, 2)
     try:
@@ -245,26 +235,6 @@ def _stderr_to_log() -> Iterator[None]:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(log)
-
-
-def _check_server(remote: str) -> None:
-    """Fail at once if no server listens; the client would retry for ten minutes."""
-    address = re.match(r"sc://(?P<host>\[[^\]]+\]|[^:/;]+)(?::(?P<port>\d+))?(?:[/;]|$)", remote)
-    if address is None:
-        return
-    host, port = address["host"].strip("[]"), int(address["port"] or 15002)
-    try:
-        socket.create_connection((host, port), timeout=_SERVER_TIMEOUT_S).close()
-    except OSError as error:
-        raise _unreachable(remote, error.strerror or str(error)) from None
-
-
-def _unreachable(remote: str, got: str) -> SetupError:
-    return SetupError(
-        f"can't reach Spark Connect at {remote!r}",
-        got=got,
-        expected="a running server, as in sc://host:15002",
-    )
 
 
 # A line with which Spark's launcher, Java or Spark's package resolver reports a failure.
@@ -287,10 +257,8 @@ def _start_error(error: Exception) -> SetupError:
     )
 
 
-def _quiet_submitted(spark: SparkSession, *, verbose: bool) -> None:
+def _turn_log_off(spark: SparkSession) -> None:
     """Turn off the log in client mode; leave the log of a driver on the cluster as it is."""
-    if verbose or not hasattr(spark, "sparkContext"):
-        return
     settings = spark.sparkContext.getConf()
     is_client = settings.get("spark.submit.deployMode", "client") == "client"
     if is_client and settings.get("spark.log.level") is None:
@@ -317,19 +285,11 @@ def _quiet_pyspark(*, verbose: bool) -> Iterator[None]:
     from pyspark.logger import PySparkLogger
 
     loggers = [PySparkLogger.getLogger(f"{kind}QueryContextLogger") for kind in ("DataFrame", "SQL")]
-    before = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = logger.disabled or not verbose
+    quieted = [logger for logger in loggers if not (verbose or logger.disabled)]
+    for logger in quieted:
+        logger.disabled = True
     try:
         yield
     finally:
-        for logger, was_disabled in zip(loggers, before, strict=True):
-            logger.disabled = was_disabled
-
-
-def _ship_code(spark: SparkSession) -> None:
-    """Ship lakevec's code unless executors are children of this process."""
-    from lakevec.udfs.distribution import is_local, ship_code
-
-    if not is_local(spark):
-        ship_code(spark)
+        for logger in quieted:
+            logger.disabled = False

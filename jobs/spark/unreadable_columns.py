@@ -10,29 +10,23 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
+from pyspark.sql import SparkSession
 from pyspark.sql import types as t
 
 from lakevec.jobs.spark.column_types import clashing_fields
 from lakevec.jobs.spark.errors import first_line
 from lakevec.jobs.spark.overlap import read_option
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.settings.corpus import CountSettings
-from lakevec.pipeline.settings.embed import EmbedSettings
-from lakevec.pipeline.settings.tune import TuneSettings
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+from lakevec.pipeline.settings.base import SparkInput
 
 _READERS = 8  # threads; on an object store each footer costs a request
 
-InputSettings = EmbedSettings | CountSettings | TuneSettings
-
 
 def readable_schema(
-    spark: SparkSession, settings: InputSettings, form: str, paths: list[str]
+    spark: SparkSession, settings: SparkInput, form: str, paths: list[str]
 ) -> t.StructType | None:
     """Return the columns of a Parquet input that this Spark can read, without partition columns.
 
@@ -55,13 +49,11 @@ def readable_schema(
                 fields.setdefault(name, field)
     except Exception:  # Java errors of any class: no files, a damaged footer
         return None
-    if read_option(_session_conf(spark), "spark.sql.caseSensitive", "false") != "true":
-        for name in list(fields):
+    if not _is_true(spark.conf.get("spark.sql.caseSensitive")):
+        for name in fields:
             twins = [other for other in fields if other.lower() == name.lower()]
             if len(twins) > 1:
-                reason = f"names that differ in case only: {', '.join(map(repr, twins))}"
-                unread |= dict.fromkeys(twins, reason)
-                fields = {other: field for other, field in fields.items() if other not in twins}
+                unread[name] = f"names that differ in case only: {', '.join(map(repr, twins))}"
     if not unread:
         return None
     for name, reason in unread.items():
@@ -69,16 +61,13 @@ def readable_schema(
     return t.StructType([field for name, field in fields.items() if name not in unread])
 
 
-def _refuse_needed(name: str, reason: str, settings: InputSettings) -> None:
+def _refuse_needed(name: str, reason: str, settings: SparkInput) -> None:
     """Raise InputError for an unreadable column that the run needs."""
-    named: tuple[str | None, ...] = tuple(settings.text)
-    is_kept = False
-    if isinstance(settings, TuneSettings):
-        named += (settings.stratify,)
-    elif isinstance(settings, EmbedSettings):
-        named += (*(settings.partition_by or ()), settings.key, settings.key_order)
-        is_kept = settings.keep is None or name in settings.keep
-    if name in named or is_kept:
+    values = settings.model_dump()
+    named = {*settings.text, *(values.get("partition_by") or ())}
+    named |= {values.get(role) for role in ("key", "key_order", "stratify")}
+    kept = values.get("keep", [])  # None keeps all
+    if name in named or kept is None or name in kept:
         otherwise = "write it in another type or name first"
         raise InputError(
             f"column {name!r} can't be read by this Spark",
@@ -88,7 +77,7 @@ def _refuse_needed(name: str, reason: str, settings: InputSettings) -> None:
 
 
 def _columns(
-    spark: SparkSession, settings: InputSettings, paths: list[str]
+    spark: SparkSession, settings: SparkInput, paths: list[str]
 ) -> Iterator[tuple[str, t.StructField | str]]:
     """Yield each column's name, and its Spark field or the reason why Spark can't read it."""
     jvm: Any = spark._jvm
@@ -120,11 +109,11 @@ def _recorded_fields(footer: Any) -> dict[str, Any]:
     return {field["name"]: field for field in json.loads(recorded)["fields"]} if recorded else {}
 
 
-def _footers(spark: SparkSession, settings: InputSettings, paths: list[str]) -> Iterator[Any]:
+def _footers(spark: SparkSession, settings: SparkInput, paths: list[str]) -> Iterator[Any]:
     """Read the footers that Spark would read: the first file's, or all if it merges schemas."""
     reader = spark.read.format("parquet").options(**settings.option).schema("x string")
     files = sorted(unquote(file) for file in reader.load(paths).inputFiles())
-    skips = isinstance(settings, EmbedSettings) and settings.on_bad_file == "skip"
+    skips = getattr(settings, "on_bad_file", "fail") == "skip"
 
     def read(file: str) -> Any:
         try:
@@ -134,10 +123,8 @@ def _footers(spark: SparkSession, settings: InputSettings, paths: list[str]) -> 
                 raise
             return None
 
-    merges = read_option(settings.option, "mergeSchema", "") or read_option(
-        _session_conf(spark), "spark.sql.parquet.mergeSchema", "false"
-    )
-    if merges.lower() == "true":
+    merges = read_option(settings.option, "mergeSchema", "")
+    if _is_true(merges or spark.conf.get("spark.sql.parquet.mergeSchema")):
         with ThreadPoolExecutor(_READERS) as pool:
             yield from filter(None, pool.map(read, files))
     else:
@@ -155,6 +142,5 @@ def _footer(spark: SparkSession, file: str) -> Any:
         reader.close()
 
 
-def _session_conf(spark: SparkSession) -> dict[str, str]:
-    names = ("spark.sql.caseSensitive", "spark.sql.parquet.mergeSchema")
-    return {name: str(spark.conf.get(name)).lower() for name in names}
+def _is_true(value: object) -> bool:
+    return str(value).lower() == "true"

@@ -80,17 +80,27 @@ def run_as_cron(command: str, home: Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_cron_line_embeds_and_then_finds_nothing_new(job: str, tiny_model: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("spark")
+def test_cron_line_goes_on_with_an_output_and_its_log(
+    job: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run before and the run after are on the session of the tests: each start of a JVM takes long."""
     folder = tmp_path / "embed"
     write_config(folder, tiny_model, output="vectors", master="local[1]", conf=SHORT_LIVED)
+    words = ["--model", tiny_model, "--input", str(folder / "lake"), "--text", "body"]
+    words += ["--output", str(folder / "vectors")]
+    assert main(words) == 0
+    write_lake(folder / "lake", "b", ["east", "north"])
     log = folder / "embed.log"
+    log.write_text("of the last run\n")
     assert run_as_cron(job, tmp_path) == ""
-    assert read_record(folder / "vectors")["status"] == "done"
-    first = log.read_text()
-    assert "embedded 5 rows" in first
-    assert run_as_cron(job, tmp_path) == ""
-    assert read_record(folder / "vectors")["status"] == "nothing new"
-    assert "nothing new, after" in log.read_text().removeprefix(first)
+    record = read_record(folder / "vectors")
+    assert (record["status"], record["total"]["rows"]) == ("done", 7)
+    assert log.read_text().startswith("of the last run\n")
+    assert "embedded 2 rows" in log.read_text()
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "nothing new, after" in capsys.readouterr().out
 
 
 def test_cron_mails_code_and_message_of_a_failure(job: str, tiny_model: str, tmp_path: Path) -> None:
@@ -298,20 +308,17 @@ def test_dag_loads_and_submits_the_job(
     assert (dag.max_active_runs, dag.catchup) == (1, False)
     embed = dag.get_task("embed")
     assert (embed.retries, embed.downstream_task_ids) == (2, {"check_run"})
-    hook = embed._get_hook()
-    submitted = hook._build_spark_submit_command(embed.application)
-    at_job = submitted.index(command["JOB"])
-    assert submitted[0] == "spark-submit"
-    assert submitted[at_job + 1 :] == command["ARGUMENTS"]
-    assert hook._env == {"PYSPARK_PYTHON": command["PYTHON"]}
-
     # spark-submit's place is taken by a program that ends with the code of lakevec's.
-    folder = tmp_path / "bin"
+    folder, seen = tmp_path / "bin", tmp_path / "seen.txt"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     for code, kind in ((1, AirflowException), (2, AirflowFailException), (3, AirflowException)):
-        (folder / "spark-submit").write_text(f"#!/bin/sh\nexit {code}\n")
+        script = f"printf '%s\\n' \"$PYSPARK_PYTHON\" \"$@\" > '{seen}'\nexit {code}\n"
+        (folder / "spark-submit").write_text(f"#!/bin/sh\n{script}")
         (folder / "spark-submit").chmod(0o755)
         with pytest.raises(AirflowException) as raised:
             embed.execute({})
         assert type(raised.value) is kind
+    python, *words = seen.read_text().splitlines()
+    assert python == command["PYTHON"]
+    assert words[words.index(command["JOB"]) + 1 :] == command["ARGUMENTS"]

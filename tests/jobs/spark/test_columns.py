@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from chispa import assert_df_equality
 from pyspark.sql import types as t
 
 from lakevec.jobs.spark.column_types import unfit_type
@@ -74,10 +75,8 @@ def test_deepest_type_is_written_and_read_back(tiny_model: str, out: Path, spark
     value = "array(" * 49 + "1" + ")" * 49
     spark.sql(f"SELECT 'a' id, 'north' text, {value} deep").createOrReplaceTempView("deep_types")
     embed(tiny_model, "deep_types", out, "--format", "table")
-    assert (
-        spark.read.parquet(str(out)).select("deep").collect()
-        == spark.table("deep_types").select("deep").collect()
-    )
+    stored = spark.read.parquet(str(out)).select("deep")
+    assert_df_equality(stored, spark.table("deep_types").select("deep"), ignore_nullable=True)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +154,7 @@ def test_names_of_json_that_differ_in_case_are_told_with_what_helps(
     (lake / "a.json").write_text('{"id": "a", "ID": "b", "text": "north"}\n')
     embed(tiny_model, lake, out, "--format", "json", "--keep", "text", code=2)
     assert told() == (
-        "lakevec embed: two columns or fields of the input have one name: "
+        "lakevec embed: two columns or fields of the input have the same name: "
         "got The column `id` already exists; "
         "if their case differs, add --conf spark.sql.caseSensitive=true and leave one out with --keep; "
         "else rename one first"
@@ -189,6 +188,46 @@ def test_partition_column_whose_folders_no_reader_finds_is_refused(
 
 
 # Values that name folders
+
+
+def test_partitions_are_read_back_as_sparks_own(tiny_model: str, lake: Path, out: Path, spark: Any) -> None:
+    rows = [("a/b", 1, "north"), (None, 1, "east"), ("a/b", 2, ""), ("é=", 2, None), ("", 1, "north")]
+    frame = spark.createDataFrame(rows, "kind string, day int, text string")
+    frame.write.mode("overwrite").parquet(str(lake))
+    embed(tiny_model, lake, out, "--partition-by", "kind", "day")
+    sparks = out.with_name("sparks")
+    frame.write.partitionBy("kind", "day").parquet(str(sparks))
+    read = [spark.read.parquet(str(place)).select("kind", "day", "text") for place in (out, sparks)]
+    assert_df_equality(*read, ignore_row_order=True)
+    names = [
+        {str(file.parent.relative_to(place)) for file in place.rglob("part-*")} for place in (out, sparks)
+    ]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "got"),
+    [
+        (["k", "k"], "partition column 'k': got string; expected a column of plain values"),
+        (["b"], "partition column 'b': got binary"),
+        (["v"], "partition column 'v': got variant"),
+        (["c"], "partition column 'c': got string collate UTF8_LCASE"),
+        (["text"], "partition column 'text': got string; expected a column of plain values"),
+        (["a"], "partition column 'a': got array<int>"),
+    ],
+    ids=["twice", "binary", "variant", "collated", "embedded", "nested"],
+)
+def test_columns_that_can_not_name_folders_are_refused(
+    columns: list[str], got: str, tiny_model: str, out: Path, spark: Any, told: Callable[[], str]
+) -> None:
+    spark.sql(
+        "SELECT 'north' AS text, 'k' AS k, X'ff' AS b, parse_json('1') AS v, 'c' COLLATE UTF8_LCASE AS c,"
+        " array(1) AS a"
+    ).createOrReplaceTempView("odd")
+    words = ("--format", "table", "--keep", "k", "--partition-by", *columns)
+    embed(tiny_model, "odd", out, *words, code=2)
+    assert told().startswith(f"lakevec embed: {got}")
+    assert not out.exists()
 
 
 def test_values_of_every_script_name_folders_that_spark_reads(tiny_model: str, out: Path, spark: Any) -> None:

@@ -76,24 +76,7 @@ def test_text_that_spark_puts_into_an_error_is_not_shown(
     write(lake / "a.parquet", text=["a secret text"])
     spark.read.parquet(str(lake)).selectExpr("text", "cast(text AS int) number").createOrReplaceTempView("n")
     for words in ([], ["--key", "text"]):
-        assert (
-            main(
-                [
-                    "--model",
-                    tiny_model,
-                    "--input",
-                    "n",
-                    "--format",
-                    "table",
-                    "--text",
-                    "text",
-                    "--output",
-                    str(out),
-                    *words,
-                ]
-            )
-            == 1
-        )
+        embed(tiny_model, "n", out, "--format", "table", *words, code=1)
         shown = capfd.readouterr()
         assert "CAST_INVALID_INPUT" in shown.err
         assert "a secret text" not in shown.out + shown.err
@@ -197,23 +180,31 @@ def test_column_of_another_type_is_named_and_its_file_is_not_called_damaged(
     assert embed(tiny_model, lake, out, "--keep", "id")["rows"] == 2
 
 
-@pytest.mark.parametrize("form", ["parquet", "orc"])
+@pytest.mark.parametrize(("form", "save"), [("parquet", pq.write_table), ("orc", orc.write_table)])
 def test_nested_column_of_another_type_is_named(
-    tiny_model: str, lake: Path, out: Path, told: Callable[[], str], form: str
+    tiny_model: str,
+    lake: Path,
+    out: Path,
+    told: Callable[[], str],
+    form: str,
+    save: Callable[[pa.Table, Path], None],
 ) -> None:
-    write_table: Callable[[pa.Table, Path], None] = {"parquet": pq.write_table, "orc": orc.write_table}[form]
-    write_table(pa.table({"text": ["x"], "s": [[1]]}), lake / f"a.{form}")
-    write_table(pa.table({"text": ["x"], "s": [{"a": 1}]}), lake / f"b.{form}")
+    save(pa.table({"text": ["x"], "s": [[1]]}), lake / f"a.{form}")
+    save(pa.table({"text": ["x"], "s": [{"a": 1}]}), lake / f"b.{form}")
     embed(tiny_model, lake, out, "--format", form, "--on-bad-file", "skip", code=1)
     assert "column 's' has another type in a file: got " in (line := told())
     assert ("struct<a:bigint>" in line, "array<bigint>" in line) == (True, True)
 
 
-@pytest.mark.parametrize("form", ["parquet", "orc"])
+@pytest.mark.parametrize(("form", "save"), [("parquet", pq.write_table), ("orc", orc.write_table)])
 def test_columns_that_can_not_be_merged_are_named(
-    tiny_model: str, lake: Path, out: Path, told: Callable[[], str], form: str
+    tiny_model: str,
+    lake: Path,
+    out: Path,
+    told: Callable[[], str],
+    form: str,
+    save: Callable[[pa.Table, Path], None],
 ) -> None:
-    save = orc.write_table if form == "orc" else pq.write_table
     for name, n in (("a", [1]), ("b", ["x"])):
         save(pa.table({"text": ["north"], "s": [{"a": 1, "b": [2]}], "n": n}), lake / f"{name}.{form}")
     embed(tiny_model, lake, out, "--format", form, "--option", "mergeSchema=true", code=2)
@@ -254,7 +245,7 @@ def test_input_without_files_is_told(tiny_model: str, lake: Path, out: Path, tol
     embed(tiny_model, lake, out, code=2)
     assert told().startswith("lakevec embed: the input has no files: expected files of the --format given;")
     embed(tiny_model, f"{lake}/[a].parquet", out, code=2)
-    assert "[a].parquet; in a name that is no pattern write \\ before each of " in told()
+    assert "[a].parquet; to name a file literally, write \\ before each of " in told()
     write(lake / "[a].parquet")
     assert embed(tiny_model, f"{lake}/\\[a\\].parquet", out)["rows"] == 1
 

@@ -181,6 +181,20 @@ def test_row_that_becomes_invalid_goes_to_quarantine(tiny_model: str, lake: Path
 
 
 @pytest.mark.usefixtures("spark")
+@pytest.mark.parametrize("kind", ["list", "key of a map"])
+def test_row_that_becomes_invalid_inside_goes_to_quarantine(
+    tiny_model: str, lake: Path, out: Path, kind: str
+) -> None:
+    words = ("--key", "id", "--on-bad-row", "quarantine")
+    values = nested()[kind]
+    put(lake, values.take(pa.array([0, 2, 0])))
+    embed(tiny_model, lake, out, *words)
+    put(lake, values)
+    record = embed(tiny_model, lake, out, *words)
+    assert (record["total"]["rows"], record["total"]["rows_quarantined"]) == (2, 1)
+
+
+@pytest.mark.usefixtures("spark")
 def test_key_that_is_not_utf8_never_becomes_null(
     tiny_model: str, lake: Path, out: Path, told: Callable[[], str]
 ) -> None:

@@ -114,7 +114,7 @@ def test_output_below_partitions_is_refused(root: Path) -> None:
 
 def test_pattern_that_hadoop_can_not_read_is_refused(root: Path) -> None:
     for pattern in ("lake/[z-a]", "lake/vectors[]"):
-        with pytest.raises(InputError, match="input is no pattern that Hadoop reads"):
+        with pytest.raises(InputError, match="input is not a pattern that Hadoop can read"):
             refuse(pattern, "lake/vectors")
 
 

@@ -1,0 +1,108 @@
+"""The decisions of a run before Spark starts: model, input paths, output, and who writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lakevec.jobs.embedding.metrics import check_metrics
+from lakevec.jobs.embedding.run_record import RunTimer, new_run_id
+from lakevec.jobs.spark.overlap import refuse_overlap
+from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.model.artifact import Artifact, load
+from lakevec.pipeline.output.output_folder import OutputFolder
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.settings.base import DIRECT, has_flag
+from lakevec.pipeline.settings.embed import EmbedSettings
+from lakevec.pipeline.storage import absolute_uri
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The decisions of a run before Spark starts.
+
+    Parameters
+    ----------
+    settings : EmbedSettings
+    artifact : Artifact
+    run_id : str
+    timer : RunTimer
+    is_direct : bool
+        Whether tasks write the output themselves. Otherwise Spark's own writer does.
+    output : OutputFolder or None
+        None if this process has no file system for the output.
+    """
+
+    settings: EmbedSettings
+    artifact: Artifact
+    run_id: str
+    timer: RunTimer
+    is_direct: bool
+    output: OutputFolder | None
+
+
+def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda step: None) -> RunPlan:
+    """Check model, input paths and output; choose between lakevec's writer and Spark's."""
+    timer = RunTimer()
+    if settings.metrics is not None:
+        check_metrics(settings.metrics)
+    artifact = load(settings.model)
+    refuse_overlap(
+        settings.input,
+        settings.option,
+        {"--output": settings.output, "--checkpoint": settings.checkpoint},
+        format=settings.format,
+        is_partitioned=bool(settings.partition_by),
+    )
+    run_id = new_run_id()
+    if settings.output_format != "parquet":
+        leave_to_spark(settings, f"format {settings.output_format} is written by Spark")
+    output = find_output(settings, run_id, on_step)
+    is_direct = output is not None and settings.output_format == "parquet" and settings.sink != "spark"
+    if not is_direct:
+        check_spark_sink(settings, output)
+    return RunPlan(settings, artifact, run_id, timer, is_direct, output)
+
+
+def find_output(settings: EmbedSettings, run_id: str, on_step: Callable[[str], None]) -> OutputFolder | None:
+    """Inspect and return the output; None if this process has no file system for it."""
+    try:
+        output = OutputFolder(absolute_uri(settings.output), run_id, on_step=on_step)
+    except OutputError as error:
+        if settings.output_format == "parquet":
+            leave_to_spark(settings, f"tasks can't write there themselves ({error})")
+        return None
+    output.inspect()
+    return output
+
+
+def leave_to_spark(settings: EmbedSettings, reason: str) -> None:
+    """Print why Spark writes the output; raise OutputError if `sink` is "direct"."""
+    if settings.sink == "direct":
+        remedy = "use --sink spark"
+        raise OutputError("sink 'direct' can't write this output", got=reason, remedy=remedy) from None
+    if settings.sink == "auto":
+        print(redact(f"sink: Spark's own writer, since {reason}"), flush=True)
+
+
+def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> None:
+    """Raise OutputError for an existing output, and for settings that only the direct sink supports."""
+    if output is not None and output.is_begun:
+        raise OutputError(
+            f"output {settings.output!r} exists",
+            expected="a new or empty folder for Spark's own writer",
+            remedy="choose another --output, or use --sink direct to continue it",
+        )
+    direct = {name: field for name, field in EmbedSettings.model_fields.items() if has_flag(field, DIRECT)}
+    if refused := [name for name, field in direct.items() if getattr(settings, name) != field.default]:
+        raise OutputError(
+            "Spark's own writer writes everything once",
+            got=", ".join(f"--{name.replace('_', '-')}" for name in refused),
+            remedy="leave that out, or use --sink direct",
+        )
+    if settings.vector_type != "float32":
+        raise OutputError(
+            "Spark's own writer stores vectors as float32",
+            got=f"vector type {settings.vector_type}",
+            remedy="use --sink direct, or leave --vector-type out",
+        )
