@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from operator import add
 
 import numpy as np
 import pyarrow as pa
@@ -55,8 +56,7 @@ class EncodingCounts:
 
     def __add__(self, other: EncodingCounts) -> EncodingCounts:
         """Return the counts of both."""
-        mine, theirs = asdict(self), asdict(other)
-        return EncodingCounts(**{name: mine[name] + theirs[name] for name in mine})
+        return EncodingCounts(*map(add, vars(self).values(), vars(other).values()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,17 +11,17 @@ from itertools import chain
 import numpy as np
 from tokenizers import Tokenizer
 
-from lakevec.pipeline.encoding.kernel_tables import (
-    Characters,
-    make_split_tables,
-    make_word_pieces,
-    most_word_bytes,
-)
+from lakevec.pipeline.encoding.kernel_tables import add_characters, make_tables
 from lakevec.pipeline.encoding.kernels import cache_arrays as layout
 from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
-from lakevec.pipeline.encoding.kernels.cache_entries import fill_slots, refer_to_entries
-from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, scan_bytes, scan_spaces, scan_words
-from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
+from lakevec.pipeline.encoding.kernels.cache_entries import enter_again, fill_slots
+from lakevec.pipeline.encoding.kernels.segment_scan import (
+    READ_AHEAD,
+    Texts,
+    scan_bytes,
+    scan_spaces,
+    scan_words,
+)
 from lakevec.pipeline.encoding.split_rules import SplitRule
 from lakevec.pipeline.errors import DataError
 
@@ -34,18 +34,6 @@ _CALL_SEGMENTS = 32 * _GROUP_SEGMENTS
 _LONG_BYTES = 64
 
 _FIRST_ENTRIES = 1 << 14
-_NO_PIECES = WordPieces(
-    slots=np.empty(0, np.int32),
-    hashes=np.empty(0, np.uint64),
-    bounds=np.zeros(1, np.int64),
-    letters=np.zeros(1, np.uint8),
-    goes_on=np.empty(0, np.bool_),
-    ids=np.empty(0, np.int32),
-    unknown=-1,
-    most_characters=0,
-    most_bytes=0,
-    scratch=np.empty(1, np.uint64),
-)
 
 
 class TokenCache:
@@ -83,12 +71,7 @@ class TokenCache:
         self._unknown_token_id = unknown_token_id
         self._most_entries = most_entries
         self._most_key_bytes = most_key_bytes
-        self._split = make_split_tables(rule)
-        pieces = make_word_pieces(tokenizer.to_str(), unknown_token_id) if rule.name == "bert" else None
-        self._pieces = pieces or _NO_PIECES
-        self._characters = Characters(
-            tokenizer if rule.name == "bert" else None, most_word_bytes(self._pieces.most_characters)
-        )
+        self._tables = make_tables(tokenizer, rule, unknown_token_id)
         self._arrays = _make_arrays()
         self._generation = 0
 
@@ -134,8 +117,10 @@ class TokenCache:
             self._start_again()
         self._arrays.state[[layout.REFS, layout.ROW, layout.PLACE]] = 0
         row_ends = np.zeros(len(is_null) + 1, dtype=np.int64)
+        if len(data) < offsets[-1] + READ_AHEAD:
+            data, offsets = _make_room(data, offsets)
         try:
-            self._scan(data, offsets, is_null, row_ends)
+            self._scan(Texts(data, offsets, is_null, row_ends))
             self._tokenize_pending()
         except BaseException:
             # Pending entries never get their ids now, so no later text may find them.
@@ -162,32 +147,30 @@ class TokenCache:
         self._arrays = _make_arrays()
         self._generation += 1
 
-    def _scan(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray) -> None:
-        longest = int(np.diff(offsets).max(initial=0)) + READ_AHEAD
-        if len(data) < offsets[-1] + READ_AHEAD:
-            data, offsets = _make_room(data, offsets)
-        while self._arrays.state[layout.ROW] < len(is_null):
-            status = self._scan_some(data, offsets, is_null, row_ends)
+    def _scan(self, texts: Texts) -> None:
+        longest = int(np.diff(texts.offsets).max(initial=0)) + READ_AHEAD
+        while self._arrays.state[layout.ROW] < len(texts.is_null):
+            status = self._scan_some(texts)
             if status == layout.NEW_CHARACTER:
-                self._characters.add_block(int(self._arrays.state[layout.CHARACTER]))
+                new = int(self._arrays.state[layout.CHARACTER])
+                characters = add_characters(self._tables.characters, self._tokenizer, new)
+                self._tables = self._tables._replace(characters=characters)
             elif status == layout.NOT_UTF8:
                 raise not_utf8()
             elif status != layout.DONE:
                 self._arrays = _grow(self._arrays, status, longest)
 
-    def _scan_some(
-        self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray
-    ) -> int:
+    def _scan_some(self, texts: Texts) -> int:
         """Scan until all texts are done, or the caller has to act first."""
-        texts = (data, offsets, is_null, self._split, self._pieces)
-        if self._split.keeps_space:
-            return int(scan_spaces(*texts, self._arrays, row_ends))
-        status = int(scan_words(*texts, self._characters.table, self._arrays, row_ends))
-        if status == layout.ODD_TEXT:
+        split = self._tables.split
+        if split.keeps_space:
+            return int(scan_spaces(texts, self._tables, self._arrays))
+        status = int(scan_words(texts, self._tables, self._arrays))
+        if status == layout.NOT_PLAIN:
             # If splits need ASCII, the cause is another script, and the following texts will be the same.
-            is_one = self._split.has_plain_words and not self._split.needs_ascii
-            last = int(self._arrays.state[layout.ROW]) + 1 if is_one else len(is_null)
-            status = int(scan_bytes(*texts, self._arrays, row_ends, last))
+            is_one = split.has_plain_words and not split.needs_ascii
+            last = int(self._arrays.state[layout.ROW]) + 1 if is_one else len(texts.is_null)
+            status = int(scan_bytes(texts, self._tables, self._arrays, last))
         return status
 
     def _tokenize_pending(self) -> None:
@@ -242,7 +225,7 @@ class TokenCache:
         arrays.entries[chosen, layout.UNKNOWN] = np.bincount(segment[~known], minlength=len(chosen))
         arrays.entries[chosen, layout.TOKEN_COUNT] = counts
         arrays.state[layout.TOKENS] = used + len(ids)
-        refer_to_entries(arrays.slots, arrays.entries, arrays.tokens, chosen)
+        enter_again(chosen, arrays)
 
     def _to_strings(self, chosen: np.ndarray) -> list[str]:
         """Decode the keys of entries."""
@@ -292,9 +275,9 @@ def _grow(arrays: CacheArrays, full: int, more: int) -> CacheArrays:
     """Return the cache with its full array doubled, or with room for `more`."""
     if full == layout.FULL_ENTRIES:
         entries = _longer(arrays.entries, 0)
-        slots = np.full((2 * len(entries), 2), -1, dtype=np.int64)
-        fill_slots(slots, entries, arrays.tokens, int(arrays.state[layout.ENTRIES]))
-        return arrays._replace(entries=entries, slots=slots)
+        arrays = arrays._replace(entries=entries, slots=np.full((2 * len(entries), 2), -1, dtype=np.int64))
+        fill_slots(arrays)
+        return arrays
     if full == layout.FULL_KEYS:
         return arrays._replace(keys=_longer(arrays.keys, more))
     if full == layout.FULL_TOKENS:

@@ -83,9 +83,9 @@ class CachedTokenizer:
         arrays = self._cache.arrays
         token_offsets = np.empty(len(texts) + 1, dtype=np.int64)
         limit = _NO_LIMIT if self._max_tokens is None else self._max_tokens
-        unknown, truncated = count_tokens(arrays.segment_refs, row_ends, arrays.entries, limit, token_offsets)
+        unknown, truncated = count_tokens(row_ends, arrays, limit, token_offsets)
         ids = np.empty(token_offsets[-1], dtype=np.int32)
-        write_tokens(arrays.segment_refs, row_ends, arrays, token_offsets, ids)
+        write_tokens(row_ends, arrays, token_offsets, ids)
         return TokenIds(ids, token_offsets, int(unknown), int(truncated))
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.compilation import compile_part
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import (
     add_word,
     keep_bytes,
@@ -29,7 +29,7 @@ ENTRIES, KEY_BYTES, TOKENS, PENDING, REFS, ROW, PLACE, CHARACTER = range(8)
 
 # Status codes of a scan.
 DONE, FULL_ENTRIES, FULL_KEYS, FULL_TOKENS, FULL_PENDING, FULL_REFS = range(6)
-ODD_TEXT, NEW_CHARACTER, NOT_UTF8 = range(6, 9)
+NOT_PLAIN, NEW_CHARACTER, NOT_UTF8 = range(6, 9)
 
 
 class CacheArrays(NamedTuple):
@@ -65,24 +65,54 @@ class CacheArrays(NamedTuple):
     state: np.ndarray
 
 
-@compile_part
-def sign_segment(data: np.ndarray, start: int, end: int, fold: np.ndarray) -> tuple[int, bool]:
-    """Return a segment's signature and whether it is long.
+class Segment(NamedTuple):
+    """A segment to look up: the bytes ``data[start:start + length]``.
 
-    The signature of a short segment is its eight folded bytes. The signature of a long segment is a hash, so
-    a look-up also compares bytes. A segment that ends in NUL counts as long, since its zero bytes look like
-    padding.
+    Parameters
+    ----------
+    data : uint8 ndarray
+        Has at least eight readable bytes after the segment.
+    start : int
+    length : int
+    folds : bool
+        Whether the key lowercases ASCII.
+    characters : int
+        Number of characters of a segment that WordPiece may split here; 0 leaves it to the library.
+    is_marked : bool
+        Whether the first byte is a marker and not part of the word.
     """
-    value = word = np.uint64(0)
-    last = np.uint8(0)
-    for position in range(start, end):
-        if position > start and (position - start) & 7 == 0:
-            value = add_word(value, word)
-            word = np.uint64(0)
-        last = fold[data[position]]
-        word |= np.uint64(last) << np.uint64(8 * ((position - start) & 7))
-    is_long = end - start > 8 or last == 0
-    return add_word(value, word) if is_long else word, is_long
+
+    data: np.ndarray
+    start: int
+    length: int
+    folds: bool
+    characters: int
+    is_marked: bool
+
+
+@compile_inline
+def load_key(segment: Segment, offset: int) -> int:
+    """Load up to eight bytes of a segment's key."""
+    word = load_word(segment.data, segment.start + offset)
+    if segment.folds:
+        word = lower_letters(word, letters_of(word))
+    return keep_bytes(word, min(segment.length - offset, 8))
+
+
+@compile_inline
+def is_long(segment: Segment) -> bool:
+    """Return whether a segment's signature is a hash of its bytes."""
+    # The zero bytes of a segment that ends in NUL look like padding.
+    return segment.length > 8 or segment.data[segment.start + segment.length - 1] == 0
+
+
+@compile_inline
+def sign_long(segment: Segment) -> int:
+    """Return the signature of a long segment: a hash. The signature of a short one is `load_key`."""
+    value = np.uint64(0)
+    for offset in range(0, segment.length, 8):
+        value = add_word(value, load_key(segment, offset))
+    return value
 
 
 @compile_part
@@ -97,7 +127,7 @@ def unpack_ref(packed: int) -> int:
     return (packed >> 1) - _REFS
 
 
-@compile_part
+@compile_inline
 def find_short(signature: int, slots: np.ndarray) -> tuple[int, int]:
     """Return the packed ref of a short segment, or -1 if it is new, and its slot."""
     signed = np.int64(signature)
@@ -109,54 +139,28 @@ def find_short(signature: int, slots: np.ndarray) -> tuple[int, int]:
     return packed, slot
 
 
-@compile_part
-def sign_long(data: np.ndarray, start: int, length: int, folds: bool) -> int:
-    """Return the signature of a segment of more than eight ASCII characters."""
-    value = np.uint64(0)
-    for offset in range(0, length, 8):
-        value = add_word(value, _load_folded(data, start + offset, length - offset, folds))
-    return value
-
-
-@compile_part
-def find_long(
-    data: np.ndarray,
-    start: int,
-    length: int,
-    folds: bool,
-    signature: int,
-    slots: np.ndarray,
-    entries: np.ndarray,
-    keys: np.ndarray,
-) -> tuple[int, int]:
-    """Return the packed ref and slot of a segment of more than eight ASCII characters; see `find_short`."""
-    signed = np.int64(signature)
+@compile_inline
+def find_long(segment: Segment, signature: int, cache: CacheArrays) -> tuple[int, int]:
+    """Return the packed ref of a long segment, or -1 if it is new, and its slot."""
+    slots, signed = cache.slots, np.int64(signature)
     slot = slot_of(signature, len(slots))
     packed = slots[slot, 1]
     while packed >= 0:
-        if slots[slot, 0] == signed and packed & 1 == 1:
-            entry = unpack_ref(packed)
-            if entries[entry, KEY_LENGTH] == length:
-                key = entries[entry, KEY_START]
-                offset = 0
-                # Eight bytes of padding follow the last key, so this may read past its end.
-                while offset < length:
-                    rest = length - offset
-                    known = keep_bytes(load_word(keys, key + offset), min(rest, 8))
-                    if known != _load_folded(data, start + offset, rest, folds):
-                        break
-                    offset += 8
-                if offset >= length:
-                    break
+        if slots[slot, 0] == signed and packed & 1 == 1 and _is_key(segment, unpack_ref(packed), cache):
+            break
         slot = (slot + 1) & (len(slots) - 1)
         packed = slots[slot, 1]
     return packed, slot
 
 
-@compile_part
-def _load_folded(data: np.ndarray, position: int, rest: int, folds: bool) -> int:
-    """Load up to eight bytes of a segment, folded as in the keys."""
-    word = load_word(data, position)
-    if folds:
-        word = lower_letters(word, letters_of(word))
-    return keep_bytes(word, min(rest, 8))
+@compile_inline
+def _is_key(segment: Segment, entry: int, cache: CacheArrays) -> bool:
+    """Return whether an entry's key equals the segment."""
+    if cache.entries[entry, KEY_LENGTH] != segment.length:
+        return False
+    key = cache.entries[entry, KEY_START]
+    for offset in range(0, segment.length, 8):
+        known = keep_bytes(load_word(cache.keys, key + offset), min(segment.length - offset, 8))
+        if known != load_key(segment, offset):
+            return False
+    return True

@@ -158,3 +158,8 @@ def compile_part(function: Callable[..., Any]) -> Any:
     callable
     """
     return numba.njit(no_cpython_wrapper=True, **_OPTIONS)(function)
+
+
+def compile_inline(function: Callable[..., Any]) -> Any:
+    """Compile a part into every caller: a call would copy the fields of all its tuples."""
+    return numba.njit(no_cpython_wrapper=True, forceinline=True, **_OPTIONS)(function)

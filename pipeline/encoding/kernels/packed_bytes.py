@@ -41,16 +41,25 @@ def load_word(_context: Any, array: Any, index: Any) -> Any:
     return types.uint64(array, index), generate
 
 
-@intrinsic
-def put_byte(_context: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write one byte of a uint8 array, read-only or not: one type of array means one compilation."""
+def _make_store(kind: Any) -> Any:
+    """Make an instruction that writes a number into a uint8 array; its low bytes come first."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        builder.store(builder.trunc(arguments[2], ir.IntType(8)), builder.gep(data, [arguments[1]]))
-        return context.get_dummy_value()
+    @intrinsic
+    def store(_context: Any, array: Any, index: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+            address = builder.bitcast(builder.gep(data, [arguments[1]]), kind.as_pointer())
+            number = arguments[2]
+            builder.store(builder.trunc(number, kind) if number.type != kind else number, address, align=1)
+            return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.int64), generate
+        return types.void(array, types.int64, types.uint64), generate
+
+    return store
+
+
+# Write one byte, or eight, from any position. The array may be read-only: one type means one compilation.
+put_byte, store_word = _make_store(ir.IntType(8)), _make_store(ir.IntType(64))
 
 
 @intrinsic

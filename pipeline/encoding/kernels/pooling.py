@@ -5,6 +5,8 @@ Own code because it is the hot path; ``docs/decisions.md`` has the figures of ot
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
@@ -13,23 +15,24 @@ from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, sum_squares, sum
 # Rows are summed in float32 in blocks of this many tokens and the blocks in float64: as fast as plain
 # float32, and a text of millions of tokens keeps its digits.
 _BLOCK_TOKENS = 256
-# So many texts are summed one tile of columns after the other, so that a tile of the table's frequent rows
-# stays in the processor's cache.
+# Texts that are summed one tile of columns after the other, so that a tile of the table's frequent rows stays
+# in the processor's cache.
 _GROUP_TEXTS = 256
 _ONLY_ROW = np.int64(0)
 
 
+class Batch(NamedTuple):
+    """Texts to pool; for shapes and types see `pool_mean`."""
+
+    table: np.ndarray
+    ids: np.ndarray
+    offsets: np.ndarray
+    out: np.ndarray
+
+
 @compile_loop
-def _pool_mean(
-    table: np.ndarray,
-    ids: np.ndarray,
-    offsets: np.ndarray,
-    normalize: bool,
-    is_sum: bool,
-    out: np.ndarray,
-    block: np.ndarray,
-    total: np.ndarray,
-) -> int:
+def _pool_mean(batch: Batch, normalize: bool, is_sum: bool, block: np.ndarray, total: np.ndarray) -> int:
+    table, ids, offsets, out = batch
     zeros = 0
     texts = len(offsets) - 1
     tiled = table.shape[1] // TILE * TILE
@@ -42,10 +45,10 @@ def _pool_mean(
         for text in range(group, behind):
             first, last = offsets[text], offsets[text + 1]
             if last - first <= _BLOCK_TOKENS:
-                _sum_columns(table, ids, first, last, tiled, out, text)
+                _sum_columns(table, ids, first, last, out, text)
                 is_zero = _scale_short(out, text, last - first, normalize, is_sum)
             else:
-                _sum_blocks(table, ids, first, last, tiled, block, total)
+                _sum_blocks(table, ids, first, last, block, total)
                 is_zero = _scale_long(total, out, text, last - first, normalize, is_sum)
             zeros += is_zero
     return zeros
@@ -53,12 +56,12 @@ def _pool_mean(
 
 @compile_part
 def _sum_columns(
-    table: np.ndarray, ids: np.ndarray, first: int, last: int, tiled: int, out: np.ndarray, text: int
+    table: np.ndarray, ids: np.ndarray, first: int, last: int, out: np.ndarray, text: int
 ) -> None:
     """Sum the columns behind the last whole tile."""
     width = table.shape[1]
     whole = width // STRIP * STRIP
-    for column in range(tiled, whole, STRIP):
+    for column in range(width // TILE * TILE, whole, STRIP):
         sum_strip(table, ids, first, last, column, out, text)
     out[text, whole:] = 0.0
     for position in range(first, last):
@@ -69,21 +72,15 @@ def _sum_columns(
 
 @compile_part
 def _sum_blocks(
-    table: np.ndarray,
-    ids: np.ndarray,
-    first: int,
-    last: int,
-    tiled: int,
-    block: np.ndarray,
-    total: np.ndarray,
+    table: np.ndarray, ids: np.ndarray, first: int, last: int, block: np.ndarray, total: np.ndarray
 ) -> None:
     """Sum a long text block by block."""
     total[:] = 0.0
     for start in range(first, last, _BLOCK_TOKENS):
         stop = min(start + _BLOCK_TOKENS, last)
-        for column in range(0, tiled, TILE):
+        for column in range(0, table.shape[1] // TILE * TILE, TILE):
             sum_tile(table, ids, start, stop, column, block, _ONLY_ROW)
-        _sum_columns(table, ids, start, stop, tiled, block, _ONLY_ROW)
+        _sum_columns(table, ids, start, stop, block, _ONLY_ROW)
         for column in range(len(total)):
             total[column] += block[0, column]
 
@@ -138,7 +135,7 @@ def pool_mean(
     ids : int32 ndarray of shape (T,)
         Rows to average, each in ``[0, V)``.
     offsets : int64 ndarray of shape (N + 1,)
-        Text n owns ``ids[offsets[n]:offsets[n + 1]]``.
+        Text n has ``ids[offsets[n]:offsets[n + 1]]``.
     out : float32 ndarray of shape (N, D)
         Receives the vectors; zeros for a text without tokens.
     normalize : bool
@@ -147,7 +144,7 @@ def pool_mean(
     Returns
     -------
     int
-        How many vectors are zero.
+        Number of zero vectors.
 
     Notes
     -----
@@ -166,21 +163,11 @@ def pool_mean(
     array([[0.5 , 0.75],
            [0.  , 0.  ]], dtype=float32)
     """
-    return _pool(table, ids, offsets, out, normalize=normalize, is_sum=False)
+    return _pool(Batch(table, ids, offsets, out), normalize=normalize, is_sum=False)
 
 
 def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> int:
-    """Add up the table's rows over each text's tokens.
-
-    Parameters
-    ----------
-    table, ids, offsets, out
-        See `pool_mean`.
-
-    Returns
-    -------
-    int
-        How many sums are zero.
+    """Sum the table's rows over each text's tokens; return the number of zero sums. See `pool_mean`.
 
     Notes
     -----
@@ -199,18 +186,10 @@ def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.nd
     array([[2., 3.],
            [0., 0.]], dtype=float32)
     """
-    return _pool(table, ids, offsets, out, normalize=False, is_sum=True)
+    return _pool(Batch(table, ids, offsets, out), normalize=False, is_sum=True)
 
 
-def _pool(
-    table: np.ndarray,
-    ids: np.ndarray,
-    offsets: np.ndarray,
-    out: np.ndarray,
-    *,
-    normalize: bool,
-    is_sum: bool,
-) -> int:
-    width = table.shape[1]
+def _pool(batch: Batch, *, normalize: bool, is_sum: bool) -> int:
+    width = batch.table.shape[1]
     block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
-    return int(_pool_mean(table, ids, offsets, normalize, is_sum, out, block, total))
+    return int(_pool_mean(batch, normalize, is_sum, block, total))

@@ -19,10 +19,6 @@ class SplitTables(NamedTuple):
     ----------
     classes : uint8 ndarray of shape (256,)
         Class flags of each byte.
-    fold : uint8 ndarray of shape (256,)
-        Each byte as the keys store it, such as lower case.
-    as_it_is : uint8 ndarray of shape (256,)
-        The identity: each byte itself.
     keeps_space : bool
         Whether a segment begins with the single space before it.
     needs_ascii : bool
@@ -32,7 +28,7 @@ class SplitTables(NamedTuple):
     has_plain_words : bool
         Whether all added tokens begin with isolated bytes, so that none can begin inside a word.
     folds : bool
-        Whether `fold` lowercases ASCII.
+        Whether the keys lowercase ASCII.
     literals : uint8 ndarray
         Bytes of all added tokens; token l is ``literals[literal_bounds[l]:literal_bounds[l + 1]]``.
     literal_bounds : int64 ndarray of shape (L + 1,)
@@ -41,8 +37,6 @@ class SplitTables(NamedTuple):
     """
 
     classes: np.ndarray
-    fold: np.ndarray
-    as_it_is: np.ndarray
     keeps_space: bool
     needs_ascii: bool
     isolates: bool
@@ -130,14 +124,12 @@ def may_be_literal(data: np.ndarray, position: int, end: int, split: SplitTables
 
 
 @compile_part
-def skip_separators(
-    data: np.ndarray, position: int, first: int, end: int, classes: np.ndarray, needs_ascii: bool
-) -> int:
+def skip_separators(data: np.ndarray, position: int, first: int, end: int, split: SplitTables) -> int:
     """Return the end of the white space at `position`, or `position` if a split there is forbidden."""
     behind = position
-    while behind < end and classes[data[behind]] & SEPARATOR:
+    while behind < end and split.classes[data[behind]] & SEPARATOR:
         behind += 1
-    if needs_ascii:
+    if split.needs_ascii:
         ascii_before = position == first or _is_printable(data[position - 1])
         if not ascii_before or not (behind == end or _is_printable(data[behind])):
             behind = position
@@ -162,7 +154,7 @@ def end_word(data: np.ndarray, position: int, first: int, end: int, split: Split
         byte = data[position]
         kind = split.classes[byte]
         if kind & SEPARATOR:
-            behind = skip_separators(data, position, first, end, split.classes, split.needs_ascii)
+            behind = skip_separators(data, position, first, end, split)
             if behind > position and position > start:
                 break
             while position < end and split.classes[data[position]] & SEPARATOR:

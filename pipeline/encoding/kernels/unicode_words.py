@@ -6,21 +6,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.cache_arrays import CHARACTER, NEW_CHARACTER, NOT_UTF8, CacheArrays
-from lakevec.pipeline.encoding.kernels.cache_entries import look_up_bytes
+from lakevec.pipeline.encoding.kernels.cache_arrays import (
+    CHARACTER,
+    NEW_CHARACTER,
+    NOT_UTF8,
+    CacheArrays,
+    Segment,
+    is_long,
+)
+from lakevec.pipeline.encoding.kernels.cache_entries import look_up
 from lakevec.pipeline.encoding.kernels.compilation import compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import put_byte
 from lakevec.pipeline.encoding.kernels.segment_ends import ISOLATED, SEPARATOR, SplitTables
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
 
-# Kinds of characters. The tokenizer was not asked about a NEW one yet; FOREIGN ones are left to the library.
+# Kinds of characters. A NEW one is not known yet; words with a FOREIGN one are left to the library.
 NEW, FOREIGN, WORD, DROPPED, WHITE, ALONE = range(6)
 # In place of a code point.
 INVALID = -1
-# Begins the key of a word that was normalized here and is not ASCII; no text that is UTF-8 holds this byte.
+# Marks the key of a word that is normalized here and not ASCII; this byte is in no valid UTF-8.
 NORMALIZED = 0xFF
-# Of the same types as what they stand for: every other type is another compilation.
-FOR_LIBRARY, UNMARKED = np.int64(0), np.bool_(False)
+# Values of `Segment`. Their types matter: another type is another compilation.
+FOR_LIBRARY, UNMARKED, UNFOLDED = np.int64(0), np.bool_(False), np.bool_(False)
+# Bytes of `CharacterTable.word` that no word uses, since segments are read eight bytes at a time.
+WORD_ROOM = 8
 
 # In place of a word's length.
 _FOREIGN_WORD = -2
@@ -40,7 +49,7 @@ class CharacterTable(NamedTuple):
     letters : uint8 ndarray
         UTF-8.
     word : uint8 ndarray
-        Room for the current word.
+        Room for the current word, and `WORD_ROOM` more bytes.
     """
 
     kinds: np.ndarray
@@ -49,6 +58,23 @@ class CharacterTable(NamedTuple):
     counts: np.ndarray
     letters: np.ndarray
     word: np.ndarray
+
+
+class TokenizerTables(NamedTuple):
+    """All tables of a tokenizer.
+
+    Parameters
+    ----------
+    split : SplitTables
+    pieces : WordPieces
+        Without slots if the tokenizer has no WordPiece.
+    characters : CharacterTable
+        Used for BERT tokenizers.
+    """
+
+    split: SplitTables
+    pieces: WordPieces
+    characters: CharacterTable
 
 
 @compile_part
@@ -81,24 +107,19 @@ def read_character(data: np.ndarray, position: int, end: int) -> tuple[int, int]
 
 
 @compile_part
-def look_up_odd(
-    data: np.ndarray,
-    begin: int,
-    end: int,
-    split: SplitTables,
-    pieces: WordPieces,
-    characters: CharacterTable,
-    cache: CacheArrays,
+def look_up_unicode(
+    data: np.ndarray, begin: int, end: int, tables: TokenizerTables, cache: CacheArrays
 ) -> tuple[int, int]:
     """Look up a segment that is not all letters and digits, or is a long one.
 
     Returns
     -------
     int
-        Packed ref; -1 where nothing is left of the segment; else -1 - the reason to stop.
+        Packed ref; -1 if nothing is left of the segment; else -1 - the reason to stop.
     int
-        Where the segment ends.
+        End of the segment.
     """
+    split, pieces, characters = tables.split, tables.pieces, tables.characters
     stop, first, length, count = begin, np.int64(0), np.int64(_FOREIGN_WORD), np.int64(0)
     if split.isolates:
         stop, first, length, count = _read_word(data, begin, end, split.classes, characters)
@@ -109,14 +130,13 @@ def look_up_odd(
             return np.int64(-1 - NOT_UTF8), begin
         if count == 0 and length != _FOREIGN_WORD:
             return np.int64(-1), stop
-    if length > 0 and len(pieces.slots) > 0:
-        return look_up_bytes(
-            characters.word, first, length, split.as_it_is, count, first == 0, pieces, cache
-        ), stop
     if stop == begin:
         while stop < end and not split.classes[data[stop]] & (SEPARATOR | ISOLATED):
             stop += 1
-    return look_up_bytes(data, begin, stop, split.fold, FOR_LIBRARY, UNMARKED, pieces, cache), stop
+    segment = Segment(data, begin, stop - begin, split.folds, FOR_LIBRARY, UNMARKED)
+    if length > 0 and len(pieces.slots) > 0:
+        segment = Segment(characters.word, first, length - first, UNFOLDED, count, first == 0)
+    return look_up(segment, is_long(segment), pieces, cache), stop
 
 
 @compile_part
@@ -128,16 +148,16 @@ def _read_word(
     Returns
     -------
     int
-        Where it ends; the character itself where it is `NEW`; `begin` where a character is foreign.
+        Its end; the character itself if that is `NEW`; `begin` if a character is foreign.
     int
-        Where its key begins: 1 where it is all ASCII, and so the segment that it is without accents; else 0.
+        Start of its key: 1, without the mark, if it is all ASCII, since its key is that of an ASCII segment.
     int
-        Where its key ends, at 1 for a word that is too long to be known; or `NEW`, `INVALID`,
-        `_FOREIGN_WORD`.
+        End of its key, 1 for a word that is too long to be known; or `NEW`, `INVALID`, `_FOREIGN_WORD`.
     int
         Number of its characters.
     """
     word, kinds = characters.word, characters.kinds
+    room = len(word) - WORD_ROOM
     put_byte(word, 0, NORMALIZED)
     position, first, length, count = begin, np.int64(1), np.int64(1), np.int64(0)
     while position < end:
@@ -162,11 +182,11 @@ def _read_word(
             letter = characters.letters[source]
             if letter >= 0x80:
                 first = np.int64(0)
-            if length < len(word):
+            if length < room:
                 put_byte(word, length, letter)
             length += 1
         if kind == ALONE:
             break
-    if length > len(word):
+    if length > room:
         first, length = np.int64(0), np.int64(1)
     return position, first, length, count

@@ -14,8 +14,8 @@ import numpy as np
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of
 
-# FNV-1a (RFC 9923): one pass over the word hashes all pieces that begin at one place. Hashes of
-# a piece that begins a word and of one that goes on start from different values.
+# FNV-1a (RFC 9923): one pass over the word hashes all pieces that begin at one place. Pieces that begin a
+# word and pieces that continue one start from different values.
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _GOES_ON = np.uint64(0x5851F42D4C957F2D)
@@ -60,16 +60,14 @@ class WordPieces(NamedTuple):
 
 
 @compile_loop
-def fill_pieces(
-    slots: np.ndarray, hashes: np.ndarray, bounds: np.ndarray, letters: np.ndarray, goes_on: np.ndarray
-) -> None:
+def fill_pieces(pieces: WordPieces) -> None:
     """Hash every piece, and enter it into empty slots."""
-    last = len(slots) - 1
-    for piece in range(len(hashes)):
-        value = _FNV_OFFSET ^ _GOES_ON if goes_on[piece] else _FNV_OFFSET
-        for position in range(bounds[piece], bounds[piece + 1]):
-            value = (value ^ np.uint64(letters[position])) * _FNV_PRIME
-        hashes[piece] = value
+    slots, last = pieces.slots, len(pieces.slots) - 1
+    for piece in range(len(pieces.hashes)):
+        value = _hash_start(pieces.goes_on[piece])
+        for position in range(pieces.bounds[piece], pieces.bounds[piece + 1]):
+            value = (value ^ np.uint64(pieces.letters[position])) * _FNV_PRIME
+        pieces.hashes[piece] = value
         slot = slot_of(value, last + 1)
         while slots[slot] >= 0:
             slot = (slot + 1) & last
@@ -77,43 +75,34 @@ def fill_pieces(
 
 
 @compile_part
+def _hash_start(goes_on: bool) -> int:
+    return _FNV_OFFSET ^ _GOES_ON if goes_on else _FNV_OFFSET
+
+
+@compile_part
 def split_word(word: np.ndarray, characters: int, pieces: WordPieces, ids: np.ndarray) -> int:
-    """Split a word, the longest piece first.
+    """Split a word of uint8, the longest piece first; write its ids, and return how many they are.
 
-    Parameters
-    ----------
-    word : uint8 ndarray of shape (B,)
-    characters : int
-        Length in characters.
-    pieces : WordPieces
-    ids : int32 ndarray of shape (≥ B,)
-        Receives the token ids.
-
-    Returns
-    -------
-    int
-        Number of ids; 0 where the word is unknown and left out.
+    An unknown word has the unknown token, or no ids if that is left out.
     """
-    last = len(pieces.slots) - 1
     hashes = pieces.scratch
     start = count = np.int64(0)
     is_known = characters <= pieces.most_characters
     while is_known and start < len(word):
-        value = _FNV_OFFSET if start == 0 else _FNV_OFFSET ^ _GOES_ON
-        longest = min(len(word), start + pieces.most_bytes)
-        for position in range(start, longest):
+        value = _hash_start(start > 0)
+        end = min(len(word), start + pieces.most_bytes)
+        for position in range(start, end):
             value = (value ^ np.uint64(word[position])) * _FNV_PRIME
             hashes[position] = value
-        end = longest
-        while end > start:
-            piece = _find(word, start, end, hashes[end - 1], pieces, last)
-            if piece >= 0:
-                ids[count] = pieces.ids[piece]
-                count += 1
-                break
+        piece = np.int64(-1)
+        while piece < 0 and end > start:
+            piece = _find(word, start, end, hashes[end - 1], pieces)
             end -= 1
-        is_known = end > start
-        start = end
+        is_known = piece >= 0
+        if is_known:
+            ids[count] = pieces.ids[piece]
+            count += 1
+            start = end + 1
     if not is_known:
         ids[0] = pieces.unknown
         count = 1 if pieces.unknown >= 0 else 0
@@ -121,20 +110,20 @@ def split_word(word: np.ndarray, characters: int, pieces: WordPieces, ids: np.nd
 
 
 @compile_part
-def _find(word: np.ndarray, start: int, end: int, value: int, pieces: WordPieces, last: int) -> int:
+def _find(word: np.ndarray, start: int, end: int, value: int, pieces: WordPieces) -> int:
+    """Return the piece that is ``word[start:end]``, with this hash; -1 if there is none."""
+    last = len(pieces.slots) - 1
     slot = slot_of(value, last + 1)
     piece = pieces.slots[slot]
     while piece >= 0:
         if pieces.hashes[piece] == value and pieces.goes_on[piece] == (start > 0):
-            first = pieces.bounds[piece]
-            if pieces.bounds[piece + 1] - first == end - start:
-                same = True
-                for offset in range(end - start):
-                    if pieces.letters[first + offset] != word[start + offset]:
-                        same = False
-                        break
-                if same:
-                    return piece
+            first, length = pieces.bounds[piece], end - start
+            offset = np.int64(0)
+            if pieces.bounds[piece + 1] - first == length:
+                while offset < length and pieces.letters[first + offset] == word[start + offset]:
+                    offset += 1
+                if offset == length:
+                    break
         slot = (slot + 1) & last
         piece = pieces.slots[slot]
-    return -1
+    return piece
