@@ -54,7 +54,7 @@ class CountResult:
 
 
 def run(settings: CountSettings, context: RunContext) -> None:
-    """Count a lake; raise OutputError if the output holds anything but the counts of this request."""
+    """Count a lake; raise OutputError if the output contains anything but the counts of this request."""
     timer = RunTimer()
     refuse_overlap(settings.input, settings.option, {"--output": settings.output}, format=settings.format)
     tokenizer = find_tokenizer(settings.model)
@@ -116,10 +116,7 @@ def _read_finished(
     # An earlier version may have masked fewer secrets.
     done["request"] = {name: redact_values(value) for name, value in done["request"].items()}
     if done["request"] != _request(settings, tokenizer, done["request"]["files"]):
-        raise OutputError(
-            f"output {redact(settings.output)!r} holds the counts of another request",
-            remedy="choose another --output",
-        )
+        raise _occupied(settings, "the counts of another request")
     return done
 
 
@@ -144,17 +141,17 @@ def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
 
 def _check_input(done: dict[str, Any], request: dict[str, Any], settings: CountSettings) -> None:
     if not request["files"]:
-        raise OutputError(
-            f"output {redact(settings.output)!r} holds counts of this input",
-            got="an input without files, in which new rows can't be recognised",
-            remedy="choose another --output",
-        )
+        got = "an input without files, in which new rows can't be recognised"
+        raise _occupied(settings, "counts of this input", got=got)
     if done["request"] != request:
-        raise OutputError(
-            f"output {redact(settings.output)!r} holds the counts of other files",
-            got="files that came, went or changed since",
-            remedy="choose another --output",
-        )
+        got = "files that came, went or changed since"
+        raise _occupied(settings, "the counts of other files", got=got)
+
+
+def _occupied(settings: CountSettings, content: str, *, got: str | None = None) -> OutputError:
+    return OutputError(
+        f"output {redact(settings.output)!r} holds {content}", got=got, remedy="choose another --output"
+    )
 
 
 def count_lines(
@@ -220,10 +217,7 @@ def _count(
             remedy="choose another --output",
         )
     totals = {
-        "rows": facts["rows"],
-        "texts": facts.get("texts", 0),
-        "nulls": facts.get("nulls", 0),
-        "bad": facts.get("bad", 0),
+        **{name: facts.get(name, 0) for name in ("rows", "texts", "nulls", "bad")},
         "tokens": int(pa.compute.sum(tokens["count"]).as_py() or 0),
         "distinct_tokens": int(np.count_nonzero(tokens["count"].to_numpy())),
         "distinct_words": words,

@@ -122,7 +122,7 @@ def part_of(uri: str, name: str) -> Location:
     if (place / _BEGUN).type() == pafs.FileType.File:
         raise InputError(
             f"counts {redact(uri)!r} are not whole",
-            got="a count that was cut off, or is at work",
+            got="a count that was killed, or still runs",
             remedy="run the same 'lakevec count' again",
         )
     return place
@@ -142,6 +142,6 @@ def _check_part(folder: Location, name: str, uri: str) -> None:
         raise InputError(
             f"counts {redact(uri)!r} are not whole",
             got=f"{rows:,} {name}",
-            expected=f"{expected:,}" if expected else f"every one of the tokenizer's {name}",
+            expected=f"{expected:,}" if expected else f"all {name} of the tokenizer",
             remedy=f"restore the folder {name}, or count again into another --output",
         )

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from tokenizers import Tokenizer
 
 from lakevec.pipeline.corpus.ngrams import NgramCounts
 from lakevec.pipeline.corpus.word_extraction import WordExtractor, Words
 from lakevec.pipeline.corpus.word_index import NOTHING, TermCounts, WordIndex, WordSequences, take_counts
-from lakevec.pipeline.encoding.encoder import slices
+from lakevec.pipeline.encoding.encoder import slices, warm_up_texts
 from lakevec.pipeline.encoding.kernels.count_kernels import (
-    WordTables,
+    WordTable,
     count_numbers,
     count_segments,
     count_words,
@@ -26,9 +25,8 @@ from lakevec.pipeline.encoding.kernels.count_kernels import (
 from lakevec.pipeline.encoding.kernels.unicode_words import NORMALIZED
 from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
 from lakevec.pipeline.encoding.token_cache import TokenCache, not_utf8
-from lakevec.pipeline.encoding.tokenization import WholeTextTokenizer, raw_buffers
+from lakevec.pipeline.encoding.tokenization import WholeTextTokenizer, parse_tokenizer, raw_buffers
 
-_WARM_UP_SEGMENTS = 20_000
 _MARKER = bytes([NORMALIZED])
 
 
@@ -81,9 +79,7 @@ class TextCounter:
         most_words: int = 1 << 19,
         most_phrases: int = 1 << 21,
     ) -> None:
-        tokenizer = Tokenizer.from_str(tokenizer_json)
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        tokenizer = parse_tokenizer(tokenizer_json)
         self._unknown = -1 if unknown_token_id is None else unknown_token_id
         self._most_words, self._most_phrases = most_words, most_phrases
         self._extractor = WordExtractor(tokenizer)
@@ -123,10 +119,11 @@ class TextCounter:
 
     def _forget_words(self) -> None:
         self._word_index = WordIndex()
-        self._token_words, self._segment_words = WordSequences(), WordSequences()
+        self._sequences = WordSequences()  # of all tokens, and then of the cache's entries
         if self._cache is not None:
             self._generation = self._cache.generation
-            self._token_words.extend(self._extractor.token_words(), self._word_index)
+            self._sequences.extend(self._extractor.token_words(), self._word_index)
+        self._first_entry = len(self._sequences)
 
     def _count_segments(self, cache: TokenCache, texts: pa.LargeStringArray) -> None:
         data, offsets = raw_buffers(texts)
@@ -134,12 +131,11 @@ class TextCounter:
         # If the cache restarted, perhaps in an earlier call that failed, its segments have new indices.
         if cache.generation != self._generation:
             self._generation = cache.generation
-            self._segment_words = WordSequences()
-        new = cache.segments(len(self._segment_words))
-        self._segment_words.extend(map(self._words_of_segment, new), self._word_index)
-        arrays = cache.arrays
-        words = WordTables(*self._token_words.tables, *self._segment_words.tables)
-        counters = self._word_index.counters
+            self._sequences.keep(self._first_entry)
+        new = cache.segments(len(self._sequences) - self._first_entry)
+        self._sequences.extend(map(self._words_of_segment, new), self._word_index)
+        arrays, counters = cache.arrays, self._word_index.counters
+        words = WordTable(self._sequences.starts, self._sequences.words, self._first_entry)
         count_segments(row_ends, arrays, self._texts, self._unknown, self._tokens, words, counters)
         if self._phrases is not None:
             offsets = np.empty(len(texts) + 1, dtype=np.int64)
@@ -175,7 +171,5 @@ class TextCounter:
 
 
 def warm_up(tokenizer_json: str, unknown_token_id: int | None) -> None:
-    """Compile all kernels of counting, or load them from the disk cache."""
-    # More segments than the initial capacity of the token cache, so that it grows, too.
-    numbers = " ".join(map(str, range(_WARM_UP_SEGMENTS)))
-    TextCounter(tokenizer_json, unknown_token_id).count(pa.array(["\u00e9 [UNK]", numbers]))
+    """Compile everything that counting may need, or load it from the cache on disk."""
+    TextCounter(tokenizer_json, unknown_token_id).count(warm_up_texts())

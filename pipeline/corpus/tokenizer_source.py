@@ -28,7 +28,7 @@ class CountedTokenizer:
     uri : str
         Source of the tokenizer, without credentials.
     tokens : tuple of str
-        Token i has id i; an id without a token is an empty string.
+        Tokens by id; an id without a token has an empty string.
     unknown_token_id : int or None
         The unknown token, if the tokenizer has one.
     fingerprint : str

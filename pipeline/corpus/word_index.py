@@ -107,11 +107,6 @@ class WordSequences:
         """Return the number of sequences."""
         return len(self.starts) - 1
 
-    @property
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Starts and words."""
-        return self.starts, self.words
-
     def extend(self, sequences: Iterable[Words | str], index: WordIndex) -> None:
         """Append sequences, numbered by `index`."""
         lengths, numbers = index.number(sequences)
@@ -119,3 +114,8 @@ class WordSequences:
             starts = self.starts[-1] + np.cumsum(lengths, dtype=np.int64)
             self.starts = np.concatenate([self.starts, starts])
             self.words = np.concatenate([self.words, np.array(numbers, dtype=np.int32)])
+
+    def keep(self, sequences: int) -> None:
+        """Keep the first sequences."""
+        self.starts = self.starts[: sequences + 1]
+        self.words = self.words[: self.starts[-1]]

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from lakevec.pipeline.encoding.kernels.pooling import pool_mean, pool_sum
 from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.pipeline.encoding.text_validation import is_string
 from lakevec.pipeline.encoding.tokenization import make_tokenizer, slice_texts
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.table import StaticTable
@@ -198,8 +199,12 @@ def warm_up(table: StaticTable) -> None:
     # What is compiled depends on the tokenizer only, so one column will do.
     rows = np.zeros((table.rows, 1), np.float32)
     narrow = TableRows(rows, table.tokenizer_json, table.normalize, table.unknown_token_id)
-    numbers = " ".join(map(str, range(_WARM_UP_SEGMENTS)))  # more segments than a cache has room for at first
-    Encoder(narrow).encode(pa.array(["é [UNK]", numbers]))
+    Encoder(narrow).encode(warm_up_texts())
+
+
+def warm_up_texts() -> pa.Array:
+    """Return texts that need every kernel: they have more segments than a new cache has room for."""
+    return pa.array(["é [UNK]", " ".join(map(str, range(_WARM_UP_SEGMENTS)))])
 
 
 def _aligned(table: np.ndarray) -> np.ndarray:
@@ -247,13 +252,9 @@ def slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.LargeStr
     """
     start = 0
     for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
-        if not _holds_strings(chunk.type):
+        if not is_string(chunk.type):
             raise DataError("can't embed this column", got=str(chunk.type), expected="strings")
         # One type from here on; not every Arrow function takes string_view.
         strings = chunk.cast(pa.large_string())
         yield from ((start + first, part) for first, part in slice_texts(strings, _SLICE_ROWS, _SLICE_BYTES))
         start += len(strings)
-
-
-def _holds_strings(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -34,6 +34,12 @@ _CALL_SEGMENTS = 32 * _GROUP_SEGMENTS
 _LONG_BYTES = 64
 
 _FIRST_ENTRIES = 1 << 14
+_FULL_ARRAYS = {
+    layout.FULL_KEYS: "keys",
+    layout.FULL_TOKENS: "tokens",
+    layout.FULL_PENDING: "pending",
+    layout.FULL_REFS: "segment_refs",
+}
 
 
 class TokenCache:
@@ -68,7 +74,7 @@ class TokenCache:
         most_key_bytes: int = 1 << 23,
     ) -> None:
         self._tokenizer = tokenizer
-        self._unknown_token_id = unknown_token_id
+        self._unknown = -1 if unknown_token_id is None else unknown_token_id
         self._most_entries = most_entries
         self._most_key_bytes = most_key_bytes
         self._tables = make_tables(tokenizer, rule, unknown_token_id)
@@ -210,9 +216,7 @@ class TokenCache:
 
     def _keep_tokens(self, chosen: np.ndarray, ids: np.ndarray, segment: np.ndarray) -> None:
         """Append the known ids of entries."""
-        known = np.ones(len(ids), dtype=bool)
-        if self._unknown_token_id is not None:
-            known = ids != self._unknown_token_id
+        known = ids != self._unknown
         counts = np.bincount(segment[known], minlength=len(chosen))
         ids = ids[known]
         used = int(self._arrays.state[layout.TOKENS])
@@ -278,13 +282,10 @@ def _grow(arrays: CacheArrays, full: int, more: int) -> CacheArrays:
         arrays = arrays._replace(entries=entries, slots=np.full((2 * len(entries), 2), -1, dtype=np.int64))
         fill_slots(arrays)
         return arrays
-    if full == layout.FULL_KEYS:
-        return arrays._replace(keys=_longer(arrays.keys, more))
-    if full == layout.FULL_TOKENS:
-        return arrays._replace(tokens=_longer(arrays.tokens, more))
-    if full == layout.FULL_PENDING:
-        return arrays._replace(pending=_longer(arrays.pending, 0))
-    return arrays._replace(segment_refs=_longer(arrays.segment_refs, 0))
+    # Only these two need room for whole texts.
+    more = more if full in (layout.FULL_KEYS, layout.FULL_TOKENS) else 0
+    name = _FULL_ARRAYS[full]
+    return arrays._replace(**{name: _longer(getattr(arrays, name), more)})
 
 
 def _longer(array: np.ndarray, more: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
@@ -18,7 +18,7 @@ from lakevec.pipeline.encoding.token_cache import TokenCache, not_utf8
 # The library's output takes about a hundred bytes per token, so whole texts go through in slices.
 _SLICE_ROWS = 1024
 _SLICE_BYTES = 1 << 20
-_NO_LIMIT = np.iinfo(np.int64).max
+_NO_LIMIT = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +58,20 @@ def make_tokenizer(
     `unknown_token_id` is left out. Only the first `max_tokens` known tokens of a text are kept, by default
     all.
     """
-    tokenizer = Tokenizer.from_str(tokenizer_json)
-    # A tokenizer.json may have both, but a vector must depend on the whole text and nothing else.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    tokenizer = parse_tokenizer(tokenizer_json)
     rule = find_split_rule(tokenizer_json)
     if isinstance(rule, SplitRule):
         return CachedTokenizer(TokenCache(tokenizer, rule, unknown_token_id), max_tokens)
     return WholeTextTokenizer(tokenizer, unknown_token_id, max_tokens)
+
+
+def parse_tokenizer(tokenizer_json: str) -> Tokenizer:
+    """Return the library's tokenizer, without truncation and padding."""
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    # A tokenizer.json may have both, but a vector must depend on the whole text and nothing else.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 class CachedTokenizer:
@@ -73,7 +79,7 @@ class CachedTokenizer:
 
     def __init__(self, cache: TokenCache, max_tokens: int | None = None) -> None:
         self._cache = cache
-        self._max_tokens = max_tokens
+        self._limit = _NO_LIMIT if max_tokens is None else max_tokens
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
         """Return the known token ids of each text."""
@@ -82,8 +88,7 @@ class CachedTokenizer:
         row_ends = self._cache.tokenize(data, offsets, is_null)
         arrays = self._cache.arrays
         token_offsets = np.empty(len(texts) + 1, dtype=np.int64)
-        limit = _NO_LIMIT if self._max_tokens is None else self._max_tokens
-        unknown, truncated = count_tokens(row_ends, arrays, limit, token_offsets)
+        unknown, truncated = count_tokens(row_ends, arrays, self._limit, token_offsets)
         ids = np.empty(token_offsets[-1], dtype=np.int32)
         write_tokens(row_ends, arrays, token_offsets, ids)
         return TokenIds(ids, token_offsets, int(unknown), int(truncated))
@@ -96,8 +101,8 @@ class WholeTextTokenizer:
         self, tokenizer: Tokenizer, unknown_token_id: int | None, max_tokens: int | None = None
     ) -> None:
         self._tokenizer = tokenizer
-        self._unknown_token_id = unknown_token_id
-        self._max_tokens = max_tokens
+        self._unknown = -1 if unknown_token_id is None else unknown_token_id
+        self._limit = _NO_LIMIT if max_tokens is None else max_tokens
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
         """Return the known token ids of each text."""
@@ -120,23 +125,19 @@ class WholeTextTokenizer:
             raise not_utf8() from None
         encodings = self._tokenizer.encode_batch_fast(strings, add_special_tokens=False)
         per_text = [encoding.ids for encoding in encodings]
-        counts = np.fromiter(map(len, per_text), dtype=np.int64, count=len(per_text))
-        ids = _flatten(per_text, int(counts.sum()))
-        unknown = 0
-        if self._unknown_token_id is not None:
-            known = ids != self._unknown_token_id
-            unknown = len(ids) - int(np.count_nonzero(known))
-            if unknown:
-                counts = _count_per_text(known, counts)
-                ids = ids[known]
-        truncated = 0
-        if self._max_tokens is not None and len(counts) and counts.max() > self._max_tokens:
-            truncated = int(np.count_nonzero(counts > self._max_tokens))
-            position = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
-            ids = ids[position < self._max_tokens]
-            counts = np.minimum(counts, self._max_tokens)
-        offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-        return TokenIds(ids, offsets, unknown, truncated)
+        rows = np.repeat(np.arange(len(per_text)), list(map(len, per_text)))
+        ids = np.fromiter(chain.from_iterable(per_text), dtype=np.int32, count=len(rows))
+        known = ids != self._unknown
+        ids, rows = ids[known], rows[known]
+        counts = np.bincount(rows, minlength=len(per_text))
+        starts = np.cumsum(counts) - counts
+        is_kept = np.arange(len(ids)) - starts[rows] < self._limit
+        return TokenIds(
+            ids[is_kept],
+            np.concatenate(([0], np.cumsum(np.minimum(counts, self._limit)))),
+            int(np.count_nonzero(~known)),
+            int(np.count_nonzero(counts > self._limit)),
+        )
 
 
 def raw_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,15 +166,3 @@ def slice_texts(
         last = min(max(last, first + 1), first + most_rows, len(texts))
         yield first, texts.slice(first, last - first)
         first = last
-
-
-def _flatten(per_text: Iterable[list[int]], total: int) -> np.ndarray:
-    return np.fromiter(chain.from_iterable(per_text), dtype=np.int32, count=total)
-
-
-def _count_per_text(mask: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Count the true elements of `mask` in each text's stretch of `counts` elements."""
-    running = np.concatenate(([0], np.cumsum(mask)))
-    ends = np.cumsum(counts)
-    result: np.ndarray = running[ends] - running[ends - counts]
-    return result

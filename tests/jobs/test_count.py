@@ -22,10 +22,10 @@ from lakevec.pipeline.corpus.text_counter import TextCounter, TextCounts
 from lakevec.pipeline.corpus.word_extraction import WordExtractor
 from lakevec.pipeline.distillation.weighting import read_counts
 from lakevec.pipeline.encoding.kernels import count_kernels
+from lakevec.pipeline.encoding.tokenization import slice_texts
 from lakevec.pipeline.errors import DataError, InputError
 from lakevec.pipeline.model.table import find_unknown_token_id
 from lakevec.pipeline.storage import locate
-from lakevec.udfs import count_task
 from tests.support.commands import count as main
 from tests.support.models import make_word_tokenizer
 from tests.support.paths import SHARED_DATA
@@ -231,7 +231,7 @@ def test_what_a_killed_count_left_is_refused_and_then_counted_over(tiny_model: s
         counts_folder.begin(folder)
     (output / "words").mkdir()
     (output / "words" / "part").write_bytes(b"half")
-    with pytest.raises(InputError, match="are not whole: got a count that was cut off"):
+    with pytest.raises(InputError, match="are not whole: got a count that was killed"):
         read_counts(str(output)).lookup(["north"])
     assert run(tiny_model, lake / "one", output) == 0
     assert read_counts(str(output)).lookup(["north"]).tolist() == [142]
@@ -270,7 +270,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_counts_after_an_error_are_those_of_the_right_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The error leaves the memo restarted, with other words under the same numbers."""
+    """The error restarts the token cache, with other words under the same numbers."""
     counter = TextCounter(make_word_tokenizer(["[UNK]", "one", "two"]).to_str(), 0)
     counter.count(pa.array(["one one alpha"]))
     with pytest.raises(DataError):
@@ -289,15 +289,11 @@ def test_phrases_of_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("part_bytes", [1, 3, 7, 100, 10**6])
-def test_phrases_are_the_same_however_a_batch_is_cut(
-    part_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(count_task, "PART_BYTES", part_bytes)
-    task = count_task.CountTask(tokenizer=None, longest_phrase=2, skips_bad_rows=False)  # type: ignore[arg-type]
-    texts = pa.array(["a b", None, "", "c d e f g h", "é", None])
-    parts = list(task._parts(texts))
+def test_parts_of_a_batch_hold_all_texts_in_order(part_bytes: int) -> None:
+    texts = pa.array(["a b", None, "", "c d e f g h", "é", None], pa.large_string())
+    parts = [part for _, part in slice_texts(texts, len(texts), part_bytes)]
     assert pa.chunked_array(parts).to_pylist() == texts.to_pylist()
-    assert list(task._parts(texts.slice(0, 0))) == [texts.slice(0, 0)]
+    assert list(slice_texts(texts.slice(0, 0), 0, part_bytes)) == []
 
 
 @pytest.mark.parametrize("part", ["words", "tokens"])

@@ -16,23 +16,22 @@ from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_
 COUNT, DOCUMENTS, LAST_TEXT = range(3)
 
 
-class WordTables(NamedTuple):
+class WordTable(NamedTuple):
     """The words of tokens and of cache entries, as numbers; -1 is a break between words.
 
     Parameters
     ----------
-    token_starts : int64 ndarray of shape (V + 1,)
-        A segment that is token t has ``token_words[token_starts[t]:token_starts[t + 1]]``.
-    token_words : int32 ndarray
-    segment_starts : int64 ndarray of shape (E + 1,)
-        The same for an entry of the cache.
-    segment_words : int32 ndarray
+    starts : int64 ndarray of shape (V + E + 1,)
+        A segment that is token t has ``words[starts[t]:starts[t + 1]]``; entry e of the cache has those of
+        V + e.
+    words : int32 ndarray
+    tokens : int
+        Number of tokens, V.
     """
 
-    token_starts: np.ndarray
-    token_words: np.ndarray
-    segment_starts: np.ndarray
-    segment_words: np.ndarray
+    starts: np.ndarray
+    words: np.ndarray
+    tokens: int
 
 
 def make_counters(size: int) -> np.ndarray:
@@ -51,10 +50,10 @@ def _add(counters: np.ndarray, number: int, times: int, text: int) -> None:
 
 
 @compile_part
-def _add_all(counters: np.ndarray, numbers: np.ndarray, start: int, end: int, text: int) -> None:
-    for place in range(start, end):
-        if numbers[place] >= 0:
-            _add(counters, numbers[place], 1, text)
+def _words_of(ref: int, words: WordTable) -> tuple[int, int]:
+    """Return the bounds of a segment's words."""
+    place = ~ref if ref < 0 else words.tokens + ref
+    return words.starts[place], words.starts[place + 1]
 
 
 @compile_loop
@@ -64,7 +63,7 @@ def count_segments(
     first_text: int,
     unknown: int,
     counters: np.ndarray,
-    words: WordTables,
+    words: WordTable,
     word_counters: np.ndarray,
 ) -> None:
     """Count the tokens and words of texts, by their segments.
@@ -80,58 +79,48 @@ def count_segments(
         The unknown token, or -1.
     counters : int64 ndarray of shape (V, 3)
         Of tokens.
-    words : WordTables
+    words : WordTable
     word_counters : int64 ndarray of shape (W, 3)
     """
-    token_starts, segment_starts = words.token_starts, words.segment_starts
-    entries, tokens = cache.entries, cache.tokens
+    entries = cache.entries
     for row in range(len(row_ends) - 1):
         text = first_text + row
         for position in range(row_ends[row], row_ends[row + 1]):
             ref = cache.segment_refs[position]
             if ref < 0:
-                token = ~ref
-                _add(counters, token, 1, text)
-                _add_all(word_counters, words.token_words, token_starts[token], token_starts[token + 1], text)
-                continue
-            start = entries[ref, TOKEN_START]
-            for place in range(start, start + entries[ref, TOKEN_COUNT]):
-                _add(counters, tokens[place], 1, text)
-            if unknown >= 0 and entries[ref, UNKNOWN] > 0:
-                _add(counters, unknown, entries[ref, UNKNOWN], text)
-            _add_all(word_counters, words.segment_words, segment_starts[ref], segment_starts[ref + 1], text)
+                _add(counters, ~ref, 1, text)
+            else:
+                start = entries[ref, TOKEN_START]
+                for place in range(start, start + entries[ref, TOKEN_COUNT]):
+                    _add(counters, cache.tokens[place], 1, text)
+                if unknown >= 0 and entries[ref, UNKNOWN] > 0:
+                    _add(counters, unknown, entries[ref, UNKNOWN], text)
+            start, end = _words_of(ref, words)
+            for place in range(start, end):
+                if words.words[place] >= 0:
+                    _add(word_counters, words.words[place], 1, text)
 
 
 @compile_loop
-def count_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTables, offsets: np.ndarray) -> None:
+def count_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTable, offsets: np.ndarray) -> None:
     """Count the words and breaks of each text; `offsets` (int64, N + 1) receives the running sum."""
-    token_starts, segment_starts = words.token_starts, words.segment_starts
     offsets[0] = 0
     for row in range(len(row_ends) - 1):
-        count = 0
+        offsets[row + 1] = offsets[row]
         for position in range(row_ends[row], row_ends[row + 1]):
-            ref = cache.segment_refs[position]
-            if ref < 0:
-                count += token_starts[~ref + 1] - token_starts[~ref]
-            else:
-                count += segment_starts[ref + 1] - segment_starts[ref]
-        offsets[row + 1] = offsets[row] + count
+            start, end = _words_of(cache.segment_refs[position], words)
+            offsets[row + 1] += end - start
 
 
 @compile_loop
-def write_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTables, out: np.ndarray) -> None:
+def write_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTable, out: np.ndarray) -> None:
     """Write the words and breaks of all texts one after another; `out` is as long as `count_words` found."""
     target = 0
     for position in range(row_ends[0], row_ends[-1]):
-        ref = cache.segment_refs[position]
-        if ref < 0:
-            for place in range(words.token_starts[~ref], words.token_starts[~ref + 1]):
-                out[target] = words.token_words[place]
-                target += 1
-        else:
-            for place in range(words.segment_starts[ref], words.segment_starts[ref + 1]):
-                out[target] = words.segment_words[place]
-                target += 1
+        start, end = _words_of(cache.segment_refs[position], words)
+        for place in range(start, end):
+            out[target] = words.words[place]
+            target += 1
 
 
 @compile_loop

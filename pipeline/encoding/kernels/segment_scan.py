@@ -79,9 +79,8 @@ def scan_spaces(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> in
     """Split texts before single spaces; see `scan_words`."""
     data, split = texts.data, tables.split
     for row in range(cache.state[ROW], len(texts.is_null)):
-        first, end = texts.offsets[row], texts.offsets[row + 1]
-        ref_index = cache.state[REFS]
-        position = end if texts.is_null[row] else first
+        first, end = _bounds(row, texts)
+        ref_index, position = cache.state[REFS], first
         while position < end:
             start = position
             position = _end_at_space(data, start, first, end, split)
@@ -132,50 +131,52 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
     data, split, segment_refs = texts.data, tables.split, cache.segment_refs
     for row in range(cache.state[ROW], len(texts.is_null)):
         ref_index = cache.state[REFS]
-        position, end = max(texts.offsets[row], cache.state[PLACE]), texts.offsets[row + 1]
-        if texts.is_null[row]:
-            position = end
-        elif not split.has_plain_words:
-            return NOT_PLAIN
+        first, end = _bounds(row, texts)
+        position = max(first, cache.state[PLACE])
         while position < end:
             if ref_index + WINDOW > len(segment_refs):
                 return _stop_at(position, ref_index, FULL_REFS, cache)
-            inside = min(end - position, WINDOW)
-            runs, isolated, others = _find_runs(data, position, inside, split)
-            if others and split.needs_ascii:
+            window, inside = position, min(end - position, WINDOW)
+            runs, isolated, others = _find_runs(data, window, inside, split)
+            if not split.has_plain_words or (others and split.needs_ascii):
                 return _stop_at(0, texts.row_ends[row], NOT_PLAIN, cache)
             begins = (runs & ~(runs << _ONE)) | isolated
-            next_position = position + inside
+            position += inside
             while begins:
                 offset = trailing_zeros(begins)
-                begin, length = position + np.int64(offset), np.int64(1)
+                begin, length = window + np.int64(offset), np.int64(1)
                 if (isolated >> offset) & _ONE:
                     if split.classes[data[begin]] & LITERAL and may_be_literal(data, begin, end, split):
                         return _stop_at(0, texts.row_ends[row], NOT_PLAIN, cache)
                 else:
                     run = trailing_zeros(~(runs >> offset) | _LAST)
-                    length = np.int64(run)
                     is_cut = offset + run >= WINDOW - 1
                     if is_cut and inside == WINDOW and offset > 0:
-                        next_position = begin  # the next window has more of it
+                        position = begin  # the next window has more of it
                         break
-                    if is_cut or (others >> offset) & ((_ONE << run) - _ONE):
-                        length = np.int64(0)
+                    is_plain = not is_cut and (others >> offset) & ((_ONE << run) - _ONE) == 0
+                    length = np.int64(run) if is_plain else np.int64(0)
                 if length > 0:
                     segment = Segment(data, begin, length, split.folds, length, UNMARKED)
                     packed = look_up(segment, length > 8, tables.pieces, cache)
                     begins &= begins - _ONE
                 else:
-                    packed, next_position = look_up_unicode(data, begin, end, tables, cache)
+                    packed, position = look_up_unicode(data, begin, end, tables, cache)
                     begins = _NONE
                 if packed < -1:
                     return _stop_at(begin, ref_index, -1 - packed, cache)
                 if packed >= 0:
                     segment_refs[ref_index] = unpack_ref(packed)
                     ref_index += 1
-            position = next_position
         _end_text(row, ref_index, texts, cache)
     return DONE
+
+
+@compile_inline
+def _bounds(row: int, texts: Texts) -> tuple[int, int]:
+    """Return the bounds of a text; a null is empty."""
+    end = texts.offsets[row + 1]
+    return end if texts.is_null[row] else texts.offsets[row], end
 
 
 @compile_inline
@@ -214,9 +215,9 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
     """
     data, split, classes = texts.data, tables.split, tables.split.classes
     for row in range(cache.state[ROW], last):
-        first, end = texts.offsets[row], texts.offsets[row + 1]
+        first, end = _bounds(row, texts)
         ref_index = word_ref_index = cache.state[REFS]
-        position = word_start = end if texts.is_null[row] else first
+        position = word_start = first
         while position < end:
             behind = skip_separators(data, position, first, end, split)
             if behind > position:
