@@ -14,13 +14,13 @@ if not __package__:
 
 import hashlib
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakevec import __version__
 from lakevec.jobs.cli import RunContext, format_settings, run_command
@@ -43,14 +43,6 @@ if TYPE_CHECKING:
 SETTINGS = CountSettings
 # Settings that change the counts.
 IDENTIFYING_SETTINGS = ("input", "text", "format", "option", "phrases", "on_bad_row")
-
-
-@dataclass(frozen=True)
-class CountResult:
-    """The table of token counts, and the totals."""
-
-    tokens: pa.Table
-    totals: dict[str, int]
 
 
 def run(settings: CountSettings, context: RunContext) -> None:
@@ -84,11 +76,11 @@ def run(settings: CountSettings, context: RunContext) -> None:
                 return
             begin(output)
             timer.start_embedding()
-            counted = _count(spark, frame, settings, tokenizer, output)
+            tokens, totals = _count(spark, frame, settings, tokenizer, output)
             seconds = timer.seconds()
-            record = _record(settings, tokenizer, counted) | {"request": request, "seconds": seconds}
+            record = _record(settings, tokenizer) | totals | {"request": request, "seconds": seconds}
             lease.check()
-            finish(output, counted.tokens, record)
+            finish(output, tokens, record)
     rate = record["rows"] / max(seconds["embed"], 1e-9)
     print(f"counted {_summarize(record)}\n  in {seconds['embed']:.1f} s ({rate:,.0f} rows/s)")
 
@@ -102,7 +94,7 @@ def _open_session(
         remote=settings.remote,
         conf={**task_properties(settings), **settings.conf},
         verbose=context.verbose,
-        meanwhile=partial(warm_up, tokenizer.json, tokenizer.unknown_token_id),
+        meanwhile=partial(warm_up, tokenizer.json),
     )
 
 
@@ -148,7 +140,7 @@ def _check_input(done: dict[str, Any], request: dict[str, Any], settings: CountS
         raise _occupied(settings, "the counts of other files", got=got)
 
 
-def _occupied(settings: CountSettings, content: str, *, got: str | None = None) -> OutputError:
+def _occupied(settings: CountSettings, content: str, *, got: str = "") -> OutputError:
     return OutputError(
         f"output {redact(settings.output)!r} holds {content}", got=got, remedy="choose another --output"
     )
@@ -173,7 +165,7 @@ def count_lines(
     from lakevec.udfs.distribution import distribute_files
     from lakevec.udfs.node_files import pack_tokenizer
 
-    packed = pack_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
+    packed = pack_tokenizer(tokenizer.json, node_dir=settings.node_dir)
     task = (task_type or CountTask)(
         tokenizer=distribute_files(spark, packed),
         longest_phrase=settings.phrases,
@@ -192,7 +184,8 @@ def _count(
     settings: CountSettings,
     tokenizer: CountedTokenizer,
     output: Location,
-) -> CountResult:
+) -> tuple[pa.Table, dict[str, int]]:
+    """Count the lake and write words and phrases; return the tokens' counts, and the totals."""
     from pyspark import StorageLevel
 
     from lakevec.jobs.spark.progress import show_progress
@@ -218,22 +211,21 @@ def _count(
         )
     totals = {
         **{name: facts.get(name, 0) for name in ("rows", "texts", "nulls", "bad")},
-        "tokens": int(pa.compute.sum(tokens["count"]).as_py() or 0),
+        "tokens": int(pc.sum(tokens["count"]).as_py() or 0),
         "distinct_tokens": int(np.count_nonzero(tokens["count"].to_numpy())),
         "distinct_words": words,
         "distinct_phrases": phrases,
     }
-    return CountResult(tokens, totals)
+    return tokens, totals
 
 
-def _record(settings: CountSettings, tokenizer: CountedTokenizer, counted: CountResult) -> dict[str, Any]:
-    """Return the content of ``count.json``."""
+def _record(settings: CountSettings, tokenizer: CountedTokenizer) -> dict[str, Any]:
+    """Return the first part of ``count.json``."""
     return {
         "kind": "lakevec count",
         "lakevec": __version__,
         "model": {"uri": tokenizer.uri, "tokenizer": tokenizer.fingerprint},
         "settings": settings.to_record(),
-        **counted.totals,
     }
 
 
@@ -242,15 +234,15 @@ def _tokens_table(lines: list[Any], tokenizer: CountedTokenizer) -> pa.Table:
     sums = np.zeros((2, len(tokenizer.tokens)), dtype=np.int64)
     for line in lines:
         sums[:, line.id] = line["count"], line.documents
-    kept = np.array([bool(token) for token in tokenizer.tokens])
-    return pa.table(
+    table = pa.table(
         {
-            "id": pa.array(np.flatnonzero(kept).astype(np.int32)),
-            "token": pa.array([token for token in tokenizer.tokens if token], pa.string()),
-            "count": pa.array(sums[0][kept]),
-            "documents": pa.array(sums[1][kept]),
+            "id": np.arange(len(tokenizer.tokens), dtype=np.int32),
+            "token": pa.array(tokenizer.tokens, pa.string()),
+            "count": sums[0],
+            "documents": sums[1],
         }
     )
+    return table.filter(pc.not_equal(table["token"], ""))
 
 
 def _write_words(lines: DataFrame, kind: str, settings: CountSettings, name: str) -> int:

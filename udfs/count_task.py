@@ -12,12 +12,9 @@ import pyarrow as pa
 from lakevec.pipeline.corpus.text_counter import TextCounts
 from lakevec.pipeline.corpus.word_index import TermCounts
 from lakevec.pipeline.encoding.text_validation import find_invalid_texts, split_invalid, view_as_strings
-from lakevec.pipeline.encoding.tokenization import slice_texts
+from lakevec.pipeline.encoding.tokenization import slices
 from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import get_counter
-
-# A new word takes at least two bytes, so a part adds at most a million words. A phrase has 21 bits per word.
-_PART_BYTES = 2_000_000
 
 TOKEN, WORD, PHRASE, FACT = "token", "word", "phrase", "fact"
 COUNTS_SCHEMA = "kind string, id int, name string, count long, documents long"
@@ -53,9 +50,9 @@ class CountTask:
         for batch in batches:
             facts["rows"] += batch.num_rows
             for column in batch.columns:
-                texts = self._valid_texts(column, facts).cast(pa.large_string())
-                for _, part in slice_texts(texts, batch.num_rows, _PART_BYTES):
-                    counter.count(part)
+                # In slices, since phrases need fewer than 2**21 words between two checks.
+                for _, texts in slices(self._valid_texts(column, facts)):
+                    counter.count(texts)
                     if counter.is_full:
                         yield from _to_batches(counter.take())
         yield from _to_batches(counter.take())

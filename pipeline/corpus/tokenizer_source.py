@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from lakevec.pipeline.errors import LakevecError, ModelError, describe_failure
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
-from lakevec.pipeline.model.table import find_unknown_token_id, is_tokenizers_own
+from lakevec.pipeline.model.table import is_tokenizers_own
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import locate
 
@@ -29,8 +29,6 @@ class CountedTokenizer:
         Source of the tokenizer, without credentials.
     tokens : tuple of str
         Tokens by id; an id without a token has an empty string.
-    unknown_token_id : int or None
-        The unknown token, if the tokenizer has one.
     fingerprint : str
         ``sha256:`` and 64 hexadecimal digits over `json`.
     """
@@ -38,7 +36,6 @@ class CountedTokenizer:
     json: str
     uri: str
     tokens: tuple[str, ...]
-    unknown_token_id: int | None
     fingerprint: str
 
 
@@ -94,6 +91,4 @@ def _make(content: str, shown: str) -> CountedTokenizer:
     for token, number in ids.items():
         tokens[number] = token
     digest = hashlib.sha256(content.encode()).hexdigest()
-    return CountedTokenizer(
-        content, shown, tuple(tokens), find_unknown_token_id(tokenizer), f"sha256:{digest}"
-    )
+    return CountedTokenizer(content, shown, tuple(tokens), f"sha256:{digest}")

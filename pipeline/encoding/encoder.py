@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import add
 
@@ -12,14 +11,10 @@ import pyarrow.compute as pc
 
 from lakevec.pipeline.encoding.kernels.pooling import pool_mean, pool_sum
 from lakevec.pipeline.encoding.options import EncodeOptions
-from lakevec.pipeline.encoding.text_validation import is_string
-from lakevec.pipeline.encoding.tokenization import make_tokenizer, slice_texts
+from lakevec.pipeline.encoding.tokenization import make_tokenizer, slices
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.table import StaticTable
 
-# Texts go through in slices, so that what is between tokens and vectors stays in the processor's cache.
-_SLICE_ROWS = 4096
-_SLICE_BYTES = 1 << 20
 _CACHE_LINE = 64
 
 _WARM_UP_SEGMENTS = 20_000
@@ -243,18 +238,3 @@ def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width))
     mask = pa.array(is_null) if is_null.any() else None
     return pa.ListArray.from_arrays(offsets, values, type=kind, mask=mask)
-
-
-def slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.LargeStringArray]]:
-    """Split strings into slices of bounded rows and bytes; yield each with the position of its first text.
-
-    A long text is a slice by itself.
-    """
-    start = 0
-    for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
-        if not is_string(chunk.type):
-            raise DataError("can't embed this column", got=str(chunk.type), expected="strings")
-        # One type from here on; not every Arrow function takes string_view.
-        strings = chunk.cast(pa.large_string())
-        yield from ((start + first, part) for first, part in slice_texts(strings, _SLICE_ROWS, _SLICE_BYTES))
-        start += len(strings)

@@ -125,11 +125,17 @@ def find_split_rule(tokenizer_json: str) -> SplitRule | NoSplitRule:
         pre_tokenizers=_flatten(document.get("pre_tokenizer"), "pretokenizers"),
         added=document.get("added_tokens") or [],
     )
-    for find in (_find_bert, _find_byte_level, _find_metaspace, _find_white_space):
-        rule = find(parts)
-        if rule is not None:
-            return rule
+    try:
+        for find in (_find_bert, _find_byte_level, _find_metaspace, _find_white_space):
+            if (rule := find(parts)) is not None:
+                return rule
+    except _NoRuleError as error:
+        return NoSplitRule(str(error))
     return NoSplitRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
+
+
+class _NoRuleError(Exception):
+    """Why a tokenizer has no split rule."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +144,17 @@ class _Components:
     pre_tokenizers: list[dict[str, Any]]
     added: list[dict[str, Any]]
 
+    @property
     def normalizer_types(self) -> set[str]:
         return {part["type"] for part in self.normalizers}
 
-    def reason(self) -> str:
-        return f"normalizers: {_names(self.normalizers)}; pre-tokenizers: {_names(self.pre_tokenizers)}"
+    @property
+    def pre_tokenizer_types(self) -> list[str]:
+        return [part["type"] for part in self.pre_tokenizers]
+
+    def make_rule(self, name: str, **options: Any) -> SplitRule:
+        reason = f"normalizers: {_names(self.normalizers)}; pre-tokenizers: {_names(self.pre_tokenizers)}"
+        return SplitRule(name, reason, **options)
 
 
 def _flatten(component: dict[str, Any] | None, children: str) -> list[dict[str, Any]]:
@@ -157,28 +169,24 @@ def _names(parts: list[dict[str, Any]]) -> str:
     return ", ".join(part["type"] for part in parts) or "none"
 
 
-def _find_bert(parts: _Components) -> SplitRule | NoSplitRule | None:
+def _find_bert(parts: _Components) -> SplitRule | None:
     """Find BertPreTokenizer: words between white space, and single punctuation characters."""
-    if [part["type"] for part in parts.pre_tokenizers] != ["BertPreTokenizer"]:
+    if parts.pre_tokenizer_types != ["BertPreTokenizer"]:
         return None
-    if any(part["type"] != "BertNormalizer" for part in parts.normalizers):
-        # A composing normalizer joins "=" with a mark behind it, across the split.
-        return NoSplitRule(f"normalizers of no BERT: {_names(parts.normalizers)}")
-    literals = _make_literals(parts.added, is_normalized=bool(parts.normalizers))
-    if isinstance(literals, NoSplitRule):
-        return literals
-    return SplitRule(
+    # A composing normalizer joins "=" with a mark behind it, across the split.
+    if not parts.normalizer_types <= {"BertNormalizer"}:
+        raise _NoRuleError(f"normalizers of no BERT: {_names(parts.normalizers)}")
+    return parts.make_rule(
         "bert",
-        parts.reason(),
         separators=_WHITE_SPACE,
         isolated=_ASCII_PUNCTUATION,
         isolates_ideographs=any(part["handle_chinese_chars"] for part in parts.normalizers),
         folds_case=any(part["lowercase"] for part in parts.normalizers),
-        literals=literals,
+        literals=_make_literals(parts.added, is_normalized=bool(parts.normalizers)),
     )
 
 
-def _find_byte_level(parts: _Components) -> SplitRule | NoSplitRule | None:
+def _find_byte_level(parts: _Components) -> SplitRule | None:
     """Find ByteLevel behind a known pattern: a single space belongs to the next word."""
     *before, last = parts.pre_tokenizers or [{"type": ""}]
     if last["type"] != "ByteLevel":
@@ -191,16 +199,16 @@ def _find_byte_level(parts: _Components) -> SplitRule | NoSplitRule | None:
         and not before[0]["invert"]
         and before[0]["pattern"].get("Regex") in _BYTE_LEVEL_PATTERNS
     )
-    if (before == [] and own_pattern) or (known_split and not own_pattern):
-        if not parts.normalizer_types() <= _CANONICAL:
-            return NoSplitRule(f"normalizers before ByteLevel: {_names(parts.normalizers)}")
-        # If a lone mark is stripped, the spaces around it become neighbours.
-        strips = "StripAccents" in parts.normalizer_types()
-        return _make_single_space(parts, needs_ascii_neighbours=strips)
-    return _find_clip(parts)
+    is_known = (not before and own_pattern) or (known_split and not own_pattern)
+    if not is_known:
+        return _find_clip(parts)
+    if not parts.normalizer_types <= _CANONICAL:
+        raise _NoRuleError(f"normalizers before ByteLevel: {_names(parts.normalizers)}")
+    # If a lone mark is stripped, the spaces around it become neighbours.
+    return _make_single_space(parts, needs_ascii_neighbours="StripAccents" in parts.normalizer_types)
 
 
-def _find_clip(parts: _Components) -> SplitRule | NoSplitRule:
+def _find_clip(parts: _Components) -> SplitRule:
     """Find CLIP's pattern, which drops all white space."""
     split = parts.pre_tokenizers[0]
     if (
@@ -210,20 +218,20 @@ def _find_clip(parts: _Components) -> SplitRule | NoSplitRule:
         or (split["behavior"], split["invert"]) != ("Removed", True)
         or parts.pre_tokenizers[1].get("add_prefix_space", True)
     ):
-        return NoSplitRule(f"an unknown pattern: {_names(parts.pre_tokenizers)}")
-    others = [part for part in parts.normalizers if not _shortens_runs(part, _WHITE_RUNS, " ")]
-    if not {part["type"] for part in others} <= _CANONICAL:
-        return NoSplitRule(f"normalizers before CLIP's pattern: {_names(parts.normalizers)}")
-    crosses = _no_literal_crosses(parts, drops_spaces=True)
-    return crosses or SplitRule("white space", parts.reason(), separators=_WHITE_SPACE)
+        raise _NoRuleError(f"an unknown pattern: {_names(parts.pre_tokenizers)}")
+    for part in parts.normalizers:
+        if part["type"] not in _CANONICAL and not _shortens_runs(part, _WHITE_RUNS, " "):
+            raise _NoRuleError(f"normalizers before CLIP's pattern: {_names(parts.normalizers)}")
+    _refuse_white_space(parts.added, drops_spaces=True)
+    return parts.make_rule("white space", separators=_WHITE_SPACE)
 
 
-def _find_metaspace(parts: _Components) -> SplitRule | NoSplitRule | None:
+def _find_metaspace(parts: _Components) -> SplitRule | None:
     """Find Metaspace alone: a single space becomes the mark of the next word."""
-    if [part["type"] for part in parts.pre_tokenizers] != ["Metaspace"]:
+    if parts.pre_tokenizer_types != ["Metaspace"]:
         return None
     if not parts.pre_tokenizers[0].get("split", True):
-        return NoSplitRule("Metaspace that does not split")
+        raise _NoRuleError("Metaspace that does not split")
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE or _shortens_runs(part, _SPACE_RUNS, " ▁")
         # A segment begins with a space for its mark. If that is stripped, it gets only a mark that all
@@ -233,14 +241,14 @@ def _find_metaspace(parts: _Components) -> SplitRule | NoSplitRule | None:
         )
         zeroes_digits = part["type"] == "Replace" and part["pattern"] == _DIGIT and part["content"] == "0"
         if not known and not keeps_mark and not zeroes_digits:
-            return NoSplitRule(f"normalizers before Metaspace: {_names(parts.normalizers)}")
-    if "Strip" in parts.normalizer_types() and parts.added:
+            raise _NoRuleError(f"normalizers before Metaspace: {_names(parts.normalizers)}")
+    if "Strip" in parts.normalizer_types and parts.added:
         # Text before an added token is stripped as if it were a text.
-        return NoSplitRule("Strip before Metaspace, with added tokens")
+        raise _NoRuleError("Strip before Metaspace, with added tokens")
     return _make_single_space(parts, needs_ascii_neighbours=True)
 
 
-def _find_white_space(parts: _Components) -> SplitRule | NoSplitRule | None:
+def _find_white_space(parts: _Components) -> SplitRule | None:
     """Find tokenizers that drop white space first, and then handle single words."""
     first, *rest = parts.pre_tokenizers or [{"type": ""}]
     finds_words = (
@@ -254,18 +262,18 @@ def _find_white_space(parts: _Components) -> SplitRule | NoSplitRule | None:
         # "first" marks only the first word of a text, and each segment is a text's first.
         fits = part["type"] == "Metaspace" and _prepend_scheme(part) != "first"
         if not fits and part["type"] not in ("WhitespaceSplit", "Whitespace", "Punctuation", "Digits"):
-            return NoSplitRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
+            return None
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE | {"BertNormalizer", "Strip"}
         # Metaspace's mark in place of spaces would join words, or follow the last one.
         shortens = _shortens_runs(part, _SPACE_RUNS, " ") or _shortens_runs(part, _WHITE_RUNS, " ")
         if not known and not shortens:
-            return NoSplitRule(f"normalizers before white space: {_names(parts.normalizers)}")
-    return _no_literal_crosses(parts, drops_spaces=True) or SplitRule(
+            raise _NoRuleError(f"normalizers before white space: {_names(parts.normalizers)}")
+    _refuse_white_space(parts.added, drops_spaces=True)
+    return parts.make_rule(
         "white space",
-        parts.reason(),
         separators=_WHITE_SPACE,
-        needs_ascii_neighbours=not parts.normalizer_types() <= _CANONICAL | {"BertNormalizer"},
+        needs_ascii_neighbours=not parts.normalizer_types <= _CANONICAL | {"BertNormalizer"},
     )
 
 
@@ -276,47 +284,39 @@ def _prepend_scheme(metaspace: dict[str, Any]) -> str:
 
 def _shortens_runs(part: dict[str, Any], pattern: dict[str, str], contents: str) -> bool:
     """Return whether a normalizer only replaces runs of white space by one of these characters."""
-    content = part.get("content")
-    return part["type"] == "Replace" and part["pattern"] == pattern and content in tuple(contents)
+    return part["type"] == "Replace" and part["pattern"] == pattern and part["content"] in tuple(contents)
 
 
-def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> SplitRule | NoSplitRule:
+def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> SplitRule:
     """Search for added tokens that include the next space; all others lie inside one segment."""
     takers = [token for token in parts.added if token["rstrip"]]
     literals = _make_literals(takers, is_normalized=bool(parts.normalizers))
-    if isinstance(literals, NoSplitRule):
-        return literals
-    return _no_literal_crosses(parts) or SplitRule(
-        "single space", parts.reason(), needs_ascii_neighbours=needs_ascii_neighbours, literals=literals
-    )
+    _refuse_white_space(parts.added)
+    return parts.make_rule("single space", needs_ascii_neighbours=needs_ascii_neighbours, literals=literals)
 
 
-def _no_literal_crosses(parts: _Components, *, drops_spaces: bool = False) -> NoSplitRule | None:
+def _refuse_white_space(added: list[dict[str, Any]], *, drops_spaces: bool = False) -> None:
     """Refuse added tokens that could lie across a split."""
-    for token in parts.added:
+    for token in added:
         content: str = token["content"]
         # ModernBERT has tokens of 2 to 24 spaces; no rule splits a run of spaces that it keeps.
         run_of_spaces = len(content) > 1 and not content.strip(" ") and not drops_spaces
         if not content or (any(map(str.isspace, content)) and not run_of_spaces):
-            return NoSplitRule("an added token holds white space")
-    return None
+            raise _NoRuleError("an added token holds white space")
 
 
-def _make_literals(
-    added: list[dict[str, Any]], *, is_normalized: bool
-) -> tuple[AddedTokenPattern, ...] | NoSplitRule:
+def _make_literals(added: list[dict[str, Any]], *, is_normalized: bool) -> tuple[AddedTokenPattern, ...]:
     """Prepare added tokens for a search byte by byte."""
+    _refuse_white_space(added, drops_spaces=True)
     literals = []
     for token in added:
         literal = AddedTokenPattern(token["content"].encode(), bool(token["normalized"] and is_normalized))
-        if not literal.content or any(map(str.isspace, token["content"])):
-            return NoSplitRule("an added token holds white space")
         first = literal.content[:1]
         is_plain = first in _ASCII_PUNCTUATION and first not in _MADE_BY_DECOMPOSITION
         # The library normalizes the token before it searches for it; in ASCII that changes only case.
         if literal.normalized and not (
             is_plain and token["content"].isascii() and token["content"].isprintable()
         ):
-            return NoSplitRule("an added token is searched for in normalized text")
+            raise _NoRuleError("an added token is searched for in normalized text")
         literals.append(literal)
     return tuple(literals)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -13,11 +12,12 @@ from tokenizers import Tokenizer
 
 from lakevec.pipeline.encoding.kernels.cache_entries import count_tokens, write_tokens
 from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
-from lakevec.pipeline.encoding.token_cache import TokenCache, not_utf8
+from lakevec.pipeline.encoding.text_validation import is_string
+from lakevec.pipeline.encoding.token_cache import TokenCache, not_utf8, raw_buffers
+from lakevec.pipeline.errors import DataError
 
-# The library's output takes about a hundred bytes per token, so whole texts go through in slices.
-_SLICE_ROWS = 1024
-_SLICE_BYTES = 1 << 20
+# The library's output takes about a hundred bytes per token, so a call gets few whole texts.
+_CALL_ROWS = 1024
 _NO_LIMIT = int(np.iinfo(np.int64).max)
 
 
@@ -83,10 +83,8 @@ class CachedTokenizer:
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
         """Return the known token ids of each text."""
-        data, offsets = raw_buffers(texts)
-        is_null = np.asarray(texts.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
-        row_ends = self._cache.tokenize(data, offsets, is_null)
-        arrays = self._cache.arrays
+        self._cache.tokenize(texts)
+        row_ends, arrays = self._cache.row_ends, self._cache.arrays
         token_offsets = np.empty(len(texts) + 1, dtype=np.int64)
         unknown, truncated = count_tokens(row_ends, arrays, self._limit, token_offsets)
         ids = np.empty(token_offsets[-1], dtype=np.int32)
@@ -106,27 +104,17 @@ class WholeTextTokenizer:
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
         """Return the known token ids of each text."""
-        parts = [self._tokenize_slice(part) for _, part in slice_texts(texts, _SLICE_ROWS, _SLICE_BYTES)]
-        if not parts:
-            return TokenIds(np.empty(0, np.int32), np.zeros(1, np.int64), 0, 0)
-        counts = np.concatenate([np.diff(part.offsets) for part in parts])
-        return TokenIds(
-            np.concatenate([part.ids for part in parts]),
-            np.concatenate(([0], np.cumsum(counts))),
-            sum(part.unknown for part in parts),
-            sum(part.truncated for part in parts),
-        )
-
-    def _tokenize_slice(self, texts: pa.LargeStringArray) -> TokenIds:
-        try:
-            strings = [text or "" for text in texts.to_pylist()]
-        except UnicodeDecodeError:
-            # The original error quotes the text's bytes, so it is not chained.
-            raise not_utf8() from None
-        encodings = self._tokenizer.encode_batch_fast(strings, add_special_tokens=False)
-        per_text = [encoding.ids for encoding in encodings]
-        rows = np.repeat(np.arange(len(per_text)), list(map(len, per_text)))
-        ids = np.fromiter(chain.from_iterable(per_text), dtype=np.int32, count=len(rows))
+        per_text: list[np.ndarray] = []
+        for _, part in slices(texts, most_rows=_CALL_ROWS):
+            try:
+                strings = [text or "" for text in part.to_pylist()]
+            except UnicodeDecodeError:
+                # The original error quotes the text's bytes, so it is not chained.
+                raise not_utf8() from None
+            encodings = self._tokenizer.encode_batch_fast(strings, add_special_tokens=False)
+            per_text += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+        ids = np.concatenate([np.empty(0, np.int32), *per_text])
+        rows = np.repeat(np.arange(len(per_text)), np.array(list(map(len, per_text)), dtype=np.int64))
         known = ids != self._unknown
         ids, rows = ids[known], rows[known]
         counts = np.bincount(rows, minlength=len(per_text))
@@ -134,35 +122,36 @@ class WholeTextTokenizer:
         is_kept = np.arange(len(ids)) - starts[rows] < self._limit
         return TokenIds(
             ids[is_kept],
-            np.concatenate(([0], np.cumsum(np.minimum(counts, self._limit)))),
+            np.append(0, np.cumsum(np.minimum(counts, self._limit))),
             int(np.count_nonzero(~known)),
             int(np.count_nonzero(counts > self._limit)),
         )
 
 
-def raw_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return an array's bytes (uint8) and offsets (int64, N + 1).
-
-    Both are read-only: one type means one compilation.
-    """
-    _, offsets, data = texts.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    content = np.frombuffer(data if data else b"\0", dtype=np.uint8)
-    bounds.flags.writeable = content.flags.writeable = False
-    return content, bounds
-
-
-def slice_texts(
-    texts: pa.LargeStringArray, most_rows: int, most_bytes: int
+def slices(
+    texts: pa.Array | pa.ChunkedArray, *, most_rows: int = 4096, most_bytes: int = 1 << 20
 ) -> Iterator[tuple[int, pa.LargeStringArray]]:
-    """Yield slices of bounded rows and bytes with the position of their first text.
+    """Split strings into slices of bounded rows and bytes; yield each with the position of its first text.
 
-    A text over the bound is a slice by itself.
+    Slices keep all data between tokens and vectors in the processor's cache. A longer text is a slice by
+    itself.
+
+    Raises
+    ------
+    DataError
+        If the values are no strings.
     """
-    _, offsets = raw_buffers(texts)
-    first = 0
-    while first < len(texts):
-        last = int(np.searchsorted(offsets, offsets[first] + most_bytes, side="right")) - 1
-        last = min(max(last, first + 1), first + most_rows, len(texts))
-        yield first, texts.slice(first, last - first)
-        first = last
+    start = 0
+    for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
+        if not is_string(chunk.type):
+            raise DataError("can't embed this column", got=str(chunk.type), expected="strings")
+        # One type from here on; not every Arrow function takes string_view.
+        strings = chunk.cast(pa.large_string())
+        _, offsets = raw_buffers(strings)
+        first = 0
+        while first < len(strings):
+            last = int(np.searchsorted(offsets, offsets[first] + most_bytes, side="right")) - 1
+            last = min(max(last, first + 1), first + most_rows, len(strings))
+            yield start + first, strings.slice(first, last - first)
+            first = last
+        start += len(strings)

@@ -22,9 +22,8 @@ from lakevec.pipeline.corpus.text_counter import TextCounter, TextCounts
 from lakevec.pipeline.corpus.word_extraction import WordExtractor
 from lakevec.pipeline.distillation.weighting import read_counts
 from lakevec.pipeline.encoding.kernels import count_kernels
-from lakevec.pipeline.encoding.tokenization import slice_texts
+from lakevec.pipeline.encoding.tokenization import slices
 from lakevec.pipeline.errors import DataError, InputError
-from lakevec.pipeline.model.table import find_unknown_token_id
 from lakevec.pipeline.storage import locate
 from tests.support.commands import count as main
 from tests.support.models import make_word_tokenizer
@@ -80,7 +79,7 @@ def by_library(tokenizer: Tokenizer, texts: list[str]) -> tuple[dict[int, tuple[
 
 def test_counts_by_hand() -> None:
     tokenizer = make_word_tokenizer(["[UNK]", "north", "east"])
-    counter = TextCounter(tokenizer.to_str(), 0, longest_phrase=2)
+    counter = TextCounter(tokenizer.to_str(), longest_phrase=2)
     counter.count(pa.array(["North east, north-east east!", None, "", "far north east"]))
     tokens, words, phrases = found(counter.take())
     assert tokens == {0: (4, 2), 1: (2, 2), 2: (1, 1)}
@@ -101,9 +100,7 @@ def test_counts_of_real_texts_are_those_of_the_library(name: str, general_texts:
     tokenizer.no_truncation()
     texts = [*general_texts[::50], "[CLS] foo [SEP]Foo foo", "", "a" * 150 + " b", "it's 1,000.50 €"]
     # So small that words are forgotten and come again, as in a long task.
-    counter = TextCounter(
-        tokenizer.to_str(), find_unknown_token_id(tokenizer), longest_phrase=3, most_words=100
-    )
+    counter = TextCounter(tokenizer.to_str(), longest_phrase=3, most_words=100)
     parts = []
     for first in range(0, len(texts), 90):
         counter.count(pa.array(texts[first : first + 90]))
@@ -124,14 +121,14 @@ def test_batches_and_hostile_text_change_nothing(texts: list[str], cut: int) -> 
     tokenizer = make_word_tokenizer(["[UNK]", "a", "b", "ab", "e", "中", "1", "."])
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    counter = TextCounter(tokenizer.to_str(), 0, longest_phrase=3)
+    counter = TextCounter(tokenizer.to_str(), longest_phrase=3)
     counter.count(pa.array(texts[:cut], pa.string()))
     counter.count(pa.array(texts[cut:], pa.string()))
     assert found(counter.take()) == by_library(tokenizer, texts)
 
 
 def test_text_that_is_not_utf8_is_refused_and_counting_goes_on() -> None:
-    counter = TextCounter(make_word_tokenizer(["[UNK]", "north"]).to_str(), 0)
+    counter = TextCounter(make_word_tokenizer(["[UNK]", "north"]).to_str())
     with pytest.raises(DataError, match="a text is not valid UTF-8"):
         counter.count(pa.array([b"\xffnorth"], pa.binary()).view(pa.string()))
     counter.take()
@@ -271,7 +268,7 @@ def test_counts_after_an_error_are_those_of_the_right_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error restarts the token cache, with other words under the same numbers."""
-    counter = TextCounter(make_word_tokenizer(["[UNK]", "one", "two"]).to_str(), 0)
+    counter = TextCounter(make_word_tokenizer(["[UNK]", "one", "two"]).to_str())
     counter.count(pa.array(["one one alpha"]))
     with pytest.raises(DataError):
         counter.count(pa.array([b"two beta", b"\xff"], pa.binary()).view(pa.string()))
@@ -283,7 +280,7 @@ def test_counts_after_an_error_are_those_of_the_right_words(
 
 def test_phrases_of_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ngrams, "MOST_WORDS", 5)
-    counter = TextCounter(make_word_tokenizer(["[UNK]"]).to_str(), 0, longest_phrase=2)
+    counter = TextCounter(make_word_tokenizer(["[UNK]"]).to_str(), longest_phrase=2)
     with pytest.raises(DataError, match="too many different words at a time to count phrases"):
         counter.count(pa.array(["a b c d e f g h"]))
 
@@ -291,9 +288,9 @@ def test_phrases_of_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("part_bytes", [1, 3, 7, 100, 10**6])
 def test_parts_of_a_batch_hold_all_texts_in_order(part_bytes: int) -> None:
     texts = pa.array(["a b", None, "", "c d e f g h", "é", None], pa.large_string())
-    parts = [part for _, part in slice_texts(texts, len(texts), part_bytes)]
+    parts = [part for _, part in slices(texts, most_bytes=part_bytes)]
     assert pa.chunked_array(parts).to_pylist() == texts.to_pylist()
-    assert list(slice_texts(texts.slice(0, 0), 0, part_bytes)) == []
+    assert list(slices(texts.slice(0, 0), most_bytes=part_bytes)) == []
 
 
 @pytest.mark.parametrize("part", ["words", "tokens"])

@@ -10,26 +10,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_part
-from lakevec.pipeline.encoding.kernels.packed_bytes import (
-    add_word,
-    keep_bytes,
-    letters_of,
-    load_word,
-    lower_letters,
-    slot_of,
+# Kinds of segments, as slots know them. The signature of a short segment is its bytes; that of a long one is
+# a hash of them.
+EMPTY, SHORT, LONG = range(3)
+# Most segments are short and have one token, so their look-up reads one cache line.
+SLOT = np.dtype([("signature", np.uint64), ("ref", np.int32), ("kind", np.int32)])
+# One segment; fills one cache line.
+ENTRY = np.dtype(
+    [
+        ("signature", np.uint64),
+        ("kind", np.int64),
+        ("slot", np.int64),
+        ("key_start", np.int64),
+        ("key_length", np.int64),
+        ("token_start", np.int64),
+        ("token_count", np.int64),
+        ("unknown", np.int64),
+    ]
 )
+_COUNTERS = ("entries", "key_bytes", "tokens", "pending", "refs", "row", "place", "character")
+STATE = np.dtype([(name, np.int64) for name in _COUNTERS])
 
-# Columns of an entry, which fills one cache line.
-SIGNATURE, IS_LONG, KEY_START, KEY_LENGTH, TOKEN_COUNT, TOKEN_START, UNKNOWN, SLOT = range(8)
-# A ref is an int32: the index of an entry, or the complement of the token id of a one-token segment.
-_REFS = 1 << 31
-# Fields of `CacheArrays.state`.
-ENTRIES, KEY_BYTES, TOKENS, PENDING, REFS, ROW, PLACE, CHARACTER = range(8)
-
-# Status codes of a scan.
+# Status of a look-up or a scan.
 DONE, FULL_ENTRIES, FULL_KEYS, FULL_TOKENS, FULL_PENDING, FULL_REFS = range(6)
-NOT_PLAIN, NEW_CHARACTER, NOT_UTF8 = range(6, 9)
+NO_SEGMENT, NOT_PLAIN, NEW_CHARACTER, NOT_UTF8 = range(6, 10)
 
 
 class CacheArrays(NamedTuple):
@@ -37,12 +41,11 @@ class CacheArrays(NamedTuple):
 
     Parameters
     ----------
-    slots : int64 ndarray of shape (power of two, 2)
-        Signature and packed ref of a segment; the ref is -1 in an empty slot. Most segments are short and
-        have one token, so their look-up reads one cache line. There are at least twice as many slots as
-        entries.
-    entries : int64 ndarray of shape (E, 8)
-        One row per segment; a token count of -1 marks a pending entry.
+    slots : `SLOT` ndarray of shape (power of two,)
+        Signature, ref and kind of each segment. There are at least twice as many slots as entries. A ref is
+        the index of an entry, or the complement of the token id of a short segment of one token.
+    entries : `ENTRY` ndarray of shape (E,)
+        One per segment. A pending entry has the token count -1.
     keys : uint8 ndarray
         Bytes of all segments, and eight bytes of padding.
     tokens : int32 ndarray
@@ -51,9 +54,9 @@ class CacheArrays(NamedTuple):
         Indices of entries that the `tokenizers` library must tokenize.
     segment_refs : int32 ndarray
         Ref of each segment of the current texts, in text order.
-    state : int64 ndarray of shape (8,)
-        Used length of each array, index of the next text, position in that text where a scan stopped (0 for
-        its start), and a new character.
+    state : `STATE` ndarray of shape (1,)
+        Used length of each array; the next text (`row`), and the position in its bytes where a scan stopped
+        (`place`; 0 for its start); a new character.
     """
 
     slots: np.ndarray
@@ -88,79 +91,3 @@ class Segment(NamedTuple):
     folds: bool
     characters: int
     is_marked: bool
-
-
-@compile_inline
-def load_key(segment: Segment, offset: int) -> int:
-    """Load up to eight bytes of a segment's key."""
-    word = load_word(segment.data, segment.start + offset)
-    if segment.folds:
-        word = lower_letters(word, letters_of(word))
-    return keep_bytes(word, min(segment.length - offset, 8))
-
-
-@compile_inline
-def is_long(segment: Segment) -> bool:
-    """Return whether a segment's signature is a hash of its bytes."""
-    # The zero bytes of a segment that ends in NUL look like padding.
-    return segment.length > 8 or segment.data[segment.start + segment.length - 1] == 0
-
-
-@compile_inline
-def sign_long(segment: Segment) -> int:
-    """Return the signature of a long segment: a hash. The signature of a short one is `load_key`."""
-    value = np.uint64(0)
-    for offset in range(0, segment.length, 8):
-        value = add_word(value, load_key(segment, offset))
-    return value
-
-
-@compile_part
-def pack_ref(ref: int, is_long: bool) -> int:
-    """Pack a ref and `is_long` into the second value of a slot, which is never negative."""
-    return ((np.int64(ref) + _REFS) << 1) | np.int64(is_long)
-
-
-@compile_part
-def unpack_ref(packed: int) -> int:
-    """Return the ref of a non-empty slot."""
-    return (packed >> 1) - _REFS
-
-
-@compile_inline
-def find_short(signature: int, slots: np.ndarray) -> tuple[int, int]:
-    """Return the packed ref of a short segment, or -1 if it is new, and its slot."""
-    signed = np.int64(signature)
-    slot = slot_of(signature, len(slots))
-    packed = slots[slot, 1]
-    while packed >= 0 and not (slots[slot, 0] == signed and packed & 1 == 0):
-        slot = (slot + 1) & (len(slots) - 1)
-        packed = slots[slot, 1]
-    return packed, slot
-
-
-@compile_inline
-def find_long(segment: Segment, signature: int, cache: CacheArrays) -> tuple[int, int]:
-    """Return the packed ref of a long segment, or -1 if it is new, and its slot."""
-    slots, signed = cache.slots, np.int64(signature)
-    slot = slot_of(signature, len(slots))
-    packed = slots[slot, 1]
-    while packed >= 0:
-        if slots[slot, 0] == signed and packed & 1 == 1 and _is_key(segment, unpack_ref(packed), cache):
-            break
-        slot = (slot + 1) & (len(slots) - 1)
-        packed = slots[slot, 1]
-    return packed, slot
-
-
-@compile_inline
-def _is_key(segment: Segment, entry: int, cache: CacheArrays) -> bool:
-    """Return whether an entry's key equals the segment."""
-    if cache.entries[entry, KEY_LENGTH] != segment.length:
-        return False
-    key = cache.entries[entry, KEY_START]
-    for offset in range(0, segment.length, 8):
-        known = keep_bytes(load_word(cache.keys, key + offset), min(segment.length - offset, 8))
-        if known != load_key(segment, offset):
-            return False
-    return True

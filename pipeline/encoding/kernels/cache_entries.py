@@ -1,129 +1,160 @@
-"""New segments of the token cache: add them, split them here or leave them to the `tokenizers` library."""
+"""Entries of the token cache: find or add a segment, and read the token ids of texts."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.cache_arrays import (
-    ENTRIES,
+    DONE,
+    EMPTY,
     FULL_ENTRIES,
     FULL_KEYS,
     FULL_PENDING,
     FULL_TOKENS,
-    IS_LONG,
-    KEY_BYTES,
-    KEY_LENGTH,
-    KEY_START,
-    PENDING,
-    SIGNATURE,
-    SLOT,
-    TOKEN_COUNT,
-    TOKEN_START,
-    TOKENS,
-    UNKNOWN,
+    LONG,
+    SHORT,
     CacheArrays,
     Segment,
-    find_long,
-    find_short,
-    load_key,
-    pack_ref,
-    sign_long,
 )
 from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop, compile_part
-from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of, store_word
+from lakevec.pipeline.encoding.kernels.packed_bytes import (
+    add_word,
+    keep_bytes,
+    letters_of,
+    load_word,
+    lower_letters,
+    slot_of,
+    store_word,
+)
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces, split_word
 
-# Look-ups read keys in words of eight bytes, so the last key needs padding.
+# Keys are read eight bytes at a time, so the last one needs padding.
 _KEY_ROOM = 8
 
 
 @compile_inline
-def look_up(segment: Segment, is_long: bool, pieces: WordPieces, cache: CacheArrays) -> int:
-    """Return the packed ref of a segment, and add a new segment; -1 - FULL_... if an array is full."""
-    if is_long:
-        signature = sign_long(segment)
-        packed, slot = find_long(segment, signature, cache)
-    else:
-        signature = load_key(segment, 0)
-        packed, slot = find_short(signature, cache.slots)
-    if packed < 0:
-        packed = _add_entry(segment, signature, is_long, slot, pieces, cache)
-    return packed
+def kind_of(segment: Segment) -> int:
+    """Return `SHORT` if the segment's bytes fit into its signature, else `LONG`."""
+    # The zero bytes of a segment that ends in NUL look like padding.
+    is_long = segment.length > 8 or segment.data[segment.start + segment.length - 1] == 0
+    return LONG if is_long else SHORT
+
+
+@compile_inline
+def look_up(segment: Segment, kind: int, pieces: WordPieces, cache: CacheArrays) -> tuple[int, int]:
+    """Return the ref of a segment, which is added if it is new, and `DONE`; or 0 and `FULL_...`."""
+    signature = _load_key(segment, 0) if kind == SHORT else _hash_key(segment)
+    slots = cache.slots
+    slot = slot_of(signature, len(slots))
+    while slots[slot].kind != EMPTY:
+        if slots[slot].signature == signature and slots[slot].kind == kind:
+            ref = slots[slot].ref
+            if kind == SHORT or _is_key(segment, ref, cache):
+                return np.int64(ref), np.int64(DONE)
+        slot = (slot + 1) & (len(slots) - 1)
+    return _add_entry(segment, signature, kind, slot, pieces, cache)
+
+
+@compile_inline
+def _load_key(segment: Segment, offset: int) -> int:
+    """Load up to eight bytes of a segment's key."""
+    word = load_word(segment.data, segment.start + offset)
+    if segment.folds:
+        word = lower_letters(word, letters_of(word))
+    return keep_bytes(word, min(segment.length - offset, 8))
+
+
+@compile_inline
+def _hash_key(segment: Segment) -> int:
+    value = np.uint64(0)
+    for offset in range(0, segment.length, 8):
+        value = add_word(value, _load_key(segment, offset))
+    return value
+
+
+@compile_inline
+def _is_key(segment: Segment, ref: int, cache: CacheArrays) -> bool:
+    """Return whether a long segment is that of an entry."""
+    entry = cache.entries[ref]
+    if entry.key_length != segment.length:
+        return False
+    for offset in range(0, segment.length, 8):
+        known = keep_bytes(load_word(cache.keys, entry.key_start + offset), min(segment.length - offset, 8))
+        if known != _load_key(segment, offset):
+            return False
+    return True
 
 
 @compile_part
 def _add_entry(
-    segment: Segment, signature: int, is_long: bool, slot: int, pieces: WordPieces, cache: CacheArrays
-) -> int:
+    segment: Segment, signature: int, kind: int, slot: int, pieces: WordPieces, cache: CacheArrays
+) -> tuple[int, int]:
     """Add a segment: WordPiece splits it here, or it is left to the library."""
-    state, entries, length = cache.state, cache.entries, segment.length
-    entry, key = state[ENTRIES], state[KEY_BYTES]
-    if entry >= len(entries):
-        return -1 - FULL_ENTRIES
+    state, length = cache.state[0], segment.length
+    ref, key = state.entries, state.key_bytes
+    if ref >= len(cache.entries):
+        return 0, FULL_ENTRIES
     if key + length + _KEY_ROOM > len(cache.keys):
-        return -1 - FULL_KEYS
+        return 0, FULL_KEYS
     for offset in range(0, length, 8):
-        store_word(cache.keys, key + offset, load_key(segment, offset))
-    ref = np.int64(entry)
+        store_word(cache.keys, key + offset, _load_key(segment, offset))
+    entry = cache.entries[ref]
+    entry.unknown = 0
     if segment.characters > 0 and len(pieces.slots) > 0:
-        token = state[TOKENS]
-        if token + length >= len(cache.tokens):
-            return -1 - FULL_TOKENS
+        entry.token_start = state.tokens
+        if state.tokens + length >= len(cache.tokens):
+            return 0, FULL_TOKENS
         word = cache.keys[key + segment.is_marked : key + length]
-        count = split_word(word, segment.characters, pieces, cache.tokens[token:])
-        entries[entry, UNKNOWN] = 1 if count == 0 else 0
-        if count == 1 and not is_long:
-            ref = ~np.int64(cache.tokens[token])
-        state[TOKENS] = token + count
+        entry.token_count = split_word(word, segment.characters, pieces, cache.tokens[state.tokens :])
+        if entry.token_count == 0:
+            entry.unknown = 1
+        state.tokens += entry.token_count
     else:
-        if state[PENDING] >= len(cache.pending):
-            return -1 - FULL_PENDING
-        cache.pending[state[PENDING]] = entry
-        state[PENDING] += 1
-        token = count = -1
-    entries[entry, SIGNATURE] = np.int64(signature)
-    entries[entry, IS_LONG] = is_long
-    entries[entry, KEY_START] = key
-    entries[entry, KEY_LENGTH] = length
-    entries[entry, TOKEN_COUNT] = count
-    entries[entry, TOKEN_START] = token
-    entries[entry, SLOT] = slot
-    packed = pack_ref(ref, is_long)
-    cache.slots[slot, 0] = np.int64(signature)
-    cache.slots[slot, 1] = packed
-    state[ENTRIES] = entry + 1
-    state[KEY_BYTES] = key + length
-    return packed
+        if state.pending >= len(cache.pending):
+            return 0, FULL_PENDING
+        cache.pending[state.pending] = ref
+        state.pending += 1
+        entry.token_count = -1
+    entry.signature = signature
+    entry.kind = kind
+    entry.slot = slot
+    entry.key_start = key
+    entry.key_length = length
+    state.entries += 1
+    state.key_bytes += length
+    return _fill_slot(ref, cache), DONE
 
 
 @compile_part
-def _enter(entry: int, cache: CacheArrays) -> None:
-    """Write an entry's signature and ref into its slot; the ref of a short one-token segment is its token."""
-    entries, ref = cache.entries, np.int64(entry)
-    is_one = entries[entry, TOKEN_COUNT] == 1 and entries[entry, UNKNOWN] == 0
-    if is_one and entries[entry, IS_LONG] == 0:
-        ref = ~np.int64(cache.tokens[entries[entry, TOKEN_START]])
-    cache.slots[entries[entry, SLOT], 0] = entries[entry, SIGNATURE]
-    cache.slots[entries[entry, SLOT], 1] = pack_ref(ref, entries[entry, IS_LONG])
+def _fill_slot(ref: int, cache: CacheArrays) -> int:
+    """Write an entry into its slot; return its ref, which is a token if the segment is short and has one."""
+    entry = cache.entries[ref]
+    if entry.token_count == 1 and entry.unknown == 0 and entry.kind == SHORT:
+        ref = ~np.int64(cache.tokens[entry.token_start])
+    slot = cache.slots[entry.slot]
+    slot.signature = entry.signature
+    slot.ref = ref
+    slot.kind = entry.kind
+    return ref
 
 
 @compile_loop
-def enter_again(chosen: np.ndarray, cache: CacheArrays) -> None:
-    """Write the refs of entries that were pending when they got their slots."""
-    for entry in chosen:
-        _enter(entry, cache)
+def update_slots(refs: np.ndarray, cache: CacheArrays) -> None:
+    """Write entries that were pending into their slots."""
+    for ref in refs:
+        _fill_slot(np.int64(ref), cache)
 
 
 @compile_loop
-def fill_slots(cache: CacheArrays) -> None:
-    """Enter all entries into empty slots."""
+def place_entries(cache: CacheArrays) -> None:
+    """Find slots for all entries; all are empty."""
     last = len(cache.slots) - 1
-    for entry in range(cache.state[ENTRIES]):
-        slot = slot_of(np.uint64(cache.entries[entry, SIGNATURE]), last + 1)
-        while cache.slots[slot, 1] >= 0:
+    for ref in range(cache.state[0].entries):
+        slot = slot_of(cache.entries[ref].signature, last + 1)
+        while cache.slots[slot].kind != EMPTY:
             slot = (slot + 1) & last
-        cache.entries[entry, SLOT] = slot
-        _enter(entry, cache)
+        cache.entries[ref].slot = slot
+        _fill_slot(ref, cache)
 
 
 @compile_loop
@@ -157,8 +188,8 @@ def count_tokens(
             if ref < 0:
                 count += 1
             else:
-                count += cache.entries[ref, TOKEN_COUNT]
-                unknown += cache.entries[ref, UNKNOWN]
+                count += cache.entries[ref].token_count
+                unknown += cache.entries[ref].unknown
         if count > max_tokens:
             count = max_tokens
             truncated += 1
@@ -179,7 +210,7 @@ def write_tokens(row_ends: np.ndarray, cache: CacheArrays, offsets: np.ndarray, 
                 ids[target] = ~ref
                 target += 1
             else:
-                source = cache.entries[ref, TOKEN_START]
-                for offset in range(min(cache.entries[ref, TOKEN_COUNT], end - target)):
+                source = cache.entries[ref].token_start
+                for offset in range(min(cache.entries[ref].token_count, end - target)):
                     ids[target] = cache.tokens[source + offset]
                     target += 1

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.cache_arrays import TOKEN_COUNT, TOKEN_START, UNKNOWN, CacheArrays
+from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
 
 COUNT, DOCUMENTS, LAST_TEXT = range(3)
@@ -82,7 +82,6 @@ def count_segments(
     words : WordTable
     word_counters : int64 ndarray of shape (W, 3)
     """
-    entries = cache.entries
     for row in range(len(row_ends) - 1):
         text = first_text + row
         for position in range(row_ends[row], row_ends[row + 1]):
@@ -90,11 +89,11 @@ def count_segments(
             if ref < 0:
                 _add(counters, ~ref, 1, text)
             else:
-                start = entries[ref, TOKEN_START]
-                for place in range(start, start + entries[ref, TOKEN_COUNT]):
+                entry = cache.entries[ref]
+                for place in range(entry.token_start, entry.token_start + entry.token_count):
                     _add(counters, cache.tokens[place], 1, text)
-                if unknown >= 0 and entries[ref, UNKNOWN] > 0:
-                    _add(counters, unknown, entries[ref, UNKNOWN], text)
+                if entry.unknown > 0:
+                    _add(counters, unknown, entry.unknown, text)
             start, end = _words_of(ref, words)
             for place in range(start, end):
                 if words.words[place] >= 0:

@@ -1,4 +1,4 @@
-"""Eight bytes of a text at a time, as one unsigned number: load, classify, fold, hash.
+"""Eight bytes of a text in one unsigned integer: load, lowercase, hash, store.
 
 Notes
 -----
@@ -42,7 +42,7 @@ def load_word(_context: Any, array: Any, index: Any) -> Any:
 
 
 def _make_store(kind: Any) -> Any:
-    """Make an instruction that writes a number into a uint8 array; its low bytes come first."""
+    """Make an instruction that writes an integer into a uint8 array, low bytes first."""
 
     @intrinsic
     def store(_context: Any, array: Any, index: Any, value: Any) -> Any:
@@ -58,13 +58,13 @@ def _make_store(kind: Any) -> Any:
     return store
 
 
-# Write one byte, or eight, from any position. The array may be read-only: one type means one compilation.
+# Write one byte, or eight, at any position. The array may be read-only: one type means one compilation.
 put_byte, store_word = _make_store(ir.IntType(8)), _make_store(ir.IntType(64))
 
 
 @intrinsic
 def trailing_zeros(_context: Any, value: Any) -> Any:
-    """Count the zeros below a number's lowest bit."""
+    """Return the index of the lowest bit that is set; 64 if none is."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], cgutils.false_bit)
@@ -74,7 +74,7 @@ def trailing_zeros(_context: Any, value: Any) -> Any:
 
 @compile_part
 def letters_of(word: int) -> int:
-    """Set the top bit of every byte that is an ASCII letter."""
+    """Return the top bit of each byte that is an ASCII letter, and zeros elsewhere."""
     lowered = (word & _LOW_BITS) | _CASE_BITS
     from_a = lowered + np.uint64(0x1F1F1F1F1F1F1F1F)
     past_z = lowered + np.uint64(0x0505050505050505)
@@ -83,13 +83,13 @@ def letters_of(word: int) -> int:
 
 @compile_part
 def lower_letters(word: int, letters: int) -> int:
-    """Lower the ASCII letters of a word, given their marks."""
+    """Lowercase the ASCII letters of a word; `letters` comes from `letters_of`."""
     return word | (letters >> np.uint64(2))
 
 
 @compile_part
 def keep_bytes(word: int, count: int) -> int:
-    """Keep the first `count` bytes, 0 to 8."""
+    """Keep the first `count` bytes, and set the others to zero."""
     if count < 8:
         word = word & ((np.uint64(1) << np.uint64(8 * count)) - np.uint64(1))
     return word
@@ -104,6 +104,6 @@ def add_word(value: int, word: int) -> int:
 
 @compile_part
 def slot_of(signature: int, slots: int) -> int:
-    """Return where a key belongs among a power of two of slots."""
+    """Return the first slot to probe for a key; `slots`, their number, is a power of two."""
     mixed = np.uint64(signature) * _GOLDEN
     return np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(slots - 1))

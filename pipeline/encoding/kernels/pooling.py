@@ -1,38 +1,35 @@
-"""The ragged mean: token ids and a table in, one vector per text out.
+"""Pooling: average or sum a table's rows over the tokens of each text.
 
-Own code because it is the hot path; ``docs/decisions.md`` has the figures of others.
+``docs/decisions.md`` compares the speed with that of other libraries.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, sum_squares, sum_strip, sum_tile
 
-# Rows are summed in float32 in blocks of this many tokens and the blocks in float64: as fast as plain
-# float32, and a text of millions of tokens keeps its digits.
+# Blocks of this many tokens are summed in float32, and the blocks in float64. That is as fast as float32
+# alone, and sums of millions of tokens stay precise.
 _BLOCK_TOKENS = 256
-# Texts that are summed one tile of columns after the other, so that a tile of the table's frequent rows stays
-# in the processor's cache.
+# For this many texts, one tile of columns is summed before the next, so that the tile's frequent rows stay in
+# the processor's cache.
 _GROUP_TEXTS = 256
 _ONLY_ROW = np.int64(0)
 
 
-class Batch(NamedTuple):
-    """Texts to pool; for shapes and types see `pool_mean`."""
-
-    table: np.ndarray
-    ids: np.ndarray
-    offsets: np.ndarray
-    out: np.ndarray
-
-
 @compile_loop
-def _pool_mean(batch: Batch, normalize: bool, is_sum: bool, block: np.ndarray, total: np.ndarray) -> int:
-    table, ids, offsets, out = batch
+def _pool_mean(
+    table: np.ndarray,
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    out: np.ndarray,
+    normalize: bool,
+    is_sum: bool,
+    block: np.ndarray,
+    total: np.ndarray,
+) -> int:
     zeros = 0
     texts = len(offsets) - 1
     tiled = table.shape[1] // TILE * TILE
@@ -58,7 +55,7 @@ def _pool_mean(batch: Batch, normalize: bool, is_sum: bool, block: np.ndarray, t
 def _sum_columns(
     table: np.ndarray, ids: np.ndarray, first: int, last: int, out: np.ndarray, text: int
 ) -> None:
-    """Sum the columns behind the last whole tile."""
+    """Sum the columns after the last whole tile."""
     width = table.shape[1]
     whole = width // STRIP * STRIP
     for column in range(width // TILE * TILE, whole, STRIP):
@@ -74,7 +71,7 @@ def _sum_columns(
 def _sum_blocks(
     table: np.ndarray, ids: np.ndarray, first: int, last: int, block: np.ndarray, total: np.ndarray
 ) -> None:
-    """Sum a long text block by block."""
+    """Sum the rows of a long text into `total`, block by block."""
     total[:] = 0.0
     for start in range(first, last, _BLOCK_TOKENS):
         stop = min(start + _BLOCK_TOKENS, last)
@@ -87,7 +84,7 @@ def _sum_blocks(
 
 @compile_part
 def _scale_short(out: np.ndarray, text: int, tokens: int, normalize: bool, is_sum: bool) -> bool:
-    """Turn a sum of rows into the vector; return whether it is zero."""
+    """Turn the sum of a short text, in `out`, into its vector; return whether it is zero."""
     width = out.shape[1]
     whole = width // STRIP * STRIP
     squares = sum_squares(out, text, whole)
@@ -103,7 +100,7 @@ def _scale_short(out: np.ndarray, text: int, tokens: int, normalize: bool, is_su
 def _scale_long(
     total: np.ndarray, out: np.ndarray, text: int, tokens: int, normalize: bool, is_sum: bool
 ) -> bool:
-    """Turn a sum in float64 into the vector; return whether it is zero."""
+    """Write the vector of a long text, whose sum is in `total`; return whether it is zero."""
     squares = 0.0
     for column in range(len(total)):
         squares += total[column] * total[column]
@@ -115,7 +112,7 @@ def _scale_long(
 
 @compile_part
 def _factor(length: float, tokens: int, normalize: bool, is_sum: bool) -> float:
-    # Only a text without rows, or whose rows cancel out exactly, has no length; its vector stays zero.
+    # The sum is zero if a text has no tokens, or if its rows cancel out exactly.
     if length == 0.0:
         return 0.0
     if is_sum:
@@ -163,7 +160,7 @@ def pool_mean(
     array([[0.5 , 0.75],
            [0.  , 0.  ]], dtype=float32)
     """
-    return _pool(Batch(table, ids, offsets, out), normalize=normalize, is_sum=False)
+    return _pool(table, ids, offsets, out, normalize=normalize, is_sum=False)
 
 
 def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> int:
@@ -186,10 +183,10 @@ def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.nd
     array([[2., 3.],
            [0., 0.]], dtype=float32)
     """
-    return _pool(Batch(table, ids, offsets, out), normalize=False, is_sum=True)
+    return _pool(table, ids, offsets, out, normalize=False, is_sum=True)
 
 
-def _pool(batch: Batch, *, normalize: bool, is_sum: bool) -> int:
-    width = batch.table.shape[1]
+def _pool(*arrays: np.ndarray, normalize: bool, is_sum: bool) -> int:
+    width = arrays[0].shape[1]
     block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
-    return int(_pool_mean(batch, normalize, is_sum, block, total))
+    return int(_pool_mean(*arrays, normalize, is_sum, block, total))

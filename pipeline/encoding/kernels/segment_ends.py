@@ -10,6 +10,8 @@ from lakevec.pipeline.encoding.kernels.compilation import compile_part
 
 # Classes of bytes; 0 is a plain ASCII character of a word.
 SEPARATOR, ISOLATED, LITERAL, IDEOGRAPH, OTHER = 1, 2, 4, 8, 16
+# In place of a code point.
+INVALID = -1
 
 
 class SplitTables(NamedTuple):
@@ -53,37 +55,49 @@ def _is_printable(byte: int) -> bool:
 
 
 @compile_part
+def read_character(data: np.ndarray, position: int, end: int) -> tuple[int, int]:
+    """Decode one character of UTF-8, strictly (RFC 3629).
+
+    Returns
+    -------
+    int
+        Code point, or `INVALID`.
+    int
+        Number of bytes.
+    """
+    lead = np.int64(data[position])
+    if lead < 0x80:
+        return lead, 1
+    length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+    if lead < 0xC2 or lead > 0xF4 or position + length > end:
+        return INVALID, 1
+    code = lead & (0x7F >> length)
+    for offset in range(1, length):
+        byte = np.int64(data[position + offset])
+        if byte & 0xC0 != 0x80:
+            return INVALID, 1
+        code = (code << 6) | (byte & 0x3F)
+    too_small = (length == 3 and code < 0x800) or (length == 4 and code < 0x10000)
+    if too_small or code > 0x10FFFF or 0xD800 <= code < 0xE000:
+        return INVALID, 1
+    return code, length
+
+
+@compile_part
 def _is_ideograph(data: np.ndarray, position: int, end: int) -> bool:
-    """Return whether the character is in U+3400 to U+4DBF or U+4E00 to U+9FFF."""
-    if position + 3 > end:
-        return False
-    lead, second, third = data[position], data[position + 1], data[position + 2]
-    if second & 0xC0 != 0x80 or third & 0xC0 != 0x80:
-        return False
-    if lead == 0xE3:
-        return second >= 0x90
-    if lead == 0xE4:
-        return second != 0xB7
-    return 0xE5 <= lead <= 0xE9
+    code, _ = read_character(data, position, end)
+    return 0x3400 <= code < 0x4DC0 or 0x4E00 <= code < 0xA000
 
 
 @compile_part
 def _is_white(data: np.ndarray, position: int, end: int) -> bool:
-    """Return whether the character is Unicode white space or a control character."""
-    lead = data[position]
-    if lead < 0x80:
-        return not _is_printable(lead)
-    second = data[position + 1] if position + 1 < end else np.uint8(0)
-    third = data[position + 2] if position + 2 < end else np.uint8(0)
-    if lead == 0xC2:
-        return second == 0x85 or second == 0xA0
-    if lead == 0xE1:
-        return (second == 0x9A and third == 0x80) or (second == 0xA0 and third == 0x8E)
-    if lead == 0xE2:
-        if second == 0x80:
-            return third <= 0x8A or third == 0xA8 or third == 0xA9 or third == 0xAF
-        return second == 0x81 and third == 0x9F
-    return lead == 0xE3 and second == 0x80 and third == 0x80
+    """Return whether the character is Unicode white space or an ASCII control character."""
+    code, _ = read_character(data, position, end)
+    if 0 <= code < 0x80:
+        return not _is_printable(code)
+    if 0x2000 <= code < 0x200B:
+        return True
+    return code in (0x85, 0xA0, 0x1680, 0x180E, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 
 
 @compile_part

@@ -14,17 +14,15 @@ import numpy as np
 from lakevec.pipeline.encoding.kernels.cache_arrays import (
     DONE,
     FULL_REFS,
+    LONG,
+    NO_SEGMENT,
     NOT_PLAIN,
     NOT_UTF8,
-    PLACE,
-    REFS,
-    ROW,
+    SHORT,
     CacheArrays,
     Segment,
-    is_long,
-    unpack_ref,
 )
-from lakevec.pipeline.encoding.kernels.cache_entries import look_up
+from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up
 from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop
 from lakevec.pipeline.encoding.kernels.packed_bytes import trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
@@ -78,19 +76,19 @@ class Texts(NamedTuple):
 def scan_spaces(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int:
     """Split texts before single spaces; see `scan_words`."""
     data, split = texts.data, tables.split
-    for row in range(cache.state[ROW], len(texts.is_null)):
+    for row in range(cache.state[0].row, len(texts.is_null)):
         first, end = _bounds(row, texts)
-        ref_index, position = cache.state[REFS], first
+        ref_index, position = cache.state[0].refs, first
         while position < end:
             start = position
             position = _end_at_space(data, start, first, end, split)
             if ref_index >= len(cache.segment_refs):
                 return FULL_REFS
             segment = Segment(data, start, position - start, split.folds, FOR_LIBRARY, UNMARKED)
-            packed = look_up(segment, is_long(segment), tables.pieces, cache)
-            if packed < 0:
-                return -1 - packed
-            cache.segment_refs[ref_index] = unpack_ref(packed)
+            ref, status = look_up(segment, kind_of(segment), tables.pieces, cache)
+            if status != DONE:
+                return status
+            cache.segment_refs[ref_index] = ref
             ref_index += 1
         _end_text(row, ref_index, texts, cache)
     return DONE
@@ -115,7 +113,7 @@ def _end_at_space(data: np.ndarray, start: int, first: int, end: int, split: Spl
 def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int:
     """Split texts at white space and around isolated characters, and look up every segment.
 
-    The scan begins at text ``cache.state[ROW]``, at position ``cache.state[PLACE]`` of that text.
+    The scan begins at text ``cache.state[0].row``, at position ``cache.state[0].place`` of that text.
 
     Returns
     -------
@@ -129,10 +127,10 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
     byte other than printable ASCII and white space, it is read character by character.
     """
     data, split, segment_refs = texts.data, tables.split, cache.segment_refs
-    for row in range(cache.state[ROW], len(texts.is_null)):
-        ref_index = cache.state[REFS]
+    for row in range(cache.state[0].row, len(texts.is_null)):
+        ref_index = cache.state[0].refs
         first, end = _bounds(row, texts)
-        position = max(first, cache.state[PLACE])
+        position = max(first, cache.state[0].place)
         while position < end:
             if ref_index + WINDOW > len(segment_refs):
                 return _stop_at(position, ref_index, FULL_REFS, cache)
@@ -158,16 +156,17 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
                     length = np.int64(run) if is_plain else np.int64(0)
                 if length > 0:
                     segment = Segment(data, begin, length, split.folds, length, UNMARKED)
-                    packed = look_up(segment, length > 8, tables.pieces, cache)
+                    kind = LONG if length > 8 else SHORT
+                    ref, status = look_up(segment, kind, tables.pieces, cache)
                     begins &= begins - _ONE
                 else:
-                    packed, position = look_up_unicode(data, begin, end, tables, cache)
+                    ref, status, position = look_up_unicode(data, begin, end, tables, cache)
                     begins = _NONE
-                if packed < -1:
-                    return _stop_at(begin, ref_index, -1 - packed, cache)
-                if packed >= 0:
-                    segment_refs[ref_index] = unpack_ref(packed)
+                if status == DONE:
+                    segment_refs[ref_index] = ref
                     ref_index += 1
+                elif status != NO_SEGMENT:
+                    return _stop_at(begin, ref_index, status, cache)
         _end_text(row, ref_index, texts, cache)
     return DONE
 
@@ -193,8 +192,8 @@ def _find_runs(data: np.ndarray, position: int, inside: int, split: SplitTables)
 @compile_inline
 def _stop_at(place: int, ref_index: int, status: int, cache: CacheArrays) -> int:
     """Record where the scan continues in a text (0 for its start), so that long texts aren't read again."""
-    cache.state[PLACE] = place
-    cache.state[REFS] = ref_index
+    cache.state[0].place = place
+    cache.state[0].refs = ref_index
     return status
 
 
@@ -202,9 +201,9 @@ def _stop_at(place: int, ref_index: int, status: int, cache: CacheArrays) -> int
 def _end_text(row: int, ref_index: int, texts: Texts, cache: CacheArrays) -> None:
     """Note that a text is done."""
     texts.row_ends[row + 1] = ref_index
-    cache.state[REFS] = ref_index
-    cache.state[ROW] = row + 1
-    cache.state[PLACE] = 0
+    cache.state[0].refs = ref_index
+    cache.state[0].row = row + 1
+    cache.state[0].place = 0
 
 
 @compile_loop
@@ -214,9 +213,9 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
     This scan also finds added tokens, and white space at which the rule forbids a split.
     """
     data, split, classes = texts.data, tables.split, tables.split.classes
-    for row in range(cache.state[ROW], last):
+    for row in range(cache.state[0].row, last):
         first, end = _bounds(row, texts)
-        ref_index = word_ref_index = cache.state[REFS]
+        ref_index = word_ref_index = cache.state[0].refs
         position = word_start = first
         while position < end:
             behind = skip_separators(data, position, first, end, split)
@@ -237,10 +236,10 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
             if ref_index >= len(cache.segment_refs):
                 return FULL_REFS
             segment = Segment(data, start, position - start, folds, characters, UNMARKED)
-            packed = look_up(segment, is_long(segment), tables.pieces, cache)
-            if packed < 0:
-                return -1 - packed
-            cache.segment_refs[ref_index] = unpack_ref(packed)
+            ref, status = look_up(segment, kind_of(segment), tables.pieces, cache)
+            if status != DONE:
+                return status
+            cache.segment_refs[ref_index] = ref
             ref_index += 1
         _end_text(row, ref_index, texts, cache)
     return DONE

@@ -7,23 +7,26 @@ from typing import NamedTuple
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.cache_arrays import (
-    CHARACTER,
     NEW_CHARACTER,
+    NO_SEGMENT,
     NOT_UTF8,
     CacheArrays,
     Segment,
-    is_long,
 )
-from lakevec.pipeline.encoding.kernels.cache_entries import look_up
+from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up
 from lakevec.pipeline.encoding.kernels.compilation import compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import put_byte
-from lakevec.pipeline.encoding.kernels.segment_ends import ISOLATED, SEPARATOR, SplitTables
+from lakevec.pipeline.encoding.kernels.segment_ends import (
+    INVALID,
+    ISOLATED,
+    SEPARATOR,
+    SplitTables,
+    read_character,
+)
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
 
 # Kinds of characters. A NEW one is not known yet; words with a FOREIGN one are left to the library.
 NEW, FOREIGN, WORD, DROPPED, WHITE, ALONE = range(6)
-# In place of a code point.
-INVALID = -1
 # Marks the key of a word that is normalized here and not ASCII; this byte is in no valid UTF-8.
 NORMALIZED = 0xFF
 # Values of `Segment`. Their types matter: another type is another compilation.
@@ -78,45 +81,17 @@ class TokenizerTables(NamedTuple):
 
 
 @compile_part
-def read_character(data: np.ndarray, position: int, end: int) -> tuple[int, int]:
-    """Decode one character of UTF-8, strictly (RFC 3629).
-
-    Returns
-    -------
-    int
-        Code point, or `INVALID`.
-    int
-        Number of bytes.
-    """
-    lead = np.int64(data[position])
-    if lead < 0x80:
-        return lead, 1
-    length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-    if lead < 0xC2 or lead > 0xF4 or position + length > end:
-        return INVALID, 1
-    code = lead & (0x7F >> length)
-    for offset in range(1, length):
-        byte = np.int64(data[position + offset])
-        if byte & 0xC0 != 0x80:
-            return INVALID, 1
-        code = (code << 6) | (byte & 0x3F)
-    too_small = (length == 3 and code < 0x800) or (length == 4 and code < 0x10000)
-    if too_small or code > 0x10FFFF or 0xD800 <= code < 0xE000:
-        return INVALID, 1
-    return code, length
-
-
-@compile_part
 def look_up_unicode(
     data: np.ndarray, begin: int, end: int, tables: TokenizerTables, cache: CacheArrays
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """Look up a segment that is not all letters and digits, or is a long one.
 
     Returns
     -------
-    int
-        Packed ref; -1 if nothing is left of the segment; else -1 - the reason to stop.
-    int
+    ref : int
+    status : int
+        `DONE`, `NO_SEGMENT` if the normalizer drops the whole segment, or the reason to stop.
+    end : int
         End of the segment.
     """
     split, pieces, characters = tables.split, tables.pieces, tables.characters
@@ -124,19 +99,20 @@ def look_up_unicode(
     if split.isolates:
         stop, first, length, count = _read_word(data, begin, end, split.classes, characters)
         if length == NEW:
-            cache.state[CHARACTER] = stop
-            return np.int64(-1 - NEW_CHARACTER), begin
+            cache.state[0].character = stop
+            return 0, NEW_CHARACTER, begin
         if length == INVALID:
-            return np.int64(-1 - NOT_UTF8), begin
+            return 0, NOT_UTF8, begin
         if count == 0 and length != _FOREIGN_WORD:
-            return np.int64(-1), stop
+            return 0, NO_SEGMENT, stop
     if stop == begin:
         while stop < end and not split.classes[data[stop]] & (SEPARATOR | ISOLATED):
             stop += 1
     segment = Segment(data, begin, stop - begin, split.folds, FOR_LIBRARY, UNMARKED)
     if length > 0 and len(pieces.slots) > 0:
         segment = Segment(characters.word, first, length - first, UNFOLDED, count, first == 0)
-    return look_up(segment, is_long(segment), pieces, cache), stop
+    ref, status = look_up(segment, kind_of(segment), pieces, cache)
+    return ref, status, stop
 
 
 @compile_part
