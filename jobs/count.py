@@ -199,8 +199,8 @@ def _count(
             if not facts.get("rows"):
                 raise DataError("the input has no rows", remedy="check --input")
             tokens = _tokens_table(lines.filter(lines.kind == TOKEN).collect(), tokenizer)
-            words = _write_words(lines, WORD, settings, WORDS)
-            phrases = _write_words(lines, PHRASE, settings, PHRASES) if settings.phrases > 1 else 0
+            words = _write_terms(lines, WORD, settings, WORDS)
+            phrases = _write_terms(lines, PHRASE, settings, PHRASES) if settings.phrases > 1 else 0
     finally:
         lines.unpersist()
     if words and not (output / WORDS).exists():
@@ -245,17 +245,15 @@ def _tokens_table(lines: list[Any], tokenizer: CountedTokenizer) -> pa.Table:
     return table.filter(pc.not_equal(table["token"], ""))
 
 
-def _write_words(lines: DataFrame, kind: str, settings: CountSettings, name: str) -> int:
+def _write_terms(lines: DataFrame, kind: str, settings: CountSettings, folder: str) -> int:
     """Let Spark write words or phrases, most frequent first; return their number."""
     from pyspark.sql import functions as f
 
-    column = "word" if name == WORDS else "phrase"
-    chosen = lines.filter(lines.kind == kind)
-    counts = chosen.select(f.col("name").alias(column), "count", "documents")
-    ordered = counts.orderBy(f.desc("count"), f.desc("documents"), column)
-    uri = f"{absolute_uri(settings.output).rstrip('/')}/{name}"
+    counts = lines.filter(lines.kind == kind).select(f.col("name").alias(kind), "count", "documents")
+    ordered = counts.orderBy(f.desc("count"), f.desc("documents"), kind)
+    uri = f"{absolute_uri(settings.output).rstrip('/')}/{folder}"
     ordered.write.mode("overwrite").option("compression", "zstd").parquet(uri)
-    return int(chosen.count())
+    return int(counts.count())
 
 
 def _summarize(record: dict[str, Any]) -> str:

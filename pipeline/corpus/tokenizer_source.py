@@ -86,9 +86,7 @@ def _make(content: str, shown: str) -> CountedTokenizer:
         if not is_tokenizers_own(error):
             raise
         raise ModelError(f"the tokenizer of {shown!r} can't be read", got=str(error)) from None
-    ids = tokenizer.get_vocab(with_added_tokens=True)
-    tokens = [""] * (max(ids.values(), default=-1) + 1)
-    for token, number in ids.items():
-        tokens[number] = token
+    last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    tokens = tuple(tokenizer.id_to_token(number) or "" for number in range(last + 1))
     digest = hashlib.sha256(content.encode()).hexdigest()
-    return CountedTokenizer(content, shown, tuple(tokens), f"sha256:{digest}")
+    return CountedTokenizer(content, shown, tokens, f"sha256:{digest}")

@@ -66,16 +66,13 @@ class WordExtractor:
         piece = piece.replace(_MARK, " ").strip()
         if not piece:
             return []
-        first, last = 0, len(piece)
-        while first < last and unicodedata.category(piece[first])[0] in _STRIPPED:
-            first += 1
-        while first < last and unicodedata.category(piece[last - 1])[0] in _STRIPPED:
-            last -= 1
-        if first == last or last - first > self.longest:
+        edges = "".join(sign for sign in set(piece) if unicodedata.category(sign)[0] in _STRIPPED)
+        word = piece.strip(edges)
+        if not word or len(word) > self.longest:
             return [None]
-        before: Words = [None] if first else []
-        after: Words = [None] if last < len(piece) else []
-        return [*before, piece[first:last], *after]
+        before: Words = [None] if piece[0] in edges else []
+        after: Words = [None] if piece[-1] in edges else []
+        return [*before, word, *after]
 
     def token_words(self) -> list[Words]:
         """Return the words and breaks of each token as a text."""

@@ -45,7 +45,6 @@ def make_tables(tokenizer: Tokenizer, rule: SplitRule, unknown_token_id: int | N
         kinds=np.full(_CHARACTERS, NEW, dtype=np.uint8),
         starts=np.zeros(_CHARACTERS, dtype=np.int32),
         ends=np.zeros(_CHARACTERS, dtype=np.int32),
-        counts=np.zeros(_CHARACTERS, dtype=np.uint8),
         letters=np.frombuffer(b"", dtype=np.uint8),
         word=np.zeros(_most_word_bytes(pieces.most_characters) + WORD_ROOM, dtype=np.uint8),
     )
@@ -81,9 +80,8 @@ def _make_word_pieces(tokenizer_json: str, unknown_token_id: int | None) -> Word
     """Read the vocabulary of a WordPiece tokenizer; other models have no pieces."""
     model = json.loads(tokenizer_json)["model"]
     # Old files have no "type"; the prefix and the limit are WordPiece's alone.
-    if model.get("type", "WordPiece") != "WordPiece" or "max_input_chars_per_word" not in model:
-        return _pack_pieces([])
-    unknown = model["vocab"].get(model["unk_token"])
+    is_word_piece = model.get("type", "WordPiece") == "WordPiece" and "max_input_chars_per_word" in model
+    unknown = model["vocab"].get(model["unk_token"]) if is_word_piece else None
     # Without an unknown token the library refuses unknown words; words of any length need room of any size.
     if unknown is None or model["max_input_chars_per_word"] > _MOST_CHARACTERS:
         return _pack_pieces([])
@@ -149,7 +147,6 @@ def add_characters(table: CharacterTable, tokenizer: Tokenizer, character: int) 
         table.kinds[codes] = [kind for kind, _ in results]
         table.starts[codes] = np.append(len(table.letters), ends[:-1])
         table.ends[codes] = ends
-        table.counts[codes] = [len(letters) for _, letters in results]
     all_letters = table.letters.tobytes() + b"".join(encoded)
     return table._replace(letters=np.frombuffer(all_letters, dtype=np.uint8))
 

@@ -6,6 +6,8 @@ come, never which. `kernels.segment_scan` finds the segments.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 import numpy as np
@@ -16,13 +18,7 @@ from lakevec.pipeline.encoding.kernel_tables import add_characters, make_tables
 from lakevec.pipeline.encoding.kernels import cache_arrays as layout
 from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
 from lakevec.pipeline.encoding.kernels.cache_entries import place_entries, update_slots
-from lakevec.pipeline.encoding.kernels.segment_scan import (
-    READ_AHEAD,
-    Texts,
-    scan_bytes,
-    scan_spaces,
-    scan_words,
-)
+from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, Texts, scan_bytes, scan_words
 from lakevec.pipeline.encoding.split_rules import SplitRule
 from lakevec.pipeline.errors import DataError
 
@@ -147,56 +143,33 @@ class TokenCache:
                 characters = add_characters(self._tables.characters, self._tokenizer, new)
                 self._tables = self._tables._replace(characters=characters)
             elif status == layout.NOT_UTF8:
-                raise not_utf8()
+                raise _not_utf8()
             elif status != layout.DONE:
                 self.arrays = _grow(self.arrays, status, longest)
 
     def _scan_some(self, texts: Texts) -> int:
         """Scan until all texts are done, or the caller has to act first."""
-        split = self._tables.split
-        if split.keeps_space:
-            return int(scan_spaces(texts, self._tables, self.arrays))
-        status = int(scan_words(texts, self._tables, self.arrays))
-        if status == layout.NOT_PLAIN:
+        split, last = self._tables.split, len(texts.is_null)
+        if not split.keeps_space:
+            status = int(scan_words(texts, self._tables, self.arrays))
+            if status != layout.NOT_PLAIN:
+                return status
             # If splits need ASCII, the cause is another script, and the following texts will be the same.
-            is_one = split.has_plain_words and not split.needs_ascii
-            last = int(self.arrays.state["row"][0]) + 1 if is_one else len(texts.is_null)
-            status = int(scan_bytes(texts, self._tables, self.arrays, last))
-        return status
+            if split.has_plain_words and not split.needs_ascii:
+                last = int(self.arrays.state["row"][0]) + 1
+        return int(scan_bytes(texts, self._tables, self.arrays, last))
 
     def _tokenize_pending(self) -> None:
         """Let the library tokenize pending segments, and keep their known ids."""
         pending = self.arrays.pending[: self.arrays.state["pending"][0]]
         is_long = self.arrays.entries["key_length"][pending] >= _LONG_BYTES
-        for chosen, tokenize in (
-            (pending[~is_long], self._tokenize_short),
-            (pending[is_long], self._tokenize_long),
-        ):
+        for chosen, tokenize in ((pending[~is_long], _encode_words), (pending[is_long], encode_texts)):
             for first in range(0, len(chosen), _CALL_SEGMENTS):
                 some = chosen[first : first + _CALL_SEGMENTS]
-                self._keep_tokens(some, *tokenize(self._to_strings(some)))
+                with refuse_invalid_utf8():
+                    strings = [key.decode() for key in self._keys(some)]
+                self._keep_tokens(some, *tokenize(self._tokenizer, strings))
         self.arrays.state["pending"] = 0
-
-    def _tokenize_short(self, strings: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokenize segments as the words of a few texts; return ids, and the segment of each."""
-        groups = [
-            strings[first : first + _GROUP_SEGMENTS] for first in range(0, len(strings), _GROUP_SEGMENTS)
-        ]
-        encodings = self._tokenizer.encode_batch(groups, is_pretokenized=True, add_special_tokens=False)
-        ids = np.concatenate([np.array(encoding.ids, dtype=np.int32) for encoding in encodings])
-        segments = [
-            np.array(encoding.word_ids, dtype=np.int64) + number * _GROUP_SEGMENTS
-            for number, encoding in enumerate(encodings)
-        ]
-        return ids, np.concatenate(segments)
-
-    def _tokenize_long(self, strings: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokenize segments as texts; return ids, and the segment of each."""
-        encodings = self._tokenizer.encode_batch_fast(strings, add_special_tokens=False)
-        per_segment = [encoding.ids for encoding in encodings]
-        counts = np.fromiter(map(len, per_segment), dtype=np.int64, count=len(per_segment))
-        ids = np.fromiter(chain.from_iterable(per_segment), dtype=np.int32, count=int(counts.sum()))
-        return ids, np.repeat(np.arange(len(strings)), counts)
 
     def _keep_tokens(self, chosen: np.ndarray, ids: np.ndarray, segment: np.ndarray) -> None:
         """Append the known ids of entries."""
@@ -215,16 +188,38 @@ class TokenCache:
         arrays.state["tokens"] = used + len(ids)
         update_slots(chosen, arrays)
 
-    def _to_strings(self, chosen: np.ndarray) -> list[str]:
-        """Decode the keys of entries."""
-        try:
-            return [key.decode() for key in self._keys(chosen)]
-        except UnicodeDecodeError:
-            # The original error quotes the text's bytes, so it is not chained.
-            raise not_utf8() from None
+
+def _encode_words(tokenizer: Tokenizer, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokenize segments as the words of a few texts; return ids (int32), and the index of each one's word."""
+    groups = [words[first : first + _GROUP_SEGMENTS] for first in range(0, len(words), _GROUP_SEGMENTS)]
+    encodings = tokenizer.encode_batch(groups, is_pretokenized=True, add_special_tokens=False)
+    ids = np.concatenate([np.array(encoding.ids, dtype=np.int32) for encoding in encodings])
+    indices = [
+        np.array(encoding.word_ids, dtype=np.int64) + number * _GROUP_SEGMENTS
+        for number, encoding in enumerate(encodings)
+    ]
+    return ids, np.concatenate(indices)
 
 
-def not_utf8() -> DataError:
+def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokenize whole texts; return ids (int32), and the index of each one's text."""
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    per_text = [encoding.ids for encoding in encodings]
+    indices = np.repeat(np.arange(len(texts)), list(map(len, per_text)))
+    return np.fromiter(chain.from_iterable(per_text), dtype=np.int32, count=len(indices)), indices
+
+
+@contextmanager
+def refuse_invalid_utf8() -> Iterator[None]:
+    """Raise DataError for a text that is not valid UTF-8."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        # The original error quotes the text's bytes, so it is not chained.
+        raise _not_utf8() from None
+
+
+def _not_utf8() -> DataError:
     """Return the error for a text that is not valid UTF-8."""
     return DataError(
         "a text is not valid UTF-8",

@@ -13,7 +13,12 @@ from tokenizers import Tokenizer
 from lakevec.pipeline.encoding.kernels.cache_entries import count_tokens, write_tokens
 from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
 from lakevec.pipeline.encoding.text_validation import is_string
-from lakevec.pipeline.encoding.token_cache import TokenCache, not_utf8, raw_buffers
+from lakevec.pipeline.encoding.token_cache import (
+    TokenCache,
+    encode_texts,
+    raw_buffers,
+    refuse_invalid_utf8,
+)
 from lakevec.pipeline.errors import DataError
 
 # The library's output takes about a hundred bytes per token, so a call gets few whole texts.
@@ -104,20 +109,16 @@ class WholeTextTokenizer:
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
         """Return the known token ids of each text."""
-        per_text: list[np.ndarray] = []
-        for _, part in slices(texts, most_rows=_CALL_ROWS):
-            try:
+        parts = [(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64))]
+        for first, part in slices(texts, most_rows=_CALL_ROWS):
+            with refuse_invalid_utf8():
                 strings = [text or "" for text in part.to_pylist()]
-            except UnicodeDecodeError:
-                # The original error quotes the text's bytes, so it is not chained.
-                raise not_utf8() from None
-            encodings = self._tokenizer.encode_batch_fast(strings, add_special_tokens=False)
-            per_text += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
-        ids = np.concatenate([np.empty(0, np.int32), *per_text])
-        rows = np.repeat(np.arange(len(per_text)), np.array(list(map(len, per_text)), dtype=np.int64))
+            ids, rows = encode_texts(self._tokenizer, strings)
+            parts.append((ids, rows + first))
+        ids, rows = map(np.concatenate, zip(*parts, strict=True))
         known = ids != self._unknown
         ids, rows = ids[known], rows[known]
-        counts = np.bincount(rows, minlength=len(per_text))
+        counts = np.bincount(rows, minlength=len(texts))
         starts = np.cumsum(counts) - counts
         is_kept = np.arange(len(ids)) - starts[rows] < self._limit
         return TokenIds(

@@ -20,7 +20,6 @@ from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compil
 from lakevec.pipeline.encoding.kernels.packed_bytes import (
     add_word,
     keep_bytes,
-    letters_of,
     load_word,
     lower_letters,
     slot_of,
@@ -60,7 +59,7 @@ def _load_key(segment: Segment, offset: int) -> int:
     """Load up to eight bytes of a segment's key."""
     word = load_word(segment.data, segment.start + offset)
     if segment.folds:
-        word = lower_letters(word, letters_of(word))
+        word = lower_letters(word)
     return keep_bytes(word, min(segment.length - offset, 8))
 
 

@@ -73,17 +73,13 @@ def trailing_zeros(_context: Any, value: Any) -> Any:
 
 
 @compile_part
-def letters_of(word: int) -> int:
-    """Return the top bit of each byte that is an ASCII letter, and zeros elsewhere."""
+def lower_letters(word: int) -> int:
+    """Lowercase the ASCII letters of a word."""
     lowered = (word & _LOW_BITS) | _CASE_BITS
     from_a = lowered + np.uint64(0x1F1F1F1F1F1F1F1F)
     past_z = lowered + np.uint64(0x0505050505050505)
-    return from_a & ~past_z & ~word & _TOP_BITS
-
-
-@compile_part
-def lower_letters(word: int, letters: int) -> int:
-    """Lowercase the ASCII letters of a word; `letters` comes from `letters_of`."""
+    # The top bit of each byte that is a letter.
+    letters = from_a & ~past_z & ~word & _TOP_BITS
     return word | (letters >> np.uint64(2))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.compilation import compile_part
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_part
 
 # Classes of bytes; 0 is a plain ASCII character of a word.
 SEPARATOR, ISOLATED, LITERAL, IDEOGRAPH, OTHER = 1, 2, 4, 8, 16
@@ -101,7 +101,7 @@ def _is_white(data: np.ndarray, position: int, end: int) -> bool:
 
 
 @compile_part
-def splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs_ascii: bool) -> bool:
+def _splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs_ascii: bool) -> bool:
     """Return whether the space at `position` is a single space, before which text may be split."""
     before, behind = position - 1, position + 1
     if before < first or behind >= end:
@@ -191,3 +191,18 @@ def end_word(data: np.ndarray, position: int, first: int, end: int, split: Split
         characters += 1
         is_plain = is_plain and not kind & OTHER
     return position, characters if is_plain else 0
+
+
+@compile_inline
+def end_at_space(data: np.ndarray, start: int, first: int, end: int, split: SplitTables) -> int:
+    """Return the end of a segment; one with an added token includes the next word."""
+    holds_literal = False
+    for position in range(start, end):
+        is_space = position > start and data[position] == 0x20
+        if is_space and _splits_at_space(data, position, first, end, split.needs_ascii):
+            if not holds_literal:
+                return position
+            holds_literal = False
+        if split.classes[data[position]] & LITERAL and may_be_literal(data, position, end, split):
+            holds_literal = True
+    return end

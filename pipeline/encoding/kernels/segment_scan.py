@@ -1,8 +1,7 @@
 """The scan: split texts into segments and look up each in the token cache, without Python strings.
 
 A known segment usually costs one probe. A new segment gets an entry. Plain words of a WordPiece tokenizer are
-split here; other segments are left pending for the `tokenizers` library. Each family of split rules has its
-own function, so that unused families are not compiled.
+split here; other segments are left pending for the `tokenizers` library.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ from lakevec.pipeline.encoding.kernels.segment_ends import (
     LITERAL,
     SEPARATOR,
     SplitTables,
+    end_at_space,
     end_word,
     may_be_literal,
     skip_separators,
-    splits_at_space,
 )
 from lakevec.pipeline.encoding.kernels.simd import WINDOW, classify_window
 from lakevec.pipeline.encoding.kernels.unicode_words import (
@@ -70,43 +69,6 @@ class Texts(NamedTuple):
     offsets: np.ndarray
     is_null: np.ndarray
     row_ends: np.ndarray
-
-
-@compile_loop
-def scan_spaces(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int:
-    """Split texts before single spaces; see `scan_words`."""
-    data, split = texts.data, tables.split
-    for row in range(cache.state[0].row, len(texts.is_null)):
-        first, end = _bounds(row, texts)
-        ref_index, position = cache.state[0].refs, first
-        while position < end:
-            start = position
-            position = _end_at_space(data, start, first, end, split)
-            if ref_index >= len(cache.segment_refs):
-                return FULL_REFS
-            segment = Segment(data, start, position - start, split.folds, FOR_LIBRARY, UNMARKED)
-            ref, status = look_up(segment, kind_of(segment), tables.pieces, cache)
-            if status != DONE:
-                return status
-            cache.segment_refs[ref_index] = ref
-            ref_index += 1
-        _end_text(row, ref_index, texts, cache)
-    return DONE
-
-
-@compile_inline
-def _end_at_space(data: np.ndarray, start: int, first: int, end: int, split: SplitTables) -> int:
-    """Return the end of a segment; one with an added token includes the next word."""
-    holds_literal = False
-    for position in range(start, end):
-        is_space = position > start and data[position] == 0x20
-        if is_space and splits_at_space(data, position, first, end, split.needs_ascii):
-            if not holds_literal:
-                return position
-            holds_literal = False
-        if split.classes[data[position]] & LITERAL and may_be_literal(data, position, end, split):
-            holds_literal = True
-    return end
 
 
 @compile_loop
@@ -210,7 +172,8 @@ def _end_text(row: int, ref_index: int, texts: Texts, cache: CacheArrays) -> Non
 def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: int) -> int:
     """Do the work of `scan_words` byte by byte, for any text before index `last`.
 
-    This scan also finds added tokens, and white space at which the rule forbids a split.
+    This scan also splits at single spaces, and finds added tokens and white space at which the rule forbids a
+    split.
     """
     data, split, classes = texts.data, tables.split, tables.split.classes
     for row in range(cache.state[0].row, last):
@@ -226,7 +189,10 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
             start, folds = position, split.folds
             if data[start] == NORMALIZED:
                 return NOT_UTF8
-            position, characters = end_word(data, start, first, end, split)
+            if split.keeps_space:
+                position, characters = end_at_space(data, start, first, end, split), FOR_LIBRARY
+            else:
+                position, characters = end_word(data, start, first, end, split)
             if position < 0:
                 # The word may contain an added token. Discard its segments, and make the word one segment.
                 start = position = word_start

@@ -6,6 +6,7 @@ fixes the order of all additions, so sums have the same bits on all processors.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -41,9 +42,7 @@ def classify_window(_context: Any, data: Any, position: Any) -> Any:
         window = builder.load(
             builder.bitcast(builder.gep(start, [arguments[1]]), _BYTES.as_pointer()), align=1
         )
-        white = _is_byte(builder, window, " ")
-        for character in "\t\r\n":
-            white = builder.or_(white, _is_byte(builder, window, character))
+        white = reduce(builder.or_, [_is_byte(builder, window, character) for character in " \t\r\n"])
         letters = _is_between(builder, builder.or_(window, _all_bytes(0x20)), "a", "z")
         words = builder.or_(letters, _is_between(builder, window, "0", "9"))
         found = [words, _is_between(builder, window, "!", "~"), white]

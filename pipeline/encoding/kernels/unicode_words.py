@@ -47,8 +47,6 @@ class CharacterTable(NamedTuple):
         `NEW`, `FOREIGN`, `WORD`, `DROPPED`, `WHITE` or `ALONE`.
     starts, ends : int32 ndarray of shape (65536,)
         Character c becomes ``letters[starts[c]:ends[c]]``.
-    counts : uint8 ndarray of shape (65536,)
-        Number of characters that it becomes.
     letters : uint8 ndarray
         UTF-8.
     word : uint8 ndarray
@@ -58,7 +56,6 @@ class CharacterTable(NamedTuple):
     kinds: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
-    counts: np.ndarray
     letters: np.ndarray
     word: np.ndarray
 
@@ -153,9 +150,9 @@ def _read_word(
         position += size
         if kind in (WHITE, DROPPED):
             continue
-        count += characters.counts[code]
         for source in range(characters.starts[code], characters.ends[code]):
             letter = characters.letters[source]
+            count += letter & 0xC0 != 0x80
             if letter >= 0x80:
                 first = np.int64(0)
             if length < room:

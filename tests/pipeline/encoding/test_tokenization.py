@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
 from lakevec.pipeline.encoding.token_cache import TokenCache
-from lakevec.pipeline.encoding.tokenization import CachedTokenizer, TextTokenizer, make_tokenizer
+from lakevec.pipeline.encoding.tokenization import CachedTokenizer, TextTokenizer, make_tokenizer, slices
 from lakevec.pipeline.errors import DataError, ModelError
 from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
 from lakevec.pipeline.model.formats.word_vectors import read_word_vectors
@@ -246,3 +246,11 @@ def test_a_full_memo_starts_again_and_gives_the_same_ids(name: str, entries: int
 def test_real_multilingual_text_has_the_librarys_ids(name: str, shared_data: Path) -> None:
     texts = pq.read_table(shared_data / "texts" / "multilingual.parquet")["text"].to_pylist()
     assert_same_ids(ours(name), library(name), texts[::25])
+
+
+@pytest.mark.parametrize("part_bytes", [1, 3, 7, 100, 10**6])
+def test_slices_hold_all_texts_in_order(part_bytes: int) -> None:
+    texts = pa.array(["a b", None, "", "c d e f g h", "é", None], pa.large_string())
+    parts = [part for _, part in slices(texts, most_bytes=part_bytes)]
+    assert pa.chunked_array(parts).to_pylist() == texts.to_pylist()
+    assert list(slices(texts.slice(0, 0), most_bytes=part_bytes)) == []
