@@ -95,7 +95,7 @@ class WordSequences:
         return len(self.starts) - 1
 
     def extend(self, sequences: Iterable[Words], index: WordIndex) -> None:
-        """Append sequences, numbered by `index`."""
+        """Append sequences of words, which `index` numbers."""
         sequences = list(sequences)
         if sequences:
             ends = self.starts[-1] + np.cumsum(list(map(len, sequences)), dtype=np.int64)

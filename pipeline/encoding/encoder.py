@@ -1,4 +1,4 @@
-"""Arrow strings in, float32 (N, D) out: the one place where a text becomes a vector."""
+"""Embed Arrow strings: one float32 vector of D elements for each of N texts."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class EncodingCounts:
     Parameters
     ----------
     rows : int
-        Texts, nulls included.
+        Number of texts, including nulls.
     nulls : int
         Null texts; their vector is null.
     empties : int
         Texts of zero length.
     zero_vectors : int
-        Texts, not null, with the zero vector; empty texts are among them.
+        Texts with the zero vector, including empty texts but not nulls.
     tokens : int
-        Known tokens that were pooled.
+        Tokens that were pooled.
     unknown_tokens : int
-        Tokens that the tokenizer does not know; vectors leave them out.
+        Unknown tokens, which are not pooled.
     truncated : int
         Texts truncated at `max_tokens`.
     """
@@ -66,9 +66,8 @@ class Encoded:
     is_null : bool ndarray of shape (N,)
         Which texts were null.
     counts : EncodingCounts
-        What was seen.
     tokens : int32 ndarray of shape (N,), optional
-        Where vectors are sums, how many tokens were summed.
+        If vectors are sums, the number of tokens in each sum.
 
     Examples
     --------
@@ -89,7 +88,7 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class TableRows:
-    """Rows of a table that was checked before, such as a mapped file; an encoder takes it like `StaticTable`.
+    """Rows of a table that was checked before, such as a mapped file; replaces `StaticTable` in an encoder.
 
     Parameters
     ----------
@@ -120,8 +119,8 @@ class Encoder:
 
     Notes
     -----
-    The same text gives the same bits whatever else is in the batch. The only state of an encoder is its token
-    cache, which changes how fast a vector comes, never the vector. Don't share an encoder between threads.
+    The same text gives the same bits, whatever the other texts are. The only state of an encoder is its token
+    cache, which changes the speed, never a vector. Don't share an encoder between threads.
 
     Examples
     --------
@@ -136,7 +135,7 @@ class Encoder:
     def __init__(self, table: StaticTable | TableRows, options: EncodeOptions | None = None) -> None:
         options = options or EncodeOptions()
         self._table = _aligned(np.ascontiguousarray(table.dense_rows(), dtype=np.float32)).view()
-        # Like a mapped file: one type of table means one compilation.
+        # A mapped file is read-only, too, and Numba compiles once for each type.
         self._table.flags.writeable = False
         self._tokenizer = make_tokenizer(
             table.tokenizer_json, table.unknown_token_id, max_tokens=options.max_tokens
@@ -190,22 +189,22 @@ class Encoder:
 
 
 def warm_up(table: StaticTable) -> None:
-    """Compile everything that texts of a table may need, or load it from the cache on disk."""
-    # What is compiled depends on the tokenizer only, so one column will do.
+    """Compile all kernels that a table's texts may need, or load them from the disk cache."""
+    # The kernels depend on the tokenizer only, so one column is enough.
     rows = np.zeros((table.rows, 1), np.float32)
     narrow = TableRows(rows, table.tokenizer_json, table.normalize, table.unknown_token_id)
     Encoder(narrow).encode(warm_up_texts())
 
 
 def warm_up_texts() -> pa.Array:
-    """Return texts that need every kernel: they have more segments than a new cache has room for."""
+    """Return texts that need all kernels; they have more segments than the initial capacity of a cache."""
     return pa.array(["é [UNK]", " ".join(map(str, range(_WARM_UP_SEGMENTS)))])
 
 
 def _aligned(table: np.ndarray) -> np.ndarray:
-    """Return the table at a multiple of 64 bytes, as mapped files are: no vector load meets two cache lines.
+    """Return the table at an address that is a multiple of 64 bytes, as mapped files have; copy it if needed.
 
-    Unaligned rows are pooled a quarter slower, so a table that lies elsewhere is copied once.
+    Otherwise vector loads would cross cache lines, and pooling would take a quarter longer.
     """
     if table.ctypes.data % _CACHE_LINE == 0:
         return table
@@ -222,7 +221,7 @@ def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
     Raises
     ------
     DataError
-        If there are more elements than its offsets can count, 2**31.
+        If there are more than 2**31 - 1 elements, the limit of its offsets.
     """
     rows, width = vectors.shape
     if rows * width > np.iinfo(np.int32).max:
@@ -233,7 +232,7 @@ def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
             remedy="embed in smaller batches",
         )
     values = pa.array(vectors.reshape(-1))
-    # The element is named as Spark names it, so that the types are equal and nothing is cast.
+    # Name the element as Spark does, so that Spark need not cast.
     kind = pa.list_(pa.field("element", values.type, nullable=False))
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width))
     mask = pa.array(is_null) if is_null.any() else None

@@ -30,7 +30,7 @@ from lakevec.pipeline.encoding.kernels.unicode_words import (
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces, fill_pieces
 from lakevec.pipeline.encoding.split_rules import SplitRule
 
-# Characters up to U+FFFF are kept; the few beyond are foreign.
+# The tables hold characters up to U+FFFF; the few beyond are foreign.
 _CHARACTERS = 1 << 16
 _BLOCK = 256
 # Longer limits of a WordPiece tokenizer need room of any size; BERT's is 100.
@@ -38,7 +38,7 @@ _MOST_CHARACTERS = 10_000
 
 
 def make_tables(tokenizer: Tokenizer, rule: SplitRule, unknown_token_id: int | None) -> TokenizerTables:
-    """Return all tables of a tokenizer; `add_characters` adds characters when they occur."""
+    """Return all tables of a tokenizer, without characters; `add_characters` adds those that occur."""
     is_bert = rule.name == "bert"
     pieces = _make_word_pieces(tokenizer.to_str(), unknown_token_id) if is_bert else _pack_pieces([])
     characters = CharacterTable(
@@ -48,12 +48,12 @@ def make_tables(tokenizer: Tokenizer, rule: SplitRule, unknown_token_id: int | N
         letters=np.frombuffer(b"", dtype=np.uint8),
         word=np.zeros(_most_word_bytes(pieces.most_characters) + WORD_ROOM, dtype=np.uint8),
     )
-    characters.word.flags.writeable = False  # as texts are, so that one compilation serves both
+    characters.word.flags.writeable = False  # texts are read-only, too, and Numba compiles once for each type
     return TokenizerTables(_make_split_tables(rule), pieces, characters)
 
 
 def _make_split_tables(rule: SplitRule) -> SplitTables:
-    """Write a split rule out for every byte."""
+    """Turn a split rule into arrays."""
     classes = np.zeros(256, dtype=np.uint8)
     classes[:0x21] = classes[0x7F:] = OTHER
     classes[list(rule.separators)] = SEPARATOR
@@ -82,7 +82,7 @@ def _make_word_pieces(tokenizer_json: str, unknown_token_id: int | None) -> Word
     # Old files have no "type"; the prefix and the limit are WordPiece's alone.
     is_word_piece = model.get("type", "WordPiece") == "WordPiece" and "max_input_chars_per_word" in model
     unknown = model["vocab"].get(model["unk_token"]) if is_word_piece else None
-    # Without an unknown token the library refuses unknown words; words of any length need room of any size.
+    # Without an unknown token, the library refuses unknown words. Without a limit, words need unlimited room.
     if unknown is None or model["max_input_chars_per_word"] > _MOST_CHARACTERS:
         return _pack_pieces([])
     prefix: str = model["continuing_subword_prefix"]
@@ -103,7 +103,7 @@ def _make_word_pieces(tokenizer_json: str, unknown_token_id: int | None) -> Word
 def _pack_pieces(
     pieces: list[tuple[bytes, bool, int]], *, unknown: int = -1, most_characters: int = 0
 ) -> WordPieces:
-    """Pack letters, place in a word and id of each piece."""
+    """Pack pieces: the letters, whether it continues a word, and the id of each."""
     packed = WordPieces(
         slots=np.full(1 << (4 * len(pieces) - 1).bit_length() if pieces else 0, -1, dtype=np.int32),
         hashes=np.empty(len(pieces), dtype=np.uint64),
@@ -122,7 +122,7 @@ def _pack_pieces(
 
 
 def _most_word_bytes(most_characters: int) -> int:
-    """Return the bytes that any known word may take, and one character more.
+    """Return the maximum number of bytes of a known word, plus one character.
 
     A character has up to four bytes, and normalization may turn it into several.
     """
@@ -153,7 +153,7 @@ def add_characters(table: CharacterTable, tokenizer: Tokenizer, character: int) 
 
 def _words_around(tokenizer: Tokenizer, codes: list[int]) -> list[list[str]]:
     """Put each character between two letters "a", and return the tokenizer's words for each."""
-    # All in one text, since a call costs more than a character; "q" ends each character's words.
+    # One text for all characters, since a call costs more than a character; "q" ends each character's words.
     text = "".join(f"a{chr(code)}a q " for code in codes)
     if tokenizer.normalizer is not None:
         text = tokenizer.normalizer.normalize_str(text)

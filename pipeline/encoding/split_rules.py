@@ -1,8 +1,8 @@
-"""Split rules: where to split a text so that its segments, tokenized alone, give the text's own token ids.
+"""Split rules: where to split a text so that its segments, tokenized alone, have the token ids of the text.
 
-A rule follows from the components in ``tokenizer.json``, never from a model's name. A component or an option
-that is unknown here means no rule: such a tokenizer gets whole texts. Tests compare every rule with
-whole-text tokenization of hostile texts (``tests/pipeline/encoding/test_tokenization.py``).
+A rule follows from the components in ``tokenizer.json``, never from a model's name. A tokenizer with an
+unknown component or option has no rule, and gets whole texts. Tests compare each rule with whole-text
+tokenization of hostile texts (``tests/pipeline/encoding/test_tokenization.py``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from lakevec.pipeline.model.word_tokenizer import WORD_PATTERN
 _WHITE_SPACE = b" \t\r\n"
 _ASCII_PUNCTUATION = bytes(byte for byte in range(0x21, 0x7F) if not chr(byte).isalnum())
 
-# Canonical decomposition makes these ASCII characters out of others (U+037E is ";", U+226E is "<" and a
-# mark, U+212A is "K", ...), so an added token that begins with one may begin with another byte in a text.
+# Canonical decomposition turns other characters into these: U+037E into ";", U+226E into "<" and a mark. So
+# an added token that begins with one of them may begin with another byte in a text.
 _MADE_BY_DECOMPOSITION = b";`<>="
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -26,14 +26,14 @@ _LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-# Each of them begins a match at a single space between two words, and none ends a match behind it.
+# In all of them, a match begins at a single space between two words, and no match ends after it.
 _BYTE_LEVEL_PATTERNS = (_GPT2, _LLAMA3, _QWEN2)
 _CLIP = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
-# Normalizers that change single characters, or join a character with the marks behind it. None joins anything
+# Normalizers that change single characters, or join a character with the marks after it. None joins anything
 # with an ASCII space.
 _CANONICAL = frozenset({"NFC", "NFD", "Lowercase", "StripAccents"})
-# These also turn other characters into white space, or treat a space and a mark behind it as one.
+# These also turn other characters into white space, or treat a space and the mark after it as one.
 _COMPATIBLE = frozenset({"NFKC", "NFKD", "Nmt", "Precompiled"})
 _SPACE_RUNS = {"Regex": " {2,}"}
 _WHITE_RUNS = {"Regex": r"\s+"}
@@ -49,7 +49,7 @@ class AddedTokenPattern:
     content : bytes
         The token's text.
     normalized : bool
-        Whether normalized text is searched for it.
+        Whether the tokenizer searches normalized text for it.
     """
 
     content: bytes
@@ -63,22 +63,22 @@ class SplitRule:
     Parameters
     ----------
     name : {"bert", "white space", "single space"}
-        The family.
+        Family of the rule.
     reason : str
         The components that give the rule.
     separators : bytes
-        Bytes dropped between segments. Empty for "single space", where a segment begins with the space.
+        Bytes between segments, which are dropped. Empty for "single space": segments begin with the space.
     isolated : bytes
         Bytes that are segments of their own.
     isolates_ideographs : bool
-        Whether each CJK ideograph of the Basic Multilingual Plane's two main blocks is a segment of its own.
+        Whether each CJK ideograph of U+3400 to U+4DBF and U+4E00 to U+9FFF is a segment of its own.
     needs_ascii_neighbours : bool
         Whether a split needs printable ASCII on both sides.
     folds_case : bool
-        Whether the cache may lower ASCII capitals of a segment.
+        Whether the cache may lowercase ASCII letters of a segment.
     literals : tuple of AddedTokenPattern
-        Added tokens that may lie across a split. In "bert", the word that contains one, from white space to
-        white space, is one segment. In "single space", a segment with one includes the next word.
+        Added tokens that may span a split. With "bert", the whole word around one, from white space to white
+        space, is one segment. With "single space", a segment with one includes the next word.
     """
 
     name: str
@@ -170,10 +170,10 @@ def _names(parts: list[dict[str, Any]]) -> str:
 
 
 def _find_bert(parts: _Components) -> SplitRule | None:
-    """Find BertPreTokenizer: words between white space, and single punctuation characters."""
+    """Match BertPreTokenizer: words between white space, and single punctuation characters."""
     if parts.pre_tokenizer_types != ["BertPreTokenizer"]:
         return None
-    # A composing normalizer joins "=" with a mark behind it, across the split.
+    # A composing normalizer joins "=" with the mark after it, across the split.
     if not parts.normalizer_types <= {"BertNormalizer"}:
         raise _NoRuleError(f"normalizers of no BERT: {_names(parts.normalizers)}")
     return parts.make_rule(
@@ -187,7 +187,7 @@ def _find_bert(parts: _Components) -> SplitRule | None:
 
 
 def _find_byte_level(parts: _Components) -> SplitRule | None:
-    """Find ByteLevel behind a known pattern: a single space belongs to the next word."""
+    """Match ByteLevel with a known pattern: a single space belongs to the next word."""
     *before, last = parts.pre_tokenizers or [{"type": ""}]
     if last["type"] != "ByteLevel":
         return None
@@ -209,7 +209,7 @@ def _find_byte_level(parts: _Components) -> SplitRule | None:
 
 
 def _find_clip(parts: _Components) -> SplitRule:
-    """Find CLIP's pattern, which drops all white space."""
+    """Match CLIP's pattern, which drops all white space."""
     split = parts.pre_tokenizers[0]
     if (
         len(parts.pre_tokenizers) != 2
@@ -227,15 +227,15 @@ def _find_clip(parts: _Components) -> SplitRule:
 
 
 def _find_metaspace(parts: _Components) -> SplitRule | None:
-    """Find Metaspace alone: a single space becomes the mark of the next word."""
+    """Match Metaspace alone: a single space becomes the mark of the next word."""
     if parts.pre_tokenizer_types != ["Metaspace"]:
         return None
     if not parts.pre_tokenizers[0].get("split", True):
         raise _NoRuleError("Metaspace that does not split")
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE or _shortens_runs(part, _SPACE_RUNS, " ▁")
-        # A segment begins with a space for its mark. If that is stripped, it gets only a mark that all
-        # texts get.
+        # The space at the start of a segment becomes its mark. If Strip removes that space, only a scheme
+        # that marks all texts gives the segment its mark.
         keeps_mark = part["type"] == "Strip" and (
             not part["strip_left"] or _prepend_scheme(parts.pre_tokenizers[0]) == "always"
         )
@@ -243,13 +243,13 @@ def _find_metaspace(parts: _Components) -> SplitRule | None:
         if not known and not keeps_mark and not zeroes_digits:
             raise _NoRuleError(f"normalizers before Metaspace: {_names(parts.normalizers)}")
     if "Strip" in parts.normalizer_types and parts.added:
-        # Text before an added token is stripped as if it were a text.
+        # The text before an added token is stripped like a whole text.
         raise _NoRuleError("Strip before Metaspace, with added tokens")
     return _make_single_space(parts, needs_ascii_neighbours=True)
 
 
 def _find_white_space(parts: _Components) -> SplitRule | None:
-    """Find tokenizers that drop white space first, and then handle single words."""
+    """Match pre-tokenizers that first drop white space, and then handle single words."""
     first, *rest = parts.pre_tokenizers or [{"type": ""}]
     finds_words = (
         first["type"] == "Split"
@@ -259,13 +259,13 @@ def _find_white_space(parts: _Components) -> SplitRule | None:
     if first["type"] not in ("WhitespaceSplit", "Whitespace") and not finds_words:
         return None
     for part in rest:
-        # "first" marks only the first word of a text, and each segment is a text's first.
+        # "first" marks only the first word of a text, but each segment would be a first word.
         fits = part["type"] == "Metaspace" and _prepend_scheme(part) != "first"
         if not fits and part["type"] not in ("WhitespaceSplit", "Whitespace", "Punctuation", "Digits"):
             return None
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE | {"BertNormalizer", "Strip"}
-        # Metaspace's mark in place of spaces would join words, or follow the last one.
+        # Only spaces may replace the runs: Metaspace's mark would join words, or follow the last one.
         shortens = _shortens_runs(part, _SPACE_RUNS, " ") or _shortens_runs(part, _WHITE_RUNS, " ")
         if not known and not shortens:
             raise _NoRuleError(f"normalizers before white space: {_names(parts.normalizers)}")
@@ -283,12 +283,12 @@ def _prepend_scheme(metaspace: dict[str, Any]) -> str:
 
 
 def _shortens_runs(part: dict[str, Any], pattern: dict[str, str], contents: str) -> bool:
-    """Return whether a normalizer only replaces runs of white space by one of these characters."""
+    """Return whether a normalizer only replaces runs of white space with one of these characters."""
     return part["type"] == "Replace" and part["pattern"] == pattern and part["content"] in tuple(contents)
 
 
 def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> SplitRule:
-    """Search for added tokens that include the next space; all others lie inside one segment."""
+    """Make the rule; its literals are added tokens that include the next space. Others never span a split."""
     takers = [token for token in parts.added if token["rstrip"]]
     literals = _make_literals(takers, is_normalized=bool(parts.normalizers))
     _refuse_white_space(parts.added)
@@ -296,17 +296,17 @@ def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> S
 
 
 def _refuse_white_space(added: list[dict[str, Any]], *, drops_spaces: bool = False) -> None:
-    """Refuse added tokens that could lie across a split."""
+    """Refuse added tokens with white space, which could span a split."""
     for token in added:
         content: str = token["content"]
-        # ModernBERT has tokens of 2 to 24 spaces; no rule splits a run of spaces that it keeps.
+        # ModernBERT has tokens of 2 to 24 spaces. Rules that keep spaces never split a run of them.
         run_of_spaces = len(content) > 1 and not content.strip(" ") and not drops_spaces
         if not content or (any(map(str.isspace, content)) and not run_of_spaces):
             raise _NoRuleError("an added token holds white space")
 
 
 def _make_literals(added: list[dict[str, Any]], *, is_normalized: bool) -> tuple[AddedTokenPattern, ...]:
-    """Prepare added tokens for a search byte by byte."""
+    """Prepare added tokens for a bytewise search; refuse those that normalization may change."""
     _refuse_white_space(added, drops_spaces=True)
     literals = []
     for token in added:

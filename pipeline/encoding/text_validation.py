@@ -24,9 +24,9 @@ def find_invalid_texts(texts: pa.Array, *, max_chars: int | None = None) -> dict
     Parameters
     ----------
     texts : pyarrow string array of length N
-        May hold bytes that are not UTF-8.
+        May contain bytes that are not UTF-8.
     max_chars : int, optional
-        Most Unicode code points of a text. Default: no limit.
+        Maximum number of Unicode code points of a text. Default: no limit.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def find_invalid_texts(texts: pa.Array, *, max_chars: int | None = None) -> dict
     if invalid is not None:
         found[NOT_UTF8] = invalid
         texts = without(texts, invalid)
-    # No text has more characters than bytes, and counting bytes is free.
+    # Count bytes first, which is free: no text has more characters than bytes.
     if max_chars is not None and (pc.max(pc.binary_length(texts)).as_py() or 0) > max_chars:
         length = pc.fill_null(pc.utf8_length(texts), 0).to_numpy(zero_copy_only=False)
         if (too_long := length > max_chars).any():
@@ -52,7 +52,7 @@ def find_invalid_texts(texts: pa.Array, *, max_chars: int | None = None) -> dict
 
 
 def split_invalid(texts: pa.Array, found: dict[str, np.ndarray]) -> tuple[pa.Array, int]:
-    """Replace the texts that `find_invalid_texts` found by null; return all texts, and their number."""
+    """Replace the texts that `find_invalid_texts` found with null; return all texts, and their number."""
     if not found:
         return texts, 0
     invalid = np.logical_or.reduce(list(found.values()))
@@ -60,10 +60,10 @@ def split_invalid(texts: pa.Array, found: dict[str, np.ndarray]) -> tuple[pa.Arr
 
 
 def find_invalid(values: pa.Array) -> np.ndarray | None:
-    """Return which of N values hold strings that are not UTF-8, at any depth; None if no value does."""
+    """Return which of N values contain invalid UTF-8, at any depth; None if no value does."""
     if not holds_strings(values.type) or _is_valid(values):
         return None
-    # Arrow validates a slice with its neighbours, so each value is checked.
+    # Arrow validates the whole buffer of a slice, so check each value.
     if is_string(values.type):
         checked = map(_is_utf8, as_bytes(values))
     else:
@@ -86,7 +86,7 @@ def holds_strings(kind: pa.DataType) -> bool:
 
 
 def without(values: pa.Array, rows: np.ndarray) -> pa.Array:
-    """Replace some values by null, whatever their type."""
+    """Replace values of any type with null."""
     return values.take(pa.array(np.arange(len(values)), mask=rows))
 
 

@@ -1,7 +1,7 @@
 """The token cache of one worker: each distinct segment is tokenized once.
 
-The cache is bounded: over its bounds, it starts empty before the next batch. It changes how fast token ids
-come, never which. `kernels.segment_scan` finds the segments.
+The cache is bounded. If it exceeds its bounds, it is emptied before the next batch. It changes the speed,
+never the token ids. `kernels.segment_scan` finds the segments.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, Texts, sc
 from lakevec.pipeline.encoding.split_rules import SplitRule
 from lakevec.pipeline.errors import DataError
 
-# A call to the library costs 20 µs, so it gets segments in groups. Its output takes about a hundred bytes per
-# token, so the groups are bounded.
+# A call to the library costs 20 µs, so a call gets many segments. Its output takes about a hundred bytes per
+# token, so their number is bounded.
 _GROUP_SEGMENTS = 512
 _CALL_SEGMENTS = 32 * _GROUP_SEGMENTS
-# Given words, the library records where every token came from. From this length on that costs more than a
-# call.
+# The library records the origin of each token of a word. From this length on, that costs more than a call.
 _LONG_BYTES = 64
 
 _FIRST_ENTRIES = 1 << 14
@@ -47,13 +46,13 @@ class TokenCache:
     tokenizer : tokenizers.Tokenizer
         Without truncation and padding.
     rule : SplitRule
-        The tokenizer's.
+        Split rule of the tokenizer.
     unknown_token_id : int or None
-        Token that is counted and left out.
+        Token to count and to leave out.
     most_entries : int, default=2**18
-        Most segments to keep.
+        Maximum number of segments.
     most_key_bytes : int, default=2**23
-        Most bytes of segments to keep.
+        Maximum number of bytes of all segments.
 
     Attributes
     ----------
@@ -108,7 +107,7 @@ class TokenCache:
             self._scan(Texts(data, offsets, is_null, self.row_ends))
             self._tokenize_pending()
         except BaseException:
-            # Pending entries never get their ids now, so no later text may find them.
+            # Pending entries have no ids, so no later text may find them.
             self._start_again()
             raise
 
@@ -148,7 +147,7 @@ class TokenCache:
                 self.arrays = _grow(self.arrays, status, longest)
 
     def _scan_some(self, texts: Texts) -> int:
-        """Scan until all texts are done, or the caller has to act first."""
+        """Scan texts until all are done, or until the caller must act; return the status."""
         split, last = self._tables.split, len(texts.is_null)
         if not split.keeps_space:
             status = int(scan_words(texts, self._tables, self.arrays))
@@ -172,7 +171,7 @@ class TokenCache:
         self.arrays.state["pending"] = 0
 
     def _keep_tokens(self, chosen: np.ndarray, ids: np.ndarray, segment: np.ndarray) -> None:
-        """Append the known ids of entries."""
+        """Store the known ids of entries; `segment` is the index in `chosen` of each id."""
         known = ids != self._unknown
         counts = np.bincount(segment[known], minlength=len(chosen))
         ids = ids[known]
@@ -241,7 +240,7 @@ def raw_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _make_room(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Copy texts that end at their buffer's end, since the scan reads ahead."""
+    """Copy texts to a buffer with padding, since the scan reads ahead."""
     first, last = int(offsets[0]), int(offsets[-1])
     copy = np.zeros(last - first + READ_AHEAD, dtype=np.uint8)
     copy[: last - first] = data[first:last]
@@ -263,7 +262,7 @@ def _make_arrays() -> CacheArrays:
 
 
 def _grow(arrays: CacheArrays, full: int, more: int) -> CacheArrays:
-    """Return the cache with its full array doubled, or with room for `more`."""
+    """Return the cache with its full array doubled, or extended by `more` elements if that is more."""
     if full == layout.FULL_ENTRIES:
         entries = _longer(arrays.entries, 0)
         arrays = arrays._replace(entries=entries, slots=np.zeros(2 * len(entries), dtype=layout.SLOT))

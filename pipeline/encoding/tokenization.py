@@ -1,4 +1,4 @@
-"""Texts to token ids: by segments if the tokenizer has a split rule, else by whole texts."""
+"""Tokenize texts: by segments if the tokenizer has a split rule, otherwise as whole texts."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _NO_LIMIT = int(np.iinfo(np.int64).max)
 
 @dataclass(frozen=True, eq=False)
 class TokenIds:
-    """Known token ids of N texts, one after the other.
+    """Concatenated token ids of N texts.
 
     Parameters
     ----------
     ids : int32 ndarray of shape (T,)
-        Ids in text order; the unknown token is left out.
+        Ids in text order, without unknown tokens.
     offsets : int64 ndarray of shape (N + 1,)
         Text n has ``ids[offsets[n]:offsets[n + 1]]``.
     unknown : int
-        Unknown tokens, which are left out.
+        Number of unknown tokens.
     truncated : int
-        Texts with more known tokens than `max_tokens`.
+        Number of texts with more known tokens than `max_tokens`.
     """
 
     ids: np.ndarray
@@ -60,8 +60,7 @@ def make_tokenizer(
 ) -> TextTokenizer:
     """Return the fastest tokenizer that gives exactly the library's ids.
 
-    `unknown_token_id` is left out. Only the first `max_tokens` known tokens of a text are kept, by default
-    all.
+    It leaves out `unknown_token_id`, and keeps the first `max_tokens` known tokens of a text. Default: all.
     """
     tokenizer = parse_tokenizer(tokenizer_json)
     rule = find_split_rule(tokenizer_json)
@@ -73,14 +72,14 @@ def make_tokenizer(
 def parse_tokenizer(tokenizer_json: str) -> Tokenizer:
     """Return the library's tokenizer, without truncation and padding."""
     tokenizer = Tokenizer.from_str(tokenizer_json)
-    # A tokenizer.json may have both, but a vector must depend on the whole text and nothing else.
+    # A vector must depend on the whole text and on nothing else, whatever tokenizer.json says.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
 class CachedTokenizer:
-    """Tokenize by segments, each distinct segment once."""
+    """Tokenize by segments, with a cache."""
 
     def __init__(self, cache: TokenCache, max_tokens: int | None = None) -> None:
         self._cache = cache
@@ -98,7 +97,7 @@ class CachedTokenizer:
 
 
 class WholeTextTokenizer:
-    """Tokenize whole texts by the library; the tokenizer has no truncation and no padding."""
+    """Tokenize whole texts with the library; the tokenizer has no truncation and no padding."""
 
     def __init__(
         self, tokenizer: Tokenizer, unknown_token_id: int | None, max_tokens: int | None = None

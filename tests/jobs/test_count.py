@@ -115,7 +115,7 @@ def test_what_a_killed_count_left_is_refused_and_then_counted_over(tiny_model: s
         counts_folder.begin(folder)
     (output / "words").mkdir()
     (output / "words" / "part").write_bytes(b"half")
-    with pytest.raises(InputError, match="are not whole: got a count that was killed"):
+    with pytest.raises(InputError, match="are incomplete: got a count that was killed"):
         read_counts(str(output)).lookup(["north"])
     assert run(tiny_model, lake / "one", output) == 0
     assert read_counts(str(output)).lookup(["north"]).tolist() == [142]
@@ -158,7 +158,7 @@ def test_counts_without_a_part_are_refused(
 ) -> None:
     shutil.copytree(finished, tmp_path / "counts")
     damage(tmp_path / "counts" / part)
-    with pytest.raises(InputError, match=f"are not whole: got 0 {part}; .*; restore the folder {part}"):
+    with pytest.raises(InputError, match=f"are incomplete: got 0 {part}; .*; restore the folder {part}"):
         read_counts(str(tmp_path / "counts")).lookup(["north", "new"])
 
 

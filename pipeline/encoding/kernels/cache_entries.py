@@ -45,13 +45,15 @@ def look_up(segment: Segment, kind: int, pieces: WordPieces, cache: CacheArrays)
     signature = _load_key(segment, 0) if kind == SHORT else _hash_key(segment)
     slots = cache.slots
     slot = slot_of(signature, len(slots))
-    while slots[slot].kind != EMPTY:
-        if slots[slot].signature == signature and slots[slot].kind == kind:
-            ref = slots[slot].ref
-            if kind == SHORT or _is_key(segment, ref, cache):
-                return np.int64(ref), np.int64(DONE)
+    while not (
+        slots[slot].signature == signature
+        and slots[slot].kind == kind
+        and (kind == SHORT or _is_key(segment, slots[slot].ref, cache))
+    ):
+        if slots[slot].kind == EMPTY:
+            return _add_entry(segment, signature, kind, slot, pieces, cache)
         slot = (slot + 1) & (len(slots) - 1)
-    return _add_entry(segment, signature, kind, slot, pieces, cache)
+    return np.int64(slots[slot].ref), np.int64(DONE)
 
 
 @compile_inline

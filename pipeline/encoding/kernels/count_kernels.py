@@ -1,7 +1,7 @@
-"""Counting loops: occurrences of numbers in texts, and texts that contain them.
+"""Count tokens and words: their occurrences, and the texts that contain them.
 
-A counter is a row of three: occurrences, texts that contain the number, and the last such text, which tells a
-second occurrence in one text from a first.
+A counter has three values: occurrences, texts, and the last text. The last text shows whether an occurrence
+is the first in its text.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ COUNT, DOCUMENTS, LAST_TEXT = range(3)
 
 
 class WordTable(NamedTuple):
-    """The words of tokens and of cache entries, as numbers; -1 is a break between words.
+    """The words of tokens and cache entries, as numbers; -1 is a break between words.
 
     Parameters
     ----------
     starts : int64 ndarray of shape (V + E + 1,)
-        A segment that is token t has ``words[starts[t]:starts[t + 1]]``; entry e of the cache has those of
-        V + e.
+        Token t has ``words[starts[t]:starts[t + 1]]``, and entry e of the cache has those at V + e.
     words : int32 ndarray
     tokens : int
         Number of tokens, V.
@@ -51,7 +50,7 @@ def _add(counters: np.ndarray, number: int, times: int, text: int) -> None:
 
 @compile_part
 def _words_of(ref: int, words: WordTable) -> tuple[int, int]:
-    """Return the bounds of a segment's words."""
+    """Return the bounds of a segment's words in ``words.words``."""
     place = ~ref if ref < 0 else words.tokens + ref
     return words.starts[place], words.starts[place + 1]
 
@@ -66,7 +65,7 @@ def count_segments(
     words: WordTable,
     word_counters: np.ndarray,
 ) -> None:
-    """Count the tokens and words of texts, by their segments.
+    """Count the tokens and words of texts.
 
     Parameters
     ----------
@@ -78,9 +77,10 @@ def count_segments(
     unknown : int
         The unknown token, or -1.
     counters : int64 ndarray of shape (V, 3)
-        Of tokens.
+        Counters of tokens.
     words : WordTable
     word_counters : int64 ndarray of shape (W, 3)
+        Counters of words.
     """
     for row in range(len(row_ends) - 1):
         text = first_text + row
@@ -102,7 +102,7 @@ def count_segments(
 
 @compile_loop
 def count_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTable, offsets: np.ndarray) -> None:
-    """Count the words and breaks of each text; `offsets` (int64, N + 1) receives the running sum."""
+    """Count the words and breaks of each text; write the cumulative number to `offsets` (int64, N + 1)."""
     offsets[0] = 0
     for row in range(len(row_ends) - 1):
         offsets[row + 1] = offsets[row]
@@ -113,7 +113,7 @@ def count_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTable, offs
 
 @compile_loop
 def write_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTable, out: np.ndarray) -> None:
-    """Write the words and breaks of all texts one after another; `out` is as long as `count_words` found."""
+    """Write the words and breaks of all texts to `out` (int32), whose length `count_words` returns."""
     target = 0
     for position in range(row_ends[0], row_ends[-1]):
         start, end = _words_of(cache.segment_refs[position], words)
@@ -124,7 +124,7 @@ def write_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTable, out:
 
 @compile_loop
 def count_numbers(numbers: np.ndarray, offsets: np.ndarray, first_text: int, counters: np.ndarray) -> None:
-    """Count numbers (int32) in each text; negative ones are left out.
+    """Count numbers (int32) in texts, except negative ones.
 
     Text n has ``numbers[offsets[n]:offsets[n + 1]]`` and the number ``first_text + n``.
 

@@ -102,7 +102,7 @@ def _is_white(data: np.ndarray, position: int, end: int) -> bool:
 
 @compile_part
 def _splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs_ascii: bool) -> bool:
-    """Return whether the space at `position` is a single space, before which text may be split."""
+    """Return whether the space at `position` is a single space, before which the text may be split."""
     before, behind = position - 1, position + 1
     if before < first or behind >= end:
         return False
@@ -195,7 +195,7 @@ def end_word(data: np.ndarray, position: int, first: int, end: int, split: Split
 
 @compile_inline
 def end_at_space(data: np.ndarray, start: int, first: int, end: int, split: SplitTables) -> int:
-    """Return the end of a segment; one with an added token includes the next word."""
+    """Find the end of the segment that begins at `start`; with an added token, it includes the next word."""
     holds_literal = False
     for position in range(start, end):
         is_space = position > start and data[position] == 0x20

@@ -51,7 +51,7 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class Texts(NamedTuple):
-    """Texts to scan, and where the scan puts their ends.
+    """Texts to scan.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
                     run = trailing_zeros(~(runs >> offset) | _LAST)
                     is_cut = offset + run >= WINDOW - 1
                     if is_cut and inside == WINDOW and offset > 0:
-                        position = begin  # the next window has more of it
+                        position = begin  # the next window contains more of it
                         break
                     is_plain = not is_cut and (others >> offset) & ((_ONE << run) - _ONE) == 0
                     length = np.int64(run) if is_plain else np.int64(0)
@@ -161,7 +161,7 @@ def _stop_at(place: int, ref_index: int, status: int, cache: CacheArrays) -> int
 
 @compile_inline
 def _end_text(row: int, ref_index: int, texts: Texts, cache: CacheArrays) -> None:
-    """Note that a text is done."""
+    """Record the end of a text."""
     texts.row_ends[row + 1] = ref_index
     cache.state[0].refs = ref_index
     cache.state[0].row = row + 1

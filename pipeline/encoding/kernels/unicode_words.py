@@ -25,21 +25,21 @@ from lakevec.pipeline.encoding.kernels.segment_ends import (
 )
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
 
-# Kinds of characters. A NEW one is not known yet; words with a FOREIGN one are left to the library.
+# Kinds of characters. The table has not yet seen a NEW one. Words with a FOREIGN one are left to the library.
 NEW, FOREIGN, WORD, DROPPED, WHITE, ALONE = range(6)
-# Marks the key of a word that is normalized here and not ASCII; this byte is in no valid UTF-8.
+# First byte of the key of a normalized word that is not ASCII. No valid UTF-8 contains it.
 NORMALIZED = 0xFF
-# Values of `Segment`. Their types matter: another type is another compilation.
+# Values of `Segment`, with types since Numba compiles once for each type.
 FOR_LIBRARY, UNMARKED, UNFOLDED = np.int64(0), np.bool_(False), np.bool_(False)
 # Bytes of `CharacterTable.word` that no word uses, since segments are read eight bytes at a time.
 WORD_ROOM = 8
 
-# In place of a word's length.
+# Instead of the length of a word.
 _FOREIGN_WORD = -2
 
 
 class CharacterTable(NamedTuple):
-    """What a BERT tokenizer makes of each character up to U+FFFF.
+    """The effect of a BERT tokenizer on each character up to U+FFFF.
 
     Parameters
     ----------
@@ -116,18 +116,18 @@ def look_up_unicode(
 def _read_word(
     data: np.ndarray, begin: int, end: int, classes: np.ndarray, characters: CharacterTable
 ) -> tuple[int, int, int, int]:
-    """Normalize one word of a BERT tokenizer into ``characters.word``, behind a byte that marks it.
+    """Normalize one word of a BERT tokenizer into ``characters.word``, after a `NORMALIZED` byte.
 
     Returns
     -------
-    int
-        Its end; the character itself if that is `NEW`; `begin` if a character is foreign.
-    int
-        Start of its key: 1, without the mark, if it is all ASCII, since its key is that of an ASCII segment.
-    int
-        End of its key, 1 for a word that is too long to be known; or `NEW`, `INVALID`, `_FOREIGN_WORD`.
-    int
-        Number of its characters.
+    stop : int
+        End of the word in `data`; the character if it is `NEW`; `begin` if a character is foreign.
+    first : int
+        Start of the key in ``characters.word``: 1 if the word is ASCII, whose key has no `NORMALIZED` byte.
+    length : int
+        End of the key, 1 for a word that is too long to be known; or `NEW`, `INVALID` or `_FOREIGN_WORD`.
+    count : int
+        Number of characters of the word.
     """
     word, kinds = characters.word, characters.kinds
     room = len(word) - WORD_ROOM

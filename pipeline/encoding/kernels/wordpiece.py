@@ -1,8 +1,7 @@
-"""WordPiece on bytes, for plain words; the library splits everything else.
+"""WordPiece on bytes: split a normalized word into its longest pieces.
 
-A worker spends its first minutes here, and so does a lake whose words never repeat: see "WordPiece" in
-``docs/decisions.md``. Plain segments of a BERT tokenizer are printable ASCII or a single ideograph, which
-BERT's normalizer leaves as they are.
+New words dominate the first minutes of a worker, and a lake whose words rarely repeat: see "WordPiece" in
+``docs/decisions.md``.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import numpy as np
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of
 
-# FNV-1a (RFC 9923): one pass over the word hashes all pieces that begin at one place. Pieces that begin a
-# word and pieces that continue one start from different values.
+# FNV-1a (RFC 9923): one pass hashes all pieces that begin at a position. The initial value differs for pieces
+# that continue a word.
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _GOES_ON = np.uint64(0x5851F42D4C957F2D)
@@ -34,7 +33,7 @@ class WordPieces(NamedTuple):
         Piece p is ``letters[bounds[p]:bounds[p + 1]]``, without the prefix of pieces that continue a word.
     letters : uint8 ndarray
     goes_on : bool ndarray of shape (P,)
-        Whether a piece continues a word.
+        Whether a piece continues a word, rather than begins one.
     ids : int32 ndarray of shape (P,)
         Token id of each piece.
     unknown : int
@@ -61,7 +60,7 @@ class WordPieces(NamedTuple):
 
 @compile_loop
 def fill_pieces(pieces: WordPieces) -> None:
-    """Hash every piece, and enter it into empty slots."""
+    """Hash all pieces, and fill the empty slots."""
     slots, last = pieces.slots, len(pieces.slots) - 1
     for piece in range(len(pieces.hashes)):
         value = _hash_start(pieces.goes_on[piece])
@@ -81,7 +80,7 @@ def _hash_start(goes_on: bool) -> int:
 
 @compile_part
 def split_word(word: np.ndarray, characters: int, pieces: WordPieces, ids: np.ndarray) -> int:
-    """Split a word of uint8, the longest piece first; write its ids, and return how many they are.
+    """Split a word (uint8) greedily into the longest pieces; write their ids, and return the number of ids.
 
     An unknown word has the unknown token, or no ids if that is left out.
     """
@@ -111,7 +110,7 @@ def split_word(word: np.ndarray, characters: int, pieces: WordPieces, ids: np.nd
 
 @compile_part
 def _find(word: np.ndarray, start: int, end: int, value: int, pieces: WordPieces) -> int:
-    """Return the piece that is ``word[start:end]``, with this hash; -1 if there is none."""
+    """Return the index of the piece ``word[start:end]``, whose hash is `value`; -1 if there is none."""
     last = len(pieces.slots) - 1
     slot = slot_of(value, last + 1)
     piece = pieces.slots[slot]
