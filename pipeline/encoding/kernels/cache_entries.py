@@ -40,9 +40,16 @@ def kind_of(segment: Segment) -> int:
 
 
 @compile_inline
-def look_up(segment: Segment, kind: int, pieces: WordPieces, cache: CacheArrays) -> tuple[int, int]:
+def sign(segment: Segment, kind: int) -> int:
+    """Return the signature of a segment."""
+    return _load_key(segment, 0) if kind == SHORT else _hash_key(segment)
+
+
+@compile_inline
+def look_up(
+    segment: Segment, kind: int, signature: int, pieces: WordPieces, cache: CacheArrays
+) -> tuple[int, int]:
     """Return the ref of a segment, which is added if it is new, and `DONE`; or 0 and `FULL_...`."""
-    signature = _load_key(segment, 0) if kind == SHORT else _hash_key(segment)
     slots = cache.slots
     slot = slot_of(signature, len(slots))
     while not (

@@ -21,7 +21,7 @@ from lakevec.pipeline.encoding.kernels.cache_arrays import (
     CacheArrays,
     Segment,
 )
-from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up
+from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up, sign
 from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop
 from lakevec.pipeline.encoding.kernels.packed_bytes import trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
@@ -105,7 +105,8 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
             while begins:
                 offset = trailing_zeros(begins)
                 begin, length = window + np.int64(offset), np.int64(1)
-                if (isolated >> offset) & _ONE:
+                is_isolated = (isolated >> offset) & _ONE
+                if is_isolated:
                     if split.classes[data[begin]] & LITERAL and may_be_literal(data, begin, end, split):
                         return _stop_at(0, texts.row_ends[row], NOT_PLAIN, cache)
                 else:
@@ -119,7 +120,8 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
                 if length > 0:
                     segment = Segment(data, begin, length, split.folds, length, UNMARKED)
                     kind = LONG if length > 8 else SHORT
-                    ref, status = look_up(segment, kind, tables.pieces, cache)
+                    signature = np.uint64(data[begin]) if is_isolated else sign(segment, kind)
+                    ref, status = look_up(segment, kind, signature, tables.pieces, cache)
                     begins &= begins - _ONE
                 else:
                     ref, status, position = look_up_unicode(data, begin, end, tables, cache)
@@ -202,7 +204,8 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
             if ref_index >= len(cache.segment_refs):
                 return FULL_REFS
             segment = Segment(data, start, position - start, folds, characters, UNMARKED)
-            ref, status = look_up(segment, kind_of(segment), tables.pieces, cache)
+            kind = kind_of(segment)
+            ref, status = look_up(segment, kind, sign(segment, kind), tables.pieces, cache)
             if status != DONE:
                 return status
             cache.segment_refs[ref_index] = ref

@@ -13,7 +13,7 @@ from lakevec.pipeline.encoding.kernels.cache_arrays import (
     CacheArrays,
     Segment,
 )
-from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up
+from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up, sign
 from lakevec.pipeline.encoding.kernels.compilation import compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import put_byte
 from lakevec.pipeline.encoding.kernels.segment_ends import (
@@ -108,7 +108,8 @@ def look_up_unicode(
     segment = Segment(data, begin, stop - begin, split.folds, FOR_LIBRARY, UNMARKED)
     if length > 0 and len(pieces.slots) > 0:
         segment = Segment(characters.word, first, length - first, UNFOLDED, count, first == 0)
-    ref, status = look_up(segment, kind_of(segment), pieces, cache)
+    kind = kind_of(segment)
+    ref, status = look_up(segment, kind, sign(segment, kind), pieces, cache)
     return ref, status, stop
 
 
