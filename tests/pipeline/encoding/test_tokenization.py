@@ -1,4 +1,4 @@
-"""Chunk by chunk or text by text, the ids are the library's own: every cut rule against hostile text."""
+"""By segments or as whole texts, the ids are the library's own: every split rule against hostile text."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_any_limit_on_the_length_of_words_is_kept(limit: int) -> None:
     assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
 
 
-def test_unknown_tokens_are_counted_whatever_the_memo_holds() -> None:
+def test_unknown_tokens_are_counted_whatever_the_cache_holds() -> None:
     """T5 makes a known mark and an unknown token of a character that it doesn't know."""
     theirs = library("t5-small")
     mine = make_tokenizer(theirs.to_str(), theirs.token_to_id("<unk>"))
@@ -220,26 +220,26 @@ def test_text_that_is_not_utf8_is_refused_whatever_stands_around_it(name: str, b
         with pytest.raises(DataError, match=r"^a text is not valid UTF-8") as caught:
             ours(name).tokenize(texts)
         assert caught.value.__cause__ is None
-    assert_same_ids(ours(name), library(name), ["and the memo is good for the next text"])
+    assert_same_ids(ours(name), library(name), ["and the cache is good for the next text"])
 
 
 @pytest.mark.parametrize("name", ["bert-base-uncased", "gpt2", "xlm-roberta-base-rebuilt"])
 @pytest.mark.parametrize(
     "entries", [0, 10, 1000], ids=["always full", "nearly always full", "sometimes full"]
 )
-def test_a_full_memo_starts_again_and_gives_the_same_ids(name: str, entries: int, shared_data: Path) -> None:
+def test_a_full_cache_restarts_and_gives_the_same_ids(name: str, entries: int, shared_data: Path) -> None:
     texts = pq.read_table(shared_data / "texts" / "multilingual.parquet")["text"].to_pylist()[::200]
     theirs = library(name)
     rule = find_split_rule(theirs.to_str())
     assert isinstance(rule, SplitRule)
-    memo = TokenCache(theirs, rule, None, most_entries=entries, most_key_bytes=16 * entries)
-    mine, most_new = CachedTokenizer(memo), 0
+    cache = TokenCache(theirs, rule, None, most_entries=entries, most_key_bytes=16 * entries)
+    mine, most_new = CachedTokenizer(cache), 0
     for start in range(0, len(texts), 50):
         assert_same_ids(mine, theirs, texts[start : start + 50])
         fresh = TokenCache(theirs, rule, None)
         assert_same_ids(CachedTokenizer(fresh), theirs, texts[start : start + 50])
         most_new = max(most_new, len(fresh))
-        assert len(fresh) <= len(memo) <= entries + most_new
+        assert len(fresh) <= len(cache) <= entries + most_new
 
 
 @pytest.mark.parametrize("name", FAMILIES)
