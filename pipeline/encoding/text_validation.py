@@ -65,10 +65,10 @@ def find_invalid(values: pa.Array) -> np.ndarray | None:
         return None
     # Arrow validates the whole buffer of a slice, so check each value.
     if is_string(values.type):
-        checked = map(_is_utf8, as_bytes(values))
+        is_valid = [_is_utf8(value) for value in as_bytes(values)]
     else:
-        checked = (_is_valid(values.take(pa.array([row]))) for row in range(len(values)))
-    invalid = ~np.fromiter(checked, dtype=bool, count=len(values))
+        is_valid = [_is_valid(values.take(pa.array([row]))) for row in range(len(values))]
+    invalid = ~np.array(is_valid, dtype=bool)
     return invalid if invalid.any() else None
 
 

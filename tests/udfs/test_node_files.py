@@ -93,7 +93,7 @@ def test_another_processor_makes_its_machine_code_from_what_was_kept(
         "from lakevec.pipeline.encoding.kernels import segment_scan, pooling;"
         "from lakevec.pipeline.model.artifact import load;"
         "table = load(sys.argv[1]).table; warm_up(table);"
-        "loops = [segment_scan.scan_words, pooling._pool_mean];"
+        "loops = [segment_scan.scan_words, pooling.pool_texts];"
         "print([sum(loop.stats.cache_misses.values()) for loop in loops]);"
         "print(Encoder(table).encode(pa.array(['The Größe of 日本', 'x' * 70])).vectors.tobytes())"
     )
@@ -232,7 +232,7 @@ def test_shipped_code_runs_and_compiles_once_where_it_can(tmp_path: Path, cache:
         "import lakevec.udfs, numpy as np; from lakevec.pipeline.encoding.kernels import pooling;"
         "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
         "pooling.pool_mean(table, ids, np.array([0, 1]), out, normalize=False);"
-        "print(pooling.__file__, sum(pooling._pool_mean.stats.cache_hits.values()), out)"
+        "print(pooling.__file__, sum(pooling.pool_texts.stats.cache_hits.values()), out)"
     )
     root = ROOT
     said = []
@@ -265,7 +265,7 @@ def test_machine_code_lies_in_the_nodes_folder_where_numba_has_none(tmp_path: Pa
         "import numpy as np; from lakevec.pipeline.encoding.kernels import pooling;"
         "table, ids, out = np.ones((1, 2), np.float32), np.zeros(1, np.int32), np.empty((1, 2), np.float32);"
         "pooling.pool_mean(table, ids, np.array([0, 1]), out, normalize=False);"
-        "print(sum(pooling._pool_mean.stats.cache_hits.values()))"
+        "print(sum(pooling.pool_texts.stats.cache_hits.values()))"
     )
     root = ROOT
     installed = tmp_path / "installed"

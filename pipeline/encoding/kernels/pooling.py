@@ -20,7 +20,7 @@ _ONLY_ROW = np.int64(0)
 
 
 @compile_loop
-def _pool_mean(
+def pool_texts(
     table: np.ndarray,
     ids: np.ndarray,
     offsets: np.ndarray,
@@ -30,6 +30,7 @@ def _pool_mean(
     block: np.ndarray,
     total: np.ndarray,
 ) -> int:
+    """Pool texts for `pool_mean` and `pool_sum`; `block` (1, D) and `total` (D,) are scratch space."""
     zeros = 0
     texts = len(offsets) - 1
     tiled = table.shape[1] // TILE * TILE
@@ -189,4 +190,4 @@ def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.nd
 def _pool(*arrays: np.ndarray, normalize: bool, is_sum: bool) -> int:
     width = arrays[0].shape[1]
     block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
-    return int(_pool_mean(*arrays, normalize, is_sum, block, total))
+    return int(pool_texts(*arrays, normalize, is_sum, block, total))
