@@ -14,13 +14,13 @@ if not __package__:
 
 import hashlib
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakevec import __version__
 from lakevec.jobs.cli import RunContext, format_settings, run_command
@@ -45,16 +45,8 @@ SETTINGS = CountSettings
 IDENTIFYING_SETTINGS = ("input", "text", "format", "option", "phrases", "on_bad_row")
 
 
-@dataclass(frozen=True)
-class CountResult:
-    """The table of token counts, and the totals."""
-
-    tokens: pa.Table
-    totals: dict[str, int]
-
-
 def run(settings: CountSettings, context: RunContext) -> None:
-    """Count a lake; raise OutputError if the output holds anything but the counts of this request."""
+    """Count a lake; raise OutputError if the output contains anything but the counts of this request."""
     timer = RunTimer()
     refuse_overlap(settings.input, settings.option, {"--output": settings.output}, format=settings.format)
     tokenizer = find_tokenizer(settings.model)
@@ -84,11 +76,11 @@ def run(settings: CountSettings, context: RunContext) -> None:
                 return
             begin(output)
             timer.start_embedding()
-            counted = _count(spark, frame, settings, tokenizer, output)
+            tokens, totals = _count(spark, frame, settings, tokenizer, output)
             seconds = timer.seconds()
-            record = _record(settings, tokenizer, counted) | {"request": request, "seconds": seconds}
+            record = _record(settings, tokenizer) | totals | {"request": request, "seconds": seconds}
             lease.check()
-            finish(output, counted.tokens, record)
+            finish(output, tokens, record)
     rate = record["rows"] / max(seconds["embed"], 1e-9)
     print(f"counted {_summarize(record)}\n  in {seconds['embed']:.1f} s ({rate:,.0f} rows/s)")
 
@@ -102,7 +94,7 @@ def _open_session(
         remote=settings.remote,
         conf={**task_properties(settings), **settings.conf},
         verbose=context.verbose,
-        meanwhile=partial(warm_up, tokenizer.json, tokenizer.unknown_token_id),
+        meanwhile=partial(warm_up, tokenizer.json),
     )
 
 
@@ -116,10 +108,7 @@ def _read_finished(
     # An earlier version may have masked fewer secrets.
     done["request"] = {name: redact_values(value) for name, value in done["request"].items()}
     if done["request"] != _request(settings, tokenizer, done["request"]["files"]):
-        raise OutputError(
-            f"output {redact(settings.output)!r} holds the counts of another request",
-            remedy="choose another --output",
-        )
+        raise _occupied(settings, "the counts of another request")
     return done
 
 
@@ -144,17 +133,17 @@ def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
 
 def _check_input(done: dict[str, Any], request: dict[str, Any], settings: CountSettings) -> None:
     if not request["files"]:
-        raise OutputError(
-            f"output {redact(settings.output)!r} holds counts of this input",
-            got="an input without files, in which new rows can't be recognised",
-            remedy="choose another --output",
-        )
+        got = "an input without files, in which new rows can't be recognised"
+        raise _occupied(settings, "counts of this input", got=got)
     if done["request"] != request:
-        raise OutputError(
-            f"output {redact(settings.output)!r} holds the counts of other files",
-            got="files that came, went or changed since",
-            remedy="choose another --output",
-        )
+        got = "files that came, went or changed since"
+        raise _occupied(settings, "the counts of other files", got=got)
+
+
+def _occupied(settings: CountSettings, content: str, *, got: str = "") -> OutputError:
+    return OutputError(
+        f"output {redact(settings.output)!r} holds {content}", got=got, remedy="choose another --output"
+    )
 
 
 def count_lines(
@@ -176,7 +165,7 @@ def count_lines(
     from lakevec.udfs.distribution import distribute_files
     from lakevec.udfs.node_files import pack_tokenizer
 
-    packed = pack_tokenizer(tokenizer.json, tokenizer.unknown_token_id, node_dir=settings.node_dir)
+    packed = pack_tokenizer(tokenizer.json, node_dir=settings.node_dir)
     task = (task_type or CountTask)(
         tokenizer=distribute_files(spark, packed),
         longest_phrase=settings.phrases,
@@ -195,7 +184,8 @@ def _count(
     settings: CountSettings,
     tokenizer: CountedTokenizer,
     output: Location,
-) -> CountResult:
+) -> tuple[pa.Table, dict[str, int]]:
+    """Count the lake and write words and phrases; return the tokens' counts, and the totals."""
     from pyspark import StorageLevel
 
     from lakevec.jobs.spark.progress import show_progress
@@ -209,8 +199,8 @@ def _count(
             if not facts.get("rows"):
                 raise DataError("the input has no rows", remedy="check --input")
             tokens = _tokens_table(lines.filter(lines.kind == TOKEN).collect(), tokenizer)
-            words = _write_words(lines, WORD, settings, WORDS)
-            phrases = _write_words(lines, PHRASE, settings, PHRASES) if settings.phrases > 1 else 0
+            words = _write_terms(lines, WORD, settings, WORDS)
+            phrases = _write_terms(lines, PHRASE, settings, PHRASES) if settings.phrases > 1 else 0
     finally:
         lines.unpersist()
     if words and not (output / WORDS).exists():
@@ -220,26 +210,22 @@ def _count(
             remedy="choose another --output",
         )
     totals = {
-        "rows": facts["rows"],
-        "texts": facts.get("texts", 0),
-        "nulls": facts.get("nulls", 0),
-        "bad": facts.get("bad", 0),
-        "tokens": int(pa.compute.sum(tokens["count"]).as_py() or 0),
+        **{name: facts.get(name, 0) for name in ("rows", "texts", "nulls", "bad")},
+        "tokens": int(pc.sum(tokens["count"]).as_py() or 0),
         "distinct_tokens": int(np.count_nonzero(tokens["count"].to_numpy())),
         "distinct_words": words,
         "distinct_phrases": phrases,
     }
-    return CountResult(tokens, totals)
+    return tokens, totals
 
 
-def _record(settings: CountSettings, tokenizer: CountedTokenizer, counted: CountResult) -> dict[str, Any]:
-    """Return the content of ``count.json``."""
+def _record(settings: CountSettings, tokenizer: CountedTokenizer) -> dict[str, Any]:
+    """Return the first part of ``count.json``."""
     return {
         "kind": "lakevec count",
         "lakevec": __version__,
         "model": {"uri": tokenizer.uri, "tokenizer": tokenizer.fingerprint},
         "settings": settings.to_record(),
-        **counted.totals,
     }
 
 
@@ -248,28 +234,26 @@ def _tokens_table(lines: list[Any], tokenizer: CountedTokenizer) -> pa.Table:
     sums = np.zeros((2, len(tokenizer.tokens)), dtype=np.int64)
     for line in lines:
         sums[:, line.id] = line["count"], line.documents
-    kept = np.array([bool(token) for token in tokenizer.tokens])
-    return pa.table(
+    table = pa.table(
         {
-            "id": pa.array(np.flatnonzero(kept).astype(np.int32)),
-            "token": pa.array([token for token in tokenizer.tokens if token], pa.string()),
-            "count": pa.array(sums[0][kept]),
-            "documents": pa.array(sums[1][kept]),
+            "id": np.arange(len(tokenizer.tokens), dtype=np.int32),
+            "token": pa.array(tokenizer.tokens, pa.string()),
+            "count": sums[0],
+            "documents": sums[1],
         }
     )
+    return table.filter(pc.not_equal(table["token"], ""))
 
 
-def _write_words(lines: DataFrame, kind: str, settings: CountSettings, name: str) -> int:
+def _write_terms(lines: DataFrame, kind: str, settings: CountSettings, folder: str) -> int:
     """Let Spark write words or phrases, most frequent first; return their number."""
     from pyspark.sql import functions as f
 
-    column = "word" if name == WORDS else "phrase"
-    chosen = lines.filter(lines.kind == kind)
-    counts = chosen.select(f.col("name").alias(column), "count", "documents")
-    ordered = counts.orderBy(f.desc("count"), f.desc("documents"), column)
-    uri = f"{absolute_uri(settings.output).rstrip('/')}/{name}"
+    counts = lines.filter(lines.kind == kind).select(f.col("name").alias(kind), "count", "documents")
+    ordered = counts.orderBy(f.desc("count"), f.desc("documents"), kind)
+    uri = f"{absolute_uri(settings.output).rstrip('/')}/{folder}"
     ordered.write.mode("overwrite").option("compression", "zstd").parquet(uri)
-    return int(chosen.count())
+    return int(counts.count())
 
 
 def _summarize(record: dict[str, Any]) -> str:

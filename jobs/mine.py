@@ -52,9 +52,8 @@ def run(settings: MineSettings, context: RunContext) -> None:
 
 
 def to_options(settings: MineSettings) -> MineOptions:
-    """Turn settings into options."""
-    values = {field.name: getattr(settings, field.name) for field in fields(MineOptions)}
-    return MineOptions(**values | {"script": tuple(settings.script)})
+    """Turn settings into options of the library."""
+    return MineOptions(**{field.name: getattr(settings, field.name) for field in fields(MineOptions)})
 
 
 def _summarize(mined: MinedVocabulary) -> str:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
 from lakevec.pipeline.corpus.text_counter import TextCounts
 from lakevec.pipeline.corpus.word_index import TermCounts
-from lakevec.pipeline.encoding.text_validation import find_invalid_texts, view_as_strings
+from lakevec.pipeline.encoding.text_validation import find_invalid_texts, split_invalid, view_as_strings
+from lakevec.pipeline.encoding.tokenization import slices
 from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import get_counter
-
-# A new word takes at least two bytes, so a part adds at most a million words.
-PART_BYTES = 2_000_000
 
 TOKEN, WORD, PHRASE, FACT = "token", "word", "phrase", "fact"
 COUNTS_SCHEMA = "kind string, id int, name string, count long, documents long"
@@ -53,44 +50,32 @@ class CountTask:
         for batch in batches:
             facts["rows"] += batch.num_rows
             for column in batch.columns:
-                for texts in self._parts(self._valid_texts(column, facts)):
+                # In slices, since phrases need fewer than 2**21 words between two checks.
+                for _, texts in slices(self._valid_texts(column, facts)):
                     counter.count(texts)
                     if counter.is_full:
-                        yield from _batches(counter.take())
-        yield from _batches(counter.take())
+                        yield from _to_batches(counter.take())
+        yield from _to_batches(counter.take())
         numbers = np.fromiter(facts.values(), np.int64, len(facts))
-        yield _batch(FACT, TermCounts(list(facts), numbers, numbers))
-
-    def _parts(self, texts: pa.Array) -> Iterator[pa.Array]:
-        """Split a batch so that each part adds few words: a phrase's number has room for two million."""
-        if self.longest_phrase == 1 or not len(texts):
-            yield texts
-            return
-        lengths = pa.compute.fill_null(pa.compute.binary_length(texts), 0)
-        ends = np.cumsum(lengths.to_numpy(zero_copy_only=False).astype(np.int64))
-        cuts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1], PART_BYTES), side="right"))
-        for start, end in pairwise([*cuts.tolist(), len(texts)]):
-            if end > start:
-                yield texts.slice(start, end - start)
+        yield _to_batch(FACT, TermCounts(list(facts), numbers, numbers))
 
     def _valid_texts(self, column: pa.Array, facts: Counter[str]) -> pa.Array:
         texts = view_as_strings(column)
         facts["nulls"] += texts.null_count
-        if self.skips_bad_rows and (found := find_invalid_texts(texts)):
-            bad = np.logical_or.reduce(list(found.values()))
-            facts["bad"] += int(bad.sum())
-            texts = pa.compute.if_else(pa.array(bad), pa.scalar(None, texts.type), texts)
+        if self.skips_bad_rows:
+            texts, bad = split_invalid(texts, find_invalid_texts(texts))
+            facts["bad"] += bad
         facts["texts"] += len(texts) - texts.null_count
         return texts
 
 
-def _batches(counts: TextCounts) -> Iterator[pa.RecordBatch]:
-    yield _batch(TOKEN, counts.tokens, ids=counts.token_ids)
-    yield _batch(WORD, counts.words)
-    yield _batch(PHRASE, counts.phrases)
+def _to_batches(counts: TextCounts) -> Iterator[pa.RecordBatch]:
+    yield _to_batch(TOKEN, counts.tokens, ids=counts.token_ids)
+    yield _to_batch(WORD, counts.words)
+    yield _to_batch(PHRASE, counts.phrases)
 
 
-def _batch(kind: str, terms: TermCounts, *, ids: np.ndarray | None = None) -> pa.RecordBatch:
+def _to_batch(kind: str, terms: TermCounts, *, ids: np.ndarray | None = None) -> pa.RecordBatch:
     rows = len(terms.counts)
     ids = np.full(rows, -1) if ids is None else ids
     return pa.RecordBatch.from_pydict(

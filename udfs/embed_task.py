@@ -19,6 +19,7 @@ from lakevec.pipeline.encoding.text_validation import (
     as_bytes,
     find_invalid,
     find_invalid_texts,
+    split_invalid,
     view_as_strings,
     without,
 )
@@ -152,11 +153,8 @@ class EmbedTask:
                 got=f"one {next(iter(found))}",
                 remedy="clean the column, or run with --on-bad-row null or quarantine",
             )
-        if not found:
-            return texts, {"bad": 0}
-        bad = np.logical_or.reduce(list(found.values()))
-        texts = pc.if_else(pa.array(bad), pa.scalar(None, texts.type), texts)
-        return texts, {"bad": int(bad.sum())}
+        texts, bad = split_invalid(texts, found)
+        return texts, {"bad": bad}
 
     def _handle_invalid_rows(
         self, numbered: pa.RecordBatch, files: TaskParquetWriter

@@ -28,6 +28,7 @@ from lakevec.pipeline.model.table import StaticTable
 Fetch = Callable[[], dict[str, bytes]]
 _TABLE_FILE = "embeddings.npy"
 _SETTINGS_FILE = "table.json"
+_TOKENIZER_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -104,19 +105,16 @@ def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
     return Encoder(TableRows(np.asarray(rows), **settings), options)
 
 
-def pack_tokenizer(
-    tokenizer_json: str, unknown_token_id: int | None, *, node_dir: str | None = None
-) -> NodeFiles:
+def pack_tokenizer(tokenizer_json: str, *, node_dir: str | None = None) -> NodeFiles:
     """Pack a tokenizer without a table for `open_counter`, with the machine code compiled on this machine."""
-    settings = {"tokenizer_json": tokenizer_json, "unknown_token_id": unknown_token_id}
-    files = {_SETTINGS_FILE: json.dumps(settings).encode()}
-    return _pack(f"sha256:{_digests(files)[_SETTINGS_FILE]}", files, node_dir)
+    files = {_TOKENIZER_FILE: tokenizer_json.encode()}
+    return _pack(f"sha256:{_digests(files)[_TOKENIZER_FILE]}", files, node_dir)
 
 
 def open_counter(folder: Path, longest_phrase: int) -> TextCounter:
     """Open a counter on a node's copy of a tokenizer."""
-    settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-    return TextCounter(**settings, longest_phrase=longest_phrase)
+    tokenizer_json = (folder / _TOKENIZER_FILE).read_bytes().decode()
+    return TextCounter(tokenizer_json, longest_phrase=longest_phrase)
 
 
 def _pack(fingerprint: str, files: dict[str, bytes], node_dir: str | None) -> NodeFiles:

@@ -211,7 +211,7 @@ def measure_count(workload: Workload) -> Iterator[Comparison]:
     """Count the texts on one session, and embed them without writing, in turn."""
     settings, lake = workload.settings, str(workload.lake())
     tokenizer = find_tokenizer(settings.model)
-    warm_up(tokenizer.json, tokenizer.unknown_token_id)
+    warm_up(tokenizer.json)
     with quiet_session(settings, verbose=workload.verbose) as spark:
         frame = spark.read.parquet(lake)
         rows = frame.count()

@@ -121,8 +121,8 @@ def part_of(uri: str, name: str) -> Location:
         return place / name
     if (place / _BEGUN).type() == pafs.FileType.File:
         raise InputError(
-            f"counts {redact(uri)!r} are not whole",
-            got="a count that was cut off, or is at work",
+            f"counts {redact(uri)!r} are incomplete",
+            got="a count that was killed, or still runs",
             remedy="run the same 'lakevec count' again",
         )
     return place
@@ -140,8 +140,8 @@ def _check_part(folder: Location, name: str, uri: str) -> None:
         rows = 0
     if rows == 0 or expected not in (None, rows):
         raise InputError(
-            f"counts {redact(uri)!r} are not whole",
+            f"counts {redact(uri)!r} are incomplete",
             got=f"{rows:,} {name}",
-            expected=f"{expected:,}" if expected else f"every one of the tokenizer's {name}",
+            expected=f"{expected:,}" if expected else f"all {name} of the tokenizer",
             remedy=f"restore the folder {name}, or count again into another --output",
         )

@@ -73,7 +73,7 @@ class NgramCounts:
 
 
 def _count_terms(phrases: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct phrases of at least one, with their occurrences and numbers of texts."""
+    """Return the distinct phrases, the occurrences of each, and the number of texts with it."""
     order = np.argsort(phrases, kind="stable")  # stable: keeps the texts of a phrase in order
     phrases, texts = phrases[order], texts[order]
     is_new = np.append(True, phrases[1:] != phrases[:-1])

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from tokenizers import Tokenizer
 
 from lakevec.pipeline.corpus.ngrams import NgramCounts
 from lakevec.pipeline.corpus.word_extraction import WordExtractor, Words
 from lakevec.pipeline.corpus.word_index import NOTHING, TermCounts, WordIndex, WordSequences, take_counts
-from lakevec.pipeline.encoding.encoder import slices
+from lakevec.pipeline.encoding.encoder import warm_up_texts
 from lakevec.pipeline.encoding.kernels.count_kernels import (
-    WordTables,
+    WordTable,
     count_numbers,
     count_segments,
     count_words,
@@ -25,10 +24,10 @@ from lakevec.pipeline.encoding.kernels.count_kernels import (
 )
 from lakevec.pipeline.encoding.kernels.unicode_words import NORMALIZED
 from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
-from lakevec.pipeline.encoding.token_cache import TokenCache, not_utf8
-from lakevec.pipeline.encoding.tokenization import WholeTextTokenizer, raw_buffers
+from lakevec.pipeline.encoding.token_cache import TokenCache
+from lakevec.pipeline.encoding.tokenization import WholeTextTokenizer, parse_tokenizer, slices
+from lakevec.pipeline.model.table import find_unknown_token_id
 
-_WARM_UP_SEGMENTS = 20_000
 _MARKER = bytes([NORMALIZED])
 
 
@@ -56,9 +55,8 @@ class TextCounter:
     Parameters
     ----------
     tokenizer_json : str
-        The `tokenizers` serialisation; its special tokens, truncation and padding have no effect.
-    unknown_token_id : int or None
-        The unknown token, which is counted like any other.
+        The `tokenizers` serialisation; its special tokens, truncation and padding have no effect. The unknown
+        token is counted like any other.
     longest_phrase : int, default=1
         Maximum number of words in a phrase, up to 3; 1 disables phrases.
     most_words : int, default=2**19
@@ -75,21 +73,18 @@ class TextCounter:
     def __init__(
         self,
         tokenizer_json: str,
-        unknown_token_id: int | None,
         *,
         longest_phrase: int = 1,
         most_words: int = 1 << 19,
         most_phrases: int = 1 << 21,
     ) -> None:
-        tokenizer = Tokenizer.from_str(tokenizer_json)
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self._unknown = -1 if unknown_token_id is None else unknown_token_id
+        tokenizer = parse_tokenizer(tokenizer_json)
         self._most_words, self._most_phrases = most_words, most_phrases
         self._extractor = WordExtractor(tokenizer)
         rule = find_split_rule(tokenizer_json)
         self._has_bert_keys = isinstance(rule, SplitRule) and rule.name == "bert"
-        self._cache = TokenCache(tokenizer, rule, unknown_token_id) if isinstance(rule, SplitRule) else None
+        self._unknown = find_unknown_token_id(tokenizer)
+        self._cache = TokenCache(tokenizer, rule, self._unknown) if isinstance(rule, SplitRule) else None
         self._whole = WholeTextTokenizer(tokenizer, None)
         self._tokens = make_counters(max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1)
         self._phrases = NgramCounts(longest_phrase) if longest_phrase > 1 else None
@@ -105,10 +100,10 @@ class TextCounter:
     def count(self, texts: pa.Array | pa.ChunkedArray) -> None:
         """Count an array of strings; raise DataError for other types and invalid UTF-8."""
         for _, part in slices(texts):
-            if self._cache is not None:
-                self._count_segments(self._cache, part)
-            else:
+            if self._cache is None:
                 self._count_whole(part)
+            else:
+                self._count_segments(self._cache, part)
             self._texts += len(part)
 
     def take(self) -> TextCounts:
@@ -123,59 +118,53 @@ class TextCounter:
 
     def _forget_words(self) -> None:
         self._word_index = WordIndex()
-        self._token_words, self._segment_words = WordSequences(), WordSequences()
+        self._sequences = WordSequences()  # of all tokens, and then of the cache's entries
         if self._cache is not None:
             self._generation = self._cache.generation
-            self._token_words.extend(self._extractor.token_words(), self._word_index)
+            self._sequences.extend(self._extractor.token_words(), self._word_index)
+        self._first_entry = len(self._sequences)
 
     def _count_segments(self, cache: TokenCache, texts: pa.LargeStringArray) -> None:
-        data, offsets = raw_buffers(texts)
-        row_ends = cache.tokenize(data, offsets, np.asarray(texts.is_null(), dtype=np.bool_))
+        cache.tokenize(texts)
         # If the cache restarted, perhaps in an earlier call that failed, its segments have new indices.
         if cache.generation != self._generation:
             self._generation = cache.generation
-            self._segment_words = WordSequences()
-        new = cache.segments(len(self._segment_words))
-        self._segment_words.extend(map(self._words_of_segment, new), self._word_index)
-        arrays = cache.arrays
-        words = WordTables(*self._token_words.tables, *self._segment_words.tables)
-        counters = self._word_index.counters
-        count_segments(row_ends, arrays, self._texts, self._unknown, self._tokens, words, counters)
+            self._sequences.keep(self._first_entry)
+        new = cache.segments(len(self._sequences) - self._first_entry)
+        self._sequences.extend(map(self._words_of_segment, new), self._word_index)
+        row_ends, arrays, counters = cache.row_ends, cache.arrays, self._word_index.counters
+        words = WordTable(self._sequences.starts, self._sequences.words, self._first_entry)
+        unknown = -1 if self._unknown is None else self._unknown
+        count_segments(row_ends, arrays, self._texts, unknown, self._tokens, words, counters)
         if self._phrases is not None:
-            offsets = np.empty(len(texts) + 1, dtype=np.int64)
+            offsets = np.empty(len(row_ends), dtype=np.int64)
             count_words(row_ends, arrays, words, offsets)
             numbers = np.empty(offsets[-1], dtype=np.int32)
             write_words(row_ends, arrays, words, numbers)
             self._phrases.add(numbers, offsets)
 
-    def _words_of_segment(self, segment: bytes) -> Words | str:
+    def _count_whole(self, texts: pa.LargeStringArray) -> None:
+        """Count texts of a tokenizer without split rule."""
+        tokens = self._whole.tokenize(texts)
+        count_numbers(tokens.ids, tokens.offsets, self._texts, self._tokens)
+        sequences = WordSequences()
+        sequences.extend((self._extractor.words(text or "") for text in texts.to_pylist()), self._word_index)
+        count_numbers(sequences.words, sequences.starts, self._texts, self._word_index.counters)
+        if self._phrases is not None:
+            self._phrases.add(sequences.words, sequences.starts)
+
+    def _words_of_segment(self, segment: bytes) -> Words:
         if self._has_bert_keys:
             # Short lower-case words are complete words.
             if segment.isalnum() and len(segment) <= self._extractor.longest and segment == segment.lower():
-                return segment.decode()
+                return [segment.decode()]
             if segment == _MARKER:
                 return [None]
             if segment.startswith(_MARKER):
                 return self._extractor.piece_words(segment[1:].decode())
         return self._extractor.words(segment.decode())
 
-    def _count_whole(self, texts: pa.LargeStringArray) -> None:
-        """Count texts of a tokenizer without split rule."""
-        tokens = self._whole.tokenize(texts)
-        count_numbers(tokens.ids, tokens.offsets, self._texts, self._tokens)
-        try:
-            strings = texts.to_pylist()
-        except UnicodeDecodeError:
-            raise not_utf8() from None
-        sequences = WordSequences()
-        sequences.extend((self._extractor.words(text or "") for text in strings), self._word_index)
-        count_numbers(sequences.words, sequences.starts, self._texts, self._word_index.counters)
-        if self._phrases is not None:
-            self._phrases.add(sequences.words, sequences.starts)
 
-
-def warm_up(tokenizer_json: str, unknown_token_id: int | None) -> None:
+def warm_up(tokenizer_json: str) -> None:
     """Compile all kernels of counting, or load them from the disk cache."""
-    # More segments than the initial capacity of the token cache, so that it grows, too.
-    numbers = " ".join(map(str, range(_WARM_UP_SEGMENTS)))
-    TextCounter(tokenizer_json, unknown_token_id).count(pa.array(["\u00e9 [UNK]", numbers]))
+    TextCounter(tokenizer_json).count(warm_up_texts())

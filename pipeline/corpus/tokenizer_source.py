@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from lakevec.pipeline.errors import LakevecError, ModelError, describe_failure
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
-from lakevec.pipeline.model.table import find_unknown_token_id, parsing_tokenizer
+from lakevec.pipeline.model.table import parsing_tokenizer
 from lakevec.pipeline.redaction import redact
 
 
@@ -27,9 +27,7 @@ class CountedTokenizer:
     uri : str
         Source of the tokenizer, without credentials.
     tokens : tuple of str
-        Token i has id i; an id without a token is an empty string.
-    unknown_token_id : int or None
-        The unknown token, if the tokenizer has one.
+        Tokens by id; an id without a token has an empty string.
     fingerprint : str
         ``sha256:`` and 64 hexadecimal digits over `json`.
     """
@@ -37,7 +35,6 @@ class CountedTokenizer:
     json: str
     uri: str
     tokens: tuple[str, ...]
-    unknown_token_id: int | None
     fingerprint: str
 
 
@@ -79,11 +76,7 @@ def find_tokenizer(uri: str) -> CountedTokenizer:
 def _make(content: str, shown: str) -> CountedTokenizer:
     with parsing_tokenizer(f"the tokenizer of {shown!r}"):
         tokenizer = Tokenizer.from_str(content)
-    ids = tokenizer.get_vocab(with_added_tokens=True)
-    tokens = [""] * (max(ids.values(), default=-1) + 1)
-    for token, number in ids.items():
-        tokens[number] = token
+    last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    tokens = tuple(tokenizer.id_to_token(number) or "" for number in range(last + 1))
     digest = hashlib.sha256(content.encode()).hexdigest()
-    return CountedTokenizer(
-        content, shown, tuple(tokens), find_unknown_token_id(tokenizer), f"sha256:{digest}"
-    )
+    return CountedTokenizer(content, shown, tokens, f"sha256:{digest}")

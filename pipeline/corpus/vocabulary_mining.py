@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer
 
 from lakevec.pipeline.corpus.counts_folder import PHRASES, WORDS, part_of
 from lakevec.pipeline.corpus.word_filters import LetterPairs, WordFilter
+from lakevec.pipeline.encoding.tokenization import parse_tokenizer
 from lakevec.pipeline.errors import InputError
 
 _BATCH_SIZE = 10_000
@@ -20,7 +22,7 @@ _BATCH_SIZE = 10_000
 
 @dataclass(frozen=True)
 class MineOptions:
-    """Which words to choose; see `MineSettings` for each option."""
+    """Which words to choose; `MineSettings` explains each option."""
 
     top: int = 20_000
     min_count: int = 20
@@ -28,7 +30,7 @@ class MineOptions:
     min_chars: int = 3
     max_chars: int = 30
     min_pieces: int = 2
-    script: tuple[str, ...] = ()
+    script: Sequence[str] = ()
     digits: bool = False
     phrases: bool = False
     min_npmi: float = 0.5
@@ -77,10 +79,7 @@ def mine_words(counts: str, tokenizer_json: str, options: MineOptions) -> MinedV
     found = _choose(words, [fit.reason_against(word) for word in words["word"].to_pylist()], report)
     if options.phrases:
         found = pa.concat_tables([found, _choose_phrases(counts, options, words, fit, report)])
-    tokenizer = Tokenizer.from_str(tokenizer_json)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    pieces = count_pieces(tokenizer, found["word"].to_pylist())
+    pieces = count_pieces(parse_tokenizer(tokenizer_json), found["word"].to_pylist())
     is_split = pieces >= options.min_pieces
     report["known to the tokenizer"] = int((~is_split).sum())
     found, pieces = found.filter(pa.array(is_split)), pieces[is_split]

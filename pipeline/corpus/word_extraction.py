@@ -6,7 +6,7 @@ import json
 import unicodedata
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
 # Maximum length of a word in `distill --vocabulary`.
 LONGEST_WORD = 100
@@ -66,47 +66,23 @@ class WordExtractor:
         piece = piece.replace(_MARK, " ").strip()
         if not piece:
             return []
-        first, last = 0, len(piece)
-        while first < last and unicodedata.category(piece[first])[0] in _STRIPPED:
-            first += 1
-        while first < last and unicodedata.category(piece[last - 1])[0] in _STRIPPED:
-            last -= 1
-        if first == last or last - first > self.longest:
+        edges = "".join(sign for sign in set(piece) if unicodedata.category(sign)[0] in _STRIPPED)
+        word = piece.strip(edges)
+        if not word or len(word) > self.longest:
             return [None]
-        before: Words = [None] if first else []
-        after: Words = [None] if last < len(piece) else []
-        return [*before, piece[first:last], *after]
+        before: Words = [None] if piece[0] in edges else []
+        after: Words = [None] if piece[-1] in edges else []
+        return [*before, word, *after]
 
-    def token_words(self) -> list[Words | str]:
-        """Return the words and breaks of each token as a text; a string is a single word."""
+    def token_words(self) -> list[Words]:
+        """Return the words and breaks of each token as a text."""
         tokens = self._tokenizer.get_vocab(with_added_tokens=True)
-        words: list[Words | str] = [[]] * (max(tokens.values(), default=-1) + 1)
-        is_spelled = not self._is_byte_level and not self._model.get("end_of_word_suffix")
+        words: list[Words] = [[]] * (max(tokens.values(), default=-1) + 1)
         for token, number in tokens.items():
-            if number in self._added:
-                words[number] = self.words(token)
-            elif is_spelled and token.isalnum() and len(token) <= self.longest:
-                words[number] = token
-            elif (piece := self._spell(token)) is not None:
-                words[number] = self.piece_words(piece)
+            is_added = number in self._added
+            words[number] = self.words(token) if is_added else self.piece_words(self._spell(token))
         return words
 
-    def _spell(self, token: str) -> str | None:
-        """Return the text of a token; None if its bytes are not valid UTF-8."""
+    def _spell(self, token: str) -> str:
         token = token.removesuffix(self._model.get("end_of_word_suffix") or "")
-        if not self._is_byte_level:
-            return token
-        try:
-            return bytes(_BYTES[character] for character in token).decode()
-        except (KeyError, UnicodeDecodeError):
-            return None
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Map the characters of byte-level tokenizers to bytes."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(0x100) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
-
-
-_BYTES = _byte_alphabet()
+        return decoders.ByteLevel().decode([token]) if self._is_byte_level else token

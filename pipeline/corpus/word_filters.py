@@ -43,7 +43,7 @@ class WordFilter:
 
     min_chars: int
     max_chars: int
-    scripts: tuple[str, ...]
+    scripts: Sequence[str]
     digits: bool
     letters: LetterPairs
 

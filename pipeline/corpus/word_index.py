@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from lakevec.pipeline.corpus.word_extraction import Words
 from lakevec.pipeline.encoding.kernels.count_kernels import COUNT, DOCUMENTS, make_counters
-
-_BREAK = -1
 
 
 class TermCounts(NamedTuple):
@@ -51,36 +50,24 @@ class WordIndex:
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str | None, int] = {None: -1}  # a break between words
         self.counters = make_counters(1 << 12)
 
     def __len__(self) -> int:
         """Return the number of words."""
-        return len(self._numbers)
+        return len(self._numbers) - 1
 
-    def number(self, sequences: Iterable[Words | str]) -> tuple[list[int], list[int]]:
-        """Return the length of each sequence, and the numbers of all words, -1 for a break (None).
-
-        New words get the next number. A string is a sequence of one word, which is faster than a list.
-        """
+    def number(self, words: Iterable[str | None]) -> np.ndarray:
+        """Return the numbers of words (int32), -1 for a break; new words get the next number."""
         known = self._numbers
-        lengths: list[int] = []
-        numbers: list[int] = []
-        for words in sequences:
-            if isinstance(words, str):
-                lengths.append(1)
-                numbers.append(known.setdefault(words, len(known)))
-                continue
-            lengths.append(len(words))
-            for word in words:
-                numbers.append(_BREAK if word is None else known.setdefault(word, len(known)))
-        while len(known) > len(self.counters):
+        numbers = np.array([known.setdefault(word, len(known) - 1) for word in words], dtype=np.int32)
+        while len(self) > len(self.counters):
             self.counters = np.concatenate([self.counters, make_counters(len(self.counters))])
-        return lengths, numbers
+        return numbers
 
     def names(self) -> list[str]:
         """Return all words, in the order of their numbers."""
-        return list(self._numbers)
+        return [word for word in self._numbers if word is not None]
 
     def take(self) -> TermCounts:
         """Return the counts of words that occurred and reset them."""
@@ -107,15 +94,15 @@ class WordSequences:
         """Return the number of sequences."""
         return len(self.starts) - 1
 
-    @property
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Starts and words."""
-        return self.starts, self.words
+    def extend(self, sequences: Iterable[Words], index: WordIndex) -> None:
+        """Append sequences of words, which `index` numbers."""
+        sequences = list(sequences)
+        if sequences:
+            ends = self.starts[-1] + np.cumsum(list(map(len, sequences)), dtype=np.int64)
+            self.starts = np.append(self.starts, ends)
+            self.words = np.append(self.words, index.number(chain.from_iterable(sequences)))
 
-    def extend(self, sequences: Iterable[Words | str], index: WordIndex) -> None:
-        """Append sequences, numbered by `index`."""
-        lengths, numbers = index.number(sequences)
-        if lengths:
-            starts = self.starts[-1] + np.cumsum(lengths, dtype=np.int64)
-            self.starts = np.concatenate([self.starts, starts])
-            self.words = np.concatenate([self.words, np.array(numbers, dtype=np.int32)])
+    def keep(self, sequences: int) -> None:
+        """Keep the first sequences, and drop the others."""
+        self.starts = self.starts[: sequences + 1]
+        self.words = self.words[: self.starts[-1]]

@@ -1,9 +1,9 @@
-"""Arrow strings in, float32 (N, D) out: the one place where a text becomes a vector."""
+"""Embed Arrow strings: one float32 vector of D elements for each of N texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from operator import add
 
 import numpy as np
 import pyarrow as pa
@@ -11,13 +11,10 @@ import pyarrow.compute as pc
 
 from lakevec.pipeline.encoding.kernels.pooling import pool_mean, pool_sum
 from lakevec.pipeline.encoding.options import EncodeOptions
-from lakevec.pipeline.encoding.tokenization import make_tokenizer, slice_texts
+from lakevec.pipeline.encoding.tokenization import make_tokenizer, slices
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.table import StaticTable
 
-# Texts go through in slices, so that what is between tokens and vectors stays in the processor's cache.
-_SLICE_ROWS = 4096
-_SLICE_BYTES = 1 << 20
 _CACHE_LINE = 64
 
 _WARM_UP_SEGMENTS = 20_000
@@ -30,17 +27,17 @@ class EncodingCounts:
     Parameters
     ----------
     rows : int
-        Texts, nulls included.
+        Number of texts, including nulls.
     nulls : int
         Null texts; their vector is null.
     empties : int
         Texts of zero length.
     zero_vectors : int
-        Texts, not null, with the zero vector; empty texts are among them.
+        Texts with the zero vector, including empty texts but not nulls.
     tokens : int
-        Known tokens that were pooled.
+        Tokens that were pooled.
     unknown_tokens : int
-        Tokens that the tokenizer does not know; vectors leave them out.
+        Unknown tokens, which are not pooled.
     truncated : int
         Texts truncated at `max_tokens`.
     """
@@ -55,8 +52,7 @@ class EncodingCounts:
 
     def __add__(self, other: EncodingCounts) -> EncodingCounts:
         """Return the counts of both."""
-        mine, theirs = asdict(self), asdict(other)
-        return EncodingCounts(**{name: mine[name] + theirs[name] for name in mine})
+        return EncodingCounts(*map(add, vars(self).values(), vars(other).values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +66,8 @@ class Encoded:
     is_null : bool ndarray of shape (N,)
         Which texts were null.
     counts : EncodingCounts
-        What was seen.
     tokens : int32 ndarray of shape (N,), optional
-        Where vectors are sums, how many tokens were summed.
+        If vectors are sums, the number of tokens in each sum.
 
     Examples
     --------
@@ -93,7 +88,7 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class TableRows:
-    """Rows of a table that was checked before, such as a mapped file; an encoder takes it like `StaticTable`.
+    """Rows of a table that was checked before, such as a mapped file; replaces `StaticTable` in an encoder.
 
     Parameters
     ----------
@@ -124,8 +119,8 @@ class Encoder:
 
     Notes
     -----
-    The same text gives the same bits whatever else is in the batch. The only state of an encoder is its token
-    cache, which changes how fast a vector comes, never the vector. Don't share an encoder between threads.
+    The same text gives the same bits, whatever the other texts are. The only state of an encoder is its token
+    cache, which changes the speed, never a vector. Don't share an encoder between threads.
 
     Examples
     --------
@@ -140,7 +135,7 @@ class Encoder:
     def __init__(self, table: StaticTable | TableRows, options: EncodeOptions | None = None) -> None:
         options = options or EncodeOptions()
         self._table = _aligned(np.ascontiguousarray(table.dense_rows(), dtype=np.float32)).view()
-        # Like a mapped file: one type of table means one compilation.
+        # A mapped file is read-only, too, and Numba compiles once for each type.
         self._table.flags.writeable = False
         self._tokenizer = make_tokenizer(
             table.tokenizer_json, table.unknown_token_id, max_tokens=options.max_tokens
@@ -194,18 +189,22 @@ class Encoder:
 
 
 def warm_up(table: StaticTable) -> None:
-    """Compile everything that texts of a table may need, or load it from the cache on disk."""
-    # What is compiled depends on the tokenizer only, so one column will do.
+    """Compile all kernels that a table's texts may need, or load them from the disk cache."""
+    # The kernels depend on the tokenizer only, so one column is enough.
     rows = np.zeros((table.rows, 1), np.float32)
     narrow = TableRows(rows, table.tokenizer_json, table.normalize, table.unknown_token_id)
-    numbers = " ".join(map(str, range(_WARM_UP_SEGMENTS)))  # more segments than a cache has room for at first
-    Encoder(narrow).encode(pa.array(["é [UNK]", numbers]))
+    Encoder(narrow).encode(warm_up_texts())
+
+
+def warm_up_texts() -> pa.Array:
+    """Return texts that need all kernels; they have more segments than the initial capacity of a cache."""
+    return pa.array(["é [UNK]", " ".join(map(str, range(_WARM_UP_SEGMENTS)))])
 
 
 def _aligned(table: np.ndarray) -> np.ndarray:
-    """Return the table at a multiple of 64 bytes, as mapped files are: no vector load meets two cache lines.
+    """Return the table at an address that is a multiple of 64 bytes, as mapped files have; copy it if needed.
 
-    Unaligned rows are pooled a quarter slower, so a table that lies elsewhere is copied once.
+    Otherwise vector loads would cross cache lines, and pooling would take a quarter longer.
     """
     if table.ctypes.data % _CACHE_LINE == 0:
         return table
@@ -222,7 +221,7 @@ def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
     Raises
     ------
     DataError
-        If there are more elements than its offsets can count, 2**31.
+        If there are more than 2**31 - 1 elements, the limit of its offsets.
     """
     rows, width = vectors.shape
     if rows * width > np.iinfo(np.int32).max:
@@ -233,27 +232,8 @@ def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
             remedy="embed in smaller batches",
         )
     values = pa.array(vectors.reshape(-1))
-    # The element is named as Spark names it, so that the types are equal and nothing is cast.
+    # Name the element as Spark does, so that Spark need not cast.
     kind = pa.list_(pa.field("element", values.type, nullable=False))
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width))
     mask = pa.array(is_null) if is_null.any() else None
     return pa.ListArray.from_arrays(offsets, values, type=kind, mask=mask)
-
-
-def slices(texts: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, pa.LargeStringArray]]:
-    """Split strings into slices of bounded rows and bytes; yield each with the position of its first text.
-
-    A long text is a slice by itself.
-    """
-    start = 0
-    for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
-        if not _holds_strings(chunk.type):
-            raise DataError("can't embed this column", got=str(chunk.type), expected="strings")
-        # One type from here on; not every Arrow function takes string_view.
-        strings = chunk.cast(pa.large_string())
-        yield from ((start + first, part) for first, part in slice_texts(strings, _SLICE_ROWS, _SLICE_BYTES))
-        start += len(strings)
-
-
-def _holds_strings(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

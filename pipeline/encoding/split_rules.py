@@ -1,8 +1,8 @@
-"""Split rules: where to split a text so that its segments, tokenized alone, give the text's own token ids.
+"""Split rules: where to split a text so that its segments, tokenized alone, have the token ids of the text.
 
-A rule follows from the components in ``tokenizer.json``, never from a model's name. A component or an option
-that is unknown here means no rule: such a tokenizer gets whole texts. Tests compare every rule with
-whole-text tokenization of hostile texts (``tests/pipeline/encoding/test_tokenization.py``).
+A rule follows from the components in ``tokenizer.json``, never from a model's name. A tokenizer with an
+unknown component or option has no rule, and gets whole texts. Tests compare each rule with whole-text
+tokenization of hostile texts (``tests/pipeline/encoding/test_tokenization.py``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from lakevec.pipeline.model.word_tokenizer import WORD_PATTERN
 _WHITE_SPACE = b" \t\r\n"
 _ASCII_PUNCTUATION = bytes(byte for byte in range(0x21, 0x7F) if not chr(byte).isalnum())
 
-# Canonical decomposition makes these ASCII characters out of others (U+037E is ";", U+226E is "<" and a
-# mark, U+212A is "K", ...), so an added token that begins with one may begin with another byte in a text.
+# Canonical decomposition turns other characters into these: U+037E into ";", U+226E into "<" and a mark. So
+# an added token that begins with one of them may begin with another byte in a text.
 _MADE_BY_DECOMPOSITION = b";`<>="
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -26,14 +26,14 @@ _LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-# Each of them begins a match at a single space between two words, and none ends a match behind it.
+# In all of them, a match begins at a single space between two words, and no match ends after it.
 _BYTE_LEVEL_PATTERNS = (_GPT2, _LLAMA3, _QWEN2)
 _CLIP = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
-# Normalizers that change single characters, or join a character with the marks behind it. None joins anything
+# Normalizers that change single characters, or join a character with the marks after it. None joins anything
 # with an ASCII space.
 _CANONICAL = frozenset({"NFC", "NFD", "Lowercase", "StripAccents"})
-# These also turn other characters into white space, or treat a space and a mark behind it as one.
+# These also turn other characters into white space, or treat a space and the mark after it as one.
 _COMPATIBLE = frozenset({"NFKC", "NFKD", "Nmt", "Precompiled"})
 _SPACE_RUNS = {"Regex": " {2,}"}
 _WHITE_RUNS = {"Regex": r"\s+"}
@@ -49,7 +49,7 @@ class AddedTokenPattern:
     content : bytes
         The token's text.
     normalized : bool
-        Whether normalized text is searched for it.
+        Whether the tokenizer searches normalized text for it.
     """
 
     content: bytes
@@ -63,22 +63,22 @@ class SplitRule:
     Parameters
     ----------
     name : {"bert", "white space", "single space"}
-        The family.
+        Family of the rule.
     reason : str
         The components that give the rule.
     separators : bytes
-        Bytes dropped between segments. Empty for "single space", where a segment begins with the space.
+        Bytes between segments, which are dropped. Empty for "single space": segments begin with the space.
     isolated : bytes
         Bytes that are segments of their own.
     isolates_ideographs : bool
-        Whether each CJK ideograph of the Basic Multilingual Plane's two main blocks is a segment of its own.
+        Whether each CJK ideograph of U+3400 to U+4DBF and U+4E00 to U+9FFF is a segment of its own.
     needs_ascii_neighbours : bool
         Whether a split needs printable ASCII on both sides.
     folds_case : bool
-        Whether the cache may lower ASCII capitals of a segment.
+        Whether the cache may lowercase ASCII letters of a segment.
     literals : tuple of AddedTokenPattern
-        Added tokens that may lie across a split. In "bert", the word that contains one, from white space to
-        white space, is one segment. In "single space", a segment with one includes the next word.
+        Added tokens that may span a split. With "bert", the whole word around one, from white space to white
+        space, is one segment. With "single space", a segment with one includes the next word.
     """
 
     name: str
@@ -125,11 +125,17 @@ def find_split_rule(tokenizer_json: str) -> SplitRule | NoSplitRule:
         pre_tokenizers=_flatten(document.get("pre_tokenizer"), "pretokenizers"),
         added=document.get("added_tokens") or [],
     )
-    for find in (_find_bert, _find_byte_level, _find_metaspace, _find_white_space):
-        rule = find(parts)
-        if rule is not None:
-            return rule
+    try:
+        for find in (_find_bert, _find_byte_level, _find_metaspace, _find_white_space):
+            if (rule := find(parts)) is not None:
+                return rule
+    except _NoRuleError as error:
+        return NoSplitRule(str(error))
     return NoSplitRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
+
+
+class _NoRuleError(Exception):
+    """Why a tokenizer has no split rule."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +144,17 @@ class _Components:
     pre_tokenizers: list[dict[str, Any]]
     added: list[dict[str, Any]]
 
+    @property
     def normalizer_types(self) -> set[str]:
         return {part["type"] for part in self.normalizers}
 
-    def reason(self) -> str:
-        return f"normalizers: {_names(self.normalizers)}; pre-tokenizers: {_names(self.pre_tokenizers)}"
+    @property
+    def pre_tokenizer_types(self) -> list[str]:
+        return [part["type"] for part in self.pre_tokenizers]
+
+    def make_rule(self, name: str, **options: Any) -> SplitRule:
+        reason = f"normalizers: {_names(self.normalizers)}; pre-tokenizers: {_names(self.pre_tokenizers)}"
+        return SplitRule(name, reason, **options)
 
 
 def _flatten(component: dict[str, Any] | None, children: str) -> list[dict[str, Any]]:
@@ -157,29 +169,25 @@ def _names(parts: list[dict[str, Any]]) -> str:
     return ", ".join(part["type"] for part in parts) or "none"
 
 
-def _find_bert(parts: _Components) -> SplitRule | NoSplitRule | None:
-    """Find BertPreTokenizer: words between white space, and single punctuation characters."""
-    if [part["type"] for part in parts.pre_tokenizers] != ["BertPreTokenizer"]:
+def _find_bert(parts: _Components) -> SplitRule | None:
+    """Match BertPreTokenizer: words between white space, and single punctuation characters."""
+    if parts.pre_tokenizer_types != ["BertPreTokenizer"]:
         return None
-    if any(part["type"] != "BertNormalizer" for part in parts.normalizers):
-        # A composing normalizer joins "=" with a mark behind it, across the split.
-        return NoSplitRule(f"normalizers of no BERT: {_names(parts.normalizers)}")
-    literals = _make_literals(parts.added, is_normalized=bool(parts.normalizers))
-    if isinstance(literals, NoSplitRule):
-        return literals
-    return SplitRule(
+    # A composing normalizer joins "=" with the mark after it, across the split.
+    if not parts.normalizer_types <= {"BertNormalizer"}:
+        raise _NoRuleError(f"normalizers of no BERT: {_names(parts.normalizers)}")
+    return parts.make_rule(
         "bert",
-        parts.reason(),
         separators=_WHITE_SPACE,
         isolated=_ASCII_PUNCTUATION,
         isolates_ideographs=any(part["handle_chinese_chars"] for part in parts.normalizers),
         folds_case=any(part["lowercase"] for part in parts.normalizers),
-        literals=literals,
+        literals=_make_literals(parts.added, is_normalized=bool(parts.normalizers)),
     )
 
 
-def _find_byte_level(parts: _Components) -> SplitRule | NoSplitRule | None:
-    """Find ByteLevel behind a known pattern: a single space belongs to the next word."""
+def _find_byte_level(parts: _Components) -> SplitRule | None:
+    """Match ByteLevel with a known pattern: a single space belongs to the next word."""
     *before, last = parts.pre_tokenizers or [{"type": ""}]
     if last["type"] != "ByteLevel":
         return None
@@ -191,17 +199,17 @@ def _find_byte_level(parts: _Components) -> SplitRule | NoSplitRule | None:
         and not before[0]["invert"]
         and before[0]["pattern"].get("Regex") in _BYTE_LEVEL_PATTERNS
     )
-    if (before == [] and own_pattern) or (known_split and not own_pattern):
-        if not parts.normalizer_types() <= _CANONICAL:
-            return NoSplitRule(f"normalizers before ByteLevel: {_names(parts.normalizers)}")
-        # If a lone mark is stripped, the spaces around it become neighbours.
-        strips = "StripAccents" in parts.normalizer_types()
-        return _make_single_space(parts, needs_ascii_neighbours=strips)
-    return _find_clip(parts)
+    is_known = (not before and own_pattern) or (known_split and not own_pattern)
+    if not is_known:
+        return _find_clip(parts)
+    if not parts.normalizer_types <= _CANONICAL:
+        raise _NoRuleError(f"normalizers before ByteLevel: {_names(parts.normalizers)}")
+    # If a lone mark is stripped, the spaces around it become neighbours.
+    return _make_single_space(parts, needs_ascii_neighbours="StripAccents" in parts.normalizer_types)
 
 
-def _find_clip(parts: _Components) -> SplitRule | NoSplitRule:
-    """Find CLIP's pattern, which drops all white space."""
+def _find_clip(parts: _Components) -> SplitRule:
+    """Match CLIP's pattern, which drops all white space."""
     split = parts.pre_tokenizers[0]
     if (
         len(parts.pre_tokenizers) != 2
@@ -210,38 +218,38 @@ def _find_clip(parts: _Components) -> SplitRule | NoSplitRule:
         or (split["behavior"], split["invert"]) != ("Removed", True)
         or parts.pre_tokenizers[1].get("add_prefix_space", True)
     ):
-        return NoSplitRule(f"an unknown pattern: {_names(parts.pre_tokenizers)}")
-    others = [part for part in parts.normalizers if not _shortens_runs(part, _WHITE_RUNS, " ")]
-    if not {part["type"] for part in others} <= _CANONICAL:
-        return NoSplitRule(f"normalizers before CLIP's pattern: {_names(parts.normalizers)}")
-    crosses = _no_literal_crosses(parts, drops_spaces=True)
-    return crosses or SplitRule("white space", parts.reason(), separators=_WHITE_SPACE)
+        raise _NoRuleError(f"an unknown pattern: {_names(parts.pre_tokenizers)}")
+    for part in parts.normalizers:
+        if part["type"] not in _CANONICAL and not _shortens_runs(part, _WHITE_RUNS, " "):
+            raise _NoRuleError(f"normalizers before CLIP's pattern: {_names(parts.normalizers)}")
+    _refuse_white_space(parts.added, drops_spaces=True)
+    return parts.make_rule("white space", separators=_WHITE_SPACE)
 
 
-def _find_metaspace(parts: _Components) -> SplitRule | NoSplitRule | None:
-    """Find Metaspace alone: a single space becomes the mark of the next word."""
-    if [part["type"] for part in parts.pre_tokenizers] != ["Metaspace"]:
+def _find_metaspace(parts: _Components) -> SplitRule | None:
+    """Match Metaspace alone: a single space becomes the mark of the next word."""
+    if parts.pre_tokenizer_types != ["Metaspace"]:
         return None
     if not parts.pre_tokenizers[0].get("split", True):
-        return NoSplitRule("Metaspace that does not split")
+        raise _NoRuleError("Metaspace that does not split")
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE or _shortens_runs(part, _SPACE_RUNS, " ▁")
-        # A segment begins with a space for its mark. If that is stripped, it gets only a mark that all
-        # texts get.
+        # The space at the start of a segment becomes its mark. If Strip removes that space, only a scheme
+        # that marks all texts gives the segment its mark.
         keeps_mark = part["type"] == "Strip" and (
             not part["strip_left"] or _prepend_scheme(parts.pre_tokenizers[0]) == "always"
         )
         zeroes_digits = part["type"] == "Replace" and part["pattern"] == _DIGIT and part["content"] == "0"
         if not known and not keeps_mark and not zeroes_digits:
-            return NoSplitRule(f"normalizers before Metaspace: {_names(parts.normalizers)}")
-    if "Strip" in parts.normalizer_types() and parts.added:
-        # Text before an added token is stripped as if it were a text.
-        return NoSplitRule("Strip before Metaspace, with added tokens")
+            raise _NoRuleError(f"normalizers before Metaspace: {_names(parts.normalizers)}")
+    if "Strip" in parts.normalizer_types and parts.added:
+        # The text before an added token is stripped like a whole text.
+        raise _NoRuleError("Strip before Metaspace, with added tokens")
     return _make_single_space(parts, needs_ascii_neighbours=True)
 
 
-def _find_white_space(parts: _Components) -> SplitRule | NoSplitRule | None:
-    """Find tokenizers that drop white space first, and then handle single words."""
+def _find_white_space(parts: _Components) -> SplitRule | None:
+    """Match pre-tokenizers that first drop white space, and then handle single words."""
     first, *rest = parts.pre_tokenizers or [{"type": ""}]
     finds_words = (
         first["type"] == "Split"
@@ -251,21 +259,21 @@ def _find_white_space(parts: _Components) -> SplitRule | NoSplitRule | None:
     if first["type"] not in ("WhitespaceSplit", "Whitespace") and not finds_words:
         return None
     for part in rest:
-        # "first" marks only the first word of a text, and each segment is a text's first.
+        # "first" marks only the first word of a text, but each segment would be a first word.
         fits = part["type"] == "Metaspace" and _prepend_scheme(part) != "first"
         if not fits and part["type"] not in ("WhitespaceSplit", "Whitespace", "Punctuation", "Digits"):
-            return NoSplitRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
+            return None
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE | {"BertNormalizer", "Strip"}
-        # Metaspace's mark in place of spaces would join words, or follow the last one.
+        # Only spaces may replace the runs: Metaspace's mark would join words, or follow the last one.
         shortens = _shortens_runs(part, _SPACE_RUNS, " ") or _shortens_runs(part, _WHITE_RUNS, " ")
         if not known and not shortens:
-            return NoSplitRule(f"normalizers before white space: {_names(parts.normalizers)}")
-    return _no_literal_crosses(parts, drops_spaces=True) or SplitRule(
+            raise _NoRuleError(f"normalizers before white space: {_names(parts.normalizers)}")
+    _refuse_white_space(parts.added, drops_spaces=True)
+    return parts.make_rule(
         "white space",
-        parts.reason(),
         separators=_WHITE_SPACE,
-        needs_ascii_neighbours=not parts.normalizer_types() <= _CANONICAL | {"BertNormalizer"},
+        needs_ascii_neighbours=not parts.normalizer_types <= _CANONICAL | {"BertNormalizer"},
     )
 
 
@@ -275,48 +283,40 @@ def _prepend_scheme(metaspace: dict[str, Any]) -> str:
 
 
 def _shortens_runs(part: dict[str, Any], pattern: dict[str, str], contents: str) -> bool:
-    """Return whether a normalizer only replaces runs of white space by one of these characters."""
-    content = part.get("content")
-    return part["type"] == "Replace" and part["pattern"] == pattern and content in tuple(contents)
+    """Return whether a normalizer only replaces runs of white space with one of these characters."""
+    return part["type"] == "Replace" and part["pattern"] == pattern and part["content"] in tuple(contents)
 
 
-def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> SplitRule | NoSplitRule:
-    """Search for added tokens that include the next space; all others lie inside one segment."""
+def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> SplitRule:
+    """Make the rule; its literals are added tokens that include the next space. Others never span a split."""
     takers = [token for token in parts.added if token["rstrip"]]
     literals = _make_literals(takers, is_normalized=bool(parts.normalizers))
-    if isinstance(literals, NoSplitRule):
-        return literals
-    return _no_literal_crosses(parts) or SplitRule(
-        "single space", parts.reason(), needs_ascii_neighbours=needs_ascii_neighbours, literals=literals
-    )
+    _refuse_white_space(parts.added)
+    return parts.make_rule("single space", needs_ascii_neighbours=needs_ascii_neighbours, literals=literals)
 
 
-def _no_literal_crosses(parts: _Components, *, drops_spaces: bool = False) -> NoSplitRule | None:
-    """Refuse added tokens that could lie across a split."""
-    for token in parts.added:
+def _refuse_white_space(added: list[dict[str, Any]], *, drops_spaces: bool = False) -> None:
+    """Refuse added tokens with white space, which could span a split."""
+    for token in added:
         content: str = token["content"]
-        # ModernBERT has tokens of 2 to 24 spaces; no rule splits a run of spaces that it keeps.
+        # ModernBERT has tokens of 2 to 24 spaces. Rules that keep spaces never split a run of them.
         run_of_spaces = len(content) > 1 and not content.strip(" ") and not drops_spaces
         if not content or (any(map(str.isspace, content)) and not run_of_spaces):
-            return NoSplitRule("an added token holds white space")
-    return None
+            raise _NoRuleError("an added token holds white space")
 
 
-def _make_literals(
-    added: list[dict[str, Any]], *, is_normalized: bool
-) -> tuple[AddedTokenPattern, ...] | NoSplitRule:
-    """Prepare added tokens for a search byte by byte."""
+def _make_literals(added: list[dict[str, Any]], *, is_normalized: bool) -> tuple[AddedTokenPattern, ...]:
+    """Prepare added tokens for a bytewise search; refuse those that normalization may change."""
+    _refuse_white_space(added, drops_spaces=True)
     literals = []
     for token in added:
         literal = AddedTokenPattern(token["content"].encode(), bool(token["normalized"] and is_normalized))
-        if not literal.content or any(map(str.isspace, token["content"])):
-            return NoSplitRule("an added token holds white space")
         first = literal.content[:1]
         is_plain = first in _ASCII_PUNCTUATION and first not in _MADE_BY_DECOMPOSITION
         # The library normalizes the token before it searches for it; in ASCII that changes only case.
         if literal.normalized and not (
             is_plain and token["content"].isascii() and token["content"].isprintable()
         ):
-            return NoSplitRule("an added token is searched for in normalized text")
+            raise _NoRuleError("an added token is searched for in normalized text")
         literals.append(literal)
     return tuple(literals)

@@ -1,7 +1,7 @@
-"""Vectors on disk: full floats, or fewer bits for smaller files.
+"""Element types of stored vectors: float32, or fewer bits for smaller files.
 
-Spark, pandas and Polars read each type as it is. Spark refuses Parquet's own half-precision type.
-``docs/decisions.md`` has the sizes.
+Spark, pandas and Polars read all of them. Spark refuses Parquet's own half-precision type.
+``docs/decisions.md`` compares the sizes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class VectorType(StrEnum):
 
 
 def to_arrow_columns(encoded: Encoded, name: str, kind: VectorType) -> dict[str, pa.Array]:
-    """Return the columns that hold vectors.
+    """Return the columns for N vectors.
 
-    For int8 there is also ``<name>_scale``, float32 of length N; for sums also ``<name>_tokens``, int32 of
-    length N. All are null where the text was.
+    Besides the vectors, int8 has a column ``<name>_scale`` (float32), and sums have ``<name>_tokens``
+    (int32). All are null for a null text.
 
     Notes
     -----
@@ -43,7 +43,7 @@ def to_arrow_columns(encoded: Encoded, name: str, kind: VectorType) -> dict[str,
     """
     mask = encoded.is_null if encoded.is_null.any() else None
     if encoded.tokens is not None:
-        # The settings refuse sums of any other type.
+        # The settings refuse sums of other types.
         return {name: encoded.to_arrow(), name + TOKENS_SUFFIX: pa.array(encoded.tokens, mask=mask)}
     if kind is VectorType.FLOAT32:
         return {name: encoded.to_arrow()}

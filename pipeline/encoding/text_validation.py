@@ -24,9 +24,9 @@ def find_invalid_texts(texts: pa.Array, *, max_chars: int | None = None) -> dict
     Parameters
     ----------
     texts : pyarrow string array of length N
-        May hold bytes that are not UTF-8.
+        May contain bytes that are not UTF-8.
     max_chars : int, optional
-        Most Unicode code points of a text. Default: no limit.
+        Maximum number of Unicode code points of a text. Default: no limit.
 
     Returns
     -------
@@ -39,11 +39,11 @@ def find_invalid_texts(texts: pa.Array, *, max_chars: int | None = None) -> dict
     {'longer than 5 characters': array([False,  True])}
     """
     found = {}
-    invalid = _invalid(texts)
-    if invalid.any():
+    invalid = find_invalid(texts)
+    if invalid is not None:
         found[NOT_UTF8] = invalid
-        texts = pc.if_else(pa.array(invalid), pa.scalar(None, texts.type), texts)
-    # No text has more characters than bytes, and counting bytes is free.
+        texts = without(texts, invalid)
+    # Count bytes first, which is free: no text has more characters than bytes.
     if max_chars is not None and (pc.max(pc.binary_length(texts)).as_py() or 0) > max_chars:
         length = pc.fill_null(pc.utf8_length(texts), 0).to_numpy(zero_copy_only=False)
         if (too_long := length > max_chars).any():
@@ -51,20 +51,30 @@ def find_invalid_texts(texts: pa.Array, *, max_chars: int | None = None) -> dict
     return found
 
 
+def split_invalid(texts: pa.Array, found: dict[str, np.ndarray]) -> tuple[pa.Array, int]:
+    """Replace the texts that `find_invalid_texts` found with null; return all texts, and their number."""
+    if not found:
+        return texts, 0
+    invalid = np.logical_or.reduce(list(found.values()))
+    return without(texts, invalid), int(invalid.sum())
+
+
 def find_invalid(values: pa.Array) -> np.ndarray | None:
-    """Return which of N values hold strings that are not UTF-8, at any depth; None if no value does."""
-    if not holds_strings(values.type):
+    """Return which of N values contain invalid UTF-8, at any depth; None if no value does."""
+    if not holds_strings(values.type) or _is_valid(values):
         return None
-    try:
-        values.validate(full=True)
-        return None
-    except pa.ArrowInvalid:
-        pass
-    # Arrow would validate a slice with its neighbours.
-    invalid = np.array(
-        [not _is_valid(values.take(pa.array([row]))) for row in range(len(values))], dtype=bool
-    )
+    # Arrow validates the whole buffer of a slice, so check each value.
+    if is_string(values.type):
+        is_valid = [_is_utf8(value) for value in as_bytes(values)]
+    else:
+        is_valid = [_is_valid(values.take(pa.array([row]))) for row in range(len(values))]
+    invalid = ~np.array(is_valid, dtype=bool)
     return invalid if invalid.any() else None
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Return whether a type is one of Arrow's three string types."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def holds_strings(kind: pa.DataType) -> bool:
@@ -72,12 +82,11 @@ def holds_strings(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return holds_strings(kind.value_type)
     parts = [kind.field(index).type for index in range(kind.num_fields)]
-    is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    return bool(is_string) or any(map(holds_strings, parts))
+    return is_string(kind) or any(map(holds_strings, parts))
 
 
 def without(values: pa.Array, rows: np.ndarray) -> pa.Array:
-    """Replace some values by null, whatever their type."""
+    """Replace values of any type with null."""
     return values.take(pa.array(np.arange(len(values)), mask=rows))
 
 
@@ -111,25 +120,9 @@ def _is_valid(values: pa.Array) -> bool:
     return True
 
 
-def _invalid(texts: pa.Array) -> np.ndarray:
-    """Return which texts are not UTF-8; first check the array as a whole, which is fast."""
-    invalid = np.zeros(len(texts), dtype=bool)
-    wide = pa.types.is_large_string(texts.type)
-    raw = (
-        texts.view(pa.large_binary() if wide else pa.binary())
-        if not _is_view(texts)
-        else texts.cast("binary")
-    )
+def _is_utf8(value: pa.Scalar) -> bool:
     try:
-        raw.cast(pa.large_string() if wide else pa.string())
-    except pa.ArrowInvalid:
-        for row, value in enumerate(raw):
-            try:
-                (value.as_py() or b"").decode()
-            except UnicodeDecodeError:
-                invalid[row] = True
-    return invalid
-
-
-def _is_view(texts: pa.Array) -> bool:
-    return bool(pa.types.is_string_view(texts.type))
+        (value.as_py() or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,51 +1,41 @@
 """The token cache of one worker: each distinct segment is tokenized once.
 
-The cache is bounded: over its bounds, it starts empty before the next batch. It changes how fast token ids
-come, never which. `kernels.segment_scan` finds the segments.
+The cache is bounded. If it exceeds its bounds, it is emptied before the next batch. It changes the speed,
+never the token ids. `kernels.segment_scan` finds the segments.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 import numpy as np
+import pyarrow as pa
 from tokenizers import Tokenizer
 
-from lakevec.pipeline.encoding.kernel_tables import (
-    Characters,
-    make_split_tables,
-    make_word_pieces,
-    most_word_bytes,
-)
+from lakevec.pipeline.encoding.kernel_tables import add_characters, make_tables
 from lakevec.pipeline.encoding.kernels import cache_arrays as layout
 from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
-from lakevec.pipeline.encoding.kernels.cache_entries import fill_slots, refer_to_entries
-from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, scan_bytes, scan_spaces, scan_words
-from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
+from lakevec.pipeline.encoding.kernels.cache_entries import place_entries, update_slots
+from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, Texts, scan_bytes, scan_words
 from lakevec.pipeline.encoding.split_rules import SplitRule
 from lakevec.pipeline.errors import DataError
 
-# A call to the library costs 20 µs, so it gets segments in groups. Its output takes about a hundred bytes per
-# token, so the groups are bounded.
+# A call to the library costs 20 µs, so a call gets many segments. Its output takes about a hundred bytes per
+# token, so their number is bounded.
 _GROUP_SEGMENTS = 512
 _CALL_SEGMENTS = 32 * _GROUP_SEGMENTS
-# Given words, the library records where every token came from. From this length on that costs more than a
-# call.
+# The library records the origin of each token of a word. From this length on, that costs more than a call.
 _LONG_BYTES = 64
 
 _FIRST_ENTRIES = 1 << 14
-_NO_PIECES = WordPieces(
-    slots=np.empty(0, np.int32),
-    hashes=np.empty(0, np.uint64),
-    bounds=np.zeros(1, np.int64),
-    letters=np.zeros(1, np.uint8),
-    goes_on=np.empty(0, np.bool_),
-    ids=np.empty(0, np.int32),
-    unknown=-1,
-    most_characters=0,
-    most_bytes=0,
-    scratch=np.empty(1, np.uint64),
-)
+_FULL_ARRAYS = {
+    layout.FULL_KEYS: "keys",
+    layout.FULL_TOKENS: "tokens",
+    layout.FULL_PENDING: "pending",
+    layout.FULL_REFS: "segment_refs",
+}
 
 
 class TokenCache:
@@ -56,13 +46,22 @@ class TokenCache:
     tokenizer : tokenizers.Tokenizer
         Without truncation and padding.
     rule : SplitRule
-        The tokenizer's.
+        Split rule of the tokenizer.
     unknown_token_id : int or None
-        Token that is counted and left out.
+        Token to count and to leave out.
     most_entries : int, default=2**18
-        Most segments to keep.
+        Maximum number of segments.
     most_key_bytes : int, default=2**23
-        Most bytes of segments to keep.
+        Maximum number of bytes of all segments.
+
+    Attributes
+    ----------
+    arrays : CacheArrays
+        `segment_refs` refers to the segments of the last texts.
+    row_ends : int64 ndarray of shape (N + 1,)
+        Text n of the last texts has ``arrays.segment_refs[row_ends[n]:row_ends[n + 1]]``.
+    generation : int
+        Number of restarts. Entries of two generations are different segments.
 
     Notes
     -----
@@ -80,68 +79,37 @@ class TokenCache:
         most_key_bytes: int = 1 << 23,
     ) -> None:
         self._tokenizer = tokenizer
-        self._unknown_token_id = unknown_token_id
+        self._unknown = -1 if unknown_token_id is None else unknown_token_id
         self._most_entries = most_entries
         self._most_key_bytes = most_key_bytes
-        self._split = make_split_tables(rule)
-        pieces = make_word_pieces(tokenizer.to_str(), unknown_token_id) if rule.name == "bert" else None
-        self._pieces = pieces or _NO_PIECES
-        self._characters = Characters(
-            tokenizer if rule.name == "bert" else None, most_word_bytes(self._pieces.most_characters)
-        )
-        self._arrays = _make_arrays()
-        self._generation = 0
+        self._tables = make_tables(tokenizer, rule, unknown_token_id)
+        self.arrays = _make_arrays()
+        self.row_ends = np.zeros(1, dtype=np.int64)
+        self.generation = 0
 
-    @property
-    def generation(self) -> int:
-        """Number of restarts. Entries of two generations are different segments."""
-        return self._generation
+    def __len__(self) -> int:
+        """Return the number of segments in the cache."""
+        return int(self.arrays.state["entries"][0])
 
-    @property
-    def entries(self) -> int:
-        """Number of segments in the cache."""
-        return int(self._arrays.state[layout.ENTRIES])
-
-    @property
-    def arrays(self) -> CacheArrays:
-        """The cache's arrays; `segment_refs` refers to the segments of the last texts."""
-        return self._arrays
-
-    def tokenize(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray) -> np.ndarray:
-        """Split texts into segments, and tokenize new ones.
-
-        Parameters
-        ----------
-        data : uint8 ndarray
-            UTF-8 of all texts.
-        offsets : int64 ndarray of shape (N + 1,)
-            Text n is ``data[offsets[n]:offsets[n + 1]]``.
-        is_null : bool ndarray of shape (N,)
-            Texts to leave out.
-
-        Returns
-        -------
-        int64 ndarray of shape (N + 1,)
-            Text n has ``arrays.segment_refs[ends[n]:ends[n + 1]]``.
-
-        Raises
-        ------
-        DataError
-            If a segment is not valid UTF-8.
-        """
-        state = self._arrays.state
-        if state[layout.ENTRIES] > self._most_entries or state[layout.KEY_BYTES] > self._most_key_bytes:
+    def tokenize(self, texts: pa.LargeStringArray) -> None:
+        """Split texts into segments, and tokenize new ones; raise DataError if one is not valid UTF-8."""
+        is_full = self.arrays.state["key_bytes"][0] > self._most_key_bytes
+        if is_full or len(self) > self._most_entries:
             self._start_again()
-        self._arrays.state[[layout.REFS, layout.ROW, layout.PLACE]] = 0
-        row_ends = np.zeros(len(is_null) + 1, dtype=np.int64)
+        for name in ("refs", "row", "place"):
+            self.arrays.state[name] = 0
+        self.row_ends = np.zeros(len(texts) + 1, dtype=np.int64)
+        data, offsets = raw_buffers(texts)
+        if len(data) < offsets[-1] + READ_AHEAD:
+            data, offsets = _make_room(data, offsets)
+        is_null = texts.is_null().to_numpy(zero_copy_only=False)
         try:
-            self._scan(data, offsets, is_null, row_ends)
+            self._scan(Texts(data, offsets, is_null, self.row_ends))
             self._tokenize_pending()
         except BaseException:
-            # Pending entries never get their ids now, so no later text may find them.
+            # Pending entries have no ids, so no later text may find them.
             self._start_again()
             raise
-        return row_ends
 
     def segments(self, first: int) -> list[bytes]:
         """Return the segments of all entries from `first` on, as their keys.
@@ -149,115 +117,108 @@ class TokenCache:
         A normalized word that is not ASCII begins with `unicode_words.NORMALIZED`. A word that is too long
         for its tokenizer is that byte alone.
         """
-        arrays = self._arrays
-        starts = arrays.entries[first : self.entries, layout.KEY_START]
-        ends = starts + arrays.entries[first : self.entries, layout.KEY_LENGTH]
-        if not len(starts):
+        return self._keys(slice(first, len(self)))
+
+    def _keys(self, chosen: np.ndarray | slice) -> list[bytes]:
+        """Return the keys of entries in ascending order."""
+        entries = self.arrays.entries[chosen]
+        if not len(entries):
             return []
-        base = int(starts.min())
-        keys = arrays.keys[base : int(ends.max())].tobytes()
+        starts, ends = entries["key_start"], entries["key_start"] + entries["key_length"]
+        base = int(starts[0])
+        keys = self.arrays.keys[base : int(ends[-1])].tobytes()
         return [keys[start:end] for start, end in zip(starts - base, ends - base, strict=True)]
 
     def _start_again(self) -> None:
-        self._arrays = _make_arrays()
-        self._generation += 1
+        self.arrays = _make_arrays()
+        self.generation += 1
 
-    def _scan(self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray) -> None:
-        longest = int(np.diff(offsets).max(initial=0)) + READ_AHEAD
-        if len(data) < offsets[-1] + READ_AHEAD:
-            data, offsets = _make_room(data, offsets)
-        while self._arrays.state[layout.ROW] < len(is_null):
-            status = self._scan_some(data, offsets, is_null, row_ends)
+    def _scan(self, texts: Texts) -> None:
+        longest = int(np.diff(texts.offsets).max(initial=0)) + READ_AHEAD
+        while self.arrays.state["row"][0] < len(texts.is_null):
+            status = self._scan_some(texts)
             if status == layout.NEW_CHARACTER:
-                self._characters.add_block(int(self._arrays.state[layout.CHARACTER]))
+                new = int(self.arrays.state["character"][0])
+                characters = add_characters(self._tables.characters, self._tokenizer, new)
+                self._tables = self._tables._replace(characters=characters)
             elif status == layout.NOT_UTF8:
-                raise not_utf8()
+                raise _not_utf8()
             elif status != layout.DONE:
-                self._arrays = _grow(self._arrays, status, longest)
+                self.arrays = _grow(self.arrays, status, longest)
 
-    def _scan_some(
-        self, data: np.ndarray, offsets: np.ndarray, is_null: np.ndarray, row_ends: np.ndarray
-    ) -> int:
-        """Scan until all texts are done, or the caller has to act first."""
-        texts = (data, offsets, is_null, self._split, self._pieces)
-        if self._split.keeps_space:
-            return int(scan_spaces(*texts, self._arrays, row_ends))
-        status = int(scan_words(*texts, self._characters.table, self._arrays, row_ends))
-        if status == layout.ODD_TEXT:
+    def _scan_some(self, texts: Texts) -> int:
+        """Scan texts until all are done, or until the caller must act; return the status."""
+        split, last = self._tables.split, len(texts.is_null)
+        if not split.keeps_space:
+            status = int(scan_words(texts, self._tables, self.arrays))
+            if status != layout.NOT_PLAIN:
+                return status
             # If splits need ASCII, the cause is another script, and the following texts will be the same.
-            is_one = self._split.has_plain_words and not self._split.needs_ascii
-            last = int(self._arrays.state[layout.ROW]) + 1 if is_one else len(is_null)
-            status = int(scan_bytes(*texts, self._arrays, row_ends, last))
-        return status
+            if split.has_plain_words and not split.needs_ascii:
+                last = int(self.arrays.state["row"][0]) + 1
+        return int(scan_bytes(texts, self._tables, self.arrays, last))
 
     def _tokenize_pending(self) -> None:
         """Let the library tokenize pending segments, and keep their known ids."""
-        state = self._arrays.state
-        pending = self._arrays.pending[: state[layout.PENDING]]
-        is_long = self._arrays.entries[pending, layout.KEY_LENGTH] >= _LONG_BYTES
-        for chosen, tokenize in (
-            (pending[~is_long], self._tokenize_short),
-            (pending[is_long], self._tokenize_long),
-        ):
+        pending = self.arrays.pending[: self.arrays.state["pending"][0]]
+        is_long = self.arrays.entries["key_length"][pending] >= _LONG_BYTES
+        for chosen, tokenize in ((pending[~is_long], _encode_words), (pending[is_long], encode_texts)):
             for first in range(0, len(chosen), _CALL_SEGMENTS):
                 some = chosen[first : first + _CALL_SEGMENTS]
-                self._keep_tokens(some, *tokenize(self._to_strings(some)))
-        state[layout.PENDING] = 0
-
-    def _tokenize_short(self, strings: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokenize segments as the words of a few texts; return ids, and the segment of each."""
-        groups = [
-            strings[first : first + _GROUP_SEGMENTS] for first in range(0, len(strings), _GROUP_SEGMENTS)
-        ]
-        encodings = self._tokenizer.encode_batch(groups, is_pretokenized=True, add_special_tokens=False)
-        ids = np.concatenate([np.array(encoding.ids, dtype=np.int32) for encoding in encodings])
-        segments = [
-            np.array(encoding.word_ids, dtype=np.int64) + number * _GROUP_SEGMENTS
-            for number, encoding in enumerate(encodings)
-        ]
-        return ids, np.concatenate(segments)
-
-    def _tokenize_long(self, strings: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokenize segments as texts; return ids, and the segment of each."""
-        encodings = self._tokenizer.encode_batch_fast(strings, add_special_tokens=False)
-        per_segment = [encoding.ids for encoding in encodings]
-        counts = np.fromiter(map(len, per_segment), dtype=np.int64, count=len(per_segment))
-        ids = np.fromiter(chain.from_iterable(per_segment), dtype=np.int32, count=int(counts.sum()))
-        return ids, np.repeat(np.arange(len(strings)), counts)
+                with refuse_invalid_utf8():
+                    strings = [key.decode() for key in self._keys(some)]
+                self._keep_tokens(some, *tokenize(self._tokenizer, strings))
+        self.arrays.state["pending"] = 0
 
     def _keep_tokens(self, chosen: np.ndarray, ids: np.ndarray, segment: np.ndarray) -> None:
-        """Append the known ids of entries."""
-        known = np.ones(len(ids), dtype=bool)
-        if self._unknown_token_id is not None:
-            known = ids != self._unknown_token_id
+        """Store the known ids of entries; `segment` is the index in `chosen` of each id."""
+        known = ids != self._unknown
         counts = np.bincount(segment[known], minlength=len(chosen))
         ids = ids[known]
-        used = int(self._arrays.state[layout.TOKENS])
-        if used + len(ids) > len(self._arrays.tokens):
-            self._arrays = _grow(self._arrays, layout.FULL_TOKENS, len(ids))
-        arrays = self._arrays
+        used = int(self.arrays.state["tokens"][0])
+        if used + len(ids) > len(self.arrays.tokens):
+            self.arrays = _grow(self.arrays, layout.FULL_TOKENS, len(ids))
+        arrays = self.arrays
         arrays.tokens[used : used + len(ids)] = ids
         starts = np.cumsum(counts) - counts
-        arrays.entries[chosen, layout.TOKEN_START] = used + starts
-        arrays.entries[chosen, layout.UNKNOWN] = np.bincount(segment[~known], minlength=len(chosen))
-        arrays.entries[chosen, layout.TOKEN_COUNT] = counts
-        arrays.state[layout.TOKENS] = used + len(ids)
-        refer_to_entries(arrays.slots, arrays.entries, arrays.tokens, chosen)
-
-    def _to_strings(self, chosen: np.ndarray) -> list[str]:
-        """Decode the keys of entries."""
-        starts = self._arrays.entries[chosen, layout.KEY_START]
-        ends = starts + self._arrays.entries[chosen, layout.KEY_LENGTH]
-        first = int(starts[0])  # entries are made in the order of their keys
-        keys = self._arrays.keys[first : int(ends[-1])].tobytes()
-        try:
-            return [keys[start:end].decode() for start, end in zip(starts - first, ends - first, strict=True)]
-        except UnicodeDecodeError:
-            # The original error quotes the text's bytes, so it is not chained.
-            raise not_utf8() from None
+        arrays.entries["token_start"][chosen] = used + starts
+        arrays.entries["token_count"][chosen] = counts
+        arrays.entries["unknown"][chosen] = np.bincount(segment[~known], minlength=len(chosen))
+        arrays.state["tokens"] = used + len(ids)
+        update_slots(chosen, arrays)
 
 
-def not_utf8() -> DataError:
+def _encode_words(tokenizer: Tokenizer, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokenize segments as the words of a few texts; return ids (int32), and the index of each one's word."""
+    groups = [words[first : first + _GROUP_SEGMENTS] for first in range(0, len(words), _GROUP_SEGMENTS)]
+    encodings = tokenizer.encode_batch(groups, is_pretokenized=True, add_special_tokens=False)
+    ids = np.concatenate([np.array(encoding.ids, dtype=np.int32) for encoding in encodings])
+    indices = [
+        np.array(encoding.word_ids, dtype=np.int64) + number * _GROUP_SEGMENTS
+        for number, encoding in enumerate(encodings)
+    ]
+    return ids, np.concatenate(indices)
+
+
+def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokenize whole texts; return ids (int32), and the index of each one's text."""
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    per_text = [encoding.ids for encoding in encodings]
+    indices = np.repeat(np.arange(len(texts)), list(map(len, per_text)))
+    return np.fromiter(chain.from_iterable(per_text), dtype=np.int32, count=len(indices)), indices
+
+
+@contextmanager
+def refuse_invalid_utf8() -> Iterator[None]:
+    """Raise DataError for a text that is not valid UTF-8."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        # The original error quotes the text's bytes, so it is not chained.
+        raise _not_utf8() from None
+
+
+def _not_utf8() -> DataError:
     """Return the error for a text that is not valid UTF-8."""
     return DataError(
         "a text is not valid UTF-8",
@@ -266,8 +227,20 @@ def not_utf8() -> DataError:
     )
 
 
+def raw_buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return an array's bytes (uint8) and offsets (int64, N + 1).
+
+    Both are read-only: one type means one compilation.
+    """
+    _, offsets, data = texts.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    content = np.frombuffer(data if data else b"\0", dtype=np.uint8)
+    bounds.flags.writeable = content.flags.writeable = False
+    return content, bounds
+
+
 def _make_room(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Copy texts that end at their buffer's end, since the scan reads ahead."""
+    """Copy texts to a buffer with padding, since the scan reads ahead."""
     first, last = int(offsets[0]), int(offsets[-1])
     copy = np.zeros(last - first + READ_AHEAD, dtype=np.uint8)
     copy[: last - first] = data[first:last]
@@ -278,33 +251,30 @@ def _make_room(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _make_arrays() -> CacheArrays:
     return CacheArrays(
-        slots=np.full((2 * _FIRST_ENTRIES, 2), -1, dtype=np.int64),
-        entries=np.empty((_FIRST_ENTRIES, 8), dtype=np.int64),
+        slots=np.zeros(2 * _FIRST_ENTRIES, dtype=layout.SLOT),
+        entries=np.zeros(_FIRST_ENTRIES, dtype=layout.ENTRY),
         keys=np.empty(8 * _FIRST_ENTRIES, dtype=np.uint8),
         tokens=np.empty(2 * _FIRST_ENTRIES, dtype=np.int32),
         pending=np.empty(_FIRST_ENTRIES, dtype=np.int32),
         segment_refs=np.empty(1 << 16, dtype=np.int32),
-        state=np.zeros(8, dtype=np.int64),
+        state=np.zeros(1, dtype=layout.STATE),
     )
 
 
 def _grow(arrays: CacheArrays, full: int, more: int) -> CacheArrays:
-    """Return the cache with its full array doubled, or with room for `more`."""
+    """Return the cache with its full array doubled, or extended by `more` elements if that is more."""
     if full == layout.FULL_ENTRIES:
         entries = _longer(arrays.entries, 0)
-        slots = np.full((2 * len(entries), 2), -1, dtype=np.int64)
-        fill_slots(slots, entries, arrays.tokens, int(arrays.state[layout.ENTRIES]))
-        return arrays._replace(entries=entries, slots=slots)
-    if full == layout.FULL_KEYS:
-        return arrays._replace(keys=_longer(arrays.keys, more))
-    if full == layout.FULL_TOKENS:
-        return arrays._replace(tokens=_longer(arrays.tokens, more))
-    if full == layout.FULL_PENDING:
-        return arrays._replace(pending=_longer(arrays.pending, 0))
-    return arrays._replace(segment_refs=_longer(arrays.segment_refs, 0))
+        arrays = arrays._replace(entries=entries, slots=np.zeros(2 * len(entries), dtype=layout.SLOT))
+        place_entries(arrays)
+        return arrays
+    # Only these two need room for whole texts.
+    more = more if full in (layout.FULL_KEYS, layout.FULL_TOKENS) else 0
+    name = _FULL_ARRAYS[full]
+    return arrays._replace(**{name: _longer(getattr(arrays, name), more)})
 
 
 def _longer(array: np.ndarray, more: int) -> np.ndarray:
-    result = np.empty((max(2 * len(array), len(array) + more), *array.shape[1:]), dtype=array.dtype)
+    result = np.empty(max(2 * len(array), len(array) + more), dtype=array.dtype)
     result[: len(array)] = array
     return result

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,130 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
-from lakevec.pipeline.corpus import counts_folder, ngrams, word_extraction
-from lakevec.pipeline.corpus.text_counter import TextCounter, TextCounts
-from lakevec.pipeline.corpus.word_extraction import WordExtractor
+from lakevec.pipeline.corpus import counts_folder
 from lakevec.pipeline.distillation.weighting import read_counts
-from lakevec.pipeline.encoding.kernels import count_kernels
-from lakevec.pipeline.errors import DataError, InputError
-from lakevec.pipeline.model.table import find_unknown_token_id
+from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.storage import locate
-from lakevec.udfs import count_task
 from tests.support.commands import count as main
-from tests.support.models import make_word_tokenizer
-from tests.support.paths import SHARED_DATA
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
 )
-Sums = dict[str, tuple[int, int]]
-
-
-def test_docstring_examples_are_true() -> None:
-    assert doctest.testmod(word_extraction).failed == 0
-    assert doctest.testmod(count_kernels).failed == 0
-
-
-def sums(names: list[Any], counts: Any, documents: Any) -> dict[Any, tuple[int, int]]:
-    return {
-        name: (int(count), int(texts)) for name, count, texts in zip(names, counts, documents, strict=True)
-    }
-
-
-def found(counts: TextCounts) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
-    return (
-        sums(counts.token_ids.tolist(), *counts.tokens[1:]),
-        sums(*counts.words),
-        sums(*counts.phrases),
-    )
-
-
-def expected(things: list[list[Any]]) -> dict[Any, tuple[int, int]]:
-    counts = Counter(thing for text in things for thing in text)
-    documents = Counter(thing for text in things for thing in set(text))
-    return {thing: (count, documents[thing]) for thing, count in counts.items()}
-
-
-def by_library(tokenizer: Tokenizer, texts: list[str]) -> tuple[dict[int, tuple[int, int]], Sums, Sums]:
-    """Count with the library and Python alone."""
-    tokens = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
-    speller = WordExtractor(tokenizer)
-    words = [speller.words(text) for text in texts]
-    phrases = [
-        [
-            " ".join(filter(None, text[place : place + length]))
-            for length in (2, 3)
-            for place in range(len(text) - length + 1)
-            if None not in text[place : place + length]
-        ]
-        for text in words
-    ]
-    return expected(tokens), expected([[w for w in text if w] for text in words]), expected(phrases)
-
-
-def test_counts_by_hand() -> None:
-    tokenizer = make_word_tokenizer(["[UNK]", "north", "east"])
-    counter = TextCounter(tokenizer.to_str(), 0, longest_phrase=2)
-    counter.count(pa.array(["North east, north-east east!", None, "", "far north east"]))
-    tokens, words, phrases = found(counter.take())
-    assert tokens == {0: (4, 2), 1: (2, 2), 2: (1, 1)}
-    assert words == {
-        "north": (2, 2),
-        "east": (3, 2),
-        "north-east": (1, 1),
-        "far": (1, 1),
-    }
-    assert phrases == {"north east": (2, 2), "north-east east": (1, 1), "far north": (1, 1)}
-    assert found(counter.take()) == ({}, {}, {})
-
-
-@pytest.mark.parametrize("name", ["bert-base-uncased", "bert-base-cased", "gpt2", "t5-small", "ort-nmt"])
-def test_counts_of_real_texts_are_those_of_the_library(name: str, general_texts: list[str]) -> None:
-    tokenizer = Tokenizer.from_file(str(SHARED_DATA / "tokenizers" / name / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    texts = [*general_texts[::50], "[CLS] foo [SEP]Foo foo", "", "a" * 150 + " b", "it's 1,000.50 €"]
-    # So small that words are forgotten and come again, as in a long task.
-    counter = TextCounter(
-        tokenizer.to_str(), find_unknown_token_id(tokenizer), longest_phrase=3, most_words=100
-    )
-    parts = []
-    for first in range(0, len(texts), 90):
-        counter.count(pa.array(texts[first : first + 90]))
-        assert counter.is_full
-        parts.append(found(counter.take()))
-    for kind, wanted in enumerate(by_library(tokenizer, texts)):
-        seen: dict[Any, tuple[int, int]] = {}
-        for part in parts:
-            for thing, (count, documents) in part[kind].items():
-                before = seen.get(thing, (0, 0))
-                seen[thing] = before[0] + count, before[1] + documents
-        assert seen == wanted
-
-
-@given(texts=st.lists(st.text("ab ABé\t.'1中́", max_size=30), max_size=8), cut=st.integers(0, 8))
-@settings(max_examples=60, deadline=None)
-def test_batches_and_hostile_text_change_nothing(texts: list[str], cut: int) -> None:
-    tokenizer = make_word_tokenizer(["[UNK]", "a", "b", "ab", "e", "中", "1", "."])
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    counter = TextCounter(tokenizer.to_str(), 0, longest_phrase=3)
-    counter.count(pa.array(texts[:cut], pa.string()))
-    counter.count(pa.array(texts[cut:], pa.string()))
-    assert found(counter.take()) == by_library(tokenizer, texts)
-
-
-def test_text_that_is_not_utf8_is_refused_and_counting_goes_on() -> None:
-    counter = TextCounter(make_word_tokenizer(["[UNK]", "north"]).to_str(), 0)
-    with pytest.raises(DataError, match="a text is not valid UTF-8"):
-        counter.count(pa.array([b"\xffnorth"], pa.binary()).view(pa.string()))
-    counter.take()
-    counter.count(pa.array(["north"]))
-    assert found(counter.take())[0] == {1: (1, 1)}
 
 
 @pytest.fixture
@@ -231,7 +115,7 @@ def test_what_a_killed_count_left_is_refused_and_then_counted_over(tiny_model: s
         counts_folder.begin(folder)
     (output / "words").mkdir()
     (output / "words" / "part").write_bytes(b"half")
-    with pytest.raises(InputError, match="are not whole: got a count that was cut off"):
+    with pytest.raises(InputError, match="are incomplete: got a count that was killed"):
         read_counts(str(output)).lookup(["north"])
     assert run(tiny_model, lake / "one", output) == 0
     assert read_counts(str(output)).lookup(["north"]).tolist() == [142]
@@ -267,39 +151,6 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-def test_counts_after_an_error_are_those_of_the_right_words(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The error leaves the memo restarted, with other words under the same numbers."""
-    counter = TextCounter(make_word_tokenizer(["[UNK]", "one", "two"]).to_str(), 0)
-    counter.count(pa.array(["one one alpha"]))
-    with pytest.raises(DataError):
-        counter.count(pa.array([b"two beta", b"\xff"], pa.binary()).view(pa.string()))
-    counter.take()
-    counter.count(pa.array(["gamma gamma delta", "alpha"]))
-    words = counter.take().words
-    assert dict(zip(words.names, words.counts.tolist(), strict=True)) == {"gamma": 2, "delta": 1, "alpha": 1}
-
-
-def test_phrases_of_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ngrams, "MOST_WORDS", 5)
-    counter = TextCounter(make_word_tokenizer(["[UNK]"]).to_str(), 0, longest_phrase=2)
-    with pytest.raises(DataError, match="too many different words at a time to count phrases"):
-        counter.count(pa.array(["a b c d e f g h"]))
-
-
-@pytest.mark.parametrize("part_bytes", [1, 3, 7, 100, 10**6])
-def test_phrases_are_the_same_however_a_batch_is_cut(
-    part_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(count_task, "PART_BYTES", part_bytes)
-    task = count_task.CountTask(tokenizer=None, longest_phrase=2, skips_bad_rows=False)  # type: ignore[arg-type]
-    texts = pa.array(["a b", None, "", "c d e f g h", "é", None])
-    parts = list(task._parts(texts))
-    assert pa.chunked_array(parts).to_pylist() == texts.to_pylist()
-    assert list(task._parts(texts.slice(0, 0))) == [texts.slice(0, 0)]
-
-
 @pytest.mark.parametrize("part", ["words", "tokens"])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_counts_without_a_part_are_refused(
@@ -307,7 +158,7 @@ def test_counts_without_a_part_are_refused(
 ) -> None:
     shutil.copytree(finished, tmp_path / "counts")
     damage(tmp_path / "counts" / part)
-    with pytest.raises(InputError, match=f"are not whole: got 0 {part}; .*; restore the folder {part}"):
+    with pytest.raises(InputError, match=f"are incomplete: got 0 {part}; .*; restore the folder {part}"):
         read_counts(str(tmp_path / "counts")).lookup(["north", "new"])
 
 

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import doctest
 import json
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from lakevec.pipeline.corpus import counts_folder, word_filters
-from lakevec.pipeline.corpus import vocabulary_mining as mining
-from lakevec.pipeline.corpus.vocabulary_mining import count_pieces, npmi
-from lakevec.pipeline.corpus.word_filters import LetterPairs, WordFilter, is_like_a_secret
+from lakevec.pipeline.corpus import counts_folder
 from lakevec.pipeline.distillation.word_list import read_words
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.storage import locate
 from tests.support.commands import mine as main
 from tests.support.paths import SHARED_DATA
-
-
-def test_docstring_examples_are_true() -> None:
-    assert doctest.testmod(word_filters).failed == 0
-    assert doctest.testmod(mining).failed == 0
 
 
 def write_counts(folder: Path, words: list[tuple[str, int, int]], phrases: list[tuple[str, int, int]]) -> str:
@@ -143,82 +132,6 @@ def test_nothing_to_add_and_no_counts_are_told(
     assert run(counts, model, tmp_path / "out", "--min-chars", "9", "--max-chars", "3") == 2
     assert "min_chars is more than max_chars" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-SECRETS = [
-    "d41d8cd98f00b204e9800998ecf8427e",  # md5
-    "AKIAIOSFODNN7EXAMPLE",
-    "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY",
-    "9f86d081884c",
-    "0xdeadbeef1",
-    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
-    "4111111111111111",
-    "someone@example.org",
-    "https://example.org/x?y=z",
-    "c:\\users\\somebody",
-    "a9x8b7c6d5e4",
-]
-NO_SECRETS = [
-    "dataframe",
-    "float64",
-    "tokenization",
-    "internationalization",
-    "utf8",
-    "défaut",
-    "can't",
-    "x-ray",
-]
-
-
-def english() -> LetterPairs:
-    words = {word for word in dir(np) + dir(random) if word.isalpha()} | {
-        "tokenization",
-        "internationalization",
-    }
-    return LetterPairs(sorted(words))
-
-
-def test_secrets_never_get_into_a_vocabulary() -> None:
-    fit = WordFilter(1, 100, (), True, english())
-    assert {word: bool(fit.reason_against(word)) for word in SECRETS} == dict.fromkeys(SECRETS, True)
-    assert {word: fit.reason_against(word) for word in NO_SECRETS} == dict.fromkeys(NO_SECRETS, "")
-    assert not any(is_like_a_secret(word) for word in NO_SECRETS)
-
-
-def test_random_letters_are_told_from_words_of_a_lake(shared_data: Path) -> None:
-    texts = pq.read_table(shared_data / "texts" / "general-en.parquet")["text"].to_pylist()[::100]
-    words = sorted({word.lower() for text in texts for word in text.split() if word.isalpha()})
-    letters = LetterPairs(words)
-    fit = WordFilter(1, 100, (), True, letters)
-    draw = random.Random(0)
-    drawn = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=20)) for _ in range(500)]
-    missed = [word for word in drawn if not fit.reason_against(word)]
-    refused = [word for word in words if len(word) >= 10 and fit.reason_against(word)]
-    assert len(missed) <= 5
-    assert len(refused) <= 0.005 * sum(len(word) >= 10 for word in words)
-
-
-def test_scripts_are_told_by_letters() -> None:
-    fit = WordFilter(1, 100, ("Latin", "Cyrillic"), True, LetterPairs([]))
-    assert fit.reason_against("Straße") == fit.reason_against("слово") == ""
-    assert fit.reason_against("λόγος") == fit.reason_against("logos中") == "of another script"
-
-
-@pytest.mark.parametrize("name", ["bert-base-uncased", "gpt2", "t5-small"])
-def test_pieces_are_those_of_a_word_within_a_text(name: str, shared_data: Path) -> None:
-    tokenizer = Tokenizer.from_file(str(SHARED_DATA / "tokenizers" / name / "tokenizer.json"))
-    words = ["hello", "numpy", "dataframe"]
-    for word, pieces in zip(words, count_pieces(tokenizer, words), strict=True):
-        both = tokenizer.encode(f"I like {word} very much", add_special_tokens=False).tokens
-        without = tokenizer.encode("I like very much", add_special_tokens=False).tokens
-        assert pieces == len(both) - len(without)
-
-
-def test_npmi_of_words_that_are_always_together_is_one() -> None:
-    count, words = np.array([5, 5, 5]), np.array([[5, 5, 5], [50, 5, 5], [100, 100, 500]])
-    found = npmi(count, words, 1000)
-    assert found[0] == pytest.approx(1)
-    assert found[0] > found[1] > found[2]
 
 
 @pytest.mark.usefixtures("shared_data")

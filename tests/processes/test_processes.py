@@ -174,7 +174,7 @@ with open_session("test", master="local-cluster[2,1,1024]", conf=conf) as spark:
             from lakevec import udfs
             from lakevec.pipeline.encoding.kernels import pooling
             heavy = sorted({{"torch", "transformers"}} & set(sys.modules))
-            stats = pooling._pool_mean.stats
+            stats = pooling.pool_texts.stats
             found, missed = (sum(counts.values()) for counts in (stats.cache_hits, stats.cache_misses))
             compiled = f"{{found}} found, {{missed}} compiled"
             names = {{"origin": [udfs.__file__], "heavy": [",".join(heavy)], "compiled": [compiled]}}

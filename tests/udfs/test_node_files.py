@@ -68,7 +68,7 @@ def test_machine_code_is_kept_where_a_loop_has_none(
     """What lies there is left alone, and data of an index that is gone is not trusted."""
     folder = tmp_path / "cache"
     folder.mkdir()
-    monkeypatch.setattr(compilation, "_cache_folders", {folder})
+    monkeypatch.setattr(compilation, "cache_folders", {folder})
     made = {
         "a-1.py3.1.nbc": b"a",
         "b-1.py3.1.nbc": b"b",

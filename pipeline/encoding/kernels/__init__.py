@@ -1,1 +1,1 @@
-"""Compiled loops over arrays; no other part of the encoder is imported here."""
+"""Compiled loops over arrays; they import no other part of the encoder."""

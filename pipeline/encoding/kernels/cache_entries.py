@@ -1,196 +1,181 @@
-"""New segments of the token cache: add them, split them here or leave them to the `tokenizers` library."""
+"""Entries of the token cache: find or add a segment, and read the token ids of texts."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.cache_arrays import (
-    ENTRIES,
+    DONE,
+    EMPTY,
     FULL_ENTRIES,
     FULL_KEYS,
     FULL_PENDING,
     FULL_TOKENS,
-    IS_LONG,
-    KEY_BYTES,
-    KEY_LENGTH,
-    KEY_START,
-    PENDING,
-    SIGNATURE,
-    SLOT,
-    TOKEN_COUNT,
-    TOKEN_START,
-    TOKENS,
-    UNKNOWN,
+    LONG,
+    SHORT,
     CacheArrays,
-    find_short,
-    pack_ref,
-    sign_segment,
-    unpack_ref,
+    Segment,
 )
-from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
-from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop, compile_part
+from lakevec.pipeline.encoding.kernels.packed_bytes import (
+    add_word,
+    keep_bytes,
+    load_word,
+    lower_letters,
+    slot_of,
+    store_word,
+)
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces, split_word
 
-# Look-ups read keys in words of eight bytes, so the last key needs padding.
+# Keys are read eight bytes at a time, so the last one needs padding.
 _KEY_ROOM = 8
 
 
-@compile_part
-def look_up_bytes(
-    data: np.ndarray,
-    start: int,
-    end: int,
-    fold: np.ndarray,
-    characters: int,
-    is_marked: bool,
-    pieces: WordPieces,
-    cache: CacheArrays,
-) -> int:
-    """Return the packed ref of any segment, and add a new segment; -1 - FULL_... if an array is full."""
-    slots, entries, keys = cache.slots, cache.entries, cache.keys
-    signature, is_long = sign_segment(data, start, end, fold)
-    if is_long:
-        packed, slot = _find_bytes(data, start, end - start, fold, signature, slots, entries, keys)
-    else:
-        packed, slot = find_short(signature, slots)
-    if packed < 0:
-        packed = add_entry(
-            data, start, end, fold, signature, is_long, slot, characters, is_marked, pieces, cache
-        )
-    return packed
+@compile_inline
+def kind_of(segment: Segment) -> int:
+    """Return `SHORT` if the segment's bytes fit into its signature, else `LONG`."""
+    # The zero bytes of a segment that ends in NUL look like padding.
+    is_long = segment.length > 8 or segment.data[segment.start + segment.length - 1] == 0
+    return LONG if is_long else SHORT
 
 
-@compile_part
-def _find_bytes(
-    data: np.ndarray,
-    start: int,
-    length: int,
-    fold: np.ndarray,
-    signature: int,
-    slots: np.ndarray,
-    entries: np.ndarray,
-    keys: np.ndarray,
+@compile_inline
+def sign(segment: Segment, kind: int) -> int:
+    """Return the signature of a segment."""
+    return _load_key(segment, 0) if kind == SHORT else _hash_key(segment)
+
+
+@compile_inline
+def look_up(
+    segment: Segment, kind: int, signature: int, pieces: WordPieces, cache: CacheArrays
 ) -> tuple[int, int]:
-    """Return the packed ref and slot of a long segment, compared byte by byte; see `find_short`."""
-    signed = np.int64(signature)
+    """Return the ref of a segment, which is added if it is new, and `DONE`; or 0 and `FULL_...`."""
+    slots = cache.slots
     slot = slot_of(signature, len(slots))
-    packed = slots[slot, 1]
-    while packed >= 0:
-        if slots[slot, 0] == signed and packed & 1 == 1:
-            entry = unpack_ref(packed)
-            if entries[entry, KEY_LENGTH] == length:
-                key = entries[entry, KEY_START]
-                offset = 0
-                while offset < length and keys[key + offset] == fold[data[start + offset]]:
-                    offset += 1
-                if offset == length:
-                    break
+    while not (
+        slots[slot].signature == signature
+        and slots[slot].kind == kind
+        and (kind == SHORT or _is_key(segment, slots[slot].ref, cache))
+    ):
+        if slots[slot].kind == EMPTY:
+            return _add_entry(segment, signature, kind, slot, pieces, cache)
         slot = (slot + 1) & (len(slots) - 1)
-        packed = slots[slot, 1]
-    return packed, slot
+    return np.int64(slots[slot].ref), np.int64(DONE)
+
+
+@compile_inline
+def _load_key(segment: Segment, offset: int) -> int:
+    """Load up to eight bytes of a segment's key."""
+    word = load_word(segment.data, segment.start + offset)
+    if segment.folds:
+        word = lower_letters(word)
+    return keep_bytes(word, min(segment.length - offset, 8))
+
+
+@compile_inline
+def _hash_key(segment: Segment) -> int:
+    value = np.uint64(0)
+    for offset in range(0, segment.length, 8):
+        value = add_word(value, _load_key(segment, offset))
+    return value
+
+
+@compile_inline
+def _is_key(segment: Segment, ref: int, cache: CacheArrays) -> bool:
+    """Return whether a long segment is that of an entry."""
+    entry = cache.entries[ref]
+    if entry.key_length != segment.length:
+        return False
+    for offset in range(0, segment.length, 8):
+        known = keep_bytes(load_word(cache.keys, entry.key_start + offset), min(segment.length - offset, 8))
+        if known != _load_key(segment, offset):
+            return False
+    return True
 
 
 @compile_part
-def add_entry(
-    data: np.ndarray,
-    start: int,
-    end: int,
-    fold: np.ndarray,
-    signature: int,
-    is_long: bool,
-    slot: int,
-    plain_characters: int,
-    is_marked: bool,
-    pieces: WordPieces,
-    cache: CacheArrays,
-) -> int:
-    """Add a segment and return its packed ref, or -1 - FULL_... if an array is full.
-
-    If `plain_characters` is above 0 and there is a WordPiece vocabulary, the segment is split here. It must
-    then have that many normalized characters. Otherwise the entry is left pending for the library. If
-    `is_marked`, the first byte of the key is a marker and not part of the word.
-    """
-    state, entries = cache.state, cache.entries
-    entry, key, length = state[ENTRIES], state[KEY_BYTES], end - start
-    if entry >= len(entries):
-        return -1 - FULL_ENTRIES
+def _add_entry(
+    segment: Segment, signature: int, kind: int, slot: int, pieces: WordPieces, cache: CacheArrays
+) -> tuple[int, int]:
+    """Add a segment: WordPiece splits it here, or it is left to the library."""
+    state, length = cache.state[0], segment.length
+    ref, key = state.entries, state.key_bytes
+    if ref >= len(cache.entries):
+        return 0, FULL_ENTRIES
     if key + length + _KEY_ROOM > len(cache.keys):
-        return -1 - FULL_KEYS
-    for offset in range(length):
-        cache.keys[key + offset] = fold[data[start + offset]]
-    ref = np.int64(entry)
-    if plain_characters > 0 and len(pieces.slots) > 0:
-        token = state[TOKENS]
-        if token + length >= len(cache.tokens):
-            return -1 - FULL_TOKENS
-        word = cache.keys[key + is_marked : key + length]
-        count = split_word(word, plain_characters, pieces, cache.tokens[token:])
-        entries[entry, UNKNOWN] = 1 if count == 0 else 0
-        if count == 1 and not is_long:
-            ref = ~np.int64(cache.tokens[token])
-        state[TOKENS] = token + count
+        return 0, FULL_KEYS
+    for offset in range(0, length, 8):
+        store_word(cache.keys, key + offset, _load_key(segment, offset))
+    entry = cache.entries[ref]
+    entry.unknown = 0
+    if segment.characters > 0 and len(pieces.slots) > 0:
+        entry.token_start = state.tokens
+        if state.tokens + length >= len(cache.tokens):
+            return 0, FULL_TOKENS
+        word = cache.keys[key + segment.is_marked : key + length]
+        entry.token_count = split_word(word, segment.characters, pieces, cache.tokens[state.tokens :])
+        if entry.token_count == 0:
+            entry.unknown = 1
+        state.tokens += entry.token_count
     else:
-        if state[PENDING] >= len(cache.pending):
-            return -1 - FULL_PENDING
-        cache.pending[state[PENDING]] = entry
-        state[PENDING] += 1
-        token = count = -1
-    entries[entry, SIGNATURE] = np.int64(signature)
-    entries[entry, IS_LONG] = is_long
-    entries[entry, KEY_START] = key
-    entries[entry, KEY_LENGTH] = length
-    entries[entry, TOKEN_COUNT] = count
-    entries[entry, TOKEN_START] = token
-    entries[entry, SLOT] = slot
-    packed = pack_ref(ref, is_long)
-    cache.slots[slot, 0] = np.int64(signature)
-    cache.slots[slot, 1] = packed
-    state[ENTRIES] = entry + 1
-    state[KEY_BYTES] = key + length
-    return packed
+        if state.pending >= len(cache.pending):
+            return 0, FULL_PENDING
+        cache.pending[state.pending] = ref
+        state.pending += 1
+        entry.token_count = -1
+    entry.signature = signature
+    entry.kind = kind
+    entry.slot = slot
+    entry.key_start = key
+    entry.key_length = length
+    state.entries += 1
+    state.key_bytes += length
+    return _fill_slot(ref, cache), DONE
 
 
 @compile_part
-def _ref_of(entry: int, entries: np.ndarray, tokens: np.ndarray) -> int:
-    """Return the packed ref of an entry: the token of a short one-token segment, else the entry's index."""
-    ref = np.int64(entry)
-    is_one = entries[entry, TOKEN_COUNT] == 1 and entries[entry, UNKNOWN] == 0
-    if is_one and entries[entry, IS_LONG] == 0:
-        ref = ~np.int64(tokens[entries[entry, TOKEN_START]])
-    return pack_ref(ref, entries[entry, IS_LONG])
+def _fill_slot(ref: int, cache: CacheArrays) -> int:
+    """Write an entry into its slot; return its ref, which is a token if the segment is short and has one."""
+    entry = cache.entries[ref]
+    if entry.token_count == 1 and entry.unknown == 0 and entry.kind == SHORT:
+        ref = ~np.int64(cache.tokens[entry.token_start])
+    slot = cache.slots[entry.slot]
+    slot.signature = entry.signature
+    slot.ref = ref
+    slot.kind = entry.kind
+    return ref
 
 
 @compile_loop
-def refer_to_entries(slots: np.ndarray, entries: np.ndarray, tokens: np.ndarray, chosen: np.ndarray) -> None:
-    """Write the refs of entries that were pending when they got their slots."""
-    for entry in chosen:
-        slots[entries[entry, SLOT], 1] = _ref_of(entry, entries, tokens)
+def update_slots(refs: np.ndarray, cache: CacheArrays) -> None:
+    """Write entries that were pending into their slots."""
+    for ref in refs:
+        _fill_slot(np.int64(ref), cache)
 
 
 @compile_loop
-def fill_slots(slots: np.ndarray, entries: np.ndarray, tokens: np.ndarray, count: int) -> None:
-    """Insert the first `count` entries into empty slots."""
-    for entry in range(count):
-        slot = slot_of(np.uint64(entries[entry, SIGNATURE]), len(slots))
-        while slots[slot, 1] >= 0:
-            slot = (slot + 1) & (len(slots) - 1)
-        entries[entry, SLOT] = slot
-        slots[slot, 0] = entries[entry, SIGNATURE]
-        slots[slot, 1] = _ref_of(entry, entries, tokens)
+def place_entries(cache: CacheArrays) -> None:
+    """Find slots for all entries; all are empty."""
+    last = len(cache.slots) - 1
+    for ref in range(cache.state[0].entries):
+        slot = slot_of(cache.entries[ref].signature, last + 1)
+        while cache.slots[slot].kind != EMPTY:
+            slot = (slot + 1) & last
+        cache.entries[ref].slot = slot
+        _fill_slot(ref, cache)
 
 
 @compile_loop
 def count_tokens(
-    segment_refs: np.ndarray, row_ends: np.ndarray, entries: np.ndarray, max_tokens: int, offsets: np.ndarray
+    row_ends: np.ndarray, cache: CacheArrays, max_tokens: int, offsets: np.ndarray
 ) -> tuple[int, int]:
-    """Count each text's known tokens up to `max_tokens`.
+    """Count each text's known tokens up to `max_tokens`; no segment of the texts may be pending.
 
     Parameters
     ----------
-    segment_refs : int32 ndarray
     row_ends : int64 ndarray of shape (N + 1,)
-    entries : int64 ndarray of shape (E, 8)
-        No entry in `segment_refs` may be pending.
+        Text n has ``cache.segment_refs[row_ends[n]:row_ends[n + 1]]``.
+    cache : CacheArrays
     max_tokens : int
     offsets : int64 ndarray of shape (N + 1,)
         Output: the cumulative number of tokens.
@@ -207,12 +192,12 @@ def count_tokens(
     for row in range(len(row_ends) - 1):
         count = 0
         for position in range(row_ends[row], row_ends[row + 1]):
-            ref = segment_refs[position]
+            ref = cache.segment_refs[position]
             if ref < 0:
                 count += 1
             else:
-                count += entries[ref, TOKEN_COUNT]
-                unknown += entries[ref, UNKNOWN]
+                count += cache.entries[ref].token_count
+                unknown += cache.entries[ref].unknown
         if count > max_tokens:
             count = max_tokens
             truncated += 1
@@ -221,31 +206,19 @@ def count_tokens(
 
 
 @compile_loop
-def write_tokens(
-    segment_refs: np.ndarray, row_ends: np.ndarray, cache: CacheArrays, offsets: np.ndarray, ids: np.ndarray
-) -> None:
-    """Write each text's token ids up to the number that `offsets` allows.
-
-    Parameters
-    ----------
-    segment_refs : int32 ndarray
-    row_ends : int64 ndarray of shape (N + 1,)
-    offsets : int64 ndarray of shape (N + 1,)
-    ids : int32 ndarray of shape (T,)
-        Output: the ids.
-    """
-    entries, tokens = cache.entries, cache.tokens
+def write_tokens(row_ends: np.ndarray, cache: CacheArrays, offsets: np.ndarray, ids: np.ndarray) -> None:
+    """Write each text's first token ids (int32); `offsets` and `row_ends` are those of `count_tokens`."""
     for row in range(len(row_ends) - 1):
         target, end = offsets[row], offsets[row + 1]
         for position in range(row_ends[row], row_ends[row + 1]):
             if target == end:
                 break
-            ref = segment_refs[position]
+            ref = cache.segment_refs[position]
             if ref < 0:
                 ids[target] = ~ref
                 target += 1
             else:
-                source = entries[ref, TOKEN_START]
-                for offset in range(min(entries[ref, TOKEN_COUNT], end - target)):
-                    ids[target] = tokens[source + offset]
+                source = cache.entries[ref].token_start
+                for offset in range(min(cache.entries[ref].token_count, end - target)):
+                    ids[target] = cache.tokens[source + offset]
                     target += 1

@@ -1,4 +1,4 @@
-"""Numba, with its machine code kept on disk where some folder can be written, and fit to travel."""
+"""Numba, with machine code that is cached on disk and can be shipped to other machines."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ from numba.core.registry import cpu_target
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.local_files import MACHINE_CODE, private_folder, replace_file
 
+# Python holds all arrays while a kernel runs. So machine code need not count references to them, which took a
+# third of the time. In return, kernels can't make arrays.
+_OPTIONS = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+
 
 def _digest_sources() -> str:
-    """Digest every module here: numba's cache looks at a function's own file, and not at what it calls."""
+    """Hash all modules of this package, since Numba's cache checks a function's own file only."""
     modules = [file for file in files(__package__).iterdir() if file.name.endswith(".py")]
     sources = sorted((file.name, file.read_bytes()) for file in modules)
     return hashlib.sha256(repr(sources).encode()).hexdigest()[:12]
 
 
 _SOURCES = _digest_sources()
-_cache_folders: set[Path] = set()
-
-
-# Arrays come from Python, which holds them for as long as a loop runs. So machine code need not count
-# references to them, which took a third of the time; it can't make arrays then, and needs none.
-_OPTIONS = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+# Folders of the kernels' machine code.
+cache_folders: set[Path] = set()
 
 
 class _MachineCode(IndexDataCacheFile):  # type: ignore[misc]  # numba has no types
-    """Numba's files of a function, with code for this processor made from another one's where there is none.
+    """Numba's cache files of a function, translated for this processor if they are another processor's.
 
-    Numba keeps a function's LLVM code beside its machine code. To turn one into the other takes a fifth of
-    the time that it takes to start from Python.
+    Numba also caches LLVM code. To compile from there takes a fifth of the time from Python.
     """
 
     def load(self, key: Any) -> Any:
@@ -52,7 +51,7 @@ class _MachineCode(IndexDataCacheFile):  # type: ignore[misc]  # numba has no ty
                 continue
             try:
                 (library, kind, (_, bitcode)), *rest = self._load_data(name)
-            except OSError:  # tidied away
+            except OSError:  # deleted since
                 continue
             target = cpu_target.target_context.codegen()._tm
             native = target.emit_object(binding.parse_bitcode(bitcode))
@@ -63,37 +62,36 @@ class _MachineCode(IndexDataCacheFile):  # type: ignore[misc]  # numba has no ty
 
 
 def compile_loop(function: Callable[..., Any]) -> Any:
-    """Compile a function when it is first called.
-
-    Parameters
-    ----------
-    function : callable
-        Loops over arrays and numbers; makes no arrays.
-
-    Returns
-    -------
-    callable
-        The same, as machine code.
-    """
+    """Compile a kernel that Python calls, at its first call."""
     function.__qualname__ = f"{function.__qualname__}_{_SOURCES}"
     compiled = _with_cache(function) or _with_cache(function, private=True)
     if compiled is None:
         return numba.njit(**_OPTIONS)(function)
     cache = compiled._cache
-    # Valid for these sources wherever they lie and whenever they were written, so that it can be shipped.
+    # Valid for these sources, wherever and whenever they were written, so that it can be shipped.
     cache._cache_file = _MachineCode(cache.cache_path, cache._impl.filename_base, _SOURCES)
-    _cache_folders.add(Path(cache.cache_path))
+    cache_folders.add(Path(cache.cache_path))
     return compiled
 
 
+def compile_part(function: Callable[..., Any]) -> Any:
+    """Compile a function that only kernels call."""
+    return numba.njit(no_cpython_wrapper=True, **_OPTIONS)(function)
+
+
+def compile_inline(function: Callable[..., Any]) -> Any:
+    """Compile a part into every caller: a call would copy the fields of all its tuples."""
+    return numba.njit(no_cpython_wrapper=True, forceinline=True, **_OPTIONS)(function)
+
+
 def _with_cache(function: Callable[..., Any], *, private: bool = False) -> Any:
-    """Let numba choose a folder, or give it the node's; return None where it can't be written."""
+    """Compile with a cache in Numba's folder, or in the user's; return None if it is read-only."""
     chosen = numba.config.CACHE_DIR
     try:
         if private:
             numba.config.CACHE_DIR = str(private_folder() / MACHINE_CODE)
         compiled = numba.njit(cache=True, **_OPTIONS)(function)
-        # For code in an archive numba takes a folder without looking, and would fail at the first call.
+        # For code in an archive, Numba doesn't check the folder, and would fail at the first call.
         compiled._cache._impl.locator.ensure_cache_path()
     except (OSError, RuntimeError, DataError):
         return None
@@ -103,58 +101,27 @@ def _with_cache(function: Callable[..., Any], *, private: bool = False) -> Any:
 
 
 def machine_code() -> dict[str, bytes]:
-    """Return the files of machine code that numba keeps for these sources.
-
-    Returns
-    -------
-    dict of str to bytes
-        Name and content; an index (``.nbi``) comes behind the data that it names.
-    """
-    found = [file for folder in _cache_folders for file in folder.glob(f"*_{_SOURCES}-*.nb[ci]")]
+    """Return name and content of the kernels' cache files, each index (``.nbi``) after its data."""
+    found = [file for folder in cache_folders for file in folder.glob(f"*_{_SOURCES}-*.nb[ci]")]
     return {file.name: file.read_bytes() for file in sorted(found, key=lambda file: (file.suffix, file.name))}
 
 
 def lacks_machine_code(names: Iterable[str]) -> bool:
-    """Tell whether functions of files that `machine_code` named have none here, and it could be kept.
-
-    Parameters
-    ----------
-    names : iterable of str
-
-    Returns
-    -------
-    bool
-    """
+    """Return whether a kernel of these files, named by `machine_code`, has no cache here, but could have."""
     indexes = [name for name in names if name.endswith(".nbi")]
-    return any(not (folder / index).exists() for folder in _cache_folders for index in indexes)
+    return any(not (folder / index).exists() for folder in cache_folders for index in indexes)
 
 
 def keep_machine_code(made: dict[str, bytes]) -> None:
-    """Lay down what `machine_code` returned elsewhere, for functions that have none here.
+    """Write the cache files of kernels that have none here.
 
-    Parameters
-    ----------
-    made : dict of str to bytes
-        Of this user's own driver: machine code is as powerful as the code it was made from.
+    Only pass what `machine_code` returned on this user's own driver: machine code is as powerful as the code
+    that it comes from.
     """
-    for folder in _cache_folders:
+    for folder in cache_folders:
         indexes = {name for name in made if name.endswith(".nbi") and not (folder / name).exists()}
         for name, content in made.items():
-            # Data "loop-1.py311.1.nbc" is named by the index "loop-1.py311.nbi", and useless without.
+            # The index "loop-1.py311.nbi" names the data "loop-1.py311.1.nbc", which is useless without it.
             if name in indexes or f"{name.rsplit('.', 2)[0]}.nbi" in indexes:
-                with contextlib.suppress(OSError):  # no room: then it is compiled
+                with contextlib.suppress(OSError):  # the disk is full: compile instead
                     replace_file(folder / name, content)
-
-
-def compile_part(function: Callable[..., Any]) -> Any:
-    """Compile a function that only compiled functions call: without a door for Python.
-
-    Parameters
-    ----------
-    function : callable
-
-    Returns
-    -------
-    callable
-    """
-    return numba.njit(no_cpython_wrapper=True, **_OPTIONS)(function)

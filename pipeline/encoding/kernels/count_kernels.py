@@ -1,7 +1,7 @@
-"""Counting loops: occurrences of numbers in texts, and texts that contain them.
+"""Count tokens and words: their occurrences, and the texts that contain them.
 
-A counter is a row of three: occurrences, texts that contain the number, and the last such text, which tells a
-second occurrence in one text from a first.
+A counter has three values: occurrences, texts, and the last text. The last text shows whether an occurrence
+is the first in its text.
 """
 
 from __future__ import annotations
@@ -10,29 +10,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.cache_arrays import TOKEN_COUNT, TOKEN_START, UNKNOWN, CacheArrays
+from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
 
 COUNT, DOCUMENTS, LAST_TEXT = range(3)
 
 
-class WordTables(NamedTuple):
-    """The words of tokens and of cache entries, as numbers; -1 is a break between words.
+class WordTable(NamedTuple):
+    """The words of tokens and cache entries, as numbers; -1 is a break between words.
 
     Parameters
     ----------
-    token_starts : int64 ndarray of shape (V + 1,)
-        A segment that is token t has ``token_words[token_starts[t]:token_starts[t + 1]]``.
-    token_words : int32 ndarray
-    segment_starts : int64 ndarray of shape (E + 1,)
-        The same for an entry of the cache.
-    segment_words : int32 ndarray
+    starts : int64 ndarray of shape (V + E + 1,)
+        Token t has ``words[starts[t]:starts[t + 1]]``, and entry e of the cache has those at V + e.
+    words : int32 ndarray
+    tokens : int
+        Number of tokens, V.
     """
 
-    token_starts: np.ndarray
-    token_words: np.ndarray
-    segment_starts: np.ndarray
-    segment_words: np.ndarray
+    starts: np.ndarray
+    words: np.ndarray
+    tokens: int
 
 
 def make_counters(size: int) -> np.ndarray:
@@ -51,10 +49,10 @@ def _add(counters: np.ndarray, number: int, times: int, text: int) -> None:
 
 
 @compile_part
-def _add_all(counters: np.ndarray, numbers: np.ndarray, start: int, end: int, text: int) -> None:
-    for place in range(start, end):
-        if numbers[place] >= 0:
-            _add(counters, numbers[place], 1, text)
+def _words_of(ref: int, words: WordTable) -> tuple[int, int]:
+    """Return the bounds of a segment's words in ``words.words``."""
+    place = ~ref if ref < 0 else words.tokens + ref
+    return words.starts[place], words.starts[place + 1]
 
 
 @compile_loop
@@ -64,10 +62,10 @@ def count_segments(
     first_text: int,
     unknown: int,
     counters: np.ndarray,
-    words: WordTables,
+    words: WordTable,
     word_counters: np.ndarray,
 ) -> None:
-    """Count the tokens and words of texts, by their segments.
+    """Count the tokens and words of texts.
 
     Parameters
     ----------
@@ -79,64 +77,54 @@ def count_segments(
     unknown : int
         The unknown token, or -1.
     counters : int64 ndarray of shape (V, 3)
-        Of tokens.
-    words : WordTables
+        Counters of tokens.
+    words : WordTable
     word_counters : int64 ndarray of shape (W, 3)
+        Counters of words.
     """
-    token_starts, segment_starts = words.token_starts, words.segment_starts
-    entries, tokens = cache.entries, cache.tokens
     for row in range(len(row_ends) - 1):
         text = first_text + row
         for position in range(row_ends[row], row_ends[row + 1]):
             ref = cache.segment_refs[position]
             if ref < 0:
-                token = ~ref
-                _add(counters, token, 1, text)
-                _add_all(word_counters, words.token_words, token_starts[token], token_starts[token + 1], text)
-                continue
-            start = entries[ref, TOKEN_START]
-            for place in range(start, start + entries[ref, TOKEN_COUNT]):
-                _add(counters, tokens[place], 1, text)
-            if unknown >= 0 and entries[ref, UNKNOWN] > 0:
-                _add(counters, unknown, entries[ref, UNKNOWN], text)
-            _add_all(word_counters, words.segment_words, segment_starts[ref], segment_starts[ref + 1], text)
+                _add(counters, ~ref, 1, text)
+            else:
+                entry = cache.entries[ref]
+                for place in range(entry.token_start, entry.token_start + entry.token_count):
+                    _add(counters, cache.tokens[place], 1, text)
+                if entry.unknown > 0:
+                    _add(counters, unknown, entry.unknown, text)
+            start, end = _words_of(ref, words)
+            for place in range(start, end):
+                if words.words[place] >= 0:
+                    _add(word_counters, words.words[place], 1, text)
 
 
 @compile_loop
-def count_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTables, offsets: np.ndarray) -> None:
-    """Count the words and breaks of each text; `offsets` (int64, N + 1) receives the running sum."""
-    token_starts, segment_starts = words.token_starts, words.segment_starts
+def count_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTable, offsets: np.ndarray) -> None:
+    """Count the words and breaks of each text; write the cumulative number to `offsets` (int64, N + 1)."""
     offsets[0] = 0
     for row in range(len(row_ends) - 1):
-        count = 0
+        offsets[row + 1] = offsets[row]
         for position in range(row_ends[row], row_ends[row + 1]):
-            ref = cache.segment_refs[position]
-            if ref < 0:
-                count += token_starts[~ref + 1] - token_starts[~ref]
-            else:
-                count += segment_starts[ref + 1] - segment_starts[ref]
-        offsets[row + 1] = offsets[row] + count
+            start, end = _words_of(cache.segment_refs[position], words)
+            offsets[row + 1] += end - start
 
 
 @compile_loop
-def write_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTables, out: np.ndarray) -> None:
-    """Write the words and breaks of all texts one after another; `out` is as long as `count_words` found."""
+def write_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTable, out: np.ndarray) -> None:
+    """Write the words and breaks of all texts to `out` (int32), whose length `count_words` returns."""
     target = 0
     for position in range(row_ends[0], row_ends[-1]):
-        ref = cache.segment_refs[position]
-        if ref < 0:
-            for place in range(words.token_starts[~ref], words.token_starts[~ref + 1]):
-                out[target] = words.token_words[place]
-                target += 1
-        else:
-            for place in range(words.segment_starts[ref], words.segment_starts[ref + 1]):
-                out[target] = words.segment_words[place]
-                target += 1
+        start, end = _words_of(cache.segment_refs[position], words)
+        for place in range(start, end):
+            out[target] = words.words[place]
+            target += 1
 
 
 @compile_loop
 def count_numbers(numbers: np.ndarray, offsets: np.ndarray, first_text: int, counters: np.ndarray) -> None:
-    """Count numbers (int32) in each text; negative ones are left out.
+    """Count numbers (int32) in texts, except negative ones.
 
     Text n has ``numbers[offsets[n]:offsets[n + 1]]`` and the number ``first_text + n``.
 

@@ -1,4 +1,4 @@
-"""Eight bytes of a text at a time, as one unsigned number: load, classify, fold, hash.
+"""Eight bytes of a text in one unsigned integer: load, lowercase, hash, store.
 
 Notes
 -----
@@ -41,21 +41,30 @@ def load_word(_context: Any, array: Any, index: Any) -> Any:
     return types.uint64(array, index), generate
 
 
-@intrinsic
-def put_byte(_context: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write one byte of a uint8 array, read-only or not: one type of array means one compilation."""
+def _make_store(kind: Any) -> Any:
+    """Make an instruction that writes an integer into a uint8 array, low bytes first."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        builder.store(builder.trunc(arguments[2], ir.IntType(8)), builder.gep(data, [arguments[1]]))
-        return context.get_dummy_value()
+    @intrinsic
+    def store(_context: Any, array: Any, index: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+            address = builder.bitcast(builder.gep(data, [arguments[1]]), kind.as_pointer())
+            number = arguments[2]
+            builder.store(builder.trunc(number, kind) if number.type != kind else number, address, align=1)
+            return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.int64), generate
+        return types.void(array, types.int64, types.uint64), generate
+
+    return store
+
+
+# Write one byte, or eight, at any position. The array may be read-only: one type means one compilation.
+put_byte, store_word = _make_store(ir.IntType(8)), _make_store(ir.IntType(64))
 
 
 @intrinsic
 def trailing_zeros(_context: Any, value: Any) -> Any:
-    """Count the zeros below a number's lowest bit."""
+    """Return the index of the lowest bit that is set; 64 if none is."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], cgutils.false_bit)
@@ -64,23 +73,19 @@ def trailing_zeros(_context: Any, value: Any) -> Any:
 
 
 @compile_part
-def letters_of(word: int) -> int:
-    """Set the top bit of every byte that is an ASCII letter."""
+def lower_letters(word: int) -> int:
+    """Lowercase the ASCII letters of a word."""
     lowered = (word & _LOW_BITS) | _CASE_BITS
     from_a = lowered + np.uint64(0x1F1F1F1F1F1F1F1F)
     past_z = lowered + np.uint64(0x0505050505050505)
-    return from_a & ~past_z & ~word & _TOP_BITS
-
-
-@compile_part
-def lower_letters(word: int, letters: int) -> int:
-    """Lower the ASCII letters of a word, given their marks."""
+    # The top bit of each byte that is a letter.
+    letters = from_a & ~past_z & ~word & _TOP_BITS
     return word | (letters >> np.uint64(2))
 
 
 @compile_part
 def keep_bytes(word: int, count: int) -> int:
-    """Keep the first `count` bytes, 0 to 8."""
+    """Keep the first `count` bytes, and set the others to zero."""
     if count < 8:
         word = word & ((np.uint64(1) << np.uint64(8 * count)) - np.uint64(1))
     return word
@@ -95,6 +100,6 @@ def add_word(value: int, word: int) -> int:
 
 @compile_part
 def slot_of(signature: int, slots: int) -> int:
-    """Return where a key belongs among a power of two of slots."""
+    """Return the first slot to probe for a key; `slots`, their number, is a power of two."""
     mixed = np.uint64(signature) * _GOLDEN
     return np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(slots - 1))

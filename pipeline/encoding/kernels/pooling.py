@@ -1,6 +1,6 @@
-"""The ragged mean: token ids and a table in, one vector per text out.
+"""Pooling: average or sum a table's rows over the tokens of each text.
 
-Own code because it is the hot path; ``docs/decisions.md`` has the figures of others.
+``docs/decisions.md`` compares the speed with that of other libraries.
 """
 
 from __future__ import annotations
@@ -10,26 +10,27 @@ import numpy as np
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, sum_squares, sum_strip, sum_tile
 
-# Rows are summed in float32 in blocks of this many tokens and the blocks in float64: as fast as plain
-# float32, and a text of millions of tokens keeps its digits.
+# Blocks of this many tokens are summed in float32, and the blocks in float64. That is as fast as float32
+# alone, and sums of millions of tokens stay precise.
 _BLOCK_TOKENS = 256
-# So many texts are summed one tile of columns after the other, so that a tile of the table's frequent rows
-# stays in the processor's cache.
+# For this many texts, one tile of columns is summed before the next, so that the tile's frequent rows stay in
+# the processor's cache.
 _GROUP_TEXTS = 256
 _ONLY_ROW = np.int64(0)
 
 
 @compile_loop
-def _pool_mean(
+def pool_texts(
     table: np.ndarray,
     ids: np.ndarray,
     offsets: np.ndarray,
+    out: np.ndarray,
     normalize: bool,
     is_sum: bool,
-    out: np.ndarray,
     block: np.ndarray,
     total: np.ndarray,
 ) -> int:
+    """Pool texts for `pool_mean` and `pool_sum`; `block` (1, D) and `total` (D,) are scratch space."""
     zeros = 0
     texts = len(offsets) - 1
     tiled = table.shape[1] // TILE * TILE
@@ -42,10 +43,10 @@ def _pool_mean(
         for text in range(group, behind):
             first, last = offsets[text], offsets[text + 1]
             if last - first <= _BLOCK_TOKENS:
-                _sum_columns(table, ids, first, last, tiled, out, text)
+                _sum_columns(table, ids, first, last, out, text)
                 is_zero = _scale_short(out, text, last - first, normalize, is_sum)
             else:
-                _sum_blocks(table, ids, first, last, tiled, block, total)
+                _sum_blocks(table, ids, first, last, block, total)
                 is_zero = _scale_long(total, out, text, last - first, normalize, is_sum)
             zeros += is_zero
     return zeros
@@ -53,12 +54,12 @@ def _pool_mean(
 
 @compile_part
 def _sum_columns(
-    table: np.ndarray, ids: np.ndarray, first: int, last: int, tiled: int, out: np.ndarray, text: int
+    table: np.ndarray, ids: np.ndarray, first: int, last: int, out: np.ndarray, text: int
 ) -> None:
-    """Sum the columns behind the last whole tile."""
+    """Sum the columns after the last whole tile."""
     width = table.shape[1]
     whole = width // STRIP * STRIP
-    for column in range(tiled, whole, STRIP):
+    for column in range(width // TILE * TILE, whole, STRIP):
         sum_strip(table, ids, first, last, column, out, text)
     out[text, whole:] = 0.0
     for position in range(first, last):
@@ -69,28 +70,22 @@ def _sum_columns(
 
 @compile_part
 def _sum_blocks(
-    table: np.ndarray,
-    ids: np.ndarray,
-    first: int,
-    last: int,
-    tiled: int,
-    block: np.ndarray,
-    total: np.ndarray,
+    table: np.ndarray, ids: np.ndarray, first: int, last: int, block: np.ndarray, total: np.ndarray
 ) -> None:
-    """Sum a long text block by block."""
+    """Sum the rows of a long text into `total`, block by block."""
     total[:] = 0.0
     for start in range(first, last, _BLOCK_TOKENS):
         stop = min(start + _BLOCK_TOKENS, last)
-        for column in range(0, tiled, TILE):
+        for column in range(0, table.shape[1] // TILE * TILE, TILE):
             sum_tile(table, ids, start, stop, column, block, _ONLY_ROW)
-        _sum_columns(table, ids, start, stop, tiled, block, _ONLY_ROW)
+        _sum_columns(table, ids, start, stop, block, _ONLY_ROW)
         for column in range(len(total)):
             total[column] += block[0, column]
 
 
 @compile_part
 def _scale_short(out: np.ndarray, text: int, tokens: int, normalize: bool, is_sum: bool) -> bool:
-    """Turn a sum of rows into the vector; return whether it is zero."""
+    """Turn the sum of a short text, in `out`, into its vector; return whether it is zero."""
     width = out.shape[1]
     whole = width // STRIP * STRIP
     squares = sum_squares(out, text, whole)
@@ -106,7 +101,7 @@ def _scale_short(out: np.ndarray, text: int, tokens: int, normalize: bool, is_su
 def _scale_long(
     total: np.ndarray, out: np.ndarray, text: int, tokens: int, normalize: bool, is_sum: bool
 ) -> bool:
-    """Turn a sum in float64 into the vector; return whether it is zero."""
+    """Write the vector of a long text, whose sum is in `total`; return whether it is zero."""
     squares = 0.0
     for column in range(len(total)):
         squares += total[column] * total[column]
@@ -118,7 +113,7 @@ def _scale_long(
 
 @compile_part
 def _factor(length: float, tokens: int, normalize: bool, is_sum: bool) -> float:
-    # Only a text without rows, or whose rows cancel out exactly, has no length; its vector stays zero.
+    # The sum is zero if a text has no tokens, or if its rows cancel out exactly.
     if length == 0.0:
         return 0.0
     if is_sum:
@@ -138,7 +133,7 @@ def pool_mean(
     ids : int32 ndarray of shape (T,)
         Rows to average, each in ``[0, V)``.
     offsets : int64 ndarray of shape (N + 1,)
-        Text n owns ``ids[offsets[n]:offsets[n + 1]]``.
+        Text n has ``ids[offsets[n]:offsets[n + 1]]``.
     out : float32 ndarray of shape (N, D)
         Receives the vectors; zeros for a text without tokens.
     normalize : bool
@@ -147,7 +142,7 @@ def pool_mean(
     Returns
     -------
     int
-        How many vectors are zero.
+        Number of zero vectors.
 
     Notes
     -----
@@ -170,17 +165,7 @@ def pool_mean(
 
 
 def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> int:
-    """Add up the table's rows over each text's tokens.
-
-    Parameters
-    ----------
-    table, ids, offsets, out
-        See `pool_mean`.
-
-    Returns
-    -------
-    int
-        How many sums are zero.
+    """Sum the table's rows over each text's tokens; return the number of zero sums. See `pool_mean`.
 
     Notes
     -----
@@ -202,15 +187,7 @@ def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.nd
     return _pool(table, ids, offsets, out, normalize=False, is_sum=True)
 
 
-def _pool(
-    table: np.ndarray,
-    ids: np.ndarray,
-    offsets: np.ndarray,
-    out: np.ndarray,
-    *,
-    normalize: bool,
-    is_sum: bool,
-) -> int:
-    width = table.shape[1]
+def _pool(*arrays: np.ndarray, normalize: bool, is_sum: bool) -> int:
+    width = arrays[0].shape[1]
     block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
-    return int(_pool_mean(table, ids, offsets, normalize, is_sum, out, block, total))
+    return int(pool_texts(*arrays, normalize, is_sum, block, total))

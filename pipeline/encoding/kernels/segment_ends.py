@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.compilation import compile_part
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_part
 
 # Classes of bytes; 0 is a plain ASCII character of a word.
 SEPARATOR, ISOLATED, LITERAL, IDEOGRAPH, OTHER = 1, 2, 4, 8, 16
+# In place of a code point.
+INVALID = -1
 
 
 class SplitTables(NamedTuple):
@@ -19,10 +21,6 @@ class SplitTables(NamedTuple):
     ----------
     classes : uint8 ndarray of shape (256,)
         Class flags of each byte.
-    fold : uint8 ndarray of shape (256,)
-        Each byte as the keys store it, such as lower case.
-    as_it_is : uint8 ndarray of shape (256,)
-        The identity: each byte itself.
     keeps_space : bool
         Whether a segment begins with the single space before it.
     needs_ascii : bool
@@ -32,7 +30,7 @@ class SplitTables(NamedTuple):
     has_plain_words : bool
         Whether all added tokens begin with isolated bytes, so that none can begin inside a word.
     folds : bool
-        Whether `fold` lowercases ASCII.
+        Whether the keys lowercase ASCII.
     literals : uint8 ndarray
         Bytes of all added tokens; token l is ``literals[literal_bounds[l]:literal_bounds[l + 1]]``.
     literal_bounds : int64 ndarray of shape (L + 1,)
@@ -41,8 +39,6 @@ class SplitTables(NamedTuple):
     """
 
     classes: np.ndarray
-    fold: np.ndarray
-    as_it_is: np.ndarray
     keeps_space: bool
     needs_ascii: bool
     isolates: bool
@@ -59,42 +55,54 @@ def _is_printable(byte: int) -> bool:
 
 
 @compile_part
+def read_character(data: np.ndarray, position: int, end: int) -> tuple[int, int]:
+    """Decode one character of UTF-8, strictly (RFC 3629).
+
+    Returns
+    -------
+    int
+        Code point, or `INVALID`.
+    int
+        Number of bytes.
+    """
+    lead = np.int64(data[position])
+    if lead < 0x80:
+        return lead, 1
+    length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+    if lead < 0xC2 or lead > 0xF4 or position + length > end:
+        return INVALID, 1
+    code = lead & (0x7F >> length)
+    for offset in range(1, length):
+        byte = np.int64(data[position + offset])
+        if byte & 0xC0 != 0x80:
+            return INVALID, 1
+        code = (code << 6) | (byte & 0x3F)
+    too_small = (length == 3 and code < 0x800) or (length == 4 and code < 0x10000)
+    if too_small or code > 0x10FFFF or 0xD800 <= code < 0xE000:
+        return INVALID, 1
+    return code, length
+
+
+@compile_part
 def _is_ideograph(data: np.ndarray, position: int, end: int) -> bool:
-    """Return whether the character is in U+3400 to U+4DBF or U+4E00 to U+9FFF."""
-    if position + 3 > end:
-        return False
-    lead, second, third = data[position], data[position + 1], data[position + 2]
-    if second & 0xC0 != 0x80 or third & 0xC0 != 0x80:
-        return False
-    if lead == 0xE3:
-        return second >= 0x90
-    if lead == 0xE4:
-        return second != 0xB7
-    return 0xE5 <= lead <= 0xE9
+    code, _ = read_character(data, position, end)
+    return 0x3400 <= code < 0x4DC0 or 0x4E00 <= code < 0xA000
 
 
 @compile_part
 def _is_white(data: np.ndarray, position: int, end: int) -> bool:
-    """Return whether the character is Unicode white space or a control character."""
-    lead = data[position]
-    if lead < 0x80:
-        return not _is_printable(lead)
-    second = data[position + 1] if position + 1 < end else np.uint8(0)
-    third = data[position + 2] if position + 2 < end else np.uint8(0)
-    if lead == 0xC2:
-        return second == 0x85 or second == 0xA0
-    if lead == 0xE1:
-        return (second == 0x9A and third == 0x80) or (second == 0xA0 and third == 0x8E)
-    if lead == 0xE2:
-        if second == 0x80:
-            return third <= 0x8A or third == 0xA8 or third == 0xA9 or third == 0xAF
-        return second == 0x81 and third == 0x9F
-    return lead == 0xE3 and second == 0x80 and third == 0x80
+    """Return whether the character is Unicode white space or an ASCII control character."""
+    code, _ = read_character(data, position, end)
+    if 0 <= code < 0x80:
+        return not _is_printable(code)
+    if 0x2000 <= code < 0x200B:
+        return True
+    return code in (0x85, 0xA0, 0x1680, 0x180E, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 
 
 @compile_part
-def splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs_ascii: bool) -> bool:
-    """Return whether the space at `position` is a single space, before which text may be split."""
+def _splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs_ascii: bool) -> bool:
+    """Return whether the space at `position` is a single space, before which the text may be split."""
     before, behind = position - 1, position + 1
     if before < first or behind >= end:
         return False
@@ -130,14 +138,12 @@ def may_be_literal(data: np.ndarray, position: int, end: int, split: SplitTables
 
 
 @compile_part
-def skip_separators(
-    data: np.ndarray, position: int, first: int, end: int, classes: np.ndarray, needs_ascii: bool
-) -> int:
+def skip_separators(data: np.ndarray, position: int, first: int, end: int, split: SplitTables) -> int:
     """Return the end of the white space at `position`, or `position` if a split there is forbidden."""
     behind = position
-    while behind < end and classes[data[behind]] & SEPARATOR:
+    while behind < end and split.classes[data[behind]] & SEPARATOR:
         behind += 1
-    if needs_ascii:
+    if split.needs_ascii:
         ascii_before = position == first or _is_printable(data[position - 1])
         if not ascii_before or not (behind == end or _is_printable(data[behind])):
             behind = position
@@ -162,7 +168,7 @@ def end_word(data: np.ndarray, position: int, first: int, end: int, split: Split
         byte = data[position]
         kind = split.classes[byte]
         if kind & SEPARATOR:
-            behind = skip_separators(data, position, first, end, split.classes, split.needs_ascii)
+            behind = skip_separators(data, position, first, end, split)
             if behind > position and position > start:
                 break
             while position < end and split.classes[data[position]] & SEPARATOR:
@@ -185,3 +191,18 @@ def end_word(data: np.ndarray, position: int, first: int, end: int, split: Split
         characters += 1
         is_plain = is_plain and not kind & OTHER
     return position, characters if is_plain else 0
+
+
+@compile_inline
+def end_at_space(data: np.ndarray, start: int, first: int, end: int, split: SplitTables) -> int:
+    """Find the end of the segment that begins at `start`; with an added token, it includes the next word."""
+    holds_literal = False
+    for position in range(start, end):
+        is_space = position > start and data[position] == 0x20
+        if is_space and _splits_at_space(data, position, first, end, split.needs_ascii):
+            if not holds_literal:
+                return position
+            holds_literal = False
+        if split.classes[data[position]] & LITERAL and may_be_literal(data, position, end, split):
+            holds_literal = True
+    return end

@@ -1,118 +1,57 @@
 """The scan: split texts into segments and look up each in the token cache, without Python strings.
 
 A known segment usually costs one probe. A new segment gets an entry. Plain words of a WordPiece tokenizer are
-split here; other segments are left pending for the `tokenizers` library. Each family of split rules has its
-own function, so that unused families are not compiled.
+split here; other segments are left pending for the `tokenizers` library.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.cache_arrays import (
     DONE,
     FULL_REFS,
+    LONG,
+    NO_SEGMENT,
+    NOT_PLAIN,
     NOT_UTF8,
-    ODD_TEXT,
-    PLACE,
-    REFS,
-    ROW,
+    SHORT,
     CacheArrays,
-    find_long,
-    find_short,
-    sign_long,
-    unpack_ref,
+    Segment,
 )
-from lakevec.pipeline.encoding.kernels.cache_entries import add_entry, look_up_bytes
-from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
-from lakevec.pipeline.encoding.kernels.packed_bytes import (
-    keep_bytes,
-    letters_of,
-    load_word,
-    lower_letters,
-    trailing_zeros,
-)
+from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up, sign
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop
+from lakevec.pipeline.encoding.kernels.packed_bytes import trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
     LITERAL,
     SEPARATOR,
     SplitTables,
+    end_at_space,
     end_word,
     may_be_literal,
     skip_separators,
-    splits_at_space,
 )
 from lakevec.pipeline.encoding.kernels.simd import WINDOW, classify_window
 from lakevec.pipeline.encoding.kernels.unicode_words import (
     FOR_LIBRARY,
     NORMALIZED,
+    UNFOLDED,
     UNMARKED,
-    CharacterTable,
-    look_up_odd,
+    TokenizerTables,
+    look_up_unicode,
 )
-from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
 
 # Padding after the last text: a window, and a word of eight bytes that starts at its last byte.
 READ_AHEAD = WINDOW + 8
 
-_ONE = np.uint64(1)
+_NONE, _ONE, _LAST = np.uint64(0), np.uint64(1), np.uint64(1 << 63)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-@compile_loop
-def scan_spaces(
-    data: np.ndarray,
-    offsets: np.ndarray,
-    is_null: np.ndarray,
-    split: SplitTables,
-    pieces: WordPieces,
-    cache: CacheArrays,
-    row_ends: np.ndarray,
-) -> int:
-    """Split texts before single spaces; see `scan_words`."""
-    classes, fold, needs_ascii = split.classes, split.fold, split.needs_ascii
-    segment_refs = cache.segment_refs
-    for row in range(cache.state[ROW], len(is_null)):
-        first, end = offsets[row], offsets[row + 1]
-        ref_index = cache.state[REFS]
-        position = end if is_null[row] else first
-        while position < end:
-            start = position
-            holds_literal = False
-            while position < end:
-                kind = classes[data[position]]
-                is_space = position > start and data[position] == 0x20
-                if is_space and splits_at_space(data, position, first, end, needs_ascii):
-                    if not holds_literal:
-                        break
-                    holds_literal = False
-                if kind & LITERAL and may_be_literal(data, position, end, split):
-                    holds_literal = True
-                position += 1
-            if ref_index >= len(segment_refs):
-                return FULL_REFS
-            packed = look_up_bytes(data, start, position, fold, FOR_LIBRARY, UNMARKED, pieces, cache)
-            if packed < 0:
-                return -1 - packed
-            segment_refs[ref_index] = unpack_ref(packed)
-            ref_index += 1
-        row_ends[row + 1] = ref_index
-        cache.state[REFS] = ref_index
-        cache.state[ROW] = row + 1
-    return DONE
-
-
-@compile_loop
-def scan_words(
-    data: np.ndarray,
-    offsets: np.ndarray,
-    is_null: np.ndarray,
-    split: SplitTables,
-    pieces: WordPieces,
-    characters: CharacterTable,
-    cache: CacheArrays,
-    row_ends: np.ndarray,
-) -> int:
-    """Split texts at white space and around isolated characters, and look up every segment.
+class Texts(NamedTuple):
+    """Texts to scan.
 
     Parameters
     ----------
@@ -122,20 +61,26 @@ def scan_words(
         Text n is ``data[offsets[n]:offsets[n + 1]]``.
     is_null : bool ndarray of shape (N,)
         Texts to skip.
-    split : SplitTables
-    pieces : WordPieces
-        The WordPiece vocabulary; without slots for other tokenizers.
-    characters : CharacterTable
-        The character table of a BERT tokenizer.
-    cache : CacheArrays
-        The scan begins at text ``state[ROW]``, at position ``state[PLACE]`` of that text.
     row_ends : int64 ndarray of shape (N + 1,)
         Output: text n has the refs ``segment_refs[row_ends[n]:row_ends[n + 1]]``.
+    """
+
+    data: np.ndarray
+    offsets: np.ndarray
+    is_null: np.ndarray
+    row_ends: np.ndarray
+
+
+@compile_loop
+def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int:
+    """Split texts at white space and around isolated characters, and look up every segment.
+
+    The scan begins at text ``cache.state[0].row``, at position ``cache.state[0].place`` of that text.
 
     Returns
     -------
     int
-        `DONE`, `FULL_...` for the array that is full, `NEW_CHARACTER`, `NOT_UTF8`, or `ODD_TEXT` for a text
+        `DONE`, `FULL_...` for the array that is full, `NEW_CHARACTER`, `NOT_UTF8`, or `NOT_PLAIN` for a text
         that needs `scan_bytes`.
 
     Notes
@@ -143,139 +88,127 @@ def scan_words(
     The scan classifies windows of 64 bytes into bit masks, whose bits give the segments. If a segment has a
     byte other than printable ASCII and white space, it is read character by character.
     """
-    fold, folds = split.fold, split.folds
-    slots, entries, keys, segment_refs = cache.slots, cache.entries, cache.keys, cache.segment_refs
-    for row in range(cache.state[ROW], len(is_null)):
-        ref_index = cache.state[REFS]
-        position, end = max(offsets[row], cache.state[PLACE]), offsets[row + 1]
-        if is_null[row]:
-            position = end
-        elif not split.has_plain_words:
-            return ODD_TEXT
+    data, split, segment_refs = texts.data, tables.split, cache.segment_refs
+    for row in range(cache.state[0].row, len(texts.is_null)):
+        ref_index = cache.state[0].refs
+        first, end = _bounds(row, texts)
+        position = max(first, cache.state[0].place)
         while position < end:
             if ref_index + WINDOW > len(segment_refs):
                 return _stop_at(position, ref_index, FULL_REFS, cache)
-            words, printable, white = classify_window(data, position)
-            inside = min(end - position, WINDOW)
-            here = _ALL if inside == WINDOW else (_ONE << np.uint64(inside)) - _ONE
-            odd = ~(printable | white) & here
-            if odd and split.needs_ascii:
-                return _stop_at(0, row_ends[row], ODD_TEXT, cache)
-            isolated = np.uint64(0)
-            if split.isolates:
-                isolated = printable & ~words & here
-            else:
-                words = printable
-            runs = (words | odd) & here
+            window, inside = position, min(end - position, WINDOW)
+            runs, isolated, others = _find_runs(data, window, inside, split)
+            if not split.has_plain_words or (others and split.needs_ascii):
+                return _stop_at(0, texts.row_ends[row], NOT_PLAIN, cache)
             begins = (runs & ~(runs << _ONE)) | isolated
-            next_position = position + inside
+            position += inside
             while begins:
                 offset = trailing_zeros(begins)
-                begin = position + np.int64(offset)
-                length = np.int64(1)
-                if (isolated >> offset) & _ONE:
+                begin, length = window + np.int64(offset), np.int64(1)
+                is_isolated = (isolated >> offset) & _ONE
+                if is_isolated:
                     if split.classes[data[begin]] & LITERAL and may_be_literal(data, begin, end, split):
-                        return _stop_at(0, row_ends[row], ODD_TEXT, cache)
-                    signature = np.uint64(data[begin])
-                    packed, slot = find_short(signature, slots)
+                        return _stop_at(0, texts.row_ends[row], NOT_PLAIN, cache)
                 else:
-                    run = trailing_zeros(~(runs >> offset) | (_ONE << np.uint64(63)))
-                    if offset + run >= WINDOW - 1 and inside == WINDOW and offset > 0:
-                        next_position = begin  # the segment may continue in the next window
+                    run = trailing_zeros(~(runs >> offset) | _LAST)
+                    is_cut = offset + run >= WINDOW - 1
+                    if is_cut and inside == WINDOW and offset > 0:
+                        position = begin  # the next window contains more of it
                         break
-                    if offset + run >= WINDOW - 1 or (odd >> offset) & ((_ONE << run) - _ONE):
-                        packed, next_position = look_up_odd(
-                            data, begin, end, split, pieces, characters, cache
-                        )
-                        if packed < -1:
-                            return _stop_at(begin, ref_index, -1 - packed, cache)
-                        if packed >= 0:
-                            segment_refs[ref_index] = unpack_ref(packed)
-                            ref_index += 1
-                        break
-                    length = np.int64(run)
-                    if length <= 8:
-                        word = load_word(data, begin)
-                        if folds:
-                            word = lower_letters(word, letters_of(word))
-                        signature = keep_bytes(word, length)
-                        packed, slot = find_short(signature, slots)
-                    else:
-                        signature = sign_long(data, begin, length, folds)
-                        packed, slot = find_long(data, begin, length, folds, signature, slots, entries, keys)
-                if packed < 0:
-                    stop, is_long = begin + length, length > 8
-                    packed = add_entry(
-                        data, begin, stop, fold, signature, is_long, slot, length, UNMARKED, pieces, cache
-                    )
-                    if packed < 0:
-                        return _stop_at(begin, ref_index, -1 - packed, cache)
-                segment_refs[ref_index] = unpack_ref(packed)
-                ref_index += 1
-                begins &= begins - _ONE
-            position = next_position
-        row_ends[row + 1] = ref_index
-        cache.state[REFS] = ref_index
-        cache.state[ROW] = row + 1
-        cache.state[PLACE] = 0
+                    is_plain = not is_cut and (others >> offset) & ((_ONE << run) - _ONE) == 0
+                    length = np.int64(run) if is_plain else np.int64(0)
+                if length > 0:
+                    segment = Segment(data, begin, length, split.folds, length, UNMARKED)
+                    kind = LONG if length > 8 else SHORT
+                    signature = np.uint64(data[begin]) if is_isolated else sign(segment, kind)
+                    ref, status = look_up(segment, kind, signature, tables.pieces, cache)
+                    begins &= begins - _ONE
+                else:
+                    ref, status, position = look_up_unicode(data, begin, end, tables, cache)
+                    begins = _NONE
+                if status == DONE:
+                    segment_refs[ref_index] = ref
+                    ref_index += 1
+                elif status != NO_SEGMENT:
+                    return _stop_at(begin, ref_index, status, cache)
+        _end_text(row, ref_index, texts, cache)
     return DONE
 
 
-@compile_part
+@compile_inline
+def _bounds(row: int, texts: Texts) -> tuple[int, int]:
+    """Return the bounds of a text; a null is empty."""
+    end = texts.offsets[row + 1]
+    return end if texts.is_null[row] else texts.offsets[row], end
+
+
+@compile_inline
+def _find_runs(data: np.ndarray, position: int, inside: int, split: SplitTables) -> tuple[int, int, int]:
+    """Return masks of a window: words, isolated characters, and bytes that are not plain."""
+    letters, printable, white = classify_window(data, position)
+    here = _ALL if inside == WINDOW else (_ONE << np.uint64(inside)) - _ONE
+    others = ~(printable | white) & here
+    if split.isolates:
+        return (letters | others) & here, printable & ~letters & here, others
+    return (printable | others) & here, _NONE, others
+
+
+@compile_inline
 def _stop_at(place: int, ref_index: int, status: int, cache: CacheArrays) -> int:
     """Record where the scan continues in a text (0 for its start), so that long texts aren't read again."""
-    cache.state[PLACE] = place
-    cache.state[REFS] = ref_index
+    cache.state[0].place = place
+    cache.state[0].refs = ref_index
     return status
 
 
+@compile_inline
+def _end_text(row: int, ref_index: int, texts: Texts, cache: CacheArrays) -> None:
+    """Record the end of a text."""
+    texts.row_ends[row + 1] = ref_index
+    cache.state[0].refs = ref_index
+    cache.state[0].row = row + 1
+    cache.state[0].place = 0
+
+
 @compile_loop
-def scan_bytes(
-    data: np.ndarray,
-    offsets: np.ndarray,
-    is_null: np.ndarray,
-    split: SplitTables,
-    pieces: WordPieces,
-    cache: CacheArrays,
-    row_ends: np.ndarray,
-    last: int,
-) -> int:
+def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: int) -> int:
     """Do the work of `scan_words` byte by byte, for any text before index `last`.
 
-    This scan also finds added tokens, and white space at which the rule forbids a split.
+    This scan also splits at single spaces, and finds added tokens and white space at which the rule forbids a
+    split.
     """
-    classes = split.classes
-    for row in range(cache.state[ROW], last):
-        first, end = offsets[row], offsets[row + 1]
-        ref_index = word_ref_index = cache.state[REFS]
-        position = word_start = end if is_null[row] else first
+    data, split, classes = texts.data, tables.split, tables.split.classes
+    for row in range(cache.state[0].row, last):
+        first, end = _bounds(row, texts)
+        ref_index = word_ref_index = cache.state[0].refs
+        position = word_start = first
         while position < end:
-            if classes[data[position]] & SEPARATOR:
-                behind = skip_separators(data, position, first, end, classes, split.needs_ascii)
-                if behind > position:
-                    position = word_start = behind
-                    word_ref_index = ref_index
-                    continue
-            start = position
+            behind = skip_separators(data, position, first, end, split)
+            if behind > position:
+                position = word_start = behind
+                word_ref_index = ref_index
+                continue
+            start, folds = position, split.folds
             if data[start] == NORMALIZED:
                 return NOT_UTF8
-            fold = split.fold
-            position, counted = end_word(data, start, first, end, split)
+            if split.keeps_space:
+                position, characters = end_at_space(data, start, first, end, split), FOR_LIBRARY
+            else:
+                position, characters = end_word(data, start, first, end, split)
             if position < 0:
                 # The word may contain an added token. Discard its segments, and make the word one segment.
                 start = position = word_start
-                ref_index = word_ref_index
-                fold = split.as_it_is
+                ref_index, folds = word_ref_index, UNFOLDED
                 while position < end and not classes[data[position]] & SEPARATOR:
                     position += 1
             if ref_index >= len(cache.segment_refs):
                 return FULL_REFS
-            packed = look_up_bytes(data, start, position, fold, counted, UNMARKED, pieces, cache)
-            if packed < 0:
-                return -1 - packed
-            cache.segment_refs[ref_index] = unpack_ref(packed)
+            segment = Segment(data, start, position - start, folds, characters, UNMARKED)
+            kind = kind_of(segment)
+            ref, status = look_up(segment, kind, sign(segment, kind), tables.pieces, cache)
+            if status != DONE:
+                return status
+            cache.segment_refs[ref_index] = ref
             ref_index += 1
-        row_ends[row + 1] = ref_index
-        cache.state[REFS] = ref_index
-        cache.state[ROW] = row + 1
+        _end_text(row, ref_index, texts, cache)
     return DONE

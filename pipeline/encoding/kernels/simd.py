@@ -1,11 +1,12 @@
-"""Instructions that Numba has no word for: bytes classified sixty-four at once, rows summed in registers.
+"""Vector instructions that Numba lacks: classify 64 bytes at once, and sum rows in registers.
 
-Written with LLVM's vector types, so that one source serves every processor: LLVM cuts them to the width that
-is there. The order of every addition is spelled out, so the bits are the same on all of them.
+LLVM splits its vector types to the width of the processor, so one source serves all processors. The code
+fixes the order of all additions, so sums have the same bits on all processors.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -13,12 +14,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# Bytes that are classified at a time.
+# Bytes that `classify_window` reads.
 WINDOW = 64
-# Columns that are summed at a time: as many floats as the vector registers of AVX2 hold.
-TILE = 128
-# The same of what is left of a narrow table.
-STRIP = 32
+# Columns that `sum_tile` and `sum_strip` sum. All vector registers of AVX2 together hold 128 floats.
+TILE, STRIP = 128, 32
 
 _LANES = 16
 _MASK = ir.IntType(64)
@@ -43,9 +42,7 @@ def classify_window(_context: Any, data: Any, position: Any) -> Any:
         window = builder.load(
             builder.bitcast(builder.gep(start, [arguments[1]]), _BYTES.as_pointer()), align=1
         )
-        white = _is_byte(builder, window, " ")
-        for character in "\t\r\n":
-            white = builder.or_(white, _is_byte(builder, window, character))
+        white = reduce(builder.or_, [_is_byte(builder, window, character) for character in " \t\r\n"])
         letters = _is_between(builder, builder.or_(window, _all_bytes(0x20)), "a", "z")
         words = builder.or_(letters, _is_between(builder, window, "0", "9"))
         found = [words, _is_between(builder, window, "!", "~"), white]
@@ -68,7 +65,7 @@ def _is_between(builder: Any, window: Any, first: str, last: str) -> Any:
 
 
 def _make_sum(columns: int) -> Any:
-    """Make the instruction that sums so many columns."""
+    """Make an instruction that sums a number of columns."""
 
     @intrinsic
     def sum_rows(
@@ -99,19 +96,18 @@ def _make_sum(columns: int) -> Any:
     return sum_rows
 
 
-# ``sum_tile(table, ids, start, stop, column, out, text)`` sums `TILE` columns of the rows of
-# ``ids[start:stop]``, one row after the other, into ``out[text, column:]``; `sum_strip` sums `STRIP` columns.
+# ``sum_tile(table, ids, start, stop, column, out, text)`` adds up the rows ``ids[start:stop]`` in order, for
+# `TILE` columns from `column` on. The sums go into the same columns of ``out[text]``. `sum_strip` does so for
+# `STRIP` columns.
 sum_tile, sum_strip = _make_sum(TILE), _make_sum(STRIP)
 
 
 @intrinsic
 def sum_squares(_context: Any, vectors: Any, text: Any, columns: Any) -> Any:
-    """Sum the squares of a row's first columns, a multiple of `STRIP` of them, in float64.
+    """Sum the squares of a row's first columns in float64; `columns` is a multiple of `STRIP`.
 
-    Returns
-    -------
-    float64
-        Of `STRIP` sums side by side, since one sum waits for itself, added up in order.
+    There are `STRIP` partial sums, since each addition to a single sum would wait for the one before. They
+    are added in a fixed order at the end.
     """
     kind = types.float64(vectors, types.intp, types.intp)
 
@@ -136,13 +132,13 @@ def sum_squares(_context: Any, vectors: Any, text: Any, columns: Any) -> Any:
 
 
 def _variable(builder: Any, kind: Any) -> Any:
-    """Make a vector variable, zero at first; LLVM keeps it in registers."""
+    """Make a vector of zeros that the loop may change; LLVM keeps it in registers."""
     variable = cgutils.alloca_once(builder, kind)
     builder.store(ir.Constant(kind, [0.0] * _LANES), variable)
     return variable
 
 
 def _vector_at(builder: Any, base: Any, index: Any, part: int) -> Any:
-    """Return the address of the vector that is `part` vectors behind an index of a float32 array."""
+    """Return the address of a vector in a float32 array: `part` vectors after an index."""
     place = builder.add(index, index.type(part * _LANES))
     return builder.bitcast(builder.gep(base, [place]), _FLOATS.as_pointer())

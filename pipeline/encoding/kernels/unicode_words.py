@@ -6,28 +6,40 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.cache_arrays import CHARACTER, NEW_CHARACTER, NOT_UTF8, CacheArrays
-from lakevec.pipeline.encoding.kernels.cache_entries import look_up_bytes
+from lakevec.pipeline.encoding.kernels.cache_arrays import (
+    NEW_CHARACTER,
+    NO_SEGMENT,
+    NOT_UTF8,
+    CacheArrays,
+    Segment,
+)
+from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up, sign
 from lakevec.pipeline.encoding.kernels.compilation import compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import put_byte
-from lakevec.pipeline.encoding.kernels.segment_ends import ISOLATED, SEPARATOR, SplitTables
+from lakevec.pipeline.encoding.kernels.segment_ends import (
+    INVALID,
+    ISOLATED,
+    SEPARATOR,
+    SplitTables,
+    read_character,
+)
 from lakevec.pipeline.encoding.kernels.wordpiece import WordPieces
 
-# Kinds of characters. The tokenizer was not asked about a NEW one yet; FOREIGN ones are left to the library.
+# Kinds of characters. The table has not yet seen a NEW one. Words with a FOREIGN one are left to the library.
 NEW, FOREIGN, WORD, DROPPED, WHITE, ALONE = range(6)
-# In place of a code point.
-INVALID = -1
-# Begins the key of a word that was normalized here and is not ASCII; no text that is UTF-8 holds this byte.
+# First byte of the key of a normalized word that is not ASCII. No valid UTF-8 contains it.
 NORMALIZED = 0xFF
-# Of the same types as what they stand for: every other type is another compilation.
-FOR_LIBRARY, UNMARKED = np.int64(0), np.bool_(False)
+# Values of `Segment`, with types since Numba compiles once for each type.
+FOR_LIBRARY, UNMARKED, UNFOLDED = np.int64(0), np.bool_(False), np.bool_(False)
+# Bytes of `CharacterTable.word` that no word uses, since segments are read eight bytes at a time.
+WORD_ROOM = 8
 
-# In place of a word's length.
+# Instead of the length of a word.
 _FOREIGN_WORD = -2
 
 
 class CharacterTable(NamedTuple):
-    """What a BERT tokenizer makes of each character up to U+FFFF.
+    """The effect of a BERT tokenizer on each character up to U+FFFF.
 
     Parameters
     ----------
@@ -35,109 +47,91 @@ class CharacterTable(NamedTuple):
         `NEW`, `FOREIGN`, `WORD`, `DROPPED`, `WHITE` or `ALONE`.
     starts, ends : int32 ndarray of shape (65536,)
         Character c becomes ``letters[starts[c]:ends[c]]``.
-    counts : uint8 ndarray of shape (65536,)
-        Number of characters that it becomes.
     letters : uint8 ndarray
         UTF-8.
     word : uint8 ndarray
-        Room for the current word.
+        Room for the current word, and `WORD_ROOM` more bytes.
     """
 
     kinds: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
-    counts: np.ndarray
     letters: np.ndarray
     word: np.ndarray
 
 
-@compile_part
-def read_character(data: np.ndarray, position: int, end: int) -> tuple[int, int]:
-    """Decode one character of UTF-8, strictly (RFC 3629).
+class TokenizerTables(NamedTuple):
+    """All tables of a tokenizer.
 
-    Returns
-    -------
-    int
-        Code point, or `INVALID`.
-    int
-        Number of bytes.
+    Parameters
+    ----------
+    split : SplitTables
+    pieces : WordPieces
+        Without slots if the tokenizer has no WordPiece.
+    characters : CharacterTable
+        Used for BERT tokenizers.
     """
-    lead = np.int64(data[position])
-    if lead < 0x80:
-        return lead, 1
-    length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-    if lead < 0xC2 or lead > 0xF4 or position + length > end:
-        return INVALID, 1
-    code = lead & (0x7F >> length)
-    for offset in range(1, length):
-        byte = np.int64(data[position + offset])
-        if byte & 0xC0 != 0x80:
-            return INVALID, 1
-        code = (code << 6) | (byte & 0x3F)
-    too_small = (length == 3 and code < 0x800) or (length == 4 and code < 0x10000)
-    if too_small or code > 0x10FFFF or 0xD800 <= code < 0xE000:
-        return INVALID, 1
-    return code, length
+
+    split: SplitTables
+    pieces: WordPieces
+    characters: CharacterTable
 
 
 @compile_part
-def look_up_odd(
-    data: np.ndarray,
-    begin: int,
-    end: int,
-    split: SplitTables,
-    pieces: WordPieces,
-    characters: CharacterTable,
-    cache: CacheArrays,
-) -> tuple[int, int]:
+def look_up_unicode(
+    data: np.ndarray, begin: int, end: int, tables: TokenizerTables, cache: CacheArrays
+) -> tuple[int, int, int]:
     """Look up a segment that is not all letters and digits, or is a long one.
 
     Returns
     -------
-    int
-        Packed ref; -1 where nothing is left of the segment; else -1 - the reason to stop.
-    int
-        Where the segment ends.
+    ref : int
+    status : int
+        `DONE`, `NO_SEGMENT` if the normalizer drops the whole segment, or the reason to stop.
+    end : int
+        End of the segment.
     """
+    split, pieces, characters = tables.split, tables.pieces, tables.characters
     stop, first, length, count = begin, np.int64(0), np.int64(_FOREIGN_WORD), np.int64(0)
     if split.isolates:
         stop, first, length, count = _read_word(data, begin, end, split.classes, characters)
         if length == NEW:
-            cache.state[CHARACTER] = stop
-            return np.int64(-1 - NEW_CHARACTER), begin
+            cache.state[0].character = stop
+            return 0, NEW_CHARACTER, begin
         if length == INVALID:
-            return np.int64(-1 - NOT_UTF8), begin
+            return 0, NOT_UTF8, begin
         if count == 0 and length != _FOREIGN_WORD:
-            return np.int64(-1), stop
-    if length > 0 and len(pieces.slots) > 0:
-        return look_up_bytes(
-            characters.word, first, length, split.as_it_is, count, first == 0, pieces, cache
-        ), stop
+            return 0, NO_SEGMENT, stop
     if stop == begin:
         while stop < end and not split.classes[data[stop]] & (SEPARATOR | ISOLATED):
             stop += 1
-    return look_up_bytes(data, begin, stop, split.fold, FOR_LIBRARY, UNMARKED, pieces, cache), stop
+    segment = Segment(data, begin, stop - begin, split.folds, FOR_LIBRARY, UNMARKED)
+    if length > 0 and len(pieces.slots) > 0:
+        segment = Segment(characters.word, first, length - first, UNFOLDED, count, first == 0)
+    kind = kind_of(segment)
+    ref, status = look_up(segment, kind, sign(segment, kind), pieces, cache)
+    return ref, status, stop
 
 
 @compile_part
 def _read_word(
     data: np.ndarray, begin: int, end: int, classes: np.ndarray, characters: CharacterTable
 ) -> tuple[int, int, int, int]:
-    """Normalize one word of a BERT tokenizer into ``characters.word``, behind a byte that marks it.
+    """Normalize one word of a BERT tokenizer into ``characters.word``, after a `NORMALIZED` byte.
 
     Returns
     -------
-    int
-        Where it ends; the character itself where it is `NEW`; `begin` where a character is foreign.
-    int
-        Where its key begins: 1 where it is all ASCII, and so the segment that it is without accents; else 0.
-    int
-        Where its key ends, at 1 for a word that is too long to be known; or `NEW`, `INVALID`,
-        `_FOREIGN_WORD`.
-    int
-        Number of its characters.
+    stop : int
+        End of the word in `data`; the character if it is `NEW`; `begin` if a character is foreign.
+    first : int
+        Start of the key in ``characters.word``: 1 if the word is ASCII, whose key has no `NORMALIZED` byte.
+    length : int
+        End of the key, 1 for a word that is too long to be known; or `NEW`, `INVALID` or `_FOREIGN_WORD`.
+    count : int
+        Number of characters of the word.
     """
     word, kinds = characters.word, characters.kinds
+    room = len(word) - WORD_ROOM
     put_byte(word, 0, NORMALIZED)
     position, first, length, count = begin, np.int64(1), np.int64(1), np.int64(0)
     while position < end:
@@ -157,16 +151,16 @@ def _read_word(
         position += size
         if kind in (WHITE, DROPPED):
             continue
-        count += characters.counts[code]
         for source in range(characters.starts[code], characters.ends[code]):
             letter = characters.letters[source]
+            count += letter & 0xC0 != 0x80
             if letter >= 0x80:
                 first = np.int64(0)
-            if length < len(word):
+            if length < room:
                 put_byte(word, length, letter)
             length += 1
         if kind == ALONE:
             break
-    if length > len(word):
+    if length > room:
         first, length = np.int64(0), np.int64(1)
     return position, first, length, count

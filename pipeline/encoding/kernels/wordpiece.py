@@ -1,8 +1,7 @@
-"""WordPiece on bytes, for plain words; the library splits everything else.
+"""WordPiece on bytes: split a normalized word into its longest pieces.
 
-A worker spends its first minutes here, and so does a lake whose words never repeat: see "WordPiece" in
-``docs/decisions.md``. Plain segments of a BERT tokenizer are printable ASCII or a single ideograph, which
-BERT's normalizer leaves as they are.
+New words dominate the first minutes of a worker, and a lake whose words rarely repeat: see "WordPiece" in
+``docs/decisions.md``.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import numpy as np
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of
 
-# FNV-1a (RFC 9923): one pass over the word hashes all pieces that begin at one place. Hashes of
-# a piece that begins a word and of one that goes on start from different values.
+# FNV-1a (RFC 9923): one pass hashes all pieces that begin at a position. The initial value differs for pieces
+# that continue a word.
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _GOES_ON = np.uint64(0x5851F42D4C957F2D)
@@ -34,7 +33,7 @@ class WordPieces(NamedTuple):
         Piece p is ``letters[bounds[p]:bounds[p + 1]]``, without the prefix of pieces that continue a word.
     letters : uint8 ndarray
     goes_on : bool ndarray of shape (P,)
-        Whether a piece continues a word.
+        Whether a piece continues a word, rather than begins one.
     ids : int32 ndarray of shape (P,)
         Token id of each piece.
     unknown : int
@@ -60,16 +59,14 @@ class WordPieces(NamedTuple):
 
 
 @compile_loop
-def fill_pieces(
-    slots: np.ndarray, hashes: np.ndarray, bounds: np.ndarray, letters: np.ndarray, goes_on: np.ndarray
-) -> None:
-    """Hash every piece, and enter it into empty slots."""
-    last = len(slots) - 1
-    for piece in range(len(hashes)):
-        value = _FNV_OFFSET ^ _GOES_ON if goes_on[piece] else _FNV_OFFSET
-        for position in range(bounds[piece], bounds[piece + 1]):
-            value = (value ^ np.uint64(letters[position])) * _FNV_PRIME
-        hashes[piece] = value
+def fill_pieces(pieces: WordPieces) -> None:
+    """Hash all pieces, and fill the empty slots."""
+    slots, last = pieces.slots, len(pieces.slots) - 1
+    for piece in range(len(pieces.hashes)):
+        value = _hash_start(pieces.goes_on[piece])
+        for position in range(pieces.bounds[piece], pieces.bounds[piece + 1]):
+            value = (value ^ np.uint64(pieces.letters[position])) * _FNV_PRIME
+        pieces.hashes[piece] = value
         slot = slot_of(value, last + 1)
         while slots[slot] >= 0:
             slot = (slot + 1) & last
@@ -77,43 +74,34 @@ def fill_pieces(
 
 
 @compile_part
+def _hash_start(goes_on: bool) -> int:
+    return _FNV_OFFSET ^ _GOES_ON if goes_on else _FNV_OFFSET
+
+
+@compile_part
 def split_word(word: np.ndarray, characters: int, pieces: WordPieces, ids: np.ndarray) -> int:
-    """Split a word, the longest piece first.
+    """Split a word (uint8) greedily into the longest pieces; write their ids, and return the number of ids.
 
-    Parameters
-    ----------
-    word : uint8 ndarray of shape (B,)
-    characters : int
-        Length in characters.
-    pieces : WordPieces
-    ids : int32 ndarray of shape (≥ B,)
-        Receives the token ids.
-
-    Returns
-    -------
-    int
-        Number of ids; 0 where the word is unknown and left out.
+    An unknown word has the unknown token, or no ids if that is left out.
     """
-    last = len(pieces.slots) - 1
     hashes = pieces.scratch
     start = count = np.int64(0)
     is_known = characters <= pieces.most_characters
     while is_known and start < len(word):
-        value = _FNV_OFFSET if start == 0 else _FNV_OFFSET ^ _GOES_ON
-        longest = min(len(word), start + pieces.most_bytes)
-        for position in range(start, longest):
+        value = _hash_start(start > 0)
+        end = min(len(word), start + pieces.most_bytes)
+        for position in range(start, end):
             value = (value ^ np.uint64(word[position])) * _FNV_PRIME
             hashes[position] = value
-        end = longest
-        while end > start:
-            piece = _find(word, start, end, hashes[end - 1], pieces, last)
-            if piece >= 0:
-                ids[count] = pieces.ids[piece]
-                count += 1
-                break
+        piece = np.int64(-1)
+        while piece < 0 and end > start:
+            piece = _find(word, start, end, hashes[end - 1], pieces)
             end -= 1
-        is_known = end > start
-        start = end
+        is_known = piece >= 0
+        if is_known:
+            ids[count] = pieces.ids[piece]
+            count += 1
+            start = end + 1
     if not is_known:
         ids[0] = pieces.unknown
         count = 1 if pieces.unknown >= 0 else 0
@@ -121,20 +109,20 @@ def split_word(word: np.ndarray, characters: int, pieces: WordPieces, ids: np.nd
 
 
 @compile_part
-def _find(word: np.ndarray, start: int, end: int, value: int, pieces: WordPieces, last: int) -> int:
+def _find(word: np.ndarray, start: int, end: int, value: int, pieces: WordPieces) -> int:
+    """Return the index of the piece ``word[start:end]``, whose hash is `value`; -1 if there is none."""
+    last = len(pieces.slots) - 1
     slot = slot_of(value, last + 1)
     piece = pieces.slots[slot]
     while piece >= 0:
         if pieces.hashes[piece] == value and pieces.goes_on[piece] == (start > 0):
-            first = pieces.bounds[piece]
-            if pieces.bounds[piece + 1] - first == end - start:
-                same = True
-                for offset in range(end - start):
-                    if pieces.letters[first + offset] != word[start + offset]:
-                        same = False
-                        break
-                if same:
-                    return piece
+            first, length = pieces.bounds[piece], end - start
+            offset = np.int64(0)
+            if pieces.bounds[piece + 1] - first == length:
+                while offset < length and pieces.letters[first + offset] == word[start + offset]:
+                    offset += 1
+                if offset == length:
+                    break
         slot = (slot + 1) & last
         piece = pieces.slots[slot]
-    return -1
+    return piece

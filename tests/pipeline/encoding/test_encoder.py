@@ -124,10 +124,10 @@ def test_slices_of_many_and_of_long_texts_do_not_change_bits(minilm_encoder: Enc
         assert whole[index].tobytes() == alone[0].tobytes()
 
 
-def test_bits_do_not_depend_on_the_memo_or_the_size_of_batches(
+def test_bits_do_not_depend_on_the_cache_or_the_size_of_batches(
     minilm_model: str, general_texts: list[str]
 ) -> None:
-    """A hundred thousand rows at once, in batches, one by one; memo cold, warm, in another order."""
+    """A hundred thousand rows at once, in batches, one by one; cache cold, warm, in another order."""
     table = load(minilm_model).table
     texts = pa.array(general_texts * 10)
     encoder = Encoder(table)

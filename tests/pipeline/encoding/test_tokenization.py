@@ -1,4 +1,4 @@
-"""Chunk by chunk or text by text, the ids are the library's own: every cut rule against hostile text."""
+"""By segments or as whole texts, the ids are the library's own: every split rule against hostile text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
 from lakevec.pipeline.encoding.token_cache import TokenCache
-from lakevec.pipeline.encoding.tokenization import CachedTokenizer, TextTokenizer, make_tokenizer
+from lakevec.pipeline.encoding.tokenization import CachedTokenizer, TextTokenizer, make_tokenizer, slices
 from lakevec.pipeline.errors import DataError, ModelError
 from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
 from lakevec.pipeline.model.formats.word_vectors import read_word_vectors
@@ -187,7 +187,7 @@ def test_any_limit_on_the_length_of_words_is_kept(limit: int) -> None:
     assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
 
 
-def test_unknown_tokens_are_counted_whatever_the_memo_holds() -> None:
+def test_unknown_tokens_are_counted_whatever_the_cache_holds() -> None:
     """T5 makes a known mark and an unknown token of a character that it doesn't know."""
     theirs = library("t5-small")
     mine = make_tokenizer(theirs.to_str(), theirs.token_to_id("<unk>"))
@@ -220,29 +220,37 @@ def test_text_that_is_not_utf8_is_refused_whatever_stands_around_it(name: str, b
         with pytest.raises(DataError, match=r"^a text is not valid UTF-8") as caught:
             ours(name).tokenize(texts)
         assert caught.value.__cause__ is None
-    assert_same_ids(ours(name), library(name), ["and the memo is good for the next text"])
+    assert_same_ids(ours(name), library(name), ["and the cache is good for the next text"])
 
 
 @pytest.mark.parametrize("name", ["bert-base-uncased", "gpt2", "xlm-roberta-base-rebuilt"])
 @pytest.mark.parametrize(
     "entries", [0, 10, 1000], ids=["always full", "nearly always full", "sometimes full"]
 )
-def test_a_full_memo_starts_again_and_gives_the_same_ids(name: str, entries: int, shared_data: Path) -> None:
+def test_a_full_cache_restarts_and_gives_the_same_ids(name: str, entries: int, shared_data: Path) -> None:
     texts = pq.read_table(shared_data / "texts" / "multilingual.parquet")["text"].to_pylist()[::200]
     theirs = library(name)
     rule = find_split_rule(theirs.to_str())
     assert isinstance(rule, SplitRule)
-    memo = TokenCache(theirs, rule, None, most_entries=entries, most_key_bytes=16 * entries)
-    mine, most_new = CachedTokenizer(memo), 0
+    cache = TokenCache(theirs, rule, None, most_entries=entries, most_key_bytes=16 * entries)
+    mine, most_new = CachedTokenizer(cache), 0
     for start in range(0, len(texts), 50):
         assert_same_ids(mine, theirs, texts[start : start + 50])
         fresh = TokenCache(theirs, rule, None)
         assert_same_ids(CachedTokenizer(fresh), theirs, texts[start : start + 50])
-        most_new = max(most_new, fresh.entries)
-        assert fresh.entries <= memo.entries <= entries + most_new
+        most_new = max(most_new, len(fresh))
+        assert len(fresh) <= len(cache) <= entries + most_new
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_real_multilingual_text_has_the_librarys_ids(name: str, shared_data: Path) -> None:
     texts = pq.read_table(shared_data / "texts" / "multilingual.parquet")["text"].to_pylist()
     assert_same_ids(ours(name), library(name), texts[::25])
+
+
+@pytest.mark.parametrize("part_bytes", [1, 3, 7, 100, 10**6])
+def test_slices_hold_all_texts_in_order(part_bytes: int) -> None:
+    texts = pa.array(["a b", None, "", "c d e f g h", "é", None], pa.large_string())
+    parts = [part for _, part in slices(texts, most_bytes=part_bytes)]
+    assert pa.chunked_array(parts).to_pylist() == texts.to_pylist()
+    assert list(slices(texts.slice(0, 0), most_bytes=part_bytes)) == []
