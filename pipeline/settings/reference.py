@@ -1,4 +1,4 @@
-"""Write ``docs/configuration.md`` and ``conf/*.yaml`` from the settings: ``make configuration``."""
+"""Writes ``docs/configuration.md`` and ``conf/*.yaml`` from the settings, for ``make configuration``."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ COMMANDS: dict[str, type[Settings]] = {
     "benchmark": BenchmarkSettings,
     "demo": DemoSettings,
 }
-# Commands that a schedule runs have a file of all their settings.
+# Commands for schedules have a file of all their settings.
 WITH_FILE = ("count", "distill", "embed", "evaluate", "mine", "tune")
 _HEAD = """\
 # Configuration
 
 Every setting of every command. An option is `--key-name`; a YAML file given with `--config` uses `key_name`.
-The command line wins over the file. `conf/` holds a file with all settings for each command that schedules
-run.
+The command line wins over the file. For each command that schedules run, `conf/` holds a file with all its
+settings.
 
 `lakevec` generates this page from the settings: edit `pipeline/settings/`, then run `make configuration`.
 """

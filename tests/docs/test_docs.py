@@ -277,30 +277,7 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     expected = (
-        "lakevec: unknown command 'embd'; expected one of benchmark, convert, count, demo, distill, doctor, "
+        "lakevec: unknown command 'embd': expected one of benchmark, convert, count, demo, distill, doctor, "
         "embed, evaluate, inspect, mine, tune, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
-
-
-def test_doctor_finds_nothing_missing_here(capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.support.commands import doctor as main
-
-    assert main([]) == 0
-    out = capsys.readouterr().out
-    assert "MISSING" not in out
-    assert out.endswith("embedding can run here\n")
-
-
-def test_doctor_names_the_remedy_of_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from lakevec.jobs import doctor
-    from tests.support.commands import doctor as main
-
-    monkeypatch.setattr(doctor, "find_java", lambda: None)
-    assert main([]) == 2
-    captured = capsys.readouterr()
-    assert "MISSING  Java" in captured.out
-    assert "pip install 'lakevec[local]'" in captured.out
-    assert captured.err == "lakevec doctor: missing: Java: see the remedies above\n"
