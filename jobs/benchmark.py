@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,8 @@ from lakevec.pipeline.storage import require_free
 
 SETTINGS = BenchmarkSettings
 
-_PARTS: dict[str, Callable[[Workload], Iterator[Comparison]]] = {
-    "worker": kernel_parts.measure_worker,
-    "kernel": kernel_parts.measure_kernel,
-    "texts": kernel_parts.measure_texts,
-    "lengths": kernel_parts.measure_lengths,
-    "dimensions": kernel_parts.measure_dimensions,
-    "vocabulary": kernel_parts.measure_vocabulary,
-    "extremes": kernel_parts.measure_extremes,
-    "job": spark_parts.measure_job,
-    "rows": spark_parts.measure_rows,
-    "cores": spark_parts.measure_cores,
-    "changes": spark_parts.measure_changes,
-    "count": spark_parts.measure_count,
-    "distill": kernel_parts.measure_distill,
-}
+# `measure_NAME` of either module measures the part NAME.
+_MEASURES = {**vars(kernel_parts), **vars(spark_parts)}
 
 
 def run(settings: BenchmarkSettings, context: RunContext) -> None:
@@ -76,7 +62,7 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
     comparisons: list[Comparison] = []
     for part in settings.part:
         print(f"measuring: {part}", flush=True)
-        for comparison in _PARTS[part](workload):
+        for comparison in _MEASURES[f"measure_{part}"](workload):
             comparisons.append(comparison)
             print(f"\n{show_comparison(comparison)}\n", flush=True)
             write_report(workload.folder, setup, facts, comparisons)

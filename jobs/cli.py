@@ -86,10 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, argv: Sequence[str] | None = None) -> int:
     """Run one command with its arguments, by default the process's; return its exit code."""
-    [command] = [command for command in COMMANDS if command.name == name]
-    # Import late: `embed` must not import the packages that only `distill` uses.
-    module = importlib.import_module(f"lakevec.jobs.{command.module}")
+    module = load_command(name)
     return run_job(module.SETTINGS, module.run, argv, name=name)
+
+
+def load_command(name: str) -> types.ModuleType:
+    """Import a command's module late: `embed` must not import the packages that only `distill` uses."""
+    [command] = [command for command in COMMANDS if command.name == name]
+    return importlib.import_module(f"lakevec.jobs.{command.module}")
 
 
 def run_job(

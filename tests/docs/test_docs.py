@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import lakevec as facade
-from lakevec.jobs.cli import COMMANDS
+from lakevec.jobs.cli import COMMANDS, load_command
 from lakevec.jobs.cli import main as lakevec
 from lakevec.jobs.options import parse
 from lakevec.pipeline.settings.base import Settings
@@ -30,9 +29,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-KINDS: dict[str, type[Settings]] = {
-    command.name: importlib.import_module(f"lakevec.jobs.{command.module}").SETTINGS for command in COMMANDS
-}
+KINDS: dict[str, type[Settings]] = {command.name: load_command(command.name).SETTINGS for command in COMMANDS}
 COMMON_OPTIONS = {"--config", "--dry-run", "--verbose", "--version", "--help"}
 # Options of the tools that documents name beside lakevec's own.
 OTHER_OPTIONS = {"--add-modules", "--key-name", "--kills", "--no-compile", "--py-files"}

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lakevec.jobs import reference
 from lakevec.jobs.cli import RunContext, run_job
 from lakevec.pipeline.errors import LakevecError, SettingsError
-from lakevec.pipeline.settings import reference
 from lakevec.pipeline.settings.base import Settings, describe
 from lakevec.pipeline.settings.corpus import CountSettings, MineSettings
 from lakevec.pipeline.settings.distill import DistillSettings

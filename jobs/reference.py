@@ -10,28 +10,12 @@ from typing import Any
 import yaml
 from pydantic.fields import FieldInfo
 
+from lakevec.jobs import cli
 from lakevec.pipeline.settings.base import Settings, describe
-from lakevec.pipeline.settings.benchmark import BenchmarkSettings, DemoSettings
-from lakevec.pipeline.settings.corpus import CountSettings, MineSettings
-from lakevec.pipeline.settings.distill import DistillSettings
-from lakevec.pipeline.settings.embed import EmbedSettings
-from lakevec.pipeline.settings.evaluate import EvaluateSettings
-from lakevec.pipeline.settings.models import ConvertSettings, InspectSettings, VerifySettings
-from lakevec.pipeline.settings.tune import TuneSettings
 
-COMMANDS: dict[str, type[Settings]] = {
-    "distill": DistillSettings,
-    "embed": EmbedSettings,
-    "verify": VerifySettings,
-    "count": CountSettings,
-    "mine": MineSettings,
-    "tune": TuneSettings,
-    "evaluate": EvaluateSettings,
-    "convert": ConvertSettings,
-    "inspect": InspectSettings,
-    "benchmark": BenchmarkSettings,
-    "demo": DemoSettings,
-}
+_SETTINGS = {command.name: cli.load_command(command.name).SETTINGS for command in cli.COMMANDS}
+# Commands that have settings of their own.
+COMMANDS: dict[str, type[Settings]] = {name: kind for name, kind in _SETTINGS.items() if kind.model_fields}
 # Commands for schedules have a file of all their settings.
 WITH_FILE = ("count", "distill", "embed", "evaluate", "mine", "tune")
 _HEAD = """\
