@@ -26,7 +26,7 @@ from lakevec.pipeline.storage import require_free
 SETTINGS = BenchmarkSettings
 
 # `measure_NAME` of either module measures the part NAME.
-_MEASURES = {**vars(kernel_parts), **vars(spark_parts)}
+MEASURES = {**vars(kernel_parts), **vars(spark_parts)}
 
 
 def run(settings: BenchmarkSettings, context: RunContext) -> None:
@@ -62,7 +62,7 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
     comparisons: list[Comparison] = []
     for part in settings.part:
         print(f"measuring: {part}", flush=True)
-        for comparison in _MEASURES[f"measure_{part}"](workload):
+        for comparison in MEASURES[f"measure_{part}"](workload):
             comparisons.append(comparison)
             print(f"\n{show_comparison(comparison)}\n", flush=True)
             write_report(workload.folder, setup, facts, comparisons)
