@@ -36,7 +36,7 @@ format: $(VENV)/.dev ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 
 configuration: $(VENV)/.dev ## docs/configuration.md and conf/*.yaml from the settings
-	$(BIN)/python -m lakevec.pipeline.settings.reference
+	$(BIN)/python -m lakevec.jobs.reference
 
 docs: $(VENV)/.dev ## the documentation as a site, into ./site
 	$(MKDOCS)

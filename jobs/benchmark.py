@@ -1,14 +1,13 @@
 """``lakevec benchmark``: the speed of lakevec and its peers on this machine.
 
-Rates are medians, and compared ways take turns. To measure one core, bind the whole process tree to one CPU:
-``--cpus 0 --master 'local[1]'``.
+Rates are medians, and ways that are compared take turns. To measure one core, bind the whole process tree to
+one CPU: ``--cpus 0 --master 'local[1]'``.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 
 from lakevec.jobs.benchmarks import kernel_parts, spark_parts
 from lakevec.jobs.benchmarks.corpus import Workload
-from lakevec.jobs.benchmarks.report import describe_setup, show_comparison, write_report
+from lakevec.jobs.benchmarks.report import describe_setup, plot_comparisons, show_comparison, write_report
 from lakevec.jobs.benchmarks.timing import Comparison, bind_to_cpus
 from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.pipeline.encoding.encoder import warm_up
@@ -26,25 +25,12 @@ from lakevec.pipeline.storage import require_free
 
 SETTINGS = BenchmarkSettings
 
-_PARTS: dict[str, Callable[[Workload], Iterator[Comparison]]] = {
-    "worker": kernel_parts.measure_worker,
-    "kernel": kernel_parts.measure_kernel,
-    "texts": kernel_parts.measure_texts,
-    "lengths": kernel_parts.measure_lengths,
-    "dimensions": kernel_parts.measure_dimensions,
-    "vocabulary": kernel_parts.measure_vocabulary,
-    "extremes": kernel_parts.measure_extremes,
-    "job": spark_parts.measure_job,
-    "rows": spark_parts.measure_rows,
-    "cores": spark_parts.measure_cores,
-    "changes": spark_parts.measure_changes,
-    "count": spark_parts.measure_count,
-    "distill": kernel_parts.measure_distill,
-}
+# `measure_NAME` of either module measures the part NAME.
+MEASURES = {**vars(kernel_parts), **vars(spark_parts)}
 
 
 def run(settings: BenchmarkSettings, context: RunContext) -> None:
-    """Measure the parts of the settings in order; rewrite the report after each comparison.
+    """Measure the parts in the order of the settings; rewrite the figures after each comparison.
 
     Raises
     ------
@@ -61,7 +47,7 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
         return
     if settings.cpus:
         bind_to_cpus(settings.cpus)
-    # A task slot is one core; the tokenizer's own threads would take others.
+    # A task slot is one core. The tokenizer's own threads would take others.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     setup = describe_setup()
     workload = Workload(settings, table, Path(settings.output), context.verbose)
@@ -76,10 +62,11 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
     comparisons: list[Comparison] = []
     for part in settings.part:
         print(f"measuring: {part}", flush=True)
-        for comparison in _PARTS[part](workload):
+        for comparison in MEASURES[f"measure_{part}"](workload):
             comparisons.append(comparison)
             print(f"\n{show_comparison(comparison)}\n", flush=True)
             write_report(workload.folder, setup, facts, comparisons)
+    plot_comparisons(comparisons, workload.folder / "benchmark.png")
     workload.remove_rows()
     print(f"wrote benchmark.json, benchmark.md and benchmark.png to {settings.output}")
 

@@ -1,4 +1,4 @@
-"""The console script ``lakevec``: the table of commands, and the function that runs each."""
+"""The console script ``lakevec``: the table of commands, and the function that runs one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 from lakevec import __version__
 from lakevec.jobs.options import parse
-from lakevec.pipeline.errors import LakevecError, describe_failure, did_you_mean
+from lakevec.pipeline.errors import LakevecError, SettingsError, describe_failure, did_you_mean
 from lakevec.pipeline.redaction import redact, remember
 from lakevec.pipeline.settings.base import Settings
 
@@ -23,7 +23,7 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its name, the module with its SETTINGS and ``run``, and its line of help."""
+    """A command: its name, the module with its ``SETTINGS`` and ``run``, and its line of help."""
 
     name: str
     module: str
@@ -39,7 +39,7 @@ COMMANDS = (
     Command("doctor", "doctor", "report what is installed here and what is missing"),
     Command("embed", "embed", "embed text columns of a lake into Parquet, incrementally"),
     Command("evaluate", "evaluate", "measure models on public tasks and on your own rows"),
-    # Not "inspect": spark-submit puts this folder on the path, where it would hide Python's own module.
+    # Not inspect.py: spark-submit puts this folder on the path, where it would hide Python's own module.
     Command("inspect", "inspect_model", "show a model, and check a published one"),
     Command("mine", "mine", "choose frequent words of a lake as a model's vocabulary"),
     Command("tune", "tune", "fit a table to its teacher on rows of the lake"),
@@ -74,19 +74,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     names = [command.name for command in COMMANDS]
     if words[0] not in names:
-        hint = did_you_mean(words[0], names)
-        message = f"lakevec: unknown command {words[0]!r}; expected one of {', '.join(names)}"
-        print(redact(f"{message}; {hint}" if hint else message), file=sys.stderr)
-        return 2
+        error = SettingsError(
+            f"unknown command {words[0]!r}",
+            expected=f"one of {', '.join(names)}",
+            remedy=did_you_mean(words[0], names),
+        )
+        print(f"lakevec: {error}", file=sys.stderr)
+        return error.exit_code
     return run_command(words[0], words[1:])
 
 
 def run_command(name: str, argv: Sequence[str] | None = None) -> int:
-    """Run one command on its arguments, by default the process's; return its exit code."""
-    [command] = [command for command in COMMANDS if command.name == name]
-    # Import late: `embed` must not import the packages that only `distill` uses.
-    module = importlib.import_module(f"lakevec.jobs.{command.module}")
+    """Run one command with its arguments, by default the process's; return its exit code."""
+    module = load_command(name)
     return run_job(module.SETTINGS, module.run, argv, name=name)
+
+
+def load_command(name: str) -> types.ModuleType:
+    """Import a command's module late: `embed` must not import the packages that only `distill` uses."""
+    [command] = [command for command in COMMANDS if command.name == name]
+    return importlib.import_module(f"lakevec.jobs.{command.module}")
 
 
 def run_job(

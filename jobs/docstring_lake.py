@@ -1,4 +1,4 @@
-"""A lake of real text without a download: one row per docstring paragraph of installed packages."""
+"""A lake of real text without a download: one row for each docstring paragraph of installed packages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HEADLINE = re.compile(r"^[^\n]*\n[-=~]{3,}[ \t]*(\n|$)")
 def write_docstring_lake(folder: Path) -> int:
     """Write distinct docstring paragraphs of the standard library and all installed packages as Parquet.
 
-    Modules are parsed, not imported.
+    Modules are parsed, not imported, so no code of theirs runs.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def write_docstring_lake(folder: Path) -> int:
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
-    """Yield the name and file of every installed module, without tests."""
+    """Yield the name and file of every installed module except tests."""
     folders = dict.fromkeys(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))
     for folder in map(Path, folders):
         for file in sorted(folder.rglob("*.py")):
@@ -85,7 +85,7 @@ def _docstrings(file: Path, module: str) -> Iterator[tuple[str, str]]:
             warnings.simplefilter("ignore")  # invalid escapes in old code
             tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
-        return  # a template, or code for another version of Python
+        return  # a template, or code for another Python
     yield from _walk(tree, module)
 
 
@@ -99,7 +99,7 @@ def _walk(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _paragraphs(docstring: str) -> Iterator[str]:
-    """Split a docstring at empty lines; leave out code, headlines and text that UTF-8 can't encode."""
+    """Split a docstring at empty lines; omit code, headlines and text that UTF-8 can't encode."""
     for block in inspect.cleandoc(docstring).split("\n\n"):
         text = " ".join(_HEADLINE.sub("", block).split())
         letters = sum(character.isalpha() for character in text)

@@ -23,9 +23,9 @@ _LEAST_TEMP_GIB = 2
 
 
 class DoctorSettings(Settings):
-    """Report what is installed here and what is missing, with the remedy.
+    """Report what is installed here and what is missing, with a remedy for each problem.
 
-    exit code: 0 if embedding can run on this machine, 2 if something that it needs is missing
+    exit code: 0 if embedding can run on this machine, 2 if it lacks something
     """
 
 
@@ -34,7 +34,7 @@ SETTINGS = DoctorSettings
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of the report. A `remedy` means that the check failed; embedding requires `needed` checks."""
+    """A line of the report. A failed check has a `remedy`; embedding requires `needed` checks to pass."""
 
     subject: str
     found: str
@@ -47,14 +47,14 @@ def run(settings: DoctorSettings, context: RunContext) -> None:
     print(f"lakevec {__version__}")
     findings = [
         check_python(),
-        check_packages("core", "", "pip install lakevec"),
+        check_packages(),
         check_spark(),
         check_java(),
         check_memory(),
         check_temp(),
-        check_packages("distill", "distill", "pip install 'lakevec[distill]', to distil models"),
-        check_packages("evaluate", "evaluate", "pip install 'lakevec[evaluate]', to evaluate models"),
-        check_packages("demo", "demo", "pip install 'lakevec[demo]', to run the demo"),
+        check_packages("distill", "to distil models"),
+        check_packages("evaluate", "to evaluate models"),
+        check_packages("demo", "to run the demo"),
     ]
     for finding in findings:
         mark = "ok     " if not finding.remedy else "MISSING" if finding.needed else "absent "
@@ -73,9 +73,10 @@ def check_python() -> Finding:
     return Finding("Python", found, "" if sys.version_info >= (3, 11) else "use Python 3.11 or later")
 
 
-def check_packages(subject: str, extra: str, remedy: str) -> Finding:
+def check_packages(extra: str = "", purpose: str = "") -> Finding:
     """Check the packages that lakevec's metadata lists for an extra, or for the core."""
-    needed = not extra
+    subject, needed = extra or "core", not extra
+    remedy = f"pip install 'lakevec[{extra}]', {purpose}" if extra else "pip install lakevec"
     try:
         requirements = requires("lakevec") or []
     except PackageNotFoundError:
@@ -119,20 +120,20 @@ def check_java() -> Finding:
 def check_memory() -> Finding:
     """Check the machine's memory."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    remedy = "" if total >= _LEAST_MEMORY_GIB else f"at least {_LEAST_MEMORY_GIB} GiB are comfortable"
+    remedy = "" if total >= _LEAST_MEMORY_GIB else f"use at least {_LEAST_MEMORY_GIB} GiB"
     return Finding("memory", f"{total:.1f} GiB, {os.cpu_count()} cores", remedy, needed=False)
 
 
 def check_temp() -> Finding:
-    """Check the temporary folder, which holds a node's copy of a table."""
+    """Check the temporary folder, which holds this node's copy of a table."""
     folder = Path(tempfile.gettempdir())
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"lakevec")
     except OSError as error:
-        return Finding("temp", f"{folder}: {error.strerror}", "set TMPDIR to a folder that can be written")
+        return Finding("temp", f"{folder}: {error.strerror}", "set TMPDIR to a writable folder")
     free = shutil.disk_usage(folder).free / 2**30
-    remedy = "" if free >= _LEAST_TEMP_GIB else "free some space or set TMPDIR"
+    remedy = "" if free >= _LEAST_TEMP_GIB else "free some space, or set TMPDIR to another disk"
     return Finding("temp", f"{folder}, {free:.1f} GiB free", remedy)
 
 

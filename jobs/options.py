@@ -1,4 +1,4 @@
-"""Command lines: derive each command's options, help and errors from its settings class."""
+"""Command lines: the options, help and errors of each command, from its settings class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser that raises SettingsError."""
 
     def error(self, message: str) -> NoReturn:
-        # Unrecognized arguments may be the rest of a secret.
+        # Unrecognized arguments may be parts of a secret.
         known, unrecognized, words = message.partition("unrecognized arguments: ")
         shown = " ".join(_mask_values(words.split(" "))) if unrecognized else ""
         raise SettingsError(f"{known}{unrecognized}{shown}", remedy=f"see {self.prog} --help")
@@ -41,7 +41,7 @@ def parse(kind: type[S], words: list[str], name: str) -> tuple[S, bool, bool]:
 
 
 def make_parser(kind: type[Settings], name: str) -> argparse.ArgumentParser:
-    """Make a command's parser, with an option for each setting and the options of all commands."""
+    """Make a command's parser: an option for each setting, and the options of all commands."""
     parser = _Parser(
         prog=f"lakevec {name}",
         description=re.sub(r"^(Examples?)\n-+$", r"\1:", inspect.getdoc(kind) or "", flags=re.MULTILINE),

@@ -19,6 +19,7 @@ from lakevec.pipeline.model.table import StaticTable
 from tests.support import short_java
 from tests.support.models import make_word_tokenizer
 from tests.support.paths import ROOT, SHARED_DATA, common_folder
+from tests.support.tasks import write_tasks
 
 os.environ.update(short_java.ENVIRONMENT)
 # They take longest, so they come first and the others fill the cores behind them.
@@ -119,6 +120,14 @@ def spark() -> Iterator[object]:
     )
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data for `lakevec evaluate`: a task of each group, of words that tiny models know."""
+    folder = tmp_path_factory.mktemp("data")
+    write_tasks(folder)
+    return folder
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The rows of a benchmark: real rows repeated with fresh words, texts of other kinds, changed rows."""
+"""Rows of a benchmark: real rows repeated with fresh words, other kinds of texts, and changed rows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 
 KEY = "benchmark_key"
-# Repeated texts need new words: the token cache knows all others. After 160,000 docstring paragraphs a lake
-# still brings 1.0 to 1.5 unseen segments per 1,000 characters, English prose 1.7 after 150,000 sentences;
-# this brings 2.
+# Repeated texts need new words, since the token cache knows all others. After 160,000 docstring paragraphs,
+# a lake still brings 1.0 to 1.5 unseen segments per 1,000 characters; after 150,000 sentences, English prose
+# brings 1.7. This brings 2.
 _CHARACTERS_PER_FRESH_WORD = 500
 _ROWS_PER_FILE = 125_000
 _CHANGED_ROWS_SEED = 2
@@ -47,7 +47,7 @@ class Workload:
 
     @cached_property
     def source(self) -> pa.Table:
-        """The real rows: the input's, else the docstrings of the installed packages."""
+        """The real rows: the input, or else the docstrings of the installed packages."""
         if self.settings.input:
             return read_source(Path(self.settings.input), self.settings.text)
         folder = self.folder / "docstrings"
@@ -70,7 +70,7 @@ class Workload:
         return self.lake(min(self.settings.peer_rows, self.settings.rows))
 
     def lake(self, rows: int | None = None) -> Path:
-        """Return a folder of rows, by default as many as the settings say; write it at its first use."""
+        """Return a folder of rows, by default as many as the settings say; write it at first use."""
         rows = rows or self.settings.rows
         lake = self.folder / f"lake-{rows}"
         if not lake.exists():
@@ -78,13 +78,13 @@ class Workload:
         return lake
 
     def remove_rows(self) -> None:
-        """Remove all rows, which can be written again; results stay."""
+        """Remove all rows, which can be written again, and keep the results."""
         for folder in (*self.folder.glob("lake-*"), self.folder / "docstrings"):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_source(folder: Path, text: str) -> pa.Table:
-    """Read Parquet files on this machine that have a text column.
+    """Read local Parquet files that have a text column.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def read_source(folder: Path, text: str) -> pa.Table:
 
 
 def write_rows(source: pa.Table, text: str, rows: int, folder: Path) -> None:
-    """Write a lake: the source's rows, then the same rows again, some of them with fresh words appended.
+    """Write a lake: the source's rows, then the same rows again and again, some with fresh words appended.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def write_rows(source: pa.Table, text: str, rows: int, folder: Path) -> None:
 
 
 def write_changed_rows(lake: Path, text: str, folder: Path, share: float, is_adjacent: bool) -> None:
-    """Write the rows of a lake with a key, and with a word appended to a share of the texts.
+    """Write the rows of a lake with a key, and append a word to a share of the texts.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def write_changed_rows(lake: Path, text: str, folder: Path, share: float, is_adj
     share : float
         Share of changed texts.
     is_adjacent : bool
-        Change the first texts, else texts anywhere.
+        Change the first texts, or else texts anywhere.
     """
     folder.mkdir()
     files = sorted(lake.glob("*.parquet"))
@@ -169,7 +169,7 @@ def read_kind(place: str, text: str, rows: int) -> pa.Array:
     Parameters
     ----------
     place : str
-        A Parquet file or folder; ``?COLUMN=VALUE`` behind it selects rows.
+        A Parquet file or folder; ``?COLUMN=VALUE`` after it selects rows.
     text : str
         Its text column.
     rows : int
@@ -197,7 +197,7 @@ def texts_of_new_words(count: int, *, words_each: int = 25) -> pa.Array:
 
 
 def texts_of_length(texts: pa.Array, characters: int) -> pa.Array:
-    """Join texts and cut them to a length, all but the last, as a LargeStringArray."""
+    """Join texts and cut them into pieces of a length, the last one shorter, as a LargeStringArray."""
     whole = " ".join(filter(None, texts.to_pylist()))
     pieces = [whole[start : start + characters] for start in range(0, len(whole), characters)]
     return pa.array(pieces, pa.large_string())
@@ -217,8 +217,8 @@ def _append_to_texts(rows: pa.Table, text: str, words: pa.Array | pa.Scalar, whe
 
 
 def _without_nulls(texts: pa.ChunkedArray) -> pa.Array:
-    """Return one array with "" for nulls, which most peers refuse."""
-    # Cast first: offsets of 32 bits end at 2 GB.
+    """Return one array, with "" for nulls, since most peers refuse nulls."""
+    # Cast first, since offsets of 32 bits end at 2 GB.
     return pc.fill_null(texts.cast(pa.large_string()).combine_chunks(), "")
 
 

@@ -1,9 +1,8 @@
-"""Parts that need no Spark: a new worker, the kernel beside its peers, extreme texts, distilling."""
+"""Parts without Spark: a new worker, the kernel beside its peers, extreme texts, distillation."""
 
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,7 @@ _MODEL2VEC, _LAKEVEC = "model2vec encode", "lakevec"
 _LENGTHS = (20, 100, 500, 2000)
 _WIDTHS = (64, 128, 256, 512, 1024)
 _VOCABULARIES = (1_000, 4_000, 16_000, 64_000)
-# Enough for a steady state; model2vec takes seconds for them.
+# Enough for a steady rate. model2vec takes seconds for them.
 _FEW_ROWS = 50_000
 _UNKNOWN = "[UNK]"
 _BASIC_PROCESSOR = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
@@ -48,7 +47,7 @@ print(time.perf_counter() - started)
 
 
 def measure_worker(workload: Workload) -> Iterator[Comparison]:
-    """Start workers that find machine code of this processor, of another one, and none."""
+    """Start workers that find machine code for this processor, for another one, and none."""
     start = partial(_start_worker, workload.settings.model)
     with tempfile.TemporaryDirectory(prefix="lakevec-") as cache, tempfile.TemporaryDirectory() as other:
         start(other, **_BASIC_PROCESSOR)
@@ -70,12 +69,12 @@ def measure_kernel(workload: Workload) -> Iterator[Comparison]:
         "tokenizers alone, no vectors": partial(peers.encode_batches, tokenize, texts, 1024),
     }
     rates = timing.take_turns(ways, workload.settings.repeats)
-    yield Comparison("texts to vectors, one process, memo cold", rates, _MODEL2VEC)
+    yield Comparison("texts to vectors, one process, token cache empty", rates, _MODEL2VEC)
 
 
 def measure_texts(workload: Workload) -> Iterator[Comparison]:
-    """Encode texts in which every word is new, and those of ``--also``."""
-    kinds = {"every word new": corpus.texts_of_new_words(_FEW_ROWS)}
+    """Encode texts in which every word is new, and the texts of ``--also``."""
+    kinds = {"every word new": corpus.texts_of_new_words(min(_FEW_ROWS, workload.settings.peer_rows))}
     for name, place in workload.settings.also.items():
         kinds[name] = corpus.read_kind(place, "text", workload.settings.peer_rows)
     for name, texts in kinds.items():
@@ -83,14 +82,14 @@ def measure_texts(workload: Workload) -> Iterator[Comparison]:
 
 
 def measure_lengths(workload: Workload) -> Iterator[Comparison]:
-    """Encode the same words in texts of other lengths."""
+    """Encode the same words in texts of several lengths."""
     for length in _LENGTHS:
         texts = corpus.texts_of_length(_few_texts(workload), length)
         yield _compare(workload, f"{length} characters", workload.table, texts)
 
 
 def measure_dimensions(workload: Workload) -> Iterator[Comparison]:
-    """Encode with tables of other widths and the same tokenizer."""
+    """Encode with tables of several widths and the same tokenizer."""
     table = workload.table
     for width in _WIDTHS:
         rows = _random_rows(table.rows, width)
@@ -99,7 +98,7 @@ def measure_dimensions(workload: Workload) -> Iterator[Comparison]:
 
 
 def measure_vocabulary(workload: Workload) -> Iterator[Comparison]:
-    """Encode with vocabularies of other sizes, trained on the texts."""
+    """Encode with vocabularies of several sizes, trained on the texts."""
     for size in _VOCABULARIES:
         tokenizer = _train_word_piece(_few_texts(workload), size)
         rows = _random_rows(tokenizer.get_vocab_size(), workload.table.dimensions)
@@ -108,18 +107,20 @@ def measure_vocabulary(workload: Workload) -> Iterator[Comparison]:
 
 
 def measure_extremes(workload: Workload) -> Iterator[Comparison]:
-    """Encode one text of 100 MB and one word of 10 MB, each run in a process of its own."""
+    """Encode one text of 100 MB and one word of 10 MB, each run in a new process."""
     settings, cpus = workload.settings, os.sched_getaffinity(0)
     for name, size, is_word in (("one text of 100 MB", 10**8, False), ("one word of 10 MB", 10**7, True)):
         runs = [
             timing.in_new_process(cpus, time_extreme, settings, workload.peers_lake, size, is_word=is_word)
             for _ in range(settings.repeats)
         ]
-        seconds = statistics.median(run[0] for run in runs)
+        rate = Rate(_LAKEVEC, 1, tuple(1 / seconds for seconds, _, _ in runs))
         before, peak = max(run[1] for run in runs), max(run[2] for run in runs)
-        note = f"{seconds:.2f} s; {peak / 1e6:,.0f} MB at the process's peak, {before / 1e6:,.0f} MB before."
-        facts = {"seconds": seconds, "peak_bytes": peak, "bytes_before": before}
-        rate = Rate(_LAKEVEC, 1, tuple(1 / run[0] for run in runs))
+        note = (
+            f"{rate.seconds:.2f} s. The process peaked at {before / 1e6:,.0f} MB before it embedded the text,"
+        )
+        note += f" and at {peak / 1e6:,.0f} MB in all."
+        facts = {"seconds": rate.seconds, "peak_bytes": peak, "bytes_before": before}
         yield Comparison(name, [rate], _LAKEVEC, [note], facts)
 
 
@@ -142,7 +143,7 @@ def time_extreme(
     -------
     seconds : float
     before, peak : int
-        Peak of resident memory in bytes before and after. Both include the text.
+        Peak of resident memory in bytes, before and after embedding; both include the text.
     """
     encoder = Encoder(load(settings.model).table)
     encoder.encode(pa.array(["warm up"]))
@@ -159,7 +160,7 @@ def time_extreme(
 
 
 def measure_distill(workload: Workload) -> Iterator[Comparison]:
-    """Distil the same teacher to the same width on the CPU; a row is a token."""
+    """Distil the same teacher to the same width on the CPU. Each token counts as a row."""
     with requires_extra("benchmark", "the comparison"):
         from model2vec.distill import distill as distill_with_model2vec
 
@@ -176,14 +177,14 @@ def measure_distill(workload: Workload) -> Iterator[Comparison]:
 
     ways = {"model2vec distill": model2vec, "lakevec distill": ours}
     rates = timing.take_turns(ways, workload.settings.repeats)
-    note = "Median: " + ", ".join(f"{rate.way} {rate.seconds:.1f} s" for rate in rates) + "."
-    yield Comparison("distilling, a row is a token", rates, "model2vec distill", [note])
+    note = f"Median: {', '.join(f'{rate.way} {rate.seconds:.1f} s' for rate in rates)}."
+    yield Comparison("distillation, one row per token", rates, "model2vec distill", [note])
 
 
 def _kernel_ways(
     table: StaticTable, texts: pa.Array, peer_texts: pa.Array
 ) -> dict[str, Callable[[], int] | Prepared]:
-    """Return model2vec's way and lakevec's, with a new encoder and so an empty token cache in every run."""
+    """Return model2vec's way and lakevec's, which starts every run with an empty token cache."""
 
     def encode(encoder: Encoder) -> int:
         for start in range(0, len(texts), peers.BATCH_ROWS):
@@ -197,7 +198,7 @@ def _kernel_ways(
 
 
 def _compare(workload: Workload, title: str, table: StaticTable, texts: pa.Array) -> Comparison:
-    warm_up(table)  # another family of tokenizers compiles another loop
+    warm_up(table)  # tokenizers of another family compile another loop
     rates = timing.take_turns(_kernel_ways(table, texts, texts), workload.settings.repeats)
     return Comparison(title, rates, _MODEL2VEC)
 
@@ -211,7 +212,7 @@ def _random_rows(rows: int, width: int) -> np.ndarray:
 
 
 def _train_word_piece(texts: pa.Array, size: int) -> Tokenizer:
-    """Train a tokenizer like BERT's, at most `size` tokens."""
+    """Train a tokenizer like BERT's with at most `size` tokens."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -225,4 +226,4 @@ def _start_worker(model: str, cache: str, **env: str) -> float:
     command = [sys.executable, "-c", _WORKER, model]
     env = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "NUMBA_CACHE_DIR": cache, **env}
     root = Path(lakevec.__file__).parents[1]
-    return float(subprocess.check_output(command, cwd=root, env=env))  # noqa: S603  (our own words)
+    return float(subprocess.check_output(command, cwd=root, env=env))  # noqa: S603  (our own command)

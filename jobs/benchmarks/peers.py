@@ -23,7 +23,7 @@ BATCH_ROWS = 10_000
 
 
 def load_model2vec(model: str | StaticTable) -> Encode:
-    """Load a published model or a table with model2vec; it encodes in one process, without truncation."""
+    """Load a published model or a table with model2vec, to encode in one process without truncation."""
     with requires_extra("benchmark", "the comparison"):
         from model2vec import StaticModel
     if isinstance(model, str):
@@ -42,7 +42,7 @@ def load_static_embedding(model: str) -> Encode:
 
 
 def load_tokenizer(table: StaticTable) -> Encode:
-    """Load a table's tokenizer alone, which makes no vectors."""
+    """Load a table's tokenizer alone, without vectors."""
     return partial(Tokenizer.from_str(table.tokenizer_json).encode_batch_fast, add_special_tokens=False)
 
 
@@ -65,7 +65,7 @@ def make_series_function(load: Callable[[str], Encode], model: str) -> Callable[
     """
 
     def embed_texts(texts: pd.Series) -> pd.Series:
-        # This function is pickled by value; the one it calls by name, with the worker's own cache.
+        # Spark pickles this function by value, but the one it calls by name: so the cache is the worker's.
         return _embed_series(load, model, texts)
 
     return embed_texts

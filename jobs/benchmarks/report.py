@@ -20,7 +20,7 @@ _OURS, _OTHERS = "#1b6ca8", "#b0b7be"
 
 
 def describe_setup() -> dict[str, Any]:
-    """Describe where a measurement is made: the machine, versions of packages, and the command."""
+    """Describe the setup of a measurement: the machine, versions of packages, and the command."""
     packages = {}
     for name in (*_PACKAGES, *_PEERS):
         with suppress(PackageNotFoundError):
@@ -31,7 +31,7 @@ def describe_setup() -> dict[str, Any]:
 
 
 def show_comparison(comparison: Comparison) -> str:
-    """Return a comparison as a Markdown table with its notes below."""
+    """Return a comparison as a Markdown table, with its notes below."""
     parts = []
     if comparison.rates:
         baseline = rows_per_s(comparison.rates)[comparison.baseline]
@@ -49,7 +49,7 @@ def show_comparison(comparison: Comparison) -> str:
 def write_report(
     folder: Path, machine: dict[str, Any], facts: dict[str, Any], comparisons: list[Comparison]
 ) -> None:
-    """Write ``benchmark.json``, ``benchmark.md`` and, with matplotlib, ``benchmark.png``.
+    """Write ``benchmark.json`` and ``benchmark.md``.
 
     Parameters
     ----------
@@ -59,7 +59,6 @@ def write_report(
     facts : dict
         Facts about all comparisons, such as the number of real rows.
     comparisons : list of Comparison
-        The plot leaves out those with a single way.
     """
     plain = [{**asdict(each), "rows_per_s": rows_per_s(each.rates)} for each in comparisons]
     content = json.dumps({"machine": machine, **facts, "comparisons": plain}, indent=2) + "\n"
@@ -73,21 +72,21 @@ def write_report(
         f" them with fresh words. {facts['tokens']:,} tokens x {facts['dimensions']} dimensions.",
     ]
     (folder / "benchmark.md").write_text("\n\n".join([*head, *map(show_comparison, comparisons)]) + "\n")
+
+
+def plot_comparisons(comparisons: list[Comparison], file: Path) -> None:
+    """Draw a panel for each comparison of several ways, with a bar for each way, if matplotlib is there."""
     try:
         import matplotlib
     except ImportError:
         print("no plot: matplotlib is not installed (pip install 'lakevec[benchmark]')")
         return
     matplotlib.use("Agg")
-    plotted = [comparison for comparison in comparisons if len(comparison.rates) > 1]
-    if plotted:
-        _plot(plotted, folder / "benchmark.png")
-
-
-def _plot(comparisons: list[Comparison], file: Path) -> None:
-    """Draw a panel for each comparison and a bar for each way; rates have a logarithmic axis."""
     from matplotlib import pyplot
 
+    comparisons = [comparison for comparison in comparisons if len(comparison.rates) > 1]
+    if not comparisons:
+        return
     heights = [len(comparison.rates) for comparison in comparisons]
     figure, axes = pyplot.subplots(
         len(comparisons),

@@ -1,4 +1,4 @@
-"""Parts on Spark: the job beside its peers, over more rows, on more cores, with a key, and counting."""
+"""Parts on Spark: the job beside its peers, with more rows, on more cores and with a key; counting."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _PEERS = {
     "StaticEmbedding in a pandas UDF": peers.load_static_embedding,
 }
 _NO_KEY, _NO_OUTPUT = "everything, without a key", "everything, with a key"
-# Share of the rows that changed, and whether they lie side by side.
+# The share of changed rows, and whether they lie side by side.
 _CHANGES = {
     _NO_KEY: (0.0, False),
     _NO_OUTPUT: (0.0, False),
@@ -63,7 +63,7 @@ _EMBED, _COUNT = "embed, nothing written", "count"
 
 @contextmanager
 def quiet_session(settings: BenchmarkSettings, *, verbose: bool = False) -> Iterator[SparkSession]:
-    """Open a session without progress bars, whose executors have the benchmark's tasks."""
+    """Open a session without progress bars, and ship the benchmark's tasks to its executors."""
     conf = {"spark.ui.showConsoleProgress": "false", **settings.conf}
     with open_session("lakevec benchmark", master=settings.master, conf=conf, verbose=verbose) as spark:
         if not is_local(spark):
@@ -98,14 +98,14 @@ def run_job(
 
 
 def measure_job(workload: Workload) -> Iterator[Comparison]:
-    """Embed from Parquet to Parquet on one session, beside pandas UDFs and constant vectors."""
+    """Embed from Parquet to Parquet in one session, beside pandas UDFs and constant vectors."""
     settings = workload.settings
     job = partial(run_job, settings, workload.lake(), workload.folder / "vectors")
     peers_lake = workload.peers_lake
     started = time.monotonic()
     with quiet_session(settings, verbose=workload.verbose) as spark:
         startup_s = time.monotonic() - started
-        # Before peers, so that the memory is lakevec's alone. Untimed: this run warms the JVM up.
+        # Peers would add to the memory. This run is not timed: it warms the JVM up.
         memory = job()["memory"]
         ways: dict[str, Callable[[], int]] = {
             **_peer_ways(spark, settings, peers_lake, workload.folder / "peer"),
@@ -115,8 +115,9 @@ def measure_job(workload: Workload) -> Iterator[Comparison]:
         rates = timing.take_turns(ways, settings.repeats)
     share = timing.rows_per_s(rates)[_LAKEVEC] / timing.rows_per_s(rates)[_CEILING]
     notes = [
-        f"lakevec reaches {share:.0%} of the ceiling, the same job with constant vectors.",
-        f"Spark's start, {startup_s:.1f} s, is not counted. lakevec's token cache is empty in every run.",
+        f"lakevec reaches {share:.0%} of the ceiling: the same job with constant vectors.",
+        f"Spark's start of {startup_s:.1f} s is not counted.",
+        "lakevec's token cache is empty at the start of every run.",
         _memory_note(memory),
     ]
     facts = {"startup_s": startup_s, "share_of_ceiling": share, "memory": memory}
@@ -124,7 +125,7 @@ def measure_job(workload: Workload) -> Iterator[Comparison]:
 
 
 def measure_rows(workload: Workload) -> Iterator[Comparison]:
-    """Embed lakes of more and more rows, in turn."""
+    """Embed lakes of several sizes, in turn."""
     settings, output = workload.settings, workload.folder / "vectors"
     memory: dict[str, Any] = {}
 
@@ -143,11 +144,11 @@ def measure_rows(workload: Workload) -> Iterator[Comparison]:
 
 
 def measure_cores(workload: Workload) -> Iterator[Comparison]:
-    """Embed on more and more CPUs and as many local cores, each in its own process tree, in turn."""
+    """Embed on several numbers of CPUs with as many local cores, each in a new process tree, in turn."""
     settings, cpus = workload.settings, sorted(os.sched_getaffinity(0))
     most = max(settings.cores)
     if most > len(cpus):
-        note = f"not measured: --cores asks for {most}, this process may use {len(cpus)} CPUs."
+        note = f"Not measured: --cores asks for {most} CPUs, and this process may use {len(cpus)}."
         yield Comparison("cores", [], "", [note])
         return
     ways = {
@@ -168,7 +169,7 @@ def measure_cores(workload: Workload) -> Iterator[Comparison]:
 
 
 def time_job(settings: BenchmarkSettings, lake: Path, output: Path) -> tuple[float, dict[str, Any]]:
-    """Embed a lake twice on a new session; return seconds and memory of the second run, on a warm JVM."""
+    """Embed a lake twice in a new session; return seconds and memory of the second run, on a warm JVM."""
     with quiet_session(settings):
         run_job(settings, lake, output)
         started = time.perf_counter()
@@ -177,7 +178,7 @@ def time_job(settings: BenchmarkSettings, lake: Path, output: Path) -> tuple[flo
 
 
 def measure_changes(workload: Workload) -> Iterator[Comparison]:
-    """Embed lakes of which more and more rows changed since the output was written, with a key."""
+    """Embed with a key, after several shares of the rows have changed since the output was written."""
     settings, folder = workload.settings, workload.folder
     lakes = {way: folder / f"keyed-{number}" for number, way in enumerate(_CHANGES)}
     for way, lake in lakes.items():
@@ -201,14 +202,14 @@ def measure_changes(workload: Workload) -> Iterator[Comparison]:
         rates = timing.take_turns(ways, settings.repeats)
     seconds = {rate.way: rate.seconds for rate in rates}
     shown = ", ".join(f"{way} {spent:.1f} s" for way, spent in seconds.items())
-    note = f"All rows of the lake count, changed or not. In seconds: {shown}."
+    note = f"Rows are those of the lake, changed or not. In seconds: {shown}."
     for written in folder.glob("keyed-*"):
         shutil.rmtree(written)
     yield Comparison("rows that changed", rates, _NO_KEY, [note], {"seconds": seconds})
 
 
 def measure_count(workload: Workload) -> Iterator[Comparison]:
-    """Count the texts on one session, and embed them without writing, in turn."""
+    """Count the texts in one session, and embed them without writing, in turn."""
     settings, lake = workload.settings, str(workload.lake())
     tokenizer = find_tokenizer(settings.model)
     warm_up(tokenizer.json)
@@ -226,7 +227,7 @@ def measure_count(workload: Workload) -> Iterator[Comparison]:
                 model=settings.model, input=[lake], text=[settings.text], output="unused", phrases=phrases
             )
             lines = count_lines(spark, frame, request, tokenizer, task_type=ColdCountTask)
-            # Spark would leave out sums that a filter or a selection doesn't need.
+            # Spark would skip sums that a filter or a selection doesn't need.
             lines.write.format("noop").mode("overwrite").save()
             return rows
 
@@ -238,7 +239,7 @@ def measure_count(workload: Workload) -> Iterator[Comparison]:
         }
         rates = timing.take_turns(ways, settings.repeats)
     share = timing.rows_per_s(rates)[_COUNT] / timing.rows_per_s(rates)[_EMBED]
-    note = f"Counting, words included, runs at {share:.0%} of the rate of embedding without a write."
+    note = f"Counting tokens and words runs at {share:.0%} of the rate of embedding without a write."
     yield Comparison("counting", rates, _EMBED, [note], {"share_of_embedding": share})
 
 
@@ -261,7 +262,7 @@ def _peer_ways(
 
 def _memory_note(memory: dict[str, Any]) -> str:
     return (
-        f"The largest Python worker took {memory['worker_peak_bytes'] / 1e6:,.0f} MB at its peak, the mapped"
-        f" table included; at the end all workers of a node had {memory['node_own_bytes'] / 1e6:,.0f} MB of"
+        f"The largest Python worker peaked at {memory['worker_peak_bytes'] / 1e6:,.0f} MB, the mapped table"
+        f" included. At the end, all workers of a node had {memory['node_own_bytes'] / 1e6:,.0f} MB of"
         " their own."
     )

@@ -1,4 +1,4 @@
-"""Tasks that run on executors in a benchmark only; this module imports nothing that executors lack."""
+"""Tasks that executors run in a benchmark only. This module imports nothing that executors lack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lakevec.udfs.embed_task import EmbedTask
 from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import forget_encoders, get_encoder
 
-# The run that this worker process served last.
+# The last run that this worker served.
 _served = {"run": ""}
 
 
@@ -26,7 +26,7 @@ def _new_run() -> str:
 
 
 def _forget_other_runs(run: str) -> None:
-    """Empty the token caches, unless they are of this run."""
+    """Empty the token caches if they belong to another run."""
     if _served["run"] != run:
         forget_encoders()
         _served["run"] = run
@@ -50,7 +50,7 @@ class CeilingTask(EmbedTask):
 
 
 class _ConstantEncoder:
-    """Returns the same random vectors for every batch."""
+    """An encoder that returns the same random vectors for every batch."""
 
     def __init__(self, dimensions: int) -> None:
         self._vectors = np.empty((0, dimensions), dtype=np.float32)
@@ -77,7 +77,7 @@ class ColdCountTask(CountTask):
 
 @dataclass(frozen=True, eq=False)
 class EncodeTask:
-    """Embed the first column with an empty token cache; return the number of rows of each batch alone."""
+    """Embed the first column with an empty token cache in every run; return only the batches' row counts."""
 
     table: NodeFiles
     run: str = field(default_factory=_new_run)

@@ -1,4 +1,4 @@
-"""How rates are measured: ways take turns, on CPUs fixed beforehand, and the median counts."""
+"""Rates: ways to do the same work take turns on fixed CPUs, and the median of their runs counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Rate:
-    """The speed of one way.
+    """The speed of one way to do the work.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ class Rate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ways that took turns over the same rows.
+    """Rates of ways that took turns over the same rows.
 
     Parameters
     ----------
     title : str
     rates : list of Rate
     baseline : str
-        The way whose ratio is 1.
+        Way whose ratio is 1.
     notes : list of str
         Sentences to print below the table.
     facts : dict
@@ -108,8 +108,8 @@ def bind_to_cpus(cpus: Iterable[int]) -> None:
 
     Notes
     -----
-    One core means one CPU for the whole process tree. With ``local[1]`` alone the JVM uses a second core,
-    which raises all rates.
+    A measurement on one core binds the whole process tree to one CPU. With ``local[1]`` alone, the JVM uses a
+    second core, which raises all rates.
     """
     chosen = set(cpus)
     for thread in Path("/proc/self/task").iterdir():
@@ -117,7 +117,7 @@ def bind_to_cpus(cpus: Iterable[int]) -> None:
 
 
 def in_new_process(cpus: Iterable[int], work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run an importable function in a process of its own, bound to CPUs from its start; return its result."""
+    """Run an importable function in a new process, bound to CPUs from its start; return its result."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=bind_to_cpus, initargs=(set(cpus),)) as pool:
         return pool.submit(work, *args, **kwargs).result()

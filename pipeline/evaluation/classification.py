@@ -17,7 +17,7 @@ _ITERATIONS = 1000
 
 
 def load_classification(folder: Location) -> TaskData:
-    """Load classification: ``train.parquet`` and ``test.parquet``, each with ``text, label``."""
+    """Load a classification task: ``train.parquet`` and ``test.parquet``, each with ``text, label``."""
     files = folder / "train.parquet", folder / "test.parquet"
     train, test = (read_columns(file, {"text": "text", "label": "text"}) for file in files)
     check_varies(files[0], "label", train["label"])
@@ -26,8 +26,8 @@ def load_classification(folder: Location) -> TaskData:
         raise InputError(
             f"task {folder.path!r}: column 'label'",
             got=f"{len(unlearned)} labels in test that train lacks",
-            expected="labels that the head can learn",
-            remedy="check that both files write labels alike",
+            expected="labels of the training rows",
+            remedy="spell labels the same way in both files",
         )
     rows = len(train["text"])
 
@@ -44,11 +44,11 @@ def load_classification(folder: Location) -> TaskData:
 
 
 def predict_labels(train: np.ndarray, labels: list[str], test: np.ndarray) -> np.ndarray:
-    """Fit the head on vectors of shape (N, D) and their labels; predict those of others.
+    """Fit a classifier on vectors of shape (N, D) and their labels; predict the labels of other vectors.
 
-    The head is scikit-learn's logistic regression (L2, C=1, LBFGS, at most 1,000 iterations) in float64, on
-    columns standardised by the training rows, so that the scale of the vectors does not matter. Nothing in it
-    is random. Model2Vec's authors use the same head.
+    It is scikit-learn's logistic regression (L2, C=1, LBFGS, at most 1,000 iterations) in float64. Columns
+    are standardised by the training rows, so the scale of the vectors does not matter. Nothing is random.
+    Model2Vec's authors use the same classifier.
     """
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
     with one_thread():

@@ -1,4 +1,4 @@
-"""Clustering: how well k-means finds the labels."""
+"""Clustering: how well the clusters of k-means match the labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BATCH_SIZE = 500
 
 
 def load_clustering(file: Location) -> TaskData:
-    """Load clustering: Parquet of ``text, label``, scored by the mean V-measure of five seeds."""
+    """Load a clustering task: Parquet of ``text, label``, scored by the mean V-measure over five seeds."""
     columns = read_columns(file, {"text": "text", "label": "text"})
     labels = columns["label"]
     check_varies(file, "label", labels)
@@ -30,9 +30,9 @@ def load_clustering(file: Location) -> TaskData:
 
 
 def measure_clusters(vectors: np.ndarray, labels: list[str], *, seed: int) -> float:
-    """Return the V-measure of as many clusters as there are labels (Rosenberg and Hirschberg, 2007).
+    """Find one cluster per label; return their V-measure (Rosenberg and Hirschberg, 2007).
 
-    Mini-batch k-means in batches of 500, as in MTEB, whose seed is 42.
+    The clusters come from mini-batch k-means in batches of 500, as in MTEB. MTEB's seed is 42.
     """
     means = MiniBatchKMeans(
         n_clusters=len(set(labels)), batch_size=_BATCH_SIZE, n_init="auto", random_state=seed

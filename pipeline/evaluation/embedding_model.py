@@ -1,19 +1,20 @@
-"""Models to evaluate, tables and Sentence Transformers: anything that turns texts into vectors."""
+"""Models to evaluate: tables and Sentence Transformers behind one interface."""
 
 from __future__ import annotations
 
-import uuid
+import io
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
-from lakevec.pipeline.errors import ModelError, OutputError, requires_extra
-from lakevec.pipeline.local_files import texts_sha256
+from lakevec.pipeline.errors import ModelError, requires_extra
+from lakevec.pipeline.local_files import replace_file, texts_sha256
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
 from lakevec.pipeline.model.sentence_transformer_files import read_json_object, read_modules
@@ -35,9 +36,9 @@ class EmbeddingModel(Protocol):
     name : str
         Name in the report.
     fingerprint : str
-        Differs if any vector differs.
+        Differs between models if any of their vectors differ.
     dimensions, parameters, size_bytes : int
-        Output width, D; numbers that the model holds; their size on disk.
+        Output width D; count of the model's numbers; their size on disk.
     """
 
     name: str
@@ -47,14 +48,14 @@ class EmbeddingModel(Protocol):
     size_bytes: int
 
     def prepare(self) -> None:
-        """Do all work that happens once, before the first text."""
+        """Do all one-time work before the first text."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Embed N texts: float32 of shape (N, D)."""
 
 
 class StaticEmbeddingModel:
-    """An embedding table to evaluate; zeros for a text without a known token."""
+    """An embedding table to evaluate. A text without a known token gets zeros."""
 
     def __init__(self, name: str, table: StaticTable) -> None:
         tensors = table.tensors().values()
@@ -67,7 +68,7 @@ class StaticEmbeddingModel:
         self._encoder = Encoder(table)
 
     def prepare(self) -> None:
-        """Compile the kernels, and start with an empty token cache."""
+        """Compile the kernels, and empty the token cache."""
         warm_up(self._table)
         self._encoder = Encoder(self._table)
 
@@ -96,55 +97,42 @@ class SentenceTransformerModel:
         return self._encoder.encode(texts, progress=True)
 
 
-class VectorCache:
-    """A local folder that keeps vectors of slow models for later runs.
+def encode_distinct(model: EmbeddingModel, texts: Sequence[str], cache: Path | None = None) -> np.ndarray:
+    """Embed N texts, each distinct text once: float32 of shape (N, D).
 
-    It holds a ``.npy`` file for each model and list of texts, named by a hash of both. If a file is damaged,
-    its vectors are computed again.
+    Parameters
+    ----------
+    model : EmbeddingModel
+    texts : sequence of str of length N
+    cache : pathlib.Path or None
+        Local folder that keeps vectors for later runs. Tables don't use it: they embed faster than a disk
+        reads.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cache {str(folder)!r} can't be made",
-                got=str(error.strerror),
-                remedy="choose another --cache",
-            ) from None
-
-    def encode(self, model: EmbeddingModel, texts: Sequence[str]) -> np.ndarray:
-        """Embed N texts, or read their vectors of an earlier run: float32 of shape (N, D)."""
-        file = self._folder / f"{texts_sha256([model.fingerprint, *texts])}.npy"
-        try:
-            kept: np.ndarray = np.load(file, allow_pickle=False)
-            if kept.shape == (len(texts), model.dimensions) and kept.dtype == np.float32:
-                return kept
-        except (OSError, ValueError, EOFError):
-            pass
-        vectors = np.asarray(model.encode(texts), dtype=np.float32)
-        staged = file.with_name(f".{uuid.uuid4().hex}.npy")
-        np.save(staged, vectors, allow_pickle=False)
-        staged.replace(file)
-        return vectors
-
-
-def encode_distinct(model: EmbeddingModel, texts: Sequence[str], cache: VectorCache | None) -> np.ndarray:
-    """Embed N texts, every distinct text once: float32 of shape (N, D)."""
-    places: dict[str, int] = {}
-    rows = np.array([places.setdefault(text, len(places)) for text in texts])
-    distinct = list(places)
-    if cache is None or isinstance(model, StaticEmbeddingModel):  # tables embed faster than a disk reads
-        vectors = model.encode(distinct)
+    rows, distinct = pd.factorize(np.array(texts, dtype=object))
+    if cache is None or isinstance(model, StaticEmbeddingModel):
+        vectors = model.encode(distinct.tolist())
     else:
-        vectors = cache.encode(model, distinct)
+        vectors = _encode_cached(model, distinct.tolist(), cache)
     found: np.ndarray = np.asarray(vectors, dtype=np.float32)[rows]
     return found
 
 
+def _encode_cached(model: EmbeddingModel, texts: list[str], cache: Path) -> np.ndarray:
+    """Embed texts, or read their vectors from a file named by model and texts; replace a damaged file."""
+    file = cache / f"{texts_sha256([model.fingerprint, *texts])}.npy"
+    with suppress(OSError, ValueError, EOFError):
+        kept: np.ndarray = np.load(file, allow_pickle=False)
+        if kept.shape == (len(texts), model.dimensions) and kept.dtype == np.float32:
+            return kept
+    vectors = np.asarray(model.encode(texts), dtype=np.float32)
+    content = io.BytesIO()
+    np.save(content, vectors, allow_pickle=False)
+    replace_file(file, content.getvalue())
+    return vectors
+
+
 def name_models(uris: Sequence[str]) -> list[str]:
-    """Choose short names: the last parts of the paths, as many as tell all models apart.
+    """Choose short names: as many last parts of the paths as it takes to tell all models apart.
 
     Examples
     --------
@@ -196,7 +184,7 @@ def open_teacher(teacher: str, name: str, *, device: str = "auto") -> SentenceTr
 
 
 def name_teacher(uri: str) -> str:
-    """Return a hub name as it is; of a folder its name, or that of its parent if it is called model."""
+    """Return the name of a hub id or folder; of a folder called ``model``, the name of its parent."""
     path = Path(uri).expanduser()
     if not path.is_dir():
         return redact(uri)
@@ -205,7 +193,7 @@ def name_teacher(uri: str) -> str:
 
 
 def _is_sentence_transformer(folder: Location) -> bool:
-    """Tell a transformer from a table by its modules, or else by the model type in its configuration."""
+    """Tell a transformer from a table by its modules, else by the model type in its configuration."""
     if (folder / MANIFEST_NAME).exists():
         return False
     with suppress(ModelError):

@@ -1,4 +1,4 @@
-"""Fidelity of a student to its teacher: the similarities of the same rows in both."""
+"""Fidelity of a student to its teacher: whether both find the same rows similar."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.evaluation.metrics import correlation, rank_correlation
 
 NEIGHBOURS = 10
-# All pairs of 3,000 rows. More rows are compared in as many pairs, drawn with a fixed seed.
+# All pairs of 3,000 rows. Of more rows, this many pairs are drawn with a fixed seed.
 MOST_PAIRS = 4_500_000
 _BLOCK_ROWS = 1024
 _BLOCK_PAIRS = 1 << 16
@@ -26,9 +26,9 @@ class Fidelity:
     rows : int
         Rows compared, N.
     correlation, rank_correlation : float
-        Pearson's and Spearman's correlation of the cosines of pairs of rows.
+        Pearson's and Spearman's correlation between both sides' cosines of pairs of rows.
     neighbours : float
-        Share of the teacher's 10 nearest rows (N - 1 if that is less) that are among the student's.
+        Share of the teacher's 10 nearest rows that are among the student's 10 nearest; N - 1 rows if N < 11.
     """
 
     rows: int
@@ -47,15 +47,16 @@ class Interval:
 
 
 def measure_fidelity(student: np.ndarray, teacher: np.ndarray) -> Fidelity:
-    """Compare the cosines and the neighbours of the same rows.
+    """Compare the cosines and the nearest neighbours of the same rows.
 
-    Correlations are over all pairs of up to 3,000 rows; above, over 4,500,000 pairs drawn with a fixed seed.
+    Correlations use all pairs of up to 3,000 rows. Of more rows, they use 4,500,000 pairs drawn with a fixed
+    seed.
 
     Parameters
     ----------
     student : float ndarray of shape (N, D)
     teacher : float ndarray of shape (N, H)
-        Row i of both is the vector of text i. Lengths don't matter; the zero vector has cosine 0 to all.
+        Row i of both is the vector of text i. Lengths don't matter. A zero vector has cosine 0 to all others.
 
     Raises
     ------
@@ -74,11 +75,12 @@ def measure_fidelity(student: np.ndarray, teacher: np.ndarray) -> Fidelity:
 def compare_fidelity(
     one: np.ndarray, other: np.ndarray, teacher: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """Return the difference of two students' correlations, with percentiles 2.5 and 97.5 of a bootstrap.
+    """Return the correlation of `one` minus that of `other`, with percentiles 2.5 and 97.5 of a bootstrap.
 
-    Rows are drawn with replacement (Efron, 1979), not pairs: pairs that share a row are not independent. A
-    row drawn k times gives its pairs the weight k; a row's pair with itself never counts. With the weights w,
-    each sum over pairs is ``w' C w`` of a matrix C of shape (N, N), so all resamples are one matrix product.
+    The bootstrap draws rows with replacement (Efron, 1979), not pairs, since pairs that share a row are not
+    independent. A row drawn k times gives its pairs the weight k. A row's pair with itself never counts. With
+    weights w, each sum over pairs is ``w' C w`` for a matrix C of shape (N, N), so all resamples are one
+    matrix product.
 
     Parameters
     ----------
@@ -129,7 +131,7 @@ def _cosines(student: np.ndarray, teacher: np.ndarray) -> tuple[np.ndarray, np.n
         return (student @ student.T)[pairs], (teacher @ teacher.T)[pairs]
     random = np.random.default_rng(_SEED)
     left = random.integers(rows, size=MOST_PAIRS)
-    # A step of at least one, so that no row meets itself.
+    # A step of at least one, so that no row is paired with itself.
     right = (left + random.integers(1, rows, size=MOST_PAIRS)) % rows
     return _pair_cosines(student, left, right), _pair_cosines(teacher, left, right)
 
@@ -151,7 +153,7 @@ def _shared_neighbours(student: np.ndarray, teacher: np.ndarray) -> float:
 
 
 def _nearest(rows: np.ndarray, block: slice, nearest: int) -> np.ndarray:
-    """Return the nearest rows of each row of a block, without itself."""
+    """Return the nearest rows of each row in a block, without the row itself."""
     cosines = rows[block] @ rows.T
     cosines[np.arange(len(cosines)), np.arange(block.start, block.stop)] = -np.inf
     found: np.ndarray = np.argpartition(-cosines, nearest - 1, axis=1)[:, :nearest]
@@ -184,7 +186,7 @@ def _weighted_correlations(
 
 
 def _centred_cosines(rows: np.ndarray) -> np.ndarray:
-    """Return all cosines less their mean, so that their squares lose no digits."""
+    """Return all cosines minus their mean, so that their squares lose no digits."""
     cosines: np.ndarray = rows @ rows.T
     cosines -= cosines.mean()
     return cosines

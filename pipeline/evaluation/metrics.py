@@ -1,4 +1,4 @@
-"""What a task holds and reports, and the cosines and correlations that most tasks share."""
+"""Content and scores of a task, and the cosines and correlations that most tasks use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-# Cosines of equal texts must tie, although sums in another order differ in their last bits.
+# Cosines of equal texts must tie, although a sum in another order differs in its last bits.
 _DIGITS = 9
 
 
@@ -24,7 +24,7 @@ class TaskScores:
     metrics : dict of str to float
         All metrics, from -1 or 0 to 1.
     counts : dict of str to int
-        Rows, texts without a known token, and so on.
+        Numbers of rows, of texts without a known token, and so on.
     """
 
     main: str
@@ -39,12 +39,12 @@ class TaskScores:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The content of one task, checked.
+    """The checked content of one task.
 
     Parameters
     ----------
     texts : list of str
-        What to embed, N texts.
+        N texts to embed.
     score : callable
         Turns their vectors, of shape (N, D), into `TaskScores`.
     """
@@ -54,12 +54,12 @@ class TaskData:
 
 
 def one_thread() -> threadpool_limits:
-    """Return a context in which BLAS sums in one order, no matter how many cores there are."""
+    """Return a context in which BLAS sums in the same order on any number of cores."""
     return threadpool_limits(1)
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Scale rows to length 1, in float64; rows of zeros stay.
+    """Scale rows to length 1 in float64; rows of zeros stay.
 
     Examples
     --------
@@ -73,20 +73,20 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def paired_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the cosine of row i of one array and row i of the other, rounded; 0 if a row is zero."""
+    """Return the rounded cosine of each row and the same row of the other array; 0 if one is zero."""
     cosines: np.ndarray = np.round(np.einsum("nd,nd->n", unit_rows(left), unit_rows(right)), _DIGITS)
     return cosines
 
 
 def all_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the cosines of all rows of both arrays, of shape (N, M), rounded; 0 if a row is zero."""
+    """Return the rounded cosines of all pairs of rows: shape (N, M); 0 if one is zero."""
     with one_thread():
         cosines: np.ndarray = np.round(unit_rows(left) @ unit_rows(right).T, _DIGITS)
     return cosines
 
 
 def is_zero(vectors: np.ndarray) -> np.ndarray:
-    """Return which rows are zero, of shape (N,): texts without a known token."""
+    """Return a mask of the zero rows, which are texts without a known token: shape (N,)."""
     return np.asarray(~vectors.any(axis=1))
 
 

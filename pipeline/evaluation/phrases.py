@@ -1,4 +1,4 @@
-"""Phrases, as in the PEARL benchmark: relatedness, paraphrases, and the one word that means the same."""
+"""Phrase tasks of the PEARL benchmark: relatedness, paraphrases, and the choice of a synonym."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lakevec.pipeline.storage import Location
 
 
 def load_phrases(file: Location) -> TaskData:
-    """Load a task of phrases, BIRD, PPDB or Turney by the columns of its Parquet file."""
+    """Load a phrase task. The columns of its Parquet file tell BIRD, PPDB and Turney apart."""
     names = set(column_names(file))
     for columns, load in _KINDS.items():
         if set(columns) <= names:
@@ -63,14 +63,14 @@ def _load_paraphrases(file: Location) -> TaskData:
 
 
 def best_accuracy(cosines: np.ndarray, is_paraphrase: np.ndarray) -> float:
-    """Return the accuracy of calling pairs above a cosine paraphrases, at the best threshold.
+    """Return the accuracy of the best threshold: pairs whose cosine is above it are called paraphrases.
 
-    As MTEB measures pair classification. Equal cosines are on one side of a threshold.
+    MTEB measures pair classification in the same way. Equal cosines lie on the same side of a threshold.
     """
     order = np.argsort(-cosines, kind="stable")
     ordered, hits = cosines[order], np.cumsum(is_paraphrase[order])
     above = np.arange(1, len(order) + 1)
-    # With a threshold behind row i: the paraphrases above it, and the other pairs below it.
+    # If the threshold lies below row i: paraphrases above it, and other pairs below it.
     right = hits + (len(order) - above) - (hits[-1] - hits)
     may_cut = np.append(ordered[:-1] > ordered[1:], True)
     return float(max(right[may_cut].max(), (~is_paraphrase).sum()) / len(order))
@@ -94,17 +94,17 @@ def _load_choices(file: Location) -> TaskData:
 
 
 def count_right_choices(phrases: np.ndarray, offered: np.ndarray, sizes: list[int]) -> int:
-    """Count the phrases to which the first of the words offered is nearer than any other.
+    """Count the phrases whose answer is nearer than every other word offered.
 
-    A tie is wrong, so that vectors of zeros score nothing.
+    A tie is wrong, so zero vectors score nothing.
 
     Parameters
     ----------
     phrases : ndarray of shape (N, D)
     offered : ndarray of shape (M, D)
-        The words offered for each phrase, phrase after phrase, the answer first.
+        Words offered, phrase by phrase; the answer comes first.
     sizes : list of int of length N
-        Number of words offered for each phrase; their sum is M.
+        Number of words offered for each phrase. The sum is M.
     """
     owners = np.repeat(np.arange(len(sizes)), sizes)
     cosines = paired_cosines(unit_rows(phrases)[owners], offered)

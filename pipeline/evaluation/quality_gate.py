@@ -1,4 +1,4 @@
-"""The quality gate before publishing: a table's fidelity to its teacher on texts of the lake."""
+"""The quality gate: a table is published only if its fidelity to its teacher is high enough."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class QualityGate:
     Parameters
     ----------
     texts : list of str
-        Texts of the sample; empty without one.
+        Texts of the sample; empty if there is none.
     sample : str
-        What to call the sample, without credentials.
+        The sample's name in messages, without credentials.
     minimum : float or None
-        Lowest correlation with the teacher. None lets every table pass.
+        Lowest correlation with the teacher that passes. None lets every table pass.
     """
 
     texts: list[str]
@@ -46,7 +46,7 @@ class QualityGate:
         ----------
         table : StaticTable
         teach : callable
-            Returns the teacher's vectors of texts.
+            Embeds texts with the teacher.
         """
         if not self.texts:
             return {}
@@ -60,7 +60,7 @@ class QualityGate:
         }
 
     def decide(self, quality: dict[str, Any]) -> None:
-        """Raise a FidelityError if the fidelity is too low, on the sample or else on held-out texts."""
+        """Raise a FidelityError if the fidelity on the sample, or else on held-out texts, is too low."""
         if self.minimum is None:
             return
         found = quality[SAMPLE_FIDELITY if self.texts else FIDELITY]
@@ -74,7 +74,7 @@ class QualityGate:
 
 
 def load_gate(sample: str | None, column: str, *, minimum: float | None) -> QualityGate:
-    """Read up to 3,000 distinct texts of a sample, the same each time, before the long work begins."""
+    """Read up to 3,000 distinct texts of a sample, before any long work; every run reads the same ones."""
     if sample is None:
         return QualityGate([], "held-out texts", minimum)
     texts = sample_texts(sample, column, rows=SAMPLE_ROWS)

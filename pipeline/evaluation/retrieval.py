@@ -1,4 +1,4 @@
-"""Retrieval: whether the documents that answer a query are nearest to it."""
+"""Retrieval: whether the documents nearest to a query are those that answer it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _QUERIES_AT_ONCE = 128
 
 
 def load_retrieval(folder: Location) -> TaskData:
-    """Load retrieval by cosine over all documents, scored on the queries with a judgement above 0.
+    """Load a retrieval task: rank all documents by cosine, for each query with a judgement above 0.
 
     The folder holds ``corpus.parquet`` (``id, title, text``), ``queries.parquet`` (``id, text``) and
     ``qrels.parquet`` (``query_id, corpus_id, score``). As in MTEB, a document is its title, a space and its
@@ -31,7 +31,7 @@ def load_retrieval(folder: Location) -> TaskData:
     for name, ids in (("corpus", corpus["id"]), ("queries", queries["id"])):
         if len(set(ids)) < len(ids):
             raise InputError(
-                f"task {folder.path!r}", got=f"ids of {name} that repeat", expected="one row an id"
+                f"task {folder.path!r}", got=f"ids of {name} that repeat", expected="one row per id"
             )
     gains: dict[str, dict[str, float]] = {}
     for query, document, gain in zip(qrels["query_id"], qrels["corpus_id"], qrels["score"], strict=True):
@@ -73,7 +73,7 @@ def rank_documents(
 ) -> Iterator[list[str]]:
     """Yield the ids of the documents nearest to each query, nearest first.
 
-    Of equally near documents the one with the greater id comes first, as in trec_eval.
+    Among equally near documents, the one with the larger id comes first, as in trec_eval.
     """
     names = np.array(ids)
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
@@ -87,8 +87,8 @@ def rank_documents(
 def ndcg(found: Sequence[str], relevant: Mapping[str, float], *, depth: int = _DEPTH) -> float:
     """Return the normalised discounted cumulative gain of one query.
 
-    ``sum(gain_i / log2(i + 1))`` over ranks i from 1, divided by that of the best order (Järvelin and
-    Kekäläinen, 2002; linear gains, as in trec_eval).
+    It is ``sum(gain_i / log2(i + 1))`` over ranks i from 1, divided by the same sum of the best order
+    (Järvelin and Kekäläinen, 2002; linear gains, as in trec_eval).
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def ndcg(found: Sequence[str], relevant: Mapping[str, float], *, depth: int = _D
     relevant : mapping of str to float
         Gain of each relevant document, above 0.
     depth : int, default=10
-        Documents that count.
+        Number of documents that count.
 
     Examples
     --------

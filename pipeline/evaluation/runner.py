@@ -1,22 +1,27 @@
-"""One model on one task, and the speed of a model."""
+"""One model: its scores on tasks and its speed, as its entries in the JSON files of an evaluation."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from lakevec.pipeline.errors import DataError, InputError
-from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, VectorCache, encode_distinct
+from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, encode_distinct
 from lakevec.pipeline.evaluation.metrics import TaskScores
 from lakevec.pipeline.evaluation.task_files import read_columns
-from lakevec.pipeline.evaluation.tasks import Task
+from lakevec.pipeline.evaluation.tasks import GROUPS, Task
 from lakevec.pipeline.storage import locate
 
 _BATCH_TEXTS = 1000
 _SPEED_TEXTS = "texts/general-en.parquet"
+_LOG_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Speed:
-    """Texts embedded, their mean length in characters, and the seconds that it took."""
+    """Number of texts embedded, their mean length in characters, and seconds of embedding."""
 
     texts: int
     characters: float
@@ -43,13 +48,69 @@ class Speed:
         return self.texts / max(self.seconds, 1e-9)
 
 
-def run_task(model: EmbeddingModel, task: Task, *, cache: VectorCache | None = None) -> TaskResult:
+def measure_model(
+    model: EmbeddingModel,
+    tasks: Sequence[Task],
+    *,
+    speed_texts: Sequence[str],
+    limit_s: float,
+    cache: Path | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure speed while the model's token cache is empty, then run the tasks.
+
+    Returns
+    -------
+    scores : dict
+        Entry in ``evaluation.json``. Metrics are from -1 or 0 to 1; ``mean`` is the mean of the groups'
+        averages.
+    seconds : dict
+        Entry in ``timings.json``.
+    """
+    speed = measure_speed(model, speed_texts, limit_s=limit_s) if tasks else None
+    results = []
+    # In a log, write a line every 30 seconds.
+    every_s = 0.1 if sys.stderr.isatty() else _LOG_EVERY_S
+    bar = tqdm(tasks, model.name, unit="task", mininterval=every_s, disable=not tasks)
+    for task in bar:
+        results.append(run_task(model, task, cache=cache))
+        bar.set_postfix_str(task.key, refresh=False)
+    averages = average_groups(results)
+    scores = {
+        "name": model.name,
+        "fingerprint": model.fingerprint,
+        "dimensions": model.dimensions,
+        "parameters": model.parameters,
+        "bytes": model.size_bytes,
+        "averages": averages,
+        "mean": float(np.mean(list(averages.values()))) if averages else None,
+        "tasks": {
+            result.task.key: {
+                "metric": result.scores.main,
+                "value": result.scores.value,
+                "metrics": result.scores.metrics,
+                "counts": result.scores.counts,
+            }
+            for result in results
+        },
+    }
+    seconds = {
+        "name": model.name,
+        "speed": speed and {**asdict(speed), "texts_per_s": speed.texts_per_s},
+        "tasks": {
+            result.task.key: {"encode_s": round(result.encode_s, 3), "score_s": round(result.score_s, 3)}
+            for result in results
+        },
+    }
+    return scores, seconds
+
+
+def run_task(model: EmbeddingModel, task: Task, *, cache: Path | None = None) -> TaskResult:
     """Evaluate a model on a task.
 
     Raises
     ------
     InputError
-        If the task's files are not as described.
+        If the task's files are not as described in ``docs/evaluation.md``.
     DataError
         If the model returns vectors that are not finite.
     """
@@ -64,11 +125,24 @@ def run_task(model: EmbeddingModel, task: Task, *, cache: VectorCache | None = N
     return TaskResult(task, scores, encode_s, time.perf_counter() - started - encode_s)
 
 
-def choose_speed_texts(data: str, tasks: Sequence[Task], *, most: int) -> list[str]:
-    """Choose distinct texts to measure speed on.
+def average_groups(results: Sequence[TaskResult]) -> dict[str, float]:
+    """Average the main metrics of each group, in the order of `GROUPS`.
 
-    They are evenly spread over ``texts/general-en.parquet`` in the data folder, or the first of all tasks if
-    there is no such file.
+    A group's average leaves out development sets and languages other than English. A group that has no other
+    task has no average.
+    """
+    values: dict[str, list[float]] = {name: [] for name in GROUPS}
+    for result in results:
+        if result.task.is_averaged:
+            values[result.task.group.name].append(result.scores.value)
+    return {name: float(np.mean(found)) for name, found in values.items() if found}
+
+
+def choose_speed_texts(data: str, tasks: Sequence[Task], *, most: int) -> list[str]:
+    """Choose at most `most` distinct texts to measure speed on.
+
+    They are evenly spread over ``texts/general-en.parquet`` in the data folder. If there is no such file,
+    they are the first texts of the tasks.
     """
     general = locate(data, error=InputError) / _SPEED_TEXTS
     if not general.exists():
@@ -78,9 +152,9 @@ def choose_speed_texts(data: str, tasks: Sequence[Task], *, most: int) -> list[s
 
 
 def measure_speed(model: EmbeddingModel, texts: Sequence[str], *, limit_s: float) -> Speed:
-    """Embed texts in batches of 1,000, in order, until all are embedded or `limit_s` has passed.
+    """Embed texts in batches of 1,000, in order, until all are embedded or `limit_s` seconds have passed.
 
-    A token cache speeds a model up, so it should not have seen the texts before.
+    The texts should be new to the model, since a token cache embeds known segments faster.
     """
     model.prepare()
     done, characters, seconds = 0, 0, 0.0

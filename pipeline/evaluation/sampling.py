@@ -1,4 +1,4 @@
-"""Distinct texts of a user's rows: the same ones each time, no matter how the rows are laid out."""
+"""A sample of the distinct texts in a user's rows, the same for any layout of the rows in files."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lakevec.pipeline.errors import InputError, did_you_mean, rephrase
 from lakevec.pipeline.storage import locate
 
 _BATCH_ROWS = 1 << 16
-# With fewer, some bootstrap resamples consist of one text.
+# Of fewer texts, some bootstrap resamples would repeat a single one.
 LEAST_TEXTS = 20
 
 
 def sample_texts(uri: str, column: str, *, rows: int) -> list[str]:
-    """Read the distinct texts of a column that have the smallest hashes, in the order of their hashes.
+    """Read the distinct texts of a column with the smallest hashes, in the order of their hashes.
 
-    A hash depends on the text alone (SipHash with a fixed key). The sample is therefore uniform over distinct
-    texts, and neither files, their order nor partitions change it. Nulls and blank texts are left out. Memory
-    holds the sample and one batch.
+    A hash depends on the text alone (SipHash with a fixed key). So the sample is uniform over distinct texts,
+    and neither files, their order nor partitions change it. Nulls and blank texts are left out. Only the
+    sample and one batch are in memory.
 
     Parameters
     ----------
@@ -30,12 +30,12 @@ def sample_texts(uri: str, column: str, *, rows: int) -> list[str]:
     column : str
         A column of strings.
     rows : int
-        Number of texts, or fewer if the column has fewer.
+        Maximum number of texts.
 
     Raises
     ------
     InputError
-        If it can't be read, has no such column of strings, or fewer than 20 such texts.
+        If the files can't be read, have no such column of strings, or have fewer than 20 texts.
     """
     place = locate(uri, error=InputError)
     with rephrase(
@@ -78,6 +78,6 @@ def _keep_smallest(kept: np.ndarray, texts: pa.Array, rows: int) -> np.ndarray:
     both = np.array(list(dict.fromkeys([*kept.tolist(), *texts.to_pylist()])), dtype=object)
     if not len(both):
         return both
-    # By text if hashes are equal.
+    # Texts with equal hashes are in the order of the texts.
     smallest: np.ndarray = both[np.lexsort((both, pd.util.hash_array(both, categorize=False)))[:rows]]
     return smallest

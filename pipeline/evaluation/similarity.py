@@ -1,4 +1,4 @@
-"""Pairs of words or sentences that people have rated: rank correlation of cosine and rating."""
+"""Similarity of words and sentences: rank correlation of cosines with people's ratings of pairs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from lakevec.pipeline.storage import Location
 
 
 def load_words(file: Location) -> TaskData:
-    """Load word similarity: Parquet of ``word1, word2, score``.
+    """Load a word similarity task: Parquet of ``word1, word2, score``.
 
-    A word without a known token has the zero vector, so its pairs have the cosine 0: a vocabulary that lacks
-    words pays for it. ``cosine_spearman_known`` leaves such pairs out, which rates each model on other pairs.
+    A word without a known token has the zero vector, and its pairs have cosine 0. So a vocabulary that lacks
+    words scores lower. ``cosine_spearman_known`` leaves such pairs out, so models differ in the pairs that it
+    rates.
     """
     return _load_pairs(file, "word1", "word2", reports_known=True)
 
 
 def load_sentences(file: Location) -> TaskData:
-    """Load semantic textual similarity: Parquet of ``text1, text2, score``."""
+    """Load a task of semantic textual similarity: Parquet of ``text1, text2, score``."""
     return _load_pairs(file, "text1", "text2", reports_known=False)
 
 

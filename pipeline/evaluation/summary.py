@@ -1,4 +1,4 @@
-"""The averages of an evaluation as a table of plain text, and how results are formatted."""
+"""The results of an evaluation as plain text, and the format of each figure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FIDELITY_HEAD = ["model", "correlation", "rank", "neighbours", "difference to t
 
 
 def format_averages(record: dict[str, Any], timings: dict[str, Any]) -> str:
-    """Format a line for each model: the averages of its groups, times 100, its speed and its size.
+    """Format a line per model: averages of groups times 100, speed and size; then fidelity, if measured.
 
     Parameters
     ----------
@@ -32,18 +32,18 @@ def format_averages(record: dict[str, Any], timings: dict[str, Any]) -> str:
 
 
 def measured_groups(models: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the groups in which a model has an average, in the order of `GROUPS`."""
+    """Return the groups in which any model has an average, in the order of `GROUPS`."""
     return [group for group in GROUPS if any(group in model["averages"] for model in models)]
 
 
 def text_rates(timings: dict[str, Any]) -> dict[str, float]:
-    """Return the texts per second of the models whose speed was measured."""
+    """Return texts per second by model, if measured."""
     speeds = {model["name"]: model["speed"] for model in timings["models"]}
     return {name: speed["texts_per_s"] for name, speed in speeds.items() if speed is not None}
 
 
 def format_rate(value: float | None) -> str:
-    """Format texts per second; empty if they were not measured."""
+    """Format texts per second; empty if not measured."""
     return "" if value is None else f"{value:,.0f}"
 
 
@@ -64,7 +64,7 @@ def format_score(value: float | None) -> str:
 
 
 def format_fidelity(entry: dict[str, Any]) -> list[str]:
-    """Format a model's correlations, neighbours and, except for the first model, its difference."""
+    """Format a model's correlations, neighbours and difference; the first model has no difference."""
     figures = [f"{entry[name]:.3f}" for name in ("correlation", "rank_correlation", "neighbours")]
     difference = entry.get("difference")
     if difference is None:
@@ -82,7 +82,7 @@ def _format_model(model: dict[str, Any], groups: Sequence[str], rates: dict[str,
 
 
 def _align(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Pad cells, the first of a line to the left and all others to the right."""
+    """Pad cells to columns: the first is aligned left, all others right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
         "  ".join(

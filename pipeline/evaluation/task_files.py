@@ -1,4 +1,4 @@
-"""Columns of the Parquet files that hold tasks, checked before anything is embedded."""
+"""Reads columns of tasks' Parquet files, and checks them before anything is embedded."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def column_names(file: Location) -> list[str]:
 
 
 def read_columns(file: Location, kinds: dict[str, Kind]) -> dict[str, list[Any]]:
-    """Read columns of a task: strings, floats or lists of strings, none of them null.
+    """Read columns of a task as strings, floats or lists of strings, without nulls.
 
     Raises
     ------
     InputError
-        If the file can't be read, lacks a column or has no row, or a column holds a null or another type.
+        If the file can't be read, lacks a column or has no row, or if a column has nulls or another type.
     """
     present = column_names(file)
     if missing := [name for name in kinds if name not in present]:
@@ -49,7 +49,7 @@ def read_columns(file: Location, kinds: dict[str, Kind]) -> dict[str, list[Any]]
 
 
 def check_varies(file: Location, name: str, values: Collection[Any]) -> None:
-    """Raise an InputError if a column holds a single value, by which nothing can be told apart."""
+    """Raise an InputError if all values of a column are equal, since then any model would score the same."""
     if len(set(values)) < 2:
         raise InputError(
             f"task file {file.path!r}: column {name!r}",
@@ -62,7 +62,7 @@ def _check_column(file: Location, name: str, column: pa.ChunkedArray, kind: Kind
     where = f"task file {file.path!r}: column {name!r}"
     try:
         cast = pc.cast(column, _TYPES[kind])
-    except pa.ArrowException:  # its message would show a value
+    except pa.ArrowException:  # its message would quote a value
         raise InputError(where, got=str(column.type), expected=_EXPECTED[kind]) from None
     if cast.null_count or (kind == "texts" and pc.list_flatten(cast).null_count):
         raise InputError(where, got="nulls", expected="none")

@@ -1,4 +1,4 @@
-"""The tasks in a folder of data, and their names."""
+"""The tasks in a data folder, their names and their groups."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ALL_ROWS = "the head learns from all training rows; MTEB's from 8 of each label
 
 
 class Group(NamedTuple):
-    """A kind of task: its folder, its title, the heads of its columns, and how to load one of its tasks."""
+    """A kind of task: its folder, its title, its column headings, and the function that loads a task."""
 
     name: str
     title: str
@@ -33,9 +33,8 @@ class Group(NamedTuple):
 
 
 class KnownSet(NamedTuple):
-    """A public set: its file, its name in MTEB, and whether the group's average includes it."""
+    """A public set: its name in MTEB, whether the group's average includes it, and a note on its rows."""
 
-    key: str
     name: str
     is_averaged: bool = True
     note: str = ""
@@ -53,28 +52,23 @@ GROUPS = {
     )
 }
 _KNOWN = {
-    known.key: known
-    for known in (
-        KnownSet("sts/sts12", "STS12"),
-        KnownSet("sts/sts13", "STS13"),
-        KnownSet("sts/sts14", "STS14"),
-        KnownSet("sts/sts15", "STS15"),
-        KnownSet("sts/sts16", "STS16"),
-        KnownSet("sts/stsb-test", "STSBenchmark"),
-        KnownSet("sts/sick-r-test", "SICK-R"),
-        KnownSet("sts/stsb-dev", "STSBenchmark-dev", False, "development rows, to choose by"),
-        KnownSet("sts/ja-jsts-valid", "JSTS", False, "Japanese"),
-        KnownSet("sts/zh-stsb-dev", "STSB-dev", False, "Chinese"),
-        KnownSet("classification/imdb", "ImdbClassification", note=_ALL_ROWS),
-        KnownSet("classification/agnews-part", "NewsClassification", note=f"AG News, in part; {_ALL_ROWS}"),
-        KnownSet(
-            "clustering/20newsgroups-test",
-            "TwentyNewsgroupsClustering",
-            note="whole posts; MTEB's are subject lines",
-        ),
-        KnownSet("retrieval/scifact", "SciFact"),
-        KnownSet("retrieval/xquad-zh", "XQuADRetrieval-zh", False, "Chinese"),
-    )
+    "sts/sts12": KnownSet("STS12"),
+    "sts/sts13": KnownSet("STS13"),
+    "sts/sts14": KnownSet("STS14"),
+    "sts/sts15": KnownSet("STS15"),
+    "sts/sts16": KnownSet("STS16"),
+    "sts/stsb-test": KnownSet("STSBenchmark"),
+    "sts/sick-r-test": KnownSet("SICK-R"),
+    "sts/stsb-dev": KnownSet("STSBenchmark-dev", False, "development rows, to choose by"),
+    "sts/ja-jsts-valid": KnownSet("JSTS", False, "Japanese"),
+    "sts/zh-stsb-dev": KnownSet("STSB-dev", False, "Chinese"),
+    "classification/imdb": KnownSet("ImdbClassification", note=_ALL_ROWS),
+    "classification/agnews-part": KnownSet("NewsClassification", note=f"AG News, in part; {_ALL_ROWS}"),
+    "clustering/20newsgroups-test": KnownSet(
+        "TwentyNewsgroupsClustering", note="whole posts; MTEB's are subject lines"
+    ),
+    "retrieval/scifact": KnownSet("SciFact"),
+    "retrieval/xquad-zh": KnownSet("XQuADRetrieval-zh", False, "Chinese"),
 }
 
 
@@ -88,12 +82,12 @@ class Task:
     file : str
         Name of its file or folder, without suffix.
     name : str
-        MTEB's name, or `file` if MTEB has none.
+        Its name in MTEB, else `file`.
     place : Location
     is_averaged : bool
-        Whether the group's average includes it. Development rows and other languages are left out.
+        Whether the group's average includes it.
     note : str
-        How it differs from the set that its name stands for, if it does.
+        How its rows differ from those of the set with its name; empty if they don't.
     """
 
     group: Group
@@ -110,7 +104,7 @@ class Task:
 
     @property
     def words(self) -> set[str]:
-        """All names by which a user may choose the task, in lower case."""
+        """All names that select the task, in lower case."""
         group, names = self.group.name, {self.name.lower(), self.file.lower()}
         return {group, *names, *(f"{group}/{name}" for name in names)}
 
@@ -127,15 +121,15 @@ def find_tasks(data: str, only: Sequence[str] = ()) -> list[Task]:
     data : str
         Folder or URI as described in ``docs/evaluation.md``.
     only : sequence of str, optional
-        Groups, tasks or files to choose, as in ``sts``, ``STS12`` or ``sts/sts12``, in any case.
+        Groups, tasks or files to choose, such as ``sts``, ``STS12`` or ``sts/sts12``, in any case.
         Default: all.
 
     Raises
     ------
     InputError
-        If there is no such folder, none of the groups' folders in it, or a group's folder without a task.
+        If the folder doesn't exist, has no folder of a group, or has one without a task.
     SettingsError
-        If a word of `only` names nothing in the folder.
+        If a word of `only` selects no task.
     """
     folder, groups = locate(data, error=InputError), ", ".join(GROUPS)
     if folder.type() != pafs.FileType.Directory:
@@ -167,16 +161,16 @@ def _list_group(group: Group, folder: Location) -> list[Task]:
 
 def _make_task(group: Group, place: Location) -> Task:
     file = place.name.removesuffix(_SUFFIX)
-    known = _KNOWN.get(f"{group.name}/{file}", KnownSet("", file))
+    known = _KNOWN.get(f"{group.name}/{file}", KnownSet(file))
     return Task(group, file, known.name, place, known.is_averaged, known.note)
 
 
 def _check_words(only: Sequence[str], tasks: Sequence[Task]) -> None:
     """Refuse words that name no task."""
     known = set().union(*(task.words for task in tasks))
+    names = dict.fromkeys([*(task.group.name for task in tasks), *(task.name for task in tasks)])
     for word in only:
         if word.lower() not in known:
-            names = dict.fromkeys([*(task.group.name for task in tasks), *(task.name for task in tasks)])
             raise SettingsError(
                 f"only: no task {word!r} in the data folder",
                 expected=f"one of {', '.join(names)}",

@@ -1,4 +1,4 @@
-"""What all settings share: strictness, masked secrets, and groups of fields that several commands have."""
+"""The base of all settings, strict and with masked secrets, and groups of fields for several commands."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pydantic.fields import FieldInfo
 
 from lakevec.pipeline.redaction import redact_values
 
-# Java counts rows and files up to here.
+# The largest number of rows or files that Java counts.
 LARGEST = 2**31 - 1
-# A field that stands on the command line without its name.
+# A command-line argument without the name of an option.
 POSITIONAL: Any = {"positional": True}
-# A field that only tasks that write themselves support, not Spark's own writer.
+# A setting that Spark's own writer does not support.
 DIRECT: Any = {"writer": "direct"}
-# A list whose values the command line may separate by commas.
+# A list whose values may be separated by commas on the command line.
 COMMAS: Any = {"commas": True}
 
 
 def _as_list(value: object) -> object:
-    """Let a YAML file write one value for a list."""
+    """Turn a single string of a YAML file into a list."""
     return [value] if isinstance(value, str) else value
 
 
@@ -43,7 +43,7 @@ TableType = Literal["float32", "float16", "int8"]
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown keys are errors, values are not coerced, instances are frozen."""
+    """Base of all settings. Unknown keys are errors, values are not coerced, and instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
@@ -56,12 +56,12 @@ class Settings(BaseModel):
 
     @classmethod
     def merge(cls, from_file: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-        """Combine the values of a file and of the command line, which win."""
+        """Combine values of a file and of the command line. The command line wins."""
         return {**from_file, **overrides}
 
     @classmethod
     def groups(cls) -> Iterator[tuple[str, dict[str, FieldInfo]]]:
-        """Yield the command's own fields, with an empty title, and each shared group with its title."""
+        """Yield the command's own fields with an empty title, then each shared group with its title."""
         shared = [kind for kind in cls.__bases__ if kind is not Settings and issubclass(kind, Settings)]
         names = {name for kind in shared for name in kind.model_fields}
         yield "", {name: field for name, field in cls.model_fields.items() if name not in names}
@@ -74,7 +74,7 @@ class Settings(BaseModel):
         return {name: field for _, fields in cls.groups() for name, field in fields.items()}
 
     def to_record(self) -> dict[str, Any]:
-        """Return the settings for people and ``run.json``, with masked secrets."""
+        """Return the settings with masked secrets, to print and for ``run.json``."""
         return {name: redact_values(getattr(self, name)) for name in self.fields()}
 
 
@@ -154,12 +154,12 @@ class GateOptions(Settings):
 
 
 def _is_text(value: Any) -> bool:
-    """Return whether paths, Java and Parquet can hold all strings of a value."""
+    """Return whether all strings of a value are valid in paths, in Java and in Parquet."""
     if isinstance(value, dict):
         return all(_is_text(part) for pair in value.items() for part in pair)
     if isinstance(value, list):
         return all(map(_is_text, value))
-    # Python turns a byte of the command line that is not UTF-8 into half a character.
+    # Python reads a byte of the command line that is not UTF-8 as a lone surrogate.
     return not isinstance(value, str) or not re.search("[\0\ud800-\udfff]", value)
 
 

@@ -37,14 +37,14 @@ class BenchmarkSettings(Settings):
       worker      time until a new worker embeds
       kernel      texts to vectors in one process, beside model2vec, StaticEmbedding and the tokenizer alone
       texts       the same if every word is new, and for the files of --also
-      lengths     the same over text length
-      dimensions  the same over the table's width
-      vocabulary  the same over the size of the vocabulary
+      lengths     the same for several text lengths
+      dimensions  the same for several table widths
+      vocabulary  the same for several sizes of the vocabulary
       extremes    one text of 100 MB, one word of 10 MB
       job         Parquet to Parquet on Spark, beside pandas UDFs and the job with constant vectors
-      rows        the job over more rows (--growth)
+      rows        the job with more rows (--growth)
       cores       the job on more cores (--cores)
-      changes     the job with a key, over lakes with few changes
+      changes     the job with a key, after few rows have changed
       count       counting, beside embedding without a write
       distill     distilling --teacher, beside model2vec
 
@@ -53,7 +53,7 @@ class BenchmarkSettings(Settings):
     """
 
     model: str
-    """Published model, or any model that lakevec embed reads."""
+    """Any model that lakevec embed reads."""
     output: str
     """Folder for rows and results. Must not exist."""
     input: str | None = None
@@ -63,20 +63,20 @@ class BenchmarkSettings(Settings):
     part: list[BenchmarkPart] = Field(default_factory=_main_parts, min_length=1)
     """Parts to measure; `lakevec benchmark --help` explains them."""
     rows: AtLeastOne = 1_000_000
-    """Rows to run over: the input's, repeated with fresh words."""
+    """Number of rows: those of the input, repeated with fresh words."""
     peer_rows: AtLeastOne = 1_000_000
-    """Rows for peers, which may be many times slower."""
+    """Number of rows for peers, which may be many times slower."""
     repeats: AtLeastOne = 3
-    """Runs of everything. The median counts."""
+    """Number of runs of each way. The median counts."""
     growth: list[int] = Field(default_factory=lambda: [1, 10])
-    """Multiples of the rows, for the part rows."""
+    """For the part rows: multiples of the number of rows."""
     cores: list[int] = Field(default_factory=lambda: [1, 2])
-    """Numbers of cores, for the part cores."""
+    """For the part cores: numbers of cores."""
     also: StringMap = Field(default_factory=dict)
-    """Other texts for the part texts, as NAME=FILE or NAME=FILE?COLUMN=VALUE: a Parquet file with a column
-    text, and optionally which rows of it."""
+    """For the part texts: other texts, as NAME=FILE or NAME=FILE?COLUMN=VALUE. A Parquet file with a column
+    text, and optionally the value of a column that selects its rows."""
     teacher: str | None = None
-    """Teacher for the part distill. Default: the embedded all-MiniLM-L6-v2."""
+    """For the part distill: the teacher. Default: the embedded all-MiniLM-L6-v2."""
     cpus: list[int] = Field(default_factory=list)
     """Bind all local processes to these CPUs. Default: none."""
     master: str | None = None
@@ -86,7 +86,7 @@ class BenchmarkSettings(Settings):
 
 
 class DemoSettings(Settings):
-    """Run everything once on real text: the docstrings of the Python packages installed here.
+    """Run everything once on real text: the docstrings of the installed Python packages.
 
     example:
       lakevec demo --folder demo

@@ -9,12 +9,12 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from lakevec.pipeline.settings.base import GateOptions, TableType, TeacherRuntime, VocabularyOptions
 
-# Weight of measured frequencies beside the Zipf prior, by default.
+# The default weight of measured frequencies beside the Zipf prior.
 COUNTS_SHARE = 0.5
 
 
 def _as_number(value: object) -> object:
-    """Let the command line write a number as a word."""
+    """Turn a word of the command line into a number, if it is one."""
     if isinstance(value, str) and re.fullmatch(r"\d+", value):
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"\d*\.\d+", value):
@@ -28,9 +28,9 @@ Dimensions = Annotated[
 ]
 RecipeName = Literal["model2vec-0.1", "model2vec-0.10"]
 
-# Settings of each recipe; options given beside it win.
+# The settings of each recipe. Options given beside it win.
 RECIPES: dict[RecipeName, dict[str, Any]] = {
-    # Of 0.1 to 0.4: the teacher saw "[SEP] token [CLS]", in that order, and the token's own state was kept.
+    # Versions 0.1 to 0.4: the teacher saw "[SEP] token [CLS]", in that order. The token's own state was kept.
     "model2vec-0.1": {
         "pooling": "token",
         "special_tokens": "reversed",
@@ -77,9 +77,9 @@ class DistillSettings(VocabularyOptions, TeacherRuntime, GateOptions):
     special_tokens: Literal["teacher", "reversed"] = "teacher"
     """Special tokens around each token: the teacher's own, or in reverse order as in model2vec 0.1."""
     keep_special_tokens: bool = False
-    """Keep rows of tokens that only the teacher writes, such as [CLS]."""
+    """Keep rows of tokens that only the teacher adds, such as [CLS]."""
     prompt: str | None = None
-    """Text before each token. Default: none, or the teacher's with pooling auto."""
+    """Text before each token. Default: the teacher's prompt with pooling auto, else none."""
     dimensions: Dimensions = 256
     """Output width D by PCA: a number, a share of variance to keep such as 0.95, auto for the teacher's
     width, or none for no PCA."""
@@ -89,7 +89,7 @@ class DistillSettings(VocabularyOptions, TeacherRuntime, GateOptions):
     """Counts that lakevec count wrote, or Parquet with the columns token and count, for p of the SIF weight
     and for PCA."""
     counts_share: float = Field(default=COUNTS_SHARE, gt=0, le=1)
-    """Weight of measured frequencies beside the Zipf prior. 1 takes the counts only."""
+    """Weight of measured frequencies beside the Zipf prior. 1 uses the counts alone."""
     sif_coefficient: float | None = Field(default=None, gt=0, lt=1)
     """a of the SIF weight. Default: 0.0001, or 0.0005 with counts."""
     axes: Literal["tokens", "texts"] | None = None
@@ -110,7 +110,7 @@ class DistillSettings(VocabularyOptions, TeacherRuntime, GateOptions):
 
     @classmethod
     def merge(cls, from_file: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-        """Combine file and command line; with a recipe, defaults that a file spells out don't count."""
+        """Combine file and command line. With a recipe, ignore values of the file that are defaults."""
         if {**from_file, **overrides}.get("recipe") is not None:
             fields = cls.model_fields
             from_file = {
@@ -135,7 +135,7 @@ class DistillSettings(VocabularyOptions, TeacherRuntime, GateOptions):
             raise ValueError(f"mode {self.mode} takes no vocabulary")
         has_token_axes = self.axes == "tokens" or self.dimensions == "none"
         if self.counts is not None and self.weighting != "sif" and has_token_axes:
-            raise ValueError("counts decide about weighting sif and axes texts; neither is asked for")
+            raise ValueError("counts have an effect only with weighting sif or axes texts; neither is chosen")
         if self.counts is None and self.counts_share != COUNTS_SHARE:
             raise ValueError("counts_share needs counts")
         if self.dimensions == "none" and (self.axes == "texts" or self.whitening):

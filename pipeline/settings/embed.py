@@ -102,7 +102,9 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
         if self.wave_bytes is not None and self.wave_files is not None:
             raise ValueError("wave_bytes and wave_files can't both be given")
         if self.key is not None and self.on_bad_file == "skip":
-            raise ValueError("on_bad_file skip goes with new files, not with a key: rows would seem gone")
+            raise ValueError(
+                "on_bad_file skip can't be used with a key: rows of a skipped file would seem deleted"
+            )
         if self.store == "sum" and self.vector_type != "float32":
             raise ValueError("store sum needs vector_type float32: rounded values do not add up")
         if self.key is None and (self.key_order is not None or self.deletes != "keep"):

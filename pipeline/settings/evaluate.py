@@ -37,20 +37,21 @@ class EvaluateSettings(Settings):
     text: str = "text"
     """Text column of the sample."""
     sample_rows: Annotated[int, Field(ge=20, le=3000)] = 2000
-    """Distinct texts of the sample to compare. Every run takes the same ones."""
+    """Number of distinct texts of the sample to compare. Every run takes the same texts."""
     ablations: str | None = None
-    """Teacher to distil again without PCA, without weights, without both, and from its input embeddings."""
+    """Teacher to distil with the whole recipe, without PCA, without weights, without both, and from its input
+    embeddings."""
     counts: str | None = None
-    """With ablations: counts that lakevec count wrote. The full recipe then uses them, and more steps are
-    left out."""
+    """With ablations: counts that lakevec count wrote. The whole recipe then uses them, and has more steps to
+    leave out."""
     plain_teacher: str | None = None
     """With ablations: a plain transformer such as BERT, which is not a Sentence Transformer."""
     cache: str | None = None
     """Local folder that keeps teachers' vectors for later runs. Default: none."""
     speed_texts: Annotated[int, Field(ge=1)] = 100_000
-    """Texts to measure speed on, or fewer if the time is over."""
+    """Maximum number of texts to measure speed on."""
     speed_s: float = Field(default=10.0, gt=0, le=3600)
-    """Seconds of embedding to measure speed for."""
+    """Maximum seconds of embedding for the measurement of speed."""
     device: str = "auto"
     """Torch device of teachers. auto takes cuda if there is one, else cpu."""
 

@@ -1,4 +1,4 @@
-"""Settings from a YAML file and the command line, and errors about them."""
+"""Loads settings from a YAML file and the command line, and explains what is wrong with them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST_VALUE = 200
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases, by which ten lines can stand for billions of values."""
+    """YAML without aliases. With aliases, ten lines can stand for billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) -> S:
-    """Build a command's settings from a YAML file and the values of the command line, which win.
+    """Build a command's settings from a YAML file and the command line. The command line wins.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) ->
         return kind.model_validate(kind.merge(from_file, overrides))
     except ValidationError as error:
         problem = error.errors()[0]
-        if not problem["loc"]:  # of several keys together
+        if not problem["loc"]:  # a rule about several keys
             raise SettingsError(problem["msg"].removeprefix("Value error, ")) from None
         key = str(problem["loc"][0])
         source = Path(file).name if file and key in from_file and key not in overrides else "options"
@@ -53,12 +53,12 @@ def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) ->
 def _read_yaml(file: str) -> dict[str, Any]:
     """Read a YAML mapping; an empty file is an empty mapping."""
     try:
-        content = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)  # noqa: S506  (it is a safe one)
+        content = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)  # noqa: S506  (_Loader is safe)
     except FileNotFoundError:
         raise SettingsError(
             f"configuration file {file!r} does not exist", remedy="give --config an existing YAML file"
         ) from None
-    # PyYAML raises all of these, for "2020-13-45", "!!bool maybe" or a thousand brackets.
+    # PyYAML raises all of these, for example for "2020-13-45", "!!bool maybe" or a thousand brackets.
     except (OSError, yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise SettingsError(
             f"configuration file {file!r} is not readable YAML", got=_describe(error)
@@ -75,11 +75,11 @@ def _read_yaml(file: str) -> dict[str, Any]:
 
 
 def _describe(error: Exception) -> str:
-    """Describe an error and its place without the file's content, which may be a secret."""
+    """Describe an error and its place, but quote nothing of the file, which may hold secrets."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         found = ", ".join(part for part in (error.context, error.problem) if part)
-        # Single signs and YAML's own tokens, such as '<scalar>', stay.
+        # Single characters and YAML's own tokens, such as '<scalar>', stay.
         found = re.sub(r"'[^']*'|\"[^\"]*\"", _hide_quoted, found)
         return f"{found}, in line {mark.line + 1}, column {mark.column + 1}" if mark else found
     reason = error.strerror if isinstance(error, OSError) else None
@@ -91,7 +91,7 @@ def _hide_quoted(found: re.Match[str]) -> str:
 
 
 def _settings_error(kind: type[Settings], source: str, key: str, problem: dict[str, Any]) -> SettingsError:
-    """Turn pydantic's finding into an error of lakevec."""
+    """Turn an error of pydantic into a SettingsError."""
     if problem["type"] == "extra_forbidden":
         known = sorted(kind.model_fields)
         return SettingsError(
@@ -113,7 +113,7 @@ def _settings_error(kind: type[Settings], source: str, key: str, problem: dict[s
 
 
 def _show(key: str, value: object) -> str:
-    """Show a refused value; only the type of one that may hold secrets or is huge."""
+    """Show a refused value, or only its type if it may hold secrets or is huge."""
     if key in ("conf", "option"):
         return type(value).__name__
     try:

@@ -62,7 +62,7 @@ class InspectSettings(Settings):
     """Published model, or one of model2vec, Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: a
     folder, file, URI or hf://organisation/name."""
     words: StringList = Field(default_factory=_default_words)
-    """Words whose nearest tokens are shown."""
+    """Words to show the nearest tokens of."""
     neighbours: Annotated[int, Field(ge=1)] = 5
     """Number of tokens to show for each word."""
 

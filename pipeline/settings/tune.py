@@ -44,9 +44,9 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     """Column whose values contribute equally many texts, or all that they have. Default: texts of every
     length contribute in proportion."""
     max_chars: Positive = 1000
-    """Characters of a text that teacher and table see. The teacher's time grows with them."""
+    """Maximum characters of a text that teacher and table see. The teacher's time grows with them."""
     seed: NotNegative = 0
-    """Seed of the sample, the order and the held-out texts."""
+    """Seed of the sample, of the order of texts and of the held-out texts."""
     model: str | None = None
     """Table to start from, in place of the teacher's own tokens: any model that lakevec embed reads."""
     counts: str | None = None
@@ -56,11 +56,11 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     dimensions: Annotated[int, Field(ge=1)] = 256
     """Output width D."""
     held_out: Annotated[int, Field(ge=3, le=LARGEST)] = 3000
-    """Texts of the sample, at most a fifth, that decide when to stop and are not learned from."""
+    """Texts of the sample, at most a fifth, that decide when to stop. Training does not use them."""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 6
     """Maximum number of passes over the texts."""
     patience: Annotated[int, Field(ge=1)] = 2
-    """Passes without progress on held-out texts after which training stops."""
+    """Stop training after this many passes without progress on held-out texts."""
     learning_rate: float = Field(default=0.001, gt=0, le=1)
     """Learning rate of Adam's first step. It falls linearly to 0."""
     texts_per_step: Annotated[int, Field(ge=3, le=LARGEST)] = 1024
@@ -78,7 +78,7 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
 
     @property
     def vectors_folder(self) -> str:
-        """Folder of the sample and its teacher vectors."""
+        """Folder or URI of the sample and its teacher vectors."""
         return self.vectors or f"{self.output.rstrip('/')}-teacher"
 
     @model_validator(mode="after")

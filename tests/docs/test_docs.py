@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import lakevec as facade
-from lakevec.jobs.cli import COMMANDS
+from lakevec.jobs.cli import COMMANDS, load_command
 from lakevec.jobs.cli import main as lakevec
 from lakevec.jobs.options import parse
 from lakevec.pipeline.settings.base import Settings
@@ -30,9 +29,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-KINDS: dict[str, type[Settings]] = {
-    command.name: importlib.import_module(f"lakevec.jobs.{command.module}").SETTINGS for command in COMMANDS
-}
+KINDS: dict[str, type[Settings]] = {command.name: load_command(command.name).SETTINGS for command in COMMANDS}
 COMMON_OPTIONS = {"--config", "--dry-run", "--verbose", "--version", "--help"}
 # Options of the tools that documents name beside lakevec's own.
 OTHER_OPTIONS = {"--add-modules", "--key-name", "--kills", "--no-compile", "--py-files"}
@@ -286,30 +283,7 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     expected = (
-        "lakevec: unknown command 'embd'; expected one of benchmark, convert, count, demo, distill, doctor, "
+        "lakevec: unknown command 'embd': expected one of benchmark, convert, count, demo, distill, doctor, "
         "embed, evaluate, inspect, mine, tune, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
-
-
-def test_doctor_finds_nothing_missing_here(capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.support.commands import doctor as main
-
-    assert main([]) == 0
-    out = capsys.readouterr().out
-    assert "MISSING" not in out
-    assert out.endswith("embedding can run here\n")
-
-
-def test_doctor_names_the_remedy_of_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from lakevec.jobs import doctor
-    from tests.support.commands import doctor as main
-
-    monkeypatch.setattr(doctor, "find_java", lambda: None)
-    assert main([]) == 2
-    captured = capsys.readouterr()
-    assert "MISSING  Java" in captured.out
-    assert "pip install 'lakevec[local]'" in captured.out
-    assert captured.err == "lakevec doctor: missing: Java: see the remedies above\n"

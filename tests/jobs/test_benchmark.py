@@ -9,12 +9,14 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from lakevec.jobs.benchmark import MEASURES
 from lakevec.jobs.benchmarks.corpus import (
     read_kind,
     read_texts,
@@ -25,6 +27,7 @@ from lakevec.jobs.benchmarks.corpus import (
 from lakevec.jobs.benchmarks.report import show_comparison
 from lakevec.jobs.benchmarks.timing import Comparison, Rate, in_new_process, take_turns
 from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.settings.benchmark import BenchmarkPart
 from tests.support.commands import benchmark as main
 from tests.support.paths import IS_WHOLE, ROOT
 
@@ -144,6 +147,10 @@ def test_parts_run_and_are_reported(parts: list[str], minilm_model: str, lake: P
         "benchmark.md",
         "benchmark.png",
     ]
+
+
+def test_every_part_has_a_function_that_measures_it() -> None:
+    assert {f"measure_{part}" for part in get_args(BenchmarkPart)} <= set(MEASURES)
 
 
 def test_output_that_exists_is_refused(

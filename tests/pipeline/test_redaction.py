@@ -306,7 +306,7 @@ def test_settings_file_that_is_no_yaml_shows_no_line_of_it(
 
 def test_unknown_job_shows_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     assert lakevec(["s3://k:a/MARK@bucket"]) == 2
-    assert capsys.readouterr().err.startswith("lakevec: unknown command 's3://***@bucket'; expected one of ")
+    assert capsys.readouterr().err.startswith("lakevec: unknown command 's3://***@bucket': expected one of ")
 
 
 def test_traceback_of_any_error_shows_no_secret(

@@ -22,9 +22,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakevec.jobs import reference
 from lakevec.jobs.cli import main as lakevec
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.settings import reference
 from tests.support.commands import count, distill, embed, tune
 
 TEXTS = ["ba da fa", "bu dis kan", "  ", None, "ga nova lum"]

@@ -188,7 +188,7 @@ def test_what_can_be_no_key_is_refused(
     embed(tiny_model, lake, out, "--deletes", "remove", code=2)
     assert "key_order and deletes need a key" in capsys.readouterr().err
     embed(tiny_model, lake, out, "--key", "id", "--on-bad-file", "skip", code=2)
-    assert "on_bad_file skip goes with new files" in capsys.readouterr().err
+    assert "on_bad_file skip can't be used with a key" in capsys.readouterr().err
 
 
 def test_partitions_and_quarantine_keep_their_keys(tiny_model: str, lake: Path, out: Path) -> None:

@@ -1,7 +1,7 @@
 """MTEB's own harness on the same rows: the same figures.
 
 Skipped where `mteb` is not installed; it is no dependency. To run it: ``pip install mteb`` into an
-environment that has lakevec with its extra ``dev``, and ``pytest tests/test_mteb.py``.
+environment that has lakevec with its extra ``dev``, and ``pytest tests/pipeline/evaluation/test_mteb.py``.
 """
 
 from __future__ import annotations

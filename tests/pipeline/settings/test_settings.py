@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lakevec.jobs import reference
 from lakevec.jobs.cli import RunContext, run_job
 from lakevec.pipeline.errors import LakevecError, SettingsError
-from lakevec.pipeline.settings import reference
 from lakevec.pipeline.settings.base import Settings, describe
 from lakevec.pipeline.settings.corpus import CountSettings, MineSettings
 from lakevec.pipeline.settings.distill import DistillSettings
@@ -212,9 +212,9 @@ def test_dimensions_may_be_a_number_a_share_or_a_word(word: str, value: object) 
         ({"mode": "input", "vocabulary": "w.txt"}, "mode input takes no vocabulary"),
         (
             {"counts": "c.parquet", "weighting": "zipf", "axes": "tokens"},
-            "counts decide about weighting sif and axes texts; neither is asked for",
+            "counts have an effect only with weighting sif or axes texts; neither is chosen",
         ),
-        ({"counts": "c.parquet", "weighting": "none", "dimensions": "none"}, "neither is asked for"),
+        ({"counts": "c.parquet", "weighting": "none", "dimensions": "none"}, "neither is chosen"),
         ({"dimensions": "none", "whitening": 0.5}, "axes and whitening need principal axes"),
         ({"dimensions": "none", "axes": "texts"}, "axes and whitening need principal axes"),
         ({"whitening": 2}, "'whitening' is not allowed"),

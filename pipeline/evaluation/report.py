@@ -1,13 +1,14 @@
-"""The report for people: tables and figures of an evaluation on one HTML page."""
+"""The report of an evaluation: tables and figures on one HTML page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lakevec.pipeline.evaluation.report.charts import linear_axis, log_axis
 from lakevec.pipeline.evaluation.summary import (
     format_fidelity,
     format_rate,
@@ -17,6 +18,19 @@ from lakevec.pipeline.evaluation.summary import (
     text_rates,
 )
 from lakevec.pipeline.evaluation.tasks import GROUPS
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A figure's axis from its first tick to its last, linear unless `transform` says otherwise."""
+
+    ticks: list[float]
+    transform: Callable[[float], float] = float
+
+    def position(self, value: float) -> float:
+        """Return where a value lies: 0 at the first tick, 1 at the last."""
+        low, high, place = map(self.transform, (self.ticks[0], self.ticks[-1], value))
+        return (place - low) / (high - low)
 
 
 class Cell(NamedTuple):
@@ -37,7 +51,7 @@ class Row(NamedTuple):
 def render_report(record: dict[str, Any], timings: dict[str, Any]) -> str:
     """Render the content of ``evaluation.json`` and ``timings.json`` as HTML that is well-formed XML."""
     environment = Environment(
-        loader=PackageLoader("lakevec.pipeline.evaluation.report", "."),
+        loader=PackageLoader("lakevec.pipeline.evaluation", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -75,7 +89,7 @@ def _overview(models: Sequence[dict[str, Any]], rates: dict[str, float]) -> dict
 
 def _ablations(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
     whole = models[0]
-    # The overview has the speed of a table. Here its column shows the value of a step.
+    # Where the overview shows speed, this table shows the value of a step.
     differences = [
         "" if model is whole or model["mean"] is None else f"{100 * (model['mean'] - whole['mean']):+.1f}"
         for model in models
@@ -100,7 +114,7 @@ def _averages(models: Sequence[dict[str, Any]], extra: Sequence[str]) -> dict[st
 
 def _group(record: dict[str, Any], group: str) -> dict[str, Any]:
     models = record["models"]
-    # Tasks that the average leaves out stand below it.
+    # Tasks that the average leaves out come below it.
     tasks = sorted(
         (task for task in record["tasks"] if task["group"] == group), key=lambda task: not task["averaged"]
     )
@@ -145,3 +159,30 @@ def _mark_best(values: Sequence[float | None]) -> list[Cell]:
     known = [float(text) for text in shown if text]
     differs = len(set(known)) > 1
     return [Cell(text, differs and bool(text) and float(text) == max(known)) for text in shown]
+
+
+def linear_axis(values: Sequence[float]) -> Axis:
+    """Make an axis around values, with about five steps of 1, 2, 5 or 10 times a power of ten.
+
+    Examples
+    --------
+    >>> linear_axis([41.0, 58.0]).ticks
+    [35.0, 40.0, 45.0, 50.0, 55.0, 60.0]
+    """
+    rough = (max(values) - min(values) or max(abs(max(values)), 1.0)) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    first, last = math.floor(min(values) / step - 0.25), math.ceil(max(values) / step + 0.25)
+    return Axis([number * step for number in range(first, last + 1)])
+
+
+def log_axis(values: Sequence[float]) -> Axis:
+    """Make a logarithmic axis around positive values, with a tick at each power of ten.
+
+    Examples
+    --------
+    >>> log_axis([400.0, 20_000.0]).ticks
+    [100.0, 1000.0, 10000.0, 100000.0]
+    """
+    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return Axis([10.0**power for power in range(first, max(last, first + 1) + 1)], math.log10)

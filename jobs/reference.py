@@ -1,4 +1,4 @@
-"""Write ``docs/configuration.md`` and ``conf/*.yaml`` from the settings: ``make configuration``."""
+"""Writes ``docs/configuration.md`` and ``conf/*.yaml`` from the settings, for ``make configuration``."""
 
 from __future__ import annotations
 
@@ -10,36 +10,20 @@ from typing import Any
 import yaml
 from pydantic.fields import FieldInfo
 
+from lakevec.jobs import cli
 from lakevec.pipeline.settings.base import Settings, describe
-from lakevec.pipeline.settings.benchmark import BenchmarkSettings, DemoSettings
-from lakevec.pipeline.settings.corpus import CountSettings, MineSettings
-from lakevec.pipeline.settings.distill import DistillSettings
-from lakevec.pipeline.settings.embed import EmbedSettings
-from lakevec.pipeline.settings.evaluate import EvaluateSettings
-from lakevec.pipeline.settings.models import ConvertSettings, InspectSettings, VerifySettings
-from lakevec.pipeline.settings.tune import TuneSettings
 
-COMMANDS: dict[str, type[Settings]] = {
-    "distill": DistillSettings,
-    "embed": EmbedSettings,
-    "verify": VerifySettings,
-    "count": CountSettings,
-    "mine": MineSettings,
-    "tune": TuneSettings,
-    "evaluate": EvaluateSettings,
-    "convert": ConvertSettings,
-    "inspect": InspectSettings,
-    "benchmark": BenchmarkSettings,
-    "demo": DemoSettings,
-}
-# Commands that a schedule runs have a file of all their settings.
+_SETTINGS = {command.name: cli.load_command(command.name).SETTINGS for command in cli.COMMANDS}
+# Commands that have settings of their own.
+COMMANDS: dict[str, type[Settings]] = {name: kind for name, kind in _SETTINGS.items() if kind.model_fields}
+# Commands for schedules have a file of all their settings.
 WITH_FILE = ("count", "distill", "embed", "evaluate", "mine", "tune")
 _HEAD = """\
 # Configuration
 
 Every setting of every command. An option is `--key-name`; a YAML file given with `--config` uses `key_name`.
-The command line wins over the file. `conf/` holds a file with all settings for each command that schedules
-run.
+The command line wins over the file. For each command that schedules run, `conf/` holds a file with all its
+settings.
 
 `lakevec` generates this page from the settings: edit `pipeline/settings/`, then run `make configuration`.
 """
