@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
-from lakevec.jobs.benchmarks import kernel_parts, spark_parts
 from lakevec.jobs.benchmarks.corpus import Workload
 from lakevec.jobs.benchmarks.report import describe_setup, plot_comparisons, show_comparison, write_report
 from lakevec.jobs.benchmarks.timing import Comparison, bind_to_cpus
@@ -24,9 +24,6 @@ from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 from lakevec.pipeline.storage import require_free
 
 SETTINGS = BenchmarkSettings
-
-# `measure_NAME` of either module measures the part NAME.
-MEASURES = {**vars(kernel_parts), **vars(spark_parts)}
 
 
 def run(settings: BenchmarkSettings, context: RunContext) -> None:
@@ -62,13 +59,22 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
     comparisons: list[Comparison] = []
     for part in settings.part:
         print(f"measuring: {part}", flush=True)
-        for comparison in MEASURES[f"measure_{part}"](workload):
+        for comparison in find_measure(part)(workload):
             comparisons.append(comparison)
             print(f"\n{show_comparison(comparison)}\n", flush=True)
             write_report(workload.folder, setup, facts, comparisons)
     plot_comparisons(comparisons, workload.folder / "benchmark.png")
     workload.remove_rows()
     print(f"wrote benchmark.json, benchmark.md and benchmark.png to {settings.output}")
+
+
+def find_measure(part: str) -> Callable[[Workload], Iterable[Comparison]]:
+    """Return the function `measure_PART`, which measures a part."""
+    from lakevec.jobs.benchmarks import kernel_parts, spark_parts
+
+    measure: Callable[[Workload], Iterable[Comparison]]
+    measure = {**vars(kernel_parts), **vars(spark_parts)}[f"measure_{part}"]
+    return measure
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def best_matches(spark: SparkSession, query: str, *, limit: int = _BEST) -> list
 
 def _search(spark: SparkSession, model: str, vectors: str) -> None:
     """Print the best matches of each query."""
-    from lakevec.udfs import register
+    from lakevec.udfs.column_functions import register
 
     register(spark, model)
     spark.read.parquet(vectors).createOrReplaceTempView("docstrings")

@@ -3,7 +3,3 @@
 from lakevec.udfs.shipped_code import prefer_unpacked_code
 
 prefer_unpacked_code()  # before any import of a kernel
-
-from lakevec.udfs.column_functions import make_embed_udf, register  # noqa: E402
-
-__all__ = ["make_embed_udf", "register"]

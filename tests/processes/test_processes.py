@@ -162,7 +162,7 @@ def test_executors_run_the_code_that_was_shipped(tiny_model: str, tmp_path: Path
     code = f"""
 import pyarrow as pa
 from lakevec.jobs.spark.session import open_session
-from lakevec.udfs import make_embed_udf
+from lakevec.udfs.column_functions import make_embed_udf
 conf = {conf!r}
 with open_session("test", master="local-cluster[2,1,1024]", conf=conf) as spark:
     embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})

@@ -16,7 +16,7 @@ from lakevec.jobs.spark.java import ensure_java
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model.artifact import load
-from lakevec.udfs import make_embed_udf, register
+from lakevec.udfs.column_functions import make_embed_udf, register
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -109,7 +109,7 @@ import os, sys
 os.environ["PYSPARK_PYTHON"] = sys.executable
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.remote("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-from lakevec.udfs import make_embed_udf, register
+from lakevec.udfs.column_functions import make_embed_udf, register
 from lakevec.udfs.distribution import has_spark_context
 assert not has_spark_context(spark)
 embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from lakevec.udfs import make_embed_udf, register
+from lakevec.udfs.column_functions import make_embed_udf, register
 from tests.support.commands import count, embed, verify
 
 pytestmark = pytest.mark.usefixtures("spark")

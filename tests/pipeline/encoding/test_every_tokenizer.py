@@ -15,7 +15,7 @@ from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
 from lakevec.pipeline.model.formats.foreign_model import make_table, read_tokenizer, without_limits
 from lakevec.pipeline.model.publishing import export, publish
 from lakevec.pipeline.storage import locate
-from lakevec.udfs import make_embed_udf
+from lakevec.udfs.column_functions import make_embed_udf
 from tests.support.paths import SHARED_DATA
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
