@@ -250,12 +250,12 @@ def test_values_of_every_script_name_folders_that_spark_reads(tiny_model: str, o
         (
             "secret\0",
             "a value of partition column 'k' can't name a folder: got a null character; "
-            "expected values whose folders readers look into; clean the column, or partition by another one",
+            "expected values whose folders readers don't skip; clean the column, or partition by another one",
         ),
         (
             "secret._COPYING_",
             "a value of partition column 'k' can't name a folder: got ._COPYING_ at its end; "
-            "expected values whose folders readers look into; clean the column, or partition by another one",
+            "expected values whose folders readers don't skip; clean the column, or partition by another one",
         ),
     ],
     ids=["long", "null character", "hidden"],
