@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,7 @@ hostile_texts = st.lists(st.sampled_from(PIECES) | st.characters(exclude_categor
 )
 
 
-@lru_cache(maxsize=2)
+@cache
 def library(name: str) -> Tokenizer:
     if not SHARED_DATA.is_dir():
         pytest.skip("the evaluation data folder ../shared/data is not there")
@@ -93,7 +93,7 @@ def library(name: str) -> Tokenizer:
     return tokenizer
 
 
-@lru_cache(maxsize=2)
+@cache
 def ours(name: str) -> TextTokenizer:
     return make_tokenizer(library(name).to_str(), None)
 
