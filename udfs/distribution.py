@@ -69,7 +69,7 @@ def ship_code(spark: SparkSession, *packages: Any) -> None:
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-        Its executors need the core dependencies (numba, numpy, pyarrow, tokenizers).
+        Its executors need numba, numpy, pandas, pyarrow, safetensors and tokenizers.
     *packages : module
         Other packages to send instead.
 

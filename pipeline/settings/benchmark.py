@@ -65,20 +65,20 @@ class BenchmarkSettings(Settings):
     rows: AtLeastOne = 1_000_000
     """Number of rows: those of the input, repeated with fresh words."""
     peer_rows: AtLeastOne = 1_000_000
-    """Number of rows for peers, which may be many times slower."""
+    """Number of rows for other libraries, which may be many times slower."""
     repeats: AtLeastOne = 3
-    """Number of runs of each way. The median counts."""
+    """Number of runs of each measurement. Results are medians."""
     growth: list[int] = Field(default_factory=lambda: [1, 10])
     """For the part rows: multiples of the number of rows."""
     cores: list[int] = Field(default_factory=lambda: [1, 2])
     """For the part cores: numbers of cores."""
     also: StringMap = Field(default_factory=dict)
-    """For the part texts: other texts, as NAME=FILE or NAME=FILE?COLUMN=VALUE. A Parquet file with a column
-    text, and optionally the value of a column that selects its rows."""
+    """For the part texts: other texts, as NAME=FILE or NAME=FILE?COLUMN=VALUE. FILE is Parquet with a column
+    text. COLUMN=VALUE selects some of its rows."""
     teacher: str | None = None
     """For the part distill: the teacher. Default: the embedded all-MiniLM-L6-v2."""
     cpus: list[int] = Field(default_factory=list)
-    """Bind all local processes to these CPUs. Default: none."""
+    """Bind all local processes to these CPUs. Default: do not bind them."""
     master: str | None = None
     """Spark master. Default: local[*]."""
     conf: StringMap = Field(default_factory=dict)

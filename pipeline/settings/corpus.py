@@ -27,7 +27,7 @@ class CountSettings(SparkInput, SparkTasks, SparkRuntime):
     phrases: Annotated[int, Field(ge=1, le=3)] = 1
     """Also count phrases of up to 2 or 3 neighbouring words. 1 counts words only."""
     on_bad_row: Literal["fail", "skip"] = "fail"
-    """For a text that is not valid UTF-8: fail, or skip and count it."""
+    """For a text that is not valid UTF-8: fail, or skip the text and report the number of such texts."""
 
 
 class MineSettings(Settings):

@@ -55,22 +55,23 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     full_refresh: bool = Field(default=False, json_schema_extra=DIRECT)
     """Embed everything again beside the old output, and replace it when the run is complete."""
     key: str | None = Field(default=None, json_schema_extra=DIRECT)
-    """Column that identifies a row. Keep one row per key: embed rows with another text again, copy or keep
-    all others."""
+    """Column that identifies a row. Keep one row per value, and embed only rows that are new or whose text
+    has changed."""
     key_order: str | None = None
     """Among input rows with the same key, keep the one with the largest value here. Default: the row of the
     file that was changed last."""
     deletes: Literal["keep", "remove"] = "keep"
     """With a key: keep or remove output rows whose key is not in the input any more."""
     on_bad_row: Literal["fail", "null", "quarantine"] = Field(default="fail", json_schema_extra=DIRECT)
-    """For a text that is not valid UTF-8 or too long: fail, write a null vector, or write the row with its
-    reason to _lakevec/quarantine."""
+    """For a text that is not valid UTF-8, or longer than max-chars: fail, write a null vector, or write the
+    row with the reason to _lakevec/quarantine."""
     max_chars: Positive | None = Field(default=None, json_schema_extra=DIRECT)
     """Treat longer texts as invalid rows. Default: no limit."""
     on_bad_file: Literal["fail", "skip"] = Field(default="fail", json_schema_extra=DIRECT)
-    """For an input file that can't be read: fail, or skip the file until it changes."""
+    """For an input file that can't be read: fail, or skip the file and try it again in the next run."""
     table_format: Literal["parquet", "delta"] = Field(default="parquet", json_schema_extra=DIRECT)
-    """Write plain Parquet, or commit the files to a Delta table, which any store can switch in one step."""
+    """Write plain Parquet, or commit the files to a Delta table. Delta shows each commit in one step on any
+    store."""
     sha256: bool = Field(default=False, json_schema_extra=DIRECT)
     """Record each file's checksum for lakevec verify."""
     compression: Literal["zstd", "snappy", "none"] = "zstd"
@@ -78,20 +79,20 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     vector_type: Literal["float32", "float16", "int8"] = "float32"
     """Type of stored vector elements. float16 is rounded and read as float; int8 adds a column of scales."""
     store: Literal["mean", "sum"] = Field(default="mean", json_schema_extra=DIRECT)
-    """Store a text's vector, or the plain sum of its tokens' rows with a column of their number, which SQL
-    can add up over texts."""
+    """Store a text's vector (mean), or the sum of its tokens' rows and a column with their number (sum). SQL
+    can add sums up over texts."""
     partition_by: StringList | None = None
     """Columns whose values become folders, as in Spark's partitionBy."""
     target_file_mb: Positive = 512
-    """Megabytes after which a task begins another file."""
+    """Size in megabytes after which a task begins another file."""
     sink: Literal["auto", "direct", "spark"] = "auto"
-    """Let tasks write files directly, or use Spark's own writer. auto takes Spark's only if tasks can't
-    write."""
+    """Let tasks write files directly, or use Spark's own writer. auto takes Spark's only if the format is not
+    parquet, or if tasks can't write to the output."""
     output_format: str = "parquet"
-    """Format of the output. Spark's own writer writes all formats but parquet."""
+    """Format of the output. Formats other than parquet need Spark's own writer."""
     checkpoint: str | None = Field(default=None, json_schema_extra=DIRECT)
-    """Folder or URI for Spark's checkpoints, if Spark can't reach the output. Default: the output's _lakevec
-    folder."""
+    """Folder or URI for Spark's checkpoints, if Spark can't write to the output. Default: the output's
+    _lakevec folder."""
     grace_minutes: NotNegative = 60
     """Minutes to keep staging files of dead runs. Local mode removes them at once."""
     metrics: str | None = Field(default=None, json_schema_extra=DIRECT)

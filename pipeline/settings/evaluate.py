@@ -42,10 +42,11 @@ class EvaluateSettings(Settings):
     """Teacher to distil with the whole recipe, without PCA, without weights, without both, and from its input
     embeddings."""
     counts: str | None = None
-    """With ablations: counts that lakevec count wrote. The whole recipe then uses them, and has more steps to
-    leave out."""
+    """With ablations: counts that lakevec count wrote. The whole recipe then uses them, and three more tables
+    each use a part of them."""
     plain_teacher: str | None = None
-    """With ablations: a plain transformer such as BERT, which is not a Sentence Transformer."""
+    """With ablations: also distil this plain transformer, such as BERT, which is not a Sentence
+    Transformer."""
     cache: str | None = None
     """Local folder that keeps teachers' vectors for later runs. Default: none."""
     speed_texts: Annotated[int, Field(ge=1)] = 100_000

@@ -29,7 +29,7 @@ class ConvertSettings(Settings):
       GloVe, word2vec, fastText .txt, .vec, .bin, or those gzipped
       BPEmb                     NAME.model beside NAME.*.w2v.bin
       WordLlama                 NAME.safetensors beside its tokenizer, or ../tokenizers
-      any of these folders      on the Hugging Face hub, by id
+      any of these folders      on the Hugging Face hub, as hf://organisation/name
 
     Examples
     --------

@@ -41,8 +41,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     rows: Annotated[int, Field(ge=15, le=LARGEST)] = 100_000
     """Distinct texts to learn from."""
     stratify: str | None = None
-    """Column whose values contribute equally many texts, or all that they have. Default: texts of every
-    length contribute in proportion."""
+    """Column whose values contribute equally many texts, or all that they have. Default: sample texts of each
+    length in proportion."""
     max_chars: Positive = 1000
     """Maximum characters of a text that teacher and table see. The teacher's time grows with them."""
     seed: NotNegative = 0
@@ -74,7 +74,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Texts per forward pass of the teacher."""
     piece_rows: Positive = 1000
-    """Texts per shard of teacher vectors: one task's work and one file, which a killed run keeps."""
+    """Texts per shard of teacher vectors. A task writes one shard, and a repeated run keeps complete
+    shards."""
 
     @property
     def vectors_folder(self) -> str:
