@@ -1,7 +1,7 @@
 """``lakevec benchmark``: the speed of lakevec and its peers on this machine.
 
-Rates are medians, and ways that are compared take turns. To measure one core, bind the whole process tree to
-one CPU: ``--cpus 0 --master 'local[1]'``.
+A rate is the median of its runs, and compared ways run in turn. To measure one core, bind the whole process
+tree to one CPU: ``--cpus 0 --master 'local[1]'``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETTINGS = BenchmarkSettings
 
 
 def run(settings: BenchmarkSettings, context: RunContext) -> None:
-    """Measure the parts in the order of the settings; rewrite the figures after each comparison.
+    """Measure the parts in the order of the settings; rewrite the report after each comparison.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
         return
     if settings.cpus:
         bind_to_cpus(settings.cpus)
-    # A task slot is one core. The tokenizer's own threads would take others.
+    # Stop the tokenizer's own threads, since a Spark task has one core.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     setup = describe_setup()
     workload = Workload(settings, table, Path(settings.output), context.verbose)
@@ -69,7 +69,7 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
 
 
 def find_measure(part: str) -> Callable[[Workload], Iterable[Comparison]]:
-    """Return the function `measure_PART`, which measures a part."""
+    """Return the function `measure_PART` of a part."""
     from lakevec.jobs.benchmarks import kernel_parts, spark_parts
 
     measure: Callable[[Workload], Iterable[Comparison]]

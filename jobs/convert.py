@@ -45,11 +45,9 @@ def run(settings: ConvertSettings, context: RunContext) -> None:
         f"fingerprint {table.fingerprint}"
     )
     if table.pools_unknown and settings.to != "sentence-transformers":
-        print(
-            "model2vec leaves unknown words out of the mean: it gives texts with unknown words other vectors"
-        )
+        print("model2vec leaves unknown words out of the mean, so vectors of texts with unknown words differ")
     elif table.unknown_token_id is not None and not table.normalize and settings.to != "model2vec":
-        print("Sentence Transformers counts unknown words: it gives texts with unknown words shorter vectors")
+        print("Sentence Transformers counts unknown words, so vectors of texts with such words are shorter")
 
 
 def _with_dtype(artifact: Artifact, dtype: str) -> Artifact:

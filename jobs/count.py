@@ -46,7 +46,7 @@ IDENTIFYING_SETTINGS = ("input", "text", "format", "option", "phrases", "on_bad_
 
 
 def run(settings: CountSettings, context: RunContext) -> None:
-    """Count a lake; raise OutputError if the output contains anything but the counts of this request."""
+    """Count a lake; raise OutputError if the output holds anything except counts of this request."""
     timer = RunTimer()
     refuse_overlap(settings.input, settings.option, {"--output": settings.output}, format=settings.format)
     tokenizer = find_tokenizer(settings.model)
@@ -69,7 +69,7 @@ def run(settings: CountSettings, context: RunContext) -> None:
             request = _request(settings, tokenizer, _digest_files(spark, frame))
             if done is not None:
                 _check_input(done, request, settings)
-                print(f"counted already: {_summarize(done)}")
+                print(f"already counted: {_summarize(done)}")
                 return
             if lease is None:
                 print("dry run: nothing was written")
@@ -133,10 +133,10 @@ def _digest_files(spark: SparkSession, frame: DataFrame) -> str:
 
 def _check_input(done: dict[str, Any], request: dict[str, Any], settings: CountSettings) -> None:
     if not request["files"]:
-        got = "an input without files, in which new rows can't be recognised"
+        got = "an input without files, whose new rows lakevec can't recognise"
         raise _occupied(settings, "counts of this input", got=got)
     if done["request"] != request:
-        got = "files that came, went or changed since"
+        got = "files that were added, removed or changed since"
         raise _occupied(settings, "the counts of other files", got=got)
 
 
@@ -154,7 +154,7 @@ def count_lines(
     *,
     task_type: type[CountTask] | None = None,
 ) -> DataFrame:
-    """Return a DataFrame of sums over all tasks, with one row per token, word, phrase and fact.
+    """Return a DataFrame of sums over all tasks: one row for each token, word, phrase and fact.
 
     `task_type` replaces `CountTask`. The columns are those of `lakevec.udfs.count_task.COUNTS_SCHEMA`.
     """
@@ -265,7 +265,7 @@ def _summarize(record: dict[str, Any]) -> str:
     if record["settings"]["phrases"] > 1:
         summary += f", {record['distinct_phrases']:,} phrases"
     if record["bad"]:
-        summary += f", {record['bad']:,} texts that are not UTF-8 left out"
+        summary += f", {record['bad']:,} texts left out, which are not valid UTF-8"
     return f"{summary}; in {record['settings']['output']}"
 
 

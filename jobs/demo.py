@@ -72,7 +72,7 @@ def run(settings: DemoSettings, context: RunContext) -> None:
     print("\n4. search, in Spark SQL", flush=True)
     with open_session("lakevec demo", master=settings.master, conf={}, verbose=context.verbose) as spark:
         _search(spark, model, vectors)
-    print(f"\ndone in {time.monotonic() - started:.0f} s; lake, model and vectors lie in {folder.resolve()}")
+    print(f"\ndone in {time.monotonic() - started:.0f} s; lake, model and vectors are in {folder.resolve()}")
 
 
 def best_matches(spark: SparkSession, query: str, *, limit: int = _BEST) -> list[Row]:

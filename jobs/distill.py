@@ -26,7 +26,7 @@ SETTINGS = DistillSettings
 
 
 def run(settings: DistillSettings, context: RunContext) -> None:
-    """Distil a teacher, measure the table if there is a sample, and publish it."""
+    """Distil a teacher, and publish the table; if there is a sample, first measure the table on it."""
     refuse_existing_model(settings.output)
     print(format_settings(settings, full=context.verbose), flush=True)
     if context.dry_run:

@@ -1,4 +1,4 @@
-"""The sample of a lake's texts that a table is tuned on, whatever the layout of the lake's files."""
+"""Sample a lake's texts for tuning. The layout of the lake's files does not change the sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lakevec.pipeline.tuning.sampling import allocate_equally, allocate_proporti
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-# The first pass looks at this multiple of a stratum's share, and some more, since duplicates are dropped.
+# Duplicates are dropped, so the first pass takes a multiple of a stratum's share, plus some rows.
 _MARGIN_FACTOR, _MARGIN_ROWS = 2, 200
 _HASHES = 1 << 32
 
@@ -37,10 +37,11 @@ def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
 
     Notes
     -----
-    The order is by xxHash64 of text and seed, so files, partitions and their order don't matter. Strata are
-    doublings of length, each with its share of the lake's rows, or the values of a column, each with the same
-    share. If duplicates leave a stratum short, a second pass reads all its rows, and in a third the other
-    strata give what it still lacks.
+    Texts are sorted by xxHash64 of text and seed, so the order of files and partitions does not matter. By
+    default, a stratum is a doubling of length, and has the same share of the sample as of the lake. If
+    ``settings.stratify`` names a column, each of its values is a stratum, and all have equal shares. If
+    duplicates leave a stratum short, a second pass reads all its rows. If it is still short, a third pass
+    takes more rows of the other strata.
     """
     texts = _read_texts(spark, settings)
     available = _count_strata(texts, settings)
@@ -55,7 +56,7 @@ def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
     others = {name: rows for name, rows in available.items() if name not in lacking}
     more = {name: share for name, share in allocate(others, left).items() if share > shares[name]}
     chosen |= _choose(texts, more, {name: _bound(share, available[name]) for name, share in more.items()})
-    # A text with several labels may have been chosen for each.
+    # A text with several labels may be in several strata.
     return [text for _, text in sorted(set().union(*chosen.values()))]
 
 
@@ -86,7 +87,7 @@ def _column(name: str) -> Column:
 
 def _count_strata(texts: DataFrame, settings: TuneSettings) -> dict[str, int]:
     strata = texts.groupBy("stratum").agg(f.count("*").alias("texts"))
-    # One more than rows is enough to refuse a column with that many values.
+    # A column with more values than rows is refused, so count no further.
     counted = (strata.limit(settings.rows + 1) if settings.stratify else strata).collect()
     if not counted:
         raise InputError("the input holds no text to tune on", expected="texts that are not empty")
@@ -100,7 +101,7 @@ def _count_strata(texts: DataFrame, settings: TuneSettings) -> dict[str, int]:
 
 
 def _bound(share: int, available: int) -> int:
-    """Return the hash below which a stratum's first texts should lie, so that Spark sorts few."""
+    """Return an upper bound for the hashes of a stratum's first texts, so that Spark sorts few rows."""
     return min(_HASHES, int(_HASHES * (_MARGIN_FACTOR * share + _MARGIN_ROWS) / available))
 
 

@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser that raises SettingsError."""
 
     def error(self, message: str) -> NoReturn:
-        # Unrecognized arguments may be parts of a secret.
+        # An unrecognized argument may be part of a secret.
         known, unrecognized, words = message.partition("unrecognized arguments: ")
         shown = " ".join(_mask_values(words.split(" "))) if unrecognized else ""
         raise SettingsError(f"{known}{unrecognized}{shown}", remedy=f"see {self.prog} --help")
@@ -54,8 +54,8 @@ def make_parser(kind: type[Settings], name: str) -> argparse.ArgumentParser:
         for field_name, field in fields.items():
             _add_option(group, field_name, field)
     group = parser.add_argument_group("All commands")
-    group.add_argument("--config", metavar="FILE", help="YAML file of these settings. Options win over it.")
-    group.add_argument("--dry-run", action="store_true", help="Say what would be done, and stop.")
+    group.add_argument("--config", metavar="FILE", help="YAML file of these settings. Options override it.")
+    group.add_argument("--dry-run", action="store_true", help="Describe the run, and stop.")
     group.add_argument("--verbose", action="store_true", help="Show Spark's log and full tracebacks.")
     group.add_argument("--version", action="version", version=f"lakevec {__version__}")
     return parser

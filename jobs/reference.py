@@ -22,7 +22,7 @@ _HEAD = """\
 # Configuration
 
 Every setting of every command. An option is `--key-name`; a YAML file given with `--config` uses `key_name`.
-The command line wins over the file. For each command that schedules run, `conf/` holds a file with all its
+The command line overrides the file. For each command that schedules run, `conf/` holds a file with all its
 settings.
 
 `lakevec` generates this page from the settings: edit `pipeline/settings/`, then run `make configuration`.
@@ -46,7 +46,7 @@ def configuration_file(command: str) -> str:
     """Return ``conf/COMMAND.yaml``: every setting with its description and default."""
     lines = [
         f"# Settings of `lakevec {command} --config {command}.yaml`, with their defaults.",
-        "# The command line wins. Settings without a default are commented out.",
+        "# The command line overrides them. Settings without a default are commented out.",
     ]
     for name, field in COMMANDS[command].fields().items():
         lines += ["", *textwrap.wrap(describe(field), 116, initial_indent="# ", subsequent_indent="# ")]

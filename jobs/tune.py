@@ -97,11 +97,11 @@ def _sample_teacher(
             print(f"sample: {len(texts):,} texts; the teacher works in {encoder.precision}", flush=True)
             recipe.check_sample(options, texts)
             if encoder.precision != "float32":
-                # Warns here, in the driver, if this precision is slow on this machine.
+                # If this precision is slow on this machine, warn here in the driver.
                 encoder.encode(texts[: settings.batch_size])
             started = time.monotonic()
             vectors = _teach(spark, settings, texts, encoder)
-            print(f"teacher: all vectors there after {time.monotonic() - started:.1f} s", flush=True)
+            print(f"teacher: all vectors ready after {time.monotonic() - started:.1f} s", flush=True)
     return recipe.TeacherSample(
         texts,
         vectors,
@@ -126,7 +126,7 @@ def _teach(
     except OSError as error:
         got = error.strerror or type(error).__name__
         raise OutputError(f"can't write to {folder!r}", got=got, remedy="choose another --vectors") from None
-    print(f"teacher: {len(missing)} of {shards.number} shards to make", flush=True)
+    print(f"teacher: {len(missing)} of {shards.number} shards to compute", flush=True)
     if missing:
         options = copy_options(settings, TeacherOptions, precision=encoder.precision)
         task = TeacherTask(shards, missing, settings.teacher, options, encoder.fingerprint)

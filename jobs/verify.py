@@ -71,23 +71,23 @@ def run(settings: VerifySettings, context: RunContext) -> None:
         raise CommitError(
             f"output {output.uri!r} is damaged",
             got=f"{len(problems)} problem{'' if len(problems) == 1 else 's'}",
-            remedy="restore the files named above, or write everything anew with --full-refresh",
+            remedy="restore the files named above, or rewrite the output with --full-refresh",
         )
     print(_summarize(output, reports, settings))
 
 
 def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticTable | None, str]:
-    """Load the output's model; without it, return a note for the user."""
+    """Load the output's model; if that fails, return a note for the user."""
     if settings.sample == 0:
         return None, ""
     if not set(output.metadata.columns) & set(output.metadata.schema_of_files):
-        return None, "no text is embedded again: the output doesn't keep its texts"
+        return None, "no text is embedded again: the output holds no text column"
     uri = settings.model or output.metadata.model
     try:
         table = load(uri).table
         if table.fingerprint != output.metadata.fingerprint:
             raise CommitError(
-                f"model {uri!r} is not the output's",
+                f"the output was written with another model than {uri!r}",
                 got=table.fingerprint,
                 expected=output.metadata.fingerprint,
                 remedy="pass the output's model as --model",
@@ -136,14 +136,14 @@ def _check_files(
 
 
 def _find_repeated_hours(spark: SparkSession, output: StoredOutput) -> list[str]:
-    """Find folders whose local time names two instants."""
+    """Find partition folders whose local time stands for two instants."""
     metadata = output.metadata
     stamps = [name for name in metadata.partition_by if metadata.schema_of_files.get(name) == "timestamp"]
     if not stamps:
         return []
     zone = metadata.time_zone or str(spark.conf.get("spark.sql.session.timeZone"))
     return [
-        f"{file} lies in a folder for two instants: {value} comes twice in {zone}"
+        f"{file} is in a folder for two instants: {value} occurs twice in {zone}"
         for file in output.state.files
         for name, value in partition_values(file, metadata.partition_by).items()
         if name in stamps and comes_twice(value or "", zone)
@@ -179,7 +179,7 @@ def _summarize(output: StoredOutput, reports: list[dict[str, Any]], settings: Ve
     if planes := sum(report["in_byte_planes"] for report in reports):
         lines.append(
             f"  {planes:,} files hold vectors in byte planes, which Spark before 4.3 reads only with"
-            " spark.sql.parquet.enableVectorizedReader=false; --full-refresh writes them anew"
+            " spark.sql.parquet.enableVectorizedReader=false; --full-refresh rewrites them"
         )
     return "\n".join(lines)
 

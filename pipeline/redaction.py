@@ -38,7 +38,7 @@ _HARMLESS = re.compile(r"(?i)(?:true|false|none|null)?")
 _HARMLESS_NUMBER = re.compile(r"\d{1,4}")
 
 # NAME=VALUE, NAME:VALUE and "NAME": "VALUE"; a URL may escape the signs. Paths such as lake/token=5 and
-# sentences match too, so there only certain names of secrets count.
+# sentences look alike, so only unmistakable names of secrets count there.
 _GIVEN = (
     r"(?i)(?P<given>"
     rf"(?:(?<![\w.%/-])|(?<=%3F|%26|%3B))[\w.-]{{0,100}}(?:{_SURE})[\w.-]*+"

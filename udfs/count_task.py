@@ -50,7 +50,7 @@ class CountTask:
         for batch in batches:
             facts["rows"] += batch.num_rows
             for column in batch.columns:
-                # In slices, since phrases need fewer than 2**21 words between two checks.
+                # Check after each slice, since phrases need fewer than 2**21 words between two checks.
                 for _, texts in slices(self._valid_texts(column, facts)):
                     counter.count(texts)
                     if counter.is_full:

@@ -254,7 +254,7 @@ def file_stem(run_id: str) -> str:
 def entry_batches(entries: Sequence[FileEntry], *, rows_read: int = 0) -> Iterator[pa.RecordBatch]:
     """Yield each file's entry as JSON with its worker, then a line with `rows_read`.
 
-    With the last line the driver notices a task that read rows and wrote none.
+    From the last line the driver learns of a task that read rows and wrote none.
     """
     worker = worker_memory()
     for entry in entries:

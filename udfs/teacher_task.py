@@ -77,7 +77,7 @@ def _load_encoder(teacher: str, options: TeacherOptions, fingerprint: str) -> Se
     encoder = SentenceEncoder(teacher, options)
     if encoder.fingerprint != fingerprint:
         raise TeacherError(
-            f"an executor has another teacher {teacher!r}",
+            f"teacher {teacher!r} of an executor differs from the driver's",
             got=encoder.fingerprint,
             expected=fingerprint,
             remedy="put the same folder on every node, or name a --revision",

@@ -136,7 +136,7 @@ class VerifyTask:
             report.sampled += len(texts)
             embedded = rows.filter(pa.array(is_embedded))
             if any(_bits(embedded.column(column)) != _bits(array) for column, array in expected.items()):
-                report.problems.append(f"holds vectors in column {name!r} that are not those of their texts")
+                report.problems.append(f"holds vectors in column {name!r} that don't match their texts")
 
 
 @dataclass
@@ -176,7 +176,7 @@ def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
 
 
 def _tokens_problem(batch: pa.RecordBatch, name: str) -> str:
-    """Describe a problem of the token counts beside sums; return "" if there is none."""
+    """Describe a problem of the token counts that belong to sums; return "" if there is none."""
     tokens = batch.column(name + TOKENS_SUFFIX)
     if not tokens.is_null().equals(batch.column(name).is_null()):
         return "sums without a count of tokens"

@@ -18,9 +18,9 @@ from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 
 KEY = "benchmark_key"
-# Repeated texts need new words, since the token cache knows all others. After 160,000 docstring paragraphs,
-# a lake still brings 1.0 to 1.5 unseen segments per 1,000 characters; after 150,000 sentences, English prose
-# brings 1.7. This brings 2.
+# Repeated texts need new words, since the token cache knows all their other words. Real lakes have 1.0 to 1.5
+# unseen segments per 1,000 characters after 160,000 docstring paragraphs, and 1.7 after 150,000 sentences of
+# English prose. This adds 2.
 _CHARACTERS_PER_FRESH_WORD = 500
 _ROWS_PER_FILE = 125_000
 _CHANGED_ROWS_SEED = 2
@@ -102,7 +102,7 @@ def read_source(folder: Path, text: str) -> pa.Table:
 
 
 def write_rows(source: pa.Table, text: str, rows: int, folder: Path) -> None:
-    """Write a lake: the source's rows, then the same rows again and again, some with fresh words appended.
+    """Write a lake: repeat the source's rows, and append fresh words to some repeated texts.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ print(time.perf_counter() - started)
 
 
 def measure_worker(workload: Workload) -> Iterator[Comparison]:
-    """Start workers that find machine code for this processor, for another one, and none."""
+    """Time new workers that find machine code for this processor, for another one, or none."""
     start = partial(_start_worker, workload.settings.model)
     with tempfile.TemporaryDirectory(prefix="lakevec-") as cache, tempfile.TemporaryDirectory() as other:
         start(other, **_BASIC_PROCESSOR)

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.model.table import StaticTable
 
-# Texts in, one vector each out.
+# Takes texts, and returns a vector for each.
 Encode = Callable[[list[str]], Any]
 # Rows of a batch that Spark passes to a Python worker by default.
 BATCH_ROWS = 10_000
@@ -65,7 +65,7 @@ def make_series_function(load: Callable[[str], Encode], model: str) -> Callable[
     """
 
     def embed_texts(texts: pd.Series) -> pd.Series:
-        # Spark pickles this function by value, but the one it calls by name: so the cache is the worker's.
+        # Spark pickles this function by value, but `_embed_series` by name, so a worker keeps its cache.
         return _embed_series(load, model, texts)
 
     return embed_texts

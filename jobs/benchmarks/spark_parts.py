@@ -105,7 +105,7 @@ def measure_job(workload: Workload) -> Iterator[Comparison]:
     started = time.monotonic()
     with quiet_session(settings, verbose=workload.verbose) as spark:
         startup_s = time.monotonic() - started
-        # Peers would add to the memory. This run is not timed: it warms the JVM up.
+        # Measure memory before peers add to it. This run is not timed, since it warms up the JVM.
         memory = job()["memory"]
         ways: dict[str, Callable[[], int]] = {
             **_peer_ways(spark, settings, peers_lake, workload.folder / "peer"),
@@ -202,7 +202,7 @@ def measure_changes(workload: Workload) -> Iterator[Comparison]:
         rates = timing.take_turns(ways, settings.repeats)
     seconds = {rate.way: rate.seconds for rate in rates}
     shown = ", ".join(f"{way} {spent:.1f} s" for way, spent in seconds.items())
-    note = f"Rows are those of the lake, changed or not. In seconds: {shown}."
+    note = f"Rates count all rows of the lake, changed or not. In seconds: {shown}."
     for written in folder.glob("keyed-*"):
         shutil.rmtree(written)
     yield Comparison("rows that changed", rates, _NO_KEY, [note], {"seconds": seconds})

@@ -1,4 +1,4 @@
-"""Rates: ways to do the same work take turns on fixed CPUs, and the median of their runs counts."""
+"""Measure rates: compared ways run in turn on fixed CPUs, and a rate is the median of its runs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A way whose run takes what `prepare` returns; only the run is timed."""
+    """A way with preparation: `run` takes the result of `prepare`, and only `run` is timed."""
 
     prepare: Callable[[], Any]
     run: Callable[[Any], int]

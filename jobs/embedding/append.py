@@ -68,7 +68,7 @@ def _open_stream(context: EmbedContext, source: InputBatch) -> DataFrame | None:
         if known is not None and known.query:
             raise
         return None
-    # For files in SQL syntax, such as parquet.`/path`, Spark returns a batch without an error.
+    # For files named in SQL, such as parquet.`/path`, Spark returns a batch instead of an error.
     return rows if rows.isStreaming else None
 
 
@@ -78,7 +78,7 @@ def _identify(context: EmbedContext) -> str:
     try:
         table = context.spark.catalog.getTable(name)
     except PySparkException:  # such as parquet.`/path`, whose case matters
-        # Earlier versions ignored case. The prefix keeps their ids apart from these.
+        # Earlier versions ignored case. The prefix gives exact names other ids.
         old = input_id("table", name.lower())
         return old if old in context.output.state.inputs else input_id("table", f"exactly {name}")
     parts = [table.catalog or "", *(table.namespace or []), table.name]

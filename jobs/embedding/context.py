@@ -42,7 +42,7 @@ class EmbedContext:
     entries : list of FileEntry
         Files that the run has committed.
     micro_batches, rows_read : int
-        What the run has committed.
+        Numbers of micro-batches and rows that the run has committed.
     details : dict
         Extra keys of the run's record.
     """
@@ -93,7 +93,7 @@ class EmbedContext:
         return entries, int(read.get["rows"])
 
     def commit(self, batch: InputBatch, entries: list[FileEntry], rows_read: int, **others: Any) -> None:
-        """Commit files that hold `rows_read` rows; `others` are more fields of `Commit`."""
+        """Commit the files of `rows_read` input rows; `others` are more fields of `Commit`."""
         commit = Commit(
             number=self.output.state.number + 1,
             run=self.plan.run_id,

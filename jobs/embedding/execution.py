@@ -1,4 +1,4 @@
-"""What a planned run does on its Spark session: read the input, embed it, and record the run."""
+"""Execute a planned run on a Spark session: read the input, embed it, and record the run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def execute(
     spark : pyspark.sql.SparkSession
     plan : RunPlan
     opened : OpenOutput or None
-        Where tasks write. None if Spark's own writer does.
+        The output that tasks write to. None if Spark's own writer writes it.
     task_type : type or None
         Replaces `EmbedTask`.
     """

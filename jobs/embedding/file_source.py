@@ -96,7 +96,7 @@ class FileSource:
         if is_stream:
             known = context.output.state.inputs.get(self._source.input)
             if known is not None and not known.query:
-                raise has_rows(context, "an input read as one batch before, without a list of its files")
+                raise has_rows(context, "an input that an earlier run read without a list of its files")
             run_micro_batches(context, self._source, self._list(), self._commit)
             self._retry_skipped()
         elif not is_done_at_once(context, self._source):
@@ -116,13 +116,13 @@ class FileSource:
         options = {name: value for name, value in settings.option.items() if name.lower() in _LISTING_OPTIONS}
         options |= stream_options(settings)
         if not self._is_glob and self._is_file():
-            # Spark takes a stream's path for a folder unless it is a glob, so turn the file into a glob.
+            # Spark treats a stream's path as a folder unless it is a glob, so turn the file into a glob.
             path = f"{path[:-1]}[{path[-1]}]"
         listed = self._spark.readStream.format("binaryFile").schema(_LISTING).options(**options).load(path)
         if self._is_glob and not self._has_base and len(listed.columns) > 4:
             raise InputError(
-                f"input {self._source.uri!r} is a pattern with partition folders beneath",
-                expected="the folder above them, which gives their values",
+                f"input {self._source.uri!r} is a pattern above partition folders",
+                expected="the folder that the partition folders begin in",
                 remedy="add --option basePath=FOLDER, or give the folder itself as --input",
             )
         return facts(listed)
@@ -132,7 +132,7 @@ class FileSource:
         return bool(file_system.exists(path) and file_system.getFileStatus(path).isFile())
 
     def _files(self, listed: DataFrame) -> list[InputFile]:
-        """Collect listed files, as the commit log records those that can't be read."""
+        """Collect listed files as the entries that the commit log has for unreadable files."""
         source = self._source.input
         return [InputFile(input=source, reason="can't be read", **row.asDict()) for row in listed.collect()]
 
@@ -140,7 +140,7 @@ class FileSource:
         """Refuse an input whose files the output may hold under another name."""
         source, inputs = self._source, self._context.output.state.inputs
         if (known := inputs.get(source.input)) is not None:
-            # Mask the recorded options again, since an earlier version may have masked fewer values.
+            # Mask the recorded options again, since earlier versions masked fewer values.
             if redact_values(known.option) != source.option:
                 raise InputError(
                     f"input {source.uri!r} was read with other options before",
@@ -190,7 +190,7 @@ class FileSource:
     def _embed(self, batch: InputBatch, files: list[InputFile], *, retaken: Sequence[str] = ()) -> None:
         """Embed and commit files; ``--on-bad-file skip`` leaves out unreadable ones."""
         entries, rows, skipped = list[FileEntry](), 0, list[InputFile]()
-        is_sound = True  # as far as known
+        is_sound = True  # until Spark reports an unreadable file
         while files:
             try:
                 if is_sound:
@@ -264,12 +264,12 @@ def facts(listed: DataFrame) -> DataFrame:
 
 
 def escape(path: str) -> str:
-    """Escape the name of one file where Spark takes patterns."""
+    """Escape the special characters of a pattern in a file's name."""
     return GLOB.sub(lambda found: f"\\{found[0]}", path)
 
 
 def _fixed_prefix(uri: str) -> str:
-    """Return a path up to its first pattern; without one, the path as a folder."""
+    """Return a path up to the first part with a pattern; without a pattern, the whole path."""
     name = canonical_uri(uri)
     fixed = GLOB.split(name)[0]
     return fixed if fixed != name else f"{name}/"
@@ -305,5 +305,5 @@ def identify(form: str, uri: str, known: Container[str]) -> str:
 
 
 def _without_user(uri: str) -> str:
-    """Mask the user name in a recorded URI, since versions of lakevec differ in that."""
+    """Mask the user name in a URI, since earlier versions recorded it in another way."""
     return re.sub(r"://[^/@\s]+@", "://***@", redact(uri))

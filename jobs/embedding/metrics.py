@@ -27,8 +27,8 @@ def check_metrics(path: str) -> None:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(
             f"metrics {path!r} can't be written",
-            got=f"no folder {str(folder)!r} that can be written to",
-            remedy="make it, or choose another --metrics",
+            got=f"no writable folder {str(folder)!r}",
+            remedy="create the folder, or choose another --metrics",
         )
 
 
@@ -40,7 +40,7 @@ def write_metrics(record: dict[str, Any], path: str) -> None:
     record : dict
         Content of ``run.json``.
     path : str
-        Local file; the collector wants its name to end with ``.prom``.
+        Local file. The collector requires a name that ends with ``.prom``.
     """
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 

@@ -86,7 +86,7 @@ def is_done_at_once(context: EmbedContext, source: InputBatch) -> bool:
     if source.input not in context.output.state.inputs:
         return False
     if not context.output.was_cut_off:
-        raise has_rows(context, "an input that Spark can't stream, so that new rows can't be recognised")
+        raise has_rows(context, "an input that Spark can't stream, so lakevec can't recognise new rows")
     return True
 
 
@@ -95,7 +95,7 @@ def has_rows(context: EmbedContext, got: str) -> OutputError:
     return OutputError(
         f"output {context.settings.output!r} already has the rows of this input",
         got=got,
-        remedy="write everything anew with --full-refresh, or keep one row per key with --key",
+        remedy="rewrite the output with --full-refresh, or keep one row per key with --key",
     )
 
 
@@ -114,21 +114,21 @@ def _find_checkpoint(context: EmbedContext, source: InputBatch) -> str:
         raise SetupError(
             f"Spark can't keep its checkpoint at {uri!r}",
             got=describe_java_error(error),
-            expected="a place that Spark's own file systems reach",
-            remedy="give a folder there as --checkpoint, and keep it for all runs",
+            expected="a place that Spark itself can reach",
+            remedy="set --checkpoint to a folder there, and use it in all runs",
         ) from None
     if source.input in output.state.inputs and not exists:
         raise DamagedOutputError(
             f"Spark's checkpoint of input {source.uri!r} is gone",
             got=f"nothing at {uri!r}",
             expected="the folder that the earlier runs used",
-            remedy="restore it or give its --checkpoint; or start over with --full-refresh",
+            remedy="restore it, give the earlier --checkpoint, or start over with --full-refresh",
         )
     return uri
 
 
 def stream_options(settings: EmbedSettings) -> dict[str, str]:
-    """Return Spark's options for the files of a micro-batch: none is too old, and their size is limited."""
+    """Return Spark's options that accept files of any age and limit the size of a micro-batch."""
     # Spark ignores files much older than the newest one; this age disables that.
     options = {"maxFileAge": "36500d"}
     if settings.wave_files:

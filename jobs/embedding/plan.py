@@ -56,7 +56,7 @@ def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda st
     )
     run_id = new_run_id()
     if settings.output_format != "parquet":
-        leave_to_spark(settings, f"format {settings.output_format} is written by Spark")
+        leave_to_spark(settings, f"only Spark writes format {settings.output_format}")
     output = find_output(settings, run_id, on_step)
     is_direct = output is not None and settings.output_format == "parquet" and settings.sink != "spark"
     if not is_direct:
@@ -96,9 +96,9 @@ def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> No
     direct = {name: field for name, field in EmbedSettings.model_fields.items() if has_flag(field, DIRECT)}
     if refused := [name for name, field in direct.items() if getattr(settings, name) != field.default]:
         raise OutputError(
-            "Spark's own writer writes everything once",
+            "Spark's own writer does not support these options",
             got=", ".join(f"--{name.replace('_', '-')}" for name in refused),
-            remedy="leave that out, or use --sink direct",
+            remedy="leave them out, or use --sink direct",
         )
     if settings.vector_type != "float32":
         raise OutputError(

@@ -71,7 +71,7 @@ def write_with_spark(
         ]
     observation = Observation("lakevec output")
     embedded = frame.select(*plain, *copies, *vectors).observe(observation, *counts).drop(*texts.values())
-    # An output that this process can reach is new or empty. If it can't, let Spark refuse any folder.
+    # An output that this process can reach is new or empty. Otherwise let Spark refuse an existing folder.
     mode = "errorifexists" if plan.output is None else "append"
     writer = embedded.write.format(settings.output_format).mode(mode)
     if settings.output_format == "parquet":
@@ -97,7 +97,7 @@ def write_with_spark(
 
 
 def _checked(frame: DataFrame, columns: Columns, name: str) -> Column:
-    """Return a column that fails the run at invalid UTF-8, which few readers accept."""
+    """Make a column fail the run at invalid UTF-8, which few readers accept."""
     column, kind = quoted(name), frame.schema[name].dataType
     if name in columns.partition_by and isinstance(kind, t.TimestampType):
         return folder_value(frame, name).cast("timestamp_ltz").alias(name)

@@ -35,7 +35,7 @@ _ACTION, _NAME, _ROW = "lakevec action", "lakevec name", "lakevec row"
 _NEWEST, _ROWS = "lakevec newest", "lakevec rows"
 _CHANGED_KEY, _CHANGED_VERSION = "lakevec changed key", "lakevec changed version"
 _KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW = "lakevec known key", "lakevec known text", "lakevec known row"
-# What identifies one of a key's input rows.
+# These identify a row among the input rows of its key.
 _VERSION = (_ORDER, TEXT_HASH, ROW_HASH)
 _ACTIONS = ("new", "changed", "updated", "unchanged", "gone")
 _KEY_TYPES = (t.StringType, t.IntegralType, t.DateType, t.DecimalType, t.BinaryType)
@@ -76,7 +76,7 @@ def upsert_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata
 
 
 class _Upsert:
-    """The steps of one upsert: `_changes` are keys with an action, `_counts` count all actions."""
+    """The steps of one upsert. `_changes` holds keys with an action, `_counts` the number of each action."""
 
     _changes: DataFrame
     _counts: dict[str, int]
@@ -171,7 +171,7 @@ class _Upsert:
         updated = self._rows_of("updated").select(*values, *place, f.lit(True).alias("is_update"))
         dropped = touched.filter(f.col(_ACTION) != "updated").select(*place, f.lit(False).alias("is_update"))
         rows = updated.unionByName(dropped, allowMissingColumns=True)
-        # Set the number of tasks: Spark sees only these few rows, not the large files to rewrite.
+        # Set the number of tasks, since Spark knows only these few rows, not the large files to rewrite.
         ordered = rows.repartition(min(2 * len(removed), 10_000), "name").sortWithinPartitions("name", "row")
         task = RewriteTask(
             context.output.location,
@@ -249,13 +249,13 @@ class _Upsert:
         lost = known.join(self._source, known[_KNOWN_KEY] == self._source[_KEY], "left_anti").count()
         if lost:
             raise DataError(
-                "writing everything anew needs the texts of all rows",
+                "a full refresh needs the text of every row",
                 got=f"{lost} rows of the output whose key is not in the input",
-                remedy="give an input that has them, or delete them with --deletes remove",
+                remedy="give an input that holds these rows, or delete them with --deletes remove",
             )
 
     def _add_hashes(self, frame: DataFrame) -> DataFrame:
-        """Add hashes, the key, and the order that tells a key's newest row."""
+        """Add hashes, the key, and the order that determines a key's newest row."""
         columns, order = self._columns, self._settings.key_order
         of_text = (*columns.embeddings, *columns.partition_by)
         of_row = [name for name in columns.kept if name not in (*columns.embeddings, TEXT_HASH, ROW_HASH)]
@@ -274,7 +274,7 @@ def _check_rows(entries: list[FileEntry], expected: int) -> None:
         raise CommitError(
             "the input changed while it was read",
             got=f"{written} rows written",
-            expected=f"{expected}, by its keys",
+            expected=f"{expected}, as counted by key",
             remedy="nothing was committed; run again",
         )
 

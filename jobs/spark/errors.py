@@ -21,7 +21,7 @@ try:
 except ImportError:  # pyspark-client, without a JVM, does not bring py4j
 
     class Py4JError(Exception):  # type: ignore[no-redef]
-        """Stand-in: a Connect session never raises it."""
+        """Placeholder, since a Connect session never raises this error."""
 
 
 SPARK_ERRORS = (PySparkException, Py4JError)
@@ -46,7 +46,7 @@ _FILES = (
 _COLON_IN_NAME = re.compile(r"URISyntaxException: Relative path in absolute URI: (\S.*)")
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
 _RAISED = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*)(?:: (?P<text>.*))?$", re.MULTILINE)
-# Messages of these errors name modules, files and limits, but no values of rows.
+# Messages of these errors contain modules, files and limits, but no values of rows.
 _WITHOUT_DATA = re.compile(
     r"(?:\w+\.)*(?:OSError|IOError|\w*(?:File|Directory|Process|ChildProcess)\w*Error|PermissionError"
     r"|InterruptedError|TimeoutError|Connection\w*Error|BrokenPipeError|BlockingIOError|MemoryError"
@@ -71,7 +71,7 @@ _CONDITIONS = {
     "CONFLICTING_DIRECTORY_STRUCTURES": (
         "the input mixes partition folders with others",
         "folders of one kind below each --input, such as day=2026-11-26",
-        "give each kind as an --input of its own, or move the folders of an output elsewhere",
+        "give each kind as a separate --input; if the folders belong to an output, move them elsewhere",
     ),
     "UNABLE_TO_INFER_SCHEMA": (
         "the input has no files",
@@ -90,7 +90,7 @@ _CRASHES = {
     "Python worker exited unexpectedly": (
         "a Python worker died",
         "the system may have killed it because memory ran out: raise spark.executor.memoryOverhead, or lower "
-        "--batch-rows or the number of tasks at a time",
+        "--batch-rows, or run fewer tasks at once",
     ),
     "ExecutorLostFailure": (
         "an executor was lost",
@@ -158,20 +158,20 @@ def _explain_names_and_types(message: str) -> LakevecError | None:
             "Hadoop can't read a name with a colon in it",
             got=repr(colon[1].strip()),
             expected="names of files and folders without colons",
-            remedy="rename it, or name folders without a pattern that finds it",
+            remedy="rename it, or replace the pattern that matches it by plain folders",
         )
     if mismatch := _MISMATCH.search(message):
         return DataError(
             f"column {mismatch['column'].replace(', ', '.')!r} has another type in a file",
             got=f"{mismatch['got']} in {_plain_name(mismatch['file'])}",
-            expected=f"{mismatch['expected']}, as in the file that Spark takes the schema from",
+            expected=f"{mismatch['expected']}, as in the file that gives Spark the schema",
             remedy="convert the file, or leave the column out with --keep",
         )
     if unmerged := _UNMERGED.search(message):
         first, other = _fields(unmerged["first"]), _fields(unmerged["other"])
         differing = [name for name in first if other.get(name, first[name]) != first[name]]
         return InputError(
-            f"column {', '.join(map(repr, differing)) or 'of one name'} has two types in files of the input",
+            f"column {', '.join(map(repr, differing)) or '(unnamed)'} has two types in files of the input",
             got=" and ".join(f"{first[name]} and {other[name]}" for name in differing),
             remedy="convert the files, or leave out mergeSchema",
         )

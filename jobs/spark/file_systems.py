@@ -75,7 +75,7 @@ def explain_file_system(message: str) -> SetupError | None:
         return SetupError(
             "Spark's connector to a file system does not fit this Spark",
             got=f"no {name.rstrip('.')}",
-            expected=f"a connector for Hadoop {version}, with all that it needs",
+            expected=f"a connector for Hadoop {version} and its dependencies",
             remedy="let Spark resolve it, as in --conf spark.jars.packages="
             + _PACKAGES[scheme].format(version=version),
         )
@@ -88,7 +88,7 @@ def _missing(scheme: str, got: str) -> SetupError:
     if scheme in _PACKAGES:
         version = _hadoop_version()
         package = _PACKAGES[scheme].format(version=version)
-        expected = f"{package.split(':')[1]}, which Spark does not bring along, for Hadoop {version}"
+        expected = f"{package.split(':')[1]}, a package that Spark lacks, for Hadoop {version}"
         remedy = f"add --conf spark.jars.packages={package}"
     if scheme in ("s3", "s3n"):
         remedy = f"write s3a:// for the input, and {remedy}"

@@ -89,9 +89,9 @@ def _no_columns(frame: DataFrame, form: str) -> InputError:
     others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
     return InputError(
         "the input has no columns",
-        got=f"nothing that format {form!r} finds in {names[0] if names else 'no file'}{others}",
+        got=f"no column of format {form!r} in {names[0] if names else 'no file'}{others}",
         expected="files of the --format given",
-        remedy="check --input, --format and --option; check that the files are what their names say",
+        remedy="check --input, --format and --option, and whether the files have that format",
     )
 
 
@@ -193,7 +193,7 @@ def check_text_columns(schema: t.StructType, names: list[str]) -> None:
 def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]:
     """Return Spark's fields for the columns of one embedding."""
     if settings.store == "sum":
-        # The mark stays with the column if someone copies it out of the output.
+        # Spark copies the metadata with the column, so a copy is still marked as sums.
         is_sum = {"lakevec.store": "sum"}
         tokens = t.StructField(name + TOKENS_SUFFIX, t.IntegerType())
         return [t.StructField(name, t.ArrayType(t.FloatType()), metadata=is_sum), tokens]
@@ -223,6 +223,6 @@ def _refuse_same_names(names: list[str], chosen: tuple[str, ...]) -> None:
     if (twins := same_names(list(dict.fromkeys(chosen)))) is not None:
         raise InputError(
             f"columns {twins[0]!r} and {twins[1]!r} differ in case only",
-            expected="names that every reader of Parquet tells apart",
+            expected="names that differ in more than case",
             remedy="leave one out with --keep, or rename it in a view or table first",
         )

@@ -23,7 +23,7 @@ def check_partition_columns(schema: t.StructType, settings: EmbedSettings) -> No
             raise InputError(
                 f"partition column {column!r} can't name folders",
                 got="an empty name" if not column else "a name that begins with a dot",
-                expected="a name whose folders readers look into",
+                expected="a name whose folders readers don't skip",
                 remedy="rename it in a view or table first",
             )
         is_collated = isinstance(kind, t.StringType) and not kind.isUTF8BinaryCollation()
@@ -31,14 +31,14 @@ def check_partition_columns(schema: t.StructType, settings: EmbedSettings) -> No
             raise InputError(
                 f"partition column {column!r} of a Delta table",
                 got=kind.simpleString(),
-                expected="a date or a string, which read alike in every time zone",
+                expected="a date or a string, which mean the same in every time zone",
             )
         is_plain = isinstance(kind, PLAIN_TYPES) and not isinstance(kind, t.BinaryType) and not is_collated
         if not is_plain or column in settings.text or column in partition_by[:number]:
             raise InputError(
                 f"partition column {column!r}",
                 got=kind.simpleString(),
-                expected="a column of plain values, named once and not embedded",
+                expected="a column that is not nested, not embedded and listed once",
             )
 
 
@@ -52,7 +52,7 @@ def folder_value(frame: DataFrame, name: str) -> Column:
     if not isinstance(frame.schema[name].dataType, t.TimestampType):
         return text
     error = DataError(
-        f"partition column {name!r} holds an hour that comes twice in the session's time zone",
+        f"partition column {name!r} holds an hour that occurs twice in the session's time zone",
         expected="timestamps that read back unchanged",
         remedy="partition by a date or a string, or write a new --output in UTC",
     )
@@ -77,7 +77,7 @@ def partition_zone(
     if is_new and not has_fixed_offset(zone):
         raise InputError(
             f"partition column {stamps[0]!r} can't name folders in time zone {zone}",
-            got="a time zone with hours that come twice, so that two instants would share a folder",
+            got="a time zone with repeated hours, in which two instants would share a folder",
             expected="a time zone with a fixed offset",
             remedy="run with --conf spark.sql.session.timeZone=UTC, or partition by a date or a string",
         )

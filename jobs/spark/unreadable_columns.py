@@ -68,7 +68,7 @@ def _refuse_needed(name: str, reason: str, settings: SparkInput) -> None:
     named |= {values.get(role) for role in ("key", "key_order", "stratify")}
     kept = values.get("keep", [])  # None keeps all
     if name in named or kept is None or name in kept:
-        otherwise = "write it in another type or name first"
+        otherwise = "write it with another type or name first"
         raise InputError(
             f"column {name!r} can't be read by this Spark",
             got=reason,

@@ -84,7 +84,7 @@ class DelegatedTeacher:
         kinds = (type(module).__name__ for module in self._model)
         if kind := next((kind for kind in kinds if kind in _TOKEN_ID_MODULES), None):
             raise TeacherError(
-                f"the teacher's module {kind} reads token ids, which a vocabulary of its own changes",
+                f"the teacher's module {kind} reads token ids, which differ in the table's vocabulary",
                 remedy=_CHOOSE_POOLING,
             )
 
@@ -102,7 +102,7 @@ class DelegatedTeacher:
 
 @contextmanager
 def _replace_model(transformer: Any, model: Any) -> Iterator[None]:
-    """Replace the model inside the Transformer module for a while."""
+    """Replace the model inside the Transformer module, and restore it afterwards."""
     # sentence-transformers 5.4 renamed the attribute.
     name = "model" if "model" in transformer._modules else "auto_model"
     original = getattr(transformer, name)
@@ -111,7 +111,7 @@ def _replace_model(transformer: Any, model: Any) -> Iterator[None]:
         # The old model would read the renumbered ids as other tokens.
         if transformer.auto_model is not model:
             raise SetupError(
-                "this sentence-transformers keeps its model elsewhere",
+                "lakevec can't replace the model inside this version of sentence-transformers",
                 expected="5.0 or later",
                 remedy="pip install --upgrade sentence-transformers",
             )

@@ -120,7 +120,7 @@ def embed_sequences(
     most = getattr(model.config, "max_position_embeddings", None) or longest
     if longest > most:
         raise TeacherError(
-            "a token with its prompt is longer than what the teacher reads",
+            "a token with its prompt exceeds the teacher's maximum length",
             got=f"{longest} tokens",
             expected=f"at most {most}",
             remedy="give a shorter --prompt",
@@ -149,13 +149,13 @@ def _warn_if_slow(
         return timeit(partial(embed, kind), number=1)
 
     in_half, in_single = seconds(half), seconds(None)
-    # The first pass of all may be slow for other reasons.
+    # The very first pass may be slow for other reasons, so time it again.
     if in_half < SLOW_RATIO * in_single or (in_half := seconds(half)) < SLOW_RATIO * in_single:
         return
     name = str(half).removeprefix("torch.")
     tqdm.write(
-        f"precision {name} makes {sequences / in_half:,.0f} sequences/s on this CPU, float32 "
-        f"{sequences / in_single:,.0f}: --precision float32 is faster here",
+        f"precision {name} is slow on this CPU: {sequences / in_half:,.0f} sequences/s, float32 "
+        f"{sequences / in_single:,.0f}; use --precision float32",
         file=sys.stderr,
     )
 

@@ -164,10 +164,10 @@ def resolve_options(options: DistillOptions, teacher: Teacher) -> ResolvedOption
     """
     mode = options.mode or ("output" if options.words is None else "vocabulary")
     pooling: str = options.pooling
-    reason, prompt = "as asked for", options.prompt or ""
+    reason, prompt = "set by the options", options.prompt or ""
     dense: tuple[DenseLayer, ...] = ()
     if mode == "input":
-        pooling, reason, prompt = "none", "input embeddings need none", ""
+        pooling, reason, prompt = "none", "input embeddings need no pooling", ""
     elif pooling == "auto":
         config = teacher.config
         pooling, reason = config.pooling or _DELEGATED, config.reason

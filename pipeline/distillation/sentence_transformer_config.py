@@ -115,7 +115,7 @@ def read_config(folder: Location, *, width: int) -> SentenceTransformerConfig:
     """
     modules = read_modules(folder, error=TeacherError)
     if modules is None:
-        return SentenceTransformerConfig("mean", "a transformer that is no Sentence Transformer, so the mean")
+        return SentenceTransformerConfig("mean", "the default for a plain transformer")
     what = f"the modules of teacher {folder.path} can't be read"
     expected = "the configuration files of a Sentence Transformer"
     with rephrase(TeacherError, what, on=(TypeError, ValueError), expected=expected):
@@ -125,10 +125,12 @@ def read_config(folder: Location, *, width: int) -> SentenceTransformerConfig:
 def _describe(folder: Location, modules: list[Module], width: int) -> SentenceTransformerConfig:
     poolings = [module for module in modules if module.kind == "Pooling"]
     config = poolings[-1].read_config(error=TeacherError) if poolings else {}
-    source = f"{poolings[-1].path}/config.json" if poolings else "modules.json names no pooling"
     tokenization, unknown = _read_tokenization(modules), _find_unknown(modules)
     pooling = None if unknown else _find_pooling(config) if config else "mean"
-    reason = f"{source} says {'so' if pooling else 'another'}" if config else source
+    reason = "the default, since modules.json names no pooling"
+    if poolings:
+        file = f"{poolings[-1].path}/config.json"
+        reason = f"set by {file}" if pooling else f"{file} names a pooling that lakevec does not implement"
     max_tokens = tokenization.get("max_seq_length")
     return SentenceTransformerConfig(
         pooling,
@@ -160,16 +162,16 @@ def _find_unknown(modules: list[Module]) -> str:
     """Describe the first feature that lakevec does not implement; empty if there is none."""
     # A class of another package may do anything, even under a known name.
     if foreign := _find_foreign(modules):
-        return f"its module {foreign} is not of sentence-transformers"
+        return f"module {foreign} is from another package than sentence-transformers"
     kinds = [module.kind for module in modules]
     if others := [kind for kind in kinds if kind not in _KNOWN_MODULES]:
-        return f"its module {others[-1]} is not known"
+        return f"lakevec does not implement module {others[-1]}"
     for module in modules:
         if module.kind == "Dense" and (unknown := _find_unknown_dense(module)):
             return unknown
     kinds = [kind for kind in kinds if kind != "Dropout"]
     if {"Pooling", "Dense"} & set(kinds) and not _KNOWN_ORDER.fullmatch(" ".join(kinds)):
-        return f"its modules work in the order {', '.join(kinds)}"
+        return f"lakevec does not implement the order of modules {', '.join(kinds)}"
     return ""
 
 
@@ -177,14 +179,14 @@ def _find_unknown_dense(module: Module) -> str:
     """Describe a feature of a Dense layer that lakevec does not implement; empty if there is none."""
     config, folder = module.read_config(error=TeacherError), Path(module.folder.path)
     if (activation := _activation(config)) not in _ACTIVATIONS:
-        return f"activation {activation} of {folder.name} is not known"
+        return f"lakevec does not implement activation {activation} of {folder.name}"
     if not (folder / "model.safetensors").is_file() and (folder / "pytorch_model.bin").is_file():
         return f"{folder.name} has its weights in pytorch_model.bin"
     if config.get("use_residual"):
         return f"{folder.name} adds its input to its output"
     names = [config.get(key) for key in ("module_input_name", "module_output_name")]
     if any(name not in (None, "sentence_embedding") for name in names):
-        return f"{folder.name} does not work on the vector of the text"
+        return f"{folder.name} reads or writes another value than the text's vector"
     return ""
 
 

@@ -189,7 +189,7 @@ def _load_model(root: Path, teacher: str, trust: dict[str, bool]) -> tuple[Any, 
 
 def _check_weights(teacher: str, loading_info: dict[str, Any]) -> None:
     """Refuse weights that transformers would initialize at random, except in the rarely used pooler."""
-    remedy = "fetch or save the teacher again; random numbers would take their place"
+    remedy = "fetch or save the teacher again; transformers would fill in random numbers"
     for name, in_file, in_model in sorted(map(tuple, loading_info.get("mismatched_keys", ()))):
         raise TeacherError(
             f"teacher {teacher!r} has a weight of another shape than its configuration",

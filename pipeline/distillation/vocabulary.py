@@ -112,7 +112,7 @@ def _check_embeddings(tokenizer: Any, model: Any) -> None:
     last, rows = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
     if last >= rows:
         raise TeacherError(
-            "the teacher's tokenizer and its embeddings do not belong together",
+            "the teacher's tokenizer and its embeddings don't match",
             got=f"token ids up to {last} and {rows} embeddings",
             expected="an embedding for each token",
         )
@@ -136,7 +136,7 @@ class _TeacherInputs:
         self.reader = teacher.deep_copy()
         self.reader.post_processor = None
         if self.reader.adds_prefix_space is not None:
-            self.reader.adds_prefix_space = True  # read a token as a word within a text
+            self.reader.adds_prefix_space = True  # so that a token is read like a word inside a text
         self.tokenizer = _without_limits(self.reader)
         self.spellings: dict[str, str] = {}
         self._ids: dict[str, int] = dict(self.reader.vocabulary)

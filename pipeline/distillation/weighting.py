@@ -57,8 +57,8 @@ class TokenCounts:
             _add_word_counts(self.words, tokens, uncounted, counts)
         if not counts.any():
             raise InputError(
-                f"counts {self.source!r} have nothing to do with this vocabulary",
-                got=f"{len(self.tokens)} rows, and no count for any of {len(tokens)} tokens",
+                f"counts {self.source!r} have none of the vocabulary's tokens",
+                got=f"{len(self.tokens)} rows, and none for {len(tokens)} tokens",
                 expected="counts of the teacher's own tokens",
             )
         return counts

@@ -82,7 +82,7 @@ def _make_word_pieces(tokenizer_json: str, unknown_token_id: int | None) -> Word
     # Old files have no "type"; the prefix and the limit are WordPiece's alone.
     is_word_piece = model.get("type", "WordPiece") == "WordPiece" and "max_input_chars_per_word" in model
     unknown = model["vocab"].get(model["unk_token"]) if is_word_piece else None
-    # Without an unknown token, the library refuses unknown words. Without a limit, words need unlimited room.
+    # Leave it to the library to refuse unknown words, and to split words of any length.
     if unknown is None or model["max_input_chars_per_word"] > _MOST_CHARACTERS:
         return _pack_pieces([])
     prefix: str = model["continuing_subword_prefix"]

@@ -119,7 +119,7 @@ def find_split_rule(tokenizer_json: str) -> SplitRule | NoSplitRule:
     """
     document = json.loads(tokenizer_json)
     if document["model"].get("dropout"):
-        return NoSplitRule("BPE dropout draws at random")
+        return NoSplitRule("BPE dropout is random")
     parts = _Components(
         normalizers=_flatten(document.get("normalizer"), "normalizers"),
         pre_tokenizers=_flatten(document.get("pre_tokenizer"), "pretokenizers"),
@@ -175,7 +175,7 @@ def _find_bert(parts: _Components) -> SplitRule | None:
         return None
     # A composing normalizer joins "=" with the mark after it, across the split.
     if not parts.normalizer_types <= {"BertNormalizer"}:
-        raise _NoRuleError(f"normalizers of no BERT: {_names(parts.normalizers)}")
+        raise _NoRuleError(f"normalizers that BERT lacks: {_names(parts.normalizers)}")
     return parts.make_rule(
         "bert",
         separators=_WHITE_SPACE,

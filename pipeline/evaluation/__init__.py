@@ -1,1 +1,1 @@
-"""How good a table is: on public tasks, and beside its teacher on the lake's own rows."""
+"""The quality of models: scores on public tasks, and fidelity to a teacher on a user's own rows."""

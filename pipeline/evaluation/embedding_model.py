@@ -132,7 +132,7 @@ def _encode_cached(model: EmbeddingModel, texts: list[str], cache: Path) -> np.n
 
 
 def name_models(uris: Sequence[str]) -> list[str]:
-    """Choose short names: as many last parts of the paths as it takes to tell all models apart.
+    """Shorten the models' paths to as few last parts as make all names different.
 
     Examples
     --------

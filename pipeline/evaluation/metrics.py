@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-# Cosines of equal texts must tie, although a sum in another order differs in its last bits.
+# Round, since cosines of equal texts must tie: sums in another order differ in their last bits.
 _DIGITS = 9
 
 

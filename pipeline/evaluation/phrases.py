@@ -63,14 +63,14 @@ def _load_paraphrases(file: Location) -> TaskData:
 
 
 def best_accuracy(cosines: np.ndarray, is_paraphrase: np.ndarray) -> float:
-    """Return the accuracy of the best threshold: pairs whose cosine is above it are called paraphrases.
+    """Return the accuracy of the best threshold, above which a pair counts as a paraphrase.
 
     MTEB measures pair classification in the same way. Equal cosines lie on the same side of a threshold.
     """
     order = np.argsort(-cosines, kind="stable")
     ordered, hits = cosines[order], np.cumsum(is_paraphrase[order])
     above = np.arange(1, len(order) + 1)
-    # If the threshold lies below row i: paraphrases above it, and other pairs below it.
+    # Correct pairs for a threshold just below row i: paraphrases above it, and other pairs below it.
     right = hits + (len(order) - above) - (hits[-1] - hits)
     may_cut = np.append(ordered[:-1] > ordered[1:], True)
     return float(max(right[may_cut].max(), (~is_paraphrase).sum()) / len(order))

@@ -89,7 +89,7 @@ def _overview(models: Sequence[dict[str, Any]], rates: dict[str, float]) -> dict
 
 def _ablations(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
     whole = models[0]
-    # Where the overview shows speed, this table shows the value of a step.
+    # Instead of speed, the last column shows the value of the omitted step.
     differences = [
         "" if model is whole or model["mean"] is None else f"{100 * (model['mean'] - whole['mean']):+.1f}"
         for model in models

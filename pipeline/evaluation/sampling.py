@@ -1,4 +1,4 @@
-"""A sample of the distinct texts in a user's rows, the same for any layout of the rows in files."""
+"""Sample distinct texts of a user's rows. The layout of the files does not change the sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lakevec.pipeline.errors import InputError, did_you_mean, rephrase
 from lakevec.pipeline.storage import locate
 
 _BATCH_ROWS = 1 << 16
-# Of fewer texts, some bootstrap resamples would repeat a single one.
+# With fewer texts, a bootstrap resample might repeat a single text.
 LEAST_TEXTS = 20
 
 

@@ -20,8 +20,8 @@ def load_words(file: Location) -> TaskData:
     """Load a word similarity task: Parquet of ``word1, word2, score``.
 
     A word without a known token has the zero vector, and its pairs have cosine 0. So a vocabulary that lacks
-    words scores lower. ``cosine_spearman_known`` leaves such pairs out, so models differ in the pairs that it
-    rates.
+    words scores lower. ``cosine_spearman_known`` leaves such pairs out, so each vocabulary is rated on other
+    pairs.
     """
     return _load_pairs(file, "word1", "word2", reports_known=True)
 

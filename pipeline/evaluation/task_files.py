@@ -1,4 +1,4 @@
-"""Reads columns of tasks' Parquet files, and checks them before anything is embedded."""
+"""Read columns of tasks' Parquet files, and check them before anything is embedded."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from lakevec.pipeline.evaluation.similarity import load_sentences, load_words
 from lakevec.pipeline.storage import Location, locate
 
 _SUFFIX = ".parquet"
-_ALL_ROWS = "the head learns from all training rows; MTEB's from 8 of each label, ten times"
+_ALL_ROWS = "trained on all training rows; MTEB trains ten times, on 8 rows per label"
 
 
 class Group(NamedTuple):
@@ -59,13 +59,13 @@ _KNOWN = {
     "sts/sts16": KnownSet("STS16"),
     "sts/stsb-test": KnownSet("STSBenchmark"),
     "sts/sick-r-test": KnownSet("SICK-R"),
-    "sts/stsb-dev": KnownSet("STSBenchmark-dev", False, "development rows, to choose by"),
+    "sts/stsb-dev": KnownSet("STSBenchmark-dev", False, "development rows, for choosing a model"),
     "sts/ja-jsts-valid": KnownSet("JSTS", False, "Japanese"),
     "sts/zh-stsb-dev": KnownSet("STSB-dev", False, "Chinese"),
     "classification/imdb": KnownSet("ImdbClassification", note=_ALL_ROWS),
     "classification/agnews-part": KnownSet("NewsClassification", note=f"AG News, in part; {_ALL_ROWS}"),
     "clustering/20newsgroups-test": KnownSet(
-        "TwentyNewsgroupsClustering", note="whole posts; MTEB's are subject lines"
+        "TwentyNewsgroupsClustering", note="whole posts; MTEB has only subject lines"
     ),
     "retrieval/scifact": KnownSet("SciFact"),
     "retrieval/xquad-zh": KnownSet("XQuADRetrieval-zh", False, "Chinese"),

@@ -192,9 +192,9 @@ def _read_manifest(folder: Location, model: str) -> dict[str, Any]:
         raise ModelError(f"{model}: {MANIFEST_NAME}", expected=f'"format": "{FORMAT_NAME}"')
     if "format_version" not in manifest:
         raise ModelError(
-            f"{model} is not whole",
-            got="a folder that is being published, or whose publishing was cut off",
-            remedy="wait, or delete it and publish again",
+            f"{model} is incomplete",
+            got="a folder whose publishing is under way or was interrupted",
+            remedy="wait for the publishing to end, or delete the folder and publish again",
         )
     version, known = str(manifest["format_version"]), FORMAT_VERSION.split(".")[0]
     if version.split(".")[0] != known:
@@ -202,7 +202,7 @@ def _read_manifest(folder: Location, model: str) -> dict[str, Any]:
             f"{model} has another format version",
             got=version,
             expected=f"{known}.x",
-            remedy="use the lakevec that published it, or publish it again",
+            remedy="use the version of lakevec that published it, or publish it again",
         )
     _check_manifest(manifest, f"{model}: {MANIFEST_NAME}")
     return manifest
@@ -240,7 +240,7 @@ def _read_checked(file: Location, entry: dict[str, Any], links_within: Path | No
     damaged = partial(ModelError, f"{file.path} is damaged", remedy=_REMEDY)
     with rephrase(ModelError, f"{file.path} can't be read", on=OSError, remedy=_REMEDY):
         size = file.filesystem.get_file_info(file.path).size
-        # Compare sizes first, so that no planted giant is read into memory.
+        # Compare sizes first, so that an oversized file is not read into memory.
         if size is not None and size != entry["bytes"]:
             raise damaged(got=f"{size} bytes", expected=f"{entry['bytes']}")
         content = read_regular(file)
@@ -255,5 +255,5 @@ def _to_arrow(texts: Sequence[str | None]) -> pa.Array:
     try:
         return pa.array(texts, type=pa.large_string(), from_pandas=True)
     except (pa.ArrowException, TypeError, UnicodeError) as error:
-        # Its own text may quote a user's.
+        # Name the error's type only, since its message may quote a text.
         raise DataError("texts", got=type(error).__name__, expected="valid UTF-8 strings or None") from None

@@ -20,10 +20,10 @@ def describe(artifact: Artifact) -> dict[str, str]:
     megabytes = sum(tensor.nbytes for tensor in table.tensors().values()) / 1e6
     size = f"{table.rows:,} tokens x {table.dimensions} dimensions, {dtype}, {megabytes:,.1f} MB"
     if table.mapping is not None:
-        size += f", {len(table.embeddings):,} rows shared by them"
+        size += f", {len(table.embeddings):,} rows shared by the tokens"
     if table.weights is not None:
         size += ", a factor for each token"
-    checked = "all hashes as published" if artifact.is_checked else "of another library"
+    checked = "all hashes correct" if artifact.is_checked else "of another library"
     facts = {
         "model": f"{artifact.uri}, {checked}",
         "fingerprint": table.fingerprint,
@@ -67,7 +67,7 @@ def _describe_tokenizer(table: StaticTable) -> dict[str, str]:
     split = "none: every text is tokenized whole, which is slower"
     if isinstance(rule, SplitRule):
         split = f"{rule.name}: each distinct segment is tokenized once"
-    model = json.loads(table.tokenizer_json)["model"].get("type", "model of an old file")
+    model = json.loads(table.tokenizer_json)["model"].get("type", "model of unrecorded type")
     unknown = "counted in the mean" if table.pools_unknown else "none"
     if table.unknown_token_id is not None:
         token = Tokenizer.from_str(table.tokenizer_json).id_to_token(table.unknown_token_id)

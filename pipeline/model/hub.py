@@ -71,11 +71,11 @@ def find(what: str, name: str, *, revision: str | None = None, error: type[Usage
     place = locate(name, error=error)
     if not place.exists():
         may_be_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) is not None
-        hint = f"check the path; a model of the Hugging Face hub is written {_PREFIX}{name}"
+        hint = f"check the path; for a model on the Hugging Face hub, give {_PREFIX}{name}"
         expected = "an existing folder, file or URI"
         raise error(f"{what} {name!r} does not exist", expected=expected, remedy=hint if may_be_id else "")
     if revision is not None:
-        raise error("revision", got=repr(revision), expected=f"none for a {what} in a folder")
+        raise error("revision", got=repr(revision), expected=f"none, since the {what} is not on the hub")
     return FoundModel(place)
 
 
@@ -85,7 +85,7 @@ def _fetch(name: str, revision: str | None, error: type[UsageError]) -> FoundMod
         from huggingface_hub import snapshot_download
     parts = _HUB_ID.fullmatch(name.removeprefix(_PREFIX))
     if parts is None or ".." in name.split("/"):
-        raise error(f"{name!r} is no name of the hub", expected=f"{_PREFIX}organisation/name")
+        raise error(f"{name!r} is not a name on the hub", expected=f"{_PREFIX}organisation/name")
     hub_id, named, folder = parts["id"], parts["revision"], parts["folder"].strip("/")
     if named and revision and named != revision:
         raise error(f"revision {revision!r}", got=f"{named!r} in {name}", expected="one revision")
@@ -95,8 +95,8 @@ def _fetch(name: str, revision: str | None, error: type[UsageError]) -> FoundMod
         raise error(
             f"{name!r} can't be fetched from the Hugging Face hub",
             got=type(reason).__name__,
-            expected="a model of that name, and a network",
-            remedy=f"check the name; offline, fetch it before with 'hf download {hub_id}' or give its folder",
+            expected="a model of that name, and a network connection",
+            remedy=f"check the name; to work offline, run 'hf download {hub_id}' before, or give its folder",
         ) from None
     shown = f"{hub_id}/{folder}" if folder else hub_id
     return FoundModel(locate(str(found / folder), error=error), shown, found.name, found.parent.parent)

@@ -62,7 +62,7 @@ def read_modules(folder: Location, *, error: type[UsageError]) -> list[Module] |
     for _, path in entries:
         # Control characters and lone surrogates are never part of a folder's name.
         if path.startswith("/") or ".." in path.split("/") or not path.isprintable():
-            raise error(f"{file.path} names a folder outside", got=repr(path), expected="folders in it")
+            raise error(f"{file.path} names a folder outside", got=repr(path), expected="folders inside it")
     return [Module(kind, path, folder if path in ("", ".") else folder / path) for kind, path in entries]
 
 

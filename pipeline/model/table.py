@@ -77,7 +77,7 @@ class StaticTable:
         size = tokenizer.get_vocab_size(with_added_tokens=True)
         if size != self.rows:
             raise ModelError(
-                "tokenizer and table do not belong together",
+                "tokenizer and table don't match",
                 got=f"{size} tokens and {self.rows} rows",
                 expected="one row per token",
             )
@@ -104,7 +104,7 @@ class StaticTable:
         return int(self.embeddings.shape[1])
 
     def dense_rows(self) -> np.ndarray:
-        """Return each token's row: float32 of shape (V, D), without a copy if `embeddings` is that."""
+        """Return each token's row: float32 of shape (V, D), without a copy if they are stored so."""
         rows = self.embeddings if self.mapping is None else self.embeddings[self.mapping]
         rows = np.ascontiguousarray(rows, dtype=np.float32)
         return rows if self.weights is None else rows * self.weights[:, None]
@@ -163,7 +163,7 @@ def check_token_ids(tokenizer: Tokenizer) -> None:
 def find_unknown_token_id(tokenizer: Tokenizer) -> int | None:
     """Return the id of the tokenizer's unknown token; None if it has none."""
     model = json.loads(tokenizer.to_str())["model"]
-    if "unk_id" in model:  # Unigram names an id, all others a token
+    if "unk_id" in model:  # Unigram records an id, all others a token
         unknown: int | None = model["unk_id"]
         return unknown
     token = model.get("unk_token")
@@ -173,7 +173,7 @@ def find_unknown_token_id(tokenizer: Tokenizer) -> int | None:
 def check_mapping(mapping: np.ndarray, rows: int) -> None:
     """Refuse a mapping to rows that the table doesn't have."""
     if mapping.min() < 0 or mapping.max() >= rows:
-        raise ModelError("mapping names rows that are not there", expected=f"rows below {rows}")
+        raise ModelError("mapping names rows that the table lacks", expected=f"rows below {rows}")
 
 
 def _check_arrays(table: StaticTable) -> None:
@@ -200,7 +200,7 @@ def _check_arrays(table: StaticTable) -> None:
 
 
 def _check_values(name: str, array: np.ndarray) -> None:
-    # max and min carry NaN along, so one pass finds NaN, infinities and giants.
+    # max and min propagate NaN, so they find NaN, infinities and values that are too large.
     if not (float(array.max()) <= LARGEST_VALUE and float(array.min()) >= -LARGEST_VALUE):
         raise ModelError(
             f"{name} hold NaN, infinity or values beyond 1e30",

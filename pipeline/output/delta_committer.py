@@ -78,7 +78,7 @@ class DeltaCommitter(Committer):
                 f"another program changed Delta table {self.run.uri!r}",
                 got="Delta's log and lakevec's commit log list different files",
                 expected="the files of lakevec's own runs; OPTIMIZE rewrites them, VACUUM is fine",
-                remedy="restore the table's version, or write everything anew with --full-refresh",
+                remedy="restore the table's version, or rewrite the output with --full-refresh",
             )
 
     def apply(self, commit: Commit) -> None:

@@ -238,7 +238,7 @@ class OpenOutput:
             raise OutputError(
                 f"output {self._run.uri!r} holds rows of another kind",
                 got="; ".join(differences),
-                remedy="choose another --output, or write everything anew with --full-refresh",
+                remedy="choose another --output, or rewrite the output with --full-refresh",
             )
         self._committer.begin(metadata, schema)
         self.has_begun = True

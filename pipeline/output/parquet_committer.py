@@ -45,7 +45,7 @@ class ParquetCommitter(Committer):
                 f"rows of output {self.run.uri!r} can't be replaced",
                 got="Parquet on a store that can't swap old and new files in one step",
                 expected="--table-format delta there, or a local or mounted file system",
-                remedy="write a new --output as such",
+                remedy="write a new --output in that way",
             )
         check_can_swap(self.run.location, self.run.uri, "replacing rows")
 
@@ -71,7 +71,7 @@ class ParquetCommitter(Committer):
         for folder in sorted({entry.name.rpartition("/")[0] for entry in commit.added} - {""}):
             target.filesystem.create_dir((target / folder).path, recursive=True)
         move = partial(self._move, staging)
-        if target.can_rename_folders:  # a rename is cheap, a copy in an object store is not
+        if target.can_rename_folders:  # other stores copy each file, so move files in parallel
             list(map(move, commit.added))
         else:
             with ThreadPoolExecutor(THREADS) as pool:
@@ -86,7 +86,7 @@ class ParquetCommitter(Committer):
             raise CommitError(
                 f"file {entry.name} of an output is gone",
                 expected="a file that a run has written and checked",
-                remedy="restore it, or write everything anew with --full-refresh",
+                remedy="restore it, or rewrite the output with --full-refresh",
             )
 
     def _replace(self, commit: Commit) -> None:

@@ -67,12 +67,12 @@ class TableMetadata(BaseModel):
     time_zone: str = Field("", title="time zone of partition folders")
 
     def differences(self, other: TableMetadata) -> Iterator[str]:
-        """Yield each difference between `other` and this output, such as ``dimensions 64, there 32``."""
+        """Yield each difference between `other` and this output, such as ``dimensions 64, not 32``."""
         for name, field in TableMetadata.model_fields.items():
             stored, asked = getattr(self, name), getattr(other, name)
             is_unknown = name == "time_zone" and not stored
             if field.title and stored != asked and not is_unknown:
-                yield f"{field.title} {_show(asked)}, there {_show(stored)}"
+                yield f"{field.title} {_show(asked)}, not {_show(stored)}"
 
     def is_other_model(self, other: TableMetadata) -> bool:
         """Return whether `other` differs in its vectors only."""

@@ -94,7 +94,7 @@ def comes_twice(local: str, zone: str) -> bool:
         raise SetupError(
             f"Python does not know time zone {zone!r}",
             expected="a name of the tz database",
-            remedy="pip install --upgrade tzdata, or name the zone by a place",
+            remedy="pip install --upgrade tzdata, or use a name such as Europe/Berlin",
         )
     try:
         moment = datetime.fromisoformat(local).replace(tzinfo=rules)

@@ -56,7 +56,7 @@ class Settings(BaseModel):
 
     @classmethod
     def merge(cls, from_file: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-        """Combine values of a file and of the command line. The command line wins."""
+        """Combine values of a file and of the command line. The command line overrides the file."""
         return {**from_file, **overrides}
 
     @classmethod
@@ -125,8 +125,8 @@ class TeacherRuntime(Settings):
     device: str = "auto"
     """Torch device of the teacher. `auto` takes cuda if there is one, else cpu."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Arithmetic of the teacher. `auto` takes float16 on cuda, with float32 for what overflows, else
-    float32."""
+    """Arithmetic of the teacher. `auto` takes float16 on cuda and float32 on cpu. A batch that overflows is
+    computed in float32."""
 
 
 class VocabularyOptions(Settings):
@@ -150,7 +150,8 @@ class GateOptions(Settings):
     sample_text: str = "text"
     """Text column of the sample."""
     min_fidelity: float | None = Field(default=None, ge=-1, le=1)
-    """Publish only if similarities of pairs of texts correlate at least this well with the teacher's."""
+    """Minimum correlation of the table's and the teacher's similarities of text pairs. Below it, publish
+    nothing."""
 
 
 def _is_text(value: Any) -> bool:

@@ -28,7 +28,7 @@ Dimensions = Annotated[
 ]
 RecipeName = Literal["model2vec-0.1", "model2vec-0.10"]
 
-# The settings of each recipe. Options given beside it win.
+# The settings of each recipe. Other options override them.
 RECIPES: dict[RecipeName, dict[str, Any]] = {
     # Versions 0.1 to 0.4: the teacher saw "[SEP] token [CLS]", in that order. The token's own state was kept.
     "model2vec-0.1": {
@@ -66,7 +66,7 @@ class DistillSettings(VocabularyOptions, TeacherRuntime, GateOptions):
     output: str = Field(examples=["models/minilm"])
     """Folder or URI to publish the model to. Must not exist."""
     recipe: RecipeName | None = None
-    """Published recipe. Options given beside it win."""
+    """Settings of a published recipe. Other options override them."""
     mode: Literal["output", "input", "vocabulary", "word"] | None = None
     """output: the teacher's tokens, through the teacher; input: their input embeddings; vocabulary: its
     tokens and the words of a vocabulary; word: those words only. Default: output, or vocabulary if one is
@@ -135,11 +135,11 @@ class DistillSettings(VocabularyOptions, TeacherRuntime, GateOptions):
             raise ValueError(f"mode {self.mode} takes no vocabulary")
         has_token_axes = self.axes == "tokens" or self.dimensions == "none"
         if self.counts is not None and self.weighting != "sif" and has_token_axes:
-            raise ValueError("counts have an effect only with weighting sif or axes texts; neither is chosen")
+            raise ValueError("counts need weighting sif or axes texts; otherwise they have no effect")
         if self.counts is None and self.counts_share != COUNTS_SHARE:
             raise ValueError("counts_share needs counts")
         if self.dimensions == "none" and (self.axes == "texts" or self.whitening):
-            raise ValueError("axes and whitening need principal axes; dimensions none finds none")
+            raise ValueError("axes and whitening need PCA, which dimensions none turns off")
         if self.min_fidelity is not None and self.sample is None:
             raise ValueError("min_fidelity needs a sample")
         return self

@@ -70,8 +70,7 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     on_bad_file: Literal["fail", "skip"] = Field(default="fail", json_schema_extra=DIRECT)
     """For an input file that can't be read: fail, or skip the file and try it again in the next run."""
     table_format: Literal["parquet", "delta"] = Field(default="parquet", json_schema_extra=DIRECT)
-    """Write plain Parquet, or commit the files to a Delta table. Delta shows each commit in one step on any
-    store."""
+    """Write plain Parquet, or a Delta table, whose commits are atomic on every store."""
     sha256: bool = Field(default=False, json_schema_extra=DIRECT)
     """Record each file's checksum for lakevec verify."""
     compression: Literal["zstd", "snappy", "none"] = "zstd"

@@ -39,8 +39,8 @@ class EvaluateSettings(Settings):
     sample_rows: Annotated[int, Field(ge=20, le=3000)] = 2000
     """Number of distinct texts of the sample to compare. Every run takes the same texts."""
     ablations: str | None = None
-    """Teacher to distil with the whole recipe, without PCA, without weights, without both, and from its input
-    embeddings."""
+    """Teacher to distil in steps: with the whole recipe, without PCA, without weights, without both, and from
+    its input embeddings."""
     counts: str | None = None
     """With ablations: counts that lakevec count wrote. The whole recipe then uses them, and three more tables
     each use a part of them."""
@@ -63,13 +63,13 @@ class EvaluateSettings(Settings):
         if self.data is None and self.sample is None:
             raise ValueError("nothing to evaluate on: give data, or a sample with its teacher")
         if (self.sample is None) != (self.teacher is None):
-            raise ValueError("sample and teacher go together")
+            raise ValueError("sample and teacher need each other; give both or none")
         if self.sample is not None and not self.model:
             raise ValueError("a sample needs a model to compare with the teacher")
         if self.ablations is not None and self.data is None:
             raise ValueError("ablations need data")
         if self.only and self.data is None:
-            raise ValueError("only needs data")
+            raise ValueError("'only' needs 'data'")
         if self.counts is not None and self.ablations is None:
             raise ValueError("counts need ablations")
         if self.plain_teacher is not None and self.ablations is None:

@@ -1,4 +1,4 @@
-"""Loads settings from a YAML file and the command line, and explains what is wrong with them."""
+"""Load settings from a YAML file and the command line, and explain their errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_settings(kind: type[S], file: str | None, overrides: dict[str, Any]) -> S:
-    """Build a command's settings from a YAML file and the command line. The command line wins.
+    """Build a command's settings from a YAML file and the command line. The command line overrides the file.
 
     Raises
     ------

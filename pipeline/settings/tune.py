@@ -41,8 +41,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     rows: Annotated[int, Field(ge=15, le=LARGEST)] = 100_000
     """Distinct texts to learn from."""
     stratify: str | None = None
-    """Column whose values contribute equally many texts, or all that they have. Default: sample texts of each
-    length in proportion."""
+    """Column to stratify the sample by: each value gives the same number of texts, or all its texts. Default:
+    texts of every length in proportion."""
     max_chars: Positive = 1000
     """Maximum characters of a text that teacher and table see. The teacher's time grows with them."""
     seed: NotNegative = 0
@@ -85,7 +85,7 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     @model_validator(mode="after")
     def _fit_together(self) -> TuneSettings:
         if self.model is not None and self.vocabulary is not None:
-            raise ValueError("a model to start from has its own vocabulary")
+            raise ValueError("give model or vocabulary, since a model has its own vocabulary")
         if self.model is not None and self.counts is not None:
-            raise ValueError("counts weigh the teacher's tokens; a model to start from has its own weights")
+            raise ValueError("give model or counts, since a model has its own weights")
         return self

@@ -68,7 +68,7 @@ class TeacherShards:
         if not np.isfinite(vectors).all():
             raise DataError(
                 f"the teacher's vectors in {self.folder.path} hold NaN or infinity",
-                remedy="delete that folder and run again; if they come back, choose another --precision",
+                remedy="delete that folder and run again; if the error returns, choose another --precision",
             )
         return vectors
 
@@ -105,8 +105,8 @@ def _read(file: Location) -> pa.Table:
     with rephrase(DataError, what, on=unreadable, remedy="delete it and run again"):
         if not file.exists():
             raise DataError(
-                f"shard {file.path} is not there",
+                f"shard {file.path} is missing",
                 expected="a place that driver and executors reach by the same path",
-                remedy="give --vectors such a place",
+                remedy="set --vectors to such a place",
             )
         return pq.read_table(pa.BufferReader(file.read_bytes()))

@@ -1,4 +1,4 @@
-"""Kills of every kind while the job runs: what is written must come out as if nothing had happened.
+"""Kill the job in every way while it runs: in the end, the output must be that of an undisturbed run.
 
 ``python -m tests.faults`` kills workers, executors, drivers and machines: `modes` says
 what is run, `faults` what can be killed, `plan` what is, `reader` who looks on meanwhile, `harness` how it is

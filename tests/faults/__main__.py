@@ -1,4 +1,4 @@
-"""``python -m tests.faults``: the long form, with a table of what was lost in the end."""
+"""``python -m tests.faults``: the long form, with a table of lost and wrong rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NUMBERS = (
     *("kills", "reruns", "lost", "doubled", "wrong", "bad views", "never done"),
     *("left", "looks", "overtaken", "copies", "s"),
 )
-# How often faults that came too late are made up for.
+# Times to replace faults that came too late.
 _ROUNDS = 3
 
 
@@ -46,7 +46,7 @@ def main() -> int:
         outcomes += harness.run_all(
             cases, at_once=given.at_once, tell=lambda outcome: print(outcome, flush=True)
         )
-        # A run may be done before its fault comes.
+        # A run may end before its fault strikes.
         missing = given.kills - sum(outcome.kills for outcome in outcomes)
         cases = plan_by_chance(known, missing, seed=seed)
     workshop.close()

@@ -1,7 +1,7 @@
 """A standalone cluster of two hosts, which are addresses of this machine.
 
-Spark starts the speculative copy of a task only on a host where no attempt of it runs; the executors of a
-``local-cluster`` are all on one.
+Spark starts a speculative copy of a task only on a host without an attempt of that task. All executors of a
+``local-cluster`` are on one host, so it can't test speculation.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _START_S = 60.0
 
 
 class Cluster:
-    """A master and a worker on each host, until it is stopped.
+    """A master, and a worker on each host; they run until `stop`.
 
     Parameters
     ----------
     home : Path
-        Spark's.
+        Spark's installation.
     folder : Path
-        For logs and the folders of executors.
+        Folder for logs and for the executors' folders.
     """
 
     def __init__(self, home: Path, folder: Path) -> None:
@@ -34,7 +34,7 @@ class Cluster:
 
     @property
     def pids(self) -> list[int]:
-        """The processes that executors descend from."""
+        """Ids of the master and the workers, the ancestors of executors."""
         return [process.pid for process in self._processes]
 
     def start(self) -> None:
@@ -42,7 +42,7 @@ class Cluster:
         self._start("master", "master.Master", "--host", "127.0.0.1", "--port", "0", "--webui-port", "0")
         self.url = self._wait_for("master", r"spark://127\.0\.0\.1:\d+")
         for number in (1, 2):
-            # More cores than one job takes, so that several have room.
+            # More cores than one job takes, so that several jobs can run.
             words = ["--host", f"127.0.0.{number}", "--cores", "4", "--memory", "8g", "--webui-port", "0"]
             name = f"worker-{number}"
             self._start(name, "worker.Worker", *words, "--work-dir", str(self._folder / name), self.url)

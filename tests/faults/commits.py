@@ -1,7 +1,7 @@
-"""The commit alone, without Spark, killed at every single change that it makes to files.
+"""Kill the commit alone, without Spark, at every single change that it makes to files.
 
-What tasks do is played by a few lines, and each run is a fork, so that a kill costs a tenth of a second: all
-points of all modes can be tried, and pairs of them. ``python -m tests.faults.commits`` does.
+A few lines stand in for the tasks, and each run is a fork, so a kill costs a tenth of a second. So
+``python -m tests.faults.commits`` can try all points of all modes, and pairs of points.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ _SCHEMA = json.dumps(
     }
 )
 
-# Rows as they are compared: an id and what stands for its vector.
+# Rows to compare: an id, and a number that stands for its vector.
 View = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Play:
-    """What a run does.
+    """A kind of run.
 
     Parameters
     ----------
     name : str
     model : int
-        What each vector is.
+        The number that stands for each vector.
     waves : int
-        How many batches there are in all.
+        Number of batches.
     is_delta, is_refresh, is_rewrite : bool
-        A rewrite replaces the files that hold the first few ids.
+        Whether it writes a Delta table, refreshes the output, or replaces the files of the first ids.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Play:
         return self.is_refresh or self.is_rewrite
 
     def result(self) -> View:
-        """Return what must be there in the end."""
+        """Return the rows that the finished output must hold."""
         ids = range(self.waves * 2 * _ROWS_A_FILE)
         return [(number, self._vector(number)) for number in ids]
 
@@ -87,7 +87,7 @@ class Play:
         return 7 if self.is_rewrite and number < 3 * _ROWS_A_FILE else self.model
 
     def run(self, folder: Path | str, on_step: Callable[[str], None]) -> None:
-        """Do as the job does."""
+        """Begin, commit and finish an output as the job does."""
         run = f"run-{os.getpid()}-{os.urandom(3).hex()}"
         found = OutputFolder(str(folder), run, on_step=on_step)
         found.inspect()
@@ -163,7 +163,7 @@ class Play:
         )
 
 
-# Each with what it begins with; 25 waves are enough for the log to be folded.
+# Each play with the play whose output it continues. "append" reaches the commit that writes a snapshot.
 _OLD, _OLD_DELTA = Play("old", waves=18), Play("old delta", waves=3, is_delta=True)
 PLAYS: dict[Play, Play | None] = {
     Play("new"): None,
@@ -178,7 +178,7 @@ PLAYS: dict[Play, Play | None] = {
 
 
 class Stage:
-    """Plays in a folder, each run in a process of its own.
+    """Run plays in a folder, each run in a new process.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class Stage:
         self._log = folder / "log"
 
     def prepare(self, play: Play) -> tuple[Path | None, View, list[str]]:
-        """Make what a play begins with; return it, what readers see in it, and all points of the play."""
+        """Return the output that a play continues, the rows in it, and all points of the play."""
         before = PLAYS[play]
         start = None
         if before is not None:
@@ -206,9 +206,9 @@ class Stage:
         return start, before.result() if before else [], points
 
     def strike(self, play: Play, start: Path | None, old: View, points: list[str]) -> list[str]:
-        """Kill a run at each of the points, one run after the other; return what went wrong.
+        """Kill one run at each of the points, then let one run finish; return all problems.
 
-        The last run is not killed, and a reader looks after each of them.
+        After each run, read the output as a reader does.
         """
         place = self._place(start)
         output = place / "out"
@@ -240,7 +240,7 @@ class Stage:
         return self._fork(work)
 
     def _check(self, play: Play, output: Path, old: View, *, is_end: bool = False) -> list[str]:
-        """Look as a reader does; deltalake's threads must not be forked, so this is a process as well."""
+        """Read the output in a new process, since a process with deltalake's threads must not fork."""
         told = self._folder / "view"
 
         def work() -> None:
@@ -253,7 +253,7 @@ class Stage:
         return found
 
     def _fork(self, work: Callable[[], None]) -> int:
-        """Call something in a fork; 0 is done, 1 one of our errors, 2 any other, -9 a kill."""
+        """Call `work` in a fork; return 0 if done, 1 after a LakevecError, 2 after others, -9 if killed."""
         pid = os.fork()
         if pid:
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -295,13 +295,13 @@ def _read(play: Play, output: Path) -> View:
 
 
 def with_worse(points: list[str]) -> list[str]:
-    """Add to each change that it may be cut in the middle, fail, or seem to fail."""
+    """Return the points, and for each change also points where it is torn, fails, or seems to fail."""
     changes = [point.partition(":")[2] for point in points if point.startswith("change:")]
     return points + [f"{word}:{number}" for number in changes for word in ("torn", "failed", "late")]
 
 
 def strike_every(stride: int, play: Play, folder: Path) -> list[tuple[str, list[str]]]:
-    """Kill a play at each so-manieth point; return the points where something went wrong, and what."""
+    """Kill a play at each `stride`-th point; return the points with problems, and the problems."""
     stage = Stage(folder)
     start, old, points = stage.prepare(play)
     struck = [(point, stage.strike(play, start, old, [point])) for point in with_worse(points)[::stride]]

@@ -1,4 +1,4 @@
-"""What rows are, as numbers that can be compared: an id, and a hash of everything else."""
+"""Rows as numbers to compare: an id, and a hash of everything else."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ class Rows:
 
     @property
     def doubled(self) -> int:
-        """Rows beyond the first of each id."""
+        """Number of rows beyond the first of each id."""
         return int((self.ids[1:] == self.ids[:-1]).sum())
 
     def lost(self, expected: Rows) -> int:
-        """Expected rows that are not there."""
+        """Return the number of expected rows that are missing."""
         return int((~np.isin(expected.ids, self.ids)).sum())
 
     def wrong(self, expected: Rows) -> int:
-        """Rows that should not be there, or say something else."""
+        """Return the number of rows that are not expected, or have another content."""
         places = np.minimum(np.searchsorted(expected.ids, self.ids), max(len(expected) - 1, 0))
         if not len(expected):
             return len(self)
@@ -66,11 +66,11 @@ class Rows:
 
 
 def _hash_vectors(vectors: pa.Array) -> np.ndarray:
-    """Hash the bytes of vectors; a null is nothing."""
+    """Hash the bytes of vectors; a null has the hash 0."""
     words = vectors.flatten().to_numpy().view(np.uint32).reshape(-1, DIMENSIONS)
     hashes = np.zeros(len(vectors), dtype=np.uint64)
     is_there = vectors.is_valid().to_numpy(zero_copy_only=False)
-    for column in range(DIMENSIONS):  # 64 passes over a column are faster than one product of integers
+    for column in range(DIMENSIONS):  # 64 passes over columns are faster than one product of integers
         words_here = words[:, column].astype(np.uint64)
         hashes[is_there] += (words_here ^ (words_here >> np.uint64(7))) * _WEIGHTS[column]
     return hashes

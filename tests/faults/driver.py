@@ -1,10 +1,13 @@
-"""The job, killing itself at a given point: ``python -m tests.faults.driver TRACE POINT WORDS``.
+"""Run the job, and kill it at a given point: ``python -m tests.faults.driver TRACE POINT WORDS``.
 
-A point is the n-th time that something happens, such as ``moved:3``: a step of the commit is done, or
-``change:n``, the driver is about to change a file, or ``torn:n``, it is half way through that change. At
-``failed:n`` nobody dies, but the change fails as on a bad disk; at ``late:n`` it fails although it is done,
-as when a store's answer is lost. All that happens is noted in the file TRACE, so that a run which nobody
-kills tells which points there are.
+A point is the n-th occurrence of an event:
+
+- ``moved:n`` and other names: after a step of the commit.
+- ``change:n``: before the driver changes a file. ``torn:n``: half way through that change.
+- ``failed:n``: instead of a kill, the change fails as on a bad disk.
+- ``late:n``: the change is done, but reports a failure, as when a store's answer is lost.
+
+The file TRACE lists all events, so an undisturbed run shows all points.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ _LEASE = "lease"
 
 
 class Points:
-    """Counts what happens, and kills this process at one of the points."""
+    """Count events, and kill this process at one point."""
 
     def __init__(self, trace: str, fatal: str) -> None:
         self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -40,12 +43,12 @@ class Points:
         self._lock = threading.Lock()
 
     def step(self, name: str) -> None:
-        """Note a step of the commit."""
+        """Count a step of the commit."""
         self._pass(name)
 
     def change(self, what: str, do: Callable[[], Any], do_half: Callable[[], Any]) -> Any:
-        """Do something that changes a file, unless the point says otherwise."""
-        # A claim is renewed whenever its time has come, so what has a place in the order leaves it out.
+        """Change a file, unless this change is the point to strike at."""
+        # The heartbeat renews a claim at any time, so renewals are not numbered among the changes.
         name = "claim" if f"/{_LEASE}/" in what else "change"
         number = self._pass(name, what)
         if name == "claim":
@@ -71,12 +74,12 @@ class Points:
 
 
 def _die() -> None:
-    """Die as if somebody had pulled the plug: no handler, no finally, no exit of Python's."""
+    """Die as after a power failure: without handlers, finally blocks or Python's exit."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def watch_changes(points: Points) -> None:
-    """Make points of all changes that the driver's Python makes to files; renames lie between steps."""
+    """Make a point of each change that this process makes to files, except renames, which are steps."""
     write, delete, link, exchange = (
         Location.write_bytes,
         Location.delete,
@@ -107,7 +110,7 @@ def watch_changes(points: Points) -> None:
 
 
 def _delete_half(place: Location) -> None:
-    """Remove every other file of a folder; half a file can't be removed."""
+    """Remove every other file of a folder; do nothing for a file."""
     if place.type() != pafs.FileType.Directory:
         return
     files = [info.path for info in place.list(recursive=True) if info.type == pafs.FileType.File]

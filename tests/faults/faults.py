@@ -1,4 +1,4 @@
-"""What can be done to a job that runs: kill a part of it with SIGKILL, or take its disk away."""
+"""Faults of a running job: kill a part of it with SIGKILL, stall a worker, or fill its disk."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 STEP, CHANGE = "driver at a step", "driver at a change"
 TIME, MACHINE, JVM = "driver at some time", "whole machine", "JVM"
 WORKER, EXECUTOR = "Python worker", "executor"
-# Nobody is killed: a worker stands still for a while, and goes on when a copy of its task is done.
+# These kill nothing. A stalled worker continues after a copy of its task has finished.
 STALL, DISK = "stalled worker", "disk full"
-# How long that is.
+# Seconds of a stall.
 _STALL_S = 8.0
 LONGEST_RUN_S = 900.0
 _POLL_S = 0.003
@@ -29,13 +29,13 @@ class Fault:
     Parameters
     ----------
     kind : str
-        One of the words above.
+        One of the constants above.
     point : str, default=""
-        Where the driver kills itself, see `driver`; for a worker ``writing`` or ``busy``.
+        Point at which the driver kills itself, see `driver`. For a worker: ``writing`` or ``busy``.
     delay_s : float, default=0
-        Seconds after the start, or until a worker is looked for.
+        Seconds between the start and the fault, or the search for a worker.
     share : float, default=0
-        Part of the bytes that the job needs which the disk still has.
+        Free space of the disk, as a share of the bytes that the job writes.
     """
 
     kind: str
@@ -55,14 +55,14 @@ class Fault:
         return self.kind not in (STALL, DISK)
 
     def strike(self, driver: subprocess.Popen[bytes], output: Path, *, parents: Sequence[int] = ()) -> bool:
-        """Do it, if it is not the driver that does it; say whether it was done before the job's end.
+        """Cause the fault, or wait for the driver to cause it; return whether it struck before the job's end.
 
         Parameters
         ----------
         driver : subprocess.Popen
         output : Path
         parents : sequence of int, optional
-            Processes beside the driver that executors descend from.
+            Other ancestors of executors than the driver.
         """
         if self.kind in (STEP, CHANGE, DISK):
             code = driver.wait(LONGEST_RUN_S)
@@ -104,7 +104,7 @@ class Fault:
             return _writes(pid, output)
         ticks = _ticks(pid)
         first = busy.setdefault(pid, ticks)
-        return ticks > first + 1  # it has worked since it was first seen
+        return ticks > first + 1  # it has computed since the first look
 
 
 def descendants(pid: int) -> list[int]:
@@ -122,19 +122,19 @@ def descendants(pid: int) -> list[int]:
 
 
 def stall(pid: int) -> bool:
-    """Let a process stand still for a while; say whether it was there."""
+    """Stop a process for `_STALL_S` seconds; return whether it existed."""
     try:
         os.kill(pid, signal.SIGSTOP)
     except ProcessLookupError:
         return False
     time.sleep(_STALL_S)
-    with contextlib.suppress(ProcessLookupError):  # Spark may have ended it when the copy was done
+    with contextlib.suppress(ProcessLookupError):  # Spark may have killed it after the copy finished
         os.kill(pid, signal.SIGCONT)
     return True
 
 
 def kill(pid: int) -> bool:
-    """Kill a process; say whether it was there."""
+    """Kill a process; return whether it existed."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -167,7 +167,7 @@ def _command(pid: int) -> str:
 
 
 def _writes(pid: int, output: Path) -> bool:
-    """Say whether a process has a Parquet file at or beside the output open for writing."""
+    """Return whether a process is writing a Parquet file in or beside the output."""
     with contextlib.suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
@@ -180,7 +180,7 @@ def _writes(pid: int, output: Path) -> bool:
 
 
 def marked(marker: str) -> list[int]:
-    """Return all processes whose environment holds a text."""
+    """Return all processes whose environment contains a marker."""
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -190,12 +190,12 @@ def marked(marker: str) -> list[int]:
 
 
 class SmallDisk:
-    """A file system in memory whose size can be changed; a context manager that mounts it.
+    """A file system in memory with variable size; a context manager that mounts it.
 
     Parameters
     ----------
     folder : Path
-        Where to mount it.
+        Mount point.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -215,14 +215,14 @@ class SmallDisk:
         return (found.f_blocks - found.f_bfree) * found.f_frsize
 
     def leave(self, free_bytes: int) -> None:
-        """Leave so many bytes free."""
+        """Set the size so that `free_bytes` are free."""
         size = self.used_bytes + max(free_bytes, 4096)
         command = ["mount", "-o", f"remount,size={size}", str(self._folder)]
         subprocess.run(command, check=True, capture_output=True)
 
     @staticmethod
     def can_mount(folder: Path) -> bool:
-        """Say whether this process may mount one."""
+        """Return whether this process may mount file systems."""
         try:
             with SmallDisk(folder):
                 return True

@@ -1,4 +1,4 @@
-"""Runs a case: strike, run again until it is done, and compare what is there with an undisturbed run."""
+"""Run a case: strike, run again until the job is done, and compare the output with an undisturbed run's."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .modes import Known, Workshop, copy_output, read_output
 from .plan import Case
 from .reader import DeltaView, FolderView, Reader
 
-# How often a scheduler starts a run that nobody kills before somebody is called.
+# Runs without a fault, after which the case counts as never done.
 _RERUNS = 3
-# How long processes may outlive the driver that was killed.
+# Seconds that processes may outlive a killed driver.
 _ORPHANS_S = 20.0
 _BIG_DISK = 4 << 30
 _HIDDEN = ("staging", "lease")
@@ -32,27 +32,27 @@ _HIDDEN = ("staging", "lease")
 
 @dataclass
 class Outcome:
-    """What came of a case.
+    """The result of a case.
 
     Parameters
     ----------
     case : Case
     struck : list of str
-        Kinds of the faults that struck; a run may end before its fault comes.
+        Kinds of the faults that struck. A run may end before its fault strikes.
     kills : int
-        How many of them killed somebody.
+        Number of these faults that killed a process.
     copies : int
         Speculative copies of tasks that Spark started.
     reruns : int
-        Runs after the last fault, up to the one that was done.
+        Runs after the last fault, including the one that finished.
     is_done : bool
-        Whether that one was done.
+        Whether a run finished.
     lost, doubled, wrong : int
-        Rows, compared with an undisturbed run.
+        Numbers of rows that differ from an undisturbed run.
     views, overtaken : int
-        Looks that readers took, and those that fell between two outputs and were taken again.
+        Reads of the output, and reads that a swap interrupted and that were repeated.
     bad : list of str
-        What they should not have seen.
+        Problems that the reader saw.
     left : list of str
         Files that should have been cleaned up.
     seconds : float
@@ -89,7 +89,7 @@ class Outcome:
 
 
 class Harness:
-    """Runs cases in a workshop.
+    """Run cases in a workshop.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Harness:
     def run_all(
         self, cases: Iterable[Case], *, at_once: int = 1, tell: Callable[[Outcome], None] = lambda _: None
     ) -> list[Outcome]:
-        """Run cases, several of them at a time if that is wished."""
+        """Run cases, `at_once` of them at the same time."""
 
         def run(case: Case) -> Outcome:
             outcome = self.run(case)
@@ -115,7 +115,7 @@ class Harness:
             return list(pool.map(run, cases))
 
     def run(self, case: Case) -> Outcome:
-        """Run one case; its folder stays if it went wrong."""
+        """Run one case; keep its folder if it failed."""
         with self._lock:
             self._cases += 1
             name = f"{self._cases:03d}-{case.mode.replace(' ', '-').replace(',', '')}"
@@ -161,7 +161,7 @@ class _Trial:
             self._outcome.bad = reader.bad
             self._compare(output)
             self._outcome.copies = _count_copies(self._folder)
-            if not self._mode.is_cluster:  # there tasks may outlive the driver, and their files stay an hour
+            if not self._mode.is_cluster:  # there, staging files stay an hour
                 self._outcome.left = list(_left_over(output))
         if self._outcome.is_good:
             shutil.rmtree(self._folder)
@@ -179,7 +179,7 @@ class _Trial:
             self._outcome.reruns += len(self._case.faults) > 0
 
     def _strike(self, fault: Fault, output: Path) -> bool:
-        """Start a run and let a fault come over it; say whether it was done nevertheless."""
+        """Start a run and cause a fault; return whether the run finished nevertheless."""
         if fault.kind == DISK and self._disk is not None:
             self._disk.leave(int(fault.share * self._known.bytes))
         driver = self._start(output, fault.point or "none")
@@ -198,7 +198,7 @@ class _Trial:
         return self._workshop.start(self._mode, output, scratch, point=point, marker=self._marker)
 
     def _bury(self) -> None:
-        """Wait for processes that outlived their driver, since they may still write; end the last ones."""
+        """Wait for processes that outlived their driver and may still write; kill the last ones."""
         deadline = time.monotonic() + _ORPHANS_S
         while marked(self._marker) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -229,14 +229,14 @@ def _count_copies(folder: Path) -> int:
 
 
 def _left_over(output: Path) -> Iterable[str]:
-    """Name what a run that is done should have cleaned up, its own or others'."""
+    """Name all files that a finished run should have removed."""
     for entry in os.scandir(output.parent):
         if entry.name != output.name:
             yield entry.name
     own = output / "_lakevec"
     yield from (name for name in _HIDDEN if (own / name).exists())
     for file in own.rglob(".*"):
-        # Spark's checkpoint has hidden files of its own.
+        # Hidden files in Spark's checkpoint belong to Spark.
         if "checkpoint" not in file.parts:
             yield str(file.relative_to(output))
     generations = [entry.name for entry in own.iterdir() if (entry / "output.json").exists()]
@@ -247,7 +247,7 @@ def _left_over(output: Path) -> Iterable[str]:
 
 
 def _unknown_to_delta(output: Path) -> Iterable[str]:
-    """Name files that no version of a Delta table knows."""
+    """Name files that no version of a Delta table lists."""
     log = "".join(file.read_text() for file in (output / "_delta_log").glob("*.json"))
     for file in output.glob("*.parquet"):
         if file.name not in log:

@@ -1,4 +1,4 @@
-"""Lakes and models whose content follows from nothing but a row's number."""
+"""Lakes and models whose content depends only on a row's number."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def publish_model(folder: Path, *, seed: int) -> str:
 
 
 def make_rows(ids: np.ndarray, *, text: np.ndarray | int = 0, version: np.ndarray | int = 0) -> pa.Table:
-    """Make the rows of some ids; `text` and `version` are numbers that tell what a row says."""
+    """Make the rows of some ids; `text` and `version` are numbers that determine a row's content."""
     said = np.broadcast_to(text, ids.shape)[:, None]
     chosen = (ids[:, None] * _STEPS + said * 17 + np.arange(len(_STEPS)) * 97) % (len(_WORDS) - 1) + 1
     texts = [" ".join(row) for row in np.array(_WORDS, dtype=object)[chosen]]
@@ -45,20 +45,20 @@ def make_rows(ids: np.ndarray, *, text: np.ndarray | int = 0, version: np.ndarra
 
 
 def write_lake(folder: Path, rows: pa.Table, files: int, *, number: int = 0) -> None:
-    """Write rows as so many files, numbered from `number`; later ones were changed later."""
+    """Write rows as files, numbered from `number`, with ascending modification times."""
     folder.mkdir(parents=True, exist_ok=True)
     ends = np.linspace(0, rows.num_rows, files + 1).astype(int)
     for start, end in pairwise(ends):
         file = folder / f"part-{number:03d}.parquet"
         pq.write_table(rows.slice(start, end - start), file)
-        # Spark takes files in the order of their times: every run makes the same waves.
+        # Spark reads files in the order of their times, so every run makes the same micro-batches.
         modified = _FIRST_MODIFIED + 10 * number
         os.utime(file, (modified, modified))
         number += 1
 
 
 def embedded(rows: pa.Table, model: str) -> pa.Table:
-    """Say what the job must make of rows, without Spark."""
+    """Return the rows that the job must write, computed without Spark."""
     encoder = Encoder(load(model).table)
     parts = [encoder.encode(batch.column("text")).vectors for batch in rows.to_batches()]
     flat = pa.array(np.concatenate(parts).ravel())

@@ -1,4 +1,4 @@
-"""What is run: each mode of the job with its lake, what it begins with, and what it must end with."""
+"""The modes of the job to strike: each with its lake, its first output and its expected result."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from .lakes import embedded, make_rows, publish_model, write_lake
 ROOT = Path(__file__).resolve().parents[2]
 _FAST_JVM = "-XX:+IgnoreUnrecognizedVMOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
 _CLUSTER = "local-cluster[2,1,1024]"
-# Stands for the address of `Cluster`.
+# Placeholder for the address of `Cluster`.
 _STANDALONE = "standalone"
-# Commits of an output before it is appended to, so that its log is folded within the few waves that follow.
+# Commits before an append. After a few more micro-batches, the log writes a snapshot.
 _EARLIER_COMMITS = 17
 _SPECULATION = [
     "spark.speculation=true",
@@ -54,14 +54,14 @@ class Mode:
     lake : str
         Folder of its input.
     words : tuple of str
-        Its own words of the command line.
+        Command-line arguments of this mode alone.
     before : str, default=""
-        Mode whose result it begins with; empty for no output.
+        Mode whose result this one continues; empty for no output.
     model : str, default="a"
     like : str, default=""
-        Mode that has the same steps and the same result, so that no run is needed to learn them.
+        Mode with the same steps and the same result, which saves an undisturbed run.
     is_struck : bool, default=True
-        Whether it is run to be killed, or only for what others begin with.
+        Whether faults strike it. Otherwise it only makes the output that other modes continue.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Mode:
 
     @property
     def is_atomic(self) -> bool:
-        """Whether readers must see all that was there before until they see all that is there then."""
+        """Whether readers must see either the old output or the new one, and never a mixture."""
         return "--key" in self.words or "--full-refresh" in self.words
 
     @property
@@ -118,25 +118,25 @@ MODES = {
 
 @dataclass
 class Known:
-    """What is known about a mode before it is struck.
+    """Facts about a mode from an undisturbed run.
 
     Parameters
     ----------
     mode : Mode
     start : Path or None
-        Output to begin with.
+        Output to continue.
     old : Rows or None
-        What that holds.
+        The rows of `start`.
     result : pyarrow.Table
-        All rows that must be there in the end, sorted by id.
+        All rows of the expected output, sorted by id.
     new : Rows
-        The same.
+        The rows of `result`.
     points : list of str
-        What happens in a run that nobody kills, in order.
+        Events of an undisturbed run, in order.
     seconds : float
-        How long that takes.
+        Duration of that run.
     bytes : int
-        What it writes.
+        Bytes that it writes.
     """
 
     mode: Mode
@@ -150,7 +150,7 @@ class Known:
 
 
 class Workshop:
-    """The folder where lakes, models and outputs of undisturbed runs lie.
+    """The folder of lakes, models and outputs of undisturbed runs.
 
     Parameters
     ----------
@@ -169,10 +169,10 @@ class Workshop:
         ensure_java()
 
     def prepare(self) -> None:
-        """Make models and lakes."""
+        """Write models and lakes."""
         for seed, name in enumerate("ab"):
             publish_model(self.folder / "models" / name, seed=seed)
-        # Spark puts the folders of executors into its own.
+        # Spark creates the folders of executors in its own folder.
         home = self.folder / "spark"
         home.mkdir()
         for entry in Path(pyspark.__file__).parent.iterdir():
@@ -186,7 +186,7 @@ class Workshop:
             write_lake(self._lake(lake), few, _EARLIER_COMMITS)
         write_lake(self._lake("many"), many, 8, number=50)
         write_lake(self._lake("keyed"), many, 4)
-        # Nothing changes in a quarter of the rows, so that some files stay.
+        # A quarter of the rows does not change, so that some files stay.
         is_early = ids < 0.75 * self._rows
         later = make_rows(ids, text=(ids % 89 == 1) & is_early, version=(ids % 83 == 2) & is_early)
         later = later.filter(pa.array((ids % 97 != 0) | ~is_early))
@@ -195,13 +195,13 @@ class Workshop:
         write_lake(self._lake("keyed later"), self._lakes["keyed later"], 4, number=50)
 
     def know(self, name: str, *, undisturbed: bool = True) -> Known:
-        """Return what a mode must do; unless it is known already, by letting it.
+        """Return the facts about a mode; run it undisturbed if they are not known yet.
 
         Parameters
         ----------
         name : str
         undisturbed : bool, default=True
-            Whether to run it undisturbed, or to rely on the encoder for what must come out.
+            Whether to run the mode. Otherwise the encoder alone computes the result.
         """
         if name in self._known:
             return self._known[name]
@@ -214,7 +214,7 @@ class Workshop:
             known = replace(like, mode=mode)
             self._known[name] = known
             return known
-        before = self.know(mode.before) if mode.before else None  # others begin with what it writes
+        before = self.know(mode.before) if mode.before else None  # so that its output exists
         if name == "append":
             self._grow()
         expected = embedded(self._lakes[mode.lake], self.model(mode.model)).sort_by("id")
@@ -226,7 +226,7 @@ class Workshop:
         return known
 
     def close(self) -> None:
-        """Stop what was started."""
+        """Stop the cluster."""
         if self.cluster is not None:
             self.cluster.stop()
 
@@ -257,7 +257,7 @@ class Workshop:
     def start(
         self, mode: Mode, output: Path, scratch: Path, *, point: str = "none", marker: str = ""
     ) -> subprocess.Popen[bytes]:
-        """Start a run; what it says goes to ``scratch/log``, what happens to ``scratch/trace``."""
+        """Start a run; write its log to ``scratch/log`` and its events to ``scratch/trace``."""
         temporary = scratch / "tmp"
         for folder in (temporary, scratch / "events"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -292,12 +292,12 @@ class Workshop:
         return self.folder / "undisturbed" / name.replace(" ", "-").replace(",", "") / "out"
 
     def _grow(self) -> None:
-        """Add the many rows to the lake that began with few."""
+        """Add most rows to the lake that began with few."""
         write_lake(self._lake("grown"), self._lakes["keyed"], 8, number=50)
         self._lakes["grown"] = self._lakes["many"]
 
     def _run_undisturbed(self, known: Known) -> None:
-        """Learn a mode's steps, and that it does what it should when nobody kills it."""
+        """Run a mode undisturbed: record its steps, and check its result."""
         output = self._output(known.mode.name)
         output.parent.mkdir(parents=True)
         copy_output(known.start, output)
@@ -321,13 +321,13 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def copy_output(source: Path | None, target: Path) -> None:
-    """Copy an output; none leaves nothing."""
+    """Copy an output, if there is one."""
     if source is not None:
         shutil.copytree(source, target)
 
 
 def read_output(output: Path, *, is_delta: bool) -> pa.Table:
-    """Read an output as its readers do, with their own libraries' way of finding the files."""
+    """Read an output with readers' libraries, which find the files in their own way."""
     if not is_delta:
         return pq.read_table(output)
     from deltalake import DeltaTable

@@ -1,4 +1,4 @@
-"""Which faults strike which modes: every step of every commit, every process, and chance."""
+"""Choose faults for each mode: every step of every commit, every process, and random times."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 from .faults import CHANGE, DISK, EXECUTOR, JVM, MACHINE, STALL, STEP, TIME, WORKER, Fault
 from .modes import Known
 
-# Where the run after a killed one is killed too, in what it does to recover and just behind that.
+# Points to kill the run that recovers: during its recovery, and right after it.
 _AGAIN = ("leased:1", "recovered:1", "begun:1", "checked:1", "moved:1", "applied:1")
-# Seconds before which a run has hardly started Python.
+# Seconds in which a run only starts Python.
 _FIRST_S = 2.0
-# What a run of a cluster takes longer, for its executors start before its tasks do.
+# Additional seconds of a run on a cluster, whose executors start before its tasks.
 _CLUSTER_S = 8.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """Faults of one run after the other, until one is let alone.
+    """Faults of consecutive runs, which an undisturbed run follows.
 
     Parameters
     ----------
     mode : str
     faults : tuple of Fault
-        One a run; none is an undisturbed run.
+        One for each run; empty for an undisturbed run.
     """
 
     mode: str
@@ -36,7 +36,7 @@ class Case:
 
 
 def plan(known: dict[str, Known], kills: int, *, has_disks: bool, seed: int = 0) -> list[Case]:
-    """Choose cases with so many kills, of all kinds as evenly as that number allows.
+    """Choose cases with `kills` kills in all, spread evenly over all kinds.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def plan(known: dict[str, Known], kills: int, *, has_disks: bool, seed: int = 0)
     """
     rng = np.random.default_rng(seed)
     by_mode = [list(_cases(one, rng, has_disks=has_disks)) for one in known.values()]
-    # One of each mode in turn, and every step before the second time of any: little has some of everything.
+    # Take modes in turn, and every step before any step twice, so that even a few cases vary.
     cases = _varied([case for turn in zip_longest(*by_mode) for case in turn if case is not None])
     chosen = []
     while cases and kills > 0:
@@ -59,14 +59,14 @@ def plan(known: dict[str, Known], kills: int, *, has_disks: bool, seed: int = 0)
 
 
 def plan_by_chance(known: dict[str, Known], kills: int, *, seed: int) -> list[Case]:
-    """Choose drivers and machines that die at any time, in one mode after the other."""
+    """Kill drivers and machines at random times, in one mode after the other."""
     rng = np.random.default_rng(seed)
     modes = islice(cycle(known.values()), max(kills, 0))
     return [Case(one.mode.name, (_by_chance(one, rng),)) for one in modes]
 
 
 def _varied(cases: list[Case]) -> list[Case]:
-    """Let cases that strike at what was not struck yet come first."""
+    """Sort cases so that targets that were not struck yet come first."""
     seen: Counter[str] = Counter()
     ranked = []
     for case in cases:
@@ -77,7 +77,7 @@ def _varied(cases: list[Case]) -> list[Case]:
 
 
 def _cases(known: Known, rng: np.random.Generator, *, has_disks: bool) -> Iterator[Case]:
-    """List what a mode must stand."""
+    """Yield the cases that a mode must survive."""
     name = known.mode.name
     if known.mode.is_standalone:
         for _ in range(4):
@@ -104,7 +104,7 @@ def _cases(known: Known, rng: np.random.Generator, *, has_disks: bool) -> Iterat
     must += [_child(WORKER, known, rng, "writing"), _child(JVM, known, rng, "")]
     for index in rng.permutation(len(must)):
         fault = must[index]
-        # The run that must put things right is killed as well, never, once or twice.
+        # Also kill the run that recovers: never, once or twice.
         again = [_again(known, rng) for _ in range(index % 3)]
         yield Case(name, (fault, *again))
     if has_disks:
@@ -113,7 +113,7 @@ def _cases(known: Known, rng: np.random.Generator, *, has_disks: bool) -> Iterat
 
 
 def _some(step: str, known: Known, rng: np.random.Generator) -> str:
-    """Choose one of the times that a step is done."""
+    """Choose one of the occurrences of a step."""
     return str(rng.choice([point for point in known.points if point.partition(":")[0] == step]))
 
 
@@ -139,7 +139,7 @@ def _child(kind: str, known: Known, rng: np.random.Generator, point: str) -> Fau
 
 
 def _stall(rng: np.random.Generator) -> Fault:
-    # One of the first tasks, so that the copies of all later ones have a slot to run in.
+    # Stall an early task, so that a slot is free for its copy.
     return Fault(STALL, "writing", delay_s=float(rng.uniform(_FIRST_S, _CLUSTER_S)))
 
 

@@ -1,4 +1,4 @@
-"""Somebody who reads the output again and again while it is written, and may see nothing half done."""
+"""A reader of the output while it is written, which must never see a part of a commit."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pyarrow.parquet as pq
 
 from .content import COLUMNS, Rows
 
-# A file as it was when it was read: device, inode, size, time of the last change.
+# Identity of a file when it was read: device, inode, size, modification time.
 _Key = tuple[int, int, int, int]
 _PAUSE_S = 0.02
 
 
 class Overtaken(Exception):  # noqa: N818
-    """The folder was exchanged between listing it and reading; whoever lists again sees the new one."""
+    """The folder was swapped between listing and reading; another listing shows the new one."""
 
 
 class Files:
-    """Reads files, each once while it stays as it is."""
+    """Read files; read each again only if it changed."""
 
     def __init__(self) -> None:
         self._rows: dict[_Key, Rows] = {}
@@ -43,13 +43,13 @@ class Files:
 
 
 def list_parquet(folder: Path) -> list[str] | None:
-    """List what Parquet readers take, in one look at the folder; None where it is not there."""
+    """List the files that Parquet readers see, in one listing of the folder; None if it is missing."""
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return None
     try:
-        names = os.listdir(opened)  # noqa: PTH208 - of the very folder that was opened
+        names = os.listdir(opened)  # noqa: PTH208 - list the opened folder, even if it was renamed
         if not os.path.samestat(os.fstat(opened), os.stat(folder)):  # noqa: PTH116
             raise Overtaken
     finally:
@@ -71,7 +71,7 @@ class FolderView:
         try:
             return self._files.read([f"{self._folder}/{name}" for name in names])
         except FileNotFoundError as error:
-            # It is no fault of the files' if they were replaced meanwhile.
+            # Files may be missing because the folder was swapped meanwhile.
             now = list_parquet(self._folder)
             if now is not None and Path(str(error.filename)).name in now:
                 raise
@@ -94,16 +94,16 @@ class DeltaView:
 
 
 class Reader(threading.Thread):
-    """Looks at an output until it is stopped, and keeps what it should not have seen.
+    """Read an output again and again until it is stopped, and keep all problems.
 
     Parameters
     ----------
     look : callable
-        Returns the rows that are there, None for no output.
+        Returns the rows of the output; None without an output.
     old, new : Rows
-        What is there before the job and what must be there after it.
+        Rows before the job, and rows that it must leave.
     is_atomic : bool
-        Whether the output is the old one until it is the new one; else it grows.
+        Whether the new output replaces the old one in one step. Otherwise rows are added.
     """
 
     def __init__(
@@ -127,13 +127,13 @@ class Reader(threading.Thread):
         self.join()
 
     def check(self) -> None:
-        """Look once."""
+        """Read the output once."""
         try:
             seen = self._look()
         except Overtaken:
             self.overtaken += 1
             return
-        except Exception as error:  # whatever a reader may meet is what this is about
+        except Exception as error:  # any error of a reader is a problem
             self._note(f"{type(error).__name__}: {error}")
             return
         self.views += 1
@@ -144,9 +144,9 @@ class Reader(threading.Thread):
         self._last = seen
 
     def _judge(self, seen: Rows | None) -> str:
-        """Say what is wrong with a view; empty if nothing is."""
+        """Describe the problem of a view; empty if there is none."""
         if seen is None:
-            # A new output without rows goes again when its run fails.
+            # A failed run removes a new output without rows.
             is_missed = self._old is not None or (self._last is not None and len(self._last) > 0)
             return "no output" if is_missed else ""
         if seen.doubled:

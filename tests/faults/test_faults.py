@@ -1,4 +1,4 @@
-"""Kills in short; ``make faults`` does it at length."""
+"""A few kills; ``make faults`` runs many."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 @pytest.mark.parametrize(
     "case",
     [
-        # Just behind the step in which readers see new rows in the place of old ones.
+        # Right after the step that shows readers new rows instead of old ones.
         Case("key", (Fault(STEP, "switched:1"),)),
         Case("retries", (Fault(WORKER, "writing"),)),
     ],
@@ -44,7 +44,7 @@ def test_killed_job_ends_as_if_nothing_had_happened(workshop: Workshop, case: Ca
 
 @pytest.mark.parametrize("play", PLAYS, ids=lambda play: play.name)
 def test_commit_that_is_killed_at_some_change_is_finished_or_forgotten(play: Play, tmp_path: Path) -> None:
-    # The plays fork, which deltalake's threads don't survive: other tests may have started some here.
+    # Plays fork, so use a new process, since other tests may have started deltalake's threads in this one.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        # A prime, so that all kinds of steps have their turn.
+        # The stride is a prime, so that all kinds of steps are struck.
         assert pool.submit(strike_every, 31, play, tmp_path).result() == []

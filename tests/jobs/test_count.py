@@ -84,13 +84,14 @@ def test_same_request_is_done_already_and_another_is_refused(
     assert run(tiny_model, lake / "one", output) == 0
     before = (output / "count.json").read_bytes()
     assert run(tiny_model, lake / "one", output) == 0
-    assert "counted already: 72 rows" in capsys.readouterr().out
+    assert "already counted: 72 rows" in capsys.readouterr().out
     assert (output / "count.json").read_bytes() == before
     assert run(tiny_model, lake / "one", output, "--phrases", "2") == 2
     assert "holds the counts of another request: choose another --output" in capsys.readouterr().err
     pq.write_table(pa.table({"body text": ["x"], "title": ["y"]}), lake / "one" / "new.parquet")
     assert run(tiny_model, lake / "one", output) == 2
-    assert "counts of other files: got files that came, went or changed since" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "counts of other files: got files that were added, removed or changed since" in told
     (lake / "one" / "new.parquet").unlink()
     assert run(tiny_model, lake / "one", output) == 0
     (file, *_) = (lake / "one").glob("*.parquet")
@@ -105,7 +106,7 @@ def test_counts_of_a_view_are_not_taken_for_those_of_its_rows_today(
     words = ["--format", "table"]
     assert run(tiny_model, "rows", lake / "counts", *words) == 0
     assert run(tiny_model, "rows", lake / "counts", *words) == 2
-    assert "an input without files, in which new rows can't be recognised" in capsys.readouterr().err
+    assert "an input without files, whose new rows lakevec can't recognise" in capsys.readouterr().err
 
 
 def test_what_a_killed_count_left_is_refused_and_then_counted_over(tiny_model: str, lake: Path) -> None:
@@ -204,7 +205,7 @@ def test_bad_rows_end_the_run_or_are_left_out(
     assert run(tiny_model, tmp_path / "a.parquet", tmp_path / "counts") == 1
     assert "a text is not valid UTF-8" in capsys.readouterr().err
     assert run(tiny_model, tmp_path / "a.parquet", tmp_path / "counts", "--on-bad-row", "skip") == 0
-    assert "1 texts that are not UTF-8 left out" in capsys.readouterr().out
+    assert "1 texts left out, which are not valid UTF-8" in capsys.readouterr().out
     assert read_counts(str(tmp_path / "counts")).lookup(["north", "east"]).tolist() == [1, 2]
 
 

@@ -56,7 +56,7 @@ def test_defaults_of_library_and_command_line_are_the_same() -> None:
         (["--token-remove-pattern", ""], "the vocabulary is empty: got token_remove_pattern ''"),
         (["--dimensions", "385"], "dimensions: got 385; expected at most 384"),
         (["--device", "teapot"], "device 'teapot' can't be used"),
-        (["--revision", "main"], "revision: got 'main'; expected none for a teacher in a folder"),
+        (["--revision", "main"], "revision: got 'main'; expected none, since the teacher is not on the hub"),
     ],
     ids=["missing", "no tokens", "too wide", "no device", "revision of a folder"],
 )

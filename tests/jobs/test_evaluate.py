@@ -15,8 +15,8 @@ from tests.support.commands import evaluate
     [
         (["--data", "d"], "nothing to evaluate: give a model, or a teacher for ablations"),
         (["--model", "m"], "nothing to evaluate on: give data, or a sample with its teacher"),
-        (["--model", "m", "--sample", "s"], "sample and teacher go together"),
-        (["--model", "m", "--sample", "s", "--teacher", "t", "--only", "sts"], "only needs data"),
+        (["--model", "m", "--sample", "s"], "sample and teacher need each other"),
+        (["--model", "m", "--sample", "s", "--teacher", "t", "--only", "sts"], "'only' needs 'data'"),
         (["--model", "m", "--data", "d", "--plain-teacher", "t"], "plain_teacher needs ablations"),
         (["--model", "m", "--data", "d", "--counts", "c"], "counts need ablations"),
         (["--ablations", "t", "--sample", "s", "--teacher", "t"], "a sample needs a model to compare"),

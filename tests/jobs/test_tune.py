@@ -89,7 +89,7 @@ def test_job_publishes_a_table_that_keeps_closer_than_its_start(
     assert recipe["tuned_on_texts"] == ROWS - ROWS // 5
     assert quality["held_out_texts"] == ROWS // 5
     assert re.search(
-        rf"sample: {ROWS} texts; the teacher works in float32\nteacher: 6 of 6 shards to make\n", out
+        rf"sample: {ROWS} texts; the teacher works in float32\nteacher: 6 of 6 shards to compute\n", out
     )
     assert f"fidelity {quality['fidelity']:.4f}" in out
     assert (folder / "model" / "training.svg").read_text().startswith("<?xml")
@@ -109,7 +109,7 @@ def test_kept_vectors_are_used_again_and_the_table_is_the_same(
     folder, artifact, _ = published
     words = [*words_of(teacher, lake, tmp_path / "again"), "--epochs", "4"]
     assert tune([*words, "--vectors", str(folder / "model-teacher"), *QUICK]) == 0
-    assert "teacher: 0 of 6 shards to make" in capsys.readouterr().out
+    assert "teacher: 0 of 6 shards to compute" in capsys.readouterr().out
     assert load(str(tmp_path / "again")).table.fingerprint == artifact.table.fingerprint
 
 
@@ -129,7 +129,7 @@ def test_job_goes_on_where_it_was_killed(
     assert not (tmp_path / "model").exists()
     (kept / "vectors" / ".000003.parquet.half").write_bytes(b"PAR1")  # what a killed task leaves
     assert tune(words) == 0
-    left = re.search(r"teacher: (\d) of 6 shards to make", capsys.readouterr().out)
+    left = re.search(r"teacher: (\d) of 6 shards to compute", capsys.readouterr().out)
     # Tasks beside the one that died may have finished theirs after it.
     assert left is not None
     assert 1 <= int(left[1]) <= 6 - len(done)
@@ -223,7 +223,7 @@ def test_stratum_of_few_texts_that_repeat_gives_them_all(spark: Any, teacher: Pa
         (["--text", "body", "--stratify", "knd"], "column 'knd' is not in the input: expected one of"),
         (
             ["--text", "body", "--model", "m", "--vocabulary", "v"],
-            "a model to start from has its own vocabulary",
+            "give model or vocabulary, since a model has its own vocabulary",
         ),
         (["--text", "body", "--model", "m", "--counts", "c"], "counts weigh the teacher's tokens"),
         (["--text", "body", "--rows", "10"], "greater than or equal to 15: got 10"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Kinds of segments, as slots know them. The signature of a short segment is its bytes; that of a long one is
+# Kinds of segments in slots. The signature of a short segment is its bytes; that of a long one is
 # a hash of them.
 EMPTY, SHORT, LONG = range(3)
 # Most segments are short and have one token, so their look-up reads one cache line.

@@ -17,8 +17,8 @@ from numba.core.registry import cpu_target
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.local_files import MACHINE_CODE, private_folder, replace_file
 
-# Python holds all arrays while a kernel runs. So machine code need not count references to them, which took a
-# third of the time. In return, kernels can't make arrays.
+# Counting references to arrays took a third of the time. Kernels need no counts, since Python holds all
+# arrays while a kernel runs. In return, kernels can't make arrays.
 _OPTIONS = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
 
 
@@ -35,9 +35,9 @@ cache_folders: set[Path] = set()
 
 
 class _MachineCode(IndexDataCacheFile):  # type: ignore[misc]  # numba has no types
-    """Numba's cache files of a function, translated for this processor if they are another processor's.
+    """Numba's cache files of a function; code for another processor is translated for this one.
 
-    Numba also caches LLVM code. To compile from there takes a fifth of the time from Python.
+    Numba also caches LLVM code, and compiles it in a fifth of the time that Python code takes.
     """
 
     def load(self, key: Any) -> Any:
@@ -68,7 +68,7 @@ def compile_loop(function: Callable[..., Any]) -> Any:
     if compiled is None:
         return numba.njit(**_OPTIONS)(function)
     cache = compiled._cache
-    # Valid for these sources, wherever and whenever they were written, so that it can be shipped.
+    # Identify the sources by content, not by place and time, so that the machine code can be shipped.
     cache._cache_file = _MachineCode(cache.cache_path, cache._impl.filename_base, _SOURCES)
     cache_folders.add(Path(cache.cache_path))
     return compiled
@@ -107,7 +107,7 @@ def machine_code() -> dict[str, bytes]:
 
 
 def lacks_machine_code(names: Iterable[str]) -> bool:
-    """Return whether a kernel of these files, named by `machine_code`, has no cache here, but could have."""
+    """Return whether this process can cache kernels, and lacks one of `names` (from `machine_code`)."""
     indexes = [name for name in names if name.endswith(".nbi")]
     return any(not (folder / index).exists() for folder in cache_folders for index in indexes)
 
@@ -115,8 +115,8 @@ def lacks_machine_code(names: Iterable[str]) -> bool:
 def keep_machine_code(made: dict[str, bytes]) -> None:
     """Write the cache files of kernels that have none here.
 
-    Only pass what `machine_code` returned on this user's own driver: machine code is as powerful as the code
-    that it comes from.
+    Pass only the result of `machine_code` on this user's own driver, since machine code can do anything that
+    this user can.
     """
     for folder in cache_folders:
         indexes = {name for name in made if name.endswith(".nbi") and not (folder / name).exists()}

@@ -1,7 +1,7 @@
 """WordPiece on bytes: split a normalized word into its longest pieces.
 
-New words dominate the first minutes of a worker, and a lake whose words rarely repeat: see "WordPiece" in
-``docs/decisions.md``.
+New words take most of the time in a worker's first minutes, and in a lake whose words rarely repeat. See
+"WordPiece" in ``docs/decisions.md``.
 """
 
 from __future__ import annotations

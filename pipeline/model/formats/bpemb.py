@@ -76,7 +76,7 @@ def _make_model(proto: Any) -> Any:
     vocabulary = {token: number for number, (token, _) in enumerate(tokens)}
     scores = {piece.piece: piece.score for piece in proto.pieces if piece.type == _NORMAL}
     merges = []
-    # SentencePiece joins the pair whose whole has the best score; each pair that makes it is a merge.
+    # SentencePiece joins the pair whose result has the best score, so add merges in the order of scores.
     for whole, _ in sorted(scores.items(), key=lambda entry: -entry[1]):
         pairs = [(whole[:middle], whole[middle:]) for middle in range(1, len(whole))]
         merges += [pair for pair in pairs if pair[0] in scores and pair[1] in scores]
@@ -100,5 +100,5 @@ def _find_vectors(file: Location) -> Location:
     found = [each for each in beside if each.name.endswith((".w2v.bin", ".w2v.txt"))]
     if len(found) != 1:
         got = f"{len(found)} files {stem}.*.w2v.bin or .w2v.txt"
-        raise ModelError(f"vectors of {file.path}", got=got, expected="one beside it")
+        raise ModelError(f"vectors of {file.path}", got=got, expected="one such file")
     return found[0]

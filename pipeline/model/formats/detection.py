@@ -12,7 +12,7 @@ from lakevec.pipeline.model.formats.word_vectors import SUFFIXES, read_word_mode
 from lakevec.pipeline.model.formats.wordllama import read_wordllama
 from lakevec.pipeline.storage import Location
 
-# The first two also name the one file to read in a folder.
+# `read_foreign` also looks for a single file with one of the first two suffixes in a folder.
 _READERS = {".model": read_bpemb, ".safetensors": read_wordllama} | dict.fromkeys(SUFFIXES, read_word_model)
 _EXPECTED = (
     "a folder of lakevec, model2vec or Sentence Transformers (StaticEmbedding), word vectors "
@@ -29,7 +29,7 @@ def read_foreign(place: Location, name: str) -> ForeignModel:
         for suffix, read in _READERS.items():
             if place.path.endswith(suffix):
                 return read(place)
-        raise ModelError(f"{name!r} is no model", got="a file of another name", expected=_EXPECTED)
+        raise ModelError(f"{name!r} is not a model", got="a file with another suffix", expected=_EXPECTED)
     if (found := read_folder(place)) is not None:
         return found
     for suffix in (".model", ".safetensors"):

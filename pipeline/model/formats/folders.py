@@ -17,7 +17,7 @@ from lakevec.pipeline.model.formats.foreign_model import (
 from lakevec.pipeline.model.sentence_transformer_files import read_json_object, read_modules
 from lakevec.pipeline.storage import Location
 
-_TENSOR_FILES = ("model.safetensors", "embeddings.safetensors")  # the second until model2vec 0.1.2
+_TENSOR_FILES = ("model.safetensors", "embeddings.safetensors")  # the second is that of model2vec until 0.1.2
 _SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
 _OWN_FOLDER = "0_StaticEmbedding"
 _RECIPE = ("apply_pca", "apply_zipf", "sif_coefficient", "pooling")
@@ -33,14 +33,14 @@ def read_folder(folder: Location) -> ForeignModel | None:
 
     Notes
     -----
-    The tensor's name tells the library: ``embeddings`` is model2vec's, ``embedding.weight`` that of Sentence
-    Transformers, which counts unknown tokens in the mean.
+    The tensor's name identifies the library: ``embeddings`` is from model2vec, ``embedding.weight`` from
+    Sentence Transformers. Sentence Transformers counts unknown tokens in the mean.
     """
     modules = read_modules(folder, error=ModelError) or []
     kinds = [module.kind for module in modules]
     if modules and "StaticEmbedding" not in kinds:
         raise ModelError(
-            f"{folder.path} is no static model",
+            f"{folder.path} is not a static model",
             got=f"a Sentence Transformer of {', '.join(kinds)}",
             expected="a StaticEmbedding",
             remedy="distil it with 'lakevec distill --teacher'",
@@ -82,9 +82,9 @@ def _model2vec(folder: Location, tensors: dict[str, np.ndarray], tokenizer: str)
     facts: dict[str, Any] = {"recipe": {key: config[key] for key in _RECIPE if config.get(key) is not None}}
     if config.get("tokenizer_name"):
         facts["teacher"] = {"name": str(config["tokenizer_name"])}
-    long_texts = "no text is cut"
+    long_texts = "not truncated"
     if (length := config.get("max_length", 512)) is not None:
-        long_texts += f"; model2vec itself cuts at {length} tokens unless told otherwise"
+        long_texts += f"; model2vec itself truncates at {length} tokens by default"
     return ForeignModel(table, "model2vec", facts, long_texts)
 
 

@@ -34,17 +34,17 @@ class ForeignModel:
     format : str
         Name of the format.
     facts : dict
-        What else the files record, such as the teacher.
+        Other facts in the files, such as the teacher.
     long_texts : str
         Whether the library truncates texts.
     case : str, optional
-        What happens to capitals, in a format that defines it.
+        How capitals are treated, in a format that defines it.
     """
 
     table: StaticTable
     format: str
     facts: dict[str, Any] = field(default_factory=dict)
-    long_texts: str = "no text is cut"
+    long_texts: str = "not truncated"
     case: str | None = None
 
     def to_provenance(self) -> dict[str, Any]:

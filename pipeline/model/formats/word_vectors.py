@@ -43,7 +43,7 @@ def read_word_model(file: Location) -> ForeignModel:
     """Read word vectors, with a tokenizer that finds the words in text."""
     found = read_word_vectors(file)
     lowercase = all(word == word.lower() for word in found.words)
-    # A file's own unknown token is an ordinary word, unless it has the name of this tokenizer's.
+    # Leave out a word with the name of this tokenizer's unknown token. Other unknown tokens are plain words.
     keep = [row for row, word in enumerate(found.words) if word != UNKNOWN]
     words = [found.words[row] for row in keep]
     if not words:
@@ -54,7 +54,7 @@ def read_word_model(file: Location) -> ForeignModel:
     rows[:-1] = found.vectors[keep]
     tokenizer = without_limits(lambda: make_word_tokenizer(words, lowercase=lowercase), file.path)
     facts = {"skipped words": found.skipped} if found.skipped else {}
-    case = "texts are lowered, since no word has a capital" if lowercase else "as it is"
+    case = "texts are lowercased, since no word has a capital" if lowercase else "unchanged"
     return ForeignModel(make_table(rows, tokenizer, normalize=False), "word vectors", facts, case=case)
 
 
@@ -92,9 +92,9 @@ def _read_text(content: bytes) -> tuple[list[bytes], np.ndarray]:
     else:
         width = len(first) - 1
     widths = [len(line.split()) - 1 for _, line in lines[:100]]
-    # Some words hold spaces, but not most.
+    # Some words hold spaces, so a minority of lines may have more parts.
     if width < 1 or not lines or 2 * widths.count(width) < len(widths):
-        raise ValueError("too few lines of a word and as many numbers as line 1")
+        raise ValueError("too few lines have a word and as many numbers as line 1")
     vectors = np.empty((len(lines), width), dtype=np.float32)
     words = []
     for start in range(0, len(lines), _LINES):
@@ -123,7 +123,7 @@ def _to_floats(numbered: list[tuple[int, list[bytes]]]) -> np.ndarray:
         return np.array([parts for _, parts in numbered], dtype=np.bytes_).astype(np.float32)
     except ValueError:
         odd = next(number for number, parts in numbered if not all(map(_is_number, parts)))
-        raise ValueError(f"not only numbers after the word in line {odd}") from None
+        raise ValueError(f"something other than numbers after the word in line {odd}") from None
 
 
 def _is_number(part: bytes) -> bool:
@@ -152,9 +152,9 @@ def _read_binary(content: bytes) -> tuple[list[bytes], np.ndarray]:
         words.append(content[place:space].lstrip(b"\r\n"))
         vectors[row] = np.frombuffer(content, dtype="<f4", count=width, offset=space + 1)
         place = space + 1 + size
-        # A word may hold joiners, soft hyphens and other encodings, but control characters are numbers.
+        # Words may hold joiners, soft hyphens and other encodings. Control characters are bytes of numbers.
         if not has_ends and any(sign < 0x20 or sign == 0x7F for sign in words[-1]):
-            raise ValueError(f"no word at the start of record {row + 1}, as after a word with a space inside")
+            raise ValueError(f"no word at the start of record {row + 1}; the word before may hold a space")
         is_last = row == rows - 1
         if (has_ends and not is_last and content[place : place + 1] != b"\n") or b"\n" in words[-1]:
             raise ValueError(f"a space or a line end inside the word of record {row + 1}, or another width")

@@ -47,7 +47,7 @@ def test_other_rows_are_refused_until_a_full_refresh(
     assert "holds rows of another kind: got model fingerprint sha256:" in err
     assert err.count("\n") == 1
     embed(tiny_model, lake, out, "--vector-type", "int8", code=2)
-    assert "vector type int8, there float32" in capsys.readouterr().err
+    assert "vector type int8, not float32" in capsys.readouterr().err
     put(lake / "b.parquet", ["b"])
     record = embed(other_model, lake, out, "--full-refresh", "--wave-files", "1")
     assert (record["waves"], record["total"]["rows"]) == (2, 2)

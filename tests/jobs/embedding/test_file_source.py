@@ -53,7 +53,7 @@ def test_partition_folders_globs_files_and_days(
     assert ids(globs) == ["d1", "d2"]
     put(tmp_path / "other" / "day=1" / "k=v" / "c.parquet", ["deep"])
     embed(tiny_model, tmp_path / "other" / "day=*", tmp_path / "deep", code=2)
-    assert "is a pattern with partition folders beneath" in capsys.readouterr().err
+    assert "is a pattern above partition folders" in capsys.readouterr().err
     assert not (tmp_path / "deep").exists()
 
 

@@ -48,7 +48,7 @@ def test_auto_says_why_spark_writes(
 ) -> None:
     put(lake / "a.parquet", list("abcde"))
     embed(tiny_model, lake, out, "--output-format", "orc")
-    assert "sink: Spark's own writer, since format orc is written by Spark\n" in capsys.readouterr().out
+    assert "sink: Spark's own writer, since only Spark writes format orc\n" in capsys.readouterr().out
     assert spark.read.orc(str(out)).count() == 5
 
 

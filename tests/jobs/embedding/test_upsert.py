@@ -137,7 +137,7 @@ def test_another_model_embeds_every_row_anew(
     embed(tiny_model, lake, out, "--key", "id")
     put(lake, [(1, "north", 1)])
     embed(other_model, lake, out, "--key", "id", code=1)
-    assert "writing everything anew needs the texts of all rows: got 1 rows" in capsys.readouterr().err
+    assert "a full refresh needs the text of every row: got 1 rows" in capsys.readouterr().err
     assert read(out)[1][2] == NORTH
     embed(other_model, lake, out, "--key", "id", "--deletes", "remove")
     assert read(out) == {1: ("north", 1, [0.0, 2.0])}

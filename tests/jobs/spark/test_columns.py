@@ -82,10 +82,10 @@ def test_deepest_type_is_written_and_read_back(tiny_model: str, out: Path, spark
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        (["--text", "x"], "write it in another type or name first"),
-        (["--keep", "id", "--partition-by", "x"], "write it in another type or name first"),
-        (["--keep", "id", "--key", "id", "--key-order", "x"], "write it in another type or name first"),
-        (["--keep", "id,x"], "leave it out with --keep, or write it in another type or name first"),
+        (["--text", "x"], "write it with another type or name first"),
+        (["--keep", "id", "--partition-by", "x"], "write it with another type or name first"),
+        (["--keep", "id", "--key", "id", "--key-order", "x"], "write it with another type or name first"),
+        (["--keep", "id,x"], "leave it out with --keep, or write it with another type or name first"),
     ],
     ids=["text", "partition", "order", "kept"],
 )
@@ -183,7 +183,7 @@ def test_partition_column_whose_folders_no_reader_finds_is_refused(
     embed(tiny_model, "odd_names", out, "--format", "table", "--config", str(settings), "--dry-run", code=2)
     assert told() == (
         f"lakevec embed: partition column {name!r} can't name folders: got {got}; expected a name whose "
-        "folders readers look into; rename it in a view or table first"
+        "folders readers don't skip; rename it in a view or table first"
     )
 
 
@@ -208,11 +208,11 @@ def test_partitions_are_read_back_as_sparks_own(tiny_model: str, lake: Path, out
 @pytest.mark.parametrize(
     ("columns", "got"),
     [
-        (["k", "k"], "partition column 'k': got string; expected a column of plain values"),
+        (["k", "k"], "partition column 'k': got string; expected a column that is not nested"),
         (["b"], "partition column 'b': got binary"),
         (["v"], "partition column 'v': got variant"),
         (["c"], "partition column 'c': got string collate UTF8_LCASE"),
-        (["text"], "partition column 'text': got string; expected a column of plain values"),
+        (["text"], "partition column 'text': got string; expected a column that is not nested"),
         (["a"], "partition column 'a': got array<int>"),
     ],
     ids=["twice", "binary", "variant", "collated", "embedded", "nested"],

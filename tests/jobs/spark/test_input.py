@@ -174,7 +174,7 @@ def test_column_of_another_type_is_named_and_its_file_is_not_called_damaged(
     embed(tiny_model, lake, out, *skip, code=1)
     assert told() == (
         f"lakevec embed: column 'n' has another type in a file: got INT64 in file://{lake}/b.parquet; "
-        "expected int, as in the file that Spark takes the schema from; convert the file, or leave the "
+        "expected int, as in the file that gives Spark the schema; convert the file, or leave the "
         "column out with --keep"
     )
     assert embed(tiny_model, lake, out, "--keep", "id")["rows"] == 2
@@ -234,7 +234,7 @@ def test_input_without_columns_is_told(
 ) -> None:
     (lake / "a.json.bz2").write_text('{"text": "north"}\n')
     embed(tiny_model, lake, out, "--format", "json", code=2)
-    assert f"the input has no columns: got nothing that format 'json' finds in file://{lake}/a.json" in told()
+    assert f"the input has no columns: got no column of format 'json' in file://{lake}/a.json" in told()
     (lake / "0.json").write_text("")
     embed(tiny_model, lake, out, "--format", "json", code=2)
     assert f"{lake}/a.json.bz2 and 1 more;" in told()

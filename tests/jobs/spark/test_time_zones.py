@@ -91,7 +91,7 @@ def test_output_goes_on_in_its_own_zone_only(
     embed(
         tiny_model, lake, out, "--partition-by", "ts", "--conf", "spark.sql.session.timeZone=+02:00", code=2
     )
-    assert "time zone of partition folders +02:00, there UTC" in told()
+    assert "time zone of partition folders +02:00, not UTC" in told()
     assert embed(tiny_model, lake, out, "--partition-by", "ts", *UTC)["rows"] == 1
     assert verify([str(out), *BERLIN]) == 0
     assert "sound: 3 rows" in capsys.readouterr().out
@@ -110,7 +110,7 @@ def test_output_of_an_earlier_version_goes_on_until_an_hour_comes_twice(
     assert embed(tiny_model, lake, out, "--partition-by", "ts", *BERLIN)["rows"] == 1
     put(lake, LATE, name="c")
     embed(tiny_model, lake, out, "--partition-by", "ts", *BERLIN, code=1)
-    assert "partition column 'ts' holds an hour that comes twice" in told()
+    assert "partition column 'ts' holds an hour that occurs twice" in told()
     (lake / "c.parquet").unlink()
     # What earlier versions wrote for both instants.
     [folder] = out.glob("ts=2024-10-27*")
@@ -119,7 +119,7 @@ def test_output_of_an_earlier_version_goes_on_until_an_hour_comes_twice(
     state.write_text(state.read_text().replace(folder.name, name))
     folder.rename(out / name)
     assert verify([str(out), *BERLIN]) == 1
-    assert "lies in a folder for two instants: 2024-10-27 02:30:00 comes twice in Europe/Berlin" in (
+    assert "is in a folder for two instants: 2024-10-27 02:30:00 occurs twice in Europe/Berlin" in (
         capsys.readouterr().out
     )
 

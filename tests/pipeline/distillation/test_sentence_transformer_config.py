@@ -58,7 +58,7 @@ def test_auto_does_what_the_sentence_transformer_does(
     np.testing.assert_allclose(rows, teacher.encode(tokens), atol=1e-5)
     recipe = made.provenance["recipe"]
     assert recipe["pooling"] == {"cls": "first", "mean": "mean", "lasttoken": "last"}[pooling]
-    assert recipe["pooling_reason"] == "1_Pooling/config.json says so"
+    assert recipe["pooling_reason"] == "set by 1_Pooling/config.json"
     assert (recipe.get("dense_layers", 0), recipe.get("prompt", "")) == (dense, prompt)
 
 
@@ -72,7 +72,7 @@ def test_module_of_another_package_is_never_taken_for_a_known_one(tmp_path: Path
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
     found = read_config(locate(str(tmp_path), error=TeacherError), width=4)
     assert (found.pooling, found.has_foreign_code) == (None, True)
-    assert found.reason == "its module own.Pooling is not of sentence-transformers"
+    assert found.reason == "module own.Pooling is from another package than sentence-transformers"
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,6 @@ def test_tokenizer_of_another_teacher_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TeacherError) as caught:
         distill_plain(tmp_path)
     assert str(caught.value) == (
-        "the teacher's tokenizer and its embeddings do not belong together: got token ids up to 30521 and "
+        "the teacher's tokenizer and its embeddings don't match: got token ids up to 30521 and "
         "100 embeddings; expected an embedding for each token"
     )

@@ -116,11 +116,11 @@ def test_run_without_a_row_leaves_nothing(out: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fingerprint": "sha256:two"}, "model fingerprint sha256:two, there sha256:one"),
-        ({"columns": {"body": "v"}}, r"text columns \{body: v\}, there \{id: v\}"),
-        ({"vector_type": "int8"}, "vector type int8, there float32"),
-        ({"max_tokens": 3}, "max tokens 3, there none"),
-        ({"partition_by": ("k",)}, r"partition columns \(k\), there \(\)"),
+        ({"fingerprint": "sha256:two"}, "model fingerprint sha256:two, not sha256:one"),
+        ({"columns": {"body": "v"}}, r"text columns \{body: v\}, not \{id: v\}"),
+        ({"vector_type": "int8"}, "vector type int8, not float32"),
+        ({"max_tokens": 3}, "max tokens 3, not none"),
+        ({"partition_by": ("k",)}, r"partition columns \(k\), not \(\)"),
         ({"key": "id"}, "key id, there none"),
         ({"table_format": "delta"}, "table format delta, there parquet"),
     ],

@@ -212,7 +212,7 @@ def test_dimensions_may_be_a_number_a_share_or_a_word(word: str, value: object) 
         ({"mode": "input", "vocabulary": "w.txt"}, "mode input takes no vocabulary"),
         (
             {"counts": "c.parquet", "weighting": "zipf", "axes": "tokens"},
-            "counts have an effect only with weighting sif or axes texts; neither is chosen",
+            "counts need weighting sif or axes texts; otherwise they have no effect",
         ),
         ({"counts": "c.parquet", "weighting": "none", "dimensions": "none"}, "neither is chosen"),
         ({"dimensions": "none", "whitening": 0.5}, "axes and whitening need principal axes"),

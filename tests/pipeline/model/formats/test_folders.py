@@ -93,7 +93,7 @@ def test_declared_behaviour_is_recorded(foreign_models: Path) -> None:
     assert source == {
         "format": "model2vec",
         "unknown words": "left out of the mean",
-        "long texts": "no text is cut; model2vec itself cuts at 512 tokens unless told otherwise",
+        "long texts": "not truncated; model2vec itself truncates at 512 tokens by default",
         "vectors": "scaled to length 1",
     }
     source = load(str(foreign_models / SENTENCE_TRANSFORMERS[1])).provenance["source"]
@@ -133,7 +133,7 @@ def test_folder_that_is_no_static_model_is_refused(
         ({"normalize": "false"}, {}, "normalize: got 'false'; expected true or false"),
         ({}, {"embeddings": np.ones((4, 2), np.int32)}, "embeddings: got int32"),
         ({}, {"mapping": np.full(4, 0.7, np.float32)}, "mapping: got float32"),
-        ({}, {"mapping": np.array([0, 1, 2, 2**32], np.int64)}, "mapping names rows that are not there"),
+        ({}, {"mapping": np.array([0, 1, 2, 2**32], np.int64)}, "mapping names rows that the table lacks"),
         ({}, {"weights": np.ones(0, np.float32)}, "weights: got float32 of shape"),
         (
             {},

@@ -137,7 +137,7 @@ def test_words_with_blanks_inside_are_found_in_text(tmp_path: Path) -> None:
     [
         (b"the 1 2\ncat 3\n", "1 numbers in line 2, and 2 in others"),
         (b"the 1 2\n\ncat 3 4 5\n", "3 numbers in line 3, and 2 in others"),
-        (b"2 2\nthe 1 2\ncat 3 x\n", "not only numbers after the word in line 3"),
+        (b"2 2\nthe 1 2\ncat 3 x\n", "something other than numbers after the word in line 3"),
         (b"3 2\nthe 1 2\ncat 3 4\n", "2 rows, where line 1 promises 3"),
     ],
 )
