@@ -27,7 +27,7 @@ SETTINGS = BenchmarkSettings
 
 
 def run(settings: BenchmarkSettings, context: RunContext) -> None:
-    """Measure the parts in the order of the settings; rewrite the report after each comparison.
+    """Measure the parts in the order of the settings; rewrite the figures after each one, and plot them last.
 
     Raises
     ------

@@ -46,7 +46,7 @@ def run(settings: VerifySettings, context: RunContext) -> None:
         flush=True,
     )
     if note:
-        print(note, flush=True)
+        print(redact(note), flush=True)
     if context.dry_run:
         print("dry run: no file was read")
         return
@@ -85,18 +85,23 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
     uri = settings.model or output.metadata.model
     try:
         table = load(uri).table
-        if table.fingerprint != output.metadata.fingerprint:
-            raise CommitError(
-                f"the output was written with another model than {uri!r}",
-                got=table.fingerprint,
-                expected=output.metadata.fingerprint,
-                remedy="pass the output's model as --model",
-            )
     except LakevecError as error:
         if settings.model is not None:
             raise
         return None, f"no text is embedded again: {error}"
-    return table, ""
+    if table.fingerprint == output.metadata.fingerprint:
+        return table, ""
+    if settings.model is None:
+        return (
+            None,
+            f"no text is embedded again: {uri!r} now holds another model; give the right --model",
+        )
+    raise CommitError(
+        f"the output was written with another model than {uri!r}",
+        got=table.fingerprint,
+        expected=output.metadata.fingerprint,
+        remedy="pass the output's model as --model",
+    )
 
 
 def _check_files(

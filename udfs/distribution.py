@@ -14,13 +14,14 @@ from functools import partial
 from importlib.resources import files as resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
-
-from pyspark.sql import SparkSession
 
 from lakevec import pipeline, udfs
 from lakevec.udfs.node_files import Fetch, NodeFiles
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _shipped: WeakKeyDictionary[Any, dict[str, NodeFiles]] = WeakKeyDictionary()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lakevec.pipeline.distillation.options import TeacherOptions
-from lakevec.pipeline.errors import TeacherError, requires_extra
+from lakevec.pipeline.errors import SetupError, TeacherError
 from lakevec.pipeline.tuning.teacher_shards import TeacherShards
 
 if TYPE_CHECKING:
@@ -69,10 +69,16 @@ class TeacherTask:
 def _load_encoder(teacher: str, options: TeacherOptions, fingerprint: str) -> SentenceEncoder:
     """Load the teacher once per worker; use one core."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with requires_extra("distill", "every node"):
+    try:
         import torch
 
         from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+    except ImportError as error:
+        raise SetupError(
+            "an executor lacks a package that the teacher needs",
+            got=f"no package {error.name!r}",
+            remedy="pip install 'lakevec[distill]' on every node, or run with --master 'local[*]'",
+        ) from None
     torch.set_num_threads(1)
     encoder = SentenceEncoder(teacher, options)
     if encoder.fingerprint != fingerprint:

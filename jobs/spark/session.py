@@ -166,10 +166,12 @@ def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]
     """Open a session on a Spark Connect server."""
     what, expected = f"can't reach Spark Connect at {remote!r}", "a running server, as in sc://host:15002"
     with rephrase(SetupError, what, expected=expected):  # errors of grpc share no base class with others
-        # Fail at once if no server listens; the client would retry for ten minutes.
+        # Fail at once if no server listens; the client would retry for ten minutes. A remote without a host,
+        # such as local[*], starts a server.
         address = urlsplit(remote)
-        place = (address.hostname or "", address.port or 15002)
-        socket.create_connection(place, timeout=_SERVER_TIMEOUT_S).close()
+        if address.hostname:
+            place = (address.hostname, address.port or 15002)
+            socket.create_connection(place, timeout=_SERVER_TIMEOUT_S).close()
         try:
             spark = builder.remote(remote).config(map=dict(conf)).getOrCreate()
             spark.version  # noqa: B018  (a request to the server)

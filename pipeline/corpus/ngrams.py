@@ -10,7 +10,6 @@ from lakevec.pipeline.errors import DataError
 # A phrase is packed into 63 bits: 21 bits for each word's number plus 1.
 _BITS = 21
 MOST_WORDS = (1 << _BITS) - 2
-LONGEST_PHRASE = 3
 
 
 class NgramCounts:

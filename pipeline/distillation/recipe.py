@@ -223,12 +223,14 @@ def embed_vocabulary(
     """
     readable = [row for row, pieces in enumerate(vocabulary.pieces) if pieces]
     batching: dict[str, Any] = {"batch_size": options.batch_size, "progress": progress}
-    model, sequences = vocabulary.model, _make_sequences(resolved, teacher, vocabulary, readable)
+    model = vocabulary.model
     if resolved.mode == "input":
         vectors = input_embeddings(model, [vocabulary.pieces[row] for row in readable])
     elif resolved.pooling == _DELEGATED:
+        sequences = _make_sequences(resolved, teacher, vocabulary, readable)
         vectors = teacher.delegate.embed_sequences(model, sequences, **batching)
     else:
+        sequences = _make_sequences(resolved, teacher, vocabulary, readable)
         vectors = embed_sequences(
             model, sequences, pooling=resolved.pooling, precision=options.precision, **batching
         )

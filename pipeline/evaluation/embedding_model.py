@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
@@ -108,11 +107,13 @@ def encode_distinct(model: EmbeddingModel, texts: Sequence[str], cache: Path | N
         Local folder that keeps vectors for later runs. Tables don't use it: they embed faster than a disk
         reads.
     """
-    rows, distinct = pd.factorize(np.array(texts, dtype=object))
+    places: dict[str, int] = {}
+    rows = [places.setdefault(text, len(places)) for text in texts]
+    distinct = list(places)
     if cache is None or isinstance(model, StaticEmbeddingModel):
-        vectors = model.encode(distinct.tolist())
+        vectors = model.encode(distinct)
     else:
-        vectors = _encode_cached(model, distinct.tolist(), cache)
+        vectors = _encode_cached(model, distinct, cache)
     found: np.ndarray = np.asarray(vectors, dtype=np.float32)[rows]
     return found
 

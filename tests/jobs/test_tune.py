@@ -225,7 +225,10 @@ def test_stratum_of_few_texts_that_repeat_gives_them_all(spark: Any, teacher: Pa
             ["--text", "body", "--model", "m", "--vocabulary", "v"],
             "give model or vocabulary, since a model has its own vocabulary",
         ),
-        (["--text", "body", "--model", "m", "--counts", "c"], "counts weigh the teacher's tokens"),
+        (
+            ["--text", "body", "--model", "m", "--counts", "c"],
+            "give model or counts",
+        ),
         (["--text", "body", "--rows", "10"], "greater than or equal to 15: got 10"),
         (["--text", "body", "--rows", "20"], "dimensions: got 17; expected at most 16"),
         (["--text", "body", "--dimensions", "500"], "dimensions: got 500; expected at most 24"),

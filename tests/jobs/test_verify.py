@@ -118,10 +118,13 @@ def test_another_model_is_refused_or_told(
     shutil.rmtree(gone)
     assert main([str(tmp_path / "new")]) == 0
     assert f"no text is embedded again: model '{gone}'" in capsys.readouterr().out
+    shutil.copytree(other_model, gone)
+    assert main([str(tmp_path / "new")]) == 0
+    assert f"no text is embedded again: '{gone}' now holds another model" in capsys.readouterr().out
     assert main([str(tmp_path / "new"), "--model", tiny_model]) == 0
     embed(tiny_model, tmp_path / "lake", tmp_path / "ids", "--keep", "id")
     assert main([str(tmp_path / "ids")]) == 0
-    assert "the output doesn't keep its texts" in capsys.readouterr().out
+    assert "the output holds no text column" in capsys.readouterr().out
 
 
 def test_key_that_stands_twice_is_found(

@@ -34,10 +34,23 @@ PIPELINE = modules_of("pipeline")
         ([name for name in PIPELINE if ".evaluation." in name], SPARK | HEAVY - {"sklearn"}),
         (["lakevec.pipeline.tuning.teacher_shards", "lakevec.udfs.teacher_task"], {"lakevec.jobs"} | HEAVY),
         (modules_of("udfs"), {"lakevec.jobs", "pydantic"} | HEAVY),
+        (
+            ["lakevec.udfs.embed_task", "lakevec.udfs.count_task", "lakevec.udfs.distribution"],
+            SPARK | {"pandas"},
+        ),
         (modules_of("jobs"), HEAVY),
         (["lakevec"], {"lakevec.pipeline", "lakevec.udfs", "lakevec.jobs", "pyspark", "numpy", "pydantic"}),
     ],
-    ids=["pipeline", "distillation and tuning", "evaluation", "teacher task", "udfs", "jobs", "lakevec"],
+    ids=[
+        "pipeline",
+        "distillation and tuning",
+        "evaluation",
+        "teacher task",
+        "udfs",
+        "tasks",
+        "jobs",
+        "lakevec",
+    ],
 )
 def test_modules_import_nothing_of_upper_layers_and_nothing_heavy(
     modules: list[str], forbidden: set[str]

@@ -28,6 +28,13 @@ OPTION = "numbatOPTIONnumbat"
 URI = "bilbyURIbilby"
 EXECUTOR = "potorooENVpotoroo"
 
+AZURE_KEY = "spark.hadoop.fs.azure.account.key.lake"
+# By itself Spark doesn't take Azure's account keys for secrets.
+AZURE = [
+    f"{AZURE_KEY}={URI}",
+    "spark.redaction.regex=(?i)secret|password|token|access[._-]?key|account[._-]?key|credential",
+]
+
 
 @dataclass(frozen=True)
 class Left:
@@ -131,7 +138,7 @@ def test_texts_and_credentials_of_a_run_are_only_where_they_belong(
     publish(tiny_table, bucket("model"), provenance={}, quality={})
     words = ["--model", bucket("model"), "--input", str(lake), "--output", bucket("vectors")]
     words += ["--checkpoint", str(tmp_path / "checkpoint"), "--metrics", str(tmp_path / "run.prom")]
-    ours = start(tmp_path, *words, "--on-bad-row", "quarantine")
+    ours = start(tmp_path, *words, "--on-bad-row", "quarantine", "--conf", *AZURE)
     assert ours.code == 0, ours.content["stderr"]
     left = Left(ours.code, ours.content | bucket_content(bucket("vectors")))
     assert {"run.prom", "bucket/lake/vectors/_lakevec/run.json"} < set(left.content)
@@ -165,14 +172,6 @@ body = functools.partial(embed.run, task_type=Failing)
 sys.exit(run_job(EmbedSettings, body, None, name="embed"))
 """
 RAISES, IS_GONE = (FAILING.format(failure=line) for line in ("raise ValueError(len(text))", "os._exit(7)"))
-
-
-AZURE_KEY = "spark.hadoop.fs.azure.account.key.lake"
-# By itself Spark doesn't take Azure's account keys for secrets.
-AZURE = [
-    f"{AZURE_KEY}={URI}",
-    "spark.redaction.regex=(?i)secret|password|token|access[._-]?key|account[._-]?key|credential",
-]
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def test_weights_by_rank_are_the_formula() -> None:
         ({"token": ["1"], "count": ["many"]}, "can't be read"),
         ({"token": ["1"], "count": [-1]}, "got nulls or counts below 0"),
         ({"token": ["1", None], "count": [1, 2]}, "got nulls or counts below 0"),
-        ({"token": ["nobody's"], "count": [1]}, "no count for any of"),
-        ({"token": ["1"], "count": [0]}, "no count for any of"),
+        ({"token": ["nobody's"], "count": [1]}, "have none of the vocabulary's tokens"),
+        ({"token": ["1"], "count": [0]}, "have none of the vocabulary's tokens"),
     ],
     ids=["column", "type", "negative", "null", "other tokens", "zeros"],
 )

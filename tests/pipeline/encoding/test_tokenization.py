@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -253,4 +254,7 @@ def test_slices_hold_all_texts_in_order(part_bytes: int) -> None:
     texts = pa.array(["a b", None, "", "c d e f g h", "é", None], pa.large_string())
     parts = [part for _, part in slices(texts, most_bytes=part_bytes)]
     assert pa.chunked_array(parts).to_pylist() == texts.to_pylist()
+    assert [
+        part for part in parts if len(part) > 1 and pc.sum(pc.binary_length(part)).as_py() > part_bytes
+    ] == []
     assert list(slices(texts.slice(0, 0), most_bytes=part_bytes)) == []

@@ -38,9 +38,9 @@ def test_teacher_is_evaluated_as_its_own_library_embeds(tiny_teacher: Path) -> N
 
 def test_every_distinct_text_is_embedded_once() -> None:
     model = Counting()
-    vectors = encode_distinct(model, ["north", "east", "north"])
-    assert model.asked == [["north", "east"]]
-    assert (vectors == point(["north", "east", "north"])).all()
+    vectors = encode_distinct(model, ["north", "east\0a", "north", "east\0b"])
+    assert model.asked == [["north", "east\0a", "east\0b"]]
+    assert (vectors == point(["north", "east\0a", "north", "east\0b"])).all()
 
 
 def test_cache_keeps_vectors_by_model_and_texts(tmp_path: Path) -> None:

@@ -34,11 +34,11 @@ def test_hub_model_is_read_from_the_cache_with_its_commit(
     assert artifact.table.fingerprint == load(str(source)).table.fingerprint
     assert artifact.provenance["hub"] == {"name": "org/potion", "commit": commit}
     assert load("hf://org/potion@main/small/one").table.dimensions == 64
-    with pytest.raises(ModelError, match=r"can't be fetched from the Hugging.*offline, fetch it before with"):
-        load("hf://org/absent")
     with pytest.raises(
-        ModelError, match=r"^model 'org/potion' does not exist: .*is written hf://org/potion$"
+        ModelError, match=r"can't be fetched from the Hugging.*offline, run 'hf download org/absent'"
     ):
+        load("hf://org/absent")
+    with pytest.raises(ModelError, match=r"^model 'org/potion' does not exist: .*give hf://org/potion$"):
         load("org/potion")
 
 

@@ -121,8 +121,8 @@ def test_run_without_a_row_leaves_nothing(out: Path, tmp_path: Path) -> None:
         ({"vector_type": "int8"}, "vector type int8, not float32"),
         ({"max_tokens": 3}, "max tokens 3, not none"),
         ({"partition_by": ("k",)}, r"partition columns \(k\), not \(\)"),
-        ({"key": "id"}, "key id, there none"),
-        ({"table_format": "delta"}, "table format delta, there parquet"),
+        ({"key": "id"}, "key id, not none"),
+        ({"table_format": "delta"}, "table format delta, not parquet"),
     ],
 )
 def test_rows_of_another_kind_are_refused_with_what_differs(

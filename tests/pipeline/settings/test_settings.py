@@ -214,9 +214,18 @@ def test_dimensions_may_be_a_number_a_share_or_a_word(word: str, value: object) 
             {"counts": "c.parquet", "weighting": "zipf", "axes": "tokens"},
             "counts need weighting sif or axes texts; otherwise they have no effect",
         ),
-        ({"counts": "c.parquet", "weighting": "none", "dimensions": "none"}, "neither is chosen"),
-        ({"dimensions": "none", "whitening": 0.5}, "axes and whitening need principal axes"),
-        ({"dimensions": "none", "axes": "texts"}, "axes and whitening need principal axes"),
+        (
+            {"counts": "c.parquet", "weighting": "none", "dimensions": "none"},
+            "counts need weighting sif or axes texts",
+        ),
+        (
+            {"dimensions": "none", "whitening": 0.5},
+            "axes and whitening need PCA, which",
+        ),
+        (
+            {"dimensions": "none", "axes": "texts"},
+            "axes and whitening need PCA, which",
+        ),
         ({"whitening": 2}, "'whitening' is not allowed"),
         ({"counts_share": 0.3}, "counts_share needs counts"),
     ],
