@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +191,15 @@ def read_kind(place: str, text: str, rows: int) -> pa.Array:
     if not found.num_rows:
         raise InputError(f"no rows in {place!r}", expected="FILE, or FILE?COLUMN=VALUE")
     return _without_nulls(found[text].slice(0, rows))
+
+
+def frequent_pairs(texts: pa.Array, count: int) -> list[str]:
+    """Return the most frequent pairs of adjacent words of ASCII letters, lowercased, most frequent first."""
+    pairs: Counter[str] = Counter()
+    for text in texts.to_pylist():
+        words = re.findall(r"[a-z]{2,}|[^a-z\s]+", text.lower())
+        pairs.update(f"{left} {right}" for left, right in pairwise(words) if (left + right).isalpha())
+    return [pair for pair, _ in pairs.most_common(count)]
 
 
 def texts_of_new_words(count: int, *, words_each: int = 25) -> pa.Array:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import lakevec
 from lakevec.jobs.benchmarks import corpus, peers, timing
 from lakevec.jobs.benchmarks.corpus import Workload
 from lakevec.jobs.benchmarks.timing import Comparison, Prepared, Rate
 from lakevec.jobs.demo import embedded_teacher
+from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
 from lakevec.pipeline.distillation.options import DistillOptions
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
 from lakevec.pipeline.errors import requires_extra
@@ -34,6 +35,8 @@ _WIDTHS = (64, 128, 256, 512, 1024)
 _VOCABULARIES = (1_000, 4_000, 16_000, 64_000)
 # Enough for a steady rate. model2vec takes seconds for them.
 _FEW_ROWS = 50_000
+_PHRASES = 500
+_WITH_PHRASES = f"lakevec, {_PHRASES} phrases more"
 _UNKNOWN = "[UNK]"
 _BASIC_PROCESSOR = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
 _WORKER = """
@@ -79,6 +82,32 @@ def measure_texts(workload: Workload) -> Iterator[Comparison]:
         kinds[name] = corpus.read_kind(place, "text", workload.settings.peer_rows)
     for name, texts in kinds.items():
         yield _compare(workload, name, workload.table, texts)
+
+
+def measure_tokenizers(workload: Workload) -> Iterator[Comparison]:
+    """Encode the texts of ``--also`` with random tables on the tokenizers of ``--tokenizers``."""
+    settings = workload.settings
+    texts = {
+        name: corpus.read_kind(place, "text", settings.peer_rows) for name, place in settings.also.items()
+    }
+    for family, file in settings.tokenizers.items():
+        table = _random_table(find_tokenizer(file).json, workload.table.dimensions)
+        for name, kind in texts.items():
+            yield _compare(workload, f"{name}, {family}", table, kind)
+
+
+def measure_phrases(workload: Workload) -> Iterator[Comparison]:
+    """Encode with the frequent pairs of words as tokens, as mined vocabularies have them, and without."""
+    table, texts = workload.table, _few_texts(workload)
+    phrases = corpus.frequent_pairs(texts, _PHRASES)
+    tokenizer = Tokenizer.from_str(table.tokenizer_json)
+    tokenizer.add_tokens([AddedToken(phrase, single_word=True, normalized=True) for phrase in phrases])
+    longer = _random_table(tokenizer.to_str(), table.dimensions)
+    ways = {
+        way: Prepared(partial(Encoder, kind), partial(_encode, texts=texts))
+        for way, kind in {_LAKEVEC: table, _WITH_PHRASES: longer}.items()
+    }
+    yield Comparison("phrases", timing.take_turns(ways, workload.settings.repeats), _LAKEVEC)
 
 
 def measure_lengths(workload: Workload) -> Iterator[Comparison]:
@@ -185,16 +214,17 @@ def _kernel_ways(
     table: StaticTable, texts: pa.Array, peer_texts: pa.Array
 ) -> dict[str, Callable[[], int] | Prepared]:
     """Return model2vec's way and lakevec's, which starts every run with an empty token cache."""
-
-    def encode(encoder: Encoder) -> int:
-        for start in range(0, len(texts), peers.BATCH_ROWS):
-            encoder.encode(texts.slice(start, peers.BATCH_ROWS))
-        return len(texts)
-
     return {
         _MODEL2VEC: partial(peers.encode_batches, peers.load_model2vec(table), peer_texts),
-        _LAKEVEC: Prepared(partial(Encoder, table), encode),
+        _LAKEVEC: Prepared(partial(Encoder, table), partial(_encode, texts=texts)),
     }
+
+
+def _encode(encoder: Encoder, *, texts: pa.Array) -> int:
+    """Encode texts in batches of the job's size; return their number."""
+    for start in range(0, len(texts), peers.BATCH_ROWS):
+        encoder.encode(texts.slice(start, peers.BATCH_ROWS))
+    return len(texts)
 
 
 def _compare(workload: Workload, title: str, table: StaticTable, texts: pa.Array) -> Comparison:
@@ -209,6 +239,12 @@ def _few_texts(workload: Workload) -> pa.Array:
 
 def _random_rows(rows: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((rows, width), dtype=np.float32)
+
+
+def _random_table(tokenizer_json: str, width: int) -> StaticTable:
+    """Make a table of random rows on a tokenizer."""
+    rows = Tokenizer.from_str(tokenizer_json).get_vocab_size()
+    return StaticTable(_random_rows(rows, width), tokenizer_json)
 
 
 def _train_word_piece(texts: pa.Array, size: int) -> Tokenizer:

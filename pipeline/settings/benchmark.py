@@ -12,6 +12,8 @@ BenchmarkPart = Literal[
     "worker",
     "kernel",
     "texts",
+    "tokenizers",
+    "phrases",
     "lengths",
     "dimensions",
     "vocabulary",
@@ -37,6 +39,8 @@ class BenchmarkSettings(Settings):
       worker      time until a new worker embeds
       kernel      texts to vectors in one process, beside model2vec, StaticEmbedding and the tokenizer alone
       texts       the same if every word is new, and for the files of --also
+      tokenizers  the texts of --also with the tokenizers of --tokenizers
+      phrases     the texts with 500 phrases in the vocabulary, beside the same without
       lengths     the same for several text lengths
       dimensions  the same for several table widths
       vocabulary  the same for several sizes of the vocabulary
@@ -73,8 +77,10 @@ class BenchmarkSettings(Settings):
     cores: list[int] = Field(default_factory=lambda: [1, 2])
     """For the part cores: numbers of cores."""
     also: StringMap = Field(default_factory=dict)
-    """For the part texts: other texts, as NAME=FILE or NAME=FILE?COLUMN=VALUE. FILE is Parquet with a column
-    text. COLUMN=VALUE selects some of its rows."""
+    """For the parts texts and tokenizers: other texts, as NAME=FILE or NAME=FILE?COLUMN=VALUE. FILE is
+    Parquet with a column text. COLUMN=VALUE selects some of its rows."""
+    tokenizers: StringMap = Field(default_factory=dict)
+    """For the part tokenizers: other tokenizers, as NAME=FOLDER. FOLDER holds a model or a teacher."""
     teacher: str | None = None
     """For the part distill: the teacher. Default: the embedded all-MiniLM-L6-v2."""
     cpus: list[int] = Field(default_factory=list)

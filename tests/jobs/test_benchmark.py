@@ -18,6 +18,7 @@ import pytest
 
 from lakevec.jobs.benchmark import find_measure
 from lakevec.jobs.benchmarks.corpus import (
+    frequent_pairs,
     read_kind,
     read_texts,
     texts_of_length,
@@ -31,7 +32,7 @@ from lakevec.pipeline.settings.benchmark import BenchmarkPart
 from tests.support.commands import benchmark as main
 from tests.support.paths import IS_WHOLE, ROOT
 
-KERNEL_PARTS = ["kernel", "texts", "lengths", "dimensions", "vocabulary", "extremes"]
+KERNEL_PARTS = ["kernel", "texts", "tokenizers", "phrases", "lengths", "dimensions", "vocabulary", "extremes"]
 # The parts between are the job again, on more rows and on more cores.
 SPARK_PARTS = ["job", "rows", "cores", "count"] if IS_WHOLE else ["job", "count"]
 
@@ -71,6 +72,11 @@ def test_texts_of_other_kinds() -> None:
     assert pieces.to_pylist() == ["ab c", "de"]
 
 
+def test_frequent_pairs_are_of_words_side_by_side() -> None:
+    texts = pa.array(["New York is big", "in new york, is it", "york. is", "", "is it"])
+    assert frequent_pairs(texts, 2) == ["new york", "is it"]
+
+
 def test_rows_of_one_kind_are_chosen_by_a_column(tmp_path: Path) -> None:
     file = str(tmp_path / "texts.parquet")
     pq.write_table(pa.table({"text": ["a", "b", "c"], "lang": ["x", "y", "x"]}), file)
@@ -105,6 +111,7 @@ def test_new_process_is_bound_to_its_cpus() -> None:
 
 WAYS = {
     "kernel": {"lakevec", "model2vec encode", "StaticEmbedding encode", "tokenizers alone, no vectors"},
+    "phrases": {"lakevec", "lakevec, 500 phrases more"},
     "job": {
         "lakevec",
         "model2vec in a pandas UDF",
@@ -125,6 +132,8 @@ def test_parts_run_and_are_reported(parts: list[str], minilm_model: str, lake: P
     start = "import sys; from lakevec.jobs.cli import main; sys.exit(main())"
     words = ["--model", minilm_model, "--input", str(lake), "--text", "body", "--output", str(output)]
     words += ["--rows", "2000", "--peer-rows", "1000", "--repeats", "1", "--growth", "1", "2"]
+    pq.write_table(pa.table({"text": ["a few", "others"]}), tmp_path / "others.parquet")
+    words += ["--also", f"others={tmp_path / 'others.parquet'}", "--tokenizers", f"minilm={minilm_model}"]
     words += ["--cores", "1", "--cpus", cpu, "--master", "local[1]", "--part", *parts]
     done = subprocess.run(
         [sys.executable, "-c", start, "benchmark", *words], cwd=ROOT, capture_output=True, text=True
@@ -138,6 +147,8 @@ def test_parts_run_and_are_reported(parts: list[str], minilm_model: str, lake: P
     assert all(rate > 0 for rate in ways.values())
     expected = set().union(*(WAYS.get(part, set()) for part in parts))
     assert ways.keys() == expected
+    titles = {part["title"] for part in report["comparisons"]}
+    assert ("others, minilm" in titles) == ("tokenizers" in parts)
     markdown = (output / "benchmark.md").read_text()
     for way in expected:
         assert re.search(rf"^\| {re.escape(way)} \| [\d,]+ \| [\d,.]+ \|", markdown, re.MULTILINE)
