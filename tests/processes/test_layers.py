@@ -36,7 +36,7 @@ PIPELINE = modules_of("pipeline")
         (modules_of("udfs"), {"lakevec.jobs", "pydantic"} | HEAVY),
         (
             ["lakevec.udfs.embed_task", "lakevec.udfs.count_task", "lakevec.udfs.distribution"],
-            SPARK | {"pandas"},
+            {"lakevec.jobs", "pyspark", "pandas"},
         ),
         (modules_of("jobs"), HEAVY),
         (["lakevec"], {"lakevec.pipeline", "lakevec.udfs", "lakevec.jobs", "pyspark", "numpy", "pydantic"}),
