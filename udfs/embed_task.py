@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakevec.pipeline.arrow_arrays import from_strings
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
@@ -127,7 +128,8 @@ class EmbedTask:
 
     def _embed(self, encoder: Encoder, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Counts]:
         """Add the embedding columns to the kept columns."""
-        arrays = {column: rows.column(column) for column in self.columns.kept}
+        kept = _unpinned(rows.select(self.columns.kept), rows)
+        arrays = dict(zip(self.columns.kept, kept.columns, strict=True))
         counts = {}
         for column, embedding_column in self.columns.embeddings.items():
             texts, bad = self._valid_texts(column, rows.column(column))
@@ -213,6 +215,13 @@ class EmbedTask:
         return get_encoder(self.table, self.options)
 
 
+def _unpinned(kept: pa.RecordBatch, rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Copy columns of less than half the bytes: in Spark's batches, all columns share one buffer."""
+    if kept.nbytes >= rows.nbytes // 2:
+        return kept
+    return pa.ipc.read_record_batch(kept.serialize(), kept.schema)
+
+
 @dataclass(frozen=True)
 class WriteProbe:
     """Write a file to the staging folder and yield the error; a function for ``DataFrame.mapInArrow``."""
@@ -258,5 +267,9 @@ def entry_batches(entries: Sequence[FileEntry], *, rows_read: int = 0) -> Iterat
     """
     worker = worker_memory()
     for entry in entries:
-        yield pa.RecordBatch.from_pydict({"entry": [replace(entry, worker=worker).to_json()]})
-    yield pa.RecordBatch.from_pydict({"entry": [json.dumps({ROWS_READ: rows_read})]})
+        yield _line(replace(entry, worker=worker).to_json())
+    yield _line(json.dumps({ROWS_READ: rows_read}))
+
+
+def _line(entry: str) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([from_strings([entry])], names=["entry"])

@@ -103,6 +103,8 @@ def task_properties(settings: SparkTasks) -> dict[str, str]:
     """Return Spark's properties for the size of tasks and of their batches."""
     return {
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
+        # Long texts make large batches, and a worker holds two. Spark's default is 64 MB, and 256 MB in 4.0.
+        "spark.sql.execution.arrow.maxBytesPerBatch": "16m",
         "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
     }
 

@@ -7,10 +7,11 @@ from operator import add
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from lakevec.pipeline.arrow_arrays import from_numpy, null_mask, validity
 from lakevec.pipeline.encoding.kernels.pooling import pool_mean, pool_sum
 from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.pipeline.encoding.token_cache import raw_buffers
 from lakevec.pipeline.encoding.tokenization import make_tokenizer, slices
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.table import StaticTable
@@ -162,7 +163,7 @@ class Encoder:
         counts = EncodingCounts()
         for start, part in slices(texts):
             stop = start + len(part)
-            is_null[start:stop] = part.is_null().to_numpy(zero_copy_only=False)
+            is_null[start:stop] = null_mask(part)
             some = None if tokens is None else tokens[start:stop]
             counts += self._encode_slice(part, vectors[start:stop], some)
         return Encoded(vectors, is_null, counts, tokens)
@@ -177,10 +178,11 @@ class Encoder:
         else:
             zeros = pool_sum(*rows)
             summed[:] = np.diff(tokens.offsets)
+        is_empty = (np.diff(raw_buffers(texts)[1]) == 0) & ~null_mask(texts)
         return EncodingCounts(
             rows=len(texts),
             nulls=texts.null_count,
-            empties=int(pc.sum(pc.equal(pc.binary_length(texts), 0)).as_py() or 0),
+            empties=int(np.count_nonzero(is_empty)),
             zero_vectors=zeros - texts.null_count,
             tokens=len(tokens.ids),
             unknown_tokens=tokens.unknown,
@@ -231,9 +233,8 @@ def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:
             expected=f"at most {np.iinfo(np.int32).max // width}",
             remedy="embed in smaller batches",
         )
-    values = pa.array(vectors.reshape(-1))
+    values = from_numpy(vectors.reshape(-1))
     # Name the element as Spark does, so that Spark need not cast.
     kind = pa.list_(pa.field("element", values.type, nullable=False))
-    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width))
-    mask = pa.array(is_null) if is_null.any() else None
-    return pa.ListArray.from_arrays(offsets, values, type=kind, mask=mask)
+    offsets = pa.py_buffer(np.arange(rows + 1, dtype=np.int32) * np.int32(width))
+    return pa.Array.from_buffers(kind, rows, [validity(is_null), offsets], children=[values])

@@ -11,6 +11,7 @@ from enum import StrEnum
 import numpy as np
 import pyarrow as pa
 
+from lakevec.pipeline.arrow_arrays import from_numpy
 from lakevec.pipeline.encoding.encoder import Encoded, list_array
 
 SCALE_SUFFIX = "_scale"
@@ -41,10 +42,9 @@ def to_arrow_columns(encoded: Encoded, name: str, kind: VectorType) -> dict[str,
     -----
     With v a vector and ``s = max|v| / 127``, int8 stores ``round(v / s)`` and s; the zero vector has s = 0.
     """
-    mask = encoded.is_null if encoded.is_null.any() else None
     if encoded.tokens is not None:
         # The settings refuse sums of other types.
-        return {name: encoded.to_arrow(), name + TOKENS_SUFFIX: pa.array(encoded.tokens, mask=mask)}
+        return {name: encoded.to_arrow(), name + TOKENS_SUFFIX: from_numpy(encoded.tokens, encoded.is_null)}
     if kind is VectorType.FLOAT32:
         return {name: encoded.to_arrow()}
     if kind is VectorType.FLOAT16:
@@ -56,5 +56,5 @@ def to_arrow_columns(encoded: Encoded, name: str, kind: VectorType) -> dict[str,
     integers = np.rint(shares).clip(-127, 127).astype(np.int8)
     return {
         name: list_array(integers, encoded.is_null),
-        name + SCALE_SUFFIX: pa.array(scales, pa.float32(), mask=mask),
+        name + SCALE_SUFFIX: from_numpy(scales, encoded.is_null),
     }

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
+from lakevec.pipeline.arrow_arrays import null_mask
 from lakevec.pipeline.encoding.kernel_tables import add_characters, make_tables
 from lakevec.pipeline.encoding.kernels import cache_arrays as layout
 from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
@@ -49,8 +50,9 @@ class TokenCache:
         Split rule of the tokenizer.
     unknown_token_id : int or None
         Token to count and to leave out.
-    most_entries : int, default=2**18
-        Maximum number of segments.
+    most_entries : int, default=7 * 2**15
+        Maximum number of segments. The default leaves room for one more batch below 2**18, where the arrays
+        would double just before they are emptied.
     most_key_bytes : int, default=2**23
         Maximum number of bytes of all segments.
 
@@ -75,7 +77,7 @@ class TokenCache:
         rule: SplitRule,
         unknown_token_id: int | None,
         *,
-        most_entries: int = 1 << 18,
+        most_entries: int = 7 << 15,
         most_key_bytes: int = 1 << 23,
     ) -> None:
         self._tokenizer = tokenizer
@@ -102,7 +104,7 @@ class TokenCache:
         data, offsets = raw_buffers(texts)
         if len(data) < offsets[-1] + READ_AHEAD:
             data, offsets = _make_room(data, offsets)
-        is_null = texts.is_null().to_numpy(zero_copy_only=False)
+        is_null = null_mask(texts)
         try:
             self._scan(Texts(data, offsets, is_null, self.row_ends))
             self._tokenize_pending()

@@ -17,9 +17,11 @@ from lakevec.pipeline.storage import Location
 
 # Readers decode a whole row group: large enough to read fast, small enough for any worker's memory.
 _ROW_GROUP_ROWS = 32_768
-_ROW_GROUP_BYTES = 64 << 20
+# A worker holds the rows of a group, so write them as soon as they make a good group.
+_ENOUGH_ROWS = _ROW_GROUP_ROWS // 2
+_ENOUGH_BYTES = 32 << 20
 # Limits of all open files together: buffered rows, and the number of files.
-_BUFFERED_BYTES = 128 << 20
+_BUFFERED_BYTES = 64 << 20
 _OPEN_FILES = 32
 _SPARK_SCHEMA = "org.apache.spark.sql.parquet.row.metadata"
 
@@ -110,8 +112,7 @@ class TaskParquetWriter:
         self._open[folder] = file
         file.add(batch, counts)
         if sum(file.buffered_bytes for file in self._open.values()) > _BUFFERED_BYTES:
-            for other in self._open.values():
-                other.write_row_group()
+            max(self._open.values(), key=lambda other: other.buffered_bytes).write_row_group()
         if file.written_bytes >= self._layout.target_bytes:
             self._finish(folder)
 
@@ -159,7 +160,7 @@ class _File:
         self._rows += batch.num_rows
         self._counts = merge_counts([self._counts, counts])
         rows = sum(buffered.num_rows for buffered in self._buffer)
-        if rows >= _ROW_GROUP_ROWS or self.buffered_bytes >= _ROW_GROUP_BYTES:
+        if rows >= _ENOUGH_ROWS or self.buffered_bytes >= _ENOUGH_BYTES:
             self.write_row_group()
 
     def write_row_group(self) -> None:
@@ -256,6 +257,6 @@ def _nullable(field: pa.Field) -> pa.Field:
 def _leaf_paths(schema: pa.Schema) -> list[str]:
     """Return Parquet's paths of all leaf columns; a nested type has several."""
     buffer = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), buffer)
+    pq.write_table(pa.Table.from_batches([], schema), buffer)
     stored = pq.ParquetFile(pa.BufferReader(buffer.getvalue())).schema
     return [stored.column(index).path for index in range(len(stored))]

@@ -70,6 +70,9 @@ def compile_loop(function: Callable[..., Any]) -> Any:
     cache = compiled._cache
     # Identify the sources by content, not by place and time, so that the machine code can be shipped.
     cache._cache_file = _MachineCode(cache.cache_path, cache._impl.filename_base, _SOURCES)
+    # Compiling loads Numba's registries. Numba also loads them before it looks for machine code, which needs
+    # none: 50 MB in every worker, with LLVM's compiler and SciPy.
+    cache.load_overload = cache._load_overload
     cache_folders.add(Path(cache.cache_path))
     return compiled
 
