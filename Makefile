@@ -10,6 +10,11 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 # Images often forbid bytecode. Then every process would compile numba, pandas and pyspark again, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
+# pip compiles no bytecode (--no-compile), since most modules are never imported. This compiles what an embed run
+# imports, so that no run has to.
+COMPILE := import lakevec.jobs.embedding.execution, pyspark.worker; from numba.core.registry import cpu_target; \
+	cpu_target.typing_context.refresh(); cpu_target.target_context.refresh()
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format configuration docs benchmark faults matrix dist clean
 
@@ -70,8 +75,10 @@ $(VENV)/.classes: $(VENV)/.dev
 
 $(VENV)/.demo: $(SETUP) | $(BIN)/python
 	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[demo]'
+	$(BIN)/python -c "$(COMPILE)"
 	@touch $@
 
 $(VENV)/.dev: $(SETUP) | $(BIN)/python
 	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	$(BIN)/python -c "$(COMPILE)"
 	@touch $@ $(VENV)/.demo

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.jobs.embedding.metrics import write_metrics
-from lakevec.jobs.embedding.plan import plan_run
+from lakevec.jobs.embedding.plan import RunPlan, plan_run
 from lakevec.jobs.embedding.summary import summarize
+from lakevec.jobs.embedding.unchanged import finish_unchanged
 from lakevec.jobs.spark.session import open_session, runs_locally, task_properties
-from lakevec.pipeline.encoding.encoder import warm_up
 from lakevec.pipeline.settings.embed import EmbedSettings
 
 if TYPE_CHECKING:
@@ -57,25 +57,34 @@ def run(
         if plan.is_direct and plan.output is not None and not context.dry_run:
             # Take the lease before Spark starts, so that a concurrent run fails at once.
             opened = stack.enter_context(plan.output.open(grace_s=_grace_s(settings)))
-        session = open_session(
-            "lakevec embed",
-            master=settings.master,
-            remote=settings.remote,
-            conf={**task_properties(settings), **settings.conf},
-            verbose=context.verbose,
-            # Compile here, so that local workers and executors receive the machine code.
-            meanwhile=partial(warm_up, plan.artifact.table),
-        )
-        spark = stack.enter_context(session)
-        from lakevec.jobs.embedding.execution import describe, execute  # needs PySpark
+        record = finish_unchanged(plan, opened) if opened is not None else None
+        if record is None:
+            session = open_session(
+                "lakevec embed",
+                master=settings.master,
+                remote=settings.remote,
+                conf={**task_properties(settings), **settings.conf},
+                verbose=context.verbose,
+                # Compile here, so that local workers and executors receive the machine code.
+                meanwhile=partial(_warm_up, plan),
+            )
+            spark = stack.enter_context(session)
+            from lakevec.jobs.embedding.execution import describe, execute  # needs PySpark
 
-        if context.dry_run:
-            describe(spark, plan)
-            return
-        record = execute(spark, plan, opened, task_type)
+            if context.dry_run:
+                describe(spark, plan)
+                return
+            record = execute(spark, plan, opened, task_type)
     print(summarize(record))
     if settings.metrics is not None:
         write_metrics(record, settings.metrics)
+
+
+def _warm_up(plan: RunPlan) -> None:
+    # A run with nothing new need not import Numba.
+    from lakevec.pipeline.encoding.encoder import warm_up
+
+    warm_up(plan.artifact.table)
 
 
 def _grace_s(settings: EmbedSettings) -> float:

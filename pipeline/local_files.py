@@ -118,6 +118,29 @@ def private_folder(node_dir: str | None = None) -> Path:
     return base
 
 
+def cache_folder(name: str) -> Path:
+    """Return a folder of the user's cache, below `private_folder` if the home is missing or read-only.
+
+    Raises
+    ------
+    DataError
+        See `private_folder`.
+    OSError
+        If neither can be written.
+    """
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = cache / "lakevec" / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    except (OSError, RuntimeError):  # Path.home() finds no home
+        pass
+    folder = private_folder() / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def _remove_unused(base: Path) -> None:
     """Remove tables and code that no worker has used for a day, but keep the last four of each.
 

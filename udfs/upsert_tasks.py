@@ -8,7 +8,7 @@ from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.compute as pc
 
 from lakevec.pipeline.encoding.text_validation import find_invalid, view_as_strings, without
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
@@ -37,7 +37,7 @@ class ReadKeysTask:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield each row's columns as ``c0``, ``c1`` and so on, then the file's ``name`` and the ``row``."""
-        numbered = {f"c{number}": pads.field(column) for number, column in enumerate(self.columns)}
+        numbered = {f"c{number}": pc.field(column) for number, column in enumerate(self.columns)}
         for batch in batches:
             for name in batch.column(0).to_pylist():
                 row = 0
@@ -128,8 +128,10 @@ class RewriteTask:
         return pa.concat_arrays([old, updated_values]).take(pa.array(source))
 
 
-def _scan(file: Location, columns: dict[str, pads.Expression] | None) -> Iterator[pa.RecordBatch]:
+def _scan(file: Location, columns: dict[str, pc.Expression] | None) -> Iterator[pa.RecordBatch]:
     """Read a file's rows in their order."""
+    import pyarrow.dataset as pads  # it imports pandas, which other runs do without
+
     dataset = pads.dataset(file.path, filesystem=file.filesystem, format="parquet")
     return iter(dataset.to_batches(columns=columns, batch_size=_BATCH_ROWS, use_threads=False))
 

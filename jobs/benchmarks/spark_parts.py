@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 from pyspark.sql import functions as f
 from pyspark.sql.pandas import functions as pandas_functions
 
@@ -24,7 +26,9 @@ from lakevec.jobs.benchmarks.spark_tasks import CeilingTask, ColdCountTask, Cold
 from lakevec.jobs.benchmarks.timing import Comparison, Prepared, Rate
 from lakevec.jobs.cli import RunContext
 from lakevec.jobs.count import count_lines
-from lakevec.jobs.spark.session import open_session
+from lakevec.jobs.spark.java import Java, ensure_java
+from lakevec.jobs.spark.java_options import archive_options
+from lakevec.jobs.spark.session import find_spark, open_session
 from lakevec.pipeline.corpus.text_counter import warm_up
 from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings
@@ -58,6 +62,21 @@ _CHANGES = {
     "1 % changed, side by side": (0.01, True),
     "10 % changed, anywhere": (0.1, False),
 }
+_PLAIN_JOB = "plain Spark's session and first job"
+# A session, and if a file is given, a job that passes its rows through Python.
+_PLAIN_SPARK = """
+import json, sys
+from pyspark.sql import SparkSession
+master, conf, *files = sys.argv[1:]
+spark = SparkSession.builder.master(master).config(map=json.loads(conf)).getOrCreate()
+def same(batches):
+    yield from batches
+for file in files:
+    rows = spark.read.parquet(file)
+    rows.mapInArrow(same, rows.schema).collect()
+spark.stop()
+"""
+_ARCHIVE_S = 60
 _EMBED, _COUNT = "embed, nothing written", "count"
 
 
@@ -122,6 +141,45 @@ def measure_job(workload: Workload) -> Iterator[Comparison]:
     ]
     facts = {"startup_s": startup_s, "share_of_ceiling": share, "memory": memory}
     yield Comparison("Parquet to Parquet", rates, _MODEL2VEC, notes, facts)
+
+
+def measure_start(workload: Workload) -> Iterator[Comparison]:
+    """Embed one row, and run again with nothing new, beside plain Spark; each way is a new process."""
+    settings, folder = workload.settings, workload.folder
+    lake, output = folder / "one-row.parquet", folder / "one-row"
+    pq.write_table(workload.source.slice(0, 1), lake)
+    java = ensure_java()
+    os.environ |= {"PYSPARK_PYTHON": sys.executable}
+    master, conf = settings.master or "local[*]", json.dumps(settings.conf)
+    plain = ["-c", _PLAIN_SPARK, master, conf]
+    words = ["--model", settings.model, "--input", str(lake), "--text", settings.text]
+    words += ["--output", str(output), "--master", master]
+    words += ["--conf", *(f"{key}={value}" for key, value in settings.conf.items())] * bool(settings.conf)
+    embed_row = ["-m", "lakevec.jobs.embed", *words]
+    timing.run_python(embed_row)
+    _await_archive(java)
+    ways: dict[str, Callable[[], int] | Prepared] = {
+        "plain Spark's session": partial(timing.run_python, plain),
+        _PLAIN_JOB: partial(timing.run_python, [*plain, str(lake)]),
+        "lakevec embed, one row": Prepared(
+            partial(shutil.rmtree, output), lambda _: timing.run_python(embed_row)
+        ),
+        "lakevec embed, nothing new": partial(timing.run_python, embed_row),
+    }
+    rates = timing.take_turns(ways, settings.repeats)
+    seconds = {rate.way: rate.seconds for rate in rates}
+    shown = ", ".join(f"{way} {spent:.1f} s" for way, spent in seconds.items())
+    shutil.rmtree(output)
+    lake.unlink()
+    yield Comparison("start-up", rates, _PLAIN_JOB, [f"From start to exit: {shown}."], {"seconds": seconds})
+
+
+def _await_archive(java: Java) -> None:
+    """Wait until an earlier run's Java, which outlives it, has written the archive of Spark's classes."""
+    for _ in range(_ARCHIVE_S):
+        if not any("ArchiveClassesAtExit" in option for option in archive_options(java, find_spark())):
+            return
+        time.sleep(1)
 
 
 def measure_rows(workload: Workload) -> Iterator[Comparison]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from lakevec.pipeline.errors import SetupError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -121,3 +126,21 @@ def in_new_process(cpus: Iterable[int], work: Callable[P, R], *args: P.args, **k
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=bind_to_cpus, initargs=(set(cpus),)) as pool:
         return pool.submit(work, *args, **kwargs).result()
+
+
+def run_python(words: Sequence[str]) -> int:
+    """Run this Python with arguments in a new process, and return 1, for one row.
+
+    Raises
+    ------
+    SetupError
+        If it fails.
+    """
+    with tempfile.TemporaryFile("w+") as log:  # not a pipe: its end would wait for the Java that lives on
+        done = subprocess.run([sys.executable, *words], stdout=log, stderr=log)  # noqa: S603
+        if done.returncode:
+            log.seek(0)
+            told = log.read().strip().splitlines()[-1:]
+            got = told[0] if told else f"code {done.returncode}"
+            raise SetupError("a measured process failed", got=got, remedy="run it by itself")
+    return 1

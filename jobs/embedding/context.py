@@ -64,6 +64,11 @@ class EmbedContext:
         # Read now, since the record needs the version even if the JVM dies.
         self.spark_version = self.spark.version
 
+    @property
+    def embeddings(self) -> dict[str, str]:
+        """The embedding column of each text column."""
+        return self.columns.embeddings
+
     def embed(self, rows: DataFrame) -> tuple[list[FileEntry], int]:
         """Run the tasks without committing.
 

@@ -14,6 +14,7 @@ from lakevec.pipeline.redaction import redact
 
 if TYPE_CHECKING:
     from lakevec.jobs.embedding.context import EmbedContext
+    from lakevec.jobs.embedding.unchanged import NothingNew
 
 
 def new_run_id() -> str:
@@ -38,12 +39,12 @@ class RunTimer:
         return {"startup": round(self._embedding - self._started, 3), "embed": round(embed, 3)}
 
 
-def build_record(context: EmbedContext, *, error: str = "") -> dict[str, Any]:
+def build_record(context: EmbedContext | NothingNew, *, error: str = "") -> dict[str, Any]:
     """Return the content of ``run.json``: the run's work and the output's totals.
 
     Parameters
     ----------
-    context : EmbedContext
+    context : EmbedContext or NothingNew
     error : str, default=""
         The error that ended the run, if any.
     """
@@ -78,9 +79,9 @@ def build_record(context: EmbedContext, *, error: str = "") -> dict[str, Any]:
     }
 
 
-def _describe_work(context: EmbedContext) -> dict[str, Any]:
+def _describe_work(context: EmbedContext | NothingNew) -> dict[str, Any]:
     """Describe the commits of this run."""
-    entries, embeddings = context.entries, context.columns.embeddings
+    entries, embeddings = context.entries, context.embeddings
     rows = [entry for entry in entries if not entry.is_quarantine]
     counts = merge_counts(entry.counts for entry in entries)
     # Other columns have counts only for strings that are not valid UTF-8.

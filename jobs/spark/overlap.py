@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
+from pathlib import Path
 from typing import NamedTuple
 
 from lakevec.pipeline.errors import InputError
@@ -105,6 +106,22 @@ def refuse_partitions_above(inputs: Sequence[str], output: str, files: Callable[
                 "partition folders in the input, which Spark can't read with other folders beside them",
                 "choose another --output",
             )
+
+
+def expand_glob(pattern: str) -> list[Path]:
+    """Return the local paths that a glob of Hadoop matches; `pattern` is an absolute path."""
+    found: set[Path] = set()
+    for path in _expand_braces(pattern):
+        places = [Path("/")]
+        for part in _split(path)[1:]:
+            if GLOB.search(part):
+                regex = _to_regex(part)
+                inside = [file for place in places if place.is_dir() for file in place.iterdir()]
+                places = [file for file in inside if regex.fullmatch(file.name)]
+            else:
+                places = [place / part for place in places]
+        found.update(filter(Path.exists, places))
+    return sorted(found)
 
 
 def _overlap(what: str, got: str, remedy: str) -> InputError:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import lakevec
 from lakevec.jobs.spark.java import ensure_java
+from lakevec.jobs.spark.java_options import short_start
 from lakevec.pipeline.errors import SetupError, rephrase
 from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN
 
@@ -143,11 +144,10 @@ def runs_locally(master: str | None) -> bool:
     """Return whether tasks die with this process; a running Spark takes precedence over `master`."""
     if "PYSPARK_GATEWAY_PORT" in os.environ or os.environ.get("SPARK_REMOTE"):
         return False
-    with suppress(ImportError):  # `open_session` reports it
+    if "pyspark" in sys.modules and (running := _running_session()) is not None:
         from lakevec.udfs.distribution import is_local
 
-        if (running := _running_session()) is not None:
-            return is_local(running)
+        return is_local(running)
     return (master or "local").startswith("local") and "cluster" not in (master or "")
 
 
@@ -198,17 +198,24 @@ def _start(
         if not verbose and hasattr(spark, "sparkContext"):
             _turn_log_off(spark)
         return spark
-    ensure_java()
+    java = ensure_java()
     # Local workers must use this interpreter and this code, not the PATH's python3.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = builder.master(master or "local[*]").config("spark.executorEnv.PYTHONPATH", _CHECKOUT)
     # A running JVM keeps its stderr.
     is_logged = not verbose and _log_file is None
     try:
-        with _stderr_to_log() if is_logged else nullcontext():
+        with _stderr_to_log() if is_logged else nullcontext(), short_start(java, find_spark(), conf):
             return builder.getOrCreate()
     except Exception as error:  # launcher errors of any class
         raise _start_error(error) from None
+
+
+def find_spark() -> Path:
+    """Return the folder of the Spark that PySpark starts."""
+    from pyspark.find_spark_home import _find_spark_home
+
+    return Path(_find_spark_home())
 
 
 _log_file: str | None = None

@@ -18,6 +18,7 @@ BenchmarkPart = Literal[
     "dimensions",
     "vocabulary",
     "extremes",
+    "start",
     "job",
     "rows",
     "cores",
@@ -45,6 +46,7 @@ class BenchmarkSettings(Settings):
       dimensions  the same for several table widths
       vocabulary  the same for several sizes of the vocabulary
       extremes    one text of 100 MB, one word of 10 MB
+      start       one row, and nothing new, beside plain Spark, from start to exit
       job         Parquet to Parquet on Spark, beside pandas UDFs and the job with constant vectors
       rows        the job with more rows (--growth)
       cores       the job on more cores (--cores)

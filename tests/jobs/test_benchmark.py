@@ -34,7 +34,7 @@ from tests.support.paths import IS_WHOLE, ROOT
 
 KERNEL_PARTS = ["kernel", "texts", "tokenizers", "phrases", "lengths", "dimensions", "vocabulary", "extremes"]
 # The parts between are the job again, on more rows and on more cores.
-SPARK_PARTS = ["job", "rows", "cores", "count"] if IS_WHOLE else ["job", "count"]
+SPARK_PARTS = ["start", "job", "rows", "cores", "count"] if IS_WHOLE else ["job", "count"]
 
 
 @pytest.fixture
@@ -118,6 +118,12 @@ WAYS = {
         "StaticEmbedding in a pandas UDF",
         "ceiling: lakevec, constant vectors",
         "embed, nothing written",
+    },
+    "start": {
+        "plain Spark's session",
+        "plain Spark's session and first job",
+        "lakevec embed, one row",
+        "lakevec embed, nothing new",
     },
     "rows": {"lakevec, 2,000 rows", "lakevec, 4,000 rows"},
     "cores": {"lakevec, local[1] on 1 CPU"},

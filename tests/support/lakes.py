@@ -21,9 +21,14 @@ def embed(model: str, source: Any, out: Path, *more: str, code: int = 0) -> dict
     sources = source if isinstance(source, list) else [source]
     words = ["--model", model, "--text", "text", "--output", str(out), "--input", *map(str, sources)]
     assert main([*words, *more]) == code
+    return record(out)
+
+
+def record(out: Path) -> dict[str, Any]:
+    """The last run's ``run.json``; empty if there is none."""
     file = out / "_lakevec" / "run.json"
-    record: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return record
+    content: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return content
 
 
 def ids(out: Path) -> list[str]:

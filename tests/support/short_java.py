@@ -1,7 +1,7 @@
-"""Java for runs of seconds: one compiler, one collector's thread, and Spark's classes read from an archive.
+"""Java for runs of seconds: one compiler, one collector's thread, and the archive of Spark's classes.
 
-Tests start Spark a hundred times. A start and a small run take 18 s of processor time by themselves, 11 s
-with one compiler, 7 s with the archive too, which ``python -m tests.support.short_java`` writes.
+Tests start Spark a hundred times. ``python -m tests.support.short_java`` writes the archive that
+`lakevec.jobs.spark.java_options` reads, before the first test.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pyspark
+
+from lakevec.jobs.spark.java import ensure_java
+from lakevec.jobs.spark.java_options import archive_options
 from tests.support.paths import ROOT
 
-ARCHIVE = Path(sys.prefix) / "spark-classes.jsa"
-# An archive of another Java is left alone without a word.
+HOME = Path(pyspark.__file__).parent
 _PLAIN = "-XX:+IgnoreUnrecognizedVMOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xlog:disable"
-JAVA_OPTIONS = f'{_PLAIN} -XX:SharedArchiveFile="{ARCHIVE}"' if ARCHIVE.exists() else _PLAIN
+_ARCHIVE = " ".join(archive_options(ensure_java(), HOME))
+JAVA_OPTIONS = f"{_PLAIN} {_ARCHIVE}" if "SharedArchiveFile" in _ARCHIVE else _PLAIN
 # Spark's scripts read both.
 ENVIRONMENT = {"SPARK_LAUNCHER_OPTS": _PLAIN, "SPARK_SUBMIT_OPTS": JAVA_OPTIONS}
 
@@ -27,17 +31,11 @@ def _write_archive() -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
-    import pyspark
     from tokenizers import Tokenizer, models
 
-    from lakevec.jobs.spark.java import ensure_java
     from lakevec.pipeline.model.publishing import publish
     from lakevec.pipeline.model.table import StaticTable
 
-    ensure_java()
-    home = Path(pyspark.__file__).parent
-    partly = ARCHIVE.with_suffix(".partly")
-    options = f'{_PLAIN} -XX:ArchiveClassesAtExit="{partly}"'
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")).to_str()
@@ -46,21 +44,23 @@ def _write_archive() -> None:
         pq.write_table(pa.table({"body": ["a"] * 5}), folder / "lake.parquet")
         words = ["--model", str(folder / "model"), "--input", str(folder / "lake.parquet"), "--text", "body"]
         words += ["--output", str(folder / "vectors")]
-        done = subprocess.run(
+        subprocess.run(
             # Here Java outlives Python, so the archive is whole when it ends.
-            [str(home / "bin" / "spark-submit"), "--master", "local[1]", "jobs/embed.py", *words],
+            [str(HOME / "bin" / "spark-submit"), "--master", "local[1]", "jobs/embed.py", *words],
             env=os.environ
-            | {"SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable, "SPARK_SUBMIT_OPTS": options},
+            | {
+                "SPARK_HOME": str(HOME),
+                "PYSPARK_PYTHON": sys.executable,
+                "SPARK_SUBMIT_OPTS": f"{_PLAIN} {_ARCHIVE}",
+            },
             cwd=ROOT,
             capture_output=True,
             text=True,
         )
     # Some Javas, such as that of the wheel, can't write one.
-    if done.returncode or not partly.exists():
+    if "SharedArchiveFile" not in " ".join(archive_options(ensure_java(), HOME)):
         print("no archive of Spark's classes could be written; tests will start slower")
-    else:
-        partly.replace(ARCHIVE)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and JAVA_OPTIONS == _PLAIN:
     _write_archive()
