@@ -38,7 +38,7 @@ PIPELINE = modules_of("pipeline")
             ["lakevec.udfs.embed_task", "lakevec.udfs.count_task", "lakevec.udfs.distribution"],
             {"lakevec.jobs", "pyspark", "pandas"},
         ),
-        (["lakevec.jobs.embed"], SPARK | {"numba", "pandas"}),
+        (["lakevec.jobs.embed"], {"pyspark", "numba", "pandas"}),
         (["lakevec.jobs.embedding.execution"], {"pandas"}),
         (modules_of("jobs"), HEAVY),
         (["lakevec"], {"lakevec.pipeline", "lakevec.udfs", "lakevec.jobs", "pyspark", "numpy", "pydantic"}),
