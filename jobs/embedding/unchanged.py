@@ -7,6 +7,7 @@ last run, which ended well. In all other cases Spark's streaming finds what is n
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,8 @@ def finish_unchanged(plan: RunPlan, output: OpenOutput) -> dict[str, Any] | None
     dict or None
         The content of ``run.json``.
     """
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # YARN takes a job of spark-submit without a session as failed
+        return None
     last, metadata = output.last_record(), output.read_metadata()
     if metadata is None or output.was_cut_off or not _repeats(plan, last) or not output.state.rows_read:
         return None

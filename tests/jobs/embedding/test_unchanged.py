@@ -182,6 +182,17 @@ def test_other_settings_are_left_to_spark(tiny_model: str, lake: Path, out: Path
     assert not is_answered([*words(tiny_model, out, lake), *more])
 
 
+def test_job_of_spark_submit_is_left_to_spark(
+    tiny_model: str, lake: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(lake / "a.parquet", ["a"])
+    argv = words(tiny_model, out, lake)
+    assert main(argv) == 0
+    assert is_answered(argv)
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    assert not is_answered(argv)
+
+
 @pytest.mark.parametrize("damaged", ["metadata", "offsets/0", "commits/0", "sources/0/0"])
 def test_damaged_checkpoint_is_left_to_spark(tiny_model: str, lake: Path, out: Path, damaged: str) -> None:
     put(lake / "a.parquet", ["a"])
