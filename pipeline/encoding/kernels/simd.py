@@ -122,6 +122,18 @@ def _load_floats(builder: Any, base: Any, index: Any, part: int) -> Any:
 
 
 @intrinsic
+def fetch_element(_context: Any, array: Any, index: Any) -> Any:
+    """Fetch an element of an array into the processor's cache."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        _prefetch(builder, builder.gep(data, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@intrinsic
 def load_float(_context: Any, table: Any, row: Any, column: Any) -> Any:
     """Load an element of a table of float32, or of float16 in int16, as float32."""
 
