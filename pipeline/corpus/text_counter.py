@@ -85,7 +85,9 @@ class TextCounter:
         self._has_bert_keys = isinstance(rule, SplitRule) and rule.name == "bert"
         self._unknown = find_unknown_token_id(tokenizer)
         self._cache = (
-            TokenCache(tokenizer, rule, self._unknown, keeps_refs=True) if isinstance(rule, SplitRule) else None
+            TokenCache(tokenizer, rule, self._unknown, keeps_refs=True)
+            if isinstance(rule, SplitRule)
+            else None
         )
         self._whole = WholeTextTokenizer(tokenizer, None)
         self._tokens = make_counters(max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -281,7 +282,8 @@ def _grow(arrays: CacheArrays, full: int, more: int) -> CacheArrays:
     # These need room for whole texts.
     more = more if full in (layout.FULL_KEYS, layout.FULL_TOKENS, layout.FULL_OUTPUT) else 0
     name = _FULL_ARRAYS[full]
-    return arrays._replace(**{name: _longer(getattr(arrays, name), more)})
+    longer: dict[str, Any] = {name: _longer(getattr(arrays, name), more)}
+    return arrays._replace(**longer)
 
 
 def _longer(array: np.ndarray, more: int) -> np.ndarray:

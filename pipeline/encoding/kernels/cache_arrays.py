@@ -56,15 +56,15 @@ class CacheArrays(NamedTuple):
     pending : int32 ndarray
         Indices of entries that the `tokenizers` library must tokenize.
     output : int32 ndarray
-        Token ids of the current texts, in text order, with the complement of its ref for a pending segment. If
+        Token ids of the current texts, in text order; a pending segment has the complement of its ref. If
         `keeps_refs`, the ref of each segment.
     keeps_refs : bool
     found : `FOUND` ndarray of shape (64,)
         Scratch space for the segments of one window.
     state : `STATE` ndarray of shape (1,)
         Used length of each array; the next text (`row`), and the position in its bytes where a scan stopped
-        (`place`; 0 for its start); a new character; the number of unknown tokens in the output (`unknown`), and
-        in the texts before the current one (`unknown_before`).
+        (`place`; 0 for its start); a new character; the number of unknown tokens in the output (`unknown`),
+        and in the texts before the current one (`unknown_before`).
     """
 
     slots: np.ndarray
