@@ -7,11 +7,11 @@ from operator import add
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakevec.pipeline.encoding.kernels.compilation import widens_halves
 from lakevec.pipeline.encoding.kernels.pooling import pool_mean, pool_sum
 from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.pipeline.encoding.token_cache import raw_buffers
 from lakevec.pipeline.encoding.tokenization import make_tokenizer, slices
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.table import StaticTable
@@ -168,11 +168,15 @@ class Encoder:
             stop = start + len(part)
             is_null[start:stop] = part.is_null().to_numpy(zero_copy_only=False)
             some = None if tokens is None else tokens[start:stop]
-            counts += self._encode_slice(part, vectors[start:stop], some)
+            counts += self._encode_slice(part, is_null[start:stop], vectors[start:stop], some)
         return Encoded(vectors, is_null, counts, tokens)
 
     def _encode_slice(
-        self, texts: pa.LargeStringArray, vectors: np.ndarray, summed: np.ndarray | None
+        self,
+        texts: pa.LargeStringArray,
+        is_null: np.ndarray,
+        vectors: np.ndarray,
+        summed: np.ndarray | None,
     ) -> EncodingCounts:
         tokens = self._tokenizer.tokenize(texts)
         rows = self._table, tokens.ids, tokens.offsets, vectors
@@ -181,10 +185,11 @@ class Encoder:
         else:
             zeros = pool_sum(*rows)
             summed[:] = np.diff(tokens.offsets)
+        _, offsets = raw_buffers(texts)
         return EncodingCounts(
             rows=len(texts),
             nulls=texts.null_count,
-            empties=int(pc.sum(pc.equal(pc.binary_length(texts), 0)).as_py() or 0),
+            empties=int(np.count_nonzero((np.diff(offsets) == 0) & ~is_null)),
             zero_vectors=zeros - texts.null_count,
             tokens=len(tokens.ids),
             unknown_tokens=tokens.unknown,
