@@ -88,7 +88,7 @@ class NodeFiles:
 def pack_table(table: StaticTable, *, node_dir: str | None = None) -> NodeFiles:
     """Pack a table for `open_encoder`, with the machine code compiled on this machine."""
     buffer = io.BytesIO()
-    np.save(buffer, table.dense_rows(), allow_pickle=False)
+    np.save(buffer, table.token_rows(), allow_pickle=False)
     settings = {
         "tokenizer_json": table.tokenizer_json,
         "normalize": table.normalize,

@@ -84,7 +84,11 @@ class TextCounter:
         rule = find_split_rule(tokenizer_json)
         self._has_bert_keys = isinstance(rule, SplitRule) and rule.name == "bert"
         self._unknown = find_unknown_token_id(tokenizer)
-        self._cache = TokenCache(tokenizer, rule, self._unknown) if isinstance(rule, SplitRule) else None
+        self._cache = (
+            TokenCache(tokenizer, rule, self._unknown, keeps_refs=True)
+            if isinstance(rule, SplitRule)
+            else None
+        )
         self._whole = WholeTextTokenizer(tokenizer, None)
         self._tokens = make_counters(max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1)
         self._phrases = NgramCounts(longest_phrase) if longest_phrase > 1 else None

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakevec.pipeline.arrow_arrays import from_numpy, null_mask, validity
+from lakevec.pipeline.encoding.kernels.compilation import widens_halves
 from lakevec.pipeline.encoding.kernels.pooling import pool_mean, pool_sum
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.token_cache import raw_buffers
@@ -104,7 +105,7 @@ class TableRows:
     normalize: bool
     unknown_token_id: int | None
 
-    def dense_rows(self) -> np.ndarray:
+    def token_rows(self) -> np.ndarray:
         """Return the rows."""
         return self.rows
 
@@ -115,7 +116,8 @@ class Encoder:
     Parameters
     ----------
     table : StaticTable
-        Its rows are not copied if they are float32, C-contiguous and aligned, so a mapped file stays mapped.
+        Its rows are not copied if they are C-contiguous and aligned, so a mapped file stays mapped. float16
+        rows stay float16 in memory, and become float32 only where the processor can't convert them.
     options : EncodeOptions, optional
 
     Notes
@@ -135,7 +137,9 @@ class Encoder:
 
     def __init__(self, table: StaticTable | TableRows, options: EncodeOptions | None = None) -> None:
         options = options or EncodeOptions()
-        self._table = _aligned(np.ascontiguousarray(table.dense_rows(), dtype=np.float32)).view()
+        rows = table.token_rows()
+        kind = np.float16 if rows.dtype == np.float16 and widens_halves() else np.float32
+        self._table = _aligned(np.ascontiguousarray(rows, dtype=kind)).view()
         # A mapped file is read-only, too, and Numba compiles once for each type.
         self._table.flags.writeable = False
         self._tokenizer = make_tokenizer(
@@ -165,11 +169,15 @@ class Encoder:
             stop = start + len(part)
             is_null[start:stop] = null_mask(part)
             some = None if tokens is None else tokens[start:stop]
-            counts += self._encode_slice(part, vectors[start:stop], some)
+            counts += self._encode_slice(part, is_null[start:stop], vectors[start:stop], some)
         return Encoded(vectors, is_null, counts, tokens)
 
     def _encode_slice(
-        self, texts: pa.LargeStringArray, vectors: np.ndarray, summed: np.ndarray | None
+        self,
+        texts: pa.LargeStringArray,
+        is_null: np.ndarray,
+        vectors: np.ndarray,
+        summed: np.ndarray | None,
     ) -> EncodingCounts:
         tokens = self._tokenizer.tokenize(texts)
         rows = self._table, tokens.ids, tokens.offsets, vectors
@@ -178,11 +186,11 @@ class Encoder:
         else:
             zeros = pool_sum(*rows)
             summed[:] = np.diff(tokens.offsets)
-        is_empty = (np.diff(raw_buffers(texts)[1]) == 0) & ~null_mask(texts)
+        _, offsets = raw_buffers(texts)
         return EncodingCounts(
             rows=len(texts),
             nulls=texts.null_count,
-            empties=int(np.count_nonzero(is_empty)),
+            empties=int(np.count_nonzero((np.diff(offsets) == 0) & ~is_null)),
             zero_vectors=zeros - texts.null_count,
             tokens=len(tokens.ids),
             unknown_tokens=tokens.unknown,
@@ -192,8 +200,8 @@ class Encoder:
 
 def warm_up(table: StaticTable) -> None:
     """Compile all kernels that a table's texts may need, or load them from the disk cache."""
-    # The kernels depend on the tokenizer only, so one column is enough.
-    rows = np.zeros((table.rows, 1), np.float32)
+    # The kernels depend on the tokenizer and the rows' type only, so one column is enough.
+    rows = np.zeros((table.rows, 1), table.row_type)
     narrow = TableRows(rows, table.tokenizer_json, table.normalize, table.unknown_token_id)
     Encoder(narrow).encode(warm_up_texts())
 
@@ -212,7 +220,7 @@ def _aligned(table: np.ndarray) -> np.ndarray:
         return table
     room = np.empty(table.nbytes + _CACHE_LINE, dtype=np.uint8)
     start = -room.ctypes.data % _CACHE_LINE
-    copy = room[start : start + table.nbytes].view(np.float32).reshape(table.shape)
+    copy = room[start : start + table.nbytes].view(table.dtype).reshape(table.shape)
     copy[:] = table
     return copy
 

@@ -32,7 +32,8 @@ from lakevec.pipeline.encoding.split_rules import SplitRule
 
 # The tables hold characters up to U+FFFF; the few beyond are foreign.
 _CHARACTERS = 1 << 16
-_BLOCK = 256
+# Most scripts have more characters than a block, and most texts have few characters of each symbol block.
+_BLOCK = 64
 # Longer limits of a WordPiece tokenizer need room of any size; BERT's is 100.
 _MOST_CHARACTERS = 10_000
 
@@ -137,36 +138,41 @@ def add_characters(table: CharacterTable, tokenizer: Tokenizer, character: int) 
     words in any script on raw bytes.
     """
     first = character // _BLOCK * _BLOCK
-    codes = [code for code in range(first, first + _BLOCK) if not 0xD800 <= code < 0xE000]
-    words = _words_around(tokenizer, codes)
-    results = [_classify(chr(code), found) for code, found in zip(codes, words, strict=True)]
-    encoded = [letters.encode() for _, letters in results]
-    ends = len(table.letters) + np.cumsum([len(letters) for letters in encoded])
-    table.kinds[first : first + _BLOCK] = FOREIGN
-    if codes:
-        table.kinds[codes] = [kind for kind, _ in results]
-        table.starts[codes] = np.append(len(table.letters), ends[:-1])
-        table.ends[codes] = ends
-    all_letters = table.letters.tobytes() + b"".join(encoded)
-    return table._replace(letters=np.frombuffer(all_letters, dtype=np.uint8))
+    block = range(first, first + _BLOCK)
+    # Unassigned characters and surrogates are foreign.
+    codes = [code for code in block if unicodedata.category(chr(code)) not in ("Cn", "Cs")]
+    results = dict.fromkeys(block, (FOREIGN, ""))
+    results |= zip(codes, map(_classify, _words_around(tokenizer, codes)), strict=True)
+    encoded = [letters.encode() for _, letters in results.values()]
+    lengths = np.fromiter(map(len, encoded), dtype=np.int64)
+    ends = len(table.letters) + np.cumsum(lengths)
+    table.kinds[block.start : block.stop] = [kind for kind, _ in results.values()]
+    table.starts[block.start : block.stop] = ends - lengths
+    table.ends[block.start : block.stop] = ends
+    letters = np.concatenate([table.letters, np.frombuffer(b"".join(encoded), dtype=np.uint8)])
+    letters.flags.writeable = False
+    return table._replace(letters=letters)
 
 
 def _words_around(tokenizer: Tokenizer, codes: list[int]) -> list[list[str]]:
     """Put each character between two letters "a", and return the tokenizer's words for each."""
-    # One text for all characters, since a call costs more than a character; "q" ends each character's words.
+    # One text for all characters, since a call costs more than a character; "q" ends each character's piece.
     text = "".join(f"a{chr(code)}a q " for code in codes)
     if tokenizer.normalizer is not None:
         text = tokenizer.normalizer.normalize_str(text)
-    found: list[list[str]] = [[]]
-    for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text):
-        if word == "q":
-            found.append([])
-        else:
-            found[-1].append(word)
-    return found[:-1]
+    pieces = text.split(" q ")[:-1]
+    # A word costs more than a character, too. Most characters are letters, which the pre-tokenizer leaves
+    # inside of words, so pieces of those are split at spaces alone.
+    others = {character for piece in pieces for character in piece if character != " "}
+    split = tokenizer.pre_tokenizer.pre_tokenize_str
+    letters = {letter for word, _ in split(f"a{'a'.join(others)}a") if len(word) > 1 for letter in word}
+    letters.add(" ")
+    return [
+        piece.split() if letters.issuperset(piece) else [word for word, _ in split(piece)] for piece in pieces
+    ]
 
 
-def _classify(character: str, words: list[str]) -> tuple[int, str]:
+def _classify(words: list[str]) -> tuple[int, str]:
     """Return a character's kind and its normalized letters, from the words around it."""
     kind, letters = FOREIGN, ""
     if words == ["aa"]:
@@ -179,5 +185,4 @@ def _classify(character: str, words: list[str]) -> tuple[int, str]:
         kind, letters = WORD, words[0][1:-1]
     # Normalization reorders combining marks, so marks in a row depend on each other.
     is_ordered = any(map(unicodedata.combining, letters))
-    is_unassigned = unicodedata.category(character) == "Cn"
-    return (FOREIGN, "") if is_ordered or is_unassigned else (kind, letters)
+    return (FOREIGN, "") if is_ordered else (kind, letters)

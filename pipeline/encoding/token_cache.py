@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from lakevec.pipeline.encoding.kernels import cache_arrays as layout
 from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
 from lakevec.pipeline.encoding.kernels.cache_entries import place_entries, update_slots
 from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, Texts, scan_bytes, scan_words
+from lakevec.pipeline.encoding.kernels.simd import WINDOW
 from lakevec.pipeline.encoding.split_rules import SplitRule
 from lakevec.pipeline.errors import DataError
 
@@ -35,7 +37,7 @@ _FULL_ARRAYS = {
     layout.FULL_KEYS: "keys",
     layout.FULL_TOKENS: "tokens",
     layout.FULL_PENDING: "pending",
-    layout.FULL_REFS: "segment_refs",
+    layout.FULL_OUTPUT: "output",
 }
 
 
@@ -55,13 +57,17 @@ class TokenCache:
         would double just before they are emptied.
     most_key_bytes : int, default=2**23
         Maximum number of bytes of all segments.
+    keeps_refs : bool, default=False
+        Return refs to segments in place of token ids, to count both.
 
     Attributes
     ----------
     arrays : CacheArrays
-        `segment_refs` refers to the segments of the last texts.
+        `output` has the token ids of the last texts, or refs to their segments.
     row_ends : int64 ndarray of shape (N + 1,)
-        Text n of the last texts has ``arrays.segment_refs[row_ends[n]:row_ends[n + 1]]``.
+        Text n of the last texts has ``arrays.output[row_ends[n]:row_ends[n + 1]]``.
+    had_pending : bool
+        Whether the library tokenized segments of the last texts. The output has refs for them.
     generation : int
         Number of restarts. Entries of two generations are different segments.
 
@@ -79,14 +85,16 @@ class TokenCache:
         *,
         most_entries: int = 7 << 15,
         most_key_bytes: int = 1 << 23,
+        keeps_refs: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._unknown = -1 if unknown_token_id is None else unknown_token_id
         self._most_entries = most_entries
         self._most_key_bytes = most_key_bytes
         self._tables = make_tables(tokenizer, rule, unknown_token_id)
-        self.arrays = _make_arrays()
+        self.arrays = _make_arrays(keeps_refs)
         self.row_ends = np.zeros(1, dtype=np.int64)
+        self.had_pending = False
         self.generation = 0
 
     def __len__(self) -> int:
@@ -98,7 +106,7 @@ class TokenCache:
         is_full = self.arrays.state["key_bytes"][0] > self._most_key_bytes
         if is_full or len(self) > self._most_entries:
             self._start_again()
-        for name in ("refs", "row", "place"):
+        for name in ("output", "row", "place", "unknown", "unknown_before"):
             self.arrays.state[name] = 0
         self.row_ends = np.zeros(len(texts) + 1, dtype=np.int64)
         data, offsets = raw_buffers(texts)
@@ -107,6 +115,7 @@ class TokenCache:
         is_null = null_mask(texts)
         try:
             self._scan(Texts(data, offsets, is_null, self.row_ends))
+            self.had_pending = bool(self.arrays.state["pending"][0])
             self._tokenize_pending()
         except BaseException:
             # Pending entries have no ids, so no later text may find them.
@@ -132,7 +141,7 @@ class TokenCache:
         return [keys[start:end] for start, end in zip(starts - base, ends - base, strict=True)]
 
     def _start_again(self) -> None:
-        self.arrays = _make_arrays()
+        self.arrays = _make_arrays(self.arrays.keeps_refs)
         self.generation += 1
 
     def _scan(self, texts: Texts) -> None:
@@ -251,14 +260,16 @@ def _make_room(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.nd
     return copy, moved
 
 
-def _make_arrays() -> CacheArrays:
+def _make_arrays(keeps_refs: bool) -> CacheArrays:
     return CacheArrays(
         slots=np.zeros(2 * _FIRST_ENTRIES, dtype=layout.SLOT),
         entries=np.zeros(_FIRST_ENTRIES, dtype=layout.ENTRY),
         keys=np.empty(8 * _FIRST_ENTRIES, dtype=np.uint8),
         tokens=np.empty(2 * _FIRST_ENTRIES, dtype=np.int32),
         pending=np.empty(_FIRST_ENTRIES, dtype=np.int32),
-        segment_refs=np.empty(1 << 16, dtype=np.int32),
+        output=np.empty(1 << 16, dtype=np.int32),
+        keeps_refs=keeps_refs,
+        found=np.empty(WINDOW, dtype=layout.FOUND),
         state=np.zeros(1, dtype=layout.STATE),
     )
 
@@ -270,10 +281,11 @@ def _grow(arrays: CacheArrays, full: int, more: int) -> CacheArrays:
         arrays = arrays._replace(entries=entries, slots=np.zeros(2 * len(entries), dtype=layout.SLOT))
         place_entries(arrays)
         return arrays
-    # Only these two need room for whole texts.
-    more = more if full in (layout.FULL_KEYS, layout.FULL_TOKENS) else 0
+    # These need room for whole texts.
+    more = more if full in (layout.FULL_KEYS, layout.FULL_TOKENS, layout.FULL_OUTPUT) else 0
     name = _FULL_ARRAYS[full]
-    return arrays._replace(**{name: _longer(getattr(arrays, name), more)})
+    longer: dict[str, Any] = {name: _longer(getattr(arrays, name), more)}
+    return arrays._replace(**longer)
 
 
 def _longer(array: np.ndarray, more: int) -> np.ndarray:

@@ -89,11 +89,14 @@ class CachedTokenizer:
         """Return the known token ids of each text."""
         self._cache.tokenize(texts)
         row_ends, arrays = self._cache.row_ends, self._cache.arrays
+        unknown = int(arrays.state["unknown"][0])
+        if self._limit == _NO_LIMIT and not self._cache.had_pending:
+            return TokenIds(arrays.output[: row_ends[-1]].copy(), row_ends, unknown, 0)
         token_offsets = np.empty(len(texts) + 1, dtype=np.int64)
-        unknown, truncated = count_tokens(row_ends, arrays, self._limit, token_offsets)
+        more_unknown, truncated = count_tokens(row_ends, arrays, self._limit, token_offsets)
         ids = np.empty(token_offsets[-1], dtype=np.int32)
         write_tokens(row_ends, arrays, token_offsets, ids)
-        return TokenIds(ids, token_offsets, int(unknown), int(truncated))
+        return TokenIds(ids, token_offsets, unknown + int(more_unknown), int(truncated))
 
 
 class WholeTextTokenizer:

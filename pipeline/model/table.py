@@ -103,11 +103,21 @@ class StaticTable:
         """Output width, D."""
         return int(self.embeddings.shape[1])
 
+    @property
+    def row_type(self) -> np.dtype[Any]:
+        """Type of `token_rows`: float16 if rows are stored so and have no weights, else float32."""
+        is_half = self.embeddings.dtype == np.float16 and self.weights is None
+        return np.dtype(np.float16 if is_half else np.float32)
+
+    def token_rows(self) -> np.ndarray:
+        """Return each token's row: `row_type` of shape (V, D), without a copy if they are stored so."""
+        rows = self.embeddings if self.mapping is None else self.embeddings[self.mapping]
+        rows = np.ascontiguousarray(rows, dtype=self.row_type)
+        return rows if self.weights is None else rows * self.weights[:, None]
+
     def dense_rows(self) -> np.ndarray:
         """Return each token's row: float32 of shape (V, D), without a copy if they are stored so."""
-        rows = self.embeddings if self.mapping is None else self.embeddings[self.mapping]
-        rows = np.ascontiguousarray(rows, dtype=np.float32)
-        return rows if self.weights is None else rows * self.weights[:, None]
+        return np.ascontiguousarray(self.token_rows(), dtype=np.float32)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the arrays by their names in model2vec's ``model.safetensors``."""

@@ -193,9 +193,12 @@ def test_link_in_place_of_the_folder_is_not_trusted(packed: NodeFiles, tmp_path:
         open_fetched(packed)
 
 
-def test_float16_table_gives_float32_vectors(tiny_table: StaticTable, tmp_path: Path) -> None:
+def test_float16_table_stays_float16_on_the_node_and_gives_float32_vectors(
+    tiny_table: StaticTable, tmp_path: Path
+) -> None:
     half = StaticTable(tiny_table.embeddings.astype(np.float16), tiny_table.tokenizer_json, normalize=False)
     packed = pack_table(half, node_dir=str(tmp_path))
+    assert np.load(packed.provide() / "embeddings.npy").dtype == np.float16
     assert embed(open_fetched(packed)) == [[0.5, 0.5], [-1.0, -1.0]]
 
 

@@ -28,11 +28,14 @@ ENTRY = np.dtype(
         ("unknown", np.int64),
     ]
 )
-_COUNTERS = ("entries", "key_bytes", "tokens", "pending", "refs", "row", "place", "character")
+_COUNTERS = ("entries", "key_bytes", "tokens", "pending", "output", "row", "place", "character")
+_COUNTERS += ("unknown", "unknown_before")
 STATE = np.dtype([(name, np.int64) for name in _COUNTERS])
+# A segment that the scan found and has yet to look up.
+FOUND = np.dtype([("signature", np.uint64), ("start", np.int64), ("length", np.int64)])
 
 # Status of a look-up or a scan.
-DONE, FULL_ENTRIES, FULL_KEYS, FULL_TOKENS, FULL_PENDING, FULL_REFS = range(6)
+DONE, FULL_ENTRIES, FULL_KEYS, FULL_TOKENS, FULL_PENDING, FULL_OUTPUT = range(6)
 NO_SEGMENT, NOT_PLAIN, NEW_CHARACTER, NOT_UTF8 = range(6, 10)
 
 
@@ -52,11 +55,16 @@ class CacheArrays(NamedTuple):
         Known token ids of all segments.
     pending : int32 ndarray
         Indices of entries that the `tokenizers` library must tokenize.
-    segment_refs : int32 ndarray
-        Ref of each segment of the current texts, in text order.
+    output : int32 ndarray
+        Token ids of the current texts, in text order; a pending segment has the complement of its ref. If
+        `keeps_refs`, the ref of each segment.
+    keeps_refs : bool
+    found : `FOUND` ndarray of shape (64,)
+        Scratch space for the segments of one window.
     state : `STATE` ndarray of shape (1,)
         Used length of each array; the next text (`row`), and the position in its bytes where a scan stopped
-        (`place`; 0 for its start); a new character.
+        (`place`; 0 for its start); a new character; the number of unknown tokens in the output (`unknown`),
+        and in the texts before the current one (`unknown_before`).
     """
 
     slots: np.ndarray
@@ -64,7 +72,9 @@ class CacheArrays(NamedTuple):
     keys: np.ndarray
     tokens: np.ndarray
     pending: np.ndarray
-    segment_refs: np.ndarray
+    output: np.ndarray
+    keeps_refs: bool
+    found: np.ndarray
     state: np.ndarray
 
 

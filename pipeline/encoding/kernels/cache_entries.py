@@ -9,6 +9,7 @@ from lakevec.pipeline.encoding.kernels.cache_arrays import (
     EMPTY,
     FULL_ENTRIES,
     FULL_KEYS,
+    FULL_OUTPUT,
     FULL_PENDING,
     FULL_TOKENS,
     LONG,
@@ -165,16 +166,35 @@ def place_entries(cache: CacheArrays) -> None:
         _fill_slot(ref, cache)
 
 
+@compile_inline
+def append(ref: int, end: int, cache: CacheArrays) -> tuple[int, int]:
+    """Append a segment to the output, whose used length is `end`; return its new length, and the status."""
+    output = cache.output
+    count, is_known = np.int64(1), False
+    if ref >= 0 and not cache.keeps_refs and cache.entries[ref].token_count >= 0:
+        count, is_known = cache.entries[ref].token_count, True
+    if end + count > len(output):
+        return end, FULL_OUTPUT
+    if is_known:
+        source = cache.entries[ref].token_start
+        for offset in range(count):
+            output[end + offset] = cache.tokens[source + offset]
+        cache.state[0].unknown += cache.entries[ref].unknown
+    else:
+        output[end] = ref if cache.keeps_refs else ~ref
+    return end + count, DONE
+
+
 @compile_loop
 def count_tokens(
     row_ends: np.ndarray, cache: CacheArrays, max_tokens: int, offsets: np.ndarray
 ) -> tuple[int, int]:
-    """Count each text's known tokens up to `max_tokens`; no segment of the texts may be pending.
+    """Count each text's known tokens up to `max_tokens`, after pending segments of the output got their ids.
 
     Parameters
     ----------
     row_ends : int64 ndarray of shape (N + 1,)
-        Text n has ``cache.segment_refs[row_ends[n]:row_ends[n + 1]]``.
+        Text n has ``cache.output[row_ends[n]:row_ends[n + 1]]``.
     cache : CacheArrays
     max_tokens : int
     offsets : int64 ndarray of shape (N + 1,)
@@ -183,7 +203,7 @@ def count_tokens(
     Returns
     -------
     unknown : int
-        Number of unknown tokens.
+        Number of unknown tokens in segments that were pending.
     truncated : int
         Number of texts with more known tokens than `max_tokens`.
     """
@@ -192,12 +212,12 @@ def count_tokens(
     for row in range(len(row_ends) - 1):
         count = 0
         for position in range(row_ends[row], row_ends[row + 1]):
-            ref = cache.segment_refs[position]
-            if ref < 0:
+            token = cache.output[position]
+            if token >= 0:
                 count += 1
             else:
-                count += cache.entries[ref].token_count
-                unknown += cache.entries[ref].unknown
+                count += cache.entries[~token].token_count
+                unknown += cache.entries[~token].unknown
         if count > max_tokens:
             count = max_tokens
             truncated += 1
@@ -213,12 +233,12 @@ def write_tokens(row_ends: np.ndarray, cache: CacheArrays, offsets: np.ndarray, 
         for position in range(row_ends[row], row_ends[row + 1]):
             if target == end:
                 break
-            ref = cache.segment_refs[position]
-            if ref < 0:
-                ids[target] = ~ref
+            token = cache.output[position]
+            if token >= 0:
+                ids[target] = token
                 target += 1
             else:
-                source = cache.entries[ref].token_start
-                for offset in range(min(cache.entries[ref].token_count, end - target)):
+                source = cache.entries[~token].token_start
+                for offset in range(min(cache.entries[~token].token_count, end - target)):
                     ids[target] = cache.tokens[source + offset]
                     target += 1

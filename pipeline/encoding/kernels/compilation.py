@@ -103,6 +103,12 @@ def _with_cache(function: Callable[..., Any], *, private: bool = False) -> Any:
     return compiled
 
 
+def widens_halves() -> bool:
+    """Return whether the processor turns float16 into float32; LLVM's substitute is missing at run time."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return "+f16c" in features or triple.startswith(("aarch64", "arm64"))
+
+
 def machine_code() -> dict[str, bytes]:
     """Return name and content of the kernels' cache files, each index (``.nbi``) after its data."""
     found = [file for folder in cache_folders for file in folder.glob(f"*_{_SOURCES}-*.nb[ci]")]

@@ -70,7 +70,7 @@ def count_segments(
     Parameters
     ----------
     row_ends : int64 ndarray of shape (N + 1,)
-        Text n has ``cache.segment_refs[row_ends[n]:row_ends[n + 1]]``.
+        Text n has ``cache.output[row_ends[n]:row_ends[n + 1]]``.
     cache : CacheArrays
     first_text : int
         Number of the first text. Each number is used once.
@@ -85,7 +85,7 @@ def count_segments(
     for row in range(len(row_ends) - 1):
         text = first_text + row
         for position in range(row_ends[row], row_ends[row + 1]):
-            ref = cache.segment_refs[position]
+            ref = cache.output[position]
             if ref < 0:
                 _add(counters, ~ref, 1, text)
             else:
@@ -107,7 +107,7 @@ def count_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTable, offs
     for row in range(len(row_ends) - 1):
         offsets[row + 1] = offsets[row]
         for position in range(row_ends[row], row_ends[row + 1]):
-            start, end = _words_of(cache.segment_refs[position], words)
+            start, end = _words_of(cache.output[position], words)
             offsets[row + 1] += end - start
 
 
@@ -116,7 +116,7 @@ def write_words(row_ends: np.ndarray, cache: CacheArrays, words: WordTable, out:
     """Write the words and breaks of all texts to `out` (int32), whose length `count_words` returns."""
     target = 0
     for position in range(row_ends[0], row_ends[-1]):
-        start, end = _words_of(cache.segment_refs[position], words)
+        start, end = _words_of(cache.output[position], words)
         for place in range(start, end):
             out[target] = words.words[place]
             target += 1

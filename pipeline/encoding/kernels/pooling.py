@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
-from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, sum_squares, sum_strip, sum_tile
+from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, load_float, sum_squares, sum_strip, sum_tile
 
 # Blocks of this many tokens are summed in float32, and the blocks in float64. That is as fast as float32
 # alone, and sums of millions of tokens stay precise.
@@ -65,7 +65,7 @@ def _sum_columns(
     for position in range(first, last):
         row = ids[position]
         for column in range(whole, width):
-            out[text, column] += table[row, column]
+            out[text, column] += load_float(table, row, column)
 
 
 @compile_part
@@ -128,8 +128,8 @@ def pool_mean(
 
     Parameters
     ----------
-    table : float32 ndarray of shape (V, D)
-        C-contiguous and finite; may be read-only.
+    table : float32 or float16 ndarray of shape (V, D)
+        C-contiguous and finite; may be read-only. float16 needs a processor that `widens_halves`.
     ids : int32 ndarray of shape (T,)
         Rows to average, each in ``[0, V)``.
     offsets : int64 ndarray of shape (N + 1,)
@@ -187,7 +187,9 @@ def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.nd
     return _pool(table, ids, offsets, out, normalize=False, is_sum=True)
 
 
-def _pool(*arrays: np.ndarray, normalize: bool, is_sum: bool) -> int:
-    width = arrays[0].shape[1]
+def _pool(table: np.ndarray, *arrays: np.ndarray, normalize: bool, is_sum: bool) -> int:
+    width = table.shape[1]
     block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
-    return int(pool_texts(*arrays, normalize, is_sum, block, total))
+    if table.dtype == np.float16:
+        table = table.view(np.int16)  # Numba knows no float16
+    return int(pool_texts(table, *arrays, normalize, is_sum, block, total))

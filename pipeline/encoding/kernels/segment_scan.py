@@ -12,7 +12,6 @@ import numpy as np
 
 from lakevec.pipeline.encoding.kernels.cache_arrays import (
     DONE,
-    FULL_REFS,
     LONG,
     NO_SEGMENT,
     NOT_PLAIN,
@@ -21,9 +20,9 @@ from lakevec.pipeline.encoding.kernels.cache_arrays import (
     CacheArrays,
     Segment,
 )
-from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up, sign
+from lakevec.pipeline.encoding.kernels.cache_entries import append, kind_of, look_up, sign
 from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop
-from lakevec.pipeline.encoding.kernels.packed_bytes import trailing_zeros
+from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of, trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
     LITERAL,
     SEPARATOR,
@@ -33,7 +32,7 @@ from lakevec.pipeline.encoding.kernels.segment_ends import (
     may_be_literal,
     skip_separators,
 )
-from lakevec.pipeline.encoding.kernels.simd import WINDOW, classify_window
+from lakevec.pipeline.encoding.kernels.simd import WINDOW, classify_window, fetch_element
 from lakevec.pipeline.encoding.kernels.unicode_words import (
     FOR_LIBRARY,
     NORMALIZED,
@@ -62,7 +61,7 @@ class Texts(NamedTuple):
     is_null : bool ndarray of shape (N,)
         Texts to skip.
     row_ends : int64 ndarray of shape (N + 1,)
-        Output: text n has the refs ``segment_refs[row_ends[n]:row_ends[n + 1]]``.
+        Output: text n has ``cache.output[row_ends[n]:row_ends[n + 1]]``.
     """
 
     data: np.ndarray
@@ -88,51 +87,80 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
     The scan classifies windows of 64 bytes into bit masks, whose bits give the segments. If a segment has a
     byte other than printable ASCII and white space, it is read character by character.
     """
-    data, split, segment_refs = texts.data, tables.split, cache.segment_refs
     for row in range(cache.state[0].row, len(texts.is_null)):
-        ref_index = cache.state[0].refs
+        output_end = cache.state[0].output
         first, end = _bounds(row, texts)
         position = max(first, cache.state[0].place)
         while position < end:
-            if ref_index + WINDOW > len(segment_refs):
-                return _stop_at(position, ref_index, FULL_REFS, cache)
-            window, inside = position, min(end - position, WINDOW)
-            runs, isolated, others = _find_runs(data, window, inside, split)
-            if not split.has_plain_words or (others and split.needs_ascii):
+            count, special, position = _find_segments(texts.data, position, end, tables.split, cache)
+            if count < 0:
                 return _stop_at(0, texts.row_ends[row], NOT_PLAIN, cache)
-            begins = (runs & ~(runs << _ONE)) | isolated
-            position += inside
-            while begins:
-                offset = trailing_zeros(begins)
-                begin, length = window + np.int64(offset), np.int64(1)
-                is_isolated = (isolated >> offset) & _ONE
-                if is_isolated:
-                    if split.classes[data[begin]] & LITERAL and may_be_literal(data, begin, end, split):
-                        return _stop_at(0, texts.row_ends[row], NOT_PLAIN, cache)
-                else:
-                    run = trailing_zeros(~(runs >> offset) | _LAST)
-                    is_cut = offset + run >= WINDOW - 1
-                    if is_cut and inside == WINDOW and offset > 0:
-                        position = begin  # the next window contains more of it
-                        break
-                    is_plain = not is_cut and (others >> offset) & ((_ONE << run) - _ONE) == 0
-                    length = np.int64(run) if is_plain else np.int64(0)
-                if length > 0:
-                    segment = Segment(data, begin, length, split.folds, length, UNMARKED)
-                    kind = LONG if length > 8 else SHORT
-                    signature = np.uint64(data[begin]) if is_isolated else sign(segment, kind)
-                    ref, status = look_up(segment, kind, signature, tables.pieces, cache)
-                    begins &= begins - _ONE
-                else:
-                    ref, status, position = look_up_unicode(data, begin, end, tables, cache)
-                    begins = _NONE
+            for number in range(count):
+                found = cache.found[number]
+                start, length = found.start, found.length
+                segment = Segment(texts.data, start, length, tables.split.folds, length, UNMARKED)
+                kind = LONG if length > 8 else SHORT
+                ref, status = look_up(segment, kind, found.signature, tables.pieces, cache)
                 if status == DONE:
-                    segment_refs[ref_index] = ref
-                    ref_index += 1
-                elif status != NO_SEGMENT:
-                    return _stop_at(begin, ref_index, status, cache)
-        _end_text(row, ref_index, texts, cache)
+                    output_end, status = append(ref, output_end, cache)
+                if status != DONE:
+                    return _stop_at(start, output_end, status, cache)
+            if special >= 0:
+                ref, status, position = look_up_unicode(texts.data, special, end, tables, cache)
+                if status == DONE:
+                    output_end, status = append(ref, output_end, cache)
+                if status not in (DONE, NO_SEGMENT):
+                    return _stop_at(special, output_end, status, cache)
+        _end_text(row, output_end, texts, cache)
     return DONE
+
+
+@compile_inline
+def _find_segments(
+    data: np.ndarray, window: int, end: int, split: SplitTables, cache: CacheArrays
+) -> tuple[int, int, int]:
+    """Find the segments of a window, and fetch their slots, since waiting for each slot in turn takes longer.
+
+    Returns
+    -------
+    count : int
+        Number of segments in ``cache.found``; -1 if the text needs `scan_bytes`.
+    special : int
+        Where a segment follows that must be read character by character; -1 if none does.
+    position : int
+        Where the next window begins if none does.
+    """
+    inside = min(end - window, WINDOW)
+    position, count, special = window + inside, np.int64(0), np.int64(-1)
+    runs, isolated, others = _find_runs(data, window, inside, split)
+    if not split.has_plain_words or (others and split.needs_ascii):
+        count = np.int64(-1)
+    begins = (runs & ~(runs << _ONE)) | isolated
+    while begins and count >= 0:
+        offset = trailing_zeros(begins)
+        start, length = window + np.int64(offset), np.int64(1)
+        signature = np.uint64(data[start])
+        if (isolated >> offset) & _ONE:
+            if split.classes[data[start]] & LITERAL and may_be_literal(data, start, end, split):
+                count = np.int64(-1)
+                break
+        else:
+            run = trailing_zeros(~(runs >> offset) | _LAST)
+            if offset + run >= WINDOW - 1 and inside == WINDOW and offset > 0:
+                position = start  # the next window contains more of it
+                break
+            if offset + run >= WINDOW - 1 or (others >> offset) & ((_ONE << run) - _ONE):
+                special = start
+                break
+            length = np.int64(run)
+            segment = Segment(data, start, length, split.folds, length, UNMARKED)
+            signature = sign(segment, LONG if length > 8 else SHORT)
+        fetch_element(cache.slots, slot_of(signature, len(cache.slots)))
+        found = cache.found[count]
+        found.signature, found.start, found.length = signature, start, length
+        count += 1
+        begins &= begins - _ONE
+    return count, special, position
 
 
 @compile_inline
@@ -154,18 +182,19 @@ def _find_runs(data: np.ndarray, position: int, inside: int, split: SplitTables)
 
 
 @compile_inline
-def _stop_at(place: int, ref_index: int, status: int, cache: CacheArrays) -> int:
+def _stop_at(place: int, output_end: int, status: int, cache: CacheArrays) -> int:
     """Record where the scan continues in a text (0 for its start), so that long texts aren't read again."""
     cache.state[0].place = place
-    cache.state[0].refs = ref_index
+    cache.state[0].output = output_end
     return status
 
 
 @compile_inline
-def _end_text(row: int, ref_index: int, texts: Texts, cache: CacheArrays) -> None:
+def _end_text(row: int, output_end: int, texts: Texts, cache: CacheArrays) -> None:
     """Record the end of a text."""
-    texts.row_ends[row + 1] = ref_index
-    cache.state[0].refs = ref_index
+    texts.row_ends[row + 1] = output_end
+    cache.state[0].output = output_end
+    cache.state[0].unknown_before = cache.state[0].unknown
     cache.state[0].row = row + 1
     cache.state[0].place = 0
 
@@ -180,13 +209,15 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
     data, split, classes = texts.data, tables.split, tables.split.classes
     for row in range(cache.state[0].row, last):
         first, end = _bounds(row, texts)
-        ref_index = word_ref_index = cache.state[0].refs
+        output_end = word_output = cache.state[0].output
+        # An earlier scan of this text may have stopped.
+        cache.state[0].unknown = word_unknown = cache.state[0].unknown_before
         position = word_start = first
         while position < end:
             behind = skip_separators(data, position, first, end, split)
             if behind > position:
                 position = word_start = behind
-                word_ref_index = ref_index
+                word_output, word_unknown = output_end, cache.state[0].unknown
                 continue
             start, folds = position, split.folds
             if data[start] == NORMALIZED:
@@ -198,17 +229,16 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
             if position < 0:
                 # The word may contain an added token. Discard its segments, and make the word one segment.
                 start = position = word_start
-                ref_index, folds = word_ref_index, UNFOLDED
+                output_end, folds = word_output, UNFOLDED
+                cache.state[0].unknown = word_unknown
                 while position < end and not classes[data[position]] & SEPARATOR:
                     position += 1
-            if ref_index >= len(cache.segment_refs):
-                return FULL_REFS
             segment = Segment(data, start, position - start, folds, characters, UNMARKED)
             kind = kind_of(segment)
             ref, status = look_up(segment, kind, sign(segment, kind), tables.pieces, cache)
+            if status == DONE:
+                output_end, status = append(ref, output_end, cache)
             if status != DONE:
                 return status
-            cache.segment_refs[ref_index] = ref
-            ref_index += 1
-        _end_text(row, ref_index, texts, cache)
+        _end_text(row, output_end, texts, cache)
     return DONE

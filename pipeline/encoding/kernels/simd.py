@@ -19,9 +19,14 @@ WINDOW = 64
 # Columns that `sum_tile` and `sum_strip` sum. All vector registers of AVX2 together hold 128 floats.
 TILE, STRIP = 128, 32
 
+# Rows are fetched into the processor's cache this many tokens before they are summed.
+_TOKENS_AHEAD = 16
+_CACHE_LINE = 64
+
 _LANES = 16
-_MASK = ir.IntType(64)
+_MASK, _INT = ir.IntType(64), ir.IntType(32)
 _BYTES = ir.VectorType(ir.IntType(8), WINDOW)
+_HALVES = ir.VectorType(ir.HalfType(), _LANES)
 _FLOATS = ir.VectorType(ir.FloatType(), _LANES)
 _DOUBLES = ir.VectorType(ir.DoubleType(), _LANES)
 
@@ -79,12 +84,23 @@ def _make_sum(columns: int) -> Any:
             target = context.make_array(signature.args[5])(context, builder, arguments[5])
             first, last, place, line = arguments[2], arguments[3], arguments[4], arguments[6]
             width = cgutils.unpack_tuple(builder, rows.shape)[1]
+            last_token = builder.sub(tokens.nitems, first.type(1))
+            size = table.dtype.bitwidth // 8
+
+            def find_row(index: Any) -> Any:
+                token = builder.sext(builder.load(builder.gep(tokens.data, [index])), width.type)
+                return builder.add(builder.mul(token, width), place)
+
             sums = [_variable(builder, _FLOATS) for _ in range(columns // _LANES)]
             with cgutils.for_range_slice(builder, first, last, first.type(1), first.type) as (index, _):
-                token = builder.sext(builder.load(builder.gep(tokens.data, [index])), width.type)
-                row = builder.add(builder.mul(token, width), place)
+                ahead = builder.add(index, index.type(_TOKENS_AHEAD))
+                is_inside = builder.icmp_signed("<", ahead, last_token)
+                row = find_row(builder.select(is_inside, ahead, last_token))
+                for offset in range(0, columns, _CACHE_LINE // size):
+                    _prefetch(builder, builder.gep(rows.data, [builder.add(row, row.type(offset))]))
+                row = find_row(index)
                 for part, lanes in enumerate(sums):
-                    value = builder.load(_vector_at(builder, rows.data, row, part), align=4)
+                    value = _load_floats(builder, rows.data, row, part)
                     builder.store(builder.fadd(builder.load(lanes), value), lanes)
             begin = builder.add(builder.mul(line, width), place)
             for part, lanes in enumerate(sums):
@@ -94,6 +110,51 @@ def _make_sum(columns: int) -> Any:
         return kind, generate
 
     return sum_rows
+
+
+def _load_floats(builder: Any, base: Any, index: Any, part: int) -> Any:
+    """Load a vector from an array of float32, or of float16 in int16."""
+    address = _vector_at(builder, base, index, part)
+    if base.type.pointee != ir.IntType(16):
+        return builder.load(address, align=4)
+    halves = builder.load(builder.bitcast(address, _HALVES.as_pointer()), align=2)
+    return builder.fpext(halves, _FLOATS)
+
+
+@intrinsic
+def fetch_element(_context: Any, array: Any, index: Any) -> Any:
+    """Fetch an element of an array into the processor's cache."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        _prefetch(builder, builder.gep(data, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@intrinsic
+def load_float(_context: Any, table: Any, row: Any, column: Any) -> Any:
+    """Load an element of a table of float32, or of float16 in int16, as float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows = context.make_array(signature.args[0])(context, builder, arguments[0])
+        width = cgutils.unpack_tuple(builder, rows.shape)[1]
+        index = builder.add(builder.mul(arguments[1], width), arguments[2])
+        value = builder.load(builder.gep(rows.data, [index]))
+        if value.type != ir.IntType(16):
+            return value
+        return builder.fpext(builder.bitcast(value, ir.HalfType()), ir.FloatType())
+
+    return types.float32(table, types.int64, types.int64), generate
+
+
+def _prefetch(builder: Any, address: Any) -> None:
+    """Fetch an address's cache line for reading, to stay in all levels of the cache."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _INT, _INT, _INT])
+    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(fetch, [builder.bitcast(address, byte), _INT(0), _INT(3), _INT(1)])
 
 
 # ``sum_tile(table, ids, start, stop, column, out, text)`` adds up the rows ``ids[start:stop]`` in order, for
@@ -139,6 +200,6 @@ def _variable(builder: Any, kind: Any) -> Any:
 
 
 def _vector_at(builder: Any, base: Any, index: Any, part: int) -> Any:
-    """Return the address of a vector in a float32 array: `part` vectors after an index."""
+    """Return the address of a vector of floats in an array: `part` vectors after an index."""
     place = builder.add(index, index.type(part * _LANES))
     return builder.bitcast(builder.gep(base, [place]), _FLOATS.as_pointer())

@@ -14,7 +14,7 @@ from lakevec.pipeline.encoding.kernels.cache_arrays import (
     Segment,
 )
 from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up, sign
-from lakevec.pipeline.encoding.kernels.compilation import compile_part
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline
 from lakevec.pipeline.encoding.kernels.packed_bytes import put_byte
 from lakevec.pipeline.encoding.kernels.segment_ends import (
     INVALID,
@@ -77,7 +77,7 @@ class TokenizerTables(NamedTuple):
     characters: CharacterTable
 
 
-@compile_part
+@compile_inline
 def look_up_unicode(
     data: np.ndarray, begin: int, end: int, tables: TokenizerTables, cache: CacheArrays
 ) -> tuple[int, int, int]:
@@ -113,7 +113,7 @@ def look_up_unicode(
     return ref, status, stop
 
 
-@compile_part
+@compile_inline
 def _read_word(
     data: np.ndarray, begin: int, end: int, classes: np.ndarray, characters: CharacterTable
 ) -> tuple[int, int, int, int]:

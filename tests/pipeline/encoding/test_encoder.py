@@ -1,5 +1,12 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,8 +19,10 @@ from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_column
 from lakevec.pipeline.encoding.tokenization import make_tokenizer
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
 from tests.support.models import make_word_tokenizer
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +164,41 @@ def test_table_in_any_place_gives_the_same_bits(minilm_model: str, general_texts
         moved[:] = table.embeddings
         encoder = Encoder(TableRows(moved, table.tokenizer_json, True, table.unknown_token_id))
         assert encoder.encode(texts).vectors.tobytes() == expected.tobytes()
+
+
+def as_halves(table: StaticTable) -> tuple[StaticTable, StaticTable]:
+    """A table stored as float16, and its float32 copy."""
+    stored = table.embeddings.astype(np.float16)
+    return replace(table, embeddings=stored), replace(table, embeddings=stored.astype(np.float32))
+
+
+@pytest.mark.parametrize("store", ["mean", "sum"])
+def test_float16_table_gives_the_bits_of_its_float32_copy(
+    minilm_model: str, general_texts: list[str], store: Literal["mean", "sum"]
+) -> None:
+    half, copy = as_halves(load(minilm_model).table)
+    shared = replace(half, mapping=np.arange(half.rows, dtype=np.int32)[::-1].copy())
+    texts, options = pa.array(general_texts[::10]), EncodeOptions(store=store)
+    expected = Encoder(copy, options).encode(texts).vectors
+    assert Encoder(half, options).encode(texts).vectors.tobytes() == expected.tobytes()
+    backwards = Encoder(replace(shared, embeddings=half.embeddings[::-1].copy()), options)
+    assert backwards.encode(texts).vectors.tobytes() == expected.tobytes()
+
+
+def test_processor_without_float16_gives_the_same_bits(tiny_table: StaticTable, tmp_path: Path) -> None:
+    """Numba compiles for any processor that an environment variable names."""
+    half, copy = as_halves(tiny_table)
+    publish(half, str(tmp_path / "half"), provenance={}, quality={})
+    code = (
+        "import pyarrow as pa; from lakevec import Encoder, load;"
+        "from lakevec.pipeline.encoding.kernels.compilation import widens_halves;"
+        f"encoded = Encoder(load({str(tmp_path / 'half')!r}).table).encode(pa.array(['north east', 'east']));"
+        "print(widens_halves(), encoded.vectors.tobytes().hex())"
+    )
+    env = os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": str(ROOT)}
+    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    expected = Encoder(copy).encode(pa.array(["north east", "east"])).vectors
+    assert said.stdout.split() == ["False", expected.tobytes().hex()], said.stderr
 
 
 def test_text_of_100_mb_has_the_vector_of_a_straightforward_reference(minilm_model: str) -> None:

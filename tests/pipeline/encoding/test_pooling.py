@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import doctest
+import mmap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakevec.pipeline.encoding.kernels import pooling
+from lakevec.pipeline.encoding.kernels.compilation import widens_halves
 from lakevec.pipeline.encoding.kernels.pooling import pool_mean
 
 
@@ -56,6 +59,38 @@ def test_agrees_with_a_float64_reference(lengths: list[int], width: int, seed: i
         mean = rows.mean(axis=0) if length else np.zeros(width)
         scale = np.linalg.norm(mean) if normalize and length else 1.0
         np.testing.assert_allclose(out[index], mean / scale, atol=2e-5)
+
+
+@pytest.mark.skipif(not widens_halves(), reason="this processor has no instructions for float16")
+@given(
+    lengths=st.lists(st.integers(0, 600), min_size=1, max_size=8),
+    width=st.integers(1, 300),
+    seed=st.integers(0, 2**32 - 1),
+    normalize=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_float16_rows_give_the_bits_of_their_float32_copy(
+    lengths: list[int], width: int, seed: int, normalize: bool
+) -> None:
+    """All finite values, subnormal ones among them."""
+    numbers = np.random.default_rng(seed).integers(-0x8000, 0x8000, (50, width)).astype(np.int16)
+    table = np.nan_to_num(numbers.view(np.float16), nan=0.0)
+    ids, offsets = ragged(lengths, 50, seed)
+    half = pooled(table, ids, offsets, normalize=normalize)
+    assert half.tobytes() == pooled(table.astype(np.float32), ids, offsets, normalize=normalize).tobytes()
+
+
+@pytest.mark.parametrize("tokens", [1, 15, 16, 17, 1024])
+def test_no_memory_behind_the_ids_is_read(tokens: int, tmp_path: Path) -> None:
+    """Rows are fetched ahead; the process would be killed if it read past the end of the file."""
+    page = mmap.PAGESIZE
+    with (tmp_path / "ids").open("w+b") as file:
+        file.truncate(2 * page)
+        mapped = mmap.mmap(file.fileno(), 2 * page)
+        file.truncate(page)
+    ids = np.frombuffer(mapped, np.int32, tokens, page - 4 * tokens)
+    table = np.ones((1, 160), dtype=np.float32)
+    assert pooled(table, ids, np.array([0, tokens]), normalize=False).tolist() == [[1.0] * 160]
 
 
 @given(lengths=st.lists(st.integers(0, 600), min_size=2, max_size=20), cut=st.integers(1, 19))

@@ -196,6 +196,25 @@ def test_unknown_tokens_are_counted_whatever_the_cache_holds() -> None:
     assert [mine.tokenize(texts).unknown for _ in range(3)] == [3, 3, 3]
 
 
+@pytest.mark.parametrize("limit", [None, 3])
+@pytest.mark.parametrize("name", ["bert-base-uncased", "t5-small"])
+def test_tokens_are_kept_and_counted_as_the_librarys_are(name: str, limit: int | None) -> None:
+    """Scans that start again, an output that grows within a text, and segments for the library."""
+    theirs = library(name)
+    unknown = theirs.token_to_id("[UNK]") or theirs.token_to_id("<unk>")
+    texts = ["ሴ a ሴ", "ሴ b [UNK] ሴ c[UNK]ሴ", "ሴ some words " * 23_000, "a\u0301\u0323 ሴ", "", "日本 <unk> ሴ"]
+    texts += ["ሴ word " * 10_000 + "[UNK]ሴ", "x", "internationalization of ሴ words"]
+    encoded = [encoding.ids for encoding in theirs.encode_batch_fast(texts, add_special_tokens=False)]
+    known = [[token for token in ids if token != unknown] for ids in encoded]
+    mine = make_tokenizer(theirs.to_str(), unknown, max_tokens=limit)
+    for _ in ("cold", "warm"):
+        tokens = mine.tokenize(pa.array(texts, pa.large_string()))
+        got = [part.tolist() for part in np.split(tokens.ids, tokens.offsets[1:-1])]
+        assert got == [ids[:limit] for ids in known]
+        assert tokens.unknown == sum(map(len, encoded)) - sum(map(len, known))
+        assert tokens.truncated == sum(limit is not None and len(ids) > limit for ids in known)
+
+
 @pytest.mark.parametrize("size", [1, 7, 63, 64, 65, 71, 72, 127, 128, 129, 1000])
 @pytest.mark.parametrize("unit", ["a", "ab ", "a.", "é", "日", " ", "[", "internationalization "])
 def test_texts_of_every_length_around_a_window_have_the_librarys_ids(unit: str, size: int) -> None:
