@@ -21,7 +21,7 @@ from lakevec.pipeline.encoding.kernels.cache_arrays import (
     Segment,
 )
 from lakevec.pipeline.encoding.kernels.cache_entries import append, kind_of, look_up, sign
-from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of, trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
     LITERAL,
@@ -62,12 +62,15 @@ class Texts(NamedTuple):
         Texts to skip.
     row_ends : int64 ndarray of shape (N + 1,)
         Output: text n has ``cache.output[row_ends[n]:row_ends[n + 1]]``.
+    regions : int64 ndarray of shape (R + 1, 2)
+        Bounds of parts that are one segment each, in order; the last one begins behind all texts.
     """
 
     data: np.ndarray
     offsets: np.ndarray
     is_null: np.ndarray
     row_ends: np.ndarray
+    regions: np.ndarray
 
 
 @compile_loop
@@ -87,12 +90,24 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
     The scan classifies windows of 64 bytes into bit masks, whose bits give the segments. If a segment has a
     byte other than printable ASCII and white space, it is read character by character.
     """
+    region = np.int64(0)
     for row in range(cache.state[0].row, len(texts.is_null)):
         output_end = cache.state[0].output
         first, end = _bounds(row, texts)
         position = max(first, cache.state[0].place)
         while position < end:
-            count, special, position = _find_segments(texts.data, position, end, tables.split, cache)
+            while texts.regions[region, 0] < position:
+                region += 1
+            stop = min(end, texts.regions[region, 0])
+            if position == stop:
+                ref, status = _look_up_region(region, texts, tables, cache)
+                if status == DONE:
+                    output_end, status = append(ref, output_end, cache)
+                if status != DONE:
+                    return _stop_at(position, output_end, status, cache)
+                position = texts.regions[region, 1]
+                continue
+            count, special, position = _find_segments(texts.data, (position, stop, end), tables.split, cache)
             if count < 0:
                 return _stop_at(0, texts.row_ends[row], NOT_PLAIN, cache)
             for number in range(count):
@@ -106,7 +121,7 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
                 if status != DONE:
                     return _stop_at(start, output_end, status, cache)
             if special >= 0:
-                ref, status, position = look_up_unicode(texts.data, special, end, tables, cache)
+                ref, status, position = look_up_unicode(texts.data, special, stop, tables, cache)
                 if status == DONE:
                     output_end, status = append(ref, output_end, cache)
                 if status not in (DONE, NO_SEGMENT):
@@ -115,9 +130,20 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
     return DONE
 
 
+@compile_part
+def _look_up_region(
+    region: int, texts: Texts, tables: TokenizerTables, cache: CacheArrays
+) -> tuple[int, int]:
+    """Look up a region, which the library tokenizes."""
+    begin, stop = texts.regions[region, 0], texts.regions[region, 1]
+    segment = Segment(texts.data, begin, stop - begin, UNFOLDED, FOR_LIBRARY, UNMARKED)
+    kind = kind_of(segment)
+    return look_up(segment, kind, sign(segment, kind), tables.pieces, cache)
+
+
 @compile_inline
 def _find_segments(
-    data: np.ndarray, window: int, end: int, split: SplitTables, cache: CacheArrays
+    data: np.ndarray, bounds: tuple[int, int, int], split: SplitTables, cache: CacheArrays
 ) -> tuple[int, int, int]:
     """Find the segments of a window, and fetch their slots, since waiting for each slot in turn takes longer.
 
@@ -130,7 +156,8 @@ def _find_segments(
     position : int
         Where the next window begins if none does.
     """
-    inside = min(end - window, WINDOW)
+    window, stop, end = bounds
+    inside = min(stop - window, WINDOW)
     position, count, special = window + inside, np.int64(0), np.int64(-1)
     runs, isolated, others = _find_runs(data, window, inside, split)
     if not split.has_plain_words or (others and split.needs_ascii):
@@ -207,6 +234,7 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
     split.
     """
     data, split, classes = texts.data, tables.split, tables.split.classes
+    region = np.int64(0)
     for row in range(cache.state[0].row, last):
         first, end = _bounds(row, texts)
         output_end = word_output = cache.state[0].output
@@ -214,6 +242,16 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
         cache.state[0].unknown = word_unknown = cache.state[0].unknown_before
         position = word_start = first
         while position < end:
+            while texts.regions[region, 0] < position:
+                region += 1
+            if position == texts.regions[region, 0]:
+                ref, status = _look_up_region(region, texts, tables, cache)
+                if status == DONE:
+                    output_end, status = append(ref, output_end, cache)
+                if status != DONE:
+                    return status
+                position = texts.regions[region, 1]
+                continue
             behind = skip_separators(data, position, first, end, split)
             if behind > position:
                 position = word_start = behind
