@@ -1,8 +1,9 @@
-"""Parts without Spark: a new worker, the kernel beside its peers, extreme texts, distillation."""
+"""Parts without Spark: a new worker, kernel and vector writer beside peers, long texts, distillation."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import lakevec
@@ -22,11 +24,13 @@ from lakevec.jobs.benchmarks.timing import Comparison, Prepared, Rate
 from lakevec.jobs.demo import embedded_teacher
 from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
 from lakevec.pipeline.distillation.options import DistillOptions
-from lakevec.pipeline.encoding.encoder import Encoder, warm_up
-from lakevec.pipeline.errors import requires_extra
+from lakevec.pipeline.encoding.encoder import Encoder, list_array, warm_up
+from lakevec.pipeline.errors import OutputError, requires_extra
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings
+from lakevec.pipeline.storage import locate
 from lakevec.udfs.worker_cache import worker_memory
 
 _MODEL2VEC, _LAKEVEC = "model2vec encode", "lakevec"
@@ -35,8 +39,10 @@ _WIDTHS = (64, 128, 256, 512, 1024)
 _VOCABULARIES = (1_000, 4_000, 16_000, 64_000)
 # Enough for a steady rate. model2vec takes seconds for them.
 _FEW_ROWS = 50_000
+_VECTORS = 65_536
 _PHRASES = 500
 _WITH_PHRASES = f"lakevec, {_PHRASES} phrases more"
+_PLAIN_WRITE = "plain write of the same bytes"
 _UNKNOWN = "[UNK]"
 _BASIC_PROCESSOR = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
 _WORKER = """
@@ -135,6 +141,23 @@ def measure_vocabulary(workload: Workload) -> Iterator[Comparison]:
         yield _compare(workload, f"{len(rows):,} tokens", table, _few_texts(workload))
 
 
+def measure_vectors(workload: Workload) -> Iterator[Comparison]:
+    """Write a column of vectors, beside pyarrow's list column and a plain write of the same bytes."""
+    vectors = _random_rows(_VECTORS, workload.table.dimensions)
+    batch = pa.RecordBatch.from_pydict({"vector": list_array(vectors, np.zeros(_VECTORS, dtype=bool))})
+    with tempfile.TemporaryDirectory(dir=workload.folder) as parent:
+        ways = {
+            way: Prepared(partial(_empty_folder, Path(parent) / "vectors"), write)
+            for way, write in {
+                _PLAIN_WRITE: partial(_write_plainly, vectors),
+                "pyarrow's list column": partial(_write_with_pyarrow, batch),
+                _LAKEVEC: partial(_write_as_task, batch),
+            }.items()
+        }
+        rates = timing.take_turns(ways, workload.settings.repeats)
+    yield Comparison("vectors to one Parquet column", rates, _PLAIN_WRITE)
+
+
 def measure_extremes(workload: Workload) -> Iterator[Comparison]:
     """Encode one text of 100 MB and one word of 10 MB, each run in a new process."""
     settings, cpus = workload.settings, os.sched_getaffinity(0)
@@ -225,6 +248,34 @@ def _encode(encoder: Encoder, *, texts: pa.Array) -> int:
     for start in range(0, len(texts), peers.BATCH_ROWS):
         encoder.encode(texts.slice(start, peers.BATCH_ROWS))
     return len(texts)
+
+
+def _empty_folder(folder: Path) -> Path:
+    """Remove the file of the run before, which is not part of the next."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _write_plainly(vectors: np.ndarray, folder: Path) -> int:
+    (folder / "vectors").write_bytes(vectors.data)
+    return _VECTORS
+
+
+def _write_with_pyarrow(batch: pa.RecordBatch, folder: Path) -> int:
+    """Write a list column with the options that suit vectors best."""
+    table = pa.Table.from_batches([batch])
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(table, folder / "vectors.parquet", **plain)
+    return _VECTORS
+
+
+def _write_as_task(batch: pa.RecordBatch, folder: Path) -> int:
+    layout = FileLayout(embedding_columns=("vector",), compression="zstd", metadata={})
+    with TaskParquetWriter(locate(str(folder), error=OutputError), "vectors", layout) as files:
+        files.write(batch, {})
+        files.close()
+    return _VECTORS
 
 
 def _compare(workload: Workload, title: str, table: StaticTable, texts: pa.Array) -> Comparison:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from lakevec.pipeline.output.file_entry import Counts, FileEntry, merge_counts
 from lakevec.pipeline.output.partitions import refuse_long_folders
+from lakevec.pipeline.output.vector_file import VectorFileWriter, can_place_vectors
 from lakevec.pipeline.storage import Location
 
 # Readers decode a whole row group: large enough to read fast, small enough for any worker's memory.
@@ -175,7 +176,9 @@ class _File:
             self._writer = self._create(table.schema)
         # Equal sizes, so that no row group is tiny.
         groups = -(-table.num_rows // _ROW_GROUP_ROWS)
-        self._writer.write_table(table, row_group_size=-(-table.num_rows // groups))
+        rows = -(-table.num_rows // groups)
+        for start in range(0, table.num_rows, rows):
+            self._writer.write_row_group(table.slice(start, rows))
 
     def finish(self) -> FileEntry:
         self.write_row_group()
@@ -187,12 +190,14 @@ class _File:
 
     def abort(self) -> None:
         # Closing may fail for the reason that writing did, such as a full disk. Report the first error only.
-        for resource in (self._writer, self._stream):
-            with contextlib.suppress(OSError, pa.ArrowException):
-                if resource is not None:
-                    resource.close()
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if self._writer is not None:
+                self._writer.abort()
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if self._stream is not None:
+                self._stream.close()
 
-    def _create(self, schema: pa.Schema) -> pq.ParquetWriter:
+    def _create(self, schema: pa.Schema) -> VectorFileWriter:
         filesystem = self._location.filesystem
         try:
             filesystem.create_dir(self._location.parent.path, recursive=True)
@@ -214,9 +219,10 @@ class _File:
         metadata = dict(self._layout.metadata)
         if len(vectors) < len(self._layout.embedding_columns):
             metadata.pop(_SPARK_SCHEMA, None)  # it lists vector columns
-        return pq.ParquetWriter(
+        return VectorFileWriter(
             sink,
             schema.with_metadata(metadata),
+            _own_pages(schema, vectors) if not is_compact else [],
             compression=codecs | dict.fromkeys(embeddings, "ZSTD") if is_compact else codecs,
             use_dictionary=others + embeddings if is_compact else others,
             write_statistics=others,
@@ -240,6 +246,13 @@ class _ChecksumStream(io.RawIOBase):
 
     def close(self) -> None:
         """Leave the stream open, since `_File` closes it."""
+
+
+def _own_pages(schema: pa.Schema, vectors: list[str]) -> list[str]:
+    """Return the columns of float32 vectors, or none if pyarrow must write them."""
+    kinds = {name: schema.field(name).type for name in vectors}
+    own = [name for name, kind in kinds.items() if pa.types.is_list(kind) and kind.value_type == pa.float32()]
+    return own if own and can_place_vectors() else []
 
 
 def _nullable(field: pa.Field) -> pa.Field:

@@ -17,6 +17,7 @@ BenchmarkPart = Literal[
     "lengths",
     "dimensions",
     "vocabulary",
+    "vectors",
     "extremes",
     "start",
     "job",
@@ -45,6 +46,7 @@ class BenchmarkSettings(Settings):
       lengths     the same for several text lengths
       dimensions  the same for several table widths
       vocabulary  the same for several sizes of the vocabulary
+      vectors     a column of vectors written, beside pyarrow's and a plain write of the same bytes
       extremes    one text of 100 MB, one word of 10 MB
       start       one row, and nothing new, beside plain Spark, from start to exit
       job         Parquet to Parquet on Spark, beside pandas UDFs and the job with constant vectors

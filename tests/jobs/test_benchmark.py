@@ -32,7 +32,17 @@ from lakevec.pipeline.settings.benchmark import BenchmarkPart
 from tests.support.commands import benchmark as main
 from tests.support.paths import IS_WHOLE, ROOT
 
-KERNEL_PARTS = ["kernel", "texts", "tokenizers", "phrases", "lengths", "dimensions", "vocabulary", "extremes"]
+KERNEL_PARTS = [
+    "kernel",
+    "texts",
+    "tokenizers",
+    "phrases",
+    "lengths",
+    "dimensions",
+    "vocabulary",
+    "vectors",
+    "extremes",
+]
 # The parts between are the job again, on more rows and on more cores.
 SPARK_PARTS = ["start", "job", "rows", "cores", "count"] if IS_WHOLE else ["job", "count"]
 
@@ -112,6 +122,7 @@ def test_new_process_is_bound_to_its_cpus() -> None:
 WAYS = {
     "kernel": {"lakevec", "model2vec encode", "StaticEmbedding encode", "tokenizers alone, no vectors"},
     "phrases": {"lakevec", "lakevec, 500 phrases more"},
+    "vectors": {"lakevec", "pyarrow's list column", "plain write of the same bytes"},
     "job": {
         "lakevec",
         "model2vec in a pandas UDF",

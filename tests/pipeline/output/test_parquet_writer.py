@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.output.file_entry import FileEntry, merge_counts
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.partitions import split_by_partition
+from lakevec.pipeline.output.vector_file import can_place_vectors
 from lakevec.pipeline.storage import Location, locate
 
 LAYOUT = FileLayout(embedding_columns=("v e.c",), compression="zstd", metadata={"lakevec.run": "r1"})
@@ -79,6 +81,52 @@ def test_no_row_group_is_a_stub(staging: Location) -> None:
         (entry,) = files.close()
     metadata = pq.read_metadata(Path(staging.path) / entry.name)
     assert {metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)} == {20_000}
+
+
+def vectors_of(numbers: range, width: int) -> pa.Array:
+    """Every third vector is null."""
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False))
+    return pa.array([None if number % 3 == 0 else [number] * width for number in numbers], kind)
+
+
+@pytest.mark.parametrize("folders", [("",), ("k=1/", "k=2/")], ids=["one folder", "two folders"])
+@pytest.mark.parametrize("target_bytes", [1 << 29, 40_000], ids=["one file", "rolling files"])
+def test_vectors_of_two_columns_come_back(
+    staging: Location, folders: tuple[str, ...], target_bytes: int
+) -> None:
+    layout = FileLayout(("u", "v"), "zstd", {}, target_bytes=target_bytes, sha256=True)
+    rows = []
+    with TaskParquetWriter(staging, "a", layout) as files:
+        for start in range(0, 4_000, 400):
+            numbers = range(start, start + 400)
+            columns = {"id": numbers, "u": vectors_of(numbers, 1), "v": vectors_of(numbers, 9)}
+            columns["v_tokens"] = pa.array(numbers, pa.int32())
+            batch = pa.RecordBatch.from_pydict(columns)
+            rows += batch.to_pylist()
+            files.write(batch, {}, folder=folders[start // 400 % len(folders)])
+        reasons = pa.RecordBatch.from_pydict({"reason": ["bad"]})
+        files.write(reasons, {}, folder="_lakevec/quarantine/")
+        entries = files.close()
+    read = [pq.read_table(Path(staging.path) / entry.name, partitioning=None) for entry in entries]
+    assert [table.num_rows for table in read] == [entry.rows for entry in entries]
+    *embedded, quarantined = read
+    found = [row for table in embedded for row in table.to_pylist()]
+    assert sorted(found, key=lambda row: row["id"]) == rows
+    assert quarantined.to_pylist() == reasons.to_pylist()
+    contents = [(Path(staging.path) / entry.name).read_bytes() for entry in entries]
+    assert [entry.sha256 for entry in entries] == [hashlib.sha256(each).hexdigest() for each in contents]
+
+
+def test_pyarrow_writes_vectors_itself_if_its_footer_is_unknown(
+    staging: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The real writer with another default: page indexes, which stand before the footer.
+    monkeypatch.setattr(pq, "ParquetWriter", partial(pq.ParquetWriter, write_page_index=True))
+    can_place_vectors.cache_clear()
+    with pytest.warns(RuntimeWarning, match=r"pyarrow .* ends Parquet files in a way .* doesn't know"):
+        entry = write(staging, "a", 100)
+    can_place_vectors.cache_clear()
+    assert pq.read_table(Path(staging.path) / entry.name).to_pylist() == batch(100).to_pylist()
 
 
 def test_rows_without_rows_have_no_folder() -> None:
