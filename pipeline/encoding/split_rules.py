@@ -8,8 +8,11 @@ tokenization of hostile texts (``tests/pipeline/encoding/test_tokenization.py``)
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.normalizers import Normalizer
 
 from lakevec.pipeline.model.word_tokenizer import WORD_PATTERN
 
@@ -79,6 +82,15 @@ class SplitRule:
     literals : tuple of AddedTokenPattern
         Added tokens that may span a split. With "bert", the whole word around one, from white space to white
         space, is one segment. With "single space", a segment with one includes the next word.
+    phrases : tuple of str
+        Other added tokens that may span a split, as the tokenizer searches for them: normalized, if it has a
+        normalizer. The text around one, from split to split, is one segment.
+    has_single_words : bool
+        Whether phrases count only where no letter or digit touches them.
+    joins_white : bool
+        Whether the normalizer may shorten runs of white space.
+    is_opaque : bool
+        Whether the normalizer may change any characters beyond ASCII together.
     """
 
     name: str
@@ -89,6 +101,10 @@ class SplitRule:
     needs_ascii_neighbours: bool = False
     folds_case: bool = False
     literals: tuple[AddedTokenPattern, ...] = ()
+    phrases: tuple[str, ...] = ()
+    has_single_words: bool = False
+    joins_white: bool = False
+    is_opaque: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,7 @@ def find_split_rule(tokenizer_json: str) -> SplitRule | NoSplitRule:
         normalizers=_flatten(document.get("normalizer"), "normalizers"),
         pre_tokenizers=_flatten(document.get("pre_tokenizer"), "pretokenizers"),
         added=document.get("added_tokens") or [],
+        normalizer=document.get("normalizer"),
     )
     try:
         for find in (_find_bert, _find_byte_level, _find_metaspace, _find_white_space):
@@ -143,6 +160,7 @@ class _Components:
     normalizers: list[dict[str, Any]]
     pre_tokenizers: list[dict[str, Any]]
     added: list[dict[str, Any]]
+    normalizer: dict[str, Any] | None
 
     @property
     def normalizer_types(self) -> set[str]:
@@ -154,7 +172,47 @@ class _Components:
 
     def make_rule(self, name: str, **options: Any) -> SplitRule:
         reason = f"normalizers: {_names(self.normalizers)}; pre-tokenizers: {_names(self.pre_tokenizers)}"
-        return SplitRule(name, reason, **options)
+        return SplitRule(
+            name,
+            reason,
+            joins_white="Replace" in self.normalizer_types or self._is_opaque,
+            is_opaque=self._is_opaque,
+            **options,
+        )
+
+    @property
+    def _is_opaque(self) -> bool:
+        return not self.normalizer_types.isdisjoint({"Nmt", "Precompiled"})
+
+    def take_phrases(self, *, finds_blanks_only: bool) -> tuple[_Components, dict[str, Any]]:
+        """Return the components without phrases, and the rule's options for those.
+
+        Phrases are added tokens with white space and, without `finds_blanks_only`, normalized ones that no
+        literal can stand for.
+        """
+        phrases: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
+        for token in self.added:
+            is_phrase = any(map(str.isspace, token["content"].strip(" ")))
+            if not finds_blanks_only and token["normalized"] and self.normalizers:
+                is_phrase = is_phrase or not _is_plain(token["content"])
+            (phrases if is_phrase else others).append(token)
+        options = {
+            "phrases": tuple(map(self._normalize, phrases)),
+            "has_single_words": all(token["single_word"] for token in phrases),
+        }
+        return replace(self, added=others), options
+
+    def _normalize(self, token: dict[str, Any]) -> str:
+        """Return the text of a phrase that the tokenizer searches for; refuse what mined words never are."""
+        if token["lstrip"] or token["rstrip"] or not (token["normalized"] or not self.normalizers):
+            raise _NoRuleError("an added token holds white space, and takes more or is not normalized")
+        content: str = token["content"]
+        if self.normalizer is not None:
+            content = _read_normalizer(self.normalizer).normalize_str(content)
+        if not content or "\0" in content or content != content.strip():
+            raise _NoRuleError("an added token begins or ends with white space")
+        return content
 
 
 def _flatten(component: dict[str, Any] | None, children: str) -> list[dict[str, Any]]:
@@ -176,6 +234,7 @@ def _find_bert(parts: _Components) -> SplitRule | None:
     # A composing normalizer joins "=" with the mark after it, across the split.
     if not parts.normalizer_types <= {"BertNormalizer"}:
         raise _NoRuleError(f"normalizers that BERT lacks: {_names(parts.normalizers)}")
+    parts, phrases = parts.take_phrases(finds_blanks_only=False)
     return parts.make_rule(
         "bert",
         separators=_WHITE_SPACE,
@@ -183,6 +242,7 @@ def _find_bert(parts: _Components) -> SplitRule | None:
         isolates_ideographs=any(part["handle_chinese_chars"] for part in parts.normalizers),
         folds_case=any(part["lowercase"] for part in parts.normalizers),
         literals=_make_literals(parts.added, is_normalized=bool(parts.normalizers)),
+        **phrases,
     )
 
 
@@ -222,8 +282,9 @@ def _find_clip(parts: _Components) -> SplitRule:
     for part in parts.normalizers:
         if part["type"] not in _CANONICAL and not _shortens_runs(part, _WHITE_RUNS, " "):
             raise _NoRuleError(f"normalizers before CLIP's pattern: {_names(parts.normalizers)}")
+    parts, phrases = parts.take_phrases(finds_blanks_only=True)
     _refuse_white_space(parts.added, drops_spaces=True)
-    return parts.make_rule("white space", separators=_WHITE_SPACE)
+    return parts.make_rule("white space", separators=_WHITE_SPACE, **phrases)
 
 
 def _find_metaspace(parts: _Components) -> SplitRule | None:
@@ -269,10 +330,12 @@ def _find_white_space(parts: _Components) -> SplitRule | None:
         shortens = _shortens_runs(part, _SPACE_RUNS, " ") or _shortens_runs(part, _WHITE_RUNS, " ")
         if not known and not shortens:
             raise _NoRuleError(f"normalizers before white space: {_names(parts.normalizers)}")
+    parts, phrases = parts.take_phrases(finds_blanks_only=True)
     _refuse_white_space(parts.added, drops_spaces=True)
     return parts.make_rule(
         "white space",
         separators=_WHITE_SPACE,
+        **phrases,
         needs_ascii_neighbours=not parts.normalizer_types <= _CANONICAL | {"BertNormalizer"},
     )
 
@@ -289,10 +352,15 @@ def _shortens_runs(part: dict[str, Any], pattern: dict[str, str], contents: str)
 
 def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> SplitRule:
     """Make the rule; its literals are added tokens that include the next space. Others never span a split."""
+    parts, phrases = parts.take_phrases(finds_blanks_only=True)
     takers = [token for token in parts.added if token["rstrip"]]
+    if takers and phrases["phrases"]:
+        raise _NoRuleError("an added token takes the space after it, which may begin another")
     literals = _make_literals(takers, is_normalized=bool(parts.normalizers))
     _refuse_white_space(parts.added)
-    return parts.make_rule("single space", needs_ascii_neighbours=needs_ascii_neighbours, literals=literals)
+    return parts.make_rule(
+        "single space", needs_ascii_neighbours=needs_ascii_neighbours, literals=literals, **phrases
+    )
 
 
 def _refuse_white_space(added: list[dict[str, Any]], *, drops_spaces: bool = False) -> None:
@@ -311,12 +379,20 @@ def _make_literals(added: list[dict[str, Any]], *, is_normalized: bool) -> tuple
     literals = []
     for token in added:
         literal = AddedTokenPattern(token["content"].encode(), bool(token["normalized"] and is_normalized))
-        first = literal.content[:1]
-        is_plain = first in _ASCII_PUNCTUATION and first not in _MADE_BY_DECOMPOSITION
         # The library normalizes the token before it searches for it; in ASCII that changes only case.
-        if literal.normalized and not (
-            is_plain and token["content"].isascii() and token["content"].isprintable()
-        ):
+        if literal.normalized and not _is_plain(token["content"]):
             raise _NoRuleError("an added token is searched for in normalized text")
         literals.append(literal)
     return tuple(literals)
+
+
+def _is_plain(content: str) -> bool:
+    """Return whether a bytewise search finds a normalized added token."""
+    first = content[:1].encode()
+    is_sign = first in _ASCII_PUNCTUATION and first not in _MADE_BY_DECOMPOSITION
+    return is_sign and content.isascii() and content.isprintable()
+
+
+def _read_normalizer(normalizer: dict[str, Any]) -> Normalizer:
+    document = {"model": {"type": "WordLevel", "vocab": {}, "unk_token": ""}, "normalizer": normalizer}
+    return Tokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], **document})).normalizer

@@ -15,12 +15,16 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.arrow_arrays import null_mask
+from lakevec.pipeline.encoding.added_token_tables import add_letters, make_added_tokens
 from lakevec.pipeline.encoding.kernel_tables import add_characters, make_tables
 from lakevec.pipeline.encoding.kernels import cache_arrays as layout
+from lakevec.pipeline.encoding.kernels.added_tokens import find_regions
 from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
 from lakevec.pipeline.encoding.kernels.cache_entries import place_entries, update_slots
 from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, Texts, scan_bytes, scan_words
+from lakevec.pipeline.encoding.kernels.word_models import WordModels, split_pending
 from lakevec.pipeline.encoding.split_rules import SplitRule
+from lakevec.pipeline.encoding.word_model_tables import add_block, make_models
 from lakevec.pipeline.errors import DataError
 
 # A call to the library costs 20 µs, so a call gets many segments. Its output takes about a hundred bytes per
@@ -31,6 +35,7 @@ _CALL_SEGMENTS = 32 * _GROUP_SEGMENTS
 _LONG_BYTES = 64
 
 _FIRST_ENTRIES = 1 << 14
+_BEHIND_ALL = np.iinfo(np.int64).max
 _FULL_ARRAYS = {
     layout.FULL_KEYS: "keys",
     layout.FULL_TOKENS: "tokens",
@@ -85,6 +90,8 @@ class TokenCache:
         self._most_entries = most_entries
         self._most_key_bytes = most_key_bytes
         self._tables = make_tables(tokenizer, rule, unknown_token_id)
+        self._added = make_added_tokens(tokenizer, rule) if rule.phrases else None
+        self._models = make_models(tokenizer, rule, unknown_token_id)
         self.arrays = _make_arrays()
         self.row_ends = np.zeros(1, dtype=np.int64)
         self.generation = 0
@@ -106,7 +113,9 @@ class TokenCache:
             data, offsets = _make_room(data, offsets)
         is_null = null_mask(texts)
         try:
-            self._scan(Texts(data, offsets, is_null, self.row_ends))
+            self._scan(Texts(data, offsets, is_null, self.row_ends, self._find_regions(data, offsets)))
+            if self._models is not None:
+                self._split_pending(self._models)
             self._tokenize_pending()
         except BaseException:
             # Pending entries have no ids, so no later text may find them.
@@ -159,6 +168,32 @@ class TokenCache:
             if split.has_plain_words and not split.needs_ascii:
                 last = int(self.arrays.state["row"][0]) + 1
         return int(scan_bytes(texts, self._tables, self.arrays, last))
+
+    def _find_regions(self, data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Return the bounds of all regions that may hold an added token, and an end mark."""
+        last, added = len(offsets) - 1, self._added
+        row, count, regions = 0 if added else last, 0, np.empty((len(offsets), 2), dtype=np.int64)
+        while added and row < last:
+            row, count, new = find_regions(row, (data, offsets), self._tables.split, added, regions, count)
+            if new >= 0:
+                self._added = added = add_letters(added, self._tokenizer, new)
+            elif row < last:
+                regions = _longer(regions, 0)
+        regions[count] = _BEHIND_ALL
+        return regions[: count + 1]
+
+    def _split_pending(self, models: WordModels) -> None:
+        """Tokenize pending segments, but those that are left to the library."""
+        first = left = 0
+        while first < self.arrays.state["pending"][0]:
+            first, left, status = split_pending(first, left, models, self.arrays)
+            if status == layout.NEW_CHARACTER:
+                new = int(self.arrays.state["character"][0])
+                models = models._replace(letters=add_block(models.letters, self._tokenizer, new))
+            elif status == layout.FULL_TOKENS:
+                self.arrays = _grow(self.arrays, status, 0)
+        self._models = models
+        self.arrays.state["pending"] = left
 
     def _tokenize_pending(self) -> None:
         """Let the library tokenize pending segments, and keep their known ids."""
@@ -277,6 +312,7 @@ def _grow(arrays: CacheArrays, full: int, more: int) -> CacheArrays:
 
 
 def _longer(array: np.ndarray, more: int) -> np.ndarray:
-    result = np.empty(max(2 * len(array), len(array) + more), dtype=array.dtype)
+    length = max(2 * len(array), len(array) + more)
+    result = np.empty((length, *array.shape[1:]), dtype=array.dtype)
     result[: len(array)] = array
     return result

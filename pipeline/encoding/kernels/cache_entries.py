@@ -130,11 +130,11 @@ def _add_entry(
     entry.key_length = length
     state.entries += 1
     state.key_bytes += length
-    return _fill_slot(ref, cache), DONE
+    return fill_slot(ref, cache), DONE
 
 
 @compile_part
-def _fill_slot(ref: int, cache: CacheArrays) -> int:
+def fill_slot(ref: int, cache: CacheArrays) -> int:
     """Write an entry into its slot; return its ref, which is a token if the segment is short and has one."""
     entry = cache.entries[ref]
     if entry.token_count == 1 and entry.unknown == 0 and entry.kind == SHORT:
@@ -150,7 +150,7 @@ def _fill_slot(ref: int, cache: CacheArrays) -> int:
 def update_slots(refs: np.ndarray, cache: CacheArrays) -> None:
     """Write entries that were pending into their slots."""
     for ref in refs:
-        _fill_slot(np.int64(ref), cache)
+        fill_slot(np.int64(ref), cache)
 
 
 @compile_loop
@@ -162,7 +162,7 @@ def place_entries(cache: CacheArrays) -> None:
         while cache.slots[slot].kind != EMPTY:
             slot = (slot + 1) & last
         cache.entries[ref].slot = slot
-        _fill_slot(ref, cache)
+        fill_slot(ref, cache)
 
 
 @compile_loop

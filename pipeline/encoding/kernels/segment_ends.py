@@ -101,7 +101,7 @@ def _is_white(data: np.ndarray, position: int, end: int) -> bool:
 
 
 @compile_part
-def _splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs_ascii: bool) -> bool:
+def splits_at_space(data: np.ndarray, position: int, first: int, end: int, needs_ascii: bool) -> bool:
     """Return whether the space at `position` is a single space, before which the text may be split."""
     before, behind = position - 1, position + 1
     if before < first or behind >= end:
@@ -199,7 +199,7 @@ def end_at_space(data: np.ndarray, start: int, first: int, end: int, split: Spli
     holds_literal = False
     for position in range(start, end):
         is_space = position > start and data[position] == 0x20
-        if is_space and _splits_at_space(data, position, first, end, split.needs_ascii):
+        if is_space and splits_at_space(data, position, first, end, split.needs_ascii):
             if not holds_literal:
                 return position
             holds_literal = False

@@ -22,7 +22,7 @@ from lakevec.pipeline.encoding.kernels.cache_arrays import (
     Segment,
 )
 from lakevec.pipeline.encoding.kernels.cache_entries import kind_of, look_up, sign
-from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
     LITERAL,
@@ -63,12 +63,15 @@ class Texts(NamedTuple):
         Texts to skip.
     row_ends : int64 ndarray of shape (N + 1,)
         Output: text n has the refs ``segment_refs[row_ends[n]:row_ends[n + 1]]``.
+    regions : int64 ndarray of shape (R + 1, 2)
+        Bounds of parts that are one segment each, in order; the last one begins behind all texts.
     """
 
     data: np.ndarray
     offsets: np.ndarray
     is_null: np.ndarray
     row_ends: np.ndarray
+    regions: np.ndarray
 
 
 @compile_loop
@@ -89,6 +92,7 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
     byte other than printable ASCII and white space, it is read character by character.
     """
     data, split, segment_refs = texts.data, tables.split, cache.segment_refs
+    region = np.int64(0)
     for row in range(cache.state[0].row, len(texts.is_null)):
         ref_index = cache.state[0].refs
         first, end = _bounds(row, texts)
@@ -96,7 +100,18 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
         while position < end:
             if ref_index + WINDOW > len(segment_refs):
                 return _stop_at(position, ref_index, FULL_REFS, cache)
-            window, inside = position, min(end - position, WINDOW)
+            while texts.regions[region, 0] < position:
+                region += 1
+            stop = min(end, texts.regions[region, 0])
+            if position == stop:
+                ref, status = _look_up_region(region, texts, tables, cache)
+                if status != DONE:
+                    return _stop_at(position, ref_index, status, cache)
+                segment_refs[ref_index] = ref
+                ref_index += 1
+                position = texts.regions[region, 1]
+                continue
+            window, inside = position, min(stop - position, WINDOW)
             runs, isolated, others = _find_runs(data, window, inside, split)
             if not split.has_plain_words or (others and split.needs_ascii):
                 return _stop_at(0, texts.row_ends[row], NOT_PLAIN, cache)
@@ -124,7 +139,7 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
                     ref, status = look_up(segment, kind, signature, tables.pieces, cache)
                     begins &= begins - _ONE
                 else:
-                    ref, status, position = look_up_unicode(data, begin, end, tables, cache)
+                    ref, status, position = look_up_unicode(data, begin, stop, tables, cache)
                     begins = _NONE
                 if status == DONE:
                     segment_refs[ref_index] = ref
@@ -133,6 +148,17 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
                     return _stop_at(begin, ref_index, status, cache)
         _end_text(row, ref_index, texts, cache)
     return DONE
+
+
+@compile_part
+def _look_up_region(
+    region: int, texts: Texts, tables: TokenizerTables, cache: CacheArrays
+) -> tuple[int, int]:
+    """Look up a region, which the library tokenizes."""
+    begin, stop = texts.regions[region, 0], texts.regions[region, 1]
+    segment = Segment(texts.data, begin, stop - begin, UNFOLDED, FOR_LIBRARY, UNMARKED)
+    kind = kind_of(segment)
+    return look_up(segment, kind, sign(segment, kind), tables.pieces, cache)
 
 
 @compile_inline
@@ -178,11 +204,24 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
     split.
     """
     data, split, classes = texts.data, tables.split, tables.split.classes
+    region = np.int64(0)
     for row in range(cache.state[0].row, last):
         first, end = _bounds(row, texts)
         ref_index = word_ref_index = cache.state[0].refs
         position = word_start = first
         while position < end:
+            while texts.regions[region, 0] < position:
+                region += 1
+            if position == texts.regions[region, 0]:
+                if ref_index >= len(cache.segment_refs):
+                    return FULL_REFS
+                ref, status = _look_up_region(region, texts, tables, cache)
+                if status != DONE:
+                    return status
+                cache.segment_refs[ref_index] = ref
+                ref_index += 1
+                position = texts.regions[region, 1]
+                continue
             behind = skip_separators(data, position, first, end, split)
             if behind > position:
                 position = word_start = behind

@@ -1,0 +1,117 @@
+"""Arrays of added tokens that may span a split, and of the characters that the normalizer makes of others."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from lakevec.pipeline.encoding.kernels.added_tokens import (
+    DROPPED,
+    EXACT,
+    FILTER_BITS,
+    NEW,
+    NOT_ASCII,
+    OUTSIDE,
+    RING,
+    UNSURE,
+    AddedTokens,
+    fill_grams,
+)
+from lakevec.pipeline.encoding.split_rules import SplitRule
+
+_CHARACTERS = 1 << 16
+_BLOCK = 256
+# A byte that no UTF-8 holds, and so no added token.
+_NO_LETTER = 0xFE
+
+
+def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
+    """Return the arrays of a rule's phrases, without characters; `add_letters` adds those that occur."""
+    contents = sorted({phrase.encode() for phrase in rule.phrases}, key=lambda content: content[:RING])
+    gram_bytes = min([RING, *map(len, contents)])
+    contents.sort(key=lambda content: content[:gram_bytes])
+    folded = _fold_ascii(tokenizer)
+    printable = bytes(range(0x21, 0x7F))
+    is_same = [
+        bool((folded[list(printable)] == list(wanted)).all()) for wanted in (printable, printable.lower())
+    ]
+    added = AddedTokens(
+        letters=np.frombuffer(b"".join(contents) or b"\0", dtype=np.uint8),
+        bounds=np.cumsum([0, *map(len, contents)], dtype=np.int64),
+        grams=np.array(
+            [int.from_bytes(content[:gram_bytes], "little") for content in contents], dtype=np.uint64
+        ),
+        gram_bytes=gram_bytes,
+        is_simple=rule.has_single_words
+        and any(is_same)
+        and all(content[:1].isalnum() for content in contents),
+        lowers=is_same[1],
+        slots=np.full(1 << (4 * len(contents)).bit_length(), -1, dtype=np.int32),
+        filter=np.zeros(FILTER_BITS // 64, dtype=np.uint64),
+        most_gaps=max((sum(map(str.isspace, phrase)) for phrase in rule.phrases), default=0),
+        folded=folded,
+        joins_white=rule.joins_white,
+        kinds=np.full(_CHARACTERS, UNSURE if rule.is_opaque else NEW, dtype=np.uint8),
+        starts=np.zeros(_CHARACTERS, dtype=np.int32),
+        ends=np.zeros(_CHARACTERS, dtype=np.int32),
+        normal=np.frombuffer(b"", dtype=np.uint8),
+        ring=np.zeros(RING, dtype=np.int64),
+    )
+    fill_grams(added)
+    return added
+
+
+def _fold_ascii(tokenizer: Tokenizer) -> np.ndarray:
+    """Return what the normalizer makes of each byte; of those beyond ASCII, that depends on others."""
+    if tokenizer.normalizer is None:
+        folded = np.arange(256, dtype=np.uint8)
+        folded[DROPPED] = folded[NOT_ASCII] = _NO_LETTER
+        return folded
+    folded = np.full(256, NOT_ASCII, dtype=np.uint8)
+    for code in range(128):
+        letters = _normalize(tokenizer, chr(code))
+        if letters == "":
+            folded[code] = DROPPED
+        elif letters == "\0":
+            folded[code] = _NO_LETTER
+        elif letters is not None and len(letters) == 1 and letters.isascii():
+            folded[code] = ord(letters)
+    return folded
+
+
+def _normalize(tokenizer: Tokenizer, character: str) -> str | None:
+    """Return what becomes of a character between two digits; None if they change, too."""
+    text = tokenizer.normalizer.normalize_str(f"0{character}0")
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "0" else None
+
+
+def add_letters(added: AddedTokens, tokenizer: Tokenizer, character: int) -> AddedTokens:
+    """Add a block of characters around a code point."""
+    known = frozenset(added.letters.tobytes().decode())
+    first = character // _BLOCK * _BLOCK
+    normal = bytearray(added.normal)
+    for code in range(first, first + _BLOCK):
+        kind, letters = UNSURE, ""
+        if not 0xD800 <= code < 0xE000:
+            kind, letters = _classify(chr(code), _normalize(tokenizer, chr(code)), known)
+        added.kinds[code] = kind
+        added.starts[code] = len(normal)
+        normal += letters.encode()
+        added.ends[code] = len(normal)
+    return added._replace(normal=np.frombuffer(bytes(normal), dtype=np.uint8))
+
+
+def _classify(character: str, letters: str | None, known: frozenset[str]) -> tuple[int, str]:
+    """Return the kind of a character and its normalized letters; `known` are those of all added tokens."""
+    # Python and the library may know different versions of Unicode.
+    if letters is None or unicodedata.category(character) == "Cn":
+        return UNSURE, ""
+    # Marks and Korean letters may join the character before them, and marks change places.
+    joins = unicodedata.category(character)[0] == "M" or "HANGUL J" in unicodedata.name(character, "")
+    if joins and letters and not all(map(str.isascii, known)):
+        return UNSURE, ""
+    if known.isdisjoint(letters.strip(" ")) and letters.strip(" "):
+        return OUTSIDE, ""
+    return (EXACT, letters) if len(letters) <= 1 else (UNSURE, "")
