@@ -222,7 +222,7 @@ def add_block(letters: Letters, tokenizer: Tokenizer, character: int) -> Letters
         kinds = _byte_level_kinds(tokenizer.pre_tokenizer, results)
     else:
         kinds = [
-            LETTER if result != " " else _blank_kind(chr(code), tokenizer, joins=letters.joins_blanks)
+            LETTER if not result.isspace() else _blank_kind(chr(code), tokenizer, joins=letters.joins_blanks)
             for code, result in enumerate(results, start=first)
         ]
     normal = letters.normal.tobytes()
@@ -256,6 +256,8 @@ def _letters_of(character: str, tokenizer: Tokenizer, signs: frozenset[str]) -> 
 
 def _blank_kind(character: str, tokenizer: Tokenizer, *, joins: bool) -> int:
     """Return `BLANK` if it splits words like a space, and a run of it does, too, if spaces join."""
+    if _normalize(tokenizer, f"0{character}0") != "0 0":
+        return FOR_LIBRARY
     like_one = _pieces(tokenizer, "0 0")
     runs = [f"0{character}0"] + [f"0{character * 2}0", f"0{character} 0"] * joins
     return BLANK if all(_pieces(tokenizer, run) == like_one for run in runs) else FOR_LIBRARY

@@ -178,6 +178,16 @@ def test_an_added_token_of_letters_leaves_all_segments_to_the_library() -> None:
     assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
 
 
+@pytest.mark.parametrize("blank", ["\xa0", "\u2003", "\u3000", "\x85", "\v"])
+def test_white_space_that_no_normalizer_changes_ends_words_only_where_it_does(blank: str) -> None:
+    theirs = Tokenizer(models.Unigram([("<unk>", 0.0), ("▁", -1.0), ("a", -1.0), (blank, -1.0)], unk_id=0))
+    metaspace = pre_tokenizers.Metaspace()
+    for splitter in (metaspace, pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace])):
+        theirs.pre_tokenizer = splitter
+        texts = [blank, f"a{blank}a", f"{blank}a", f"a{blank}", f"a {blank}a"]
+        assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
+
+
 def test_unknown_tokens_of_unigram_are_counted() -> None:
     theirs = Tokenizer(models.Unigram([("<unk>", 0.0), ("▁", -1.0), ("a", -1.0)], unk_id=0))
     theirs.pre_tokenizer = pre_tokenizers.Metaspace()
