@@ -164,7 +164,7 @@ class SplitReader:
         """Choose fewer rows if they are so large that a batch would not fit the memory of a task."""
         rows = sum(metadata.row_group(group).num_rows for group in groups)
         size = sum(chunk.total_uncompressed_size for chunk in chunks)
-        return max(1, min(self._batch_rows, rows * _BATCH_BYTES // max(size, 1)))
+        return int(max(1, min(self._batch_rows, rows * _BATCH_BYTES // max(size, 1))))
 
     def _arrange(self, batch: pa.RecordBatch, split: FileSplit) -> pa.RecordBatch:
         """Return the batch's columns under numbered names, with the values of the folders."""

@@ -55,13 +55,14 @@ def read_directly(context: EmbedContext, frame: DataFrame, files: list[InputFile
     try:
         check_reader(context.spark, context.settings.option, files)
         zone = str(context.spark.conf.get("spark.sql.session.timeZone"))
-        columns = describe_columns(frame.schema, context.columns.read, context.columns.partition_by, zone)
+        described = describe_columns(frame.schema, context.columns.read, context.columns.partition_by, zone)
         folders, partitions = plan_splits(frame, files)
-        columns = _place(columns, folders)
+        columns = _place(described, folders)
     except SparkOnlyError as reason:
         _record(context, 0, [str(reason)] * len(files))
         return DirectRead(files)
-    except SPARK_ERRORS:  # Spark's reader reports a missing file
+    except SPARK_ERRORS:  # another Spark may name the parts of its plans otherwise
+        _record(context, 0, ["its plan can't be inspected"] * len(files))
         return DirectRead(files)
     results = context.embed_splits(columns, partitions)
     refused = check_reports(results.splits, files)
@@ -101,8 +102,6 @@ def check_reports(reports: Iterable[SplitReport], files: Sequence[InputFile]) ->
         groups = sorted(group for part in parts for group in part.groups)
         footers = {(part.groups_of_file, part.rows_of_file) for part in parts}
         read = (len(groups), sum(part.rows for part in parts))
-        if not file.bytes:  # no footer and no split
-            footers.add((0, 0))
         if footers != {read} or groups != list(range(len(groups))):
             raise CommitError(
                 f"rows of {file.path!r} were lost or read twice",

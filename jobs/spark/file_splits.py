@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -45,7 +44,7 @@ _FOLDER_VALUES: dict[type[t.DataType], Callable[[Any, int], Any]] = {
     t.StringType: lambda row, place: row.getUTF8String(place).toString(),
     t.IntegerType: lambda row, place: row.getInt(place),
     t.LongType: lambda row, place: row.getLong(place),
-    t.DateType: lambda row, place: date(1970, 1, 1) + timedelta(days=row.getInt(place)),
+    t.DateType: lambda row, place: row.getInt(place),  # days since 1970
 }
 # Types whose text is the same in Spark and in Arrow.
 _TEXT_TYPES = (t.StringType, t.ByteType, t.ShortType, t.IntegerType, t.LongType, t.BooleanType, t.DateType)
@@ -79,10 +78,8 @@ def plan_splits(frame: DataFrame, files: Sequence[InputFile]) -> tuple[list[str]
     folders = t.StructType.fromJson(json.loads(scan.relation().partitionSchema().json()))
     for column in folders:
         if type(column.dataType) not in _FOLDER_VALUES:
-            raise SparkOnlyError(
-                f"partition column {column.name!r} has type {column.dataType.simpleString()}"
-            )
-    facts = {file.path: file for file in files if file.bytes}
+            raise _other_type(column)
+    facts = {file.path: file for file in files}
     partitions = [
         [_describe_split(file, facts, folders) for file in partition.files()]
         for partition in scan.inputRDD().partitions()
@@ -143,9 +140,7 @@ def describe_columns(
     for name in partition_by:
         kind = arrow_type(schema[name].dataType, zone)
         if kind is None or type(schema[name].dataType) not in _TEXT_TYPES:
-            raise SparkOnlyError(
-                f"column {name!r} of type {schema[name].dataType.simpleString()} names folders"
-            )
+            raise _other_type(schema[name])
         columns.append(InputColumn(name, kind, is_text=True))
     return columns
 
