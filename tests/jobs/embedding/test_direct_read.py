@@ -146,7 +146,6 @@ def test_tasks_read_what_other_writers_store(tiny_model: str, lake: Path, out: P
         write(lake / f"{codec}.parquet", options=options, **SAME_VALUES)
     write(lake / "v2.parquet", options={"data_page_version": "2.0"}, **SAME_VALUES)
     pq.write_table(pq.read_table(lake / "v2.parquet").slice(0, 0), lake / "no rows.parquet")
-    (lake / "empty.parquet").touch()
     record = embed_both(tiny_model, lake, out, "--on-bad-row", "null")
     assert record["reader"] == {"tasks": 6, "spark": 0, "reasons": {}}
     assert (record["rows"], record["invalid_values"]["not utf-8"]["bad"]) == (15, 5)
