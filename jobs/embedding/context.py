@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as f
@@ -26,6 +27,7 @@ from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.udfs.distribution import distribute_files
 from lakevec.udfs.embed_task import ENTRY_SCHEMA, ROWS_READ, EmbedTask, InvalidRows, TaskColumns
 from lakevec.udfs.node_files import pack_table
+from lakevec.udfs.split_reader import SPLIT, FileSplit, InputColumn, ReadSplitsTask, SplitReport
 
 
 @dataclass
@@ -85,8 +87,8 @@ class EmbedContext:
         """
         read = Observation("lakevec input")
         observed = rows.observe(read, f.count(f.lit(1)).alias("rows"))
-        entries, reported = collect_entries(observed.mapInArrow(self._task, ENTRY_SCHEMA))
-        if not reported:
+        results = collect_results(observed.mapInArrow(self._task, ENTRY_SCHEMA))
+        if not results.rows_read:
             # Without a task, Spark never completes an observation.
             if not rows.isEmpty():
                 raise CommitError(
@@ -95,7 +97,28 @@ class EmbedContext:
                     remedy="nothing of this micro-batch was committed; run again",
                 )
             return [], 0
-        return entries, int(read.get["rows"])
+        return results.entries, int(read.get["rows"])
+
+    def embed_splits(
+        self, columns: tuple[InputColumn, ...], partitions: Sequence[Sequence[FileSplit]]
+    ) -> TaskResults:
+        """Run tasks that read file splits themselves, without committing.
+
+        Parameters
+        ----------
+        columns : tuple of InputColumn
+        partitions : sequence of sequence of FileSplit
+            The splits of each task.
+        """
+        if not partitions:
+            return TaskResults([], 0, [])
+        splits = self.spark.sparkContext.broadcast(partitions)
+        task = ReadSplitsTask(self._task, columns, self.settings.batch_rows, splits)
+        try:
+            numbers = self.spark.range(0, len(partitions), 1, len(partitions))
+            return collect_results(numbers.mapInArrow(task, ENTRY_SCHEMA))
+        finally:
+            splits.destroy()
 
     def commit(self, batch: InputBatch, entries: list[FileEntry], rows_read: int, **others: Any) -> None:
         """Commit the files of `rows_read` input rows; `others` are more fields of `Commit`."""
@@ -148,11 +171,20 @@ class EmbedContext:
         )
 
 
-def collect_entries(tasks: DataFrame) -> tuple[list[FileEntry], int]:
-    """Run tasks that return JSON lines; return their file entries and the number of rows read."""
+class TaskResults(NamedTuple):
+    """What tasks report: files, the number of rows that they received, and splits that they read."""
+
+    entries: list[FileEntry]
+    rows_read: int
+    splits: list[SplitReport]
+
+
+def collect_results(tasks: DataFrame) -> TaskResults:
+    """Run tasks that return JSON lines, and collect these."""
     lines = [json.loads(row.entry) for row in tasks.collect()]
-    rows_read = sum(line.get(ROWS_READ, 0) for line in lines)
-    return [FileEntry(**line) for line in lines if ROWS_READ not in line], rows_read
+    entries = [FileEntry(**line) for line in lines if not line.keys() & {ROWS_READ, SPLIT}]
+    splits = [SplitReport(**line[SPLIT]) for line in lines if SPLIT in line]
+    return TaskResults(entries, sum(line.get(ROWS_READ, 0) for line in lines), splits)
 
 
 def select(frame: DataFrame, columns: Columns) -> DataFrame:

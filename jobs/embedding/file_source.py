@@ -17,6 +17,7 @@ from pyspark.sql import functions as f
 from pyspark.sql.types import StructType
 
 from lakevec.jobs.embedding.context import EmbedContext, select
+from lakevec.jobs.embedding.direct_read import DirectRead, read_directly
 from lakevec.jobs.embedding.micro_batches import (
     has_rows,
     input_id,
@@ -189,6 +190,8 @@ class FileSource:
 
     def _embed(self, batch: InputBatch, files: list[InputFile], *, retaken: Sequence[str] = ()) -> None:
         """Embed and commit files; ``--on-bad-file skip`` leaves out unreadable ones."""
+        direct = self._read_directly(files)
+        files = direct.left
         entries, rows, skipped = list[FileEntry](), 0, list[InputFile]()
         is_sound = True  # until Spark reports an unreadable file
         while files:
@@ -209,7 +212,15 @@ class FileSource:
                 files = [file for file in files if file is not unreadable]
                 skipped.append(unreadable)
                 is_sound = False
-        self._context.commit(batch, entries, rows, skipped=skipped, retaken=retaken)
+        entries += direct.entries
+        self._context.commit(batch, entries, rows + direct.rows, skipped=skipped, retaken=retaken)
+
+    def _read_directly(self, files: list[InputFile]) -> DirectRead:
+        """Let tasks read the files that they can read themselves."""
+        if self._settings.format != "parquet" or not files:
+            return DirectRead(files)
+        with spark_errors():
+            return read_directly(self._context, self._load(files), files)
 
     def _refuse_other_types(self, file: InputFile) -> None:
         """Raise DataError if the file is sound but has a column of another type."""
@@ -235,12 +246,15 @@ class FileSource:
 
     def _select(self, files: list[InputFile]) -> DataFrame:
         """Select the run's columns of some files."""
+        return select(self._load(files), self._context.columns)
+
+    def _load(self, files: list[InputFile]) -> DataFrame:
+        """Return all columns of some files."""
         settings = self._settings
         reader = self._spark.read.format(settings.format).schema(self._schema).options(**settings.option)
         if not (self._is_glob or self._has_base or self._is_file()):
             reader = reader.option("basePath", self._uri)
-        frame = reader.options(**WHOLE_FILES).load([escape(file.path) for file in files])
-        return select(frame, self._context.columns)
+        return reader.options(**WHOLE_FILES).load([escape(file.path) for file in files])
 
 
 def can_stream(spark: SparkSession, settings: EmbedSettings) -> bool:

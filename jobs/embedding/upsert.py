@@ -16,7 +16,7 @@ from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from lakevec.jobs.embedding.context import EmbedContext, collect_entries, select
+from lakevec.jobs.embedding.context import EmbedContext, collect_results, select
 from lakevec.jobs.spark.column_types import is_valid_utf8, quoted
 from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.session import changed_conf
@@ -181,7 +181,7 @@ class _Upsert:
             context.layout,
             on_bad_row=self._settings.on_bad_row,
         )
-        entries, _ = collect_entries(ordered.mapInArrow(task, ENTRY_SCHEMA))
+        entries = collect_results(ordered.mapInArrow(task, ENTRY_SCHEMA)).entries
         known = context.output.state.all_files
         dropped_rows = sum(row["count"] for row in tallies if row[1] != "updated")
         _check_rows(entries, sum(known[name].rows for name in removed) - dropped_rows)
