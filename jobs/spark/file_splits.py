@@ -25,6 +25,8 @@ _PLAIN_CONF = {
     "spark.sql.execution.arrow.useLargeVarTypes": "false",
     "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
 }
+# The driver takes some milliseconds to ask Spark for a file's splits.
+_MOST_FILES = 2_000
 _LIMITED_TEXT = "__CHAR_VARCHAR_TYPE_STRING"
 _SCAN = "org.apache.spark.sql.execution.FileSourceScanExec"
 _ARROW_TYPES: dict[type[t.DataType], pa.DataType] = {
@@ -102,9 +104,11 @@ def _describe_split(file: Any, facts: Mapping[str, InputFile], folders: t.Struct
 
 
 def check_reader(spark: SparkSession, options: Iterable[str], files: Sequence[InputFile]) -> None:
-    """Raise SparkOnlyError if reader options, properties or the files' place leave no choice."""
+    """Raise SparkOnlyError if reader options, properties or the files' number or place leave no choice."""
     if other := [name for name in options if name.lower() not in _OPTIONS]:
         raise SparkOnlyError(f"option {other[0]!r} may change what is read")
+    if len(files) > _MOST_FILES:
+        raise SparkOnlyError(f"there are more than {_MOST_FILES:,} of them")
     for name, value in _PLAIN_CONF.items():
         if str(spark.conf.get(name)).lower() != value.lower():
             raise SparkOnlyError(f"property {name!r} changes what is read")
