@@ -108,8 +108,7 @@ def private_folder(node_dir: str | None = None) -> Path:
     yarn = os.environ.get("LOCAL_DIRS", "").split(",")[0]
     base = Path(node_dir or yarn or tempfile.gettempdir()) / f"lakevec-{os.getuid()}"
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    owner = base.lstat()
-    if owner.st_uid != os.getuid() or not stat.S_ISDIR(owner.st_mode) or owner.st_mode & 0o022:
+    if not _is_private(base):
         raise DataError(
             f"node folder {base} can't be trusted",
             expected="a folder that only this user can write",
@@ -118,8 +117,17 @@ def private_folder(node_dir: str | None = None) -> Path:
     return base
 
 
+def _is_private(folder: Path) -> bool:
+    """Return whether a folder is this user's, and no other user can write to it."""
+    owner = folder.lstat()
+    is_own = owner.st_uid == os.getuid() and stat.S_ISDIR(owner.st_mode)
+    return is_own and not owner.st_mode & 0o022
+
+
 def cache_folder(name: str) -> Path:
-    """Return a folder of the user's cache, below `private_folder` if the home is missing or read-only.
+    """Return a folder of the user's cache, or else below `private_folder`.
+
+    The user's cache is not used if the home is missing, read-only, or open to other users.
 
     Raises
     ------
@@ -130,9 +138,11 @@ def cache_folder(name: str) -> Path:
     """
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = cache / "lakevec" / name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK | os.X_OK):
+        ours = cache / "lakevec"
+        folder = ours / name
+        for made in (ours, folder):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _is_private(ours) and _is_private(folder) and os.access(folder, os.W_OK | os.X_OK):
             return folder
     except (OSError, RuntimeError):  # Path.home() finds no home
         pass

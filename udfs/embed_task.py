@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -267,9 +267,10 @@ def entry_batches(entries: Sequence[FileEntry], *, rows_read: int = 0) -> Iterat
     """
     worker = worker_memory()
     for entry in entries:
-        yield _line(replace(entry, worker=worker).to_json())
-    yield _line(json.dumps({ROWS_READ: rows_read}))
+        yield line_batch(asdict(replace(entry, worker=worker)))
+    yield line_batch({ROWS_READ: rows_read})
 
 
-def _line(entry: str) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([from_strings([entry])], names=["entry"])
+def line_batch(facts: dict[str, Any]) -> pa.RecordBatch:
+    """Return a task's line for the driver: facts as JSON, in the schema `ENTRY_SCHEMA`."""
+    return pa.RecordBatch.from_arrays([from_strings([json.dumps(facts)])], names=["entry"])

@@ -6,7 +6,6 @@ The driver decides which columns qualify, and takes the splits from Spark's own 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -19,14 +18,14 @@ import pyarrow.compute as pc
 from lakevec.pipeline.errors import describe_failure
 from lakevec.pipeline.parquet_columns import convert, find_chunks, find_difference, find_odd_pages, open_file
 from lakevec.pipeline.verified_file import VerifiedFile
-from lakevec.udfs.embed_task import EmbedTask
+from lakevec.udfs.embed_task import EmbedTask, line_batch
 
 # Key of the line that a task yields for each split.
 SPLIT = "split"
 
 # Bytes of a column that are read at a time, and decoded bytes of a batch.
 _READ_BYTES = 1 << 20
-_BATCH_BYTES = 64 << 20
+_BATCH_BYTES = 16 << 20
 # Spark and Arrow write dates of these days alike; days count from 1970.
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAYS = range(1 - _EPOCH, date.max.toordinal() + 1 - _EPOCH)
@@ -204,8 +203,8 @@ class ReadSplitsTask:
         numbers = [number for batch in batches for number in batch.column(0).to_pylist()]
         splits = [split for number in numbers for split in self.partitions.value[number]]
         yield from self.task(reader.read(splits))
-        lines = [json.dumps({SPLIT: asdict(report)}) for report in reader.reports]
-        yield pa.RecordBatch.from_pydict({"entry": pa.array(lines, pa.string())})
+        for report in reader.reports:
+            yield line_batch({SPLIT: asdict(report)})
 
 
 def local_path(name: str) -> str:

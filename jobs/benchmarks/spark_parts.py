@@ -27,8 +27,8 @@ from lakevec.jobs.benchmarks.timing import Comparison, Prepared, Rate
 from lakevec.jobs.cli import RunContext
 from lakevec.jobs.count import count_lines
 from lakevec.jobs.spark.java import Java, ensure_java
-from lakevec.jobs.spark.java_options import archive_options
-from lakevec.jobs.spark.session import find_spark, open_session
+from lakevec.jobs.spark.java_options import archive_options, find_spark
+from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.corpus.text_counter import warm_up
 from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,6 +19,7 @@ from urllib.parse import unquote
 from lakevec import __version__
 from lakevec.jobs.embedding.plan import RunPlan
 from lakevec.jobs.embedding.run_record import build_record
+from lakevec.jobs.spark.java_options import read_users_properties
 from lakevec.jobs.spark.overlap import GLOB, expand_glob, read_option
 from lakevec.pipeline.output.commit_log import InputBatch
 from lakevec.pipeline.output.file_entry import FileEntry
@@ -26,6 +29,8 @@ from lakevec.pipeline.storage import absolute_uri, canonical_uri, is_local_path
 
 # Options that choose files by more than their places.
 _CHOOSING = ("pathGlobFilter", "modifiedBefore", "modifiedAfter")
+# Spark 4.3's property that changes which names are hidden.
+_HIDING = "ignoredpathsegmentregex"
 # Path and modification time, in milliseconds, of a file.
 Files = dict[str, int]
 
@@ -78,17 +83,20 @@ def finish_unchanged(plan: RunPlan, output: OpenOutput) -> dict[str, Any] | None
 
 
 def _repeats(plan: RunPlan, last: Mapping[str, Any]) -> bool:
-    """Return whether the last run ended well and had the same version, model and settings."""
+    """Return whether the last run ended well and had the same versions, model and settings."""
     settings = plan.settings
     is_plain = settings.format != "table" and settings.key is None and settings.table_format == "parquet"
     has_choice = any(read_option(settings.option, name, "") for name in _CHOOSING)
-    model = last.get("model")
+    model, spark_version = last.get("model"), None
+    with suppress(PackageNotFoundError):
+        spark_version = version("pyspark")
     return (
         is_plain
         and not has_choice
         and not settings.full_refresh
+        and _HIDING not in read_users_properties(settings.conf).lower()
         and last.get("status") in ("done", "nothing new")
-        and last.get("lakevec") == __version__
+        and (last.get("lakevec"), last.get("spark")) == (__version__, spark_version)
         and last.get("settings") == plan.settings.to_record()
         and isinstance(model, dict)
         and model.get("fingerprint") == plan.artifact.table.fingerprint

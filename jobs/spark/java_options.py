@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -32,11 +33,16 @@ _LAUNCHER = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 # Java's warnings about classes that it can't archive, thousands of lines.
 _SILENT = ("-Xlog:cds=off", "-Xlog:cds+dynamic=off", "-Xlog:class+path=off")
 _ARCHIVE_KEPT = 2
+# An archive has 180 MB.
+_FREE_BYTES = 2 << 30
+_CLASS_PATH_FOLDERS = ("HADOOP_CONF_DIR", "YARN_CONF_DIR")
 _UNFINISHED_S = 3600.0
 # What a finished archive begins with, in native byte order: Java writes the header last.
 _UNFINISHED = b"\0\0\0\0"
-# The user's options that rule out an archive of lakevec's: another archive, or agents, which change classes.
-_OWN_WAY = re.compile(r"SharedArchive|ArchiveClasses|-Xshare|-javaagent|-agent")
+# What rules out an archive of lakevec's: another one, agents, which change classes, another class path.
+_OWN_WAY = re.compile(
+    r"SharedArchive|ArchiveClasses|-Xshare|-javaagent|-agent|driver[.]extraClassPath|driver-class-path"
+)
 _USERS = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "SPARK_SUBMIT_OPTS")
 _PROPERTIES = ("spark.driver.extraJavaOptions", "spark.driver.defaultJavaOptions")
 
@@ -54,7 +60,7 @@ def short_start(java: Java, spark_home: Path, conf: Mapping[str, str]) -> Iterat
     """
     told = _users_options(spark_home, conf)
     ours = [*LATE_OPTIMISATION]
-    if not _OWN_WAY.search(told):
+    if not _OWN_WAY.search(told) and not os.environ.get("SPARK_DIST_CLASSPATH"):
         ours += archive_options(java, spark_home)
     ours = [option for option in ours if option.partition("=")[0] not in told]
     before = {name: os.environ.get(name) for name in ("SPARK_SUBMIT_OPTS", "SPARK_LAUNCHER_OPTS")}
@@ -75,30 +81,60 @@ def archive_options(java: Java, spark_home: Path) -> list[str]:
     try:
         folder = cache_folder("spark-classes")
         archive = folder / f"{_digest(java, spark_home)}.jsa"
-        if not archive.exists():
-            _adopt(archive)
+        _adopt(folder)
         if archive.exists():
             os.utime(archive)
             return [*_SILENT, f'-XX:SharedArchiveFile="{archive}"']
     except (OSError, DataError):  # no folder can be written
         return []
-    # A folder of properties on the class path rules an archive out.
-    conf_folder = Path(os.environ.get("SPARK_CONF_DIR") or spark_home / "conf")
-    if conf_folder.is_dir() and any(conf_folder.iterdir()):
+    if not _can_write_archive(java, spark_home, folder):
         return []
     # A name of its own: two runs may write one at a time, and a killed one leaves it unfinished.
     return [*_SILENT, f'-XX:ArchiveClassesAtExit="{archive.with_suffix("")}.{uuid.uuid4().hex[:8]}.new"']
 
 
+def _can_write_archive(java: Java, spark_home: Path, folder: Path) -> bool:
+    """Return whether Java can write an archive, and has the time and the space for it."""
+    # The archive adds to Java's own, which the Java of the wheel lacks.
+    has_base = any(Path(java.home).glob("lib/server/classes*.jsa"))
+    # Folders on the class path rule an archive out.
+    named = [os.environ[name] for name in _CLASS_PATH_FOLDERS if os.environ.get(name)]
+    places = [_conf_folder(spark_home), *map(Path, named)]
+    has_folder = any(place.is_dir() and any(place.iterdir()) for place in places)
+    # The kernel ends all processes of a container with its first one, and Java writes the archive later.
+    is_first = os.getpid() == 1
+    return has_base and not has_folder and not is_first and shutil.disk_usage(folder).free > _FREE_BYTES
+
+
+def _conf_folder(spark_home: Path) -> Path:
+    return Path(os.environ.get("SPARK_CONF_DIR") or spark_home / "conf")
+
+
 def _users_options(spark_home: Path, conf: Mapping[str, str]) -> str:
-    """Return all places where a user may set Java's options, as one text."""
-    folder = Path(os.environ.get("SPARK_CONF_DIR") or spark_home / "conf")
+    """Return all places where a user may set Java's options or class path, as one text."""
     told = [os.environ.get(name, "") for name in _USERS] + [conf.get(name, "") for name in _PROPERTIES]
-    told.append(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
-    for file in (folder / "spark-defaults.conf", folder / "java-opts"):
-        with suppress(OSError):
-            told.append(file.read_text(errors="replace"))
+    with suppress(OSError):
+        told.append((_conf_folder(spark_home) / "java-opts").read_text(errors="replace"))
+    return "\n".join([*told, _read_properties(spark_home, conf)])
+
+
+def read_users_properties(conf: Mapping[str, str]) -> str:
+    """Return the names of all Spark properties that a user may have set, somewhere in a text."""
+    return _read_properties(find_spark(), conf)
+
+
+def _read_properties(spark_home: Path, conf: Mapping[str, str]) -> str:
+    told = [*conf, os.environ.get("PYSPARK_SUBMIT_ARGS", "")]
+    with suppress(OSError):
+        told.append((_conf_folder(spark_home) / "spark-defaults.conf").read_text(errors="replace"))
     return "\n".join(told)
+
+
+def find_spark() -> Path:
+    """Return the folder of the Spark that PySpark starts."""
+    from pyspark.find_spark_home import _find_spark_home
+
+    return Path(_find_spark_home())
 
 
 def _digest(java: Java, spark_home: Path) -> str:
@@ -109,17 +145,16 @@ def _digest(java: Java, spark_home: Path) -> str:
     return hashlib.sha256(repr((java.home, str(spark_home), facts)).encode()).hexdigest()[:16]
 
 
-def _adopt(archive: Path) -> None:
-    """Give a finished archive of an earlier run its name; remove unfinished ones and other old archives."""
-    for made in sorted(archive.parent.glob("*.new")):
+def _adopt(folder: Path) -> None:
+    """Give finished archives of earlier runs their names; remove unfinished ones and old archives."""
+    for made in sorted(folder.glob("*.new")):
         with made.open("rb") as stream:
-            is_finished = stream.read(4) not in (b"", _UNFINISHED)
-            if is_finished and made.name.startswith(f"{archive.stem}."):
+            if stream.read(4) not in (b"", _UNFINISHED):
                 os.fsync(stream.fileno())
-                made.replace(archive)
-                _remove_old(archive.parent)
+                made.replace(folder / f"{made.name.partition('.')[0]}.jsa")
+                _remove_old(folder)
                 continue
-        if is_finished or time.time() - made.stat().st_mtime > _UNFINISHED_S:
+        if time.time() - made.stat().st_mtime > _UNFINISHED_S:
             made.unlink(missing_ok=True)
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import lakevec
 from lakevec.jobs.spark.java import ensure_java
-from lakevec.jobs.spark.java_options import short_start
+from lakevec.jobs.spark.java_options import find_spark, short_start
 from lakevec.pipeline.errors import SetupError, rephrase
 from lakevec.pipeline.redaction import KEY_PATTERN, PLAN_PATTERN
 
@@ -209,13 +209,6 @@ def _start(
             return builder.getOrCreate()
     except Exception as error:  # launcher errors of any class
         raise _start_error(error) from None
-
-
-def find_spark() -> Path:
-    """Return the folder of the Spark that PySpark starts."""
-    from pyspark.find_spark_home import _find_spark_home
-
-    return Path(_find_spark_home())
 
 
 _log_file: str | None = None

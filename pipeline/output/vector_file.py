@@ -79,7 +79,8 @@ class VectorFileWriter:
 
     def __init__(self, stream: Any, schema: pa.Schema, vectors: Sequence[str], **options: Any) -> None:
         self._schema = schema
-        self._vectors = vectors
+        # Pages are stored in this order, and a row group is placed by its first column.
+        self._vectors = [name for name in schema.names if name in vectors]
         self._vectors_first = schema[0].name in vectors
         self._vector_bytes = 0
         self._groups: list[_RowGroup] = []

@@ -106,6 +106,31 @@ def test_answer_is_that_of_the_stream(
     assert ids(out) == sorted(before + ["new"] * (status == "done"))
 
 
+@pytest.mark.parametrize(
+    ("more", "answered"),
+    [
+        (["--option", "recursiveFileLookup=true"], True),
+        (["--conf", "spark.sql.files.ignoredPathSegmentRegex="], False),
+        (["--checkpoint"], True),
+        (["--metrics"], True),
+    ],
+    ids=["recursive", "nothing is hidden", "checkpoint", "metrics"],
+)
+def test_answer_with_other_settings(
+    tiny_model: str, lake: Path, out: Path, tmp_path: Path, more: list[str], answered: bool
+) -> None:
+    put(lake / "more" / "a.parquet", ["a"])
+    put(lake / "b.parquet", ["b"])
+    values = {"--checkpoint": [str(tmp_path / "checkpoint")], "--metrics": [str(tmp_path / "run.prom")]}
+    argv = [*words(tiny_model, out, lake), *more, *values.get(more[0], [])]
+    assert main(argv) == 0
+    assert is_answered(argv) is answered
+    assert main(argv) == 0
+    assert record(out)["status"] == "nothing new"
+    add("more/c.parquet" if "Lookup" in more[-1] else "c.parquet")(lake)
+    assert is_answered(argv) is False
+
+
 def test_record_says_what_it_says_after_the_stream(tiny_model: str, lake: Path, out: Path) -> None:
     put(lake / "a.parquet", ["a"])
     argv = words(tiny_model, out, lake)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,6 +39,8 @@ def home(tmp_path: Path) -> Path:
 def java(tmp_path: Path) -> Java:
     (tmp_path / "java" / "bin").mkdir(parents=True)
     (tmp_path / "java" / "bin" / "java").write_bytes(b"17")
+    (tmp_path / "java" / "lib" / "server").mkdir(parents=True)
+    (tmp_path / "java" / "lib" / "server" / "classes.jsa").write_bytes(b"base")
     return Java(str(tmp_path / "java"), 17, "test")
 
 
@@ -64,6 +67,55 @@ def test_runs_at_one_time_write_archives_of_their_own(java: Java, home: Path, ca
     archive = path_in(archive_options(java, home), "SharedArchiveFile")
     path_in(archive_options(java, home), "SharedArchiveFile")
     assert archive.exists()
+
+
+def test_two_sparks_keep_their_archives(java: Java, home: Path, cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(home, tmp_path / "other")
+    for place in (home, tmp_path / "other"):
+        path_in(archive_options(java, place), "ArchiveClassesAtExit").write_bytes(FINISHED)
+    for place in (home, tmp_path / "other"):
+        path_in(archive_options(java, place), "SharedArchiveFile")
+
+
+def drop_base(java: Java, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(java.home, "lib", "server", "classes.jsa").unlink()
+
+
+def add_conf(java: Java, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "conf").mkdir()
+    (home / "conf" / "core-site.xml").write_bytes(b"")
+
+
+def add_hadoop_conf(java: Java, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(home))
+
+
+def fill_disk(java: Java, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(home)._replace(free=1 << 20)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
+
+
+@pytest.mark.parametrize("change", [drop_base, add_conf, add_hadoop_conf, fill_disk])
+def test_no_archive_is_asked_for_that_java_can_not_write(
+    java: Java,
+    home: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Java, Path, pytest.MonkeyPatch], None],
+) -> None:
+    assert archive_options(java, home)
+    change(java, home, monkeypatch)
+    assert archive_options(java, home) == []
+
+
+def test_cache_that_others_can_write_is_not_used(
+    java: Java, home: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cache.mkdir(parents=True)
+    cache.parent.chmod(0o777)
+    made = path_in(archive_options(java, home), "ArchiveClassesAtExit")
+    assert made.is_relative_to(tmp_path / f"lakevec-{os.getuid()}")
 
 
 def test_unfinished_archive_is_left_to_its_writer_for_an_hour(java: Java, home: Path, cache: Path) -> None:

@@ -78,7 +78,7 @@ def row_groups(draw: st.DrawFn) -> list[pa.Table]:
 @given(row_groups())
 def test_vectors_come_back_in_every_row_group(groups: list[pa.Table]) -> None:
     file = write(groups, ["u", "v"], compression="zstd")
-    opened = pq.ParquetFile(pa.BufferReader(file), page_checksum_verification=True)
+    opened = pq.ParquetFile(pa.BufferReader(file))
     assert opened.read(use_threads=False).equals(pa.concat_tables(groups))
     for number, group in enumerate(groups):
         assert opened.read_row_group(number, use_threads=False).equals(group)
