@@ -26,6 +26,7 @@ SPLIT = "split"
 # Bytes of a column that are read at a time, and decoded bytes of a batch.
 _READ_BYTES = 1 << 20
 _BATCH_BYTES = 16 << 20
+_CONTRADICTION = "its footer contradicts itself"
 # Spark and Arrow write dates of these days alike; days count from 1970.
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAYS = range(1 - _EPOCH, date.max.toordinal() + 1 - _EPOCH)
@@ -131,7 +132,7 @@ class SplitReader:
             self.reports.append(report)
             try:
                 yield from self._read(split, report)
-            except (OSError, pa.ArrowException, ValueError) as error:
+            except (OSError, pa.ArrowException, ValueError, LookupError) as error:
                 report.refused = f"reading failed ({describe_failure(error)})"
 
     def _read(self, split: FileSplit, report: SplitReport) -> Iterator[pa.RecordBatch]:
@@ -142,9 +143,12 @@ class SplitReader:
         with open_file(_verify(path), read_bytes=_READ_BYTES) as file:
             metadata = file.metadata
             report.groups_of_file, report.rows_of_file = metadata.num_row_groups, metadata.num_rows
+            report.refused = find_difference(file, self._wanted) or _find_contradiction(metadata, split) or ""
+            if report.refused:
+                return
             groups = _find_groups(metadata, split)
             chunks = find_chunks(file, groups, self._wanted)
-            report.refused = find_difference(file, self._wanted) or find_odd_pages(chunks) or ""
+            report.refused = find_odd_pages(chunks) or ""
             if report.refused:
                 return
             rows = file.iter_batches(
@@ -158,6 +162,8 @@ class SplitReader:
                 yield self._arrange(batch, split)
         report.groups = groups
         report.refused = _find_change(path, split)
+        if report.rows != sum(metadata.row_group(group).num_rows for group in groups):
+            report.refused = _CONTRADICTION
 
     def _choose_batch_rows(self, metadata: Any, groups: list[int], chunks: list[Any]) -> int:
         """Choose fewer rows if they are so large that a batch would not fit the memory of a task."""
@@ -233,6 +239,14 @@ def _find_groups(metadata: Any, split: FileSplit) -> list[int]:
     end = split.start + split.length
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     return [number for number, group in enumerate(groups) if split.start <= _middle(group) < end]
+
+
+def _find_contradiction(metadata: Any, split: FileSplit) -> str | None:
+    """Return what is wrong with a footer whose row groups don't make up the file; None if nothing is."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    is_inside = all(0 <= _middle(group) < split.file_bytes for group in groups)
+    is_sum = metadata.num_rows == sum(group.num_rows for group in groups)
+    return None if is_inside and is_sum else _CONTRADICTION
 
 
 def _middle(group: Any) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pyspark.sql import DataFrame
 
 from lakevec.jobs.embedding.context import EmbedContext
-from lakevec.jobs.spark.errors import SPARK_ERRORS
+from lakevec.jobs.spark.errors import SPARK_ERRORS, WORKER_DIED
 from lakevec.jobs.spark.file_splits import SparkOnlyError, check_reader, describe_columns, plan_splits
 from lakevec.pipeline.errors import CommitError
 from lakevec.pipeline.output.commit_log import InputFile
@@ -64,7 +64,14 @@ def read_directly(context: EmbedContext, frame: DataFrame, files: list[InputFile
     except SPARK_ERRORS:  # another Spark may name the parts of its plans otherwise
         _record(context, 0, ["its plan can't be inspected"] * len(files))
         return DirectRead(files)
-    results = context.embed_splits(columns, partitions)
+    try:
+        results = context.embed_splits(columns, partitions)
+    except SPARK_ERRORS as error:
+        if WORKER_DIED not in str(error):
+            raise
+        # A damaged footer can end the worker. Spark's reader names such a file, or reads it.
+        _record(context, 0, ["a worker died while it read them"] * len(files))
+        return DirectRead(files)
     refused = check_reports(results.splits, files)
     if any(report.rows for report in results.splits if report.path in refused):
         # The tasks' files hold a part of its rows.

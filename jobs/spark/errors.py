@@ -86,8 +86,9 @@ _CONDITIONS = {
     ),
 }
 _DISK_IS_FULL = "No space left on device"
+WORKER_DIED = "Python worker exited unexpectedly"
 _CRASHES = {
-    "Python worker exited unexpectedly": (
+    WORKER_DIED: (
         "a Python worker died",
         "the system may have killed it because memory ran out: raise spark.executor.memoryOverhead, or lower "
         "--batch-rows, or run fewer tasks at once",

@@ -96,6 +96,8 @@ def add_letters(added: AddedTokens, tokenizer: Tokenizer, character: int) -> Add
         kind, letters = UNSURE, ""
         if not 0xD800 <= code < 0xE000:
             kind, letters = _classify(chr(code), _normalize(tokenizer, chr(code)), known)
+        if added.joins_white and code >= 0x80 and letters.isspace():
+            kind = UNSURE  # it may join the blanks beside it
         added.kinds[code] = kind
         added.starts[code] = len(normal)
         normal += letters.encode()

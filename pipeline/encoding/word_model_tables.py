@@ -27,6 +27,8 @@ from lakevec.pipeline.encoding.split_rules import SplitRule
 
 _CHARACTERS = 1 << 16
 _BLOCK = 256
+# Bytes of the longest normalized word.
+_LONGEST_WORD = unigram.MOST_BYTES + WORD_ROOM
 _MARK = "▁"
 # SentencePiece's penalty of an unknown character, relative to the lowest score.
 _UNKNOWN_PENALTY = 10.0
@@ -115,6 +117,7 @@ def make_lattice(document: dict[str, Any]) -> Lattice:
     contents = [piece.encode() for piece, _ in vocabulary]
     scores = np.array([score for _, score in vocabulary], dtype=np.float64)
     room = sum(map(len, contents)) + 1
+    places = _LONGEST_WORD + 1 if is_known else 0
     lattice = Lattice(
         slots=np.full(1 << (2 * room - 1).bit_length() if is_known else 0, -1, dtype=np.int32),
         parents=np.zeros(room, dtype=np.int32),
@@ -123,9 +126,9 @@ def make_lattice(document: dict[str, Any]) -> Lattice:
         scores=scores,
         unknown=int(model["unk_id"]) if is_known else -1,
         unknown_score=float(scores.min() - _UNKNOWN_PENALTY) if is_known else 0.0,
-        best=np.empty(unigram.MOST_BYTES + 1 if is_known else 0, dtype=np.float64),
-        origins=np.empty(unigram.MOST_BYTES + 1 if is_known else 0, dtype=np.int32),
-        chosen=np.empty(unigram.MOST_BYTES + 1 if is_known else 0, dtype=np.int32),
+        best=np.empty(places, dtype=np.float64),
+        origins=np.empty(places, dtype=np.int32),
+        chosen=np.empty(places, dtype=np.int32),
     )
     if not is_known:
         return lattice
@@ -159,7 +162,6 @@ def make_letters(tokenizer: Tokenizer, signs: str, *, is_unigram: bool) -> Lette
 
     `signs` are those of `find_signs`.
     """
-    room = unigram.MOST_BYTES + WORD_ROOM
     two, joined = (_pieces(tokenizer, text) for text in ("0 0", "0  0"))
     letters = Letters(
         kinds=np.full(_CHARACTERS, UNSEEN, dtype=np.uint8),
@@ -173,8 +175,8 @@ def make_letters(tokenizer: Tokenizer, signs: str, *, is_unigram: bool) -> Lette
         marks_start=two[0] != "0",
         marks_words=two[1] != "0",
         signs=np.frombuffer(signs.replace(" ", "").encode() or b"\0", dtype=np.uint8),
-        word=np.zeros(room, dtype=np.uint8),
-        word_kinds=np.zeros(room, dtype=np.uint8),
+        word=np.zeros(_LONGEST_WORD, dtype=np.uint8),
+        word_kinds=np.zeros(_LONGEST_WORD, dtype=np.uint8),
     )
     letters.word.flags.writeable = letters.word_kinds.flags.writeable = False
     return letters

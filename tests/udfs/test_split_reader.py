@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakevec.pipeline.output.thrift_compact import Struct
 from lakevec.udfs.split_reader import FileSplit, InputColumn, SplitReader
+from tests.support.footers import DATA_PAGE, DICTIONARY_PAGE, ROW_GROUPS, ROWS, change_footer
 
 COLUMNS = [InputColumn("text", pa.string()), InputColumn("day", pa.date32(), folder=0, is_text=True)]
 
@@ -76,6 +79,31 @@ def test_missing_and_damaged_files_are_refused_with_a_reason(file: Path) -> None
         "reading failed (ArrowInvalid)",
         "reading failed (FileNotFoundError, No such file or directory)",
     ]
+
+
+def count_one_row_more(footer: Struct) -> None:
+    footer[ROWS] = (footer[ROWS][0], footer[ROWS][1] + 1)
+
+
+def move_row_group(footer: Struct) -> None:
+    chunk = footer[ROW_GROUPS][1][1][0][1][1][1][0][3][1]
+    chunk[DATA_PAGE] = (chunk[DATA_PAGE][0], 1 << 40)
+    chunk.pop(DICTIONARY_PAGE, None)
+
+
+@pytest.mark.parametrize("damage", [count_one_row_more, move_row_group])
+def test_footers_that_contradict_themselves_are_refused(file: Path, damage: Callable[[Struct], None]) -> None:
+    change_footer(file, damage)
+    reader = SplitReader(COLUMNS, 7)
+    assert list(reader.read([split(file)])) == []
+    assert reader.reports[0].refused == "its footer contradicts itself"
+
+
+def test_file_without_columns_is_refused(file: Path) -> None:
+    pq.write_table(pq.read_table(file).select([]), file)
+    reader = SplitReader(COLUMNS, 7)
+    assert list(reader.read([split(file)])) == []
+    assert reader.reports[0].refused.endswith("is not there exactly once")
 
 
 def test_rows_of_many_bytes_come_in_small_batches(tmp_path: Path) -> None:

@@ -93,6 +93,9 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
     region = np.int64(0)
     for row in range(cache.state[0].row, len(texts.is_null)):
         output_end = cache.state[0].output
+        if cache.state[0].place == 0:
+            # `scan_bytes` may have stopped in this text.
+            cache.state[0].unknown = cache.state[0].unknown_before
         first, end = _bounds(row, texts)
         position = max(first, cache.state[0].place)
         while position < end:

@@ -36,8 +36,8 @@ class Lattice(NamedTuple):
     unknown : int
         Token id of the unknown token.
     unknown_score : float
-    best : float64 ndarray of shape (`MOST_BYTES` + 1,)
-    origins, chosen : int32 ndarray of shape (`MOST_BYTES` + 1,)
+    best : float64 ndarray, longer than ``Letters.word``
+    origins, chosen : int32 ndarray of the same length
         Room for the best path to each place: its score, where its last piece starts, and that piece.
     """
 

@@ -15,7 +15,9 @@ import pytest
 from lakevec.jobs.embedding.direct_read import check_reports
 from lakevec.pipeline.errors import CommitError
 from lakevec.pipeline.output.commit_log import InputFile
+from lakevec.pipeline.output.thrift_compact import I64, LIST, Struct
 from lakevec.udfs.split_reader import SplitReport
+from tests.support.footers import ROW_GROUPS, SIZES, change_footer
 from tests.support.lakes import embed, ids, put
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -267,6 +269,21 @@ def test_file_with_a_damaged_later_page_is_read_again_by_spark(
     assert sorted(path.name for path in out.iterdir() if path.name[0] != "_") == [
         file.name for file in files(out)
     ]
+
+
+def break_sizes(footer: Struct) -> None:
+    """Change the number of levels, which pyarrow refuses by ending the process."""
+    chunk = footer[ROW_GROUPS][1][1][0][1][1][1][0][3][1]
+    chunk[SIZES][1][3] = (LIST, (I64, [1, 1, 1]))
+
+
+def test_footer_that_ends_a_worker_is_left_to_spark(tiny_model: str, lake: Path, out: Path) -> None:
+    put(lake / "a.parquet", ["a"])
+    put(lake / "b.parquet", ["b"])
+    change_footer(lake / "a.parquet", break_sizes)
+    record = embed(tiny_model, lake, out)
+    assert ids(out) == ["a", "b"]
+    assert record["reader"] == {"tasks": 0, "spark": 2, "reasons": {"a worker died while it read them": 2}}
 
 
 REPORTS = {

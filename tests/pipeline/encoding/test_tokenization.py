@@ -215,6 +215,20 @@ def test_tokens_are_kept_and_counted_as_the_librarys_are(name: str, limit: int |
         assert tokens.truncated == sum(limit is not None and len(ids) > limit for ids in known)
 
 
+@pytest.mark.parametrize(
+    "texts", [["é é", "{ " * 70_000], ["é", "{ { { " + " ".join(map(str, range(20_000)))]]
+)
+def test_unknown_tokens_are_counted_once_if_a_text_is_scanned_again(texts: list[str]) -> None:
+    """After a text beyond ASCII, T5's texts are scanned by bytes until an array is full."""
+    theirs = library("t5-small")
+    unknown = theirs.token_to_id("<unk>")
+    mine = make_tokenizer(theirs.to_str(), unknown)
+    mine.tokenize(pa.array(["{"], pa.large_string()))
+    encoded = theirs.encode_batch_fast(texts, add_special_tokens=False)
+    tokens = mine.tokenize(pa.array(texts, pa.large_string()))
+    assert tokens.unknown == sum(encoding.ids.count(unknown) for encoding in encoded)
+
+
 @pytest.mark.parametrize("size", [1, 7, 63, 64, 65, 71, 72, 127, 128, 129, 1000])
 @pytest.mark.parametrize("unit", ["a", "ab ", "a.", "é", "日", " ", "[", "internationalization "])
 def test_texts_of_every_length_around_a_window_have_the_librarys_ids(unit: str, size: int) -> None:

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from lakevec.pipeline.encoding.split_rules import SplitRule, find_split_rule
 from lakevec.pipeline.encoding.token_cache import TokenCache
 from lakevec.pipeline.encoding.tokenization import CachedTokenizer, make_tokenizer
-from lakevec.pipeline.encoding.word_model_tables import make_pairs
+from lakevec.pipeline.encoding.word_model_tables import make_lattice, make_letters, make_pairs
 from tests.pipeline.encoding.test_tokenization import PIECES, assert_same_ids, library, ours
 
 NAMES = ["gpt2", "roberta-base", "ModernBERT-base", "t5-small", "multilingual-e5-small-rebuilt"]
@@ -193,3 +193,11 @@ def test_unknown_tokens_of_unigram_are_counted() -> None:
     theirs.pre_tokenizer = pre_tokenizers.Metaspace()
     tokens = make_tokenizer(theirs.to_str(), 0).tokenize(pa.array(["axxa xa", "x"], pa.large_string()))
     assert (tokens.ids.tolist(), tokens.unknown) == ([1, 2, 2, 1, 2, 1], 3)
+
+
+def test_paths_have_room_for_the_longest_word() -> None:
+    """A kernel writes one place more than a word has bytes."""
+    tokenizer = library("multilingual-e5-small-rebuilt")
+    lattice = make_lattice(json.loads(tokenizer.to_str()))
+    letters = make_letters(tokenizer, "", is_unigram=True)
+    assert min(map(len, (lattice.best, lattice.origins, lattice.chosen))) > len(letters.word)
