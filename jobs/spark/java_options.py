@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from lakevec.jobs.spark.java import Java
@@ -120,7 +121,11 @@ def _users_options(spark_home: Path, conf: Mapping[str, str]) -> str:
 
 def read_users_properties(conf: Mapping[str, str]) -> str:
     """Return the names of all Spark properties that a user may have set, somewhere in a text."""
-    return _read_properties(find_spark(), conf)
+    # Without an import of PySpark, which takes longer than all else in a run with nothing new.
+    found = find_spec("pyspark")
+    package = Path(found.origin or ".").parent if found else Path()
+    homes = [Path(os.environ.get("SPARK_HOME") or package), package.parent.parent]
+    return "\n".join(_read_properties(home, conf) for home in homes)
 
 
 def _read_properties(spark_home: Path, conf: Mapping[str, str]) -> str:

@@ -144,7 +144,7 @@ def runs_locally(master: str | None) -> bool:
     """Return whether tasks die with this process; a running Spark takes precedence over `master`."""
     if "PYSPARK_GATEWAY_PORT" in os.environ or os.environ.get("SPARK_REMOTE"):
         return False
-    if "pyspark" in sys.modules and (running := _running_session()) is not None:
+    if sys.modules.get("pyspark") is not None and (running := _running_session()) is not None:
         from lakevec.udfs.distribution import is_local
 
         return is_local(running)

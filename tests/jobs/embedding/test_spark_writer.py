@@ -77,6 +77,7 @@ def test_failed_probe_does_not_append_with_sparks_writer(
 ) -> None:
     put(lake / "a.parquet", ["a"])
     embed(tiny_model, lake, out)
+    put(lake / "b.parquet", ["b"])
     monkeypatch.setattr("lakevec.jobs.embedding.spark_writer.is_local", lambda spark: False)
     monkeypatch.setattr(
         "lakevec.jobs.embedding.spark_writer.probe_output", lambda spark, output: "a mount is gone"

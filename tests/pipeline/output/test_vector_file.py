@@ -64,7 +64,10 @@ def row_groups(draw: st.DrawFn) -> list[pa.Table]:
         random = np.random.default_rng(draw(st.integers(0, 99)))
         columns: dict[str, pa.Array] = {
             "text": pa.array([None if number % 7 == 3 else f"text {number}" for number in range(rows)]),
-            "nested": pa.array([[{"x": number}] * (number % 3) for number in range(rows)]),
+            "nested": pa.array(
+                [[{"x": number}] * (number % 3) for number in range(rows)],
+                pa.list_(pa.struct({"x": pa.int64()})),
+            ),
         }
         for name, width in widths.items():
             columns[name] = vectors(rows, width, nulls=np.flatnonzero(random.random(rows) < share))
