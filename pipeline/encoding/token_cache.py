@@ -19,7 +19,7 @@ from lakevec.pipeline.arrow_arrays import null_mask
 from lakevec.pipeline.encoding.added_token_tables import add_letters, make_added_tokens
 from lakevec.pipeline.encoding.kernel_tables import add_characters, make_tables
 from lakevec.pipeline.encoding.kernels import cache_arrays as layout
-from lakevec.pipeline.encoding.kernels.added_tokens import find_regions
+from lakevec.pipeline.encoding.kernels.added_token_regions import find_regions
 from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
 from lakevec.pipeline.encoding.kernels.cache_entries import place_entries, update_slots
 from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, Texts, scan_bytes, scan_words

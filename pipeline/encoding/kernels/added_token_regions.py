@@ -1,0 +1,289 @@
+"""Regions of texts that may hold an added token with blanks or punctuation.
+
+The scan treats a region as one segment and leaves it to the library, once per distinct region. So a region
+may be too wide or wrong, but every occurrence of an added token must lie inside one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lakevec.pipeline.encoding.kernels.added_tokens import (
+    DROPPED,
+    EXACT,
+    NEW,
+    NEW_CHARACTER,
+    NO_MATCH,
+    NOT_ASCII,
+    RING,
+    SPACE,
+    UNSURE,
+    AddedTokens,
+    gram_at,
+    kind_of_character,
+    longest_match,
+    may_begin,
+)
+from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.kernels.packed_bytes import trailing_zeros
+from lakevec.pipeline.encoding.kernels.segment_ends import (
+    SEPARATOR,
+    SplitTables,
+    read_character,
+    skip_separators,
+    splits_at_space,
+)
+from lakevec.pipeline.encoding.kernels.simd import WINDOW, classify_window
+
+_ONE = np.uint64(1)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+@compile_loop
+def find_regions(
+    row: int,
+    texts: tuple[np.ndarray, np.ndarray],
+    split: SplitTables,
+    added: AddedTokens,
+    regions: np.ndarray,
+    count: int,
+) -> tuple[int, int, int]:
+    """Find the regions of texts, from text `row` on, that may hold an added token.
+
+    Parameters
+    ----------
+    texts : uint8 and int64 ndarray
+        Bytes with padding of a window, and the offsets of N texts.
+    regions : int64 ndarray of shape (R, 2)
+        Output: bounds of the regions.
+    count : int
+        Number of regions of the texts before `row`.
+
+    Returns
+    -------
+    row : int
+        The text to go on with; N at the end.
+    count : int
+        Number of regions of the texts before that one.
+    character : int
+        A character that is `NEW`: add it and call again; -1 if `regions` is full.
+    """
+    data, offsets = texts
+    for text in range(row, len(offsets) - 1):
+        first, end, found = offsets[text], offsets[text + 1], count
+        position = first
+        while position < end:
+            begin, stop, character = _find_region(data, position, first, end, split, added)
+            if character >= 0:
+                return np.int64(text), count, np.int64(character)
+            if begin < end:
+                if found + 1 >= len(regions):
+                    return np.int64(text), count, np.int64(-1)
+                regions[found, 0], regions[found, 1] = begin, stop
+                found += 1
+            position = stop
+        count = found
+    return np.int64(len(offsets) - 1), np.int64(count), np.int64(-1)
+
+
+@compile_part
+def _find_region(
+    data: np.ndarray, start: int, first: int, end: int, split: SplitTables, added: AddedTokens
+) -> tuple[int, int, int]:
+    """Find the next region of the text ``data[first:end]`` that may hold an added token.
+
+    Parameters
+    ----------
+    start : int
+        Where to begin: a place that no region contains.
+
+    Returns
+    -------
+    begin, stop : int
+        Bounds of the region, which are places where the rule splits; `end` twice if there is none.
+    character : int
+        -1, or a character that is `NEW`: add it and search again.
+
+    Notes
+    -----
+    An added token that must be a single word hides others that it overlaps, even where it begins inside a
+    word and so counts for nothing. It only matters if one of those begins a word. So texts are searched at
+    the first letters of words, and what is found there once more, from as far before as an added token may
+    reach.
+    """
+    if not added.is_simple:
+        return _search(data, start, first, end, split, added)
+    suspect = _find_suspect(data, start, end, added)
+    if suspect == end:
+        return end, end, np.int64(-1)
+    base = _begin_of_chunk(data, suspect, start, first, end, split)
+    while True:
+        origin = base
+        for _ in range(added.most_gaps):
+            if origin > start:
+                origin = _begin_of_chunk(data, origin - 1, start, first, end, split)
+        begin, stop, character = _search(data, origin, first, end, split, added)
+        if character >= 0 or begin >= base or stop <= suspect:
+            return begin, stop, character
+        base = begin
+
+
+@compile_part
+def _find_suspect(data: np.ndarray, start: int, end: int, added: AddedTokens) -> int:
+    """Return the first place where a word may begin an added token, or of a window that is not plain."""
+    for window in range(start, end, WINDOW):
+        letters, printable, white = classify_window(data, window)
+        inside = min(end - window, WINDOW)
+        here = _ALL >> np.uint64(WINDOW - inside)
+        if ~(printable | white) & here:
+            return window
+        if added.joins_white:
+            runs = white & (white << _ONE) & here
+            if runs or (white & _ONE and window > start and added.folded[data[window - 1]] == SPACE):
+                return window
+        begins = letters & ~(letters << _ONE) & here
+        while begins:
+            position = window + np.int64(trailing_zeros(begins))
+            begins &= begins - _ONE
+            gram = gram_at(data, position, added)
+            if may_begin(gram, added) and (longest_match(data, position, end, gram, added) != NO_MATCH):
+                return position
+    return end
+
+
+@compile_part
+def _search(
+    data: np.ndarray, start: int, first: int, end: int, split: SplitTables, added: AddedTokens
+) -> tuple[int, int, int]:
+    """Find the next region, as `_find_region` does, letter by letter.
+
+    It rolls over the normalized letters and looks up the last `gram_bytes` of them. Where a gram begins an
+    added token, the rest is compared.
+    """
+    last_shift = np.uint64(8 * (added.gram_bytes - 1))
+    begin, stop, unsure_stop = end, np.int64(-1), start
+    gram = np.uint64(0)
+    count = index = np.int64(0)
+    before = position = start
+    while position < end:
+        if stop >= 0 and position >= stop:
+            open_grams = min(count, added.gram_bytes - 1)
+            if open_grams == 0 or added.ring[(index - open_grams) & (RING - 1)] >= stop:
+                break
+        letter = added.folded[data[position]]
+        size, kind, letters = np.int64(1), np.int64(EXACT), np.int64(1)
+        source = np.int64(-1)
+        if letter == NOT_ASCII:
+            code, size = read_character(data, position, end)
+            kind = np.int64(kind_of_character(code, added))
+            if kind == NEW:
+                return end, end, code
+            if kind == EXACT:
+                source, letters = (
+                    np.int64(added.starts[code]),
+                    np.int64(added.ends[code] - added.starts[code]),
+                )
+        elif letter == DROPPED:
+            letters = np.int64(0)
+        elif letter == SPACE and added.joins_white and position > start:
+            kind = np.int64(UNSURE if added.folded[data[before]] == SPACE else EXACT)
+        before = position
+        if kind == UNSURE and position >= unsure_stop:
+            unsure_stop = _end_of_chunk(data, position + size, first, end, split)
+            zone_begin, zone_stop = _zone_around(
+                data, position, size, start, first, end, split, added.most_gaps
+            )
+            if stop >= 0 and zone_begin > stop:
+                break
+            begin, stop = min(begin, zone_begin), max(stop, zone_stop)
+        if kind != EXACT:
+            count = np.int64(0)
+            position += size
+            continue
+        for offset in range(letters):
+            if source >= 0:
+                letter = added.normal[source + offset]
+            gram = (gram >> np.uint64(8)) | (np.uint64(letter) << last_shift)
+            added.ring[index & (RING - 1)] = position
+            index += 1
+            count += 1
+            if count < added.gram_bytes:
+                continue
+            if not may_begin(gram, added):
+                continue
+            origin = added.ring[(index - added.gram_bytes) & (RING - 1)]
+            match = longest_match(data, origin, end, gram, added)
+            if match <= NEW_CHARACTER:
+                return end, end, NEW_CHARACTER - match
+            if match > stop:
+                if stop < 0:
+                    begin = _begin_of_chunk(data, origin, start, first, end, split)
+                stop = _end_of_chunk(data, match, first, end, split)
+        position += size
+    return begin, end if stop < 0 else stop, np.int64(-1)
+
+
+@compile_part
+def _zone_around(
+    data: np.ndarray,
+    position: int,
+    size: int,
+    start: int,
+    first: int,
+    end: int,
+    split: SplitTables,
+    gaps: int,
+) -> tuple[int, int]:
+    """Return the bounds of all text that an added token may reach that holds this character."""
+    begin = _begin_of_chunk(data, position, start, first, end, split)
+    for _ in range(gaps):
+        if begin > start:
+            begin = _begin_of_chunk(data, begin - 1, start, first, end, split)
+    stop = _end_of_chunk(data, _behind_white(data, position + size, end, split), first, end, split)
+    for _ in range(gaps):
+        if stop < end:
+            stop = _end_of_chunk(data, _behind_white(data, stop + 1, end, split), first, end, split)
+    return begin, stop
+
+
+@compile_part
+def _behind_white(data: np.ndarray, position: int, end: int, split: SplitTables) -> int:
+    while position < end and (split.classes[data[position]] & SEPARATOR or data[position] == SPACE):
+        position += 1
+    return position
+
+
+@compile_part
+def _begin_of_chunk(
+    data: np.ndarray, position: int, start: int, first: int, end: int, split: SplitTables
+) -> int:
+    """Return the last place up to `position` where the rule splits at white space."""
+    while position > start:
+        if split.keeps_space:
+            if data[position] == SPACE and splits_at_space(data, position, first, end, split.needs_ascii):
+                return position
+            position -= 1
+            continue
+        white = position
+        while white > start and split.classes[data[white - 1]] & SEPARATOR:
+            white -= 1
+        if white < position and skip_separators(data, white, first, end, split) == position:
+            return position
+        position = min(white, position - 1)
+    return start
+
+
+@compile_part
+def _end_of_chunk(data: np.ndarray, position: int, first: int, end: int, split: SplitTables) -> int:
+    """Return the first place from `position` on where the rule splits at white space."""
+    while position < end:
+        if split.keeps_space:
+            if data[position] == SPACE and splits_at_space(data, position, first, end, split.needs_ascii):
+                return position
+        elif split.classes[data[position]] & SEPARATOR:
+            if skip_separators(data, position, first, end, split) > position:
+                return position
+            while position + 1 < end and split.classes[data[position + 1]] & SEPARATOR:
+                position += 1
+        position += 1
+    return end
