@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import json
 import shutil
-from collections import Counter
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakevec.jobs.docstring_lake import write_docstring_lake
+from lakevec.pipeline.corpus.counts_folder import PHRASES, RECORD, WORDS
+from lakevec.pipeline.corpus.text_counter import TextCounter
+from lakevec.pipeline.corpus.vocabulary_mining import MineOptions, mine_words
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings
@@ -193,13 +195,24 @@ def read_kind(place: str, text: str, rows: int) -> pa.Array:
     return _without_nulls(found[text].slice(0, rows))
 
 
-def frequent_pairs(texts: pa.Array, count: int) -> list[str]:
-    """Return the most frequent pairs of adjacent words of ASCII letters, lowercased, most frequent first."""
-    pairs: Counter[str] = Counter()
-    for text in texts.to_pylist():
-        words = re.findall(r"[a-z]{2,}|[^a-z\s]+", text.lower())
-        pairs.update(f"{left} {right}" for left, right in pairwise(words) if (left + right).isalpha())
-    return [pair for pair, _ in pairs.most_common(count)]
+def mine_phrases(texts: pa.Array, tokenizer_json: str, count: int) -> list[str]:
+    """Return the phrases that ``lakevec mine --phrases`` puts first, best first."""
+    counter = TextCounter(tokenizer_json, longest_phrase=2)
+    counter.count(texts)
+    taken = counter.take()
+    with tempfile.TemporaryDirectory(prefix="lakevec-") as folder:
+        for part, column, terms in (
+            (WORDS, "word", taken.words),
+            (PHRASES, "phrase", taken.phrases),
+        ):
+            (Path(folder) / part).mkdir()
+            names, counts, documents = terms
+            table = pa.table({column: names, "count": counts, "documents": documents})
+            pq.write_table(table, Path(folder, part, "part.parquet"))
+        Path(folder, RECORD).write_text(json.dumps({"kind": "lakevec count"}))
+        options = MineOptions(top=len(taken.phrases.names), phrases=True)
+        words = mine_words(folder, tokenizer_json, options).table["word"].to_pylist()
+    return [word for word in words if " " in word][:count]
 
 
 def texts_of_new_words(count: int, *, words_each: int = 25) -> pa.Array:

@@ -41,7 +41,7 @@ _VOCABULARIES = (1_000, 4_000, 16_000, 64_000)
 _FEW_ROWS = 50_000
 _VECTORS = 65_536
 _PHRASES = 500
-_WITH_PHRASES = f"lakevec, {_PHRASES} phrases more"
+_WITH_PHRASES = f"lakevec, {_PHRASES} mined phrases more"
 _PLAIN_WRITE = "plain write of the same bytes"
 _UNKNOWN = "[UNK]"
 _BASIC_PROCESSOR = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
@@ -103,9 +103,9 @@ def measure_tokenizers(workload: Workload) -> Iterator[Comparison]:
 
 
 def measure_phrases(workload: Workload) -> Iterator[Comparison]:
-    """Encode with the frequent pairs of words as tokens, as mined vocabularies have them, and without."""
-    table, texts = workload.table, _few_texts(workload)
-    phrases = corpus.frequent_pairs(texts, _PHRASES)
+    """Encode with the phrases that `lakevec mine` finds in these texts as tokens, and without."""
+    table, texts = workload.table, workload.texts
+    phrases = corpus.mine_phrases(workload.peer_texts, table.tokenizer_json, _PHRASES)
     tokenizer = Tokenizer.from_str(table.tokenizer_json)
     tokenizer.add_tokens([AddedToken(phrase, single_word=True, normalized=True) for phrase in phrases])
     longer = _random_table(tokenizer.to_str(), table.dimensions)
@@ -113,7 +113,9 @@ def measure_phrases(workload: Workload) -> Iterator[Comparison]:
         way: Prepared(partial(Encoder, kind), partial(_encode, texts=texts))
         for way, kind in {_LAKEVEC: table, _WITH_PHRASES: longer}.items()
     }
-    yield Comparison("phrases", timing.take_turns(ways, workload.settings.repeats), _LAKEVEC)
+    rates = timing.take_turns(ways, workload.settings.repeats)
+    note = f"The phrases are {len(phrases)}, among them {', '.join(map(repr, phrases[:3]))}."
+    yield Comparison("phrases", rates, _LAKEVEC, [note])
 
 
 def measure_lengths(workload: Workload) -> Iterator[Comparison]:

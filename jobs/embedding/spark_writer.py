@@ -65,12 +65,7 @@ def write_with_spark(
     vectors = [embed(quoted(column)).alias(name) for column, name in columns.embeddings.items()]
     counts = [f.count(f.lit(1)).alias("rows")]
     for column, name in columns.embeddings.items():
-        text, vector = quoted(texts[column]), quoted(name)
-        counts += [
-            f.count_if(text.isNull()).alias(f"nulls of {column}"),
-            f.count_if(f.length(text) == 0).alias(f"empties of {column}"),
-            f.count_if(f.forall(vector, lambda x: x == 0)).alias(f"zero_vectors of {column}"),
-        ]
+        counts += _counts_of(column, quoted(texts[column]), quoted(name))
     observation = Observation("lakevec output")
     embedded = frame.select(*plain, *copies, *vectors).observe(observation, *counts).drop(*texts.values())
     # An output that this process can reach is new or empty. Otherwise let Spark refuse an existing folder.
@@ -96,6 +91,15 @@ def write_with_spark(
         "output": redact(settings.output),
         "seconds": plan.timer.seconds(),
     }
+
+
+def _counts_of(column: str, text: Column, vector: Column) -> list[Column]:
+    """Return the counts that a run's record has of a text column."""
+    return [
+        f.count_if(text.isNull()).alias(f"nulls of {column}"),
+        f.count_if(f.length(text) == 0).alias(f"empties of {column}"),
+        f.count_if(f.forall(vector, lambda x: x == 0)).alias(f"zero_vectors of {column}"),
+    ]
 
 
 def _checked(frame: DataFrame, columns: Columns, name: str) -> Column:

@@ -32,6 +32,7 @@ def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
     contents = sorted({phrase.encode() for phrase in rule.phrases}, key=lambda content: content[:RING])
     gram_bytes = min([RING, *map(len, contents)])
     contents.sort(key=lambda content: content[:gram_bytes])
+    tails = [content[gram_bytes : gram_bytes + 8] for content in contents]
     folded = _fold_ascii(tokenizer)
     printable = bytes(range(0x21, 0x7F))
     is_same = [
@@ -40,10 +41,11 @@ def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
     added = AddedTokens(
         letters=np.frombuffer(b"".join(contents) or b"\0", dtype=np.uint8),
         bounds=np.cumsum([0, *map(len, contents)], dtype=np.int64),
-        grams=np.array(
-            [int.from_bytes(content[:gram_bytes], "little") for content in contents], dtype=np.uint64
-        ),
+        grams=_as_words([content[:gram_bytes] for content in contents]),
         gram_bytes=gram_bytes,
+        tails=_as_words(tails),
+        tail_masks=_as_words([b"\xff" * len(tail) for tail in tails]),
+        longest=max(map(len, contents), default=0),
         is_simple=rule.has_single_words
         and any(is_same)
         and all(content[:1].isalnum() for content in contents),
@@ -56,11 +58,16 @@ def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
         kinds=np.full(_CHARACTERS, UNSURE if rule.is_opaque else NEW, dtype=np.uint8),
         starts=np.zeros(_CHARACTERS, dtype=np.int32),
         ends=np.zeros(_CHARACTERS, dtype=np.int32),
-        normal=np.frombuffer(b"", dtype=np.uint8),
+        normal=np.arange(256, dtype=np.uint8),
         ring=np.zeros(RING, dtype=np.int64),
     )
     fill_grams(added)
     return added
+
+
+def _as_words(parts: list[bytes]) -> np.ndarray:
+    """Pack strings of at most eight bytes, the first byte lowest."""
+    return np.array([int.from_bytes(part, "little") for part in parts], dtype=np.uint64)
 
 
 def _fold_ascii(tokenizer: Tokenizer) -> np.ndarray:

@@ -18,7 +18,7 @@ import pytest
 
 from lakevec.jobs.benchmark import find_measure
 from lakevec.jobs.benchmarks.corpus import (
-    frequent_pairs,
+    mine_phrases,
     read_kind,
     read_texts,
     texts_of_length,
@@ -30,6 +30,7 @@ from lakevec.jobs.benchmarks.timing import Comparison, Rate, in_new_process, tak
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.settings.benchmark import BenchmarkPart
 from tests.support.commands import benchmark as main
+from tests.support.models import make_word_tokenizer
 from tests.support.paths import IS_WHOLE, ROOT
 
 KERNEL_PARTS = [
@@ -82,9 +83,12 @@ def test_texts_of_other_kinds() -> None:
     assert pieces.to_pylist() == ["ab c", "de"]
 
 
-def test_frequent_pairs_are_of_words_side_by_side() -> None:
-    texts = pa.array(["New York is big", "in new york, is it", "york. is", "", "is it"])
-    assert frequent_pairs(texts, 2) == ["new york", "is it"]
+def test_phrases_are_those_of_mined_vocabularies() -> None:
+    names = ["New York"] * 30 + ["Los Angeles"] * 40
+    others = ["it is", "is it", "it it", "is is"] * 50
+    tokenizer = make_word_tokenizer(["[UNK]"])
+    phrases = mine_phrases(pa.array(names + others, pa.large_string()), tokenizer.to_str(), 2)
+    assert phrases == ["los angeles", "new york"]
 
 
 def test_rows_of_one_kind_are_chosen_by_a_column(tmp_path: Path) -> None:

@@ -22,11 +22,14 @@ from lakevec.pipeline.encoding.kernels.added_tokens import (
     gram_at,
     kind_of_character,
     longest_match,
+    longest_match_in_plain,
     may_begin,
 )
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
+    ISOLATED,
+    LITERAL,
     SEPARATOR,
     SplitTables,
     read_character,
@@ -37,6 +40,9 @@ from lakevec.pipeline.encoding.kernels.simd import WINDOW, classify_window
 
 _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_FIRST_NOT_ASCII = 0x80
+# The library takes it for a letter, and the rule for punctuation.
+_UNDERSCORE = 0x5F
 
 
 @compile_loop
@@ -108,14 +114,16 @@ def _find_region(
     -----
     An added token that must be a single word hides others that it overlaps, even where it begins inside a
     word and so counts for nothing. It only matters if one of those begins a word. So texts are searched at
-    the first letters of words, and what is found there once more, from as far before as an added token may
-    reach.
+    the first letters of words. What is found there is the region, if nothing can hide it and the rule splits
+    on both sides. Otherwise the search begins again, from as far before as an added token may reach.
     """
     if not added.is_simple:
         return _search(data, start, first, end, split, added)
-    suspect = _find_suspect(data, start, end, added)
+    suspect, match = _find_suspect(data, start, end, added)
     if suspect == end:
         return end, end, np.int64(-1)
+    if _stands_alone(data, (suspect, match), start, (first, end), split, added):
+        return suspect, match, np.int64(-1)
     base = _begin_of_chunk(data, suspect, start, first, end, split)
     while True:
         origin = base
@@ -129,26 +137,70 @@ def _find_region(
 
 
 @compile_part
-def _find_suspect(data: np.ndarray, start: int, end: int, added: AddedTokens) -> int:
-    """Return the first place where a word may begin an added token, or of a window that is not plain."""
+def _find_suspect(data: np.ndarray, start: int, end: int, added: AddedTokens) -> tuple[int, int]:
+    """Return where a word may begin an added token, and the end of the longest; `NO_MATCH` if in doubt.
+
+    The place in doubt is the first window that is not plain. At the end of the text, nothing is found.
+    """
     for window in range(start, end, WINDOW):
         letters, printable, white = classify_window(data, window)
         inside = min(end - window, WINDOW)
         here = _ALL >> np.uint64(WINDOW - inside)
         if ~(printable | white) & here:
-            return window
+            return window, np.int64(NO_MATCH)
         if added.joins_white:
             runs = white & (white << _ONE) & here
             if runs or (white & _ONE and window > start and added.folded[data[window - 1]] == SPACE):
-                return window
+                return window, np.int64(NO_MATCH)
         begins = letters & ~(letters << _ONE) & here
         while begins:
             position = window + np.int64(trailing_zeros(begins))
             begins &= begins - _ONE
             gram = gram_at(data, position, added)
-            if may_begin(gram, added) and (longest_match(data, position, end, gram, added) != NO_MATCH):
-                return position
-    return end
+            if may_begin(gram, added):
+                match = longest_match_in_plain(data, position, end, gram, added)
+                if match != NO_MATCH:
+                    return position, match
+    return end, end
+
+
+@compile_part
+def _stands_alone(
+    data: np.ndarray,
+    match: tuple[int, int],
+    start: int,
+    text: tuple[int, int],
+    split: SplitTables,
+    added: AddedTokens,
+) -> bool:
+    """Return whether the library is sure to find this match, and the rule splits before and after it.
+
+    All of ``data[start:match[0]]`` is plain.
+    """
+    begin, stop = match
+    if added.joins_white or not split.isolates or split.needs_ascii or stop < begin:
+        return False
+    for position in range(begin, stop):
+        if data[position] >= _FIRST_NOT_ASCII:
+            return False
+    # No other added token may begin or end in the words around it.
+    for step, edge, limit in ((-1, begin - 1, text[0] - 1), (1, stop, text[1])):
+        position = edge
+        while position != limit and not split.classes[data[position]] & SEPARATOR:
+            kind = split.classes[data[position]]
+            if kind & LITERAL or (
+                position == edge and (not kind & ISOLATED or data[position] == _UNDERSCORE)
+            ):
+                return False
+            position += step
+    # One that begins inside a word before would hide it.
+    for position in range(max(start, begin - added.longest + 1), begin):
+        gram = gram_at(data, position, added)
+        if may_begin(gram, added):
+            match_before = longest_match_in_plain(data, position, text[1], gram, added)
+            if match_before != NO_MATCH:
+                return False
+    return True
 
 
 @compile_part
@@ -160,56 +212,32 @@ def _search(
     It rolls over the normalized letters and looks up the last `gram_bytes` of them. Where a gram begins an
     added token, the rest is compared.
     """
-    last_shift = np.uint64(8 * (added.gram_bytes - 1))
     begin, stop, unsure_stop = end, np.int64(-1), start
-    gram = np.uint64(0)
-    count = index = np.int64(0)
+    gram, count, index = np.uint64(0), np.int64(0), np.int64(0)
     before = position = start
     while position < end:
         if stop >= 0 and position >= stop:
             open_grams = min(count, added.gram_bytes - 1)
             if open_grams == 0 or added.ring[(index - open_grams) & (RING - 1)] >= stop:
                 break
-        letter = added.folded[data[position]]
-        size, kind, letters = np.int64(1), np.int64(EXACT), np.int64(1)
-        source = np.int64(-1)
-        if letter == NOT_ASCII:
-            code, size = read_character(data, position, end)
-            kind = np.int64(kind_of_character(code, added))
-            if kind == NEW:
-                return end, end, code
-            if kind == EXACT:
-                source, letters = (
-                    np.int64(added.starts[code]),
-                    np.int64(added.ends[code] - added.starts[code]),
-                )
-        elif letter == DROPPED:
-            letters = np.int64(0)
-        elif letter == SPACE and added.joins_white and position > start:
-            kind = np.int64(UNSURE if added.folded[data[before]] == SPACE else EXACT)
-        before = position
+        kind, size, letters = _read_letters(data, position, before, end, added)
+        if kind == NEW:
+            return end, end, letters[0]
         if kind == UNSURE and position >= unsure_stop:
             unsure_stop = _end_of_chunk(data, position + size, first, end, split)
-            zone_begin, zone_stop = _zone_around(
-                data, position, size, start, first, end, split, added.most_gaps
-            )
-            if stop >= 0 and zone_begin > stop:
+            zone = _zone_around(data, (position, position + size), start, (first, end), split, added)
+            if stop >= 0 and zone[0] > stop:
                 break
-            begin, stop = min(begin, zone_begin), max(stop, zone_stop)
+            begin, stop = min(begin, zone[0]), max(stop, zone[1])
         if kind != EXACT:
             count = np.int64(0)
-            position += size
-            continue
-        for offset in range(letters):
-            if source >= 0:
-                letter = added.normal[source + offset]
-            gram = (gram >> np.uint64(8)) | (np.uint64(letter) << last_shift)
+        for source in range(letters[0], letters[1]):
+            gram = (gram >> np.uint64(8)) | (
+                np.uint64(added.normal[source]) << np.uint64(8 * added.gram_bytes - 8)
+            )
             added.ring[index & (RING - 1)] = position
-            index += 1
-            count += 1
-            if count < added.gram_bytes:
-                continue
-            if not may_begin(gram, added):
+            index, count = index + 1, count + 1
+            if count < added.gram_bytes or not may_begin(gram, added):
                 continue
             origin = added.ring[(index - added.gram_bytes) & (RING - 1)]
             match = longest_match(data, origin, end, gram, added)
@@ -219,28 +247,57 @@ def _search(
                 if stop < 0:
                     begin = _begin_of_chunk(data, origin, start, first, end, split)
                 stop = _end_of_chunk(data, match, first, end, split)
-        position += size
+        before, position = position, position + size
     return begin, end if stop < 0 else stop, np.int64(-1)
+
+
+@compile_part
+def _read_letters(
+    data: np.ndarray, position: int, before: int, end: int, added: AddedTokens
+) -> tuple[int, int, tuple[int, int]]:
+    """Read a character; `before` is the place of the one before it, or its own at the start.
+
+    Returns
+    -------
+    kind, size : int
+        Its kind, and its number of bytes.
+    letters : tuple of int
+        Bounds in `added.normal` of the letters that it becomes, if it is `EXACT`. For a `NEW` one, the code
+        point first.
+    """
+    nothing = np.int64(0), np.int64(0)
+    letter = np.int64(added.folded[data[position]])
+    if letter == DROPPED:
+        return np.int64(EXACT), np.int64(1), nothing
+    if letter != NOT_ASCII:
+        is_run = letter == SPACE and added.joins_white and position > before
+        if is_run and added.folded[data[before]] == SPACE:
+            return np.int64(UNSURE), np.int64(1), nothing
+        return np.int64(EXACT), np.int64(1), (letter, letter + 1)
+    code, size = read_character(data, position, end)
+    kind = np.int64(kind_of_character(code, added))
+    if kind == EXACT:
+        return kind, size, (np.int64(added.starts[code]), np.int64(added.ends[code]))
+    return kind, size, (code, code) if kind == NEW else nothing
 
 
 @compile_part
 def _zone_around(
     data: np.ndarray,
-    position: int,
-    size: int,
+    character: tuple[int, int],
     start: int,
-    first: int,
-    end: int,
+    text: tuple[int, int],
     split: SplitTables,
-    gaps: int,
+    added: AddedTokens,
 ) -> tuple[int, int]:
     """Return the bounds of all text that an added token may reach that holds this character."""
-    begin = _begin_of_chunk(data, position, start, first, end, split)
-    for _ in range(gaps):
+    first, end = text
+    begin = _begin_of_chunk(data, character[0], start, first, end, split)
+    for _ in range(added.most_gaps):
         if begin > start:
             begin = _begin_of_chunk(data, begin - 1, start, first, end, split)
-    stop = _end_of_chunk(data, _behind_white(data, position + size, end, split), first, end, split)
-    for _ in range(gaps):
+    stop = _end_of_chunk(data, _behind_white(data, character[1], end, split), first, end, split)
+    for _ in range(added.most_gaps):
         if stop < end:
             stop = _end_of_chunk(data, _behind_white(data, stop + 1, end, split), first, end, split)
     return begin, stop

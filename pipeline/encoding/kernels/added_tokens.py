@@ -24,6 +24,10 @@ _WORD_BITS = np.uint64(63)
 _WORD_SHIFT = np.uint64(6)
 _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+# A bit of each of eight bytes.
+_ONES = np.uint64(0x0101010101010101)
+_CONTROL_BITS = np.uint64(0x4040404040404040)
+_TOP_BITS = np.uint64(0x8080808080808080)
 SPACE = 0x20
 # Instead of the end of a match.
 NO_MATCH, NEW_CHARACTER = -1, -2
@@ -41,6 +45,10 @@ class AddedTokens(NamedTuple):
         First `gram_bytes` bytes of each token, the first of them lowest; equal ones are neighbours.
     gram_bytes : int
         1 to 8.
+    tails, tail_masks : uint64 ndarray of shape (A,)
+        The next bytes of each token, at most eight, and a mask of them.
+    longest : int
+        Bytes of the longest token.
     is_simple : bool
         Whether all are single words that begin with an ASCII letter or digit, and the normalizer changes no
         printable ASCII, except for upper case.
@@ -61,7 +69,7 @@ class AddedTokens(NamedTuple):
     starts, ends : int32 ndarray of shape (65536,)
         Character c becomes ``normal[starts[c]:ends[c]]``.
     normal : uint8 ndarray
-        UTF-8.
+        UTF-8; before all, each byte by itself.
     ring : int64 ndarray of shape (`RING`,)
         Room for the positions of the last letters.
     """
@@ -70,6 +78,9 @@ class AddedTokens(NamedTuple):
     bounds: np.ndarray
     grams: np.ndarray
     gram_bytes: int
+    tails: np.ndarray
+    tail_masks: np.ndarray
+    longest: int
     is_simple: bool
     lowers: bool
     slots: np.ndarray
@@ -122,7 +133,7 @@ def may_begin(gram: int, added: AddedTokens) -> bool:
 @compile_inline
 def _space_white(word: int) -> int:
     """Turn control characters of eight ASCII bytes into spaces."""
-    control = ~(word | (word << _ONE)) & np.uint64(0x4040404040404040)
+    control = ~(word | (word << _ONE)) & _CONTROL_BITS
     return (word & ~((control >> np.uint64(6)) * np.uint64(0x1F))) | (control >> _ONE)
 
 
@@ -138,19 +149,46 @@ def kind_of_character(code: int, added: AddedTokens) -> int:
     return OUTSIDE if code == INVALID else UNSURE if code > 0xFFFF else added.kinds[code]
 
 
+@compile_inline
+def longest_match_in_plain(data: np.ndarray, origin: int, end: int, gram: int, added: AddedTokens) -> int:
+    """Do the work of `longest_match` where the gram is plain: few tokens of a gram have the next bytes."""
+    token = _first_with_gram(gram, added)
+    tail = load_word(data, origin + added.gram_bytes)
+    control = ~(tail | (tail << _ONE)) & _CONTROL_BITS
+    if not added.joins_white and not control and not (tail | (tail + _ONES)) & _TOP_BITS:
+        tail = lower_letters(tail) if added.lowers else tail
+        while token < len(added.grams) and added.grams[token] == gram:
+            if tail & added.tail_masks[token] == added.tails[token]:
+                break
+            token += 1
+    return _longest_from(token, data, origin, end, gram, added)
+
+
 @compile_part
 def longest_match(data: np.ndarray, origin: int, end: int, gram: int, added: AddedTokens) -> int:
     """Return the end of the longest added token with this gram that may begin at `origin`.
 
     Returns `NO_MATCH` if there is none, and ``NEW_CHARACTER - c`` for a character c that is `NEW`.
     """
+    return _longest_from(_first_with_gram(gram, added), data, origin, end, gram, added)
+
+
+@compile_inline
+def _first_with_gram(gram: int, added: AddedTokens) -> int:
+    """Return the first token with a gram, or the number of tokens."""
     slot = slot_of(gram, len(added.slots))
-    token = added.slots[slot]
-    while token >= 0 and added.grams[token] != gram:
+    while added.slots[slot] >= 0:
+        if added.grams[added.slots[slot]] == gram:
+            return np.int64(added.slots[slot])
         slot = (slot + 1) & (len(added.slots) - 1)
-        token = added.slots[slot]
+    return np.int64(len(added.grams))
+
+
+@compile_inline
+def _longest_from(token: int, data: np.ndarray, origin: int, end: int, gram: int, added: AddedTokens) -> int:
+    """Return what `longest_match` does; no token of the gram before this one matches."""
     longest = np.int64(NO_MATCH)
-    while 0 <= token < len(added.grams) and added.grams[token] == gram:
+    while token < len(added.grams) and added.grams[token] == gram:
         found = _match(data, origin, end, added.bounds[token], added.bounds[token + 1], added)
         if found <= NEW_CHARACTER:
             return found

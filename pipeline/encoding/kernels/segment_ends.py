@@ -206,3 +206,11 @@ def end_at_space(data: np.ndarray, start: int, first: int, end: int, split: Spli
         if split.classes[data[position]] & LITERAL and may_be_literal(data, position, end, split):
             holds_literal = True
     return end
+
+
+@compile_part
+def end_at_white(data: np.ndarray, position: int, end: int, split: SplitTables) -> int:
+    """Return the first place from `position` on that holds a separator."""
+    while position < end and not split.classes[data[position]] & SEPARATOR:
+        position += 1
+    return position

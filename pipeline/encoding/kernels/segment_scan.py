@@ -25,9 +25,9 @@ from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compil
 from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of, trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
     LITERAL,
-    SEPARATOR,
     SplitTables,
     end_at_space,
+    end_at_white,
     end_word,
     may_be_literal,
     skip_separators,
@@ -103,9 +103,7 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
                 region += 1
             stop = min(end, texts.regions[region, 0])
             if position == stop:
-                ref, status = _look_up_region(region, texts, tables, cache)
-                if status == DONE:
-                    output_end, status = append(ref, output_end, cache)
+                output_end, status = _append_region(region, output_end, texts, tables, cache)
                 if status != DONE:
                     return _stop_at(position, output_end, status, cache)
                 position = texts.regions[region, 1]
@@ -118,9 +116,7 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
                 start, length = found.start, found.length
                 segment = Segment(texts.data, start, length, tables.split.folds, length, UNMARKED)
                 kind = LONG if length > 8 else SHORT
-                ref, status = look_up(segment, kind, found.signature, tables.pieces, cache)
-                if status == DONE:
-                    output_end, status = append(ref, output_end, cache)
+                output_end, status = _append(segment, kind, found.signature, output_end, tables, cache)
                 if status != DONE:
                     return _stop_at(start, output_end, status, cache)
             if special >= 0:
@@ -133,15 +129,26 @@ def scan_words(texts: Texts, tables: TokenizerTables, cache: CacheArrays) -> int
     return DONE
 
 
-@compile_part
-def _look_up_region(
-    region: int, texts: Texts, tables: TokenizerTables, cache: CacheArrays
+@compile_inline
+def _append(
+    segment: Segment, kind: int, signature: int, output_end: int, tables: TokenizerTables, cache: CacheArrays
 ) -> tuple[int, int]:
-    """Look up a region, which the library tokenizes."""
+    """Look up a segment and append its tokens to the output; return the output's end and the status."""
+    ref, status = look_up(segment, kind, signature, tables.pieces, cache)
+    if status == DONE:
+        output_end, status = append(ref, output_end, cache)
+    return output_end, status
+
+
+@compile_part
+def _append_region(
+    region: int, output_end: int, texts: Texts, tables: TokenizerTables, cache: CacheArrays
+) -> tuple[int, int]:
+    """Do the work of `_append` for a region, which the library tokenizes."""
     begin, stop = texts.regions[region, 0], texts.regions[region, 1]
     segment = Segment(texts.data, begin, stop - begin, UNFOLDED, FOR_LIBRARY, UNMARKED)
     kind = kind_of(segment)
-    return look_up(segment, kind, sign(segment, kind), tables.pieces, cache)
+    return _append(segment, kind, sign(segment, kind), output_end, tables, cache)
 
 
 @compile_inline
@@ -236,8 +243,7 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
     This scan also splits at single spaces, and finds added tokens and white space at which the rule forbids a
     split.
     """
-    data, split, classes = texts.data, tables.split, tables.split.classes
-    region = np.int64(0)
+    data, split, region = texts.data, tables.split, np.int64(0)
     for row in range(cache.state[0].row, last):
         first, end = _bounds(row, texts)
         output_end = word_output = cache.state[0].output
@@ -248,9 +254,7 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
             while texts.regions[region, 0] < position:
                 region += 1
             if position == texts.regions[region, 0]:
-                ref, status = _look_up_region(region, texts, tables, cache)
-                if status == DONE:
-                    output_end, status = append(ref, output_end, cache)
+                output_end, status = _append_region(region, output_end, texts, tables, cache)
                 if status != DONE:
                     return status
                 position = texts.regions[region, 1]
@@ -269,16 +273,12 @@ def scan_bytes(texts: Texts, tables: TokenizerTables, cache: CacheArrays, last: 
                 position, characters = end_word(data, start, first, end, split)
             if position < 0:
                 # The word may contain an added token. Discard its segments, and make the word one segment.
-                start = position = word_start
+                start, position = word_start, end_at_white(data, word_start, end, split)
                 output_end, folds = word_output, UNFOLDED
                 cache.state[0].unknown = word_unknown
-                while position < end and not classes[data[position]] & SEPARATOR:
-                    position += 1
             segment = Segment(data, start, position - start, folds, characters, UNMARKED)
             kind = kind_of(segment)
-            ref, status = look_up(segment, kind, sign(segment, kind), tables.pieces, cache)
-            if status == DONE:
-                output_end, status = append(ref, output_end, cache)
+            output_end, status = _append(segment, kind, sign(segment, kind), output_end, tables, cache)
             if status != DONE:
                 return status
         _end_text(row, output_end, texts, cache)

@@ -30,11 +30,16 @@ PHRASES = [
     *["são paulo", "Élan vital", "fin de", "мир и", "Новый мир"],
 ]
 SIGNED = ["state-of-the-art", "don't", "c++", "a-b", "-of", "art-", "of-the"]
+# Those that begin with an ASCII letter need no search letter by letter.
+SIMPLE = [phrase for phrase in [*PHRASES, *SIGNED] if phrase.isascii() and phrase[0].isalnum()]
+SIMPLE += ["new 가-x"]
 WORDS = sorted(
     {word for phrase in [*PHRASES, *SIGNED] for word in [phrase, *phrase.split(" "), *phrase.split("-")]}
 )
 GLUE = [
-    *" \t\n-,.x'",
+    *" \t\n-,.x'_([",
+    "[MASK]",
+    " [mask] ",
     " ",
     " ",
     " ",
@@ -68,9 +73,13 @@ def add_phrases(name: str, phrases: list[str], **flags: bool) -> Tokenizer:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "roberta-base", "glove50-4k", "xlm-roberta-base-rebuilt"])
-@pytest.mark.parametrize("single_word", [True, False], ids=["whole words", "anywhere"])
-def test_phrases_have_the_librarys_ids(name: str, single_word: bool) -> None:
-    theirs = add_phrases(name, PHRASES + SIGNED, single_word=single_word, normalized=True)
+@pytest.mark.parametrize(
+    ("phrases", "single_word"),
+    [(PHRASES + SIGNED, True), (PHRASES + SIGNED, False), (SIMPLE, True)],
+    ids=["whole words", "anywhere", "simple"],
+)
+def test_phrases_have_the_librarys_ids(name: str, phrases: list[str], single_word: bool) -> None:
+    theirs = add_phrases(name, phrases, single_word=single_word, normalized=True)
     rule = find_split_rule(theirs.to_str())
     assert isinstance(rule, SplitRule)
     assert set(rule.phrases) >= {"new york", "war of art"}
@@ -86,6 +95,16 @@ def test_phrases_have_the_librarys_ids(name: str, single_word: bool) -> None:
             "new york cityx",
             "new  york",
             "New\nYork",
+        ]
+    )
+    @example(
+        [
+            "-art of_war",
+            "(art of war)",
+            "art of [MASK]art of",
+            "warart of war",
+            "city of-the",
+            "x" * 59 + " new 가-x",
         ]
     )
     @example(
