@@ -77,6 +77,10 @@ def _make_split_tables(rule: SplitRule) -> SplitTables:
     )
 
 
+# Bits per piece: about three prefixes each, and one bit in eight is set.
+_PREFIX_BITS = 8
+
+
 def _make_word_pieces(tokenizer_json: str, unknown_token_id: int | None) -> WordPieces:
     """Read the vocabulary of a WordPiece tokenizer; other models have no pieces."""
     model = json.loads(tokenizer_json)["model"]
@@ -115,6 +119,7 @@ def _pack_pieces(
         unknown=unknown,
         most_characters=most_characters,
         most_bytes=max((len(letters) for letters, _, _ in pieces), default=1),
+        prefixes=np.zeros(max(1, (1 << (_PREFIX_BITS * len(pieces)).bit_length()) // 64), dtype=np.uint64),
         scratch=np.empty(_most_word_bytes(most_characters), dtype=np.uint64),
     )
     if pieces:

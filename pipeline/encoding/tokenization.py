@@ -132,7 +132,7 @@ class WholeTextTokenizer:
 
 
 def slices(
-    texts: pa.Array | pa.ChunkedArray, *, most_rows: int = 4096, most_bytes: int = 1 << 20
+    texts: pa.Array | pa.ChunkedArray, *, most_rows: int = 1 << 14, most_bytes: int = 1 << 21
 ) -> Iterator[tuple[int, pa.LargeStringArray]]:
     """Split strings into slices of bounded rows and bytes; yield each with the position of its first text.
 

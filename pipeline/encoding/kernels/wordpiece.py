@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of
 
 # FNV-1a (RFC 9923): one pass hashes all pieces that begin at a position. The initial value differs for pieces
@@ -42,6 +42,8 @@ class WordPieces(NamedTuple):
         Longer words are unknown.
     most_bytes : int
         Length of the longest piece.
+    prefixes : uint64 ndarray
+        Bits of the hashes of all prefixes of pieces. Few others share one.
     scratch : uint64 ndarray
         Room for the hashes of one word.
     """
@@ -55,17 +57,20 @@ class WordPieces(NamedTuple):
     unknown: int
     most_characters: int
     most_bytes: int
+    prefixes: np.ndarray
     scratch: np.ndarray
 
 
 @compile_loop
 def fill_pieces(pieces: WordPieces) -> None:
-    """Hash all pieces, and fill the empty slots."""
+    """Hash all pieces, and fill the empty slots and the bits of prefixes."""
     slots, last = pieces.slots, len(pieces.slots) - 1
     for piece in range(len(pieces.hashes)):
         value = _hash_start(pieces.goes_on[piece])
         for position in range(pieces.bounds[piece], pieces.bounds[piece + 1]):
             value = (value ^ np.uint64(pieces.letters[position])) * _FNV_PRIME
+            word, bit = _bit_of(value, pieces)
+            pieces.prefixes[word] |= bit
         pieces.hashes[piece] = value
         slot = slot_of(value, last + 1)
         while slots[slot] >= 0:
@@ -76,6 +81,13 @@ def fill_pieces(pieces: WordPieces) -> None:
 @compile_part
 def _hash_start(goes_on: bool) -> int:
     return _FNV_OFFSET ^ _GOES_ON if goes_on else _FNV_OFFSET
+
+
+@compile_inline
+def _bit_of(value: int, pieces: WordPieces) -> tuple[int, int]:
+    """Return the place of a hash in `prefixes`: a word of 64 bits, and the bit in it."""
+    bit = slot_of(value, 64 * len(pieces.prefixes))
+    return bit >> 6, np.uint64(1) << np.uint64(bit & 63)
 
 
 @compile_part
@@ -89,10 +101,14 @@ def split_word(word: np.ndarray, characters: int, pieces: WordPieces, ids: np.nd
     is_known = characters <= pieces.most_characters
     while is_known and start < len(word):
         value = _hash_start(start > 0)
-        end = min(len(word), start + pieces.most_bytes)
-        for position in range(start, end):
-            value = (value ^ np.uint64(word[position])) * _FNV_PRIME
-            hashes[position] = value
+        end, last = start, min(len(word), start + pieces.most_bytes)
+        while end < last:
+            value = (value ^ np.uint64(word[end])) * _FNV_PRIME
+            place, bit = _bit_of(value, pieces)
+            if not pieces.prefixes[place] & bit:
+                break
+            hashes[end] = value
+            end += 1
         piece = np.int64(-1)
         while piece < 0 and end > start:
             piece = _find(word, start, end, hashes[end - 1], pieces)
