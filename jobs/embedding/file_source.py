@@ -27,8 +27,9 @@ from lakevec.jobs.embedding.micro_batches import (
 )
 from lakevec.jobs.spark.errors import SPARK_ERRORS, spark_errors
 from lakevec.jobs.spark.file_systems import hadoop_path
-from lakevec.jobs.spark.input import WHOLE_FILES
+from lakevec.jobs.spark.input import WHOLE_FILES, local_listing
 from lakevec.jobs.spark.overlap import GLOB, read_option, refuse_files_of_output
+from lakevec.jobs.spark.session import changed_conf
 from lakevec.pipeline.errors import DataError, InputError, UnreadableFileError
 from lakevec.pipeline.output.commit_log import InputBatch, InputFile
 from lakevec.pipeline.output.file_entry import FileEntry
@@ -92,8 +93,12 @@ class FileSource:
         CommitError
             If Spark's checkpoint belongs to another output.
         """
-        context, settings = self._context, self._settings
         self._refuse_overlap()
+        with changed_conf(self._spark, local_listing(self._spark, [self._uri])):
+            self._append(is_stream=is_stream)
+
+    def _append(self, *, is_stream: bool) -> None:
+        context, settings = self._context, self._settings
         if is_stream:
             known = context.output.state.inputs.get(self._source.input)
             if known is not None and not known.query:
