@@ -12,6 +12,8 @@ import socket
 from functools import lru_cache
 from pathlib import Path
 
+import pyarrow as pa
+
 from lakevec.pipeline.corpus.text_counter import TextCounter
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.options import EncodeOptions
@@ -21,7 +23,7 @@ from lakevec.udfs.node_files import NodeFiles, open_counter, open_encoder
 @lru_cache(maxsize=4)  # a job uses one model; a session may compare several
 def get_encoder(table: NodeFiles, options: EncodeOptions) -> Encoder:
     """Return this worker's encoder of a table."""
-    _use_one_core()
+    _share_machine()
     return open_encoder(table.provide(), options)
 
 
@@ -34,13 +36,17 @@ def get_counter(tokenizer: NodeFiles, *, longest_phrase: int = 1) -> TextCounter
 
 @lru_cache(maxsize=1)
 def _open_counter(tokenizer: NodeFiles, longest_phrase: int) -> TextCounter:
-    _use_one_core()
+    _share_machine()
     return open_counter(tokenizer.provide(), longest_phrase)
 
 
-def _use_one_core() -> None:
-    """Keep the tokenizer's own threads off the cores of other task slots."""
+def _share_machine() -> None:
+    """Leave cores and memory to other task slots."""
+    # The tokenizer would start threads of its own.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Arrow's own allocators keep 50 MB that a worker has freed.
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+        pa.set_memory_pool(pa.system_memory_pool())
 
 
 def forget_encoders() -> None:

@@ -57,8 +57,8 @@ class TokenCache:
         Split rule of the tokenizer.
     unknown_token_id : int or None
         Token to count and to leave out.
-    most_entries : int, default=7 * 2**15
-        Maximum number of segments. The default leaves room for one more batch below 2**18, where the arrays
+    most_entries : int, default=7 * 2**14
+        Maximum number of segments. The default leaves room for one more batch below 2**17, where the arrays
         would double just before they are emptied.
     most_key_bytes : int, default=2**23
         Maximum number of bytes of all segments.
@@ -79,7 +79,7 @@ class TokenCache:
     Notes
     -----
     The bounds hold between batches; within a batch, the cache grows with its texts. At the default bounds it
-    takes 64 bytes an entry, the segment and 4 bytes a token: about 30 MB.
+    takes 64 bytes an entry, the segment and 4 bytes a token: about 15 MB.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class TokenCache:
         rule: SplitRule,
         unknown_token_id: int | None,
         *,
-        most_entries: int = 7 << 15,
+        most_entries: int = 7 << 14,
         most_key_bytes: int = 1 << 23,
         keeps_refs: bool = False,
     ) -> None:
