@@ -41,6 +41,7 @@ def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
     added = AddedTokens(
         letters=np.frombuffer(b"".join(contents) or b"\0", dtype=np.uint8),
         bounds=np.cumsum([0, *map(len, contents)], dtype=np.int64),
+        ids=_find_ids(tokenizer, [content.decode() for content in contents]),
         grams=_as_words([content[:gram_bytes] for content in contents]),
         gram_bytes=gram_bytes,
         tails=_as_words(tails),
@@ -63,6 +64,18 @@ def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
     )
     fill_grams(added)
     return added
+
+
+def _find_ids(tokenizer: Tokenizer, contents: list[str]) -> np.ndarray:
+    """Return the ids of added tokens, which are named as they are searched for; -1 if several are alike."""
+    ids: dict[str, list[int]] = {}
+    for id_, token in tokenizer.get_added_tokens_decoder().items():
+        content = token.content
+        if token.normalized and tokenizer.normalizer is not None:
+            content = tokenizer.normalizer.normalize_str(content)
+        ids.setdefault(content, []).append(id_)
+    found = [ids.get(content, []) for content in contents]
+    return np.array([some[0] if len(some) == 1 else -1 for some in found], dtype=np.int32)
 
 
 def _as_words(parts: list[bytes]) -> np.ndarray:

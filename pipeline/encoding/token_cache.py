@@ -181,7 +181,7 @@ class TokenCache:
     def _find_regions(self, data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """Return the bounds of all regions that may hold an added token, and an end mark."""
         last, added = len(offsets) - 1, self._added
-        row, count, regions = 0 if added else last, 0, np.empty((len(offsets), 2), dtype=np.int64)
+        row, count, regions = 0 if added else last, 0, np.empty((len(offsets), 3), dtype=np.int64)
         while added and row < last:
             row, count, new = find_regions(row, (data, offsets), self._tables.split, added, regions, count)
             if new >= 0:

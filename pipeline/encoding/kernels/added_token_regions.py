@@ -20,16 +20,18 @@ from lakevec.pipeline.encoding.kernels.added_tokens import (
     UNSURE,
     AddedTokens,
     gram_at,
+    id_of_plain,
     kind_of_character,
     longest_match,
     longest_match_in_plain,
     may_begin,
 )
-from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.packed_bytes import trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
     ISOLATED,
     LITERAL,
+    OTHER,
     SEPARATOR,
     SplitTables,
     read_character,
@@ -40,7 +42,8 @@ from lakevec.pipeline.encoding.kernels.simd import WINDOW, classify_window
 
 _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_FIRST_NOT_ASCII = 0x80
+# What `_judge` returns.
+_DOUBT, _TOKEN, _NO_TOKEN = range(3)
 # The library takes it for a letter, and the rule for punctuation.
 _UNDERSCORE = 0x5F
 
@@ -60,8 +63,8 @@ def find_regions(
     ----------
     texts : uint8 and int64 ndarray
         Bytes with padding of a window, and the offsets of N texts.
-    regions : int64 ndarray of shape (R, 2)
-        Output: bounds of the regions.
+    regions : int64 ndarray of shape (R, 3)
+        Output: bounds of the regions, and the token that makes up each; -1 if the library must find out.
     count : int
         Number of regions of the texts before `row`.
 
@@ -79,13 +82,13 @@ def find_regions(
         first, end, found = offsets[text], offsets[text + 1], count
         position = first
         while position < end:
-            begin, stop, character = _find_region(data, position, first, end, split, added)
+            begin, stop, found_id, character = _find_region(data, position, first, end, split, added)
             if character >= 0:
                 return np.int64(text), count, np.int64(character)
             if begin < end:
                 if found + 1 >= len(regions):
                     return np.int64(text), count, np.int64(-1)
-                regions[found, 0], regions[found, 1] = begin, stop
+                regions[found, 0], regions[found, 1], regions[found, 2] = begin, stop, found_id
                 found += 1
             position = stop
         count = found
@@ -95,7 +98,7 @@ def find_regions(
 @compile_part
 def _find_region(
     data: np.ndarray, start: int, first: int, end: int, split: SplitTables, added: AddedTokens
-) -> tuple[int, int, int]:
+) -> tuple[int, int, int, int]:
     """Find the next region of the text ``data[first:end]`` that may hold an added token.
 
     Parameters
@@ -107,6 +110,8 @@ def _find_region(
     -------
     begin, stop : int
         Bounds of the region, which are places where the rule splits; `end` twice if there is none.
+    token : int
+        The id of the added token that makes up the region; -1 if that is not sure.
     character : int
         -1, or a character that is `NEW`: add it and search again.
 
@@ -115,24 +120,34 @@ def _find_region(
     An added token that must be a single word hides others that it overlaps, even where it begins inside a
     word and so counts for nothing. It only matters if one of those begins a word. So texts are searched at
     the first letters of words. What is found there is the region, if nothing can hide it and the rule splits
-    on both sides. Otherwise the search begins again, from as far before as an added token may reach.
+    on both sides. If the text is not sure to be plain, it is searched letter by letter, from as far before as
+    an added token may reach.
     """
-    if not added.is_simple:
-        return _search(data, start, first, end, split, added)
-    suspect, match = _find_suspect(data, start, end, added)
-    if suspect == end:
-        return end, end, np.int64(-1)
-    if _stands_alone(data, (suspect, match), start, (first, end), split, added):
-        return suspect, match, np.int64(-1)
-    base = _begin_of_chunk(data, suspect, start, first, end, split)
+    sure, doubt = np.int64(-1), np.int64(-1)
+    since = start
+    while added.is_simple:
+        suspect, match = _find_suspect(data, since, end, added)
+        if suspect == end:
+            return end, end, sure, sure
+        verdict = _judge(data, (suspect, match), since, (first, end), split, added)
+        if verdict == _TOKEN:
+            return suspect, match, id_of_plain(data, suspect, match, added), sure
+        if verdict == _DOUBT:
+            doubt = suspect
+            break
+        since = match
+    if doubt < 0:
+        begin, stop, character = _search(data, start, first, end, split, added)
+        return begin, stop, sure, character
+    base = _begin_of_chunk(data, doubt, start, first, end, split)
     while True:
         origin = base
         for _ in range(added.most_gaps):
             if origin > start:
                 origin = _begin_of_chunk(data, origin - 1, start, first, end, split)
         begin, stop, character = _search(data, origin, first, end, split, added)
-        if character >= 0 or begin >= base or stop <= suspect:
-            return begin, stop, character
+        if character >= 0 or begin >= base or stop <= doubt:
+            return begin, stop, sure, character
         base = begin
 
 
@@ -165,42 +180,57 @@ def _find_suspect(data: np.ndarray, start: int, end: int, added: AddedTokens) ->
 
 
 @compile_part
-def _stands_alone(
+def _judge(
     data: np.ndarray,
     match: tuple[int, int],
-    start: int,
+    since: int,
     text: tuple[int, int],
     split: SplitTables,
     added: AddedTokens,
-) -> bool:
-    """Return whether the library is sure to find this match, and the rule splits before and after it.
+) -> int:
+    """Return what the library makes of the longest added token at a place.
 
-    All of ``data[start:match[0]]`` is plain.
+    All of ``data[since:match[0]]`` is plain, and the library finds none that begins before and ends behind
+    `since`.
     """
-    begin, stop = match
+    (begin, stop), (first, end) = match, text
     if added.joins_white or not split.isolates or split.needs_ascii or stop < begin:
-        return False
+        return _DOUBT
     for position in range(begin, stop):
-        if data[position] >= _FIRST_NOT_ASCII:
-            return False
-    # No other added token may begin or end in the words around it.
-    for step, edge, limit in ((-1, begin - 1, text[0] - 1), (1, stop, text[1])):
-        position = edge
-        while position != limit and not split.classes[data[position]] & SEPARATOR:
-            kind = split.classes[data[position]]
-            if kind & LITERAL or (
-                position == edge and (not kind & ISOLATED or data[position] == _UNDERSCORE)
-            ):
-                return False
-            position += step
+        if split.classes[data[position]] & (OTHER | LITERAL):
+            return _DOUBT
     # One that begins inside a word before would hide it.
-    for position in range(max(start, begin - added.longest + 1), begin):
+    for position in range(max(since, begin - added.longest + 1), begin):
         gram = gram_at(data, position, added)
         if may_begin(gram, added):
-            match_before = longest_match_in_plain(data, position, text[1], gram, added)
-            if match_before != NO_MATCH:
-                return False
-    return True
+            before = longest_match_in_plain(data, position, end, gram, added)
+            if before != NO_MATCH:
+                return _DOUBT
+    is_word = False
+    for position, limit in ((begin - 1, first - 1), (stop, end)):
+        if position != limit:
+            letter = data[position]
+            is_sign = split.classes[letter] & (SEPARATOR | ISOLATED) and letter != _UNDERSCORE
+            if not is_sign and not _is_letter(letter):
+                return _DOUBT
+            is_word = is_word or not is_sign
+    if is_word:
+        return _NO_TOKEN
+    # Nor may another kind of added token begin in the words around it.
+    for step, edge, limit in ((-1, begin - 1, first - 1), (1, stop, end)):
+        position = edge
+        while position != limit and not split.classes[data[position]] & SEPARATOR:
+            if split.classes[data[position]] & LITERAL:
+                return _DOUBT
+            position += step
+    return _TOKEN
+
+
+@compile_inline
+def _is_letter(byte: int) -> bool:
+    """Return whether the library takes an ASCII character for a part of a word."""
+    lower = byte | 0x20
+    return 0x61 <= lower <= 0x7A or 0x30 <= byte <= 0x39 or byte == _UNDERSCORE
 
 
 @compile_part

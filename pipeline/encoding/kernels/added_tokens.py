@@ -41,6 +41,8 @@ class AddedTokens(NamedTuple):
     letters : uint8 ndarray
         UTF-8 of all tokens; token t is ``letters[bounds[t]:bounds[t + 1]]``.
     bounds : int64 ndarray of shape (A + 1,)
+    ids : int32 ndarray of shape (A,)
+        -1 if several tokens have the same normalized text.
     grams : uint64 ndarray of shape (A,)
         First `gram_bytes` bytes of each token, the first of them lowest; equal ones are neighbours.
     gram_bytes : int
@@ -76,6 +78,7 @@ class AddedTokens(NamedTuple):
 
     letters: np.ndarray
     bounds: np.ndarray
+    ids: np.ndarray
     grams: np.ndarray
     gram_bytes: int
     tails: np.ndarray
@@ -195,6 +198,19 @@ def _longest_from(token: int, data: np.ndarray, origin: int, end: int, gram: int
         longest = max(longest, found)
         token += 1
     return longest
+
+
+@compile_part
+def id_of_plain(data: np.ndarray, begin: int, stop: int, added: AddedTokens) -> int:
+    """Return the id of the added token that plain text is; -1 if there are several, or none without drops."""
+    gram = gram_at(data, begin, added)
+    token = _first_with_gram(gram, added)
+    while token < len(added.grams) and added.grams[token] == gram:
+        first, last = added.bounds[token], added.bounds[token + 1]
+        if last - first == stop - begin and _match(data, begin, stop, first, last, added) == stop:
+            return np.int64(added.ids[token])
+        token += 1
+    return np.int64(-1)
 
 
 @compile_part

@@ -62,8 +62,9 @@ class Texts(NamedTuple):
         Texts to skip.
     row_ends : int64 ndarray of shape (N + 1,)
         Output: text n has ``cache.output[row_ends[n]:row_ends[n + 1]]``.
-    regions : int64 ndarray of shape (R + 1, 2)
-        Bounds of parts that are one segment each, in order; the last one begins behind all texts.
+    regions : int64 ndarray of shape (R + 1, 3)
+        Bounds of parts that are one segment each, in order, and the token of each, or -1; the last one begins
+        behind all texts.
     """
 
     data: np.ndarray
@@ -144,7 +145,9 @@ def _append(
 def _append_region(
     region: int, output_end: int, texts: Texts, tables: TokenizerTables, cache: CacheArrays
 ) -> tuple[int, int]:
-    """Do the work of `_append` for a region, which the library tokenizes."""
+    """Do the work of `_append` for a region; the library tokenizes it if its token is not known."""
+    if texts.regions[region, 2] >= 0 and not cache.keeps_refs:
+        return append(~texts.regions[region, 2], output_end, cache)
     begin, stop = texts.regions[region, 0], texts.regions[region, 1]
     segment = Segment(texts.data, begin, stop - begin, UNFOLDED, FOR_LIBRARY, UNMARKED)
     kind = kind_of(segment)
