@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from bisect import bisect_left
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -17,7 +19,7 @@ from lakevec.pipeline.encoding.kernels.added_tokens import (
     RING,
     UNSURE,
     AddedTokens,
-    fill_grams,
+    fill_filters,
 )
 from lakevec.pipeline.encoding.split_rules import SplitRule
 
@@ -25,13 +27,14 @@ _CHARACTERS = 1 << 16
 _BLOCK = 256
 # A byte that no UTF-8 holds, and so no added token.
 _NO_LETTER = 0xFE
+# The scan reads longer words character by character.
+_SHORT_WORD = re.compile(rb"[A-Za-z0-9]{1,60}(?![A-Za-z0-9])")
 
 
 def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
     """Return the arrays of a rule's phrases, without characters; `add_letters` adds those that occur."""
-    contents = sorted({phrase.encode() for phrase in rule.phrases}, key=lambda content: content[:RING])
+    contents = sorted({phrase.encode() for phrase in rule.phrases})
     gram_bytes = min([RING, *map(len, contents)])
-    contents.sort(key=lambda content: content[:gram_bytes])
     tails = [content[gram_bytes : gram_bytes + 8] for content in contents]
     folded = _fold_ascii(tokenizer)
     printable = bytes(range(0x21, 0x7F))
@@ -39,7 +42,7 @@ def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
         bool((folded[list(printable)] == list(wanted)).all()) for wanted in (printable, printable.lower())
     ]
     added = AddedTokens(
-        letters=np.frombuffer(b"".join(contents) or b"\0", dtype=np.uint8),
+        letters=np.frombuffer(b"".join(contents) + bytes(8), dtype=np.uint8),
         bounds=np.cumsum([0, *map(len, contents)], dtype=np.int64),
         ids=_find_ids(tokenizer, [content.decode() for content in contents]),
         grams=_as_words([content[:gram_bytes] for content in contents]),
@@ -49,10 +52,14 @@ def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
         longest=max(map(len, contents), default=0),
         is_simple=rule.has_single_words
         and any(is_same)
-        and all(content[:1].isalnum() for content in contents),
+        and is_same[1] == rule.folds_case
+        and all(map(_SHORT_WORD.match, contents)),
         lowers=is_same[1],
         slots=np.full(1 << (4 * len(contents)).bit_length(), -1, dtype=np.int32),
         filter=np.zeros(FILTER_BITS // 64, dtype=np.uint64),
+        words=np.zeros(FILTER_BITS // 64, dtype=np.uint64),
+        pairs=np.zeros(FILTER_BITS // 64, dtype=np.uint64),
+        is_free=_find_free(contents),
         most_gaps=max((sum(map(str.isspace, phrase)) for phrase in rule.phrases), default=0),
         folded=folded,
         joins_white=rule.joins_white,
@@ -62,8 +69,24 @@ def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
         normal=np.arange(256, dtype=np.uint8),
         ring=np.zeros(RING, dtype=np.int64),
     )
-    fill_grams(added)
+    fill_filters(added)
     return added
+
+
+def _find_free(contents: list[bytes]) -> np.ndarray:
+    """Return which added tokens can't begin at a word inside another one; `contents` are sorted."""
+    numbers = {content: number for number, content in enumerate(contents)}
+    is_free = np.ones(len(contents), dtype=np.bool_)
+    for content in contents:
+        for word in re.finditer(rb"[A-Za-z0-9]+", content):
+            rest = content[word.start() :]
+            if rest == content:
+                continue
+            # Those that go on behind the other one's end; no UTF-8 holds the byte.
+            is_free[bisect_left(contents, rest) : bisect_left(contents, rest + b"\xff")] = False
+            held = [numbers[rest[:end]] for end in range(1, len(rest)) if rest[:end] in numbers]
+            is_free[held] = False
+    return is_free
 
 
 def _find_ids(tokenizer: Tokenizer, contents: list[str]) -> np.ndarray:
@@ -109,7 +132,7 @@ def _normalize(tokenizer: Tokenizer, character: str) -> str | None:
 
 def add_letters(added: AddedTokens, tokenizer: Tokenizer, character: int) -> AddedTokens:
     """Add a block of characters around a code point."""
-    known = frozenset(added.letters.tobytes().decode())
+    known = frozenset(added.letters[: added.bounds[-1]].tobytes().decode())
     first = character // _BLOCK * _BLOCK
     normal = bytearray(added.normal)
     for code in range(first, first + _BLOCK):

@@ -19,7 +19,6 @@ from lakevec.pipeline.arrow_arrays import null_mask
 from lakevec.pipeline.encoding.added_token_tables import add_letters, make_added_tokens
 from lakevec.pipeline.encoding.kernel_tables import add_characters, make_tables
 from lakevec.pipeline.encoding.kernels import cache_arrays as layout
-from lakevec.pipeline.encoding.kernels.added_token_regions import find_regions
 from lakevec.pipeline.encoding.kernels.cache_arrays import CacheArrays
 from lakevec.pipeline.encoding.kernels.cache_entries import place_entries, update_slots
 from lakevec.pipeline.encoding.kernels.segment_scan import READ_AHEAD, Texts, scan_bytes, scan_words
@@ -37,7 +36,6 @@ _CALL_SEGMENTS = 32 * _GROUP_SEGMENTS
 _LONG_BYTES = 64
 
 _FIRST_ENTRIES = 1 << 14
-_BEHIND_ALL = np.iinfo(np.int64).max
 _FULL_ARRAYS = {
     layout.FULL_KEYS: "keys",
     layout.FULL_TOKENS: "tokens",
@@ -121,7 +119,7 @@ class TokenCache:
             data, offsets = _make_room(data, offsets)
         is_null = null_mask(texts)
         try:
-            self._scan(Texts(data, offsets, is_null, self.row_ends, self._find_regions(data, offsets)))
+            self._scan(Texts(data, offsets, is_null, self.row_ends))
             self.had_pending = bool(self.arrays.state["pending"][0])
             if self._models is not None:
                 self._split_pending(self._models)
@@ -161,6 +159,9 @@ class TokenCache:
                 new = int(self.arrays.state["character"][0])
                 characters = add_characters(self._tables.characters, self._tokenizer, new)
                 self._tables = self._tables._replace(characters=characters)
+            elif status == layout.NEW_LETTER and self._added is not None:
+                new = int(self.arrays.state["character"][0])
+                self._added = add_letters(self._added, self._tokenizer, new)
             elif status == layout.NOT_UTF8:
                 raise _not_utf8()
             elif status != layout.DONE:
@@ -170,26 +171,13 @@ class TokenCache:
         """Scan texts until all are done, or until the caller must act; return the status."""
         split, last = self._tables.split, len(texts.is_null)
         if not split.keeps_space:
-            status = int(scan_words(texts, self._tables, self.arrays))
+            status = int(scan_words(texts, self._tables, self._added, self.arrays))
             if status != layout.NOT_PLAIN:
                 return status
             # If splits need ASCII, the cause is another script, and the following texts will be the same.
             if split.has_plain_words and not split.needs_ascii:
                 last = int(self.arrays.state["row"][0]) + 1
-        return int(scan_bytes(texts, self._tables, self.arrays, last))
-
-    def _find_regions(self, data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """Return the bounds of all regions that may hold an added token, and an end mark."""
-        last, added = len(offsets) - 1, self._added
-        row, count, regions = 0 if added else last, 0, np.empty((len(offsets), 3), dtype=np.int64)
-        while added and row < last:
-            row, count, new = find_regions(row, (data, offsets), self._tables.split, added, regions, count)
-            if new >= 0:
-                self._added = added = add_letters(added, self._tokenizer, new)
-            elif row < last:
-                regions = _longer(regions, 0)
-        regions[count] = _BEHIND_ALL
-        return regions[: count + 1]
+        return int(scan_bytes(texts, self._tables, self._added, self.arrays, last))
 
     def _split_pending(self, models: WordModels) -> None:
         """Tokenize pending segments, but those that are left to the library."""

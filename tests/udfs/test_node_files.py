@@ -210,6 +210,23 @@ def test_worker_keeps_its_encoder(packed: NodeFiles) -> None:
     assert other is not first
 
 
+@pytest.mark.parametrize(("chosen", "used"), [(None, "system"), ("mimalloc", "mimalloc")])
+def test_worker_returns_freed_memory_unless_somebody_chose_arrows_allocator(
+    packed: NodeFiles, monkeypatch: pytest.MonkeyPatch, chosen: str | None, used: str
+) -> None:
+    default = pa.default_memory_pool()
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    if chosen:
+        monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", chosen)
+    worker_cache.forget_encoders()
+    try:
+        pa.set_memory_pool(pa.mimalloc_memory_pool())
+        worker_cache.get_encoder(packed, EncodeOptions())
+        assert pa.default_memory_pool().backend_name == used
+    finally:
+        pa.set_memory_pool(default)
+
+
 def test_worker_keeps_the_encoders_used_last(packed: NodeFiles) -> None:
     worker_cache.forget_encoders()
 

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lakevec.pipeline.encoding.kernels.cache_arrays import LONG, SHORT, Segment
+from lakevec.pipeline.encoding.kernels.cache_entries import sign
 from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop, compile_part
-from lakevec.pipeline.encoding.kernels.packed_bytes import load_word, lower_letters, slot_of
+from lakevec.pipeline.encoding.kernels.packed_bytes import add_word, load_word, lower_letters, slot_of
 from lakevec.pipeline.encoding.kernels.segment_ends import INVALID, read_character
 
 # What the normalizer makes of a character: the table has not seen a NEW one; EXACT letters, perhaps none;
@@ -17,11 +19,12 @@ NEW, EXACT, OUTSIDE, UNSURE = range(4)
 DROPPED, NOT_ASCII = 0, 0xFF
 # A power of two: positions of the last letters, of which a gram has at most eight.
 RING = 8
-# Bits of the filter: 8 KB stay in the processor's cache.
-FILTER_BITS = 1 << 16
+# Bits of each filter: 4 KB stay in the processor's cache.
+FILTER_BITS = 1 << 15
 
 _WORD_BITS = np.uint64(63)
 _WORD_SHIFT = np.uint64(6)
+_BIT_SHIFT = np.uint64(65 - FILTER_BITS.bit_length())
 _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 # A bit of each of eight bytes.
@@ -39,7 +42,7 @@ class AddedTokens(NamedTuple):
     Parameters
     ----------
     letters : uint8 ndarray
-        UTF-8 of all tokens; token t is ``letters[bounds[t]:bounds[t + 1]]``.
+        UTF-8 of all tokens; token t is ``letters[bounds[t]:bounds[t + 1]]``. Then eight bytes of padding.
     bounds : int64 ndarray of shape (A + 1,)
     ids : int32 ndarray of shape (A,)
         -1 if several tokens have the same normalized text.
@@ -52,14 +55,18 @@ class AddedTokens(NamedTuple):
     longest : int
         Bytes of the longest token.
     is_simple : bool
-        Whether all are single words that begin with an ASCII letter or digit, and the normalizer changes no
-        printable ASCII, except for upper case.
+        Whether all are single words that begin with a word of ASCII letters and digits, not a very long one,
+        and the normalizer changes no printable ASCII, except for upper case.
     lowers : bool
         Whether the normalizer lowercases ASCII.
     slots : int32 ndarray of shape (power of two,)
         First token of each gram, or -1.
     filter : uint64 ndarray
         Bits of the hashes of all grams.
+    words, pairs : uint64 ndarray
+        If `is_simple`: bits of the signatures of all first segments, and of the hashes of the first two.
+    is_free : bool ndarray of shape (A,)
+        Whether no other added token that ends in a token can begin before it.
     most_gaps : int
         Maximum number of blanks in a token.
     folded : uint8 ndarray of shape (256,)
@@ -88,6 +95,9 @@ class AddedTokens(NamedTuple):
     lowers: bool
     slots: np.ndarray
     filter: np.ndarray
+    words: np.ndarray
+    pairs: np.ndarray
+    is_free: np.ndarray
     most_gaps: int
     folded: np.ndarray
     joins_white: bool
@@ -99,12 +109,22 @@ class AddedTokens(NamedTuple):
 
 
 @compile_loop
-def fill_grams(added: AddedTokens) -> None:
-    """Fill the empty slots and the filter."""
+def fill_filters(added: AddedTokens) -> None:
+    """Fill the empty slots and filters."""
     for token in range(len(added.grams)):
         gram = added.grams[token]
-        bit = _bit_of(gram)
-        added.filter[bit >> _WORD_SHIFT] |= _ONE << (bit & _WORD_BITS)
+        _set_bit(added.filter, gram)
+        first, end = added.bounds[token], added.bounds[token + 1]
+        if added.is_simple:
+            stop = _end_of_segment(added.letters, first, end)
+            word = _sign(added.letters, first, stop)
+            _set_bit(added.words, word)
+            while added.letters[stop] == SPACE:
+                stop += 1
+            _set_bit(
+                added.pairs,
+                add_word(word, _sign(added.letters, stop, _end_of_segment(added.letters, stop, end))),
+            )
         if token == 0 or added.grams[token - 1] != gram:
             slot = slot_of(gram, len(added.slots))
             while added.slots[slot] >= 0:
@@ -113,8 +133,35 @@ def fill_grams(added: AddedTokens) -> None:
 
 
 @compile_inline
-def _bit_of(gram: int) -> int:
-    return (gram * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)
+def _end_of_segment(letters: np.ndarray, start: int, end: int) -> int:
+    """Return the end of a word of ASCII letters and digits, or of one other character."""
+    stop = start
+    while stop < end and (0x61 <= letters[stop] | 0x20 <= 0x7A or 0x30 <= letters[stop] <= 0x39):
+        stop += 1
+    return max(stop, start + 1)
+
+
+@compile_inline
+def _sign(letters: np.ndarray, start: int, stop: int) -> int:
+    length = np.int64(stop - start)
+    return sign(Segment(letters, start, length, False, length, False), LONG if length > 8 else SHORT)
+
+
+@compile_inline
+def _set_bit(filter_: np.ndarray, value: int) -> None:
+    bit = _bit_of(value)
+    filter_[bit >> _WORD_SHIFT] |= _ONE << (bit & _WORD_BITS)
+
+
+@compile_inline
+def _has_bit(filter_: np.ndarray, value: int) -> bool:
+    bit = _bit_of(value)
+    return (filter_[bit >> _WORD_SHIFT] >> (bit & _WORD_BITS)) & _ONE != 0
+
+
+@compile_inline
+def _bit_of(value: int) -> int:
+    return (value * np.uint64(0x9E3779B97F4A7C15)) >> _BIT_SHIFT
 
 
 @compile_inline
@@ -129,8 +176,19 @@ def gram_at(data: np.ndarray, position: int, added: AddedTokens) -> int:
 @compile_inline
 def may_begin(gram: int, added: AddedTokens) -> bool:
     """Return whether an added token may have this gram; the filter has few false positives."""
-    bit = _bit_of(gram)
-    return (added.filter[bit >> _WORD_SHIFT] >> (bit & _WORD_BITS)) & _ONE != 0
+    return _has_bit(added.filter, gram)
+
+
+@compile_inline
+def may_begin_with(signature: int, added: AddedTokens) -> bool:
+    """Return whether an added token may begin with the segment of this signature."""
+    return _has_bit(added.words, signature)
+
+
+@compile_inline
+def may_begin_with_both(first: int, second: int, added: AddedTokens) -> bool:
+    """Return whether an added token may begin with the segments of these signatures."""
+    return _has_bit(added.pairs, add_word(first, second))
 
 
 @compile_inline
@@ -153,7 +211,9 @@ def kind_of_character(code: int, added: AddedTokens) -> int:
 
 
 @compile_inline
-def longest_match_in_plain(data: np.ndarray, origin: int, end: int, gram: int, added: AddedTokens) -> int:
+def longest_match_in_plain(
+    data: np.ndarray, origin: int, end: int, gram: int, added: AddedTokens
+) -> tuple[int, int]:
     """Do the work of `longest_match` where the gram is plain: few tokens of a gram have the next bytes."""
     token = _first_with_gram(gram, added)
     tail = load_word(data, origin + added.gram_bytes)
@@ -168,10 +228,15 @@ def longest_match_in_plain(data: np.ndarray, origin: int, end: int, gram: int, a
 
 
 @compile_part
-def longest_match(data: np.ndarray, origin: int, end: int, gram: int, added: AddedTokens) -> int:
-    """Return the end of the longest added token with this gram that may begin at `origin`.
+def longest_match(data: np.ndarray, origin: int, end: int, gram: int, added: AddedTokens) -> tuple[int, int]:
+    """Find the longest added token with this gram that may begin at `origin`.
 
-    Returns `NO_MATCH` if there is none, and ``NEW_CHARACTER - c`` for a character c that is `NEW`.
+    Returns
+    -------
+    stop : int
+        Its end; `NO_MATCH` if there is none; ``NEW_CHARACTER - c`` for a character c that is `NEW`.
+    token : int
+        Its number.
     """
     return _longest_from(_first_with_gram(gram, added), data, origin, end, gram, added)
 
@@ -188,32 +253,29 @@ def _first_with_gram(gram: int, added: AddedTokens) -> int:
 
 
 @compile_inline
-def _longest_from(token: int, data: np.ndarray, origin: int, end: int, gram: int, added: AddedTokens) -> int:
+def _longest_from(
+    token: int, data: np.ndarray, origin: int, end: int, gram: int, added: AddedTokens
+) -> tuple[int, int]:
     """Return what `longest_match` does; no token of the gram before this one matches."""
-    longest = np.int64(NO_MATCH)
+    longest, best = np.int64(NO_MATCH), token
     while token < len(added.grams) and added.grams[token] == gram:
         found = _match(data, origin, end, added.bounds[token], added.bounds[token + 1], added)
         if found <= NEW_CHARACTER:
-            return found
-        longest = max(longest, found)
+            return found, token
+        if found > longest:
+            longest, best = found, token
         token += 1
-    return longest
+    return longest, best
 
 
-@compile_part
-def id_of_plain(data: np.ndarray, begin: int, stop: int, added: AddedTokens) -> int:
-    """Return the id of the added token that plain text is; -1 if there are several, or none without drops."""
-    gram = gram_at(data, begin, added)
-    token = _first_with_gram(gram, added)
-    while token < len(added.grams) and added.grams[token] == gram:
-        first, last = added.bounds[token], added.bounds[token + 1]
-        if last - first == stop - begin and _match(data, begin, stop, first, last, added) == stop:
-            return np.int64(added.ids[token])
-        token += 1
-    return np.int64(-1)
+@compile_inline
+def id_of_match(token: int, begin: int, stop: int, added: AddedTokens) -> int:
+    """Return the id of an added token that matched plain text; -1 if it is not the text's only one."""
+    length = added.bounds[token + 1] - added.bounds[token]
+    return np.int64(added.ids[token] if length == stop - begin else -1)
 
 
-@compile_part
+@compile_inline
 def _match(data: np.ndarray, origin: int, end: int, first: int, last: int, added: AddedTokens) -> int:
     """Compare a text with the token ``letters[first:last]``; see `longest_match`."""
     position, wanted = origin, first

@@ -36,7 +36,7 @@ FOUND = np.dtype([("signature", np.uint64), ("start", np.int64), ("length", np.i
 
 # Status of a look-up or a scan.
 DONE, FULL_ENTRIES, FULL_KEYS, FULL_TOKENS, FULL_PENDING, FULL_OUTPUT = range(6)
-NO_SEGMENT, NOT_PLAIN, NEW_CHARACTER, NOT_UTF8 = range(6, 10)
+NO_SEGMENT, NOT_PLAIN, NEW_CHARACTER, NEW_LETTER, NOT_UTF8, DOUBTFUL = range(6, 12)
 
 
 class CacheArrays(NamedTuple):

@@ -16,11 +16,14 @@ import pyarrow as pa
 import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import DataFrame
 
 from lakevec.jobs.embedding.file_source import identify
 from lakevec.jobs.spark.errors import spark_errors
 from lakevec.jobs.spark.file_systems import explain_file_system
+from lakevec.jobs.spark.input import local_listing, read_input
 from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.settings.embed import EmbedSettings
 from tests.support.commands import count
 from tests.support.commands import embed as main
 from tests.support.lakes import embed, ids, put
@@ -80,6 +83,31 @@ def test_text_that_spark_puts_into_an_error_is_not_shown(
         shown = capfd.readouterr()
         assert "CAST_INVALID_INPUT" in shown.err
         assert "a secret text" not in shown.out + shown.err
+
+
+# Listing files
+
+
+def test_the_driver_lists_many_local_folders_itself(lake: Path, spark: Any) -> None:
+    for number in range(40):
+        write(lake / f"day={number}" / "a.parquet")
+
+    def jobs_of(group: str, read: Callable[[], DataFrame]) -> int:
+        spark.sparkContext.setJobGroup(group, "")
+        assert len(read().inputFiles()) == 40
+        spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+        return len(spark.sparkContext.statusTracker().getJobIdsForGroup(group))
+
+    settings = EmbedSettings(input=[str(lake)], text=["text"], model="unused", output="unused")
+    assert jobs_of("ours", lambda: read_input(spark, settings)) == 1  # the schema
+    assert jobs_of("theirs", lambda: spark.read.parquet(str(lake))) == 2
+
+
+def test_local_listing_leaves_remote_files_and_other_choices_alone(spark: Any, site: Any) -> None:
+    [name] = local_listing(spark, ["/lake", "file:///lake"])
+    assert local_listing(spark, ["/lake", "s3a://bucket/lake"]) == {}
+    site(**{name: "50"})
+    assert local_listing(spark, ["/lake"]) == {}
 
 
 # Columns that Spark can't read or write

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
 from lakevec.pipeline.corpus import ngrams, word_extraction
 from lakevec.pipeline.corpus.text_counter import TextCounter, TextCounts
@@ -101,6 +101,20 @@ def test_counts_of_real_texts_are_those_of_the_library(name: str, general_texts:
                 before = seen.get(thing, (0, 0))
                 seen[thing] = before[0] + count, before[1] + documents
         assert seen == wanted
+
+
+def test_counts_with_phrases_as_tokens_are_those_of_the_library(general_texts: list[str]) -> None:
+    tokenizer = Tokenizer.from_file(str(SHARED_DATA / "tokenizers" / "bert-base-uncased" / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    phrases = ["of the", "in the", "the same", "to be", "such as", "state-of-the-art"]
+    tokenizer.add_tokens([AddedToken(phrase, single_word=True, normalized=True) for phrase in phrases])
+    texts = [*general_texts[::50], "Such as the same", "of thé", "often the state-of-the-art", "to\nbe"]
+    counter = TextCounter(tokenizer.to_str())
+    counter.count(pa.array(texts))
+    tokens, words, _ = by_library(tokenizer, texts)
+    assert found(counter.take())[:2] == (tokens, words)
+    assert tokens[tokenizer.token_to_id("of the")][0] > 10
 
 
 @given(texts=st.lists(st.text("ab ABé\t.'1中́", max_size=30), max_size=8), cut=st.integers(0, 8))
