@@ -36,6 +36,8 @@ _CALL_SEGMENTS = 32 * _GROUP_SEGMENTS
 _LONG_BYTES = 64
 
 _FIRST_ENTRIES = 1 << 14
+# An emptied cache keeps its arrays: clearing takes less time than growing. Those of huge texts are freed.
+_MOST_KEPT_BYTES = 1 << 25
 _FULL_ARRAYS = {
     layout.FULL_KEYS: "keys",
     layout.FULL_TOKENS: "tokens",
@@ -148,7 +150,11 @@ class TokenCache:
         return [keys[start:end] for start, end in zip(starts - base, ends - base, strict=True)]
 
     def _start_again(self) -> None:
-        self.arrays = _make_arrays(self.arrays.keeps_refs)
+        if sum(array.nbytes for array in self.arrays if isinstance(array, np.ndarray)) > _MOST_KEPT_BYTES:
+            self.arrays = _make_arrays(self.arrays.keeps_refs)
+        else:
+            self.arrays.slots.view(np.uint8)[:] = 0
+            self.arrays.state.view(np.uint8)[:] = 0
         self.generation += 1
 
     def _scan(self, texts: Texts) -> None:
