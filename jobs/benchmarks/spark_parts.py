@@ -109,29 +109,35 @@ def embed_lake(
 def run_job(
     settings: BenchmarkSettings, lake: Path, output: Path, *, task_type: type[EmbedTask] = ColdTask
 ) -> dict[str, Any]:
-    """Embed a lake, remove the output and return its ``run.json``."""
+    """Embed a lake and return the ``run.json``; the output must not exist."""
     embed_lake(settings, lake, output, task_type=task_type)
     record: dict[str, Any] = json.loads((output / "_lakevec" / "run.json").read_text())
-    shutil.rmtree(output)
     return record
+
+
+def _into(output: Path, run: Callable[[], int]) -> Prepared:
+    """Remove the output of the run before, which is no part of a run."""
+    return Prepared(partial(shutil.rmtree, output, ignore_errors=True), lambda _: run())
 
 
 def measure_job(workload: Workload) -> Iterator[Comparison]:
     """Embed from Parquet to Parquet in one session, beside pandas UDFs and constant vectors."""
     settings = workload.settings
-    job = partial(run_job, settings, workload.lake(), workload.folder / "vectors")
+    output = workload.folder / "vectors"
+    job = partial(run_job, settings, workload.lake(), output)
     peers_lake = workload.peers_lake
     started = time.monotonic()
     with quiet_session(settings, verbose=workload.verbose) as spark:
         startup_s = time.monotonic() - started
         # Measure memory before peers add to it. This run is not timed, since it warms up the JVM.
         memory = job()["memory"]
-        ways: dict[str, Callable[[], int]] = {
-            **_peer_ways(spark, settings, peers_lake, workload.folder / "peer"),
+        ways = {
+            **_peer_ways(spark, settings, peers_lake, output),
             _CEILING: lambda: int(job(task_type=CeilingTask)["rows"]),
             _LAKEVEC: lambda: int(job()["rows"]),
         }
-        rates = timing.take_turns(ways, settings.repeats)
+        rates = timing.take_turns({way: _into(output, run) for way, run in ways.items()}, settings.repeats)
+        shutil.rmtree(output)
     share = timing.rows_per_s(rates)[_LAKEVEC] / timing.rows_per_s(rates)[_CEILING]
     notes = [
         f"lakevec reaches {share:.0%} of the ceiling: the same job with constant vectors.",
@@ -196,7 +202,8 @@ def measure_rows(workload: Workload) -> Iterator[Comparison]:
     lakes = {f"lakevec, {rows:,} rows": workload.lake(rows) for rows in sizes}
     with quiet_session(settings, verbose=workload.verbose):
         run_job(settings, workload.lake(), output)  # warms up
-        rates = timing.take_turns({way: partial(run, way) for way in lakes}, settings.repeats)
+        rates = timing.take_turns({way: _into(output, partial(run, way)) for way in lakes}, settings.repeats)
+        shutil.rmtree(output)
     note = _memory_note(memory[rates[-1].way])
     yield Comparison("more rows", rates, rates[0].way, [note], {"memory": memory})
 
@@ -230,9 +237,12 @@ def time_job(settings: BenchmarkSettings, lake: Path, output: Path) -> tuple[flo
     """Embed a lake twice in a new session; return seconds and memory of the second run, on a warm JVM."""
     with quiet_session(settings):
         run_job(settings, lake, output)
+        shutil.rmtree(output)
         started = time.perf_counter()
         record = run_job(settings, lake, output)
-        return time.perf_counter() - started, record["memory"]
+        seconds = time.perf_counter() - started
+        shutil.rmtree(output)
+        return seconds, record["memory"]
 
 
 def measure_changes(workload: Workload) -> Iterator[Comparison]:
@@ -311,8 +321,7 @@ def _peer_ways(
     def run(load: Callable[[str], peers.Encode]) -> int:
         udf = _pandas_udf(peers.make_series_function(load, model), "array<float>")
         embedded = spark.read.parquet(str(lake)).withColumn("vector", udf(f.col(settings.text)))
-        embedded.write.mode("overwrite").parquet(str(output))
-        shutil.rmtree(output)
+        embedded.write.parquet(str(output))
         return rows
 
     return {way: partial(run, load) for way, load in _PEERS.items()}

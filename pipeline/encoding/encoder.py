@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import add
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -199,10 +201,16 @@ class Encoder:
 
 
 def warm_up(table: StaticTable) -> None:
-    """Compile all kernels that a table's texts may need, or load them from the disk cache."""
+    """Compile all kernels that a table's texts may need, or load them from disk, once in a process."""
+    _warm_up(table.tokenizer_json, table.row_type, table.rows, table.normalize, table.unknown_token_id)
+
+
+@lru_cache(maxsize=4)
+def _warm_up(
+    tokenizer_json: str, kind: np.dtype[Any], rows: int, normalize: bool, unknown_token_id: int | None
+) -> None:
     # The kernels depend on the tokenizer and the rows' type only, so one column is enough.
-    rows = np.zeros((table.rows, 1), table.row_type)
-    narrow = TableRows(rows, table.tokenizer_json, table.normalize, table.unknown_token_id)
+    narrow = TableRows(np.zeros((rows, 1), kind), tokenizer_json, normalize, unknown_token_id)
     Encoder(narrow).encode(warm_up_texts())
 
 
