@@ -268,14 +268,18 @@ def _blank_kind(character: str, tokenizer: Tokenizer, *, joins: bool) -> int:
 def _byte_level_kinds(splitter: pre_tokenizers.PreTokenizer, results: list[str]) -> list[int]:
     """Return the kind of each character: the pattern keeps it in a row of letters, numbers or other signs."""
     kinds = [FOR_LIBRARY] * len(results)
-    signs = [result if len(result) == 1 else "." for result in results]
+    left = [index for index, result in enumerate(results) if len(result) == 1]
+    # The library takes a millisecond for a block, and most characters are letters.
     for around, kind in (("a", LETTER), ("0", NUMBER), ("-", SIGN), ("", BLANK)):
         # In a run of white space, the last character is a word of its own; other signs stay together.
+        signs = [results[index] for index in left]
         cells = [f"{around}{sign}{around}" if around else f"0{sign * 2}" for sign in signs]
         starts = {start for _, (start, _) in splitter.pre_tokenize_str("0".join(cells) + "0")}
-        for index, (result, sign) in enumerate(zip(results, signs, strict=True)):
-            splits = 4 * index + 2 in starts, 4 * index + 1 in starts
-            fits = all(splits) if kind == BLANK else not any(splits)
-            if fits and result == sign:
+        for place, index in enumerate(left):
+            splits = 4 * place + 2 in starts, 4 * place + 1 in starts
+            if all(splits) if kind == BLANK else not any(splits):
                 kinds[index] = kind
+        left = [index for index in left if kinds[index] == FOR_LIBRARY]
+        if not left:
+            break
     return kinds
