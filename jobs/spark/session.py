@@ -91,8 +91,18 @@ def open_session(
             background.result()
         if not is_local(spark):  # executors aren't children of this process
             ship_code(spark)
+        _spare_worker_memory(spark)
         stack.enter_context(_quiet_pyspark(verbose=verbose))
         yield spark
+
+
+def _spare_worker_memory(spark: SparkSession) -> None:
+    """Let Arrow in Python workers use the system's allocator: its own keep 50 MB that a worker has freed.
+
+    Parts of Arrow ask for the allocator only once, so a worker must find it in its environment.
+    """
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ and hasattr(spark, "sparkContext"):
+        spark.sparkContext.environment.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 def _stop(spark: SparkSession) -> None:
