@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import add
@@ -125,7 +126,13 @@ class Encoder:
     Notes
     -----
     The same text gives the same bits, whatever the other texts are. The only state of an encoder is its token
-    cache, which changes the speed, never a vector. Don't share an encoder between threads.
+    cache, which changes the speed, never a vector.
+
+    Threads may share an encoder: it embeds up to 16,384 texts of a call at a time, and other threads wait.
+    They gain no speed, since the kernels hold Python's global lock. Use processes for more cores.
+
+    A pickled encoder holds the whole table, but no token cache, and gives the same bits. Where many processes
+    need the table, let `lakevec.make_embed_udf` or `lakevec.beam.EmbedText` share one copy per machine.
 
     Examples
     --------
@@ -147,8 +154,16 @@ class Encoder:
         self._tokenizer = make_tokenizer(
             table.tokenizer_json, table.unknown_token_id, max_tokens=options.max_tokens
         )
+        self._tokenizer_json = table.tokenizer_json
+        self._unknown_token_id = table.unknown_token_id
         self._normalize = table.normalize
-        self._store = options.store
+        self._options = options
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as a new encoder of the same rows."""
+        rows = TableRows(self._table, self._tokenizer_json, self._normalize, self._unknown_token_id)
+        return Encoder, (rows, self._options)
 
     @property
     def dimensions(self) -> int:
@@ -165,13 +180,14 @@ class Encoder:
         """
         is_null = np.zeros(len(texts), dtype=bool)
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        tokens = np.empty(len(texts), dtype=np.int32) if self._store == "sum" else None
+        tokens = np.empty(len(texts), dtype=np.int32) if self._options.store == "sum" else None
         counts = EncodingCounts()
         for start, part in slices(texts):
             stop = start + len(part)
             is_null[start:stop] = null_mask(part)
             some = None if tokens is None else tokens[start:stop]
-            counts += self._encode_slice(part, is_null[start:stop], vectors[start:stop], some)
+            with self._lock:  # the token cache is no place for two threads
+                counts += self._encode_slice(part, is_null[start:stop], vectors[start:stop], some)
         return Encoded(vectors, is_null, counts, tokens)
 
     def _encode_slice(
