@@ -92,8 +92,8 @@ class Artifact:
         Notes
         -----
         The same text gives the same bits, whatever the other texts are. The encoder is made at the first call
-        for each `max_tokens` and kept with the artifact. Threads may share an artifact; see `lakevec.Encoder`.
-        Pickling an artifact leaves its encoders out.
+        for each `max_tokens` and kept with the artifact, but not pickled. Threads may share an artifact; see
+        `lakevec.Encoder`.
         """
         if not isinstance(texts, pa.Array | pa.ChunkedArray):
             texts = _to_arrow(texts)
