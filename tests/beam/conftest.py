@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,17 @@ def run(tmp_path: Path) -> Run:
         counts: dict[str, int] = {}
         for each in found:
             counts[each.key.metric.name] = counts.get(each.key.metric.name, 0) + each.committed
-        return [pickle.loads(file.read_bytes()) for file in folder.iterdir()], counts
+        return [each for file in folder.iterdir() for each in _read(file)], counts
 
     return run_pipeline
 
 
 def _keep(element: Any, folder: str) -> None:
-    (Path(folder) / uuid.uuid4().hex).write_bytes(pickle.dumps(element))
+    with (Path(folder) / str(os.getpid())).open("ab") as file:
+        pickle.dump(element, file)
+
+
+def _read(file: Path) -> Iterator[Any]:
+    with file.open("rb") as stream:
+        while stream.peek(1):
+            yield pickle.load(stream)
