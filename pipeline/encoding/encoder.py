@@ -144,11 +144,11 @@ class Encoder:
         self._table = _aligned(np.ascontiguousarray(rows, dtype=kind)).view()
         # A mapped file is read-only, too, and Numba compiles once for each type.
         self._table.flags.writeable = False
-        self._tokenizer = make_tokenizer(
+        self.options = options
+        self.tokenizer = make_tokenizer(
             table.tokenizer_json, table.unknown_token_id, max_tokens=options.max_tokens
         )
         self._normalize = table.normalize
-        self._store = options.store
 
     @property
     def dimensions(self) -> int:
@@ -165,7 +165,7 @@ class Encoder:
         """
         is_null = np.zeros(len(texts), dtype=bool)
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        tokens = np.empty(len(texts), dtype=np.int32) if self._store == "sum" else None
+        tokens = np.empty(len(texts), dtype=np.int32) if self.options.store == "sum" else None
         counts = EncodingCounts()
         for start, part in slices(texts):
             stop = start + len(part)
@@ -181,7 +181,7 @@ class Encoder:
         vectors: np.ndarray,
         summed: np.ndarray | None,
     ) -> EncodingCounts:
-        tokens = self._tokenizer.tokenize(texts)
+        tokens = self.tokenizer.tokenize(texts)
         rows = self._table, tokens.ids, tokens.offsets, vectors
         if summed is None:
             zeros = pool_mean(*rows, normalize=self._normalize)

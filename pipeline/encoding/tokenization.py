@@ -49,7 +49,13 @@ class TokenIds:
 
 
 class TextTokenizer(Protocol):
-    """Tokenize texts without special tokens, truncation or padding."""
+    """Tokenize texts without special tokens, truncation or padding.
+
+    `joins_words` tells whether the tokens of a text may be others than those of its words, each tokenized
+    alone without the white space around it.
+    """
+
+    joins_words: bool
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
         """Return the known token ids of each text; a null text has none."""
@@ -84,6 +90,7 @@ class CachedTokenizer:
     def __init__(self, cache: TokenCache, max_tokens: int | None = None) -> None:
         self._cache = cache
         self._limit = _NO_LIMIT if max_tokens is None else max_tokens
+        self.joins_words = cache.joins_words
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
         """Return the known token ids of each text."""
@@ -101,6 +108,8 @@ class CachedTokenizer:
 
 class WholeTextTokenizer:
     """Tokenize whole texts with the library; the tokenizer has no truncation and no padding."""
+
+    joins_words = True
 
     def __init__(
         self, tokenizer: Tokenizer, unknown_token_id: int | None, max_tokens: int | None = None
