@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import add
@@ -128,8 +127,8 @@ class Encoder:
     The same text gives the same bits, whatever the other texts are. The only state of an encoder is its token
     cache, which changes the speed, never a vector.
 
-    Threads may share an encoder: it embeds up to 16,384 texts of a call at a time, and other threads wait.
-    They gain no speed, since the kernels hold Python's global lock. Use processes for more cores.
+    Threads may share an encoder. They gain no speed, since the kernels hold Python's global lock: use
+    processes for more cores.
 
     A pickled encoder holds the whole table, but no token cache, and gives the same bits. Where many processes
     need the table, let `lakevec.make_embed_udf` or `lakevec.beam.EmbedText` share one copy per machine.
@@ -151,19 +150,18 @@ class Encoder:
         self._table = _aligned(np.ascontiguousarray(rows, dtype=kind)).view()
         # A mapped file is read-only, too, and Numba compiles once for each type.
         self._table.flags.writeable = False
-        self._tokenizer = make_tokenizer(
+        self.options = options
+        self.tokenizer = make_tokenizer(
             table.tokenizer_json, table.unknown_token_id, max_tokens=options.max_tokens
         )
         self._tokenizer_json = table.tokenizer_json
         self._unknown_token_id = table.unknown_token_id
         self._normalize = table.normalize
-        self._options = options
-        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as a new encoder of the same rows."""
         rows = TableRows(self._table, self._tokenizer_json, self._normalize, self._unknown_token_id)
-        return Encoder, (rows, self._options)
+        return Encoder, (rows, self.options)
 
     @property
     def dimensions(self) -> int:
@@ -180,14 +178,13 @@ class Encoder:
         """
         is_null = np.zeros(len(texts), dtype=bool)
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        tokens = np.empty(len(texts), dtype=np.int32) if self._options.store == "sum" else None
+        tokens = np.empty(len(texts), dtype=np.int32) if self.options.store == "sum" else None
         counts = EncodingCounts()
         for start, part in slices(texts):
             stop = start + len(part)
             is_null[start:stop] = null_mask(part)
             some = None if tokens is None else tokens[start:stop]
-            with self._lock:  # the token cache is no place for two threads
-                counts += self._encode_slice(part, is_null[start:stop], vectors[start:stop], some)
+            counts += self._encode_slice(part, is_null[start:stop], vectors[start:stop], some)
         return Encoded(vectors, is_null, counts, tokens)
 
     def _encode_slice(
@@ -197,7 +194,7 @@ class Encoder:
         vectors: np.ndarray,
         summed: np.ndarray | None,
     ) -> EncodingCounts:
-        tokens = self._tokenizer.tokenize(texts)
+        tokens = self.tokenizer.tokenize(texts)
         rows = self._table, tokens.ids, tokens.offsets, vectors
         if summed is None:
             zeros = pool_mean(*rows, normalize=self._normalize)
