@@ -8,8 +8,9 @@ from lakevec.pipeline.errors import requires_extra
 with requires_extra("beam", "lakevec.beam"):
     import apache_beam  # noqa: F401
 
+from lakevec.beam.chunk_text import ChunkText
 from lakevec.beam.embed_text import EmbedText
 from lakevec.beam.embeddings import LakevecEmbeddings
 from lakevec.beam.shared_model import WorkerModel, prepare
 
-__all__ = ["EmbedText", "LakevecEmbeddings", "WorkerModel", "prepare"]
+__all__ = ["ChunkText", "EmbedText", "LakevecEmbeddings", "WorkerModel", "prepare"]

@@ -17,7 +17,7 @@ from lakevec.pipeline.errors import DataError
 
 OnBadRow = Literal["fail", "null", "quarantine"]
 NOT_TEXT = "missing or no text"
-_NAMESPACE = "lakevec"
+NAMESPACE = "lakevec"
 
 
 @dataclass(frozen=True)
@@ -102,4 +102,4 @@ def to_lists(encoded: Encoded) -> Iterator[list[float] | None]:
 
 def _count(name: str, number: int) -> None:
     if number:
-        Metrics.counter(_NAMESPACE, name).inc(number)
+        Metrics.counter(NAMESPACE, name).inc(number)

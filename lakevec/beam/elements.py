@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.typehints.schemas import named_fields_from_element_type
 
@@ -16,18 +15,18 @@ from lakevec.pipeline.errors import InputError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """Where an element's text is, and where its vector goes.
+    """Where an element's text is, and what its results have besides.
 
     Parameters
     ----------
     text : str or None
         Field of the text; None if elements are texts.
-    output : str
-        Field of the vector.
+    added : tuple of str
+        New fields, such as that of the vector.
     """
 
     text: str | None
-    output: str
+    added: tuple[str, ...]
 
     def read(self, element: Any) -> Any:
         """Return an element's text; a value that is no text if the field is missing."""
@@ -37,20 +36,26 @@ class Fields:
             return element.get(self.text, _MISSING)
         return getattr(element, self.text, _MISSING)
 
-    def write(self, element: Any, vector: list[float] | None) -> Any:
-        """Return a new element with the vector."""
-        if self.text is None:
-            return element, vector
+    def write(self, element: Any, *values: Any) -> Any:
+        """Return a new element with the values of the new fields."""
         fields = _fields_of(element)
-        refuse_taken(self.output, fields)
-        return _make(element, {**fields, self.output: vector})
+        self._refuse_taken(fields)
+        return _make(element, {**fields, **dict(zip(self.added, values, strict=True))})
 
-    def with_text(self, element: Any, text: bytes | None) -> Any:
+    def with_text(self, element: Any, text: str | bytes | None) -> Any:
         """Return a new element with another text."""
         return text if self.text is None else _make(element, {**_fields_of(element), self.text: text})
 
-    def result_type(self, element_type: Any) -> Any:
+    def result_type(self, element_type: Any, added: Sequence[tuple[str, Any]], alone: Any) -> Any:
         """Return the type of results, given the type of elements.
+
+        Parameters
+        ----------
+        element_type : type
+        added : sequence of (name, type)
+            Fields that results have besides those of the elements.
+        alone : type
+            Type of a result if elements are texts.
 
         Raises
         ------
@@ -60,14 +65,14 @@ class Fields:
         fields = _schema_of(element_type)
         if fields:
             self.check(dict(fields))
-            return RowTypeConstraint.from_fields([*fields, (self.output, Sequence[np.float32] | None)])
+            return RowTypeConstraint.from_fields([*fields, *added])
         is_text = element_type in (str, bytes)
         if is_text and self.text is not None:
             raise InputError("elements are texts", got=f"the field {self.text!r}", expected="no field")
-        return tuple[element_type, list[float] | None] if self.text is None else Any
+        return alone if self.text is None else Any
 
     def check(self, fields: Mapping[str, Any]) -> None:
-        """Refuse fields without the text, or with the vector's name."""
+        """Refuse fields without the text, or with one of the new names."""
         if self.text not in fields:
             raise InputError(
                 "elements lack the field of the text",
@@ -75,7 +80,11 @@ class Fields:
                 expected=f"one of {', '.join(fields)}",
                 remedy=did_you_mean(self.text or "", fields, "name it: text=..."),
             )
-        refuse_taken(self.output, fields)
+        self._refuse_taken(fields)
+
+    def _refuse_taken(self, fields: Mapping[str, Any]) -> None:
+        if taken := [name for name in self.added if name in fields]:
+            raise InputError(f"elements already have a field {taken[0]!r}", expected="another name")
 
 
 def _schema_of(element_type: Any) -> list[tuple[str, Any]]:
@@ -91,12 +100,6 @@ class _Missing:
 
 
 _MISSING = _Missing()
-
-
-def refuse_taken(output: str, fields: Mapping[str, Any]) -> None:
-    """Refuse to write a vector over another field."""
-    if output in fields:
-        raise InputError(f"elements already have a field {output!r}", remedy="choose another output")
 
 
 def _fields_of(element: Any) -> Mapping[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 from apache_beam.utils.windowed_value import WindowedValue
 
+from lakevec.beam.batching import BatchFn
 from lakevec.beam.counting_encoder import (
     CountingEncoder,
     EmbedOptions,
@@ -25,9 +27,6 @@ from lakevec.pipeline.errors import UsageError
 
 _INVALID = "invalid"
 _EMBEDDED = "embedded"
-# A batch of Python objects has no more rows or characters.
-_BATCH_ROWS = 4096
-_BATCH_CHARS = 1 << 22
 
 
 class EmbedText(beam.PTransform):
@@ -102,12 +101,16 @@ class EmbedText(beam.PTransform):
         super().__init__()
         if on_bad_row not in get_args(OnBadRow):
             raise UsageError("on_bad_row", got=repr(on_bad_row), expected="'fail', 'null' or 'quarantine'")
-        self._fields = Fields(text, output or f"{text}_embedding")
+        self._fields = Fields(text, (output or f"{text}_embedding",))
         self._options = EmbedOptions(SharedModel.of(model), max_tokens, max_chars, on_bad_row)
 
     def expand(self, elements: Any) -> Any:
         """Return one PCollection, or two with ``quarantine``."""
-        kind = self._fields.result_type(elements.element_type)
+        [vector] = self._fields.added
+        pair = tuple[elements.element_type, list[float] | None]
+        kind = self._fields.result_type(
+            elements.element_type, [(vector, Sequence[np.float32] | None)], alone=pair
+        )
         embed = beam.ParDo(_EmbedFn(self._options, self._fields)).with_output_types(kind)
         if self._options.on_bad_row != "quarantine":
             return elements | "Embed" >> embed
@@ -115,59 +118,40 @@ class EmbedText(beam.PTransform):
         return both[_EMBEDDED], both[_INVALID]
 
 
-class _EmbedFn(beam.DoFn):
-    """Embed tables one by one, and other elements in batches of a bundle."""
+class _EmbedFn(BatchFn):
+    """Embed batches and tables."""
 
     def __init__(self, options: EmbedOptions, fields: Fields) -> None:
         self._options = options
-        self._fields = fields
+        self.fields = fields
 
     def setup(self) -> None:
         """Map the table."""
         self._encoder = CountingEncoder(self._options)
 
-    def start_bundle(self) -> None:
-        """Forget elements of a bundle that failed."""
-        self._waiting: list[WindowedValue] = []
-        self._chars = 0
-
-    # Beam asks for each window of an element by itself, since `process` names it.
-    def process(
-        self, element: Any, timestamp: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam
-    ) -> Iterator[Any]:
-        """Embed a table; let another element wait until its batch is full."""
-        if isinstance(element, pa.Table):
-            yield from self._embed_table(element)
-            return
-        self._waiting.append(WindowedValue(element, timestamp, (window,)))
-        text = self._fields.read(element)
-        self._chars += len(text) if isinstance(text, str | bytes) else 0
-        if len(self._waiting) >= _BATCH_ROWS or self._chars >= _BATCH_CHARS:
-            yield from self._embed_waiting()
-
-    def finish_bundle(self) -> Iterator[Any]:
-        """Embed the last batch."""
-        yield from self._embed_waiting()
-
-    def _embed_waiting(self) -> Iterator[Any]:
-        waiting, fields = self._waiting, self._fields
-        self.start_bundle()
-        texts, is_no_text = to_arrow([fields.read(each.value) for each in waiting])
+    def handle(self, batch: Sequence[WindowedValue]) -> Iterator[Any]:
+        """Yield each element with its vector, or as an invalid one with the reason."""
+        fields, is_alone = self.fields, self.fields.text is None
+        texts, is_no_text = to_arrow([fields.read(each.value) for each in batch])
         encoded, found = self._encoder.encode(texts, is_no_text)
         reasons = {int(row): reason for reason, rows in found.items() for row in rows.nonzero()[0]}
         vectors = to_lists(encoded)
-        for row, each in enumerate(waiting):
+        for row, each in enumerate(batch):
             reason = reasons.get(row)
             if reason and self._encoder.leaves_out:
-                text = fields.read(each.value)
-                # Bytes, since no coder writes a text that is not valid UTF-8.
-                is_string = isinstance(text, str)
-                element = fields.with_text(each.value, encode_any(text)) if is_string else each.value
-                yield beam.pvalue.TaggedOutput(_INVALID, each.with_value((element, reason)))
+                pair = self._with_bytes(each.value), reason
+                yield beam.pvalue.TaggedOutput(_INVALID, each.with_value(pair))
             else:
                 element = fields.with_text(each.value, None) if reason == NOT_UTF8 else each.value
-                yield each.with_value(fields.write(element, next(vectors)))
+                vector = next(vectors)
+                yield each.with_value((element, vector) if is_alone else fields.write(element, vector))
 
-    def _embed_table(self, rows: pa.Table) -> Iterator[Any]:
-        for table, reason in embed_table(self._encoder, rows, self._fields):
+    def handle_table(self, rows: pa.Table) -> Iterator[Any]:
+        """Yield the table with its vectors, and the parts that are invalid with their reasons."""
+        for table, reason in embed_table(self._encoder, rows, self.fields):
             yield beam.pvalue.TaggedOutput(_INVALID, (table, reason)) if reason else table
+
+    def _with_bytes(self, element: Any) -> Any:
+        """Turn a text into bytes, since no coder writes strings that are not valid UTF-8."""
+        text = self.fields.read(element)
+        return self.fields.with_text(element, encode_any(text)) if isinstance(text, str) else element

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import re
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pytest
-from apache_beam.metrics.metric import MetricsFilter
 
 import lakevec
 from lakevec.pipeline.model.word_tokenizer import make_word_tokenizer
+from tests.support.beam_runs import run_pipeline
 from tests.support.paths import ROOT
 
 Run = Callable[..., tuple[list[Any], dict[str, int]]]
@@ -54,29 +51,10 @@ def node_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run a pipeline; return what its last PCollection held, and lakevec's counters."""
+    numbers = count()
 
-    def run_pipeline(build: Callable[[Any], Any], *options: str) -> tuple[list[Any], dict[str, int]]:
-        folder = tmp_path / uuid.uuid4().hex
-        folder.mkdir()
-        pipeline = beam.Pipeline(argv=["--runner=FnApiRunner", *options])
-        _ = build(pipeline) | "Keep" >> beam.Map(_keep, str(folder))
-        done = pipeline.run()
-        done.wait_until_finish()
-        found = done.metrics().query(MetricsFilter().with_namespace("lakevec"))["counters"]
-        counts: dict[str, int] = {}
-        for each in found:
-            counts[each.key.metric.name] = counts.get(each.key.metric.name, 0) + each.committed
-        return [each for file in folder.iterdir() for each in _read(file)], counts
+    def run_once(build: Callable[[Any], Any], *options: str) -> tuple[list[Any], dict[str, int]]:
+        (folder := tmp_path / f"run{next(numbers)}").mkdir()
+        return run_pipeline(folder, build, *options)
 
-    return run_pipeline
-
-
-def _keep(element: Any, folder: str) -> None:
-    with (Path(folder) / str(os.getpid())).open("ab") as file:
-        pickle.dump(element, file)
-
-
-def _read(file: Path) -> Iterator[Any]:
-    with file.open("rb") as stream:
-        while stream.peek(1):
-            yield pickle.load(stream)
+    return run_once
