@@ -161,9 +161,9 @@ def count_lines(
     from pyspark.sql import functions as f
 
     from lakevec.jobs.spark.column_types import quoted
+    from lakevec.pipeline.corpus.tokenizer_files import pack_tokenizer
     from lakevec.udfs.count_task import COUNTS_SCHEMA, CountTask
     from lakevec.udfs.distribution import distribute_files
-    from lakevec.udfs.node_files import pack_tokenizer
 
     packed = pack_tokenizer(tokenizer.json, node_dir=settings.node_dir)
     task = (task_type or CountTask)(

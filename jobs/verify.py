@@ -107,8 +107,8 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
 def _check_files(
     spark: SparkSession, settings: VerifySettings, output: StoredOutput, table: StaticTable | None
 ) -> list[dict[str, Any]]:
+    from lakevec.pipeline.encoding.node_files import pack_table
     from lakevec.udfs.distribution import distribute_files
-    from lakevec.udfs.node_files import pack_table
     from lakevec.udfs.verify_task import REPORT_SCHEMA, VerifyTask
 
     node_table = distribute_files(spark, pack_table(table)) if table is not None else None

@@ -18,6 +18,8 @@ if ".zip" not in __file__ and not (Path(__file__).parent / "pipeline").is_dir():
 _NAMES = {
     "pipeline.distillation.options": "DistillOptions",
     "pipeline.distillation.recipe": "DistillResult distill",
+    "pipeline.encoding.chunk_plan": "ChunkOptions",
+    "pipeline.encoding.chunking": "Chunker Chunks",
     "pipeline.encoding.encoder": "Encoded Encoder",
     "pipeline.encoding.options": "EncodeOptions",
     "pipeline.errors": "BusyError CommitError DamagedOutputError DataError FidelityError InputError "
@@ -36,6 +38,9 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from lakevec.pipeline.distillation.options import DistillOptions as DistillOptions
     from lakevec.pipeline.distillation.recipe import DistillResult as DistillResult
     from lakevec.pipeline.distillation.recipe import distill as distill
+    from lakevec.pipeline.encoding.chunk_plan import ChunkOptions as ChunkOptions
+    from lakevec.pipeline.encoding.chunking import Chunker as Chunker
+    from lakevec.pipeline.encoding.chunking import Chunks as Chunks
     from lakevec.pipeline.encoding.encoder import Encoded as Encoded
     from lakevec.pipeline.encoding.encoder import Encoder as Encoder
     from lakevec.pipeline.encoding.options import EncodeOptions as EncodeOptions

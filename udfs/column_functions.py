@@ -13,12 +13,12 @@ from pyspark.sql.pandas import functions as pandas_functions
 from pyspark.sql.types import ArrayType, FloatType
 
 from lakevec.pipeline.encoding.encoder import warm_up
+from lakevec.pipeline.encoding.node_files import pack_table
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import SetupError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.udfs.distribution import distribute_files
-from lakevec.udfs.node_files import pack_table
 from lakevec.udfs.worker_cache import get_encoder
 
 UdfKind = Literal["auto", "arrow", "pandas"]

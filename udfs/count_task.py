@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from lakevec.pipeline.corpus.text_counter import TextCounts
 from lakevec.pipeline.corpus.word_index import TermCounts
+from lakevec.pipeline.encoding.node_files import NodeFiles
 from lakevec.pipeline.encoding.text_validation import find_invalid_texts, split_invalid, view_as_strings
 from lakevec.pipeline.encoding.tokenization import slices
-from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import get_counter
 
 TOKEN, WORD, PHRASE, FACT = "token", "word", "phrase", "fact"

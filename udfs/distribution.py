@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from lakevec import pipeline, udfs
-from lakevec.udfs.node_files import Fetch, NodeFiles
+from lakevec.pipeline.encoding.node_files import Fetch, NodeFiles
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from lakevec.pipeline.arrow_arrays import from_strings
 from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.node_files import NodeFiles
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import (
@@ -29,7 +30,6 @@ from lakevec.pipeline.output.file_entry import QUARANTINE, Counts, FileEntry
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.partitions import split_by_partition
 from lakevec.pipeline.storage import Location
-from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import get_encoder, worker_memory
 
 ENTRY_SCHEMA = "entry string"

@@ -15,9 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from lakevec.pipeline.corpus.text_counter import TextCounter
+from lakevec.pipeline.corpus.tokenizer_files import open_counter
 from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.node_files import NodeFiles, open_encoder
 from lakevec.pipeline.encoding.options import EncodeOptions
-from lakevec.udfs.node_files import NodeFiles, open_counter, open_encoder
 
 
 @lru_cache(maxsize=4)  # a job uses one model; a session may compare several

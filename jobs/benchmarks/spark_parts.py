@@ -31,12 +31,12 @@ from lakevec.jobs.spark.java_options import archive_options, find_spark
 from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.corpus.text_counter import warm_up
 from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
+from lakevec.pipeline.encoding.node_files import pack_table
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 from lakevec.pipeline.settings.corpus import CountSettings
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.udfs.distribution import distribute_files, is_local, ship_code
 from lakevec.udfs.embed_task import EmbedTask
-from lakevec.udfs.node_files import pack_table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from lakevec.pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts
+from lakevec.pipeline.encoding.node_files import NodeFiles
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.udfs.count_task import CountTask
 from lakevec.udfs.embed_task import EmbedTask
-from lakevec.udfs.node_files import NodeFiles
 from lakevec.udfs.worker_cache import forget_encoders, get_encoder
 
 # The last run that this worker served.

@@ -16,6 +16,7 @@ from lakevec.jobs.embedding.plan import RunPlan
 from lakevec.jobs.spark.column_types import quoted
 from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.partition_columns import folder_value
+from lakevec.pipeline.encoding.node_files import pack_table
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError
@@ -26,7 +27,6 @@ from lakevec.pipeline.output.parquet_writer import FileLayout
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.udfs.distribution import distribute_files
 from lakevec.udfs.embed_task import ENTRY_SCHEMA, ROWS_READ, EmbedTask, InvalidRows, TaskColumns
-from lakevec.udfs.node_files import pack_table
 from lakevec.udfs.split_reader import SPLIT, FileSplit, InputColumn, ReadSplitsTask, SplitReport
 
 

@@ -125,7 +125,13 @@ class Encoder:
     Notes
     -----
     The same text gives the same bits, whatever the other texts are. The only state of an encoder is its token
-    cache, which changes the speed, never a vector. Don't share an encoder between threads.
+    cache, which changes the speed, never a vector.
+
+    Threads may share an encoder. They gain no speed, since the kernels hold Python's global lock: use
+    processes for more cores.
+
+    A pickled encoder holds the whole table, but no token cache, and gives the same bits. Where many processes
+    need the table, let `lakevec.make_embed_udf` or `lakevec.beam.EmbedText` share one copy per machine.
 
     Examples
     --------
@@ -144,11 +150,18 @@ class Encoder:
         self._table = _aligned(np.ascontiguousarray(rows, dtype=kind)).view()
         # A mapped file is read-only, too, and Numba compiles once for each type.
         self._table.flags.writeable = False
-        self._tokenizer = make_tokenizer(
+        self.options = options
+        self.tokenizer = make_tokenizer(
             table.tokenizer_json, table.unknown_token_id, max_tokens=options.max_tokens
         )
+        self._tokenizer_json = table.tokenizer_json
+        self._unknown_token_id = table.unknown_token_id
         self._normalize = table.normalize
-        self._store = options.store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as a new encoder of the same rows."""
+        rows = TableRows(self._table, self._tokenizer_json, self._normalize, self._unknown_token_id)
+        return Encoder, (rows, self.options)
 
     @property
     def dimensions(self) -> int:
@@ -165,7 +178,7 @@ class Encoder:
         """
         is_null = np.zeros(len(texts), dtype=bool)
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        tokens = np.empty(len(texts), dtype=np.int32) if self._store == "sum" else None
+        tokens = np.empty(len(texts), dtype=np.int32) if self.options.store == "sum" else None
         counts = EncodingCounts()
         for start, part in slices(texts):
             stop = start + len(part)
@@ -181,7 +194,7 @@ class Encoder:
         vectors: np.ndarray,
         summed: np.ndarray | None,
     ) -> EncodingCounts:
-        tokens = self._tokenizer.tokenize(texts)
+        tokens = self.tokenizer.tokenize(texts)
         rows = self._table, tokens.ids, tokens.offsets, vectors
         if summed is None:
             zeros = pool_mean(*rows, normalize=self._normalize)

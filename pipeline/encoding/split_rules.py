@@ -106,6 +106,11 @@ class SplitRule:
     joins_white: bool = False
     is_opaque: bool = False
 
+    @property
+    def joins_words(self) -> bool:
+        """Whether white space, or a word next to it, may change the tokens of a word."""
+        return self.name == "single space" or self.needs_ascii_neighbours or bool(self.phrases)
+
 
 @dataclass(frozen=True)
 class NoSplitRule:

@@ -96,6 +96,7 @@ class TokenCache:
         self._unknown = -1 if unknown_token_id is None else unknown_token_id
         self._most_entries = most_entries
         self._most_key_bytes = most_key_bytes
+        self.joins_words = rule.joins_words
         self._tables = make_tables(tokenizer, rule, unknown_token_id)
         self._added = make_added_tokens(tokenizer, rule) if rule.phrases else None
         self._models = make_models(tokenizer, rule, unknown_token_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,7 +50,13 @@ class TokenIds:
 
 
 class TextTokenizer(Protocol):
-    """Tokenize texts without special tokens, truncation or padding."""
+    """Tokenize texts without special tokens, truncation or padding.
+
+    `joins_words` tells whether the tokens of a text may be others than those of its words, each tokenized
+    alone without the white space around it.
+    """
+
+    joins_words: bool
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
         """Return the known token ids of each text; a null text has none."""
@@ -84,9 +91,15 @@ class CachedTokenizer:
     def __init__(self, cache: TokenCache, max_tokens: int | None = None) -> None:
         self._cache = cache
         self._limit = _NO_LIMIT if max_tokens is None else max_tokens
+        self.joins_words = cache.joins_words
+        self._lock = threading.Lock()
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
-        """Return the known token ids of each text."""
+        """Return the known token ids of each text; other threads wait."""
+        with self._lock:
+            return self._tokenize(texts)
+
+    def _tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
         self._cache.tokenize(texts)
         row_ends, arrays = self._cache.row_ends, self._cache.arrays
         unknown = int(arrays.state["unknown"][0])
@@ -101,6 +114,8 @@ class CachedTokenizer:
 
 class WholeTextTokenizer:
     """Tokenize whole texts with the library; the tokenizer has no truncation and no padding."""
+
+    joins_words = True
 
     def __init__(
         self, tokenizer: Tokenizer, unknown_token_id: int | None, max_tokens: int | None = None

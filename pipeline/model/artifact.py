@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -91,21 +92,27 @@ class Artifact:
         Notes
         -----
         The same text gives the same bits, whatever the other texts are. The encoder is made at the first call
-        for each `max_tokens` and kept with the artifact. Don't call from two threads at a time.
+        for each `max_tokens` and kept with the artifact, but not pickled. Threads may share an artifact; see
+        `lakevec.Encoder`.
         """
         if not isinstance(texts, pa.Array | pa.ChunkedArray):
             texts = _to_arrow(texts)
-        encoders = _encoders.setdefault(self, {})
-        if max_tokens not in encoders:
-            # Imported here, so that reading a model loads no kernels.
-            from lakevec.pipeline.encoding.encoder import Encoder
-            from lakevec.pipeline.encoding.options import EncodeOptions
+        return self._encoder(max_tokens).encode(texts).vectors
 
-            encoders[max_tokens] = Encoder(self.table, EncodeOptions(max_tokens))
-        return encoders[max_tokens].encode(texts).vectors
+    def _encoder(self, max_tokens: int | None) -> Encoder:
+        # Imported here, so that reading a model loads no kernels.
+        from lakevec.pipeline.encoding.encoder import Encoder
+        from lakevec.pipeline.encoding.options import EncodeOptions
+
+        with _making_encoder:
+            encoders = _encoders.setdefault(self, {})
+            if max_tokens not in encoders:
+                encoders[max_tokens] = Encoder(self.table, EncodeOptions(max_tokens))
+            return encoders[max_tokens]
 
 
 _encoders: WeakKeyDictionary[Artifact, dict[int | None, Encoder]] = WeakKeyDictionary()
+_making_encoder = threading.Lock()
 
 
 def load(model: str, *, revision: str | None = None) -> Artifact:

@@ -92,8 +92,8 @@ def test_executor_imports_no_torch(spark: Any, tiny_model: str, monkeypatch: pyt
 def test_tasks_carry_a_name_and_not_the_table(spark: Any, minilm_model: str) -> None:
     from pyspark import cloudpickle
 
+    from lakevec.pipeline.encoding.node_files import pack_table
     from lakevec.udfs.distribution import distribute_files
-    from lakevec.udfs.node_files import pack_table
 
     packed = pack_table(load(minilm_model).table)
     assert sum(map(len, packed.fetch().values())) > 30_000_000

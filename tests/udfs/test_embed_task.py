@@ -23,7 +23,7 @@ from lakevec.pipeline.model.word_tokenizer import make_word_tokenizer
 from lakevec.pipeline.output.parquet_writer import FileLayout
 from lakevec.pipeline.storage import Location
 from lakevec.udfs.embed_task import EmbedTask, InvalidRows, TaskColumns
-from lakevec.udfs.node_files import pack_table
+from lakevec.pipeline.encoding.node_files import pack_table
 
 folder, kept, words_each, rows, batches = json.loads(sys.argv[1])
 text = "east " * words_each

@@ -17,12 +17,12 @@ import pytest
 
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.kernels import compilation
+from lakevec.pipeline.encoding.node_files import Fetch, NodeFiles, open_encoder, pack_table
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.local_files import private_folder
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.udfs import worker_cache
-from lakevec.udfs.node_files import Fetch, NodeFiles, open_encoder, pack_table
 from lakevec.udfs.shipped_code import unpack
 from tests.support.paths import ROOT
 
@@ -75,7 +75,7 @@ def test_machine_code_is_kept_where_a_loop_has_none(
         "a-1.py3.nbi": b"index a",
         "b-1.py3.nbi": b"index b",
     }
-    monkeypatch.setattr("lakevec.udfs.node_files.machine_code", lambda: made)
+    monkeypatch.setattr("lakevec.pipeline.encoding.node_files.machine_code", lambda: made)
     packed = pack_table(tiny_table, node_dir=str(tmp_path))
     (folder / "a-1.py3.nbi").write_bytes(b"compiled here")
     (folder / "b-1.py3.1.nbc").write_bytes(b"of another processor")

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -257,3 +261,51 @@ def test_tokenizer_without_an_unknown_token_keeps_every_id() -> None:
     tokenizer = make_word_tokenizer(["zero", "one"], unknown=None)
     tokens = make_tokenizer(tokenizer.to_str(), None).tokenize(pa.array(["zero one zero"], pa.large_string()))
     assert (tokens.ids.tolist(), tokens.unknown) == ([0, 1, 0], 0)
+
+
+@pytest.fixture
+def busy_threads() -> Iterator[None]:
+    """Threads that switch as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_threads_share_an_encoder(busy_threads: None, minilm_model: str, general_texts: list[str]) -> None:
+    parts = [pa.array(general_texts[start::8]) for start in range(8)]
+    model = load(minilm_model)
+    alone = [Encoder(model.table).encode(part) for part in parts]
+    shared = Encoder(model.table)
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(shared.encode, parts))
+        by_artifact = list(threads.map(model.encode, parts))
+    for part, expected, vectors in zip(together, alone, by_artifact, strict=True):
+        assert part.vectors.tobytes() == expected.vectors.tobytes() == vectors.tobytes()
+        assert part.counts == expected.counts
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=["float32", "float16"])
+def test_pickles_and_copies_give_the_same_bits(minilm_model: str, dtype: type) -> None:
+    table = load(minilm_model).table
+    table = replace(table, embeddings=table.embeddings.astype(dtype))
+    texts = pa.array(["parse a date", "unbelievably long-winded", None])
+    encoder = Encoder(table, EncodeOptions(max_tokens=4, store="sum"))
+    expected = encoder.encode(texts)
+    pickled = pickle.dumps(encoder)
+    for other in (pickle.loads(pickled), copy.copy(encoder), copy.deepcopy(encoder)):
+        again = other.encode(texts)
+        assert again.vectors.tobytes() == expected.vectors.tobytes()
+        assert again.counts == expected.counts
+        assert again.tokens.tolist() == expected.tokens.tolist()
+    # The table and the tokenizer, but no token cache.
+    assert len(pickled) < table.token_rows().nbytes + len(table.tokenizer_json) + 10_000
+
+
+def test_pickled_models_give_the_same_bits(minilm_model: str) -> None:
+    model = load(minilm_model)
+    texts = ["parse a date", None]
+    expected = model.encode(texts)
+    again = pickle.loads(pickle.dumps(model))
+    assert again.encode(texts).tobytes() == expected.tobytes()
+    assert again.table.fingerprint == model.table.fingerprint

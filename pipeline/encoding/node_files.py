@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lakevec.pipeline.corpus.text_counter import TextCounter
 from lakevec.pipeline.encoding.encoder import Encoder, TableRows
 from lakevec.pipeline.encoding.kernels.compilation import keep_machine_code, lacks_machine_code, machine_code
 from lakevec.pipeline.encoding.options import EncodeOptions
@@ -28,7 +27,6 @@ from lakevec.pipeline.model.table import StaticTable
 Fetch = Callable[[], dict[str, bytes]]
 _TABLE_FILE = "embeddings.npy"
 _SETTINGS_FILE = "table.json"
-_TOKENIZER_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class NodeFiles:
 
     def _fetch_intact(self) -> dict[str, bytes]:
         files = self.fetch()
-        if _digests(files) != {**self.sha256, **self.machine_code}:
+        if digests(files) != {**self.sha256, **self.machine_code}:
             raise DataError(
                 f"model {self.fingerprint} was damaged on its way to the node", remedy="run again"
             )
@@ -87,6 +85,11 @@ class NodeFiles:
 
 def pack_table(table: StaticTable, *, node_dir: str | None = None) -> NodeFiles:
     """Pack a table for `open_encoder`, with the machine code compiled on this machine."""
+    return pack_files(table.fingerprint, table_files(table), node_dir)
+
+
+def table_files(table: StaticTable) -> dict[str, bytes]:
+    """Return name and content of each file of a table's copy."""
     buffer = io.BytesIO()
     np.save(buffer, table.token_rows(), allow_pickle=False)
     settings = {
@@ -94,8 +97,7 @@ def pack_table(table: StaticTable, *, node_dir: str | None = None) -> NodeFiles:
         "normalize": table.normalize,
         "unknown_token_id": table.unknown_token_id,
     }
-    files = {_TABLE_FILE: buffer.getvalue(), _SETTINGS_FILE: json.dumps(settings).encode()}
-    return _pack(table.fingerprint, files, node_dir)
+    return {_TABLE_FILE: buffer.getvalue(), _SETTINGS_FILE: json.dumps(settings).encode()}
 
 
 def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
@@ -105,22 +107,12 @@ def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
     return Encoder(TableRows(np.asarray(rows), **settings), options)
 
 
-def pack_tokenizer(tokenizer_json: str, *, node_dir: str | None = None) -> NodeFiles:
-    """Pack a tokenizer without a table for `open_counter`, with the machine code compiled on this machine."""
-    files = {_TOKENIZER_FILE: tokenizer_json.encode()}
-    return _pack(f"sha256:{_digests(files)[_TOKENIZER_FILE]}", files, node_dir)
-
-
-def open_counter(folder: Path, longest_phrase: int) -> TextCounter:
-    """Open a counter on a node's copy of a tokenizer."""
-    tokenizer_json = (folder / _TOKENIZER_FILE).read_bytes().decode()
-    return TextCounter(tokenizer_json, longest_phrase=longest_phrase)
-
-
-def _pack(fingerprint: str, files: dict[str, bytes], node_dir: str | None) -> NodeFiles:
+def pack_files(fingerprint: str, files: dict[str, bytes], node_dir: str | None) -> NodeFiles:
+    """Pack files by name, with the machine code compiled on this machine."""
     code = machine_code()
-    return NodeFiles(fingerprint, _digests(files), _digests(code), node_dir, lambda: files | code)
+    return NodeFiles(fingerprint, digests(files), digests(code), node_dir, lambda: files | code)
 
 
-def _digests(files: dict[str, bytes]) -> dict[str, str]:
+def digests(files: dict[str, bytes]) -> dict[str, str]:
+    """Return name and hexadecimal sha256 of each file."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}

@@ -1,0 +1,122 @@
+"""``ChunkText``: each element becomes one element a chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics.metric import Metrics
+from apache_beam.utils.windowed_value import WindowedValue
+
+from lakevec.beam.batching import BatchFn
+from lakevec.beam.counting_encoder import NAMESPACE, to_arrow
+from lakevec.beam.elements import Fields
+from lakevec.beam.shared_model import SharedModel, WorkerModel
+from lakevec.beam.tables import chunk_table
+from lakevec.pipeline.encoding.chunk_plan import ChunkOptions
+from lakevec.pipeline.encoding.chunking import Chunker
+from lakevec.pipeline.encoding.text_validation import find_invalid_texts, split_invalid
+
+_ADDED = ("chunk_index", "chunk_start", "chunk_end")
+
+
+class ChunkText(beam.PTransform):
+    """Split the texts of a PCollection at paragraphs, sentences and white space: one element a chunk.
+
+    An element may be all that `EmbedText` takes. A text gives strings. A dict, row or table row gives one for
+    each chunk: `text` holds the chunk, ``chunk_index`` its number from 0, and ``chunk_start`` and
+    ``chunk_end`` its place in the text, in characters. Other fields are repeated.
+
+    Parameters
+    ----------
+    model : str or WorkerModel
+        As in `EmbedText`. Its tokens are counted.
+    text : str, optional
+        Field of the text. Required unless elements are texts.
+    tokens : int
+        Most known tokens of a chunk.
+    overlap : int, default=0
+        Most tokens at the end of a chunk that the next one repeats.
+
+    Raises
+    ------
+    ModelError
+        If the model is missing, damaged or of an unknown format.
+    SettingsError
+        If `tokens` or `overlap` is out of range.
+    SetupError
+        If ICU is missing on a worker: ``pip install 'lakevec[beam,chunk]'``.
+    InputError
+        If the PCollection's schema lacks `text` or has a field of the new names.
+
+    Notes
+    -----
+    The chunks are those of `lakevec.Chunker` and of ``lakevec embed --chunk-tokens``. None and values that
+    are no valid text stay as they are, without a place, for `EmbedText` to handle.
+
+    The counters ``texts`` and ``chunks`` have the namespace ``lakevec``.
+
+    Examples
+    --------
+    >>> with beam.Pipeline() as pipeline:  # doctest: +SKIP
+    ...     texts = pipeline | beam.Create([{"id": 1, "body": "A long document. It goes on."}])
+    ...     chunks = texts | ChunkText("models/minilm", text="body", tokens=256, overlap=32)
+    ...     vectors = chunks | EmbedText("models/minilm", text="body")
+    """
+
+    def __init__(
+        self, model: str | WorkerModel, text: str | None = None, *, tokens: int, overlap: int = 0
+    ) -> None:
+        super().__init__()
+        self._fields = Fields(text, _ADDED)
+        self._options = ChunkOptions(tokens, overlap)
+        self._model = SharedModel.of(model)
+
+    def expand(self, elements: Any) -> Any:
+        """Return the chunks."""
+        kinds = (int, int | None, int | None)
+        added = list(zip(_ADDED, kinds, strict=True))
+        alone = str if elements.element_type is bytes else elements.element_type
+        kind = self._fields.result_type(elements.element_type, added, alone=alone)
+        chunk = beam.ParDo(_ChunkFn(self._model, self._options, self._fields))
+        return elements | "Chunk" >> chunk.with_output_types(kind)
+
+
+class _ChunkFn(BatchFn):
+    """Split batches and tables."""
+
+    def __init__(self, model: SharedModel, options: ChunkOptions, fields: Fields) -> None:
+        self._model = model
+        self._options = options
+        self.fields = fields
+
+    def setup(self) -> None:
+        """Use this process's encoder and its token cache."""
+        self._chunker = Chunker(self._model.open(None), self._options)
+
+    def handle(self, batch: Sequence[WindowedValue]) -> Iterator[Any]:
+        """Yield an element for each chunk."""
+        fields = self.fields
+        texts, _ = to_arrow([fields.read(each.value) for each in batch])
+        valid, _ = split_invalid(texts, find_invalid_texts(texts))
+        chunks = self._chunker.split(valid)
+        _count(len(batch), len(chunks))
+        for parent, *place, text in zip(
+            *(values.to_pylist() for values in vars(chunks).values()), strict=True
+        ):
+            each = batch[parent]
+            element = each.value if text is None else fields.with_text(each.value, text)
+            yield each.with_value(element if fields.text is None else fields.write(element, *place))
+
+    def handle_table(self, rows: pa.Table) -> Iterator[Any]:
+        """Yield a table with a row for each chunk."""
+        chunks = chunk_table(self._chunker, rows, self.fields)
+        _count(len(rows), len(chunks))
+        yield chunks
+
+
+def _count(texts: int, chunks: int) -> None:
+    Metrics.counter(NAMESPACE, "texts").inc(texts)
+    Metrics.counter(NAMESPACE, "chunks").inc(chunks)

@@ -1,0 +1,173 @@
+"""Where to cut one text into chunks, given its words and their tokens."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lakevec.pipeline.encoding.text_segmentation import SentenceSearch
+from lakevec.pipeline.encoding.words import LINE, PARAGRAPH, SENTENCE, SPACE, Words
+from lakevec.pipeline.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class ChunkOptions:
+    """How long the chunks of a text are.
+
+    Parameters
+    ----------
+    tokens : int
+        Most known tokens of a chunk.
+    overlap : int, default=0
+        Most tokens at the end of a chunk that the next one repeats: at most half of `tokens`.
+
+    Raises
+    ------
+    SettingsError
+        If `tokens` is below 1, or `overlap` is out of range.
+
+    Examples
+    --------
+    >>> ChunkOptions(256, overlap=32)
+    ChunkOptions(tokens=256, overlap=32)
+    """
+
+    tokens: int
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise SettingsError("chunk tokens", got=str(self.tokens), expected="1 or more")
+        if not 0 <= self.overlap <= self.tokens // 2:
+            raise SettingsError(
+                "chunk overlap",
+                got=str(self.overlap),
+                expected=f"0 to {self.tokens // 2}, half of the {self.tokens} tokens of a chunk",
+            )
+
+
+class WordTokens(NamedTuple):
+    """Numbers of tokens of the W words of a text: of each alone, and of all words before each and in all."""
+
+    alone: list[int]
+    totals: list[int]
+
+
+class ChunkPlan:
+    """The chunks of one text, or of a block of it.
+
+    Parameters
+    ----------
+    data : uint8 ndarray
+    words : Words
+        Of one text.
+    tokens : WordTokens
+        Its totals count words with the white space before them.
+    options : ChunkOptions
+    done : int, default=0
+        Number of words that earlier chunks have; the first chunk may repeat them.
+    is_last : bool, default=True
+        Whether the text ends here. Otherwise words are left that may belong to a chunk with words of the next
+        block.
+
+    Attributes
+    ----------
+    chunks : list of (int, int)
+        First word of each chunk, and the word after its last.
+    resume, done : int
+        First word of the next chunk, and the first word that no chunk has.
+    """
+
+    def __init__(
+        self,
+        data: np.ndarray,
+        words: Words,
+        tokens: WordTokens,
+        options: ChunkOptions,
+        *,
+        done: int = 0,
+        is_last: bool = True,
+    ) -> None:
+        self.words = words
+        self._checked: set[tuple[int, int]] = set()
+        self._alone, self._totals = tokens
+        self._options = options
+        self._begun, self._is_last = done, is_last
+        self._sentences = SentenceSearch(data, words)
+        # Words after the places where something ends, by what ends.
+        self._ends = {
+            level: (np.flatnonzero(words.levels >= level) + 1).tolist()
+            for level in (PARAGRAPH, SENTENCE, LINE, SPACE)
+        }
+        self._limits: dict[int, int] = {}
+        self.cut()
+
+    def cut(self) -> None:
+        """Choose the chunks."""
+        self.chunks: list[tuple[int, int]] = []
+        first, done, end = 0, self._begun, len(self.words)
+        while done < end:
+            while first < done and self._count(first, done + 1) > self._limit(first):
+                first += 1
+            most = max(done + 1, self._reach(first))
+            if most == end and not self._is_last:
+                break
+            stop = end if most == end else self._choose(done, most)
+            self.chunks.append((first, stop))
+            done, first = stop, self._step_back(first, stop)
+        self.resume, self.done = first, done
+
+    def unchecked(self) -> list[tuple[int, int]]:
+        """Return the chunks that `check` has not seen."""
+        return [chunk for chunk in self.chunks if chunk not in self._checked]
+
+    def check(self, chunks: list[tuple[int, int]], excess: list[int]) -> None:
+        """Choose the chunks anew if some have more tokens than their words: `excess` above the limit."""
+        self._checked.update(chunks)
+        too_long = [pair for pair in zip(chunks, excess, strict=True) if pair[1] > 0]
+        for (first, stop), tokens in too_long:
+            self._limits[first] = min(self._limit(first), self._count(first, stop)) - tokens
+        if any(stop - first > 1 for (first, stop), _ in too_long):
+            self.cut()
+
+    def bounds(self, chunks: list[tuple[int, int]]) -> np.ndarray:
+        """Return the first byte of chunks, and the byte after their last: int64 of shape (M, 2)."""
+        words = np.array(chunks, dtype=np.int64).reshape(-1, 2)
+        return np.stack([self.words.starts[words[:, 0]], self.words.ends[words[:, 1] - 1]], axis=1)
+
+    def _limit(self, first: int) -> int:
+        return self._limits.get(first, self._options.tokens)
+
+    def _count(self, first: int, stop: int) -> int:
+        return self._alone[first] + self._totals[stop] - self._totals[first + 1]
+
+    def _reach(self, first: int) -> int:
+        """Return the last place where a chunk that begins at `first` may end."""
+        return (
+            bisect_right(self._totals, self._totals[first + 1] + self._limit(first) - self._alone[first]) - 1
+        )
+
+    def _choose(self, done: int, most: int) -> int:
+        """Return the best place after `done`, up to `most`, for the end of a chunk."""
+        if paragraph := _last(self._ends[PARAGRAPH], done, most):
+            return paragraph
+        sentence = _last(self._ends[SENTENCE], done, most)
+        sentence = self._sentences.last(max(sentence, done), most) or sentence
+        return sentence or _last(self._ends[LINE], done, most) or _last(self._ends[SPACE], done, most) or most
+
+    def _step_back(self, first: int, stop: int) -> int:
+        """Return the beginning of the chunk after the one from `first` to `stop`."""
+        overlap = self._options.overlap
+        start = max(bisect_left(self._totals, self._totals[stop] - overlap), first + 1)
+        while start < stop and self._count(start, stop) > overlap:
+            start += 1
+        return min(start, stop)
+
+
+def _last(places: list[int], after: int, upto: int) -> int:
+    """Return the last place in a range; 0 if there is none."""
+    index = bisect_right(places, upto) - 1
+    return places[index] if index >= 0 and places[index] > after else 0

@@ -1,0 +1,144 @@
+"""Chunks of long texts: where they begin and end, how long they are, and that they are the text's own."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from lakevec.pipeline.encoding import chunking
+from lakevec.pipeline.encoding.chunk_plan import ChunkOptions
+from lakevec.pipeline.encoding.chunking import Chunker, Chunks
+from lakevec.pipeline.encoding.encoder import Encoder, TableRows
+from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.pipeline.encoding.words import may_divide
+from lakevec.pipeline.errors import DataError, ModelError, SettingsError, SetupError
+from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
+from lakevec.pipeline.model.formats.foreign_model import read_tokenizer, without_limits
+from lakevec.pipeline.model.word_tokenizer import make_word_tokenizer
+from lakevec.pipeline.storage import locate
+from tests.support.paths import SHARED_DATA
+
+# A tokenizer of each family, and of each model of words.
+NAMES = [
+    "bert-base-uncased",
+    "bert-base-multilingual-cased-rebuilt",
+    "gpt2",
+    "ModernBERT-base",
+    "clip",
+    "multilingual-e5-small-rebuilt",
+    "t5-small",
+    "skeletoken-small-bpe",
+    "bpemb-spm/ja.wiki.bpe.vs5000.model",
+]
+# White space at which a text may be cut; a no-break space joins words.
+BLANK = r"[ \t-\r\x85\u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]"
+PIECES = [
+    *["word", "Another", "sentence.", "Really?", "e.g.", "3.5", "naïve", "x" * 30, "don't", "(so)", "[UNK]"],
+    *[" ", " ", " ", " ", "  ", "\n", "\r\n", "\n\n", "\n \n", "\t", "\u2028", "\u2029", "\u00a0", "\u3000"],
+    *["。", "你好", "北京天安门", "日本語を", "ひらがな。", "ภาษาไทย", "ဘာသာ", "한국어", "नमस्ते।", "😀", "\u0301"],
+    *["<s>", "<|endoftext|>", "http://a.b/?Q=c", "▁", "Σς", "ﬁ"],
+]
+texts_of_pieces = st.lists(
+    st.sampled_from(PIECES) | st.characters(exclude_categories=["Cs"]), max_size=60
+).map("".join)
+
+
+@cache
+def read(name: str) -> str:
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the evaluation data folder ../shared/data is not there")
+    file = SHARED_DATA / "tokenizers" / name
+    if name.endswith(".model"):
+        pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
+        return without_limits(lambda: read_sentencepiece(file.read_bytes()), name)
+    return read_tokenizer(locate(str(file / "tokenizer.json"), error=ModelError))
+
+
+@cache
+def encoder_of(name: str) -> tuple[Encoder, Tokenizer]:
+    tokenizer = Tokenizer.from_str(read(name))
+    rows = np.random.default_rng(0).normal(size=(tokenizer.get_vocab_size() + 1, 4)).astype(np.float32)
+    return Encoder(TableRows(rows, read(name), normalize=True, unknown_token_id=None)), tokenizer
+
+
+def word_encoder() -> Encoder:
+    words = make_word_tokenizer(["one", "two"], lowercase=True).to_str()
+    return Encoder(TableRows(np.eye(3, 2, dtype=np.float32), words, normalize=False, unknown_token_id=None))
+
+
+def spans(chunks: Chunks) -> list[list[tuple[int, int]]]:
+    """Return the spans of each text's chunks."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    columns = (chunks.parents, chunks.index, chunks.start, chunks.end)
+    for parent, index, start, end in zip(*(column.to_pylist() for column in columns), strict=True):
+        assert index == len(found.setdefault(parent, []))
+        found[parent].append((start, end))
+    assert list(found) == sorted(found)
+    return list(found.values())
+
+
+def cut(text: str, tokens: int, overlap: int = 0) -> list[str]:
+    chunks = Chunker(word_encoder(), ChunkOptions(tokens, overlap)).split(pa.array([text]))
+    assert chunks.texts.to_pylist() == [text[start:end] for start, end in spans(chunks)[0]]
+    return chunks.texts.to_pylist()
+
+
+def may_cut(text: str, place: int) -> bool:
+    """Whether no word is at both sides of a place."""
+    if place in (0, len(text)) or re.search(BLANK, text[place - 1 : place + 1]):
+        return True
+    data = np.frombuffer(text.encode(), dtype=np.uint8)
+    return may_divide(data, len(text[:place].encode()))
+
+
+def check(text: str, chunks: list[tuple[int, int]], options: ChunkOptions, tokenizer: Tokenizer) -> None:
+    """Check what every split promises."""
+
+    def count(start: int, end: int) -> int:
+        return len(tokenizer.encode(text[start:end], add_special_tokens=False).ids)
+
+    assert re.fullmatch(f"{BLANK}*", text[: chunks[0][0]])
+    assert re.fullmatch(f"{BLANK}*", text[chunks[-1][1] :])
+    for start, end in chunks:
+        assert may_cut(text, start)
+        assert may_cut(text, end)
+        assert count(start, end) <= options.tokens or not re.search(BLANK, text[start:end])
+    for (start, end), (later_start, later_end) in zip(chunks, chunks[1:], strict=False):
+        assert start < later_start
+        assert end < later_end
+        assert re.fullmatch(f"{BLANK}*", text[end:later_start])
+        assert later_start >= end or options.overlap
+    if count(0, len(text)) <= options.tokens:
+        assert chunks == [(0, len(text))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    texts=st.lists(texts_of_pieces, max_size=6),
+    tokens=st.sampled_from([1, 4, 16, 40]),
+    share=st.sampled_from([0, 2, 4]),
+)
+def test_chunks_keep_every_promise(name: str, texts: list[str], tokens: int, share: int) -> None:
+    encoder, tokenizer = encoder_of(name)
+    options = ChunkOptions(tokens, tokens // share if share else 0)
+    chunks = Chunker(encoder, options).split(pa.array([*texts, None], pa.string()))
+    *found, last = spans(chunks)
+    assert last == [(None, None)]
+    assert len(found) == len(texts)
+    for text, own in zip(texts, found, strict=True):
+        check(text, own, options, tokenizer)
+    # A chunk has the bits of its text, embedded alone.
+    cuts = [text[start:end] for text, own in zip(texts, found, strict=True) for start, end in own]
+    assert chunks.texts.to_pylist() == [*cuts, None]
+    alone = [encoder.encode(pa.array([text])).vectors for text in cuts]
+    assert encoder.encode(chunks.texts).vectors[:-1].tobytes() == b"".join(one.tobytes() for one in alone)
