@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -60,7 +61,7 @@ def open_session(
     Raises
     ------
     SetupError
-        If PySpark or Java is missing, or Spark can't start.
+        If PySpark or Java is missing, Spark can't start, or the server can't be reached.
 
     Notes
     -----
@@ -71,7 +72,8 @@ def open_session(
     except ImportError:
         raise SetupError(
             "PySpark is not installed",
-            remedy="pip install 'lakevec[local]', or use your cluster's spark-submit",
+            remedy="pip install 'lakevec[local]', or 'lakevec[connect]' for a Spark Connect server, "
+            "or use your cluster's spark-submit",
         ) from None
     from lakevec.udfs.distribution import is_local, ship_code
 
@@ -150,6 +152,11 @@ def changed_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]
                     spark.conf.set(key, value_before)
 
 
+def has_only_client() -> bool:
+    """Return whether PySpark is the thin client, pyspark-client, which lacks all that needs a JVM."""
+    return find_spec("pyspark") is not None and find_spec("pyspark.core") is None
+
+
 def runs_locally(master: str | None) -> bool:
     """Return whether tasks die with this process; a running Spark takes precedence over `master`."""
     if "PYSPARK_GATEWAY_PORT" in os.environ or os.environ.get("SPARK_REMOTE"):
@@ -162,7 +169,7 @@ def runs_locally(master: str | None) -> bool:
 
 
 def _find_remote(master: str | None, remote: str | None) -> str | None:
-    """Return the Connect server to use; raise SetupError if it is given as a master."""
+    """Return the Connect server to use; raise SetupError if it is given as a master, or missing."""
     if master is not None and master.startswith("sc://"):
         raise SetupError(
             f"master {master!r} is a Spark Connect server",
@@ -171,7 +178,14 @@ def _find_remote(master: str | None, remote: str | None) -> str | None:
         )
     if master is not None and remote is not None:
         raise SetupError("master and remote can't both be given", remedy="leave one of them out")
-    return remote or (None if master else os.environ.get("SPARK_REMOTE"))
+    remote = remote or (None if master else os.environ.get("SPARK_REMOTE"))
+    if remote is None and has_only_client():
+        raise SetupError(
+            "PySpark's thin client can't start Spark itself",
+            expected="a Spark Connect server",
+            remedy="give --remote sc://host:15002 or set SPARK_REMOTE, or install pyspark in its place",
+        )
+    return remote
 
 
 def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]) -> SparkSession:
