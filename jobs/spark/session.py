@@ -61,7 +61,7 @@ def open_session(
     Raises
     ------
     SetupError
-        If PySpark or Java is missing, Spark can't start, or the server can't be reached.
+        If PySpark or Java is missing, or Spark can't start, be reached or set a property.
 
     Notes
     -----
@@ -86,10 +86,13 @@ def open_session(
             remote = _find_remote(master, remote)
             background = stack.enter_context(ThreadPoolExecutor(1)).submit(meanwhile)
             if remote is not None:
-                spark = _connect(SparkSession.builder, remote, conf)
+                spark = _connect(SparkSession.builder, remote)
+                stack.callback(_stop, spark)
+                # A builder would leave out properties that the server refuses.
+                stack.enter_context(changed_conf(spark, conf))
             else:
                 spark = _start(SparkSession.builder.appName(name), master, conf, verbose=verbose)
-            stack.callback(_stop, spark)
+                stack.callback(_stop, spark)
             background.result()
         if not is_local(spark):  # executors aren't children of this process
             ship_code(spark)
@@ -188,7 +191,7 @@ def _find_remote(master: str | None, remote: str | None) -> str | None:
     return remote
 
 
-def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]) -> SparkSession:
+def _connect(builder: SparkSession.Builder, remote: str) -> SparkSession:
     """Open a session on a Spark Connect server."""
     what, expected = f"can't reach Spark Connect at {remote!r}", "a running server, as in sc://host:15002"
     with rephrase(SetupError, what, expected=expected):  # errors of grpc share no base class with others
@@ -199,7 +202,7 @@ def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]
             place = (address.hostname, address.port or 15002)
             socket.create_connection(place, timeout=_SERVER_TIMEOUT_S).close()
         try:
-            spark = builder.remote(remote).config(map=dict(conf)).getOrCreate()
+            spark = builder.remote(remote).getOrCreate()
             spark.version  # noqa: B018  (a request to the server)
         except ImportError as error:
             raise SetupError(
