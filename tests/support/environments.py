@@ -1,10 +1,9 @@
-"""What ``pip install 'lakevec[connect]'`` gives, without PySpark and Java; and a Spark Connect server."""
+"""Virtual environments of tests, such as that of the thin client, and a Spark Connect server."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,13 +22,21 @@ from tests.support import short_java
 from tests.support.paths import ROOT
 
 _FOLDER = ROOT / ".venv-connect"
-_CLIENT = "pyspark-client"
 _START_S = 120.0
 _SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
 
+def make_environment(venv: Path, *words: str) -> Path:
+    """A new environment that borrows all packages of this one, less lakevec."""
+    subprocess.run([sys.executable, "-m", "venv", *words, str(venv)], check=True)
+    packages = sysconfig.get_path("purelib", vars={"base": str(venv)})
+    # Only the .pth files of its own folder count, so the editable lakevec stays out.
+    Path(packages, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return venv
+
+
 def make_thin_client() -> Path:
-    """Return the Python of an environment with the thin client, lakevec, and what these require, no more.
+    """Make the environment of ``pip install 'lakevec[connect]'``, without PySpark and Java; return its Python.
 
     pip installs the client. The other packages are links to those of this environment.
     """
@@ -44,10 +51,13 @@ def make_thin_client() -> Path:
     words = ["install", "--quiet", "--no-deps", "--constraint", str(ROOT / "constraints.txt"), *extra]
     subprocess.run([str(python), "-m", "pip", *words], check=True)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(_FOLDER)}))
-    [client] = distributions(name=_CLIENT, path=[str(site)])
+    [client] = distributions(name="pyspark-client", path=[str(site)])
     for package in _required([*project["dependencies"], *(client.requires or [])]):
         _link(package, site)
     (site / "checkout.pth").write_text(f"{ROOT}\n")
+    command = python.with_name("lakevec")
+    command.write_text(f"#!{python}\nimport sys\nfrom lakevec.jobs.cli import main\nsys.exit(main())\n")
+    command.chmod(0o755)
     done.write_text(state)
     return python
 
@@ -72,16 +82,16 @@ def _link(package: Distribution, site: Path) -> None:
             (site / name).symlink_to(Path(str(package.locate_file(name))))
 
 
-def client_environment(python: Path, **others: str) -> dict[str, str]:
+def client_environment(python: Path) -> dict[str, str]:
     """Return the environment of a machine without Java and without settings of Spark."""
-    names = ("HOME", "TMPDIR", "LANG", "OPENBLAS_CORETYPE", "NUMBA_CACHE_DIR")
+    names = ("HOME", "TMPDIR", "LANG", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "NUMBA_CACHE_DIR")
     kept = {name: os.environ[name] for name in names if name in os.environ}
-    return {**kept, "PATH": str(python.parent), "OMP_NUM_THREADS": "1", **others}
+    return {**kept, "PATH": str(python.parent), "OMP_NUM_THREADS": "1"}
 
 
 @contextmanager
 def connect_server(python: str, folder: Path) -> Iterator[str]:
-    """Start a Spark Connect server whose workers run `python`; yield its address, and stop it afterwards."""
+    """Start a Spark Connect server in a folder, with the Python of its workers; yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -89,7 +99,6 @@ def connect_server(python: str, folder: Path) -> Iterator[str]:
         "spark.connect.grpc.binding.port": port,
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": 2,
-        "spark.sql.artifact.isolation.enabled": "true",
     }
     words = [str(short_java.HOME / "bin" / "spark-submit"), "--master", "local[2]", "--class", _SERVER]
     words += [word for name, value in conf.items() for word in ("--conf", f"{name}={value}")]
@@ -103,7 +112,6 @@ def connect_server(python: str, folder: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
-        shutil.rmtree(folder / "artifacts", ignore_errors=True)
 
 
 def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
