@@ -15,6 +15,7 @@ from pathlib import Path
 from lakevec import __version__
 from lakevec.jobs.cli import RunContext, run_command
 from lakevec.jobs.spark.java import OLDEST_JAVA, find_java
+from lakevec.jobs.spark.session import has_only_client
 from lakevec.pipeline.errors import SetupError
 from lakevec.pipeline.settings.base import Settings
 
@@ -105,6 +106,8 @@ def check_spark() -> Finding:
     from pyspark import __version__ as spark_version
 
     remedy = "" if int(spark_version.split(".")[0]) >= 4 else "install pyspark 4.0 or later"
+    if has_only_client():
+        return Finding("Spark", f"pyspark-client {spark_version}, for --remote and SPARK_REMOTE only", remedy)
     return Finding("Spark", f"pyspark {spark_version}", remedy)
 
 
@@ -112,6 +115,8 @@ def check_java() -> Finding:
     """Check for a Java that Spark runs on."""
     java = find_java()
     if java is None:
+        if has_only_client():
+            return Finding("Java", "none, and the thin client needs none")
         remedy = f"install a JRE {OLDEST_JAVA} or later, set JAVA_HOME, or pip install 'lakevec[local]'"
         return Finding("Java", "none", remedy)
     return Finding("Java", f"{java.version} from {java.source} ({java.home})")

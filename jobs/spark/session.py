@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -60,7 +61,7 @@ def open_session(
     Raises
     ------
     SetupError
-        If PySpark or Java is missing, or Spark can't start.
+        If PySpark or Java is missing, or Spark can't start, be reached or set a property.
 
     Notes
     -----
@@ -71,7 +72,8 @@ def open_session(
     except ImportError:
         raise SetupError(
             "PySpark is not installed",
-            remedy="pip install 'lakevec[local]', or use your cluster's spark-submit",
+            remedy="pip install 'lakevec[local]', or 'lakevec[connect]' for a Spark Connect server, "
+            "or use your cluster's spark-submit",
         ) from None
     from lakevec.udfs.distribution import is_local, ship_code
 
@@ -84,10 +86,13 @@ def open_session(
             remote = _find_remote(master, remote)
             background = stack.enter_context(ThreadPoolExecutor(1)).submit(meanwhile)
             if remote is not None:
-                spark = _connect(SparkSession.builder, remote, conf)
+                spark = _connect(SparkSession.builder, remote)
+                stack.callback(_stop, spark)
+                # A builder would leave out properties that the server refuses.
+                stack.enter_context(changed_conf(spark, conf))
             else:
                 spark = _start(SparkSession.builder.appName(name), master, conf, verbose=verbose)
-            stack.callback(_stop, spark)
+                stack.callback(_stop, spark)
             background.result()
         if not is_local(spark):  # executors aren't children of this process
             ship_code(spark)
@@ -150,6 +155,11 @@ def changed_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]
                     spark.conf.set(key, value_before)
 
 
+def has_only_client() -> bool:
+    """Return whether PySpark is the thin client, pyspark-client, which lacks all that needs a JVM."""
+    return find_spec("pyspark") is not None and find_spec("pyspark.core") is None
+
+
 def runs_locally(master: str | None) -> bool:
     """Return whether tasks die with this process; a running Spark takes precedence over `master`."""
     if "PYSPARK_GATEWAY_PORT" in os.environ or os.environ.get("SPARK_REMOTE"):
@@ -162,7 +172,7 @@ def runs_locally(master: str | None) -> bool:
 
 
 def _find_remote(master: str | None, remote: str | None) -> str | None:
-    """Return the Connect server to use; raise SetupError if it is given as a master."""
+    """Return the Connect server to use; raise SetupError if it is given as a master, or missing."""
     if master is not None and master.startswith("sc://"):
         raise SetupError(
             f"master {master!r} is a Spark Connect server",
@@ -171,10 +181,17 @@ def _find_remote(master: str | None, remote: str | None) -> str | None:
         )
     if master is not None and remote is not None:
         raise SetupError("master and remote can't both be given", remedy="leave one of them out")
-    return remote or (None if master else os.environ.get("SPARK_REMOTE"))
+    remote = remote or (None if master else os.environ.get("SPARK_REMOTE"))
+    if remote is None and has_only_client():
+        raise SetupError(
+            "PySpark's thin client can't start Spark itself",
+            expected="a Spark Connect server",
+            remedy="give --remote sc://host:15002 or set SPARK_REMOTE, or install pyspark in its place",
+        )
+    return remote
 
 
-def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]) -> SparkSession:
+def _connect(builder: SparkSession.Builder, remote: str) -> SparkSession:
     """Open a session on a Spark Connect server."""
     what, expected = f"can't reach Spark Connect at {remote!r}", "a running server, as in sc://host:15002"
     with rephrase(SetupError, what, expected=expected):  # errors of grpc share no base class with others
@@ -185,7 +202,7 @@ def _connect(builder: SparkSession.Builder, remote: str, conf: Mapping[str, str]
             place = (address.hostname, address.port or 15002)
             socket.create_connection(place, timeout=_SERVER_TIMEOUT_S).close()
         try:
-            spark = builder.remote(remote).config(map=dict(conf)).getOrCreate()
+            spark = builder.remote(remote).getOrCreate()
             spark.version  # noqa: B018  (a request to the server)
         except ImportError as error:
             raise SetupError(

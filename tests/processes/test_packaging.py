@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -18,18 +17,10 @@ import pytest
 
 from lakevec import __version__
 from lakevec.jobs.spark.java import ensure_java
+from tests.support.environments import make_environment
 from tests.support.paths import ROOT
 
 PYSPARK = Path(pytest.importorskip("pyspark").__file__).parent
-
-
-def make_environment(venv: Path, *words: str) -> Path:
-    """A new environment that borrows all packages of this one, less lakevec."""
-    subprocess.run([sys.executable, "-m", "venv", *words, str(venv)], check=True)
-    packages = sysconfig.get_path("purelib", vars={"base": str(venv)})
-    # Only the .pth files of its own folder count, so the editable lakevec stays out.
-    Path(packages, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return venv
 
 
 @pytest.fixture(scope="module")
