@@ -28,7 +28,7 @@ def ndcg(gains: np.ndarray) -> float:
 
 
 def recall(gains: np.ndarray) -> float:
-    """Return the share of relevant documents at ranks 1 to 10, averaged over queries; `gains` as in `ndcg`."""
+    """Return the share of relevant documents at ranks 1 to 10, averaged; `gains` as in `ndcg`."""
     is_relevant = gains > 0
     return float((is_relevant[:, :DEPTH].sum(axis=1) / is_relevant.sum(axis=1)).mean())
 
