@@ -20,18 +20,21 @@ def run(settings: EvaluateSettings, context: RunContext) -> None:
     Raises
     ------
     SetupError
-        If a package of the extra ``evaluate`` is missing.
+        If a package of the extra ``evaluate`` or ``mteb`` is missing.
     OutputError
         If the output exists or can't be written.
     """
     output = require_free(settings.output, "report output")
     with requires_extra("evaluate", "evaluating"):
         from lakevec.pipeline.evaluation.evaluation import evaluate, to_json
+        from lakevec.pipeline.evaluation.mteb_tasks import MtebTask, find_mteb_tasks
         from lakevec.pipeline.evaluation.report import render_report
         from lakevec.pipeline.evaluation.summary import format_averages
-        from lakevec.pipeline.evaluation.tasks import find_tasks
+        from lakevec.pipeline.evaluation.tasks import Task, find_tasks
     print(format_settings(settings, full=context.verbose), flush=True)
-    tasks = find_tasks(settings.data, settings.only) if settings.data is not None else []
+    local = find_tasks(settings.data, settings.only) if settings.data is not None else []
+    # Those of mteb first, since their data may be missing.
+    tasks: list[Task | MtebTask] = [*find_mteb_tasks(settings.mteb, local), *local]
     if context.dry_run:
         for task in tasks:
             print(f"  {task.key}")

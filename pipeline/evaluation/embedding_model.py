@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
-from lakevec.pipeline.errors import ModelError, requires_extra
+from lakevec.pipeline.errors import DataError, ModelError, requires_extra
 from lakevec.pipeline.local_files import replace_file, texts_sha256
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
@@ -106,6 +106,11 @@ def encode_distinct(model: EmbeddingModel, texts: Sequence[str], cache: Path | N
     cache : pathlib.Path or None
         Local folder that keeps vectors for later runs. Tables don't use it: they embed faster than a disk
         reads.
+
+    Raises
+    ------
+    DataError
+        If the model returns vectors that are not finite.
     """
     places: dict[str, int] = {}
     rows = [places.setdefault(text, len(places)) for text in texts]
@@ -114,6 +119,8 @@ def encode_distinct(model: EmbeddingModel, texts: Sequence[str], cache: Path | N
         vectors = model.encode(distinct)
     else:
         vectors = _encode_cached(model, distinct, cache)
+    if not np.isfinite(vectors).all():
+        raise DataError(f"model {model.name!r} returned vectors that are NaN or infinite")
     found: np.ndarray = np.asarray(vectors, dtype=np.float32)[rows]
     return found
 

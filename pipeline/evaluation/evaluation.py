@@ -20,6 +20,7 @@ from lakevec.pipeline.evaluation import embedding_model
 from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, encode_distinct, name_teacher
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
 from lakevec.pipeline.evaluation.metrics import one_thread
+from lakevec.pipeline.evaluation.mteb_tasks import MtebTask
 from lakevec.pipeline.evaluation.runner import choose_speed_texts, measure_model
 from lakevec.pipeline.evaluation.sampling import sample_texts
 from lakevec.pipeline.evaluation.tasks import Task
@@ -37,7 +38,7 @@ _RESAMPLES = 1000
 
 
 def evaluate(
-    settings: EvaluateSettings, tasks: Sequence[Task]
+    settings: EvaluateSettings, tasks: Sequence[Task | MtebTask]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Evaluate all models of the settings.
 
@@ -54,10 +55,12 @@ def evaluate(
     models = [embedding_model.open_model(uri, name, device=settings.device) for uri, name in names]
     # Start with the user's sample, since it is the most likely part to fail.
     fidelity = _compare_with_teacher(settings, models, cache)
-    texts = choose_speed_texts(str(settings.data), tasks, most=settings.speed_texts) if tasks else []
+    local = [task for task in tasks if isinstance(task, Task)]
+    texts = choose_speed_texts(str(settings.data), local, most=settings.speed_texts) if local else []
     measure = partial(measure_model, tasks=tasks, speed_texts=texts, limit_s=settings.speed_s, cache=cache)
     measured = [measure(model) for model in models]
     ablations, distilled = _run_ablations(settings, cache, measure)
+    packages = [*_PACKAGES, *(["mteb"] if len(local) < len(tasks) else [])]
     record = {
         "format": _FORMAT,
         "tasks": [
@@ -74,7 +77,7 @@ def evaluate(
         "models": [scores for scores, _ in measured],
         "ablations": ablations,
         "fidelity": fidelity,
-        "versions": {"lakevec": __version__, **{name: version(name) for name in _PACKAGES}},
+        "versions": {"lakevec": __version__, **{name: version(name) for name in packages}},
     }
     return rounded(record), [seconds for _, seconds in [*measured, *distilled]]
 

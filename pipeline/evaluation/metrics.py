@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import pearsonr, spearmanr
 from threadpoolctl import threadpool_limits
 
 # Round, since cosines of equal texts must tie: sums in another order differ in their last bits.
@@ -103,12 +103,15 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
     >>> round(correlation(np.array([1, 2, 3]), np.array([1, 2, 4])), 6)
     0.981981
     """
-    if len(one) < 2 or not (np.ptp(one) > 0 and np.ptp(other) > 0):
+    if not _both_vary(one, other):
         return None
-    x, y = (side.astype(np.float64) - side.mean(dtype=np.float64) for side in (one, other))
-    return float(x @ y) / float(np.sqrt((x @ x) * (y @ y)))
+    return float(pearsonr(one.astype(np.float64), other.astype(np.float64)).statistic)
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
     """Return Spearman's rank correlation; None if one side has fewer than two distinct values."""
-    return correlation(rankdata(one), rankdata(other))
+    return float(spearmanr(one, other).statistic) if _both_vary(one, other) else None
+
+
+def _both_vary(one: np.ndarray, other: np.ndarray) -> bool:
+    return len(one) > 1 and bool(np.ptp(one) > 0 and np.ptp(other) > 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.evaluation.metrics import (
@@ -14,7 +13,8 @@ from lakevec.pipeline.evaluation.metrics import (
     paired_cosines,
     unit_rows,
 )
-from lakevec.pipeline.evaluation.task_files import check_varies, column_names, read_columns
+from lakevec.pipeline.evaluation.pair_classification import separate_pairs
+from lakevec.pipeline.evaluation.task_files import check_filled, check_varies, column_names, read_columns
 from lakevec.pipeline.storage import Location
 
 
@@ -52,33 +52,18 @@ def _load_paraphrases(file: Location) -> TaskData:
 
     def score(vectors: np.ndarray) -> TaskScores:
         cosines = paired_cosines(*np.split(vectors, 2))
-        metrics = {
-            "cosine_accuracy": best_accuracy(cosines, is_paraphrase),
-            "cosine_ap": float(average_precision_score(is_paraphrase, cosines)),
-        }
+        found = separate_pairs(cosines, is_paraphrase)
+        metrics = {f"cosine_{metric}": value for metric, value in found.items()}
         counts = {"pairs": len(cosines), "unknown": count_unknown(vectors)}
         return TaskScores("cosine_accuracy", metrics, counts)
 
     return TaskData([*columns["text1"], *columns["text2"]], score)
 
 
-def best_accuracy(cosines: np.ndarray, is_paraphrase: np.ndarray) -> float:
-    """Return the accuracy of the best threshold, above which a pair counts as a paraphrase.
-
-    MTEB measures pair classification in the same way. Equal cosines lie on the same side of a threshold.
-    """
-    order = np.argsort(-cosines, kind="stable")
-    ordered, hits = cosines[order], np.cumsum(is_paraphrase[order])
-    above = np.arange(1, len(order) + 1)
-    # Correct pairs for a threshold just below row i: paraphrases above it, and other pairs below it.
-    right = hits + (len(order) - above) - (hits[-1] - hits)
-    may_cut = np.append(ordered[:-1] > ordered[1:], True)
-    return float(max(right[may_cut].max(), (~is_paraphrase).sum()) / len(order))
-
-
 def _load_choices(file: Location) -> TaskData:
     columns = read_columns(file, {"phrase": "text", "answer": "text", "distractors": "texts"})
     phrases = columns["phrase"]
+    check_filled(file, "distractors", columns["distractors"])
     offered = [
         [answer, *distractors]
         for answer, distractors in zip(columns["answer"], columns["distractors"], strict=True)

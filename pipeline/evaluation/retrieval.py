@@ -9,10 +9,10 @@ import numpy as np
 
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.evaluation.metrics import TaskData, TaskScores, all_cosines, count_unknown
+from lakevec.pipeline.evaluation.ranking import DEPTH, ndcg, recall
 from lakevec.pipeline.evaluation.task_files import read_columns
 from lakevec.pipeline.storage import Location
 
-_DEPTH = 10
 _QUERIES_AT_ONCE = 128
 
 
@@ -52,24 +52,41 @@ def load_retrieval(folder: Location) -> TaskData:
 
     def score(vectors: np.ndarray) -> TaskScores:
         ranked = rank_documents(vectors[len(documents) :], vectors[: len(documents)], corpus["id"])
+        by_rank = arrange_gains(list(ranked), [gains[name] for name in asked])
+        metrics = {"ndcg_at_10": ndcg(by_rank), "recall_at_10": recall(by_rank)}
         counts = {"documents": len(documents), "queries": len(asked), "unknown": count_unknown(vectors)}
-        return TaskScores("ndcg_at_10", _average(ranked, [gains[name] for name in asked]), counts)
+        return TaskScores("ndcg_at_10", metrics, counts)
 
     return TaskData([*documents, *asked.values()], score)
 
 
-def _average(ranked: Iterator[list[str]], gains: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the means over queries."""
-    pairs = list(zip(ranked, gains, strict=True))
-    recalls = [len(relevant.keys() & set(found)) / len(relevant) for found, relevant in pairs]
-    return {
-        "ndcg_at_10": float(np.mean([ndcg(found, relevant) for found, relevant in pairs])),
-        "recall_at_10": float(np.mean(recalls)),
-    }
+def arrange_gains(found: Sequence[Sequence[str]], relevant: Sequence[Mapping[str, float]]) -> np.ndarray:
+    """Put gains of documents in the order of their ranks, and those of documents not found behind them.
+
+    Parameters
+    ----------
+    found : sequence of length Q of sequences of str
+        Ids of each query's documents, best first.
+    relevant : sequence of length Q of mappings of str to float
+        Gain of each relevant document, above 0.
+
+    Returns
+    -------
+    float ndarray of shape (Q, N)
+        0 for a document without a gain, and for ranks without a document.
+    """
+    rows = []
+    for ids, gains in zip(found, relevant, strict=True):
+        missed = [gain for document, gain in gains.items() if document not in ids]
+        rows.append([*(gains.get(document, 0.0) for document in ids), *[0.0] * (DEPTH - len(ids)), *missed])
+    arranged = np.zeros((len(rows), max(map(len, rows))))
+    for place, row in enumerate(rows):
+        arranged[place, : len(row)] = row
+    return arranged
 
 
 def rank_documents(
-    queries: np.ndarray, documents: np.ndarray, ids: Sequence[str], *, depth: int = _DEPTH
+    queries: np.ndarray, documents: np.ndarray, ids: Sequence[str], *, depth: int = DEPTH
 ) -> Iterator[list[str]]:
     """Yield the ids of the documents nearest to each query, nearest first.
 
@@ -82,29 +99,3 @@ def rank_documents(
             near = np.flatnonzero(cosines >= least)
             best = near[np.lexsort((names[near], cosines[near]))[::-1][:depth]]
             yield names[best].tolist()
-
-
-def ndcg(found: Sequence[str], relevant: Mapping[str, float], *, depth: int = _DEPTH) -> float:
-    """Return the normalised discounted cumulative gain of one query.
-
-    It is ``sum(gain_i / log2(i + 1))`` over ranks i from 1, divided by the same sum of the best order
-    (Järvelin and Kekäläinen, 2002; linear gains, as in trec_eval).
-
-    Parameters
-    ----------
-    found : sequence of str
-        Ids of documents, best first.
-    relevant : mapping of str to float
-        Gain of each relevant document, above 0.
-    depth : int, default=10
-        Number of documents that count.
-
-    Examples
-    --------
-    >>> round(ndcg(["b", "a"], {"a": 1.0}), 6)
-    0.63093
-    """
-    discounts = 1 / np.log2(np.arange(2, depth + 2))
-    gains = np.array([relevant.get(document, 0.0) for document in found[:depth]])
-    best = np.sort(np.array(list(relevant.values())))[::-1][:depth]
-    return float((gains * discounts[: len(gains)]).sum() / (best * discounts[: len(best)]).sum())

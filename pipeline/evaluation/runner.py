@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from lakevec.pipeline.errors import DataError, InputError
+from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.evaluation.embedding_model import EmbeddingModel, encode_distinct
 from lakevec.pipeline.evaluation.metrics import TaskScores
+from lakevec.pipeline.evaluation.mteb_tasks import MtebEncoder, MtebTask
 from lakevec.pipeline.evaluation.task_files import read_columns
 from lakevec.pipeline.evaluation.tasks import GROUPS, Task
 from lakevec.pipeline.storage import locate
@@ -28,7 +29,7 @@ _LOG_EVERY_S = 30.0
 class TaskResult:
     """Scores of a model on a task, seconds of embedding, and seconds of everything else."""
 
-    task: Task
+    task: Task | MtebTask
     scores: TaskScores
     encode_s: float
     score_s: float
@@ -50,7 +51,7 @@ class Speed:
 
 def measure_model(
     model: EmbeddingModel,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task | MtebTask],
     *,
     speed_texts: Sequence[str],
     limit_s: float,
@@ -66,7 +67,7 @@ def measure_model(
     seconds : dict
         Entry in ``timings.json``.
     """
-    speed = measure_speed(model, speed_texts, limit_s=limit_s) if tasks else None
+    speed = measure_speed(model, speed_texts, limit_s=limit_s) if speed_texts else None
     results = []
     # In a log, write a line every 30 seconds.
     every_s = 0.1 if sys.stderr.isatty() else _LOG_EVERY_S
@@ -104,23 +105,25 @@ def measure_model(
     return scores, seconds
 
 
-def run_task(model: EmbeddingModel, task: Task, *, cache: Path | None = None) -> TaskResult:
+def run_task(model: EmbeddingModel, task: Task | MtebTask, *, cache: Path | None = None) -> TaskResult:
     """Evaluate a model on a task.
 
     Raises
     ------
     InputError
-        If the task's files are not as described in ``docs/evaluation.md``.
+        If the task's files are not as described in ``docs/evaluation.md``, or mteb can't load its data.
     DataError
         If the model returns vectors that are not finite.
     """
     started = time.perf_counter()
+    if isinstance(task, MtebTask):
+        encoder = MtebEncoder(model, cache)
+        scores = task.score(encoder)
+        return TaskResult(task, scores, encoder.seconds, time.perf_counter() - started - encoder.seconds)
     data = task.load()
     loaded = time.perf_counter()
     vectors = encode_distinct(model, data.texts, cache)
     encode_s = time.perf_counter() - loaded
-    if not np.isfinite(vectors).all():
-        raise DataError(f"model {model.name!r} returned vectors that are NaN or infinite")
     scores = data.score(vectors)
     return TaskResult(task, scores, encode_s, time.perf_counter() - started - encode_s)
 

@@ -13,10 +13,20 @@ import pyarrow.parquet as pq
 from lakevec.pipeline.errors import InputError, rephrase
 from lakevec.pipeline.storage import Location
 
-Kind = Literal["text", "number", "texts"]
+Kind = Literal["text", "number", "texts", "numbers"]
 
-_TYPES = {"text": pa.string(), "number": pa.float64(), "texts": pa.list_(pa.string())}
-_EXPECTED = {"text": "strings", "number": "numbers, or strings of them", "texts": "lists of strings"}
+_TYPES = {
+    "text": pa.string(),
+    "number": pa.float64(),
+    "texts": pa.list_(pa.string()),
+    "numbers": pa.list_(pa.float64()),
+}
+_EXPECTED = {
+    "text": "strings",
+    "number": "numbers, or strings of them",
+    "texts": "lists of strings",
+    "numbers": "lists of numbers",
+}
 
 
 def column_names(file: Location) -> list[str]:
@@ -27,7 +37,7 @@ def column_names(file: Location) -> list[str]:
 
 
 def read_columns(file: Location, kinds: dict[str, Kind]) -> dict[str, list[Any]]:
-    """Read columns of a task as strings, floats or lists of strings, without nulls.
+    """Read columns of a task as strings, floats or lists of them, without nulls.
 
     Raises
     ------
@@ -58,17 +68,26 @@ def check_varies(file: Location, name: str, values: Collection[Any]) -> None:
         )
 
 
+def check_filled(file: Location, name: str, lists: Iterable[Collection[Any]]) -> None:
+    """Raise an InputError if a list of a column is empty."""
+    if not all(lists):
+        raise InputError(
+            f"task file {file.path!r}: column {name!r}",
+            got="an empty list",
+            expected="at least one text in each",
+        )
+
+
 def _check_column(file: Location, name: str, column: pa.ChunkedArray, kind: Kind) -> list[Any]:
     where = f"task file {file.path!r}: column {name!r}"
     try:
         cast = pc.cast(column, _TYPES[kind])
     except pa.ArrowException:  # its message would quote a value
         raise InputError(where, got=str(column.type), expected=_EXPECTED[kind]) from None
-    if cast.null_count or (kind == "texts" and pc.list_flatten(cast).null_count):
+    parts = pc.list_flatten(cast) if pa.types.is_list(cast.type) else cast
+    if cast.null_count or parts.null_count:
         raise InputError(where, got="nulls", expected="none")
-    if kind == "texts" and pc.min(pc.list_value_length(cast)).as_py() == 0:
-        raise InputError(where, got="an empty list", expected="at least one text in each")
-    if kind == "number" and not pc.all(pc.is_finite(cast)).as_py():
+    if pa.types.is_floating(parts.type) and not pc.all(pc.is_finite(parts), min_count=0).as_py():
         raise InputError(where, got="NaN or infinity", expected="finite numbers")
     values: list[Any] = cast.to_pylist()
     return values

@@ -12,9 +12,12 @@ from lakevec.pipeline.errors import InputError, SettingsError, did_you_mean
 from lakevec.pipeline.evaluation.classification import load_classification
 from lakevec.pipeline.evaluation.clustering import load_clustering
 from lakevec.pipeline.evaluation.metrics import TaskData
+from lakevec.pipeline.evaluation.pair_classification import load_pair_classification
 from lakevec.pipeline.evaluation.phrases import load_phrases
+from lakevec.pipeline.evaluation.reranking import load_reranking
 from lakevec.pipeline.evaluation.retrieval import load_retrieval
 from lakevec.pipeline.evaluation.similarity import load_sentences, load_words
+from lakevec.pipeline.evaluation.summarization import load_summarization
 from lakevec.pipeline.storage import Location, locate
 
 _SUFFIX = ".parquet"
@@ -47,7 +50,10 @@ GROUPS = {
         Group("sts", "Semantic textual similarity", "STS", "sts", load_sentences),
         Group("classification", "Classification", "Classification", "class", load_classification, True),
         Group("clustering", "Clustering", "Clustering", "cluster", load_clustering),
+        Group("pair_classification", "Pair classification", "Pairs", "pair", load_pair_classification),
+        Group("reranking", "Reranking", "Reranking", "rerank", load_reranking),
         Group("retrieval", "Retrieval", "Retrieval", "retr", load_retrieval, True),
+        Group("summarization", "Summarization", "Summaries", "summ", load_summarization),
         Group("phrases", "Phrases (PEARL)", "Phrases", "phrase", load_phrases),
     )
 }
@@ -67,8 +73,15 @@ _KNOWN = {
     "clustering/20newsgroups-test": KnownSet(
         "TwentyNewsgroupsClustering", note="whole posts; MTEB has only subject lines"
     ),
+    "pair_classification/sprintduplicatequestions": KnownSet("SprintDuplicateQuestions"),
+    "pair_classification/twittersemeval2015": KnownSet("TwitterSemEval2015"),
+    "pair_classification/twitterurlcorpus": KnownSet("TwitterURLCorpus"),
+    "reranking/askubuntudupquestions": KnownSet("AskUbuntuDupQuestions"),
+    "reranking/scidocsrr": KnownSet("SciDocsRR"),
+    "reranking/stackoverflowdupquestions": KnownSet("StackOverflowDupQuestions"),
     "retrieval/scifact": KnownSet("SciFact"),
     "retrieval/xquad-zh": KnownSet("XQuADRetrieval-zh", False, "Chinese"),
+    "summarization/summeval": KnownSet("SummEvalSummarization.v2"),
 }
 
 

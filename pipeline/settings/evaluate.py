@@ -17,6 +17,7 @@ class EvaluateSettings(Settings):
     Examples
     --------
       lakevec evaluate --model models/minilm --model glove.txt --data data --output report
+      lakevec evaluate --model models/minilm --mteb STS12 SciDocsRR --output report-mteb
       lakevec evaluate --model models/bge --output report --sample lake/docs --text body \
           --teacher hf://BAAI/bge-base-en-v1.5
     """
@@ -24,12 +25,14 @@ class EvaluateSettings(Settings):
     model: StringList = Field(default_factory=list)
     """Models to evaluate: any that lakevec embed reads, or folders of teachers."""
     data: str | None = None
-    """Folder or URI of tasks, in folders wordsim, sts, classification, clustering, retrieval and phrases.
-    Default: run no task."""
+    """Folder or URI of tasks, in a folder for each group, such as sts or retrieval; docs/evaluation.md lists
+    them. Default: run no task of a folder."""
+    mteb: StringList = Field(default_factory=list)
+    """Tasks that the mteb library runs, such as STS12 or SciDocsRR. It downloads their data."""
     output: str = Field(examples=["report"])
     """Folder or URI for the report. Must not exist."""
     only: StringList = Field(default_factory=list)
-    """Groups or tasks to run, such as sts or SciFact. Default: all."""
+    """Groups or tasks of the data to run, such as sts or SciFact. Default: all."""
     teacher: str | None = None
     """Sentence Transformer (folder or hf://organisation/name) to compare with on the sample."""
     sample: str | None = None
@@ -60,8 +63,10 @@ class EvaluateSettings(Settings):
     def _fit_together(self) -> EvaluateSettings:
         if not self.model and self.ablations is None:
             raise ValueError("nothing to evaluate: give a model, or a teacher for ablations")
-        if self.data is None and self.sample is None:
-            raise ValueError("nothing to evaluate on: give data, or a sample with its teacher")
+        if self.data is None and not self.mteb and self.sample is None:
+            raise ValueError(
+                "nothing to evaluate on: give data, tasks for mteb, or a sample with its teacher"
+            )
         if (self.sample is None) != (self.teacher is None):
             raise ValueError("sample and teacher need each other; give both or none")
         if self.sample is not None and not self.model:

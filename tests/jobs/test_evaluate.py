@@ -14,7 +14,7 @@ from tests.support.commands import evaluate
     ("words", "message"),
     [
         (["--data", "d"], "nothing to evaluate: give a model, or a teacher for ablations"),
-        (["--model", "m"], "nothing to evaluate on: give data, or a sample with its teacher"),
+        (["--model", "m"], "nothing to evaluate on: give data, tasks for mteb, or a sample with its teacher"),
         (["--model", "m", "--sample", "s"], "sample and teacher need each other"),
         (["--model", "m", "--sample", "s", "--teacher", "t", "--only", "sts"], "'only' needs 'data'"),
         (["--model", "m", "--data", "d", "--plain-teacher", "t"], "plain_teacher needs ablations"),

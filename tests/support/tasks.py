@@ -73,6 +73,22 @@ def write_tasks(folder: Path) -> None:
     for part in ("train", "test"):
         write(folder / "classification" / "imdb" / f"{part}.parquet", text=left, label=labels)
     write(folder / "clustering" / "mine.parquet", text=left, label=labels)
+    write(
+        folder / "pair_classification" / "mine.parquet",
+        text1=left,
+        text2=right,
+        label=[row % 2 for row in range(12)],
+    )
+    lists = [WORDS[:2], WORDS[2:5]]
+    write(
+        folder / "reranking" / "mine.parquet", query=["north", "east"], positive=lists, negative=lists[::-1]
+    )
+    write(
+        folder / "summarization" / "summeval.parquet",
+        human_summaries=lists,
+        machine_summaries=[WORDS[:3], WORDS[1:4]],
+        relevance=[[3.0, 1.0, 2.0], [1.0, 2.0, 4.0]],
+    )
     retrieval = folder / "retrieval" / "scifact"
     write(retrieval / "corpus.parquet", id=list("abcdef"), title=[""] * 6, text=WORDS)
     write(retrieval / "queries.parquet", id=["1", "2"], text=["north", "southwest"])

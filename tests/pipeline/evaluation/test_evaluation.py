@@ -17,6 +17,7 @@ from lakevec.pipeline.distillation.ablations import ABLATIONS, COUNTED_ABLATIONS
 from lakevec.pipeline.evaluation.embedding_model import open_model
 from lakevec.pipeline.evaluation.evaluation import rounded
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
+from lakevec.pipeline.evaluation.tasks import GROUPS
 from tests.support.commands import evaluate
 from tests.support.tasks import ROWS
 
@@ -43,7 +44,8 @@ def test_models_have_the_same_figures_twice(
     assert one == two
     assert [model["name"] for model in record["models"]] == ["model", "<b>&\"other'"]
     keys = ["wordsim/rg-65", "sts/STS12", "sts/STSBenchmark-dev", "classification/ImdbClassification"]
-    keys += ["clustering/mine", "retrieval/SciFact", "phrases/bird"]
+    keys += ["clustering/mine", "pair_classification/mine", "reranking/mine", "retrieval/SciFact"]
+    keys += ["summarization/SummEvalSummarization.v2", "phrases/bird"]
     for model in record["models"]:
         assert list(model["tasks"]) == keys
         assert model["averages"]["sts"] == model["tasks"]["sts/STS12"]["value"]
@@ -52,7 +54,8 @@ def test_models_have_the_same_figures_twice(
     assert [entry["speed"]["texts"] for entry in timings["models"]] == [6, 6]
     assert list(timings["models"][0]["tasks"]) == keys
     shown = capsys.readouterr().out
-    assert re.search(r"^model +wordsim +sts +class +cluster +retr +phrase +mean +texts/s +MB$", shown, re.M)
+    heads = ["model", *(group.short for group in GROUPS.values()), "mean", "texts/s", "MB"]
+    assert re.search(f"^{' +'.join(heads)}$", shown, re.M)
     assert f"wrote report.html, timings.json, evaluation.json to {tmp_path}/one\n" in shown
 
 

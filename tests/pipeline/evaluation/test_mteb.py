@@ -1,15 +1,15 @@
-"""MTEB's own harness on the same rows: the same figures.
-
-Skipped where `mteb` is not installed; it is no dependency. To run it: ``pip install mteb`` into an
-environment that has lakevec with its extra ``dev``, and ``pytest tests/pipeline/evaluation/test_mteb.py``.
-"""
+"""MTEB's own harness has the same figures on the same rows; ``lakevec evaluate --mteb`` runs its tasks."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs as pafs
 
@@ -19,7 +19,7 @@ datasets = pytest.importorskip("datasets", reason="datasets is not installed")
 from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS  # noqa: E402
 from mteb.abstasks.clustering_legacy import AbsTaskClusteringLegacy  # noqa: E402
 from mteb.abstasks.pair_classification import AbsTaskPairClassification  # noqa: E402
-from mteb.models.model_meta import ModelMeta  # noqa: E402
+from mteb.abstasks.text.summarization import AbsTaskSummarization  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
@@ -27,31 +27,16 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from lakevec.pipeline.evaluation.classification import predict_labels  # noqa: E402
 from lakevec.pipeline.evaluation.clustering import measure_clusters  # noqa: E402
 from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel  # noqa: E402
+from lakevec.pipeline.evaluation.mteb_tasks import MtebEncoder, find_mteb_tasks  # noqa: E402
 from lakevec.pipeline.evaluation.task_files import read_columns  # noqa: E402
 from lakevec.pipeline.evaluation.tasks import find_tasks  # noqa: E402
 from lakevec.pipeline.model.artifact import load  # noqa: E402
 from lakevec.pipeline.storage import Location  # noqa: E402
+from tests.support.commands import evaluate  # noqa: E402
+from tests.support.tasks import write  # noqa: E402
 
 # Other people's code, whose warnings are theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-class Wrapped:
-    """A table as a model of mteb's."""
-
-    mteb_model_meta = ModelMeta.create_empty({"name": "lakevec/table", "revision": "1"})
-
-    def __init__(self, model: StaticEmbeddingModel) -> None:
-        self._model = model
-
-    def encode(self, inputs: Any, **_: Any) -> np.ndarray:
-        return self._model.encode([text for batch in inputs for text in batch["text"]])
-
-    def similarity(self, left: Any, right: Any) -> Any:
-        return mteb.similarity_functions.cos_sim(left, right)
-
-    def similarity_pairwise(self, left: Any, right: Any) -> Any:
-        return mteb.similarity_functions.pairwise_cos_sim(left, right)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +63,7 @@ def run(base: type, meta: Any, rows: Any, model: StaticEmbeddingModel, **more: A
     kind = type(meta.name, (base,), {"metadata": meta, **more})
     task = kind()
     task.dataset, task.data_loaded = rows, True
-    return task.evaluate(Wrapped(model), split="test", encode_kwargs={"batch_size": 1000})["default"]
+    return task.evaluate(MtebEncoder(model), split="test", encode_kwargs={"batch_size": 1000})["default"]
 
 
 def read(data: Path, name: str, **kinds: Any) -> dict[str, list[Any]]:
@@ -183,8 +168,16 @@ def test_classification_agrees(shared_data: Path, model: StaticEmbeddingModel) -
     assert ours(shared_data, "trec6", model)["accuracy"] == accuracy
 
 
-def test_paraphrases_agree(shared_data: Path, model: StaticEmbeddingModel) -> None:
+def write_pairs(folder: Path, shared_data: Path) -> dict[str, list[Any]]:
+    """Real paraphrases and other pairs, as a task of pair classification."""
     columns = read(shared_data, "phrases/ppdb-filtered", text1="text", text2="text", label="number")
+    columns = {name: values[::4] for name, values in columns.items()}
+    write(folder / "pair_classification" / "mine.parquet", **columns)
+    return columns
+
+
+def test_pair_classification_agrees(shared_data: Path, model: StaticEmbeddingModel, tmp_path: Path) -> None:
+    columns = write_pairs(tmp_path, shared_data)
     rows = {
         "sentence1": columns["text1"],
         "sentence2": columns["text2"],
@@ -192,10 +185,154 @@ def test_paraphrases_agree(shared_data: Path, model: StaticEmbeddingModel) -> No
     }
     theirs = run(
         AbsTaskPairClassification,
-        metadata("Paraphrases", "PairClassification", "max_ap"),
+        metadata("Pairs", "PairClassification", "max_ap"),
         {"default": {"test": datasets.Dataset.from_dict(rows)}},
         model,
     )
-    found = ours(shared_data, "ppdb-filtered", model)
-    assert found["cosine_accuracy"] == pytest.approx(theirs["cosine_accuracy"], abs=2e-4)
-    assert found["cosine_ap"] == pytest.approx(theirs["cosine_ap"], abs=2e-4)
+    found = ours(tmp_path, "mine", model)
+    assert len(found) == 15
+    for metric, value in found.items():
+        assert value == pytest.approx(theirs[metric], abs=2e-4), metric
+
+
+def test_reranking_agrees(shared_data: Path, model: StaticEmbeddingModel, tmp_path: Path) -> None:
+    """Real queries; their documents and forty others of the corpus."""
+    corpus = read(shared_data, "retrieval/scifact/corpus", id="text", text="text")
+    asked = read(shared_data, "retrieval/scifact/queries", id="text", text="text")
+    judged = read(shared_data, "retrieval/scifact/qrels", query_id="text", corpus_id="text")
+    texts, queries = (dict(zip(part["id"], part["text"], strict=True)) for part in (corpus, asked))
+    good: dict[str, list[str]] = {}
+    for query, document in zip(*judged.values(), strict=True):
+        good.setdefault(queries[query], []).append(texts[document])
+    positive = list(good.values())
+    # No text twice: in float32, theirs would not quite tie.
+    negative = [
+        [text for text in corpus["text"][place::130] if text not in wanted]
+        for place, wanted in enumerate(positive)
+    ]
+    write(tmp_path / "reranking" / "mine.parquet", query=list(good), positive=positive, negative=negative)
+    split: dict[str, Any] = {"corpus": [], "relevant_docs": {}, "top_ranked": {}}
+    for place, (wanted, others) in enumerate(zip(positive, negative, strict=True)):
+        # Ids as mteb makes them from lists.
+        ids = {f"apositive_{place}_{row:05d}": text for row, text in enumerate(wanted)}
+        gains = dict.fromkeys(ids, 1)
+        ids |= {f"negative_{place}_{row:05d}": text for row, text in enumerate(others)}
+        split["relevant_docs"][str(place)] = {**dict.fromkeys(ids, 0), **gains}
+        split["top_ranked"][str(place)] = list(ids)
+        split["corpus"] += [{"id": name, "title": "", "text": text} for name, text in ids.items()]
+    split["corpus"] = datasets.Dataset.from_list(split["corpus"])
+    named = {"id": [str(place) for place in range(len(good))], "text": list(good)}
+    split["queries"] = datasets.Dataset.from_dict(named)
+    theirs = run(
+        AbsTaskRetrieval,
+        metadata("Candidates", "Reranking", "map_at_1000"),
+        {"default": {"test": split}},
+        model,
+    )
+    found = ours(tmp_path, "mine", model)
+    assert 0.2 < found["map_at_1000"] < 0.9
+    for metric, value in found.items():
+        assert value == pytest.approx(theirs[metric], abs=1.5e-5), metric
+
+
+def test_summarization_agrees(shared_data: Path, model: StaticEmbeddingModel, tmp_path: Path) -> None:
+    """Sentences that people rated by how much they say what another one says."""
+    columns = read(shared_data, "sts/sick-r-test", text1="text", text2="text", score="number")
+    rated: dict[str, list[tuple[str, float]]] = {}
+    for one, other, rating in zip(*columns.values(), strict=True):
+        rated.setdefault(one, []).append((other, rating))
+    rated = {one: others for one, others in rated.items() if len(others) > 2}
+    rows = {
+        "text": list(rated),
+        "human_summaries": [[one] for one in rated],
+        "machine_summaries": [[other for other, _ in others] for others in rated.values()],
+        "relevance": [[rating for _, rating in others] for others in rated.values()],
+    }
+    write(tmp_path / "summarization" / "mine.parquet", **rows)
+    theirs = run(
+        AbsTaskSummarization,
+        metadata("Summaries", "Summarization", "cosine_spearman"),
+        {"default": {"test": datasets.Dataset.from_dict(rows)}},
+        model,
+        min_score=1,
+        max_score=5,
+    )
+    found = ours(tmp_path, "mine", model)
+    assert len(rated) > 50
+    assert found["cosine_spearman"] == pytest.approx(theirs["cosine_spearman"], abs=1e-6)
+    assert found["cosine_pearson"] == pytest.approx(theirs["cosine_pearson"], abs=1e-6)
+
+
+@pytest.fixture
+def hub_cache(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of STSBenchmark as `datasets` keeps them after a download; the hub itself can't be reached."""
+    rows = pq.read_table(shared_data / "sts" / "stsb-test.parquet").select(["text1", "text2", "score"])
+    rows = rows.rename_columns(["sentence1", "sentence2", "score"])
+    folder = tmp_path / "cache" / "mteb___stsbenchmark-sts" / "default" / "0.0.0" / "local"
+    folder.mkdir(parents=True)
+    with pa.ipc.new_stream(str(folder / "stsbenchmark-sts-test.arrow"), rows.schema) as stream:
+        stream.write_table(rows)
+    described = datasets.DatasetInfo(
+        features=datasets.Features.from_arrow_schema(rows.schema),
+        config_name="default",
+        dataset_name="stsbenchmark-sts",
+        version="0.0.0",
+        splits={"test": {"name": "test", "num_examples": len(rows)}},
+    )
+    described.write_to_directory(str(folder))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for module in (datasets.config, huggingface_hub.constants):
+        monkeypatch.setattr(module, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_tasks_of_mteb_are_in_the_report(
+    shared_data: Path, foreign_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    potion = str(foreign_models / "potion-base-4M-int8")
+    command = ["--model", potion, "--mteb", "STSBenchmark"]
+    both = ["--data", str(shared_data), "--only", "stsb-test", "SICK-R", "--speed-texts", "1"]
+    records = []
+    for name, words in (("alone", []), ("both", both)):
+        assert evaluate([*command, *words, "--output", str(tmp_path / name)]) == 0
+        records.append(json.loads((tmp_path / name / "evaluation.json").read_text()))
+    [alone], [model] = (record["models"] for record in records)
+    theirs = alone["tasks"]["mteb/STSBenchmark"]
+    assert alone["averages"] == {"sts": theirs["value"]}
+    assert theirs["metric"] == "cosine_spearman"
+    assert records[0]["versions"]["mteb"] == mteb.__version__
+    # The folder's task of the same name stands for it in the average.
+    assert [task["averaged"] for task in records[1]["tasks"]] == [False, True, True]
+    mine = model["tasks"]["sts/STSBenchmark"]
+    assert mine["value"] == pytest.approx(theirs["value"], abs=2e-5)
+    assert model["averages"]["sts"] == pytest.approx(
+        (mine["value"] + model["tasks"]["sts/SICK-R"]["value"]) / 2, abs=2e-6
+    )
+    assert '<th scope="row">STSBenchmark (run by mteb)</th>' in (tmp_path / "both/report.html").read_text()
+    # Their data are not in the cache.
+    assert evaluate(["--model", potion, "--mteb", "SICK-R", "--output", str(tmp_path / "none")]) == 2
+    assert "the data of mteb's task 'SICK-R' can't be loaded: got ConnectionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("STSBenchmrk", "mteb: no task 'STSBenchmrk' in the mteb library: did you mean 'STSBenchmark'?"),
+        (
+            "BornholmBitextMining",
+            "mteb: task 'BornholmBitextMining': got type BitextMining; expected a task on",
+        ),
+    ],
+)
+def test_names_that_are_no_task_are_refused(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(["--model", "gone", "--mteb", name, "--output", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_languages_are_english_where_a_task_has_it() -> None:
+    english, several, danish = find_mteb_tasks(["STS12", "STS17", "DKHateClassification"])
+    assert (english.is_averaged, english.note) == (True, "run by mteb")
+    assert (several.is_averaged, list(several.task.hf_subsets)) == (True, ["en-en"])
+    assert (danish.is_averaged, danish.note) == (False, "run by mteb; dan")

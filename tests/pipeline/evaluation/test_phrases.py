@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import average_precision_score
 from sklearn.metrics.pairwise import paired_cosine_distances
@@ -17,7 +15,7 @@ from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.evaluation.embedding_model import (
     StaticEmbeddingModel,
 )
-from lakevec.pipeline.evaluation.phrases import best_accuracy, count_right_choices, load_phrases
+from lakevec.pipeline.evaluation.phrases import count_right_choices, load_phrases
 from tests.support.tasks import place, point, read, score, write
 
 
@@ -35,22 +33,6 @@ def test_turney_by_hand(tmp_path: Path) -> None:
     assert scores.counts["right"] == 1
     assert scores.value == 0.25
     assert count_right_choices(point(["north"]), point(["north"]), [1]) == 1
-
-
-def test_paraphrases_by_hand() -> None:
-    cosines = np.array([0.9, 0.8, 0.8, 0.1])
-    # Two of 0.8 are on one side: above 0.9 alone, 3 of 4 are right.
-    assert best_accuracy(cosines, np.array([True, False, True, False])) == 0.75
-    assert best_accuracy(cosines, np.array([False, False, False, True])) == 0.75
-    assert best_accuracy(cosines, np.array([True, True, True, False])) == 1.0
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=12))
-@settings(max_examples=100, deadline=None)
-def test_best_accuracy_is_that_of_the_best_threshold(pairs: list[tuple[int, bool]]) -> None:
-    cosines, labels = np.array([float(c) for c, _ in pairs]), np.array([label for _, label in pairs])
-    brute = max(((cosines >= threshold) == labels).mean() for threshold in np.arange(-0.5, 6))
-    assert best_accuracy(cosines, labels) == pytest.approx(brute)
 
 
 def test_phrases_agree_with_scipy_and_scikit_learn(shared_data: Path, potion: StaticEmbeddingModel) -> None:

@@ -1,4 +1,4 @@
-"""Retrieval: by hand, and beside scikit-learn."""
+"""Retrieval, by hand."""
 
 from __future__ import annotations
 
@@ -9,29 +9,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sklearn.metrics import ndcg_score
 
 from lakevec.pipeline.errors import InputError
-from lakevec.pipeline.evaluation.retrieval import load_retrieval, ndcg, rank_documents
+from lakevec.pipeline.evaluation.ranking import ndcg, recall
+from lakevec.pipeline.evaluation.retrieval import arrange_gains, load_retrieval, rank_documents
 from tests.support.tasks import place, point, score, write
 
 
-def test_ndcg_by_hand() -> None:
+def test_gains_by_hand() -> None:
     relevant = {"b": 1.0, "c": 1.0, "d": 1.0}
+    found = [["a", "b", "c"], [*"aefghijklm"], ["d", "c", "b"]]
+    gains = arrange_gains(found, [relevant] * 3)
+    # Behind ten ranks, what was not found.
+    assert gains.shape == (3, 13)
+    assert [np.flatnonzero(row).tolist() for row in gains] == [[1, 2, 10], [10, 11, 12], [0, 1, 2]]
     # Ranks 2 and 3 of three that could stand at 1, 2 and 3.
     expected = (1 / math.log2(3) + 1 / 2) / (1 + 1 / math.log2(3) + 1 / 2)
-    assert ndcg(["a", "b", "c"], relevant) == pytest.approx(expected)
-    assert ndcg(["x"] * 10 + ["b"], relevant) == 0.0
-    assert ndcg(["d", "c", "b"], relevant) == pytest.approx(1.0)
-
-
-def test_ndcg_agrees_with_scikit_learn() -> None:
-    random = np.random.default_rng(1)
-    for _ in range(20):
-        gains, scores = random.integers(0, 4, 40).astype(float), random.permutation(40).astype(float)
-        found = [str(row) for row in np.argsort(-scores)]
-        relevant = {str(row): gain for row, gain in enumerate(gains) if gain > 0}
-        assert ndcg(found, relevant) == pytest.approx(ndcg_score([gains], [scores], k=10))
+    assert [ndcg(row[None]) for row in gains] == pytest.approx([expected, 0.0, 1.0])
+    assert recall(gains) == pytest.approx((2 / 3 + 0 + 1) / 3)
 
 
 def test_of_documents_that_are_equally_near_the_greater_id_comes_first() -> None:

@@ -43,7 +43,8 @@ def test_only_chooses_groups_and_tasks_by_any_of_their_names(tmp_path: Path) -> 
 
 
 def test_folders_without_tasks_are_refused(tmp_path: Path) -> None:
-    groups = "wordsim, sts, classification, clustering, retrieval, phrases"
+    groups = "wordsim, sts, classification, clustering, pair_classification, reranking, retrieval, "
+    groups += "summarization, phrases"
     with pytest.raises(InputError) as caught:
         find_tasks(str(tmp_path / "gone"))
     assert str(caught.value) == f"data folder '{tmp_path}/gone' does not exist: expected a folder of {groups}"
