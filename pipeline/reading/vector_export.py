@@ -13,7 +13,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.arrow_arrays import from_numpy
-from lakevec.pipeline.encoding.encoder import list_array
 from lakevec.pipeline.errors import InputError, requires_extra
 from lakevec.pipeline.reading.vector_reader import VectorReader
 
@@ -131,8 +130,10 @@ def _is_null(batch: Batch) -> np.ndarray:
 
 def _vector_texts(batch: Batch) -> pa.Array:
     """Return vectors as pgvector reads them, such as ``[0.5,-1]``. The digits give back the same float32."""
-    numbers = list_array(batch.vectors, np.zeros(len(batch.vectors), dtype=bool))
-    texts = pc.binary_join(numbers.cast(pa.list_(pa.string())), ",")
+    count, width = batch.vectors.shape
+    numbers = from_numpy(batch.vectors.reshape(-1)).cast(pa.string())
+    offsets = from_numpy(np.arange(count + 1, dtype=np.int32) * np.int32(width))
+    texts = pc.binary_join(pa.ListArray.from_arrays(offsets, numbers), ",")
     texts = pc.binary_join_element_wise("[", texts, "]", "")
     places = np.cumsum(~_is_null(batch)) - 1
     return texts.take(from_numpy(places, _is_null(batch)))

@@ -65,17 +65,20 @@ def find_nearest(
 
     def search(numbered: tuple[int, RowGroup]) -> list[Hit]:
         number, group = numbered
-        matrix, rows = reader.read_vectors(group)
-        scores = _cosines(matrix, units.astype(np.float32))
-        scores[np.isin(rows, [place.row for place in without if place.group == number])] = -np.inf
-        best = _candidates(scores, limit)
-        exact = _cosines(matrix[best].astype(np.float64), units)
-        return [
-            Hit(float(score), Place(number, int(row))) for score, row in zip(exact, rows[best], strict=True)
-        ]
+        left_out = [place.row for place in without if place.group == number]
+        found: list[Hit] = []
+        for matrix, rows in reader.read_blocks(group):
+            scores = _cosines(matrix, units.astype(np.float32))
+            if left_out:
+                scores[np.isin(rows, left_out)] = -np.inf
+            best = _candidates(scores, limit)
+            exact = _cosines(matrix[best].astype(np.float64), units).tolist()
+            places = (Place(number, row) for row in rows[best].tolist())
+            found = _best([*found, *map(Hit, exact, places)], limit)
+        return found
 
     found = [hit for hits in in_threads(search, list(enumerate(reader.groups))) for hit in hits]
-    return sorted(found, key=lambda hit: (-hit.score, hit.place))[:limit]
+    return _best(found, limit)
 
 
 def find_rows(reader: VectorReader, key: str, value: str) -> list[Place]:
@@ -142,6 +145,10 @@ def read_hits(reader: VectorReader, hits: Sequence[Hit], columns: Sequence[str])
         table = reader.read_columns(reader.groups[number], columns).take(rows)
         values.update(zip(places, table.to_pylist(), strict=True))
     return [values[hit.place] for hit in hits]
+
+
+def _best(hits: list[Hit], limit: int) -> list[Hit]:
+    return sorted(hits, key=lambda hit: (-hit.score, hit.place))[:limit]
 
 
 def _candidates(scores: np.ndarray, limit: int) -> np.ndarray:
