@@ -174,7 +174,7 @@ def _measure_peer(folder: Path, settings: DemoSettings, context: RunContext) -> 
         cores = spark.sparkContext.defaultParallelism
         lake = pq.read_table(folder / "lake", columns=["text"])
         rows = min(_PEER_ROWS_PER_CORE * cores, len(lake))
-        sample = lake.take(range(0, len(lake), len(lake) // rows))[:rows]
+        sample = lake.take(list(range(0, len(lake), len(lake) // rows))).slice(0, rows)
         pq.write_table(sample, folder / "peer.parquet", row_group_size=-(-rows // cores))
         for _ in range(2):
             started = time.monotonic()

@@ -16,7 +16,7 @@ from lakevec.pipeline.reading.vector_reader import VectorReader
 from lakevec.pipeline.reading.vector_search import Hit
 
 _PACKAGES = 7
-_ROWS_PER_PACKAGE = 400
+_ROWS_PER_PACKAGE = 300
 _LONGEST_TEXT = 240
 _WIDTH, _HEIGHT, _MARGIN = 1000, 640, 24
 # The class of dots whose package has no colour.

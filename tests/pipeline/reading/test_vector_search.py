@@ -48,13 +48,12 @@ def stored(vector: np.ndarray | None, kind: str) -> np.ndarray | None:
 def best_by_hand(
     ids: list[str], vectors: Vectors, queries: np.ndarray, limit: int
 ) -> list[tuple[str, float]]:
-    scores = {}
-    for name, vector in zip(ids, vectors, strict=True):
-        if vector is not None and vector.any():
-            exact = vector.astype(np.float64)
-            cosines = queries @ exact / np.linalg.norm(queries, axis=1) / np.linalg.norm(exact)
-            scores[name] = float(cosines.max())
-    return sorted(scores.items(), key=lambda entry: -round(entry[1], 9))[:limit]
+    known = [row for row, vector in enumerate(vectors) if vector is not None and vector.any()]
+    matrix = np.array([vectors[row] for row in known], np.float64)
+    units = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    cosines = (matrix @ units.T).max(axis=1) / np.linalg.norm(matrix, axis=1)
+    order = np.argsort(-cosines.round(9), kind="stable")[:limit]
+    return [(ids[known[place]], float(cosines[place])) for place in order]
 
 
 def the_output(folder: Path, kind: str) -> tuple[VectorReader, list[str], Vectors]:
@@ -135,7 +134,7 @@ def test_files_of_a_foreign_width_and_lost_files_are_refused(tmp_path: Path) -> 
         find_nearest(VectorReader(output), np.ones((1, 4)), 1)
     [file] = (tmp_path / "out").glob("*.parquet")
     file.unlink()
-    with pytest.raises(CommitError, match=rf"can't read {file.name} of output .*; got FileNotFoundError"):
+    with pytest.raises(CommitError, match=rf"can't read {file.name} of output .*: got FileNotFoundError"):
         VectorReader(output)
 
 
