@@ -125,14 +125,15 @@ def _read_head(page: memoryview, width: int) -> tuple[bytes, np.ndarray]:
     """Return a page's header and levels, and which of its vectors are null."""
     try:
         header = decode(bytes(page[:_LONGEST_HEADER]))
-        count: int = header[5][1][1][1]
-        head = _head(count // width, width)
-        if page[: len(head)] == head:
-            return head, np.zeros(count // width, dtype=bool)
+        rows = header[5][1][1][1] // width
+        if 0 < rows <= _PAGE_BYTES and page[: len(head := _head(rows, width))] == head:
+            return head, np.zeros(rows, dtype=bool)
         runs = list(_decode_runs(page[len(encode(header)) :], width))
-        is_null = np.repeat([memory is None for _, memory in runs], [rows for rows, _ in runs])
+        if sum(count for count, _ in runs) > _PAGE_BYTES:
+            raise ValueError("a page of more rows")
+        is_null = np.repeat([memory is None for _, memory in runs], [count for count, _ in runs])
         head = _head_with_nulls(runs, width)
-    except (LookupError, struct.error) as error:
+    except (LookupError, TypeError, struct.error) as error:
         raise ValueError(f"no page of vectors ({type(error).__name__})") from None
     if page[: len(head)] != head:
         raise ValueError("a page with other levels")
