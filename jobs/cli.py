@@ -39,9 +39,11 @@ COMMANDS = (
     Command("doctor", "doctor", "report what is installed here and what is missing"),
     Command("embed", "embed", "embed text columns of a lake into Parquet, incrementally"),
     Command("evaluate", "evaluate", "measure models on public tasks and on your own rows"),
+    Command("export", "export", "write an output's vectors for a vector store"),
     # Not inspect.py: spark-submit puts this folder on the path, where it would hide Python's own module.
     Command("inspect", "inspect_model", "show a model, and check a published one"),
     Command("mine", "mine", "choose frequent words of a lake as a model's vocabulary"),
+    Command("search", "search", "find the rows of an output that are nearest to a text"),
     Command("tune", "tune", "fit a table to its teacher on rows of the lake"),
     Command("verify", "verify", "check an output against its log"),
 )

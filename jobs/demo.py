@@ -1,28 +1,38 @@
 """``lakevec demo``: distil, embed and search on real text, without a download.
 
 The demo writes docstrings of installed packages as a lake and distils all-MiniLM-L6-v2. Then it embeds the
-lake and searches the vectors in Spark SQL.
+lake, searches the vectors, and shows the results on one HTML page.
 """
 
 from __future__ import annotations
 
+import io
+import json
+import os
 import shutil
 import sys
 import time
+import webbrowser
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pyarrow.parquet as pq
 
 from lakevec.jobs import distill, embed
 from lakevec.jobs.cli import RunContext, run_command
+from lakevec.jobs.demo_page import Answers, render_page
 from lakevec.jobs.docstring_lake import write_docstring_lake
+from lakevec.jobs.search import format_rows
 from lakevec.jobs.spark.session import open_session
-from lakevec.pipeline.errors import OutputError, SetupError
+from lakevec.pipeline.errors import OutputError, SetupError, requires_extra
+from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.output.stored_output import read_output
+from lakevec.pipeline.reading.vector_reader import VectorReader
+from lakevec.pipeline.reading.vector_search import find_nearest, read_hits
 from lakevec.pipeline.settings.benchmark import DemoSettings
 from lakevec.pipeline.settings.distill import DistillSettings
 from lakevec.pipeline.settings.embed import EmbedSettings
-
-if TYPE_CHECKING:
-    from pyspark.sql import Row, SparkSession
 
 SETTINGS = DemoSettings
 
@@ -31,97 +41,48 @@ QUERIES = (
     "eigenvalues of a symmetric matrix",
     "retry a failed network request",
 )
+_COLUMNS = ("package", "name", "text")
 _BEST = 5
+_SHOWN = 2
+_LINE_WIDTH = 120
+_PEER_ROWS_PER_CORE = 10_000
 _MARKER = ".lakevec-demo"
-_SHOWN_CHARACTERS = 88
 
 
 def run(settings: DemoSettings, context: RunContext) -> None:
-    """Build a lake, a model and vectors in the demo's folder, and search the vectors.
+    """Build a lake, a model and vectors in the demo's folder, search the vectors, and write the page.
 
     Raises
     ------
     SetupError
-        If the package of the teacher is not installed.
+        If a package of the extra ``demo`` is not installed.
     OutputError
         If the folder has content and is not an earlier demo's.
     """
     folder = Path(settings.folder)
     teacher, name = (settings.teacher, None) if settings.teacher else embedded_teacher()
+    with requires_extra("demo", "the demo"):
+        import jinja2  # noqa: F401
+        import model2vec  # noqa: F401
+        import sklearn  # noqa: F401
     if context.dry_run:
         print(f"would write lake, model and vectors to {folder}; dry run: nothing was written")
         return
     _prepare(folder)
     started = time.monotonic()
-
-    print("1. lake: docstrings of the packages installed here", flush=True)
-    rows = write_docstring_lake(folder / "lake")
-    print(f"{rows:,} rows in {time.monotonic() - started:.1f} s\n")
-
-    print("2. model", flush=True)
-    model = str(folder / "model")
-    distill.run(DistillSettings(teacher=teacher, name=name, output=model), context)
-
-    print("\n3. vectors", flush=True)
-    vectors = str(folder / "vectors")
-    embedding = EmbedSettings(
-        model=model, input=[str(folder / "lake")], text=["text"], output=vectors, master=settings.master
-    )
-    embed.run(embedding, context)
-
-    print("\n4. search, in Spark SQL", flush=True)
-    with open_session("lakevec demo", master=settings.master, conf={}, verbose=context.verbose) as spark:
-        _search(spark, model, vectors)
-    print(f"\ndone in {time.monotonic() - started:.0f} s; lake, model and vectors are in {folder.resolve()}")
-
-
-def best_matches(spark: SparkSession, query: str, *, limit: int = _BEST) -> list[Row]:
-    """Find the rows of the view ``docstrings`` whose vectors are nearest to a query.
-
-    Parameters
-    ----------
-    spark : pyspark.sql.SparkSession
-        Has the function ``lakevec_embed`` and the view ``docstrings``.
-    query : str
-    limit : int, default=5
-        Maximum number of rows.
-
-    Returns
-    -------
-    list of pyspark.sql.Row
-        ``name``, ``text`` and ``similarity``, best first.
-    """
-    from pyspark.sql import functions
-
-    # Spark before 4.3 has no cosine function. Vectors have length 1, so the dot product is the cosine.
-    cosine = (
-        "vector_cosine_similarity(text_embedding, vector)"
-        if hasattr(functions, "vector_cosine_similarity")
-        else "aggregate(zip_with(text_embedding, vector, (a, b) -> a * b), 0D, (s, x) -> s + x)"
-    )
-    statement = f"""
-        WITH query AS (SELECT lakevec_embed(:query) AS vector)
-        SELECT name, text, {cosine} AS similarity
-        FROM docstrings CROSS JOIN query
-        ORDER BY similarity DESC, name
-        LIMIT {limit}
-    """  # noqa: S608  (no user input in the string)
-    return spark.sql(statement, args={"query": query}).collect()
-
-
-def _search(spark: SparkSession, model: str, vectors: str) -> None:
-    """Print the best matches of each query."""
-    from lakevec.udfs.column_functions import register
-
-    register(spark, model)
-    spark.read.parquet(vectors).createOrReplaceTempView("docstrings")
-    for query in QUERIES:
-        started = time.monotonic()
-        rows = best_matches(spark, query)
-        print(f'\n"{query}" ({time.monotonic() - started:.1f} s)')
-        for row in rows:
-            text = row.text if len(row.text) <= _SHOWN_CHARACTERS else row.text[: _SHOWN_CHARACTERS - 1] + "…"
-            print(f"  {row.similarity:.3f}  {row.name}\n         {text}")
+    facts = {
+        "lake": _write_lake(folder),
+        "model": _distill(folder, teacher, name, context),
+        "run": _embed(folder, settings, context),
+        "peer": _measure_peer(folder, settings, context),
+    }
+    reader = VectorReader(read_output(str(folder / "vectors")))
+    answers = _search(folder, reader)
+    page = folder / "index.html"
+    page.write_text(render_page(facts, answers, reader, str(folder)), encoding="utf-8")
+    print(f"done in {time.monotonic() - started:.0f} s; open {page}")
+    if _has_screen():
+        webbrowser.open(page.resolve().as_uri())
 
 
 def embedded_teacher() -> tuple[str, str]:
@@ -148,6 +109,113 @@ def _prepare(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARKER).touch()
+
+
+def _write_lake(folder: Path) -> dict[str, Any]:
+    started = time.monotonic()
+    rows = write_docstring_lake(folder / "lake")
+    seconds = time.monotonic() - started
+    packages = len(pq.read_table(folder / "lake", columns=["package"])["package"].unique())
+    print(
+        f"lake     {rows:,} docstring paragraphs of {packages} installed packages, in {seconds:.1f} s",
+        flush=True,
+    )
+    return {"rows": rows, "packages": packages, "seconds": seconds}
+
+
+def _distill(folder: Path, teacher: str, name: str | None, context: RunContext) -> dict[str, Any]:
+    started = time.monotonic()
+    model = str(folder / "model")
+    with _quiet(context):
+        distill.run(DistillSettings(teacher=teacher, name=name, output=model), context)
+    seconds = time.monotonic() - started
+    artifact = load(model)
+    table, teacher = artifact.table, artifact.provenance["teacher"]["name"]
+    size = f"{table.rows:,} tokens x {table.dimensions} dimensions"
+    print(f"model    {size}, distilled from {teacher} in {seconds:.1f} s", flush=True)
+    return {"tokens": table.rows, "dimensions": table.dimensions, "teacher": teacher, "seconds": seconds}
+
+
+def _embed(folder: Path, settings: DemoSettings, context: RunContext) -> dict[str, Any]:
+    """Embed the lake; return the content of ``run.json`` and the number of cores."""
+    output = folder / "vectors"
+    job = EmbedSettings(
+        model=str(folder / "model"),
+        input=[str(folder / "lake")],
+        text=["text"],
+        output=str(output),
+        master=settings.master,
+    )
+    with _quiet(context):
+        embed.run(job, context)
+    record: dict[str, Any] = json.loads((output / "_lakevec" / "run.json").read_text())
+    seconds = record["seconds"]
+    rate = f"{record['rows'] / seconds['embed']:,.0f} rows/s"
+    print(
+        f"vectors  {record['rows']:,} rows in {seconds['embed']:.1f} s ({rate}),"
+        f" after {seconds['startup']:.1f} s of Spark's start-up",
+        flush=True,
+    )
+    return record
+
+
+def _measure_peer(folder: Path, settings: DemoSettings, context: RunContext) -> dict[str, Any]:
+    """Embed some rows of the lake with model2vec in a pandas UDF, as most pipelines do, and take the time.
+
+    Rows, table, machine and the way from Parquet to Parquet are the same. The first run, in which workers
+    import model2vec and load the table, isn't counted.
+    """
+    # A file that Spark cuts into one part per core.
+    conf = {"spark.ui.showConsoleProgress": "false", "spark.sql.files.openCostInBytes": "0"}
+    with open_session("lakevec demo", master=settings.master, conf=conf, verbose=context.verbose) as spark:
+        from lakevec.jobs.benchmarks.peers import load_model2vec
+        from lakevec.jobs.benchmarks.spark_parts import embed_with_peer
+
+        cores = spark.sparkContext.defaultParallelism
+        lake = pq.read_table(folder / "lake", columns=["text"])
+        rows = min(_PEER_ROWS_PER_CORE * cores, len(lake))
+        sample = lake.take(list(range(0, len(lake), len(lake) // rows))).slice(0, rows)
+        pq.write_table(sample, folder / "peer.parquet", row_group_size=-(-rows // cores))
+        for _ in range(2):
+            started = time.monotonic()
+            embed_with_peer(
+                spark, load_model2vec, str(folder / "model"), folder / "peer.parquet", folder / "peer"
+            )
+            seconds = time.monotonic() - started
+            shutil.rmtree(folder / "peer")
+    (folder / "peer.parquet").unlink()
+    print(
+        f"         {rows:,} of these rows in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
+        " with model2vec in a pandas UDF"
+    )
+    return {"rows": rows, "seconds": seconds, "cores": cores}
+
+
+def _search(folder: Path, reader: VectorReader) -> list[Answers]:
+    """Search for all queries, and print the best answers of each."""
+    artifact = load(str(folder / "model"))
+    found = []
+    for query, vector in zip(QUERIES, artifact.encode(QUERIES), strict=True):
+        started = time.monotonic()
+        hits = find_nearest(reader, vector[None], _BEST)
+        seconds = time.monotonic() - started
+        answers = Answers(query, vector, hits, read_hits(reader, hits, _COLUMNS), seconds)
+        found.append(answers)
+        scores = [hit.score for hit in hits[:_SHOWN]]
+        table = format_rows(scores, answers.rows[:_SHOWN], ["name", "text"], _LINE_WIDTH)
+        print(f'"{query}"', *table.splitlines()[1:], sep="\n  ", flush=True)
+    return found
+
+
+def _quiet(context: RunContext) -> AbstractContextManager[object]:
+    """Keep what a step prints from the terminal, unless all is asked for."""
+    return nullcontext() if context.verbose else redirect_stdout(io.StringIO())
+
+
+def _has_screen() -> bool:
+    """Return whether a person sits before this terminal and a screen."""
+    has_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return has_display and sys.stdout.isatty() and "CI" not in os.environ
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from lakevec.jobs.cli import RunContext, run_command
+from lakevec.jobs.output_model import load_model_of
 from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError, LakevecError
-from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.output.partitions import partition_values
 from lakevec.pipeline.output.stored_output import StoredOutput, read_output
 from lakevec.pipeline.output.time_zones import comes_twice
@@ -82,26 +82,12 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
         return None, ""
     if not set(output.metadata.columns) & set(output.metadata.schema_of_files):
         return None, "no text is embedded again: the output holds no text column"
-    uri = settings.model or output.metadata.model
     try:
-        table = load(uri).table
+        return load_model_of(output, settings.model).table, ""
     except LakevecError as error:
         if settings.model is not None:
             raise
         return None, f"no text is embedded again: {error}"
-    if table.fingerprint == output.metadata.fingerprint:
-        return table, ""
-    if settings.model is None:
-        return (
-            None,
-            f"no text is embedded again: {uri!r} now holds another model; give the right --model",
-        )
-    raise CommitError(
-        f"the output was written with another model than {uri!r}",
-        got=table.fingerprint,
-        expected=output.metadata.fingerprint,
-        remedy="pass the output's model as --model",
-    )
 
 
 def _check_files(

@@ -14,8 +14,8 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.encoding.node_files import NodeFiles
-from lakevec.pipeline.encoding.options import EncodeOptions
-from lakevec.pipeline.encoding.stored_vectors import SCALE_SUFFIX, TOKENS_SUFFIX, VectorType, to_arrow_columns
+from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX, EncodeOptions
+from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import view_as_strings
 from lakevec.pipeline.output.file_entry import QUARANTINE
 from lakevec.pipeline.storage import Location

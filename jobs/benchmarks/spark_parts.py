@@ -115,6 +115,34 @@ def run_job(
     return record
 
 
+def embed_with_peer(
+    spark: SparkSession,
+    load: Callable[[str], peers.Encode],
+    model: str,
+    lake: Path,
+    output: Path,
+    *,
+    text: str = "text",
+) -> None:
+    """Embed a lake with another library in a pandas UDF, and write it with Spark's Parquet writer.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    load : callable
+        `load_model2vec` or `load_static_embedding` of `lakevec.jobs.benchmarks.peers`.
+    model : str
+        Folder of a published model.
+    lake, output : pathlib.Path
+        The output must not exist.
+    text : str, default="text"
+        Text column.
+    """
+    udf = _pandas_udf(peers.make_series_function(load, str(Path(model).absolute())), "array<float>")
+    embedded = spark.read.parquet(str(lake)).withColumn("vector", udf(f.col(text)))
+    embedded.write.parquet(str(output))
+
+
 def _alone(spark: SparkSession, way: str, run: Callable[[], int], output: Path) -> Prepared:
     """Give a way Python workers of its own, and remove the output of the run before.
 
@@ -325,13 +353,10 @@ def _peer_ways(
     spark: SparkSession, settings: BenchmarkSettings, lake: Path, output: Path
 ) -> dict[str, Callable[[], int]]:
     """Return the pipelines of other libraries: a pandas UDF, and Spark's Parquet writer."""
-    model = str(Path(settings.model).absolute())
     rows = spark.read.parquet(str(lake)).count()
 
     def run(load: Callable[[str], peers.Encode]) -> int:
-        udf = _pandas_udf(peers.make_series_function(load, model), "array<float>")
-        embedded = spark.read.parquet(str(lake)).withColumn("vector", udf(f.col(settings.text)))
-        embedded.write.parquet(str(output))
+        embed_with_peer(spark, load, settings.model, lake, output, text=settings.text)
         return rows
 
     return {way: partial(run, load) for way, load in _PEERS.items()}

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Names of the columns beside an embedding column: scales of int8 vectors, and token counts of sums.
+SCALE_SUFFIX = "_scale"
+TOKENS_SUFFIX = "_tokens"
+
 
 @dataclass(frozen=True)
 class EncodeOptions:

@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from lakevec.pipeline.arrow_arrays import from_numpy
 from lakevec.pipeline.encoding.encoder import Encoded, list_array
+from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX
 
-SCALE_SUFFIX = "_scale"
-TOKENS_SUFFIX = "_tokens"
 _LARGEST_HALF = np.float32(np.finfo(np.float16).max)
 
 

@@ -36,6 +36,11 @@ class StoredOutput:
     state: Snapshot
     delta: DeltaLog | None
 
+    @property
+    def files(self) -> set[str]:
+        """Names of the files that readers should see: those of Delta's log, or of all commits."""
+        return set(self.state.files) if self.delta is None else self.delta.files()
+
     def find_unlisted_files(self) -> Iterator[str]:
         """Compare the files that readers see with those that the commit log lists; yield each problem."""
         committed = set(self.state.files)

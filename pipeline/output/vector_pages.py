@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from lakevec.pipeline.arrow_arrays import null_mask
 from lakevec.pipeline.errors import DataError
-from lakevec.pipeline.output.thrift_compact import I32, STRUCT, Struct, encode, varint
+from lakevec.pipeline.output.thrift_compact import I32, STRUCT, Struct, decode, encode, varint
 
 # Encodings, as Parquet numbers them.
 PLAIN, RLE = 0, 3
@@ -25,6 +25,7 @@ _PAGE_BYTES = 1 << 20
 _FLOAT_BYTES = 4
 # Definition level of a number. Vector, item and number may each be null; a null vector has level 0.
 _DEFINED = 3
+_LONGEST_HEADER = 64
 
 
 @dataclass
@@ -87,6 +88,73 @@ def make_pages(vectors: pa.ChunkedArray, chunk: VectorChunk) -> Iterator[list[An
         yield parts
 
 
+def read_pages(content: memoryview, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read the pages of a column chunk that `make_pages` made.
+
+    Parameters
+    ----------
+    content : memoryview
+        The chunk's bytes, of format ``B``.
+    width : int
+        Width D of its vectors.
+
+    Yields
+    ------
+    float32 ndarray of shape (M, D)
+        A page's vectors that are not null.
+    bool ndarray of shape (N,)
+        Which of its N rows are null.
+
+    Raises
+    ------
+    ValueError
+        If the next page is not as `make_pages` would write it.
+    """
+    at = 0
+    while at < len(content):
+        head, is_null = _read_head(content[at:], width)
+        at += len(head)
+        numbers = np.empty((len(is_null) - int(is_null.sum()), width), dtype=np.float32)
+        # Copied, since numbers in a file may begin at any address.
+        numbers.view(np.uint8).reshape(-1)[:] = content[at : at + numbers.nbytes]
+        at += numbers.nbytes
+        yield numbers, is_null
+
+
+def _read_head(page: memoryview, width: int) -> tuple[bytes, np.ndarray]:
+    """Return a page's header and levels, and which of its vectors are null."""
+    try:
+        header = decode(bytes(page[:_LONGEST_HEADER]))
+        rows = header[5][1][1][1] // width
+        if 0 < rows <= _PAGE_BYTES and page[: len(head := _head(rows, width))] == head:
+            return head, np.zeros(rows, dtype=bool)
+        runs = list(_decode_runs(page[len(encode(header)) :], width))
+        if sum(count for count, _ in runs) > _PAGE_BYTES:
+            raise ValueError("a page of more rows")
+        is_null = np.repeat([memory is None for _, memory in runs], [count for count, _ in runs])
+        head = _head_with_nulls(runs, width)
+    except (LookupError, TypeError, struct.error) as error:
+        raise ValueError(f"no page of vectors ({type(error).__name__})") from None
+    if page[: len(head)] != head:
+        raise ValueError("a page with other levels")
+    return head, is_null
+
+
+def _decode_runs(levels: memoryview, width: int) -> Iterator[_Run]:
+    """Yield vectors, with any memory, and nulls in a row from the levels of a page."""
+    at = 4 + struct.unpack_from("<I", levels)[0]
+    end = at + 4 + struct.unpack_from("<I", levels, at)[0]
+    at += 4
+    while at < end:
+        length = shift = 0
+        while (byte := levels[at]) >= 0x80:
+            length |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+        length = (length | byte << shift) >> 1
+        yield (length // width, levels) if levels[at + 1] else (length, None)
+        at += 2
+
+
 def _common_width(vectors: pa.ChunkedArray) -> int:
     """Return the width of all vectors; 1 if all are null, since no page has numbers then."""
     lengths = pc.min_max(pc.list_value_length(vectors))
@@ -136,7 +204,7 @@ def _head_with_nulls(runs: Sequence[_Run], width: int) -> bytes:
             repetitions.append(_repetitions(width) * rows)
             definitions.append(_run(rows * width, _DEFINED))
             count += rows * width
-            size += len(memory)
+            size += rows * width * _FLOAT_BYTES
     levels = _sized(b"".join(repetitions)) + _sized(b"".join(definitions))
     return _header(len(levels) + size, count) + levels
 

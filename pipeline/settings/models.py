@@ -1,13 +1,15 @@
-"""Settings of ``lakevec convert``, ``lakevec inspect`` and ``lakevec verify``."""
+"""Settings of ``lakevec convert``, ``inspect``, ``verify``, ``search`` and ``export``."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lakevec.pipeline.settings.base import (
+    COMMAS,
     POSITIONAL,
+    Positive,
     Settings,
     SparkRuntime,
     StringList,
@@ -82,3 +84,66 @@ class VerifySettings(SparkRuntime):
     """Model for embedding the sample again. Default: the run's own."""
     sample: Annotated[int, Field(ge=0)] = 1000
     """Rows to embed again. 0 embeds none."""
+
+
+class SearchSettings(Settings):
+    """Find the rows of an output whose vectors are nearest to a text or to another row, by cosine.
+
+    Every vector is compared, without Spark and without an index.
+
+    Examples
+    --------
+      lakevec search lake/vectors "parse a date" --top 10 --columns id,body
+      lakevec search lake/keyed --key-of 4711
+    """
+
+    output: str = Field(json_schema_extra=POSITIONAL)
+    """Folder or URI that lakevec embed wrote."""
+    query: str | None = Field(default=None, json_schema_extra=POSITIONAL)
+    """Text to search for."""
+    key_of: str | None = None
+    """Key of a row, to find its neighbours instead."""
+    key: str | None = None
+    """Column of `key_of`. Default: the output's own key."""
+    top: Positive = 10
+    """Number of rows to print."""
+    columns: StringList = Field(default_factory=list, json_schema_extra=COMMAS)
+    """Columns to print. Default: all but vectors."""
+    embedding_column: str | None = None
+    """Column of the vectors. Default: the output's only one."""
+    model: str | None = None
+    """Model to embed the query with. Default: the output's own. Another one is refused."""
+    format: Literal["table", "json"] = "table"
+    """`table` cuts long values; `json` prints one object a line, with whole values."""
+
+    @model_validator(mode="after")
+    def _has_one_query(self) -> SearchSettings:
+        if (self.query is None) == (self.key_of is None):
+            raise ValueError("give either a query or --key-of")
+        return self
+
+
+class ExportSettings(Settings):
+    """Write an output's vectors and columns for a vector store.
+
+      to        writes
+      lance     a Lance dataset, with vectors of fixed size
+      pgvector  rows.csv for COPY, and load.sql that makes the table
+      faiss     index.faiss, an exact index by cosine, and rows.parquet, whose row numbers are its ids
+
+    Examples
+    --------
+      lakevec export lake/vectors --to lance --target stores/docs.lance
+      lakevec export lake/vectors --to pgvector-copy --target stores/docs --columns id,body
+    """
+
+    output: str = Field(json_schema_extra=POSITIONAL)
+    """Folder or URI that lakevec embed wrote."""
+    to: Literal["lance", "pgvector-copy", "faiss"]
+    """Vector store to write for."""
+    target: str
+    """Local folder to write. Must not exist."""
+    columns: StringList = Field(default_factory=list, json_schema_extra=COMMAS)
+    """Columns to write beside the vectors. Default: all."""
+    embedding_column: str | None = None
+    """Column of the vectors. Default: the output's only one."""

@@ -285,6 +285,6 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     assert done.returncode == 2
     expected = (
         "lakevec: unknown command 'embd': expected one of benchmark, convert, count, demo, distill, doctor, "
-        "embed, evaluate, inspect, mine, tune, verify; did you mean 'embed'?\n"
+        "embed, evaluate, export, inspect, mine, search, tune, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected

@@ -39,6 +39,7 @@ PIPELINE = modules_of("pipeline")
             {"lakevec.jobs", "pyspark", "pandas"},
         ),
         (["lakevec.jobs.embed"], {"pyspark", "numba", "pandas"}),
+        (["lakevec.jobs.search", "lakevec.jobs.export"], {"pyspark", "numba", "pandas"}),
         (["lakevec.jobs.embedding.execution"], {"pandas"}),
         (modules_of("jobs"), HEAVY),
         (["lakevec"], {"lakevec.pipeline", "lakevec.udfs", "lakevec.jobs", "pyspark", "numpy", "pydantic"}),
@@ -51,6 +52,7 @@ PIPELINE = modules_of("pipeline")
         "udfs",
         "tasks",
         "embed before Spark",
+        "search and export",
         "embed on Spark",
         "jobs",
         "lakevec",
@@ -86,6 +88,7 @@ def test_output_wing_knows_no_model_and_evaluation_order_holds() -> None:
         "model": {"model"},
         "encoding": {"encoding", "model"},
         "output": {"output"},
+        "reading": {"reading", "output", "encoding"},
     }
     # A model embeds texts and describes its split rule; nothing that encoding imports imports these at start.
     # Teachers and ablations are evaluated by their own code, which is imported late.

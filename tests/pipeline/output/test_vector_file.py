@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from lakevec.pipeline.errors import CommitError, DataError
 from lakevec.pipeline.output.thrift_compact import Struct, decode
 from lakevec.pipeline.output.vector_file import VectorFileWriter, can_place_vectors
+from lakevec.pipeline.output.vector_pages import read_pages
 from tests.support.fuzzing import fuzz
 
 VECTOR = pa.list_(pa.field("element", pa.float32()))
@@ -85,6 +86,21 @@ def test_vectors_come_back_in_every_row_group(groups: list[pa.Table]) -> None:
     assert opened.read(use_threads=False).equals(pa.concat_tables(groups))
     for number, group in enumerate(groups):
         assert opened.read_row_group(number, use_threads=False).equals(group)
+        for name in ("u", "v"):
+            width = max(len(vector or ()) for vector in group[name].to_pylist()) or 1
+            place = groups[0].schema.names.index(name)
+            assert pages_of(file, number, place, width) == group[name].to_pylist()
+
+
+def pages_of(file: bytes, group: int, column: int, width: int) -> list[list[float] | None]:
+    """Read a vector column's pages as `lakevec search` does."""
+    chunk = chunks_of(footer_of(file), column)[group]
+    begin, size = chunk[9][1], chunk[7][1]
+    rows: list[list[float] | None] = []
+    for numbers, is_null in read_pages(memoryview(file)[begin : begin + size], width):
+        known = iter(numbers.tolist())
+        rows += [None if null else next(known) for null in is_null]
+    return rows
 
 
 @pytest.mark.parametrize("names", [["id", "v", "tokens"], ["v", "id"], ["v"]], ids="-".join)
@@ -132,6 +148,28 @@ def test_footer_is_that_of_pyarrow(names: list[str], width: int) -> None:
 def test_column_of_nulls_comes_back() -> None:
     table = pa.table({"v": pa.array([None] * 5, VECTOR)})
     assert pq.read_table(io.BytesIO(write([table], ["v"]))).equals(table)
+
+
+@pytest.mark.parametrize(
+    "rows", [[[1.0, 2.0], [3.0]], [[1.0, None], [3.0, 4.0]], [[1.0], None, [2.0, 3.0, 4.0]]]
+)
+def test_pages_of_other_lists_are_not_taken_for_ours(rows: list[Any]) -> None:
+    stream = io.BytesIO()
+    options: dict[str, Any] = {"use_dictionary": False, "compression": "none"}
+    pq.write_table(pa.table({"v": pa.array(rows, VECTOR)}), stream, **options)
+    with pytest.raises(ValueError, match="page"):
+        pages_of(stream.getvalue(), 0, 0, 2)
+
+
+def test_damaged_pages_are_not_taken_for_ours() -> None:
+    """A damaged head is refused; what follows a head is numbers, whatever they are."""
+    file = bytearray(write([pa.table({"v": vectors(40, 8, nulls=[3, 4, 9])})], ["v"]))
+    begin = chunks_of(footer_of(bytes(file)), 0)[0][9][1]
+    for place in range(begin, begin + 60):
+        damaged = file.copy()
+        damaged[place] ^= 0xFF
+        with pytest.raises(ValueError, match=r"page|Thrift|repeats|broadcast"):
+            pages_of(bytes(damaged), 0, 0, 8)
 
 
 def test_pages_hold_a_megabyte_even_if_batches_are_tiny() -> None:

@@ -1,0 +1,108 @@
+"""``lakevec search``: the rows of an output that are nearest to a text or to another row, without Spark."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lakevec.jobs.cli import RunContext, run_command
+from lakevec.jobs.output_model import load_model_of
+from lakevec.pipeline.errors import DataError, SettingsError
+from lakevec.pipeline.output.stored_output import StoredOutput, read_output
+from lakevec.pipeline.reading.vector_reader import VectorReader
+from lakevec.pipeline.reading.vector_search import Place, find_nearest, find_rows, read_hits, vectors_at
+from lakevec.pipeline.settings.models import SearchSettings
+
+SETTINGS = SearchSettings
+_WIDEST_COLUMN = 40
+_LINE_WIDTH = 120
+_GAP = "  "
+
+
+def run(settings: SearchSettings, context: RunContext) -> None:
+    """Print the rows that are nearest to the query, best first."""
+    output = read_output(settings.output)
+    reader = VectorReader(output, settings.embedding_column)
+    columns = settings.columns or reader.other_columns
+    reader.check_columns(columns)
+    if context.dry_run:
+        print(f"would search {output.state.rows:,} rows; dry run: no vector was read")
+        return
+    without: list[Place] = []
+    if settings.query is not None:
+        queries = embed_query(output, settings.query, settings.model)
+    else:
+        without = find_rows(reader, _choose_key(settings, output, reader), str(settings.key_of))
+        queries = vectors_at(reader, without)
+    hits = find_nearest(reader, queries, settings.top, without=without)
+    rows = read_hits(reader, hits, columns)
+    scores = [hit.score for hit in hits]
+    if settings.format == "json":
+        for score, row in zip(scores, rows, strict=True):
+            print(json.dumps({"score": round(score, 6), **row}, ensure_ascii=False, default=str))
+    else:
+        print(format_rows(scores, rows, columns, shutil.get_terminal_size((_LINE_WIDTH, 0)).columns))
+
+
+def embed_query(output: StoredOutput, query: str, model: str | None = None) -> np.ndarray:
+    """Embed a query with an output's model: float32 of shape (1, D).
+
+    Raises
+    ------
+    DataError
+        If the query has no known token, so that its vector is zero.
+    """
+    artifact = load_model_of(output, model)
+    vectors = artifact.encode([query], max_tokens=output.metadata.max_tokens)
+    if not vectors.any():
+        raise DataError(
+            "the query can't be compared",
+            got="no token that the model knows",
+            expected="a text like those of the output",
+        )
+    return vectors
+
+
+def format_rows(
+    scores: Sequence[float], rows: Sequence[dict[str, Any]], columns: Sequence[str], width: int
+) -> str:
+    """Format rows as a table whose lines have at most `width` characters; the last column gets the rest."""
+    table = [["score", *columns]]
+    table += [
+        [f"{score:.3f}", *(_on_one_line(row[name]) for name in columns)]
+        for score, row in zip(scores, rows, strict=True)
+    ]
+    widths = [min(_WIDEST_COLUMN, max(map(len, cells))) for cells in zip(*table, strict=True)]
+    widths[-1] = max(8, width - sum(widths[:-1]) - len(_GAP) * len(columns))
+    return "\n".join(
+        _GAP.join(shorten(cell, room).ljust(room) for cell, room in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut a text to `width` characters."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _on_one_line(value: Any) -> str:
+    """Return a value as text on one line, without a terminal's control characters."""
+    text = " ".join(("" if value is None else str(value)).split())
+    return "".join(character for character in text if character.isprintable())
+
+
+def _choose_key(settings: SearchSettings, output: StoredOutput, reader: VectorReader) -> str:
+    key = settings.key or output.metadata.key
+    if key is None:
+        raise SettingsError("--key-of", expected="the name of the key column", remedy="give --key")
+    reader.check_columns([key])
+    return key
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("search"))

@@ -1,0 +1,1 @@
+"""An output read back without Spark: its rows and vectors, search, and export."""

@@ -1,0 +1,171 @@
+"""Writes an output's vectors and columns for vector stores: Lance, PostgreSQL with pgvector, and FAISS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from lakevec.pipeline.arrow_arrays import from_numpy
+from lakevec.pipeline.errors import InputError, requires_extra
+from lakevec.pipeline.reading.vector_reader import VectorReader
+
+_POSTGRES_TYPES = {
+    **{pa.string(): "text", pa.bool_(): "boolean", pa.date32(): "date"},
+    **{pa.int8(): "smallint", pa.int16(): "smallint", pa.int32(): "integer", pa.int64(): "bigint"},
+    **{pa.float32(): "real", pa.float64(): "double precision"},
+}
+
+
+class Batch(NamedTuple):
+    """Rows of an output.
+
+    Parameters
+    ----------
+    columns : pyarrow.Table of N rows
+    vectors : float32 ndarray of shape (M, D)
+        Those that are not null.
+    rows : int64 ndarray of shape (M,)
+        Their rows.
+    """
+
+    columns: pa.Table
+    vectors: np.ndarray
+    rows: np.ndarray
+
+
+def read_batches(reader: VectorReader, columns: list[str]) -> Iterator[Batch]:
+    """Read an output from its first file to its last, one row group at a time."""
+    for group in reader.groups:
+        yield Batch(reader.read_columns(group, columns), *reader.read_floats(group))
+
+
+def export_lance(reader: VectorReader, columns: list[str], folder: Path) -> int:
+    """Write a Lance dataset with vectors as lists of fixed size; return the number of rows."""
+    with requires_extra("lance", "--to lance"):
+        import lance
+    batches = (_with_vectors(reader, batch) for batch in read_batches(reader, columns))
+    first = next(batches)
+
+    def all_rows() -> Iterator[pa.RecordBatch]:
+        yield from first.to_batches()
+        for table in batches:
+            yield from table.cast(first.schema).to_batches()
+
+    stream = pa.RecordBatchReader.from_batches(first.schema, all_rows())
+    return int(lance.write_dataset(stream, str(folder)).count_rows())
+
+
+def export_faiss(reader: VectorReader, columns: list[str], folder: Path) -> int:
+    """Write an exact index by cosine, and the columns of its rows; return the number of vectors.
+
+    The index's ids are row numbers of ``rows.parquet``. Null and zero vectors have no cosine, so the index
+    has none of them. FAISS holds the whole index in memory.
+    """
+    with requires_extra("faiss", "--to faiss"):
+        import faiss
+    folder.mkdir(parents=True)
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(reader.dimensions))
+    done, writer = 0, None
+    for columns_of, vectors, rows in read_batches(reader, columns):
+        writer = writer or pq.ParquetWriter(folder / "rows.parquet", columns_of.schema)
+        writer.write_table(columns_of.cast(writer.schema))
+        lengths = np.linalg.norm(vectors, axis=1)
+        has_cosine = lengths > 0
+        index.add_with_ids(vectors[has_cosine] / lengths[has_cosine, None], rows[has_cosine] + done)
+        done += len(columns_of)
+    if writer is not None:
+        writer.close()
+    faiss.write_index(index, str(folder / "index.faiss"))
+    return int(index.ntotal)
+
+
+def export_pgvector(reader: VectorReader, columns: list[str], folder: Path) -> int:
+    """Write ``rows.csv`` for PostgreSQL's COPY, and ``load.sql``, which makes the table and loads the rows.
+
+    Raises
+    ------
+    InputError
+        If a column has a type that no CSV can hold, such as a list.
+    """
+    folder.mkdir(parents=True)
+    done, writer = 0, None
+    for batch in read_batches(reader, columns):
+        if writer is None:
+            kinds = {field.name: _postgres_type(field) for field in batch.columns.schema}
+            (folder / "load.sql").write_text(_load_statements(reader, kinds, folder.name), encoding="utf-8")
+            schema = pa.schema([(name, pa.string()) for name in [*kinds, reader.column]])
+            # A null is empty, and an empty text is "".
+            options = pyarrow.csv.WriteOptions(quoting_style="all_valid")
+            writer = pyarrow.csv.CSVWriter(str(folder / "rows.csv"), schema, write_options=options)
+        texts = [column.cast(pa.string()) for column in batch.columns.columns]
+        writer.write_table(pa.Table.from_arrays([*texts, _vector_texts(batch)], schema=schema))
+        done += len(batch.columns)
+    if writer is not None:
+        writer.close()
+    return done
+
+
+def _with_vectors(reader: VectorReader, batch: Batch) -> pa.Table:
+    """Add the vectors to a batch's columns, as lists of fixed size."""
+    vectors = np.zeros((len(batch.columns), reader.dimensions), dtype=np.float32)
+    vectors[batch.rows] = batch.vectors
+    array = pa.FixedSizeListArray.from_arrays(
+        from_numpy(vectors.reshape(-1)), reader.dimensions, mask=pa.array(_is_null(batch))
+    )
+    return batch.columns.append_column(reader.column, array)
+
+
+def _is_null(batch: Batch) -> np.ndarray:
+    is_null = np.ones(len(batch.columns), dtype=bool)
+    is_null[batch.rows] = False
+    return is_null
+
+
+def _vector_texts(batch: Batch) -> pa.Array:
+    """Return vectors as pgvector reads them, such as ``[0.5,-1]``. The digits give back the same float32."""
+    count, width = batch.vectors.shape
+    numbers = from_numpy(batch.vectors.reshape(-1)).cast(pa.string())
+    offsets = from_numpy(np.arange(count + 1, dtype=np.int32) * np.int32(width))
+    texts = pc.binary_join(pa.ListArray.from_arrays(offsets, numbers), ",")
+    texts = pc.binary_join_element_wise("[", texts, "]", "")
+    places = np.cumsum(~_is_null(batch)) - 1
+    return texts.take(from_numpy(places, _is_null(batch)))
+
+
+def _postgres_type(field: pa.Field) -> str:
+    kind = field.type
+    if pa.types.is_timestamp(kind):
+        return "timestamp with time zone" if kind.tz else "timestamp"
+    if pa.types.is_decimal(kind):
+        return f"numeric({kind.precision}, {kind.scale})"
+    if kind not in _POSTGRES_TYPES:
+        raise InputError(
+            f"column {field.name!r} can't be written for COPY",
+            got=str(kind),
+            expected="text, numbers, booleans, dates or timestamps",
+            remedy="name the columns to write with --columns",
+        )
+    return _POSTGRES_TYPES[kind]
+
+
+def _load_statements(reader: VectorReader, kinds: dict[str, str], table: str) -> str:
+    columns = {**kinds, reader.column: f"vector({reader.dimensions})"}
+    defined = ",\n".join(f"    {_quoted(name)} {kind}" for name, kind in columns.items())
+    return (
+        "-- Run in this folder: psql --dbname DATABASE --file load.sql\n"
+        "CREATE EXTENSION IF NOT EXISTS vector;\n"
+        f"CREATE TABLE {_quoted(table)} (\n{defined}\n);\n"
+        f"\\copy {_quoted(table)} FROM 'rows.csv' WITH (FORMAT csv, HEADER)\n"
+    )
+
+
+def _quoted(name: str) -> str:
+    """Quote a name for SQL."""
+    return '"' + name.replace('"', '""') + '"'
