@@ -57,6 +57,8 @@ def run(
         if plan.is_direct and plan.output is not None and not context.dry_run:
             # Take the lease before Spark starts, so that a concurrent run fails at once.
             opened = stack.enter_context(plan.output.open(grace_s=_grace_s(settings)))
+        if plan.lineage is not None and not context.dry_run:
+            stack.enter_context(plan.lineage.report())
         record = finish_unchanged(plan, opened) if opened is not None else None
         if record is None:
             session = open_session(
@@ -75,6 +77,8 @@ def run(
                 describe(spark, plan)
                 return
             record = execute(spark, plan, opened, task_type)
+        if plan.lineage is not None:
+            plan.lineage.record = record
     print(summarize(record))
     if settings.metrics is not None:
         write_metrics(record, settings.metrics)

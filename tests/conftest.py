@@ -110,6 +110,7 @@ def spark() -> Iterator[object]:
         .config("spark.sql.adaptive.enabled", "false")
         .config("spark.sql.streaming.noDataMicroBatches.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.executor.heartbeatInterval", "1s")
         .config("spark.log.level", "OFF")
         # To compile each small query costs more than the query.
         .config("spark.sql.codegen.wholeStage", "false")

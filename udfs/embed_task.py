@@ -30,6 +30,7 @@ from lakevec.pipeline.output.file_entry import QUARANTINE, Counts, FileEntry
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.partitions import split_by_partition
 from lakevec.pipeline.storage import Location
+from lakevec.udfs.row_progress import RowProgress
 from lakevec.udfs.worker_cache import get_encoder, worker_memory
 
 ENTRY_SCHEMA = "entry string"
@@ -107,12 +108,11 @@ class EmbedTask:
     run_id: str
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Embed and write a partition; yield each file's entry as JSON, and the number of rows read."""
+        """Embed and write a partition; yield blank lines, each file's entry, and the number of rows read."""
         encoder = self.make_encoder()
-        rows_read = 0
+        progress = RowProgress(batches, "entry")
         with TaskParquetWriter(self.staging, file_stem(self.run_id), self.layout) as files:
-            for numbered in batches:
-                rows_read += numbered.num_rows
+            for numbered in progress:
                 numbered, pending = self._handle_invalid_rows(numbered, files)
                 columns = numbered.columns
                 batch = pa.RecordBatch.from_arrays(
@@ -123,8 +123,10 @@ class EmbedTask:
                     embedded, counts = self._embed(encoder, rows)
                     files.write(embedded, counts | pending, folder=folder)
                     pending = {}
+                yield from progress.lines()
             entries = files.close()
-        yield from entry_batches(entries, rows_read=rows_read)
+        yield from progress.last_lines()
+        yield from entry_batches(entries, rows_read=progress.rows)
 
     def _embed(self, encoder: Encoder, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Counts]:
         """Add the embedding columns to the kept columns."""

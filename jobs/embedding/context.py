@@ -16,6 +16,7 @@ from lakevec.jobs.embedding.plan import RunPlan
 from lakevec.jobs.spark.column_types import quoted
 from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.partition_columns import folder_value
+from lakevec.jobs.spark.progress import Progress
 from lakevec.pipeline.encoding.node_files import pack_table
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
@@ -40,6 +41,7 @@ class EmbedContext:
     plan : RunPlan
     columns : Columns
     output : OpenOutput
+    progress : Progress
     task_type : type, default=EmbedTask
     entries : list of FileEntry
         Files that the run has committed.
@@ -53,6 +55,7 @@ class EmbedContext:
     plan: RunPlan
     columns: Columns
     output: OpenOutput
+    progress: Progress
     task_type: type[EmbedTask] = EmbedTask
     entries: list[FileEntry] = field(default_factory=list)
     micro_batches: int = 0
@@ -87,7 +90,7 @@ class EmbedContext:
         """
         read = Observation("lakevec input")
         observed = rows.observe(read, f.count(f.lit(1)).alias("rows"))
-        results = collect_results(observed.mapInArrow(self._task, ENTRY_SCHEMA))
+        results = self._run(observed, self._task)
         if not results.rows_read:
             # Without a task, Spark never completes an observation.
             if not rows.isEmpty():
@@ -116,9 +119,14 @@ class EmbedContext:
         task = ReadSplitsTask(self._task, columns, self.settings.batch_rows, splits)
         try:
             numbers = self.spark.range(0, len(partitions), 1, len(partitions))
-            return collect_results(numbers.mapInArrow(task, ENTRY_SCHEMA))
+            return self._run(numbers, task)
         finally:
             splits.destroy()
+
+    def _run(self, rows: DataFrame, task: EmbedTask | ReadSplitsTask) -> TaskResults:
+        """Run tasks, and let the JVM drop the blank lines that tell of their progress."""
+        lines = rows.mapInArrow(task, ENTRY_SCHEMA)
+        return collect_results(lines.where(f.col("entry").startswith("{")))
 
     def commit(self, batch: InputBatch, entries: list[FileEntry], rows_read: int, **others: Any) -> None:
         """Commit the files of `rows_read` input rows; `others` are more fields of `Commit`."""

@@ -6,12 +6,14 @@ import io
 from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from lakevec.jobs.embedding.append import append_rows
 from lakevec.jobs.embedding.context import EmbedContext, select
+from lakevec.jobs.embedding.lineage import Lineage
 from lakevec.jobs.embedding.metrics import write_metrics
 from lakevec.jobs.embedding.plan import RunPlan, check_spark_sink
 from lakevec.jobs.embedding.run_record import build_record
@@ -28,6 +30,7 @@ from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import absolute_uri
+from lakevec.udfs.distribution import has_spark_context
 from lakevec.udfs.embed_task import EmbedTask
 
 
@@ -51,13 +54,15 @@ def execute(
             check_spark_sink(plan.settings, plan.output)
             opened.abandon()
             opened = None
+        if opened is not None and plan.settings.key is not None:
+            columns = with_hashes(columns, plan.settings.key)
+        if plan.lineage is not None:
+            _describe_datasets(plan.lineage, spark, frame, columns)
         plan.timer.start_embedding()
-        with show_progress(spark, "embedding"):
+        with show_progress(spark, "embedding", tells_rows=opened is not None) as progress:
             if opened is None:
                 return write_with_spark(spark, plan, frame, columns)
-            if plan.settings.key is not None:
-                columns = with_hashes(columns, plan.settings.key)
-            context = EmbedContext(spark, plan, columns, opened, task_type or EmbedTask)
+            context = EmbedContext(spark, plan, columns, opened, progress, task_type or EmbedTask)
             return _embed_directly(context, frame)
 
 
@@ -92,6 +97,29 @@ def _read_input(spark: SparkSession, plan: RunPlan) -> tuple[DataFrame, Columns]
     is_new = plan.output is None or not plan.output.is_begun or settings.full_refresh
     zone = partition_zone(spark, frame.schema, columns.partition_by, is_new=is_new)
     return frame, replace(columns, time_zone=zone)
+
+
+def _describe_datasets(lineage: Lineage, spark: SparkSession, frame: DataFrame, columns: Columns) -> None:
+    """Tell the run's lineage the columns of input and output, and the name of an input table."""
+    settings = lineage.settings
+    written = [*columns.schema.fields, *(frame.schema[name] for name in columns.partition_by)]
+    lineage.columns_read = {field.name: field.dataType.simpleString() for field in frame.schema.fields}
+    lineage.columns_written = {field.name: field.dataType.simpleString() for field in written}
+    if settings.format == "table":
+        lineage.table = _name_table(spark, settings.input[0])
+
+
+def _name_table(spark: SparkSession, name: str) -> tuple[str, str]:
+    """Return the namespace and name that OpenLineage gives a table."""
+    metastore = None
+    if has_spark_context(spark):
+        metastore = spark.sparkContext._jsc.hadoopConfiguration().get("hive.metastore.uris")
+    first = urlsplit(str(metastore).split(",")[0])
+    namespace = f"hive://{first.netloc}" if metastore else "spark"
+    with suppress(PySparkException):  # views and files that SQL names as a table have no full name
+        table = spark.catalog.getTable(name)
+        name = ".".join([*(table.namespace or []), table.name])
+    return namespace, name
 
 
 def _embed_directly(context: EmbedContext, frame: DataFrame) -> dict[str, Any]:

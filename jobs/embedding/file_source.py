@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Sequence
 from contextlib import suppress
+from functools import partial
 from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException, PySparkException
@@ -25,6 +26,7 @@ from lakevec.jobs.embedding.micro_batches import (
     run_micro_batches,
     stream_options,
 )
+from lakevec.jobs.embedding.row_total import estimate_rows
 from lakevec.jobs.spark.errors import SPARK_ERRORS, spark_errors
 from lakevec.jobs.spark.file_systems import hadoop_path
 from lakevec.jobs.spark.input import WHOLE_FILES, local_listing
@@ -195,6 +197,8 @@ class FileSource:
 
     def _embed(self, batch: InputBatch, files: list[InputFile], *, retaken: Sequence[str] = ()) -> None:
         """Embed and commit files; ``--on-bad-file skip`` leaves out unreadable ones."""
+        context, form = self._context, self._settings.format
+        context.progress.begin_batch(context.micro_batches, partial(estimate_rows, form, list(files)))
         direct = self._read_directly(files)
         files = direct.left
         entries, rows, skipped = list[FileEntry](), 0, list[InputFile]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lakevec.jobs.embedding.lineage import Lineage, open_lineage
 from lakevec.jobs.embedding.metrics import check_metrics
 from lakevec.jobs.embedding.run_record import RunTimer, new_run_id
 from lakevec.jobs.spark.overlap import refuse_overlap
@@ -31,6 +32,8 @@ class RunPlan:
         Whether tasks write the output themselves. Otherwise Spark's own writer does.
     output : OutputFolder or None
         None if this process has no file system for the output.
+    lineage : Lineage or None
+        None without ``--lineage``.
     """
 
     settings: EmbedSettings
@@ -39,6 +42,7 @@ class RunPlan:
     timer: RunTimer
     is_direct: bool
     output: OutputFolder | None
+    lineage: Lineage | None
 
 
 def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda step: None) -> RunPlan:
@@ -46,6 +50,8 @@ def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda st
     timer = RunTimer()
     if settings.metrics is not None:
         check_metrics(settings.metrics)
+    run_id = new_run_id()
+    lineage = open_lineage(settings, run_id)
     artifact = load(settings.model)
     refuse_overlap(
         settings.input,
@@ -54,14 +60,13 @@ def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda st
         format=settings.format,
         is_partitioned=bool(settings.partition_by),
     )
-    run_id = new_run_id()
     if settings.output_format != "parquet":
         leave_to_spark(settings, f"only Spark writes format {settings.output_format}")
     output = find_output(settings, run_id, on_step)
     is_direct = output is not None and settings.output_format == "parquet" and settings.sink != "spark"
     if not is_direct:
         check_spark_sink(settings, output)
-    return RunPlan(settings, artifact, run_id, timer, is_direct, output)
+    return RunPlan(settings, artifact, run_id, timer, is_direct, output, lineage)
 
 
 def find_output(settings: EmbedSettings, run_id: str, on_step: Callable[[str], None]) -> OutputFolder | None:

@@ -96,6 +96,8 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     """Minutes to keep staging files of dead runs. Local mode removes them at once."""
     metrics: str | None = Field(default=None, json_schema_extra=DIRECT)
     """Local file for the run's figures in Prometheus' text format."""
+    lineage: str | None = None
+    """Server, such as http://marquez:5000, or local file for the run's OpenLineage events."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> EmbedSettings:

@@ -1,0 +1,118 @@
+"""Progress in rows: of one long task while it runs, of many short ones, and of Spark's own readers."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark import cloudpickle
+
+from lakevec.jobs.cli import RunContext
+from lakevec.jobs.embed import run
+from lakevec.jobs.spark import progress
+from lakevec.jobs.spark.progress import show_progress
+from lakevec.jobs.spark.row_counts import EmbeddedRows
+from lakevec.pipeline.settings.embed import EmbedSettings
+from lakevec.udfs import row_progress
+from lakevec.udfs.embed_task import EmbedTask
+from lakevec.udfs.row_progress import RowProgress
+from tests.support.commands import embed
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+class SlowTask(EmbedTask):
+    """Takes seconds for one row group."""
+
+    def make_encoder(self) -> Any:
+        encoder = super().make_encoder()
+
+        class Slow:
+            def encode(self, texts: pa.Array) -> Any:
+                time.sleep(0.06)
+                return encoder.encode(texts)
+
+        return Slow()
+
+
+# Workers can't import this file.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log as often as possible."""
+    for name in ("_POLL_S", "_LOG_EVERY_S", "_ROWS_EVERY_S"):
+        monkeypatch.setattr(progress, name, 0.02)
+
+
+def batches(sizes: list[int]) -> Iterator[pa.RecordBatch]:
+    for size in sizes:
+        yield pa.RecordBatch.from_pydict({"c0": ["x"] * size})
+
+
+def write_rows(folder: Path, name: str, rows: int) -> None:
+    pq.write_table(pa.table({"text": ["north"] * rows}), folder / f"{name}.parquet")
+
+
+def test_blank_lines_stand_for_ten_rows_and_fill_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_progress, "_EVERY_S", 0.0)
+    counter = RowProgress(batches([7, 9, 0, 99_998]), "entry")
+    told = [lines for _ in counter for lines in counter.lines()]
+    assert [len(lines) for lines in told] == [1, 10_000]
+    for lines in told:
+        blank = lines["entry"]
+        assert not any(text.strip() for text in blank.to_pylist())
+        assert sum(buffer.size for buffer in blank.buffers() if buffer) >= row_progress._BUFFER_BYTES - 8
+    assert (list(counter.last_lines()), counter.rows) == ([], 100_014)
+    monkeypatch.setattr(row_progress, "_EVERY_S", 3600.0)
+    counter = RowProgress(batches([26]), "entry")
+    assert [lines for _ in counter for lines in counter.lines()] == []
+    assert [len(lines) for lines in counter.last_lines()] == [3]
+
+
+@pytest.mark.usefixtures("spark", "impatient")
+def test_one_long_task_shows_its_rows_while_it_runs(
+    tiny_model: str, lake: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(lake, "0", 3000)
+    settings = EmbedSettings(
+        model=tiny_model, input=[str(lake)], text=["text"], output=str(out), batch_rows=30
+    )
+    run(settings, RunContext(), task_type=SlowTask)
+    told = re.findall(r"^embedding: ([\d,]+) of 3,000 rows, .* 0 of 1 tasks", capsys.readouterr().err, re.M)
+    assert any(0 < int(rows.replace(",", "")) < 3000 for rows in told), told
+
+
+@pytest.mark.usefixtures("impatient")
+def test_rows_of_all_tasks_add_up_in_every_micro_batch(
+    spark: Any, tiny_model: str, lake: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        write_rows(lake, str(number), 1000 * (number + 1))
+    counter = EmbeddedRows(spark)
+    words = ["--model", tiny_model, "--input", str(lake), "--text", "text", "--output", str(out)]
+    assert embed([*words, "--wave-files", "2"]) == 0
+    assert counter.count() == 10_000
+    assert "of 3,000 rows" in (told := capsys.readouterr().err)
+    assert re.search(r"^micro-batch 2: .*[\d,]+ of 7,000 rows", told, re.M)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_rows_of_sparks_own_readers_are_counted(
+    spark: Any, lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        write_rows(lake, str(number), 5000)
+    with show_progress(spark, "reading"):
+        rows = spark.read.parquet(str(lake))
+        slow = rows.mapInArrow(lambda parts: (time.sleep(0.5) or part for part in parts), "text string")
+        assert slow.count() == 15_000
+    assert re.search(r"^reading: [\d,]+ rows, [\d,]+ a second, \d of \d tasks", capsys.readouterr().err, re.M)
