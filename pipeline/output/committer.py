@@ -111,6 +111,9 @@ class Committer(ABC):
     def begin(self, metadata: TableMetadata, schema: str) -> None:  # noqa: B027  (optional, like the others)
         """Prepare for commits; `schema` holds all columns in Delta's JSON."""
 
+    def adopt(self, metadata: TableMetadata, schema: str = "") -> None:  # noqa: B027
+        """Take into the log's state what other programs changed, as `begin` does."""
+
     def check_alone(self) -> None:  # noqa: B027
         """Before the first commit, refuse an output that another program wrote to."""
 

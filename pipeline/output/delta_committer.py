@@ -91,15 +91,19 @@ class DeltaCommitter(Committer):
         if not self._table.exists() and (self.is_refresh or self.log.state.number < 0):
             self._table.create(self._schema, metadata.partition_by)
             self._is_created = True
+        if self.is_refresh:
+            self._refuse(find_limits(self._table.read(), metadata.partition_by, replaces=True))
+        else:
+            self.adopt(metadata, schema)
+
+    def adopt(self, metadata: TableMetadata, schema: str = "") -> None:
+        """Take into the state what other programs changed; refuse a table that can't be continued."""
         if not self._table.exists():
             self._refuse(["no table, though lakevec made one"])
         table = self._table.read()
-        if self.is_refresh:
-            self._refuse(find_limits(table, metadata.partition_by, replaces=True))
-        else:
-            self._refuse(find_obstacles(table, self.log.state, metadata, schema))
-            self.changes = find_changes(self._table, table, self.log.state, metadata, self.target)
-            self.log.adopt(self.changes.others)
+        self._refuse(find_obstacles(table, self.log.state, metadata, schema))
+        self.changes = find_changes(self._table, table, self.log.state, metadata, self.target)
+        self.log.adopt(self.changes.others)
 
     def _refuse(self, reasons: Iterable[str]) -> None:
         if not (found := list(reasons)):

@@ -214,6 +214,17 @@ class OpenOutput:
         """Refuse to replace files if the storage can't do so in one step."""
         self._committer.check_can_replace()
 
+    def adopt(self, metadata: TableMetadata) -> None:
+        """Take into `state` what other programs changed; `begin` does so unless it begins a refresh.
+
+        Parameters
+        ----------
+        metadata : TableMetadata
+            From `read_metadata`.
+        """
+        self._committer.adopt(metadata)
+        self.served = self.state
+
     def begin(self, metadata: TableMetadata, schema: str, *, refresh: bool = False) -> None:
         """Prepare for commits of rows that share `metadata`.
 
