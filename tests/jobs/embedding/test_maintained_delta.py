@@ -92,23 +92,32 @@ def test_appends_go_on_after_others_maintained_the_table(
 def test_keys_are_those_of_the_table_as_others_left_it(
     tiny_model: str, lake: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--table-format", "delta", "--key", "id", "--deletes", "remove"]
-    put(lake, "a", [(number, "north", 1, "d") for number in range(5)])
-    put(lake, "b", [(number, "north", 1, "d") for number in range(5, 8)])
-    embed(tiny_model, lake, out, *words, "--conf", "spark.sql.files.openCostInBytes=1g")
+    words = ["--table-format", "delta", "--key", "id", "--deletes", "remove", "--partition-by", "day"]
+    put(lake, "a", [(number, "north", 1, "d 1") for number in range(5)])
+    put(lake, "b", [(number, "north", 1, "d/2") for number in range(5, 8)])
+    embed(tiny_model, lake, out, *words)
     assert len(DeltaTable(str(out)).file_uris()) == 2
     DeltaTable(str(out)).alter.add_columns([Field("note", "string")])
     DeltaTable(str(out)).update({"note": "concat('note ', id)"}, predicate="id < 5")
     DeltaTable(str(out)).delete("id = 3")
     # Rows of others: without a key, with one that is not in the input, and with one that is there already.
-    theirs = pa.table({"id": pa.array([None, 90, 1], pa.int64()), "text": ["x", "x", "x"], "note": ["y"] * 3})
+    keys = pa.array([None, 90, 1], pa.int64())
+    theirs = pa.table({"id": keys, "text": ["x"] * 3, "day": ["d 1"] * 3, "note": ["y"] * 3})
     write_deltalake(str(out), theirs, mode="append", schema_mode="merge")
     vacuum(out)
     assert verify([str(out)]) == 0
     assert "1 keys occur more than once; the next run keeps one row of each" in capsys.readouterr().out
     # 0, 1: as before; 2 and 6: another text; 3: deleted by others; 4: another number; 7: gone; 10: new
-    put(lake, "a", [(0, "north", 1, "d"), (1, "north", 1, "d"), (2, "east", 1, "d"), (3, "north", 1, "d")])
-    put(lake, "b", [(4, "north", 2, "d"), (5, "north", 1, "d"), (6, "east", 1, "d"), (10, "east", 1, "d")])
+    put(
+        lake,
+        "a",
+        [(0, "north", 1, "d 1"), (1, "north", 1, "d 1"), (2, "east", 1, "d 1"), (3, "north", 1, "d 1")],
+    )
+    put(
+        lake,
+        "b",
+        [(4, "north", 2, "d/2"), (5, "north", 1, "d/2"), (6, "east", 1, "d/2"), (10, "east", 1, "d/2")],
+    )
     done = embed(tiny_model, lake, out, *words)
     assert done["keyed"] == {
         "new": 2,
@@ -138,7 +147,7 @@ def test_keys_are_those_of_the_table_as_others_left_it(
     vacuum(out)
     assert embed(tiny_model, lake, out, *words, "--full-refresh")["total"]["rows"] == 8
     assert DeltaTable(str(out)).schema().to_arrow().names == [
-        *("id", "text", "n", "day", "text_embedding", "lakevec_text_hash", "lakevec_row_hash")
+        *("id", "text", "n", "text_embedding", "lakevec_text_hash", "lakevec_row_hash", "day")
     ]
     assert verify([str(out)]) == 0
     # The last resort of others: a table that no run can continue.
