@@ -30,6 +30,7 @@ from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.table_metadata import TableMetadata
 
 from .driver import Points, watch_changes
+from .others import maintain
 
 _LAYOUT = FileLayout(embedding_columns=(), compression="none", metadata={})
 _ROWS_A_FILE = 4
@@ -58,6 +59,8 @@ class Play:
         Number of batches.
     is_delta, is_refresh, is_rewrite : bool
         Whether it writes a Delta table, refreshes the output, or replaces the files of the first ids.
+    is_maintained : bool
+        Whether other programs maintain the Delta table before each run.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Play:
     is_delta: bool = False
     is_refresh: bool = False
     is_rewrite: bool = False
+    is_maintained: bool = False
 
     @property
     def is_atomic(self) -> bool:
@@ -174,6 +178,8 @@ PLAYS: dict[Play, Play | None] = {
     Play("append delta", waves=5, is_delta=True): _OLD_DELTA,
     Play("refresh delta", waves=2, model=2, is_delta=True, is_refresh=True): _OLD_DELTA,
     Play("rewrite delta", is_delta=True, is_rewrite=True): _OLD_DELTA,
+    Play("append maintained delta", waves=5, is_delta=True, is_maintained=True): _OLD_DELTA,
+    Play("rewrite maintained delta", is_delta=True, is_rewrite=True, is_maintained=True): _OLD_DELTA,
 }
 
 
@@ -232,6 +238,9 @@ class Stage:
         return place
 
     def _run(self, play: Play, output: Path, point: str, *, trace: Path = Path(os.devnull)) -> int:
+        if play.is_maintained and self._fork(lambda: maintain(output)) != 0:
+            raise RuntimeError(self._log.read_text())
+
         def work() -> None:
             points = Points(str(trace), point)
             watch_changes(points)
