@@ -30,18 +30,7 @@ def load_summarization(file: Location) -> TaskData:
     )
     people, machines, ratings = columns.values()
     check_filled(file, "human_summaries", people)
-    if any(len(texts) != len(rated) for texts, rated in zip(machines, ratings, strict=True)):
-        raise InputError(
-            f"task file {file.path!r}: column 'relevance'",
-            got="lists of other lengths than those of 'machine_summaries'",
-            expected="one number for each machine summary",
-        )
-    if all(len(set(rated)) < 2 for rated in ratings):
-        raise InputError(
-            f"task file {file.path!r}: column 'relevance'",
-            got="equal ratings in each row",
-            expected="ratings that differ",
-        )
+    _check_ratings(file, machines, ratings)
     lists = [*people, *machines]
 
     def score(vectors: np.ndarray) -> TaskScores:
@@ -69,3 +58,18 @@ def load_summarization(file: Location) -> TaskData:
         return TaskScores("cosine_spearman", metrics, counts)
 
     return TaskData([text for texts in lists for text in texts], score)
+
+
+def _check_ratings(file: Location, machines: list[list[str]], ratings: list[list[float]]) -> None:
+    if any(len(texts) != len(rated) for texts, rated in zip(machines, ratings, strict=True)):
+        raise InputError(
+            f"task file {file.path!r}: column 'relevance'",
+            got="lists of other lengths than those of 'machine_summaries'",
+            expected="one number for each machine summary",
+        )
+    if all(len(set(rated)) < 2 for rated in ratings):
+        raise InputError(
+            f"task file {file.path!r}: column 'relevance'",
+            got="equal ratings in each row",
+            expected="ratings that differ",
+        )

@@ -48,8 +48,8 @@ GROUPS = {
     for group in (
         Group("wordsim", "Word similarity", "Words", "wordsim", load_words),
         Group("sts", "Semantic textual similarity", "STS", "sts", load_sentences),
-        Group("classification", "Classification", "Classification", "class", load_classification, True),
-        Group("clustering", "Clustering", "Clustering", "cluster", load_clustering),
+        Group("classification", "Classification", "Classes", "class", load_classification, True),
+        Group("clustering", "Clustering", "Clusters", "cluster", load_clustering),
         Group("pair_classification", "Pair classification", "Pairs", "pair", load_pair_classification),
         Group("reranking", "Reranking", "Reranking", "rerank", load_reranking),
         Group("retrieval", "Retrieval", "Retrieval", "retr", load_retrieval, True),
