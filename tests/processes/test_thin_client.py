@@ -1,4 +1,4 @@
-"""The thin client, pyspark-client, with a Spark Connect server on this machine: all that its page promises."""
+"""The thin client, pyspark-client, with a Spark Connect server on this machine: all that its page says."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def run(site: Path) -> Run:
     def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         argv = [str(python.with_name(words[0])), *words[1:]]
         env = client_environment(python) | variables
-        return subprocess.run(argv, cwd=site, env=env, capture_output=True, text=True, timeout=300)
+        return subprocess.run(argv, cwd=site, env=env, capture_output=True, text=True, timeout=900)
 
     return run
 
