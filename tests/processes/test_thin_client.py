@@ -73,6 +73,8 @@ EXPECTED = {1: [0.0, 1.0], 2: [0.5, 0.5], 3: None, 4: [1.0, 0.0]}
 
 def test_lines_of_the_page_run_without_py4j_and_java(run: Run, site: Path, address: str) -> None:
     [lines] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    notebook = (ROOT / "docs" / "reference.md").read_text().split("\n### In a notebook\n")[1]
+    lines += re.findall(r"```python\n(.*?)```", notebook, re.DOTALL)[0]
     lines = f"import pyspark\nfrom pyspark.ml import PipelineModel\n{lines}{CHECKS}".replace("LAKE", "/lake")
     # Not with -c, which pyspark-client takes for a run of its own doctests.
     (site / "page.py").write_text(
@@ -80,6 +82,7 @@ def test_lines_of_the_page_run_without_py4j_and_java(run: Run, site: Path, addre
     )
     done = run("python", "page.py")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[3].replace(" ", "") == "|1|[0.0,1.0]|"  # of the notebook's cell
     assert vectors_of(site / "lake" / "by-column", "vector") == EXPECTED
     assert vectors_of(site / "lake" / "by-sql", "vector") == EXPECTED
     assert sorted(vectors_of(site / "lake" / "by-cluster", "prediction")) == [1, 2, 4]
@@ -88,7 +91,9 @@ def test_lines_of_the_page_run_without_py4j_and_java(run: Run, site: Path, addre
 def test_commands_of_the_page_run(run: Run, site: Path, address: str) -> None:
     [block] = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     lake = str(site / "lake")
-    commands = [shlex.split(line.replace(" /lake", f" {lake}")) for line in block.splitlines()]
+    commands = [
+        shlex.split(line) for line in block.replace("\\\n", "").replace(" /lake", f" {lake}").splitlines()
+    ]
     assert [command[1] for command in commands] == ["embed", "embed", "verify"]
     by_variable = [word for word in commands.pop(1) if word not in ("--remote", "sc://host:15002")]
     for words in commands:
