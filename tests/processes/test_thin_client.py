@@ -17,7 +17,7 @@ from tests.support.environments import client_environment, connect_server, make_
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "connect.md").read_text()
-# Last, in the process that ran the lines of the page.
+# In the process that runs the lines of the page.
 CHECKS = """
 import importlib.util, sys
 assert pyspark.__file__.startswith(sys.prefix)
@@ -58,7 +58,7 @@ def run(site: Path) -> Run:
     def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         argv = [str(python.with_name(words[0])), *words[1:]]
         env = client_environment(python) | variables
-        return subprocess.run(argv, cwd=site, env=env, capture_output=True, text=True, timeout=900)
+        return subprocess.run(argv, cwd=site, env=env, capture_output=True, text=True, timeout=600)
 
     return run
 
@@ -74,8 +74,9 @@ EXPECTED = {1: [0.0, 1.0], 2: [0.5, 0.5], 3: None, 4: [1.0, 0.0]}
 def test_lines_of_the_page_run_without_py4j_and_java(run: Run, site: Path, address: str) -> None:
     [lines] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     notebook = (ROOT / "docs" / "reference.md").read_text().split("\n### In a notebook\n")[1]
-    lines += re.findall(r"```python\n(.*?)```", notebook, re.DOTALL)[0]
-    lines = f"import pyspark\nfrom pyspark.ml import PipelineModel\n{lines}{CHECKS}".replace("LAKE", "/lake")
+    checks = CHECKS.replace("LAKE", "/lake") + re.findall(r"```python\n(.*?)```", notebook, re.DOTALL)[0]
+    lines = "import pyspark\nfrom pyspark.ml import PipelineModel\n" + lines.replace("spark.stop()", checks)
+    lines += "spark.stop()\n"
     # Not with -c, which pyspark-client takes for a run of its own doctests.
     (site / "page.py").write_text(
         lines.replace("/lake", str(site / "lake")).replace("sc://host:15002", address)
