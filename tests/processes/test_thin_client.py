@@ -101,6 +101,9 @@ def test_commands_of_the_page_run(run: Run, site: Path, address: str) -> None:
         done = run(*(address if word == "sc://host:15002" else word for word in words))
         assert (done.returncode, done.stderr) == (0, "")
     assert "sound: 4 rows" in done.stdout
+    again = run(*(address if word == "sc://host:15002" else word for word in commands[0]))
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "already has the rows of this input: got an input that Spark can't stream" in again.stderr
     done = run(*by_variable, SPARK_REMOTE=address)
     assert (done.returncode, done.stderr) == (0, "")
     assert "4 new" in done.stdout
@@ -112,7 +115,7 @@ def test_commands_of_the_page_run(run: Run, site: Path, address: str) -> None:
         assert vectors_of(site / "lake" / output, "body_embedding") == EXPECTED
 
 
-EMBED = "lakevec embed --model models/minilm --input LAKE/docs --text body --output LAKE/vectors"
+EMBED = "lakevec embed --model models/minilm --input LAKE/docs --text body --output LAKE/new"
 NO_SPARK = (
     "PySpark's thin client can't start Spark itself: expected a Spark Connect server; "
     "give --remote sc://host:15002 or set SPARK_REMOTE, or install pyspark in its place"
@@ -122,16 +125,12 @@ NO_SPARK = (
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (f"{EMBED}-new", NO_SPARK),
-        (f"{EMBED}-new --master local[2]", NO_SPARK),
+        (f"{EMBED}", NO_SPARK),
+        (f"{EMBED} --master local[2]", NO_SPARK),
         ("lakevec count --model models/minilm --input LAKE/docs --text body --output counts-new", NO_SPARK),
-        (f"{EMBED}-new --remote local[2]", "can't reach Spark Connect at 'local[2]': got PySparkValueError"),
+        (f"{EMBED} --remote local[2]", "can't reach Spark Connect at 'local[2]': got PySparkValueError"),
         (
-            f"{EMBED} --remote ADDRESS",
-            "already has the rows of this input: got an input that Spark can't stream",
-        ),
-        (
-            f"{EMBED}-new --remote ADDRESS --conf spark.executor.memory=4g",
+            f"{EMBED} --remote ADDRESS --conf spark.executor.memory=4g",
             "Spark property 'spark.executor.memory' can't be changed: got CANNOT_MODIFY_CONFIG; set it where",
         ),
         (
@@ -148,7 +147,7 @@ def test_what_it_can_not_do_is_refused_in_one_line(
     done = run(*words)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert told in done.stderr
-    assert not (site / "lake" / "vectors-new").exists()
+    assert not (site / "lake" / "new").exists()
 
 
 def test_doctor_misses_no_java(run: Run) -> None:
