@@ -137,6 +137,7 @@ NO_SPARK = (
             "lakevec tune --teacher models/minilm --input LAKE/docs --text body --output tuned",
             "needs transformers",
         ),
+        ("lakevec benchmark --model models/minilm --output figures", "starts a Spark of its own"),
         ("lakevec demo", "not installed: pip install 'lakevec[demo]'"),
     ],
 )
