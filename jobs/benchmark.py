@@ -40,7 +40,7 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
     """
     if has_only_client():
         raise SetupError(
-            "lakevec benchmark starts a Spark of its own",
+            "the benchmark starts a Spark of its own",
             got="the thin client pyspark-client",
             remedy="pip install 'lakevec[benchmark]' in an environment without it",
         )
