@@ -61,7 +61,7 @@ dist: $(VENV)/.dev ## a wheel, and the same as lakevec.zip for --py-files
 	cp dist/lakevec-*.whl dist/lakevec.zip
 
 clean: ## remove all that the verbs made
-	rm -rf $(VENV) .venv-matrix dist demo bench site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix .venv-connect dist demo bench site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -18,7 +18,9 @@ from lakevec.jobs.benchmarks.corpus import Workload
 from lakevec.jobs.benchmarks.report import describe_setup, plot_comparisons, show_comparison, write_report
 from lakevec.jobs.benchmarks.timing import Comparison, bind_to_cpus
 from lakevec.jobs.cli import RunContext, format_settings, run_command
+from lakevec.jobs.spark.session import has_only_client
 from lakevec.pipeline.encoding.encoder import warm_up
+from lakevec.pipeline.errors import SetupError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings
 from lakevec.pipeline.storage import require_free
@@ -34,8 +36,14 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
     OutputError
         If the output exists.
     SetupError
-        If a peer is not installed.
+        If a peer is not installed, or PySpark is the thin client.
     """
+    if has_only_client():
+        raise SetupError(
+            "the benchmark starts a Spark of its own",
+            got="the thin client pyspark-client",
+            remedy="pip install 'lakevec[benchmark]' in an environment without it",
+        )
     require_free(settings.output, "benchmark output")
     table = load(settings.model).table
     print(format_settings(settings, full=context.verbose), flush=True)

@@ -27,6 +27,7 @@ SLOW_FILES = (
     "test_processes",
     "test_faults",
     "test_packaging",
+    "test_thin_client",
     "test_parity",
     "test_benchmark",
     "test_secrets",

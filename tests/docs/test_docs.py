@@ -103,7 +103,8 @@ def test_architecture_lists_every_module() -> None:
     files = [file for folder in ("pipeline", "udfs", "jobs") for file in (ROOT / folder).rglob("*.py")]
     modules = {str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"}
     listed = list(listed_modules())
-    assert sorted(listed) == sorted({*modules, "lakevec/__init__.py"})
+    doors = {str(file.relative_to(ROOT)) for file in (ROOT / "lakevec").glob("*.py")}
+    assert sorted(listed) == sorted(modules | doors)
 
 
 @each_document
@@ -127,7 +128,7 @@ def test_options_in_text_exist(document: Path) -> None:
 
 def test_reference_shows_every_public_name() -> None:
     page = (ROOT / "docs" / "reference.md").read_text()
-    shown = set(re.findall(r"heading: lakevec\.(\w+)", page))
+    shown = set(re.findall(r"heading: lakevec\.(\w+)$", page, re.MULTILINE))
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (\d) \|", page, re.MULTILINE)
     assert shown | {name for name, _, _ in rows} == {*facade.__all__} - {"__version__"}
     errors: dict[str, Any] = {name: getattr(facade, name) for name, _, _ in rows}

@@ -1,4 +1,4 @@
-"""The thin client, pyspark-client, with a Spark Connect server on this machine: all that its page promises."""
+"""The thin client, pyspark-client, with a Spark Connect server on this machine: all that its page says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.environments import client_environment, connect_server, make_
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "connect.md").read_text()
-# Last, in the process that ran the lines of the page.
+# In the process that runs the lines of the page.
 CHECKS = """
 import importlib.util, sys
 assert pyspark.__file__.startswith(sys.prefix)
@@ -58,7 +58,7 @@ def run(site: Path) -> Run:
     def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         argv = [str(python.with_name(words[0])), *words[1:]]
         env = client_environment(python) | variables
-        return subprocess.run(argv, cwd=site, env=env, capture_output=True, text=True, timeout=300)
+        return subprocess.run(argv, cwd=site, env=env, capture_output=True, text=True, timeout=600)
 
     return run
 
@@ -73,13 +73,17 @@ EXPECTED = {1: [0.0, 1.0], 2: [0.5, 0.5], 3: None, 4: [1.0, 0.0]}
 
 def test_lines_of_the_page_run_without_py4j_and_java(run: Run, site: Path, address: str) -> None:
     [lines] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    lines = f"import pyspark\nfrom pyspark.ml import PipelineModel\n{lines}{CHECKS}".replace("LAKE", "/lake")
+    notebook = (ROOT / "docs" / "reference.md").read_text().split("\n### In a notebook\n")[1]
+    checks = CHECKS.replace("LAKE", "/lake") + re.findall(r"```python\n(.*?)```", notebook, re.DOTALL)[0]
+    lines = "import pyspark\nfrom pyspark.ml import PipelineModel\n" + lines.replace("spark.stop()", checks)
+    lines += "spark.stop()\n"
     # Not with -c, which pyspark-client takes for a run of its own doctests.
     (site / "page.py").write_text(
         lines.replace("/lake", str(site / "lake")).replace("sc://host:15002", address)
     )
     done = run("python", "page.py")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[3].replace(" ", "") == "|1|[0.0,1.0]|"  # of the notebook's cell
     assert vectors_of(site / "lake" / "by-column", "vector") == EXPECTED
     assert vectors_of(site / "lake" / "by-sql", "vector") == EXPECTED
     assert sorted(vectors_of(site / "lake" / "by-cluster", "prediction")) == [1, 2, 4]
@@ -88,17 +92,21 @@ def test_lines_of_the_page_run_without_py4j_and_java(run: Run, site: Path, addre
 def test_commands_of_the_page_run(run: Run, site: Path, address: str) -> None:
     [block] = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     lake = str(site / "lake")
-    commands = [shlex.split(line.replace(" /lake", f" {lake}")) for line in block.splitlines()]
+    commands = [
+        shlex.split(line) for line in block.replace("\\\n", "").replace(" /lake", f" {lake}").splitlines()
+    ]
     assert [command[1] for command in commands] == ["embed", "embed", "verify"]
     by_variable = [word for word in commands.pop(1) if word not in ("--remote", "sc://host:15002")]
     for words in commands:
         done = run(*(address if word == "sc://host:15002" else word for word in words))
         assert (done.returncode, done.stderr) == (0, "")
     assert "sound: 4 rows" in done.stdout
-    for news in ("4 new", "nothing new"):
-        done = run(*by_variable, SPARK_REMOTE=address)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert news in done.stdout
+    again = run(*(address if word == "sc://host:15002" else word for word in commands[0]))
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "already has the rows of this input: got an input that Spark can't stream" in again.stderr
+    done = run(*by_variable, SPARK_REMOTE=address)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4 new" in done.stdout
     count = ["lakevec", "count", "--model", "models/minilm", "--input", f"{lake}/docs", "--text", "body"]
     done = run(*count, "--output", "counts", SPARK_REMOTE=address)
     assert (done.returncode, done.stderr) == (0, "")
@@ -107,7 +115,7 @@ def test_commands_of_the_page_run(run: Run, site: Path, address: str) -> None:
         assert vectors_of(site / "lake" / output, "body_embedding") == EXPECTED
 
 
-EMBED = "lakevec embed --model models/minilm --input LAKE/docs --text body --output LAKE/vectors"
+EMBED = "lakevec embed --model models/minilm --input LAKE/docs --text body --output LAKE/new"
 NO_SPARK = (
     "PySpark's thin client can't start Spark itself: expected a Spark Connect server; "
     "give --remote sc://host:15002 or set SPARK_REMOTE, or install pyspark in its place"
@@ -117,26 +125,19 @@ NO_SPARK = (
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (f"{EMBED}-new", NO_SPARK),
-        (f"{EMBED}-new --master local[2]", NO_SPARK),
+        (f"{EMBED}", NO_SPARK),
+        (f"{EMBED} --master local[2]", NO_SPARK),
         ("lakevec count --model models/minilm --input LAKE/docs --text body --output counts-new", NO_SPARK),
-        (f"{EMBED}-new --remote local[2]", "can't reach Spark Connect at 'local[2]': got PySparkValueError"),
+        (f"{EMBED} --remote local[2]", "can't reach Spark Connect at 'local[2]': got PySparkValueError"),
         (
-            f"{EMBED} --remote ADDRESS",
-            "already has the rows of this input: got an input that Spark can't stream",
-        ),
-        (
-            f"{EMBED}-new --remote ADDRESS --conf spark.executor.memory=4g",
+            f"{EMBED} --remote ADDRESS --conf spark.executor.memory=4g",
             "Spark property 'spark.executor.memory' can't be changed: got CANNOT_MODIFY_CONFIG; set it where",
-        ),
-        (
-            f"{EMBED}-new --table-format delta --remote ADDRESS",
-            "--table-format delta needs deltalake, which is not",
         ),
         (
             "lakevec tune --teacher models/minilm --input LAKE/docs --text body --output tuned",
             "needs transformers",
         ),
+        ("lakevec benchmark --model models/minilm --output figures", "starts a Spark of its own"),
         ("lakevec demo", "not installed: pip install 'lakevec[demo]'"),
     ],
 )
@@ -147,7 +148,7 @@ def test_what_it_can_not_do_is_refused_in_one_line(
     done = run(*words)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert told in done.stderr
-    assert not (site / "lake" / "vectors-new").exists()
+    assert not (site / "lake" / "new").exists()
 
 
 def test_doctor_misses_no_java(run: Run) -> None:

@@ -36,7 +36,7 @@ def make_environment(venv: Path, *words: str) -> Path:
 
 
 def make_thin_client() -> Path:
-    """Make the environment of ``pip install 'lakevec[connect]'``, without PySpark and Java; return its Python.
+    """Make the environment of ``pip install 'lakevec[connect]'``, without a JVM; return its Python.
 
     pip installs the client. The other packages are links to those of this environment.
     """

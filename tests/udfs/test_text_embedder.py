@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from chispa import assert_df_equality
 from pyspark.errors import PySparkException
-from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.clustering import KMeans
 from pyspark.ml.functions import vector_to_array
@@ -21,6 +22,7 @@ from pyspark.sql.types import StructField, StructType
 from lakevec.pipeline.errors import InputError, ModelError, SettingsError
 from lakevec.spark import TextEmbedder
 from lakevec.udfs.column_functions import make_embed_udf
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 CLEAN, WITH_NULL = ["north", "North east", "nowhere", ""], ["north", None, ""]
@@ -42,25 +44,28 @@ def vectors_of(rows: Any) -> list[list[float] | None]:
     return [row.v and list(row.v) for row in rows.orderBy("id").collect()]
 
 
-def test_fitted_pipeline_of_kmeans_and_logistic_regression_predicts_the_same_after_loading(
+def test_lines_of_the_reference_cluster_real_texts_and_a_loaded_pipeline_classifies_them(
     spark: Any, minilm_model: str, general_texts: list[str], tmp_path: Path
 ) -> None:
     english, foreign = general_texts[:8000:160], general_texts[8000::40]
     labelled = [(text, float(text in foreign)) for text in (*english, *foreign)]
-    rows = spark.createDataFrame(labelled, "body string, label double")
-    embedder = TextEmbedder(inputCol="body", outputCol="features", model=minilm_model)
-    clusters = KMeans(k=2, seed=1, maxIter=2, initMode="random", predictionCol="cluster")
-    pipeline = Pipeline(stages=[embedder, clusters, LogisticRegression(maxIter=5)])
-    pipeline.save(str(tmp_path / "pipeline"))
-    fitted = Pipeline.load(str(tmp_path / "pipeline")).fit(rows)
-    fitted.write().overwrite().save(str(tmp_path / "fitted"))
-    found, expected = PipelineModel.load(str(tmp_path / "fitted")).transform(rows), fitted.transform(rows)
-    assert_df_equality(found.select("cluster", "prediction"), expected.select("cluster", "prediction"))
-    assert expected.filter("prediction = label").count() > 0.9 * len(labelled)
+    docs = spark.createDataFrame(labelled, "body string, label double").coalesce(1).cache()
+    page = (ROOT / "docs" / "reference.md").read_text()
+    lines = re.findall(r"```python\n(.*?)```", page.split("\n### Spark ML\n")[1], re.DOTALL)[0]
+    found: dict[str, Any] = {"docs": docs}
+    exec(lines.replace("models/minilm", minilm_model).replace("models/clusters", str(tmp_path / "c")), found)
+    clusters = found["clusters"]
+    assert_df_equality(clusters.select("prediction"), found["fitted"].transform(docs).select("prediction"))
+    assert clusters.schema["features"].metadata == {"ml_attr": {"num_attrs": 256}}
     embed = make_embed_udf(spark, minilm_model)
-    same = expected.select((vector_to_array("features", "float32") == embed("body")).alias("same"))
+    same = clusters.select((vector_to_array("features", "float32") == embed("body")).alias("same"))
     assert same.filter("same").count() == len(labelled)
-    assert found.schema["features"].metadata == {"ml_attr": {"num_attrs": 256}}
+
+    pipeline = Pipeline(stages=[found["embedder"], LogisticRegression(maxIter=5)])
+    pipeline.save(str(tmp_path / "pipeline"))
+    classified = Pipeline.load(str(tmp_path / "pipeline")).fit(docs).transform(docs)
+    assert classified.filter("prediction = label").count() > 0.9 * len(labelled)
+    docs.unpersist()
 
 
 @pytest.mark.parametrize(
