@@ -55,7 +55,7 @@ def test_examples_find_the_same_rows(
     found: dict[str, Any] = {"spark": spark}
     exec(by_spark.replace('"lake/', f'"{tmp_path}/lake/').replace('"models/', f'"{tmp_path}/models/'), found)
     for table in (found["best"].collect(), _run(by_duckdb)["found"]):
-        ranked = [row[0] for row in table if row[1]]
+        ranked = [row[0] for row in table if row[1] is not None and row[1] == row[1]]
         assert ranked[0] == 4711
         assert ranked[1] == 4707
         assert sorted(ranked) == [4707, 4708, 4711, 4712]
