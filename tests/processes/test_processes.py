@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,12 @@ def test_demo_runs_on_the_wheels_java_and_finds_sensible_answers(
     assert "date" in dates
     assert "eig" in matrices
     assert "retr" in retries
+    assert len(done.stdout.splitlines()) <= 16
+    page = (folder / "index.html").read_text()
+    assert page.count('<span class="score">') == 15
+    assert page.count('class="dot ') > 1_000
+    assert not re.search(r'(?:src|href)=|url\(|https?://[^ <]*"', page.partition("<body>")[0])
+    assert "model2vec in a pandas UDF" in page
     again = run([sys.executable, "-c", start, "demo", "--folder", str(folder.parent)], env)
     assert again.returncode == 2
     assert "expected a new folder, or an earlier demo's" in again.stderr
