@@ -1,7 +1,7 @@
 """``make airflow``: the DAG of examples/airflow to its end, by Airflow itself in an environment of its own.
 
-Airflow and its Spark provider take minutes to install, so this is no part of ``make test``. The DAG runs three
-times under ``airflow dags test``: on a new lake, with nothing new, and with a setting that is wrong.
+Airflow and its Spark provider take minutes to install, so this is no part of ``make test``. The DAG runs
+three times under ``airflow dags test``: on a new lake, with nothing new, and with a setting that is wrong.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def run_dag(airflow: Path, env: dict[str, str]) -> tuple[bool, str]:
-    """Run the DAG in this process's way; return whether it succeeded, and what it printed."""
+    """Run the DAG to its end; return whether it succeeded, and what it printed."""
     command = [airflow, "dags", "test", "lakevec_embed", DATE]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
     told = done.stdout + done.stderr
