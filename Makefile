@@ -16,7 +16,7 @@ COMPILE := import lakevec.jobs.embedding.execution, pyspark.worker; from numba.c
 	cpu_target.typing_context.refresh(); cpu_target.target_context.refresh()
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format configuration docs benchmark faults matrix dist clean
+.PHONY: help setup demo test check format configuration docs benchmark faults matrix airflow dist clean
 
 help: ## show these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -56,12 +56,17 @@ matrix: $(VENV)/.dev ## a short suite on every Spark 4 and Python at hand, ten m
 faults: $(VENV)/.dev ## kill the job in every way and compare every row, half an hour; options as FAULTS="..."
 	$(BIN)/python -m tests.faults $(FAULTS)
 
+airflow: $(VENV)/.dev ## the example DAG under a real Airflow, in an environment of its own, minutes
+	test -d demo/model || $(BIN)/lakevec demo
+	$(BIN)/python -m tests.support.airflow
+
 dist: $(VENV)/.dev ## a wheel, and the same as lakevec.zip for --py-files
 	$(BIN)/python -m build --wheel --outdir dist .
 	cp dist/lakevec-*.whl dist/lakevec.zip
 
 clean: ## remove all that the verbs made
-	rm -rf $(VENV) .venv-matrix .venv-connect dist demo bench site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix .venv-connect .venv-airflow dist demo bench site .pytest_cache .mypy_cache .ruff_cache \
+		.hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
