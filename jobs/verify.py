@@ -183,7 +183,7 @@ def _summarize(output: StoredOutput, reports: list[dict[str, Any]], settings: Ve
         lines.append(f"  {summed:,} of {len(reports):,} files compared by sha256")
     if foreign := sum(not file.run for file in output.state.files.values()):
         lines.append(
-            f"  {foreign:,} of {len(reports):,} files were written by others: no run vouches for their rows"
+            f"  {foreign:,} of {len(reports):,} files were written by others, so no run reported their rows"
         )
     if planes := sum(report["in_byte_planes"] for report in reports):
         lines.append(

@@ -28,6 +28,8 @@ _RUN = "lakevec.run"
 # Features that older versions of Delta's protocol imply, and this program meets.
 _FEATURES_OF_VERSION = {5: {"columnMapping"}, 6: {"columnMapping", "identityColumns"}}
 _MARKS = "deletionVectors"
+# A VACUUM has two entries in Delta's log.
+_SHORT = {"VACUUM START": "", "VACUUM END": "VACUUM"}
 
 
 @dataclass(frozen=True)
@@ -162,11 +164,12 @@ class DeltaLog:
             for entry in self._table().history():
                 if _RUN in entry or entry.get("operation") == "CREATE TABLE":
                     break
-                names[entry.get("operation", "unknown")] += 1
+                name = entry.get("operation", "unknown")
+                names[_SHORT.get(name, name)] += 1
                 metrics = entry.get("operationMetrics", {})
                 # delta-rs and Spark spell it differently.
                 deleted += int(metrics.get("num_deleted_rows") or metrics.get("numDeletedRows") or 0)
-        return Operations(dict(names), deleted)
+        return Operations({name: number for name, number in names.items() if name}, deleted)
 
     def append(self, commit: Commit, before: Snapshot) -> None:
         """Add and remove a commit's files in one transaction; `before` has the sizes of removed files."""

@@ -67,8 +67,8 @@ class TableChanges:
     schema: pa.Schema | None = None
 
     def to_record(self) -> dict[str, Any]:
-        """Return what ``run.json`` says of it; empty if lakevec alone wrote the table."""
-        if not (self.others or self.columns):
+        """Return what ``run.json`` says of it; empty if others changed nothing."""
+        if not (self.others or self.operations.names):
             return {}
         return {
             "operations": self.operations.names,
@@ -106,7 +106,7 @@ def describe_changes(record: Mapping[str, Any]) -> str:
     elif record["files_added"]:
         parts.append(f"{added} added")
     if record["columns"]:
-        parts.append(f"columns {', '.join(record['columns'])} added")
+        parts.append(f"their columns: {', '.join(record['columns'])}")
     return "; ".join(filter(None, parts))
 
 

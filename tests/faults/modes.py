@@ -360,8 +360,6 @@ def read_output(output: Path, *, is_delta: bool) -> pa.Table:
         return pq.read_table(output)
     from deltalake import DeltaTable
 
-    table = DeltaTable(str(output)).to_pyarrow_table()
-    plain = {field.name: field.type for field in pq.read_schema(DeltaTable(str(output)).file_uris()[0])}
-    # Other programs may have added a column that this file lacks.
-    table = table.select([name for name in table.column_names if name in plain])
-    return table.cast(pa.schema([(name, plain[name]) for name in table.column_names]))
+    table = DeltaTable(str(output))
+    # The rows come with types that pyarrow can't sort, such as views of strings.
+    return table.to_pyarrow_table().cast(pa.schema(table.schema().to_arrow()).remove_metadata())

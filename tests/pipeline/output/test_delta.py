@@ -93,7 +93,7 @@ def test_runs_go_on_with_the_table_as_others_left_it(folder: Path) -> None:
     with a_run(folder, "r3", table_format="delta") as output:
         record = output.changes.to_record()
         assert record == {
-            "operations": {"VACUUM START": 1, "VACUUM END": 1, "ADD COLUMN": 1, "DELETE": 1, "OPTIMIZE": 1},
+            "operations": {"VACUUM": 1, "ADD COLUMN": 1, "DELETE": 1, "OPTIMIZE": 1},
             "rows_deleted": 1,
             "files_removed": 2,
             "rows_removed": 2,
