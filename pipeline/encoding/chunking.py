@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakevec.pipeline.arrow_arrays import from_numpy, null_mask
-from lakevec.pipeline.encoding.chunk_plan import ChunkOptions, ChunkPlan, WordTokens
+from lakevec.pipeline.encoding.chunk_plan import ChunkPlan, WordTokens
 from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.options import CHUNK_END, CHUNK_INDEX, CHUNK_START, CHUNK_TEXT, ChunkOptions
 from lakevec.pipeline.encoding.text_segmentation import (
     check_segmentation,
     divide_at_sentences,
@@ -52,6 +53,15 @@ class Chunks:
     def __len__(self) -> int:
         """Return the number of chunks, M."""
         return len(self.texts)
+
+    def slice(self, first: int, count: int) -> Chunks:
+        """Return `count` chunks from the one numbered `first` on."""
+        return Chunks(*(values.slice(first, count) for values in vars(self).values()))
+
+    def to_arrow_columns(self, *, with_texts: bool) -> dict[str, pa.Array]:
+        """Return the columns that an output has for its chunks."""
+        columns = {CHUNK_INDEX: self.index, CHUNK_START: self.start, CHUNK_END: self.end}
+        return columns | ({CHUNK_TEXT: self.texts.cast(pa.string())} if with_texts else {})
 
 
 class Chunker:
@@ -265,8 +275,8 @@ def _count_characters(data: np.ndarray, places: np.ndarray) -> np.ndarray:
     is_continued = (data & 0xC0) == 0x80
     if not is_continued.any():
         return places
-    before: np.ndarray = np.append(0, np.cumsum(is_continued))[places]
-    return places - before
+    characters: np.ndarray = places - np.append(0, np.cumsum(is_continued))[places]
+    return characters
 
 
 def _round(data: np.ndarray, place: int) -> int:

@@ -12,6 +12,7 @@ from typing import Literal
 from pyarrow.fs import FileType
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lakevec.pipeline.encoding.options import CHUNK_TEXT
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.storage import Location
@@ -20,7 +21,17 @@ CURRENT = "current.json"
 # Pointer to the generation that a full refresh of a Delta table is building.
 NEXT = "next.json"
 _FILE = "output.json"
-_VECTORS = ("fingerprint", "dimensions", "vector_type", "store", "max_tokens")
+_VECTORS = (
+    "fingerprint",
+    "dimensions",
+    "vector_type",
+    "store",
+    "max_tokens",
+    "chunk_tokens",
+    "chunk_overlap",
+)
+# Earlier versions refuse unknown keys, so `write` leaves these out where they are empty.
+_LATER = ("time_zone", "chunk_tokens", "chunk_overlap")
 
 
 class TableMetadata(BaseModel):
@@ -38,6 +49,10 @@ class TableMetadata(BaseModel):
         Embedding column of each text column.
     store : {"mean", "sum"}, default="mean"
         Whether a row holds the mean of its tokens' vectors, or their sum and count.
+    chunk_tokens : int or None, default=None
+        Most tokens of a chunk, if each row is a chunk of a text.
+    chunk_overlap : int or None, default=None
+        Most tokens that a chunk repeats.
     schema_of_files : dict of str to str
         Name and type of all columns.
     key : str or None
@@ -60,6 +75,8 @@ class TableMetadata(BaseModel):
     vector_type: Literal["float32", "float16", "int8"] = Field(title="vector type")
     store: Literal["mean", "sum"] = Field("mean", title="store")
     max_tokens: int | None = Field(title="max tokens")
+    chunk_tokens: int | None = Field(None, title="chunk tokens")
+    chunk_overlap: int | None = Field(None, title="chunk overlap")
     schema_of_files: dict[str, str] = Field(title="columns")
     partition_by: tuple[str, ...] = Field(title="partition columns")
     key: str | None = Field(title="key")
@@ -74,6 +91,13 @@ class TableMetadata(BaseModel):
             if field.title and stored != asked and not is_unknown:
                 yield f"{field.title} {_show(asked)}, not {_show(stored)}"
 
+    @property
+    def embedded(self) -> dict[str, str]:
+        """Column of the texts that were embedded, which the output may lack, and their embedding column."""
+        if self.chunk_tokens is None:
+            return self.columns
+        return dict.fromkeys([CHUNK_TEXT], *self.columns.values())
+
     def is_other_model(self, other: TableMetadata) -> bool:
         """Return whether `other` differs in its vectors only."""
         ours = {name: getattr(self, name) for name in _VECTORS}
@@ -82,8 +106,7 @@ class TableMetadata(BaseModel):
 
     def write(self, folder: Location) -> None:
         """Write ``output.json`` to the state folder of the generation."""
-        # Earlier versions refuse the unknown key, so write it only where it is needed.
-        excluded = set() if self.time_zone else {"time_zone"}
+        excluded = {name for name in _LATER if getattr(self, name) in ("", None)}
         (folder / _FILE).write_atomic(self.model_dump_json(indent=2, exclude=excluded).encode() + b"\n")
 
 

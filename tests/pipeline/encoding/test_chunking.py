@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 from functools import cache
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from lakevec.pipeline.encoding import chunking
-from lakevec.pipeline.encoding.chunk_plan import ChunkOptions
 from lakevec.pipeline.encoding.chunking import Chunker, Chunks
 from lakevec.pipeline.encoding.encoder import Encoder, TableRows
-from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.pipeline.encoding.options import ChunkOptions
 from lakevec.pipeline.encoding.words import may_divide
-from lakevec.pipeline.errors import DataError, ModelError, SettingsError, SetupError
+from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
 from lakevec.pipeline.model.formats.foreign_model import read_tokenizer, without_limits
 from lakevec.pipeline.model.word_tokenizer import make_word_tokenizer
@@ -44,7 +41,19 @@ BLANK = r"[ \t-\r\x85\u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]"
 PIECES = [
     *["word", "Another", "sentence.", "Really?", "e.g.", "3.5", "naïve", "x" * 30, "don't", "(so)", "[UNK]"],
     *[" ", " ", " ", " ", "  ", "\n", "\r\n", "\n\n", "\n \n", "\t", "\u2028", "\u2029", "\u00a0", "\u3000"],
-    *["。", "你好", "北京天安门", "日本語を", "ひらがな。", "ภาษาไทย", "ဘာသာ", "한국어", "नमस्ते।", "😀", "\u0301"],
+    *[
+        "。",
+        "你好",
+        "北京天安门",
+        "日本語を",
+        "ひらがな。",
+        "ภาษาไทย",
+        "ဘာသာ",
+        "한국어",
+        "नमस्ते।",
+        "😀",
+        "\u0301",
+    ],
     *["<s>", "<|endoftext|>", "http://a.b/?Q=c", "▁", "Σς", "ﬁ"],
 ]
 texts_of_pieces = st.lists(
@@ -112,7 +121,7 @@ def check(text: str, chunks: list[tuple[int, int]], options: ChunkOptions, token
         assert may_cut(text, start)
         assert may_cut(text, end)
         assert count(start, end) <= options.tokens or not re.search(BLANK, text[start:end])
-    for (start, end), (later_start, later_end) in zip(chunks, chunks[1:], strict=False):
+    for (start, end), (later_start, later_end) in pairwise(chunks):
         assert start < later_start
         assert end < later_end
         assert re.fullmatch(f"{BLANK}*", text[end:later_start])
