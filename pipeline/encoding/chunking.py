@@ -42,6 +42,13 @@ class Chunks:
         The chunk is ``text[start:end]`` in Python: these are code points. Null for a null text.
     texts : pyarrow.LargeStringArray of length M
         The chunks themselves. Null for a null text.
+
+    Examples
+    --------
+    >>> numbers = pa.array([0, 1], pa.int32())
+    >>> texts = pa.array(["north", "east"], pa.large_string())
+    >>> len(Chunks(pa.array([0, 0]), numbers, pa.array([0, 6]), pa.array([5, 10]), texts))
+    2
     """
 
     parents: pa.Int64Array

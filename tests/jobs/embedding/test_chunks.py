@@ -19,8 +19,8 @@ from tests.support.lakes import embed
 pytestmark = pytest.mark.usefixtures("spark")
 
 CHUNKS = ["--chunk-tokens", "3", "--chunk-text"]
-LONG = "North east. East north southwest nowhere!\n\nEast – north"
-CUT = ["North east.", "East north southwest nowhere!", "East – north"]
+LONG = "North east. East north southwest nowhere!\n\nEast ü north"
+CUT = ["North east.", "East north southwest nowhere!", "East ü north"]
 
 
 @pytest.fixture
