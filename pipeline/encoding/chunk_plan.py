@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from lakevec.pipeline.encoding.options import ChunkOptions
 from lakevec.pipeline.encoding.text_segmentation import SentenceSearch
-from lakevec.pipeline.encoding.words import LINE, PARAGRAPH, SENTENCE, SPACE, Words
+from lakevec.pipeline.encoding.words import LINE, PARAGRAPH, SENTENCE, SPACE, Words, as_sequence
 
 
 class WordTokens(NamedTuple):
     """Numbers of tokens of the W words of a text: of each alone, and of all words before each and in all."""
 
-    alone: list[int]
-    totals: list[int]
+    alone: Sequence[int]
+    totals: Sequence[int]
 
 
 class ChunkPlan:
@@ -62,7 +63,7 @@ class ChunkPlan:
         self._sentences = SentenceSearch(data, words)
         # Words after the places where something ends, by what ends.
         self._ends = {
-            level: (np.flatnonzero(words.levels >= level) + 1).tolist()
+            level: as_sequence(np.flatnonzero(words.levels >= level) + 1)
             for level in (PARAGRAPH, SENTENCE, LINE, SPACE)
         }
         self._limits: dict[int, int] = {}
@@ -140,13 +141,13 @@ class ChunkPlan:
         return self._sentences.first(start, sentence or stop) or sentence or start
 
 
-def _last(places: list[int], after: int, upto: int) -> int:
+def _last(places: Sequence[int], after: int, upto: int) -> int:
     """Return the last place in a range; 0 if there is none."""
     index = bisect_right(places, upto) - 1
     return places[index] if index >= 0 and places[index] > after else 0
 
 
-def _first(places: list[int], start: int, before: int) -> int:
+def _first(places: Sequence[int], start: int, before: int) -> int:
     """Return the first place in a range; 0 if there is none."""
     index = bisect_left(places, start)
     return places[index] if index < len(places) and places[index] < before else 0

@@ -21,7 +21,7 @@ from lakevec.pipeline.encoding.text_segmentation import (
 )
 from lakevec.pipeline.encoding.token_cache import raw_buffers, refuse_invalid_utf8
 from lakevec.pipeline.encoding.tokenization import slices
-from lakevec.pipeline.encoding.words import Words, find_words
+from lakevec.pipeline.encoding.words import Words, as_sequence, find_words
 from lakevec.pipeline.errors import SettingsError
 
 # Bytes of texts that are split at a time.
@@ -158,9 +158,9 @@ class Chunker:
         ]
         counts = [len(part) for part in parts]
         parents, bounds = places.repeat(counts), np.concatenate(parts)
-        spans = (
-            _count_characters(data, bounds) - _count_characters(data, offsets[:-1].repeat(counts))[:, None]
-        )
+        begins = offsets[:-1].repeat(counts)[:, None]
+        characters = _count_characters(data, np.append(bounds, begins, axis=1))
+        spans = characters[:, :2] - characters[:, 2:]
         index = np.concatenate([np.arange(count) for count in counts])
         return _merge(whole, _make_chunks(first + parents, index, spans, _gather(data, bounds)))
 
@@ -204,7 +204,7 @@ class Chunker:
         for number in range(len(offsets) - 1):
             first, last = divided.first[number : number + 2]
             of_text = divided.of_text(number)
-            tokens = WordTokens(alone[first:last].tolist(), totals[first : last + 1].tolist())
+            tokens = WordTokens(as_sequence(alone[first:last]), as_sequence(totals[first : last + 1]))
             begun = int(np.searchsorted(of_text.starts, done))
             plan = ChunkPlan(data, of_text, tokens, self._options, done=begun, is_last=is_last)
             plans.append(plan)
@@ -282,7 +282,7 @@ def _count_characters(data: np.ndarray, places: np.ndarray) -> np.ndarray:
     is_continued = (data & 0xC0) == 0x80
     if not is_continued.any():
         return places
-    characters: np.ndarray = places - np.append(0, np.cumsum(is_continued))[places]
+    characters: np.ndarray = places - np.append(0, np.cumsum(is_continued, dtype=np.int32))[places]
     return characters
 
 

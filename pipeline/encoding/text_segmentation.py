@@ -11,7 +11,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from lakevec.pipeline.encoding.words import NOTHING, PARAGRAPH, SENTENCE, Words, may_divide
+from lakevec.pipeline.encoding.words import NOTHING, PARAGRAPH, SENTENCE, Words, as_sequence, may_divide
 from lakevec.pipeline.errors import requires_extra
 
 # Bytes of a long line that are searched at a time.
@@ -103,7 +103,7 @@ class SentenceSearch:
 
     def __init__(self, data: np.ndarray, words: Words) -> None:
         self._data = data
-        self._starts = words.starts.tolist()
+        self._starts = as_sequence(words.starts)
         self._paragraphs = [0, *(np.flatnonzero(words.levels == PARAGRAPH) + 1).tolist()]
         self._end = int(words.ends[-1]) if len(words) else 0
         self._number = -1
