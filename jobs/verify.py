@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakevec.jobs.cli import RunContext, run_command
 from lakevec.jobs.spark.session import open_session
-from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.pipeline.encoding.options import CHUNK_TEXT, EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError, LakevecError
 from lakevec.pipeline.model.artifact import load
@@ -80,7 +80,7 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
     """Load the output's model; if that fails, return a note for the user."""
     if settings.sample == 0:
         return None, ""
-    if not set(output.metadata.embedded) & set(output.metadata.schema_of_files):
+    if not set(_embedded(output)) & set(output.metadata.schema_of_files):
         return None, "no text is embedded again: the output holds no text column"
     uri = settings.model or output.metadata.model
     try:
@@ -104,6 +104,12 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
     )
 
 
+def _embedded(output: StoredOutput) -> dict[str, str]:
+    """Return the column of the embedded texts, which the output may lack, and their embedding column."""
+    columns = output.metadata.columns
+    return columns if output.metadata.chunk_tokens is None else dict.fromkeys([CHUNK_TEXT], *columns.values())
+
+
 def _check_files(
     spark: SparkSession, settings: VerifySettings, output: StoredOutput, table: StaticTable | None
 ) -> list[dict[str, Any]]:
@@ -117,7 +123,7 @@ def _check_files(
         output=output.location,
         fingerprint=metadata.fingerprint,
         dimensions=metadata.dimensions,
-        columns=metadata.embedded,
+        columns=_embedded(output),
         promised=tuple(name for name in metadata.schema_of_files if name not in metadata.partition_by),
         vector_type=VectorType(metadata.vector_type),
         options=EncodeOptions(metadata.max_tokens, metadata.store),

@@ -12,7 +12,6 @@ from typing import Literal
 from pyarrow.fs import FileType
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lakevec.pipeline.encoding.options import CHUNK_TEXT
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.storage import Location
@@ -90,13 +89,6 @@ class TableMetadata(BaseModel):
             is_unknown = name == "time_zone" and not stored
             if field.title and stored != asked and not is_unknown:
                 yield f"{field.title} {_show(asked)}, not {_show(stored)}"
-
-    @property
-    def embedded(self) -> dict[str, str]:
-        """Column of the texts that were embedded, which the output may lack, and their embedding column."""
-        if self.chunk_tokens is None:
-            return self.columns
-        return dict.fromkeys([CHUNK_TEXT], *self.columns.values())
 
     def is_other_model(self, other: TableMetadata) -> bool:
         """Return whether `other` differs in its vectors only."""
