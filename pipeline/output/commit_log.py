@@ -61,12 +61,21 @@ class InputBatch(_Record):
 
 
 class StoredFile(_Record):
-    """The recorded rows, size and checksum of an output file, and the run that wrote it."""
+    """The recorded rows, size and checksum of an output file, and the run that wrote it.
+
+    `texts` is the number of texts whose first chunk is in the file; None if the file has a row per text.
+    """
 
     rows: int
     bytes: int
     sha256: str = ""
     run: str = ""
+    texts: int | None = None
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of the input that the file stands for."""
+        return self.rows if self.texts is None else self.texts
 
 
 class Commit(_Record):
@@ -118,7 +127,7 @@ class Snapshot(_Record):
     rows_read : int
         Rows that all commits read.
     rows_removed : int
-        Rows of the files that commits replaced.
+        Input rows of the files that commits replaced.
     counts : dict of str to dict of str to int
         Counts of all commits for each text column, such as nulls and tokens.
     skipped : dict of str to InputFile
@@ -143,6 +152,11 @@ class Snapshot(_Record):
     def rows(self) -> int:
         """Rows of the output."""
         return sum(file.rows for file in self.files.values())
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of the input that the output holds: fewer than `rows` if texts have several chunks."""
+        return sum(file.input_rows for file in self.files.values())
 
     @property
     def rows_quarantined(self) -> int:
@@ -178,7 +192,8 @@ class Snapshot(_Record):
         files = {name: file for name, file in self.files.items() if name not in removed}
         quarantine = dict(self.quarantine)
         for entry in commit.added:
-            stored = StoredFile(rows=entry.rows, bytes=entry.bytes, sha256=entry.sha256, run=commit.run)
+            kept = {name: getattr(entry, name) for name in ("rows", "bytes", "sha256", "texts")}
+            stored = StoredFile(**kept, run=commit.run)
             (quarantine if entry.is_quarantine else files)[entry.name] = stored
         skipped = {path: file for path, file in self.skipped.items() if path not in retaken}
         wave, before = commit.wave, self.inputs.get(commit.wave.input)
@@ -190,7 +205,7 @@ class Snapshot(_Record):
             files=files,
             quarantine={name: file for name, file in quarantine.items() if name not in removed},
             rows_read=self.rows_read + commit.rows_read,
-            rows_removed=self.rows_removed + sum(known[name].rows for name in removed),
+            rows_removed=self.rows_removed + sum(known[name].input_rows for name in removed),
             counts=merge_counts([self.counts, *(entry.counts for entry in commit.added)]),
             skipped={**skipped, **{file.path: file for file in commit.skipped}},
         )
@@ -246,7 +261,8 @@ class CommitLog:
     def append(self, commit: Commit) -> None:
         """Write the file that makes a commit valid; raise CommitError if another run wrote this commit."""
         state = self.state.after(commit)
-        content = commit.model_dump_json(indent=1).encode() + b"\n"
+        # Earlier versions refuse the unknown key `texts`, so write it only where it is needed.
+        content = commit.model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
         if not _create(self._log / _name(commit.number), content):
             raise CommitError(
                 "another run wrote to this output meanwhile",
@@ -260,7 +276,7 @@ class CommitLog:
         if (self.state.number + 1) % SNAPSHOT_EVERY:
             return
         state = self._log / _name(self.state.number, state=True)
-        state.write_atomic(self.state.model_dump_json().encode())
+        state.write_atomic(self.state.model_dump_json(exclude_none=True).encode())
         for name in sorted(self._log.names()):
             # A killed process left hidden files half-written.
             if name.startswith(".") or _number(name) < self.state.number:
