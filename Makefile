@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 SETUP  := pyproject.toml constraints.txt
+# Beam 2.77 needs older packages than the other tests, so its tests have an environment of their own.
+BEAM   := .venv-beam
 # Warnings of the tools about their own future are off: they are no news about this project.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -16,7 +18,7 @@ COMPILE := import lakevec.jobs.embedding.execution, pyspark.worker; from numba.c
 	cpu_target.typing_context.refresh(); cpu_target.target_context.refresh()
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format configuration docs benchmark faults matrix airflow dist clean
+.PHONY: help setup demo test check format configuration docs benchmark faults matrix airflow beam dist clean
 
 help: ## show these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -27,8 +29,9 @@ demo: $(VENV)/.demo ## distil, embed and search real text in ./demo
 	$(BIN)/lakevec demo
 
 # Test processes share the cores: torch's threads, which wait for each other in a loop, would take them.
-test: $(VENV)/.dev $(VENV)/.classes ## all tests
+test: $(VENV)/.dev $(VENV)/.classes $(BEAM)/.done ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 --durations-min=1
+	$(BEAM)/bin/python -m pytest -c tests/beam/pytest.ini tests/beam lakevec/beam --durations=3 --durations-min=1
 
 check: $(VENV)/.dev ## style, lint, types and documentation, as CI does
 	$(BIN)/ruff format --check .
@@ -60,13 +63,16 @@ airflow: $(VENV)/.dev ## the example DAG under a real Airflow, in an environment
 	test -d demo/model || $(BIN)/lakevec demo
 	$(BIN)/python -m tests.support.airflow
 
+beam: $(VENV)/.dev $(BEAM)/.done ## the tests of Apache Beam alone, one minute
+	$(BEAM)/bin/python -m pytest -c tests/beam/pytest.ini tests/beam lakevec/beam
+
 dist: $(VENV)/.dev ## a wheel, and the same as lakevec.zip for --py-files
 	$(BIN)/python -m build --wheel --outdir dist .
 	cp dist/lakevec-*.whl dist/lakevec.zip
 
 clean: ## remove all that the verbs made
-	rm -rf $(VENV) .venv-matrix .venv-connect .venv-airflow dist demo bench site .pytest_cache .mypy_cache .ruff_cache \
-		.hypothesis
+	rm -rf $(VENV) $(BEAM) .venv-matrix .venv-connect .venv-airflow dist demo bench site .pytest_cache .mypy_cache \
+		.ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -81,6 +87,12 @@ $(VENV)/.classes: $(VENV)/.dev
 $(VENV)/.demo: $(SETUP) | $(BIN)/python
 	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[demo]'
 	$(BIN)/python -c "$(COMPILE)"
+	@touch $@
+
+$(BEAM)/.done: pyproject.toml tests/beam/constraints.txt
+	$(PYTHON) -m venv --without-pip $(BEAM)
+	$(PYTHON) -m pip --python $(BEAM)/bin/python --disable-pip-version-check install --quiet --no-compile \
+		-c tests/beam/constraints.txt -e '.[beam,chunk]' pytest
 	@touch $@
 
 $(VENV)/.dev: $(SETUP) | $(BIN)/python

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lakevec.jobs.cli import RunContext, run_command
 from lakevec.jobs.output_model import load_model_of
 from lakevec.jobs.spark.session import open_session
-from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.pipeline.encoding.options import CHUNK_TEXT, EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError, LakevecError
 from lakevec.pipeline.output.partitions import partition_values
@@ -43,7 +43,7 @@ def run(settings: VerifySettings, context: RunContext) -> None:
     output = read_output(settings.output)
     table, note = _find_model(settings, output)
     print(
-        f"checking {output.uri}: {output.state.rows:,} rows in {len(output.state.files):,} files,"
+        f"checking {output.uri}: {_count_rows(output)} in {len(output.state.files):,} files,"
         f" {output.state.number + 1:,} commits",
         flush=True,
     )
@@ -90,7 +90,7 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
     """Load the output's model; if that fails, return a note for the user."""
     if settings.sample == 0:
         return None, ""
-    if not set(output.metadata.columns) & set(output.metadata.schema_of_files):
+    if not set(_embedded(output)) & set(output.metadata.schema_of_files):
         return None, "no text is embedded again: the output holds no text column"
     try:
         return load_model_of(output, settings.model).table, ""
@@ -98,6 +98,12 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
         if settings.model is not None:
             raise
         return None, f"no text is embedded again: {error}"
+
+
+def _embedded(output: StoredOutput) -> dict[str, str]:
+    """Return the column of the embedded texts, which the output may lack, and their embedding column."""
+    columns = output.metadata.columns
+    return columns if output.metadata.chunk_tokens is None else dict.fromkeys([CHUNK_TEXT], *columns.values())
 
 
 def _check_files(
@@ -113,7 +119,7 @@ def _check_files(
         output=output.location,
         fingerprint=metadata.fingerprint,
         dimensions=metadata.dimensions,
-        columns=metadata.columns,
+        columns=_embedded(output),
         promised=tuple(name for name in metadata.schema_of_files if name not in metadata.partition_by),
         vector_type=VectorType(metadata.vector_type),
         options=EncodeOptions(metadata.max_tokens, metadata.store),
@@ -160,23 +166,39 @@ def _find_duplicate_keys(spark: SparkSession, output: StoredOutput) -> list[str]
         return []
     kind = output.metadata.schema_of_files[key]
     names = spark.createDataFrame([(name,) for name in output.state.files], "name string")
-    read = ReadKeysTask(output.location, (key,), is_text=kind == "string", schema=output.changes.schema)
-    keys = names.repartition(min(len(output.state.files), 10_000)).mapInArrow(
-        read, f"c0 {kind}, name string, row long"
+    has_chunks = output.metadata.chunk_tokens is not None
+    read = ReadKeysTask(
+        output.location,
+        (key,),
+        is_text=kind == "string",
+        schema=output.changes.schema,
+        has_chunks=has_chunks,
     )
-    duplicates = keys.groupBy("c0").count().filter("count > 1").count()
-    if duplicates and output.changes.schema is not None:
-        print(f"{duplicates:,} keys occur more than once; the next run keeps one row of each")
-        return []
-    return [f"{duplicates} keys occur more than once"] if duplicates else []
+    keys = names.repartition(min(len(output.state.files), 10_000)).mapInArrow(
+        read, f"c0 {kind}, name string, row long, chunk int"
+    )
+    if not has_chunks:
+        duplicates = keys.groupBy("c0").count().filter("count > 1").count()
+        if duplicates and output.changes.schema is not None:
+            print(f"{duplicates:,} keys occur more than once; the next run keeps one row of each")
+            return []
+        return [f"{duplicates} keys occur more than once"] if duplicates else []
+    numbers = keys.groupBy("c0").agg({"chunk": "max", "*": "count"}).toDF("key", "last", "chunks")
+    wrong = numbers.filter("chunks != last + 1").count()
+    return [f"{wrong} keys lack chunks, or have some more than once"] if wrong else []
+
+
+def _count_rows(output: StoredOutput) -> str:
+    texts = f", chunks of {output.state.input_rows:,} texts," if output.metadata.chunk_tokens else ""
+    return f"{output.state.rows:,} rows{texts}"
 
 
 def _summarize(output: StoredOutput, reports: list[dict[str, Any]], settings: VerifySettings) -> str:
     sampled = sum(report["sampled"] for report in reports)
     summed = sum(report["summed"] for report in reports)
     lines = [
-        f"sound: {output.state.rows:,} rows, all vectors finite and of length {output.metadata.dimensions},"
-        f" model {output.metadata.fingerprint[:19]}...",
+        f"sound: {_count_rows(output).rstrip(',')}, all vectors finite and of length"
+        f" {output.metadata.dimensions}, model {output.metadata.fingerprint[:19]}...",
         f"  {sampled:,} texts embedded again, with the same bits",
     ]
     if settings.sha256:

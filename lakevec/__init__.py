@@ -18,17 +18,16 @@ if ".zip" not in __file__ and not (Path(__file__).parent / "pipeline").is_dir():
 _NAMES = {
     "pipeline.distillation.options": "DistillOptions",
     "pipeline.distillation.recipe": "DistillResult distill",
-    "pipeline.encoding.chunk_plan": "ChunkOptions",
     "pipeline.encoding.chunking": "Chunker Chunks",
     "pipeline.encoding.encoder": "Encoded Encoder",
-    "pipeline.encoding.options": "EncodeOptions",
+    "pipeline.encoding.options": "ChunkOptions EncodeOptions",
     "pipeline.errors": "BusyError CommitError DamagedOutputError DataError FidelityError InputError "
     "LakevecError ModelError OutputError SettingsError SetupError TeacherError UnreadableFileError "
     "UsageError",
     "pipeline.model.artifact": "Artifact load",
     "pipeline.model.publishing": "publish",
     "pipeline.model.table": "StaticTable",
-    "udfs.column_functions": "make_embed_udf register",
+    "udfs.column_functions": "make_chunk_udf make_embed_udf register",
     "udfs.distribution": "ship_code",
 }
 _MODULE_OF = {name: f"lakevec.{module}" for module, names in _NAMES.items() for name in names.split()}
@@ -38,11 +37,11 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from lakevec.pipeline.distillation.options import DistillOptions as DistillOptions
     from lakevec.pipeline.distillation.recipe import DistillResult as DistillResult
     from lakevec.pipeline.distillation.recipe import distill as distill
-    from lakevec.pipeline.encoding.chunk_plan import ChunkOptions as ChunkOptions
     from lakevec.pipeline.encoding.chunking import Chunker as Chunker
     from lakevec.pipeline.encoding.chunking import Chunks as Chunks
     from lakevec.pipeline.encoding.encoder import Encoded as Encoded
     from lakevec.pipeline.encoding.encoder import Encoder as Encoder
+    from lakevec.pipeline.encoding.options import ChunkOptions as ChunkOptions
     from lakevec.pipeline.encoding.options import EncodeOptions as EncodeOptions
     from lakevec.pipeline.errors import BusyError as BusyError
     from lakevec.pipeline.errors import CommitError as CommitError
@@ -62,6 +61,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from lakevec.pipeline.model.artifact import load as load
     from lakevec.pipeline.model.publishing import publish as publish
     from lakevec.pipeline.model.table import StaticTable as StaticTable
+    from lakevec.udfs.column_functions import make_chunk_udf as make_chunk_udf
     from lakevec.udfs.column_functions import make_embed_udf as make_embed_udf
     from lakevec.udfs.column_functions import register as register
     from lakevec.udfs.distribution import ship_code as ship_code

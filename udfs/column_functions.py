@@ -1,20 +1,25 @@
-"""Embed with a column function, ``df.select(embed("text"))``, or with an SQL function."""
+"""Embed texts, or their chunks, with a column function or an SQL function: ``df.select(embed("text"))``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyspark
 from pyspark.sql import Column, SparkSession
 from pyspark.sql.pandas import functions as pandas_functions
-from pyspark.sql.types import ArrayType, FloatType
+from pyspark.sql.types import ArrayType, DataType, FloatType, IntegerType, StructType
 
-from lakevec.pipeline.encoding.encoder import warm_up
-from lakevec.pipeline.encoding.node_files import pack_table
-from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.pipeline.arrow_arrays import null_mask, validity
+from lakevec.pipeline.encoding.chunking import Chunker
+from lakevec.pipeline.encoding.encoder import Encoder, warm_up
+from lakevec.pipeline.encoding.node_files import NodeFiles, pack_table
+from lakevec.pipeline.encoding.options import ChunkOptions, EncodeOptions
+from lakevec.pipeline.encoding.text_segmentation import check_segmentation
 from lakevec.pipeline.errors import SetupError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.table import StaticTable
@@ -23,6 +28,13 @@ from lakevec.udfs.worker_cache import get_encoder
 
 UdfKind = Literal["auto", "arrow", "pandas"]
 _VECTOR = ArrayType(FloatType())
+_CHUNKS = ArrayType(
+    StructType()
+    .add("index", IntegerType())
+    .add("start", IntegerType())
+    .add("end", IntegerType())
+    .add("vector", _VECTOR)
+)
 # Untyped, since Spark's overloads accept no plain function.
 _pandas_udf: Any = pandas_functions.pandas_udf
 _arrow_udf: Any = getattr(pandas_functions, "arrow_udf", None)  # Spark 4.1
@@ -77,6 +89,89 @@ def make_embed_udf(
     >>> embed = make_embed_udf(spark, "models/minilm")  # doctest: +SKIP
     >>> df.select("id", embed("text").alias("vector"))  # doctest: +SKIP
     """
+    _check_kind(kind)
+    files = _distribute(spark, model, node_dir)
+    options = EncodeOptions(max_tokens)
+
+    def lakevec_embed(texts: pa.Array) -> pa.Array:
+        return get_encoder(files, options).encode(texts).to_arrow()
+
+    return _make_udf(lakevec_embed, _VECTOR, kind)
+
+
+def make_chunk_udf(
+    spark: SparkSession,
+    model: str | StaticTable,
+    *,
+    chunk_tokens: int = 256,
+    chunk_overlap: int = 0,
+    kind: UdfKind = "auto",
+    node_dir: str | None = None,
+) -> Callable[..., Column]:
+    """Make a column function that splits a string column into chunks, and embeds each.
+
+    Texts are split as by ``lakevec embed --chunk-tokens``. A null stays null, and an empty text has one empty
+    chunk. Executors need ICU: ``pip install 'lakevec[chunk]'``.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+        Classic or Connect.
+    model : str or StaticTable
+        A path or id that `lakevec.load` accepts, or a table.
+    chunk_tokens : int, default=256
+        Most known tokens of a chunk. A chunk that is one word may have more.
+    chunk_overlap : int, default=0
+        Most tokens at the end of a chunk that the next one repeats: at most half of `chunk_tokens`.
+    kind, node_dir
+        As in `make_embed_udf`.
+
+    Returns
+    -------
+    callable
+        Takes a column or its name, returns a column of type
+        ``array<struct<index:int,start:int,end:int,vector:array<float>>>``. A chunk is ``text[start:end]`` in
+        Python, and ``substring(text, start + 1, end - start)`` in Spark.
+
+    Raises
+    ------
+    ModelError
+        If the model is missing, damaged or of an unknown format.
+    SettingsError
+        If `chunk_tokens` or `chunk_overlap` is out of range.
+    SetupError
+        If ICU is missing here, or if `kind` is ``arrow`` and this Spark has no Arrow UDFs.
+
+    Examples
+    --------
+    >>> chunk = make_chunk_udf(spark, "models/minilm", chunk_tokens=256)  # doctest: +SKIP
+    >>> chunks = df.select("id", f.inline(chunk("text")))  # doctest: +SKIP
+    """
+    _check_kind(kind)
+    check_segmentation()
+    chunk_options = ChunkOptions(chunk_tokens, chunk_overlap)
+    files = _distribute(spark, model, node_dir)
+
+    def lakevec_chunk(texts: pa.Array) -> pa.Array:
+        return embed_chunks(get_encoder(files, EncodeOptions()), chunk_options, texts)
+
+    return _make_udf(lakevec_chunk, _CHUNKS, kind)
+
+
+def embed_chunks(encoder: Encoder, options: ChunkOptions, texts: pa.Array) -> pa.ListArray:
+    """Return the chunks of each text as structs with ``index``, ``start``, ``end`` and ``vector``."""
+    chunks = Chunker(encoder, options).split(texts)
+    vectors = encoder.encode(chunks.texts).to_arrow()
+    columns = {"index": chunks.index, "start": chunks.start, "end": chunks.end, "vector": vectors}
+    structs = pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
+    parents = np.frombuffer(chunks.parents.buffers()[1], dtype=np.int64)[: len(chunks)]
+    offsets = np.searchsorted(parents, np.arange(len(texts) + 1)).astype(np.int32)
+    kind = pa.list_(pa.field("element", structs.type))
+    buffers = [validity(null_mask(texts)), pa.py_buffer(offsets)]
+    return pa.Array.from_buffers(kind, len(texts), buffers, children=[structs])
+
+
+def _check_kind(kind: UdfKind) -> None:
     if kind == "arrow" and _arrow_udf is None:
         raise SetupError(
             "this Spark has no Arrow UDFs",
@@ -84,19 +179,23 @@ def make_embed_udf(
             expected="4.1 or later",
             remedy="use kind='pandas'",
         )
+
+
+def _distribute(spark: SparkSession, model: str | StaticTable, node_dir: str | None) -> NodeFiles:
+    """Load a model, compile its kernels, and ship it."""
     table = load(model).table if isinstance(model, str) else model
     warm_up(table)
-    files = distribute_files(spark, pack_table(table, node_dir=node_dir))
-    options = EncodeOptions(max_tokens)
+    return distribute_files(spark, pack_table(table, node_dir=node_dir))
 
-    def lakevec_embed(texts: pa.Array) -> pa.Array:
-        return get_encoder(files, options).encode(texts).to_arrow()
 
+def _make_udf(
+    function: Callable[[pa.Array], pa.Array], result: DataType, kind: UdfKind
+) -> Callable[..., Column]:
     is_pandas = kind == "pandas" or _arrow_udf is None
-    embed: Callable[..., Column] = (
-        _pandas_udf(_over_series(lakevec_embed), _VECTOR) if is_pandas else _arrow_udf(lakevec_embed, _VECTOR)
+    udf: Callable[..., Column] = (
+        _pandas_udf(_over_series(function), result) if is_pandas else _arrow_udf(function, result)
     )
-    return embed
+    return udf
 
 
 def register(
@@ -139,9 +238,12 @@ class _ArrowSeries(pd.Series):
         return self
 
 
-def _over_series(embed: Callable[[pa.Array], pa.Array]) -> Callable[[pd.Series], pd.Series]:
-    def lakevec_embed(texts: pd.Series) -> pd.Series:
-        vectors = embed(pa.array(texts, type=pa.large_string(), from_pandas=True))
-        return _ArrowSeries(pd.arrays.ArrowExtensionArray(vectors))
+def _over_series(function: Callable[[pa.Array], pa.Array]) -> Callable[[pd.Series], pd.Series]:
+    @wraps(function)
+    def over_series(texts: pd.Series) -> pd.Series:
+        result = function(pa.array(texts, type=pa.large_string(), from_pandas=True))
+        return _ArrowSeries(pd.arrays.ArrowExtensionArray(result))
 
-    return lakevec_embed
+    # Spark reads the kind of a pandas UDF from its annotations.
+    over_series.__annotations__ = {"texts": pd.Series, "return": pd.Series}
+    return over_series

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakevec.pipeline.arrow_arrays import from_strings
+from lakevec.pipeline.encoding.chunking import Chunker
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.node_files import NodeFiles
-from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.pipeline.encoding.options import ChunkOptions, EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import (
     NOT_UTF8,
@@ -34,6 +35,10 @@ from lakevec.udfs.row_progress import RowProgress
 from lakevec.udfs.worker_cache import get_encoder, worker_memory
 
 ENTRY_SCHEMA = "entry string"
+
+# Most chunks that are embedded at a time, and most bytes of the columns that they repeat.
+_CHUNK_ROWS = 16_384
+_CHUNK_BYTES = 32 << 20
 
 # Key of the line that a task yields after its files' entries.
 ROWS_READ = "rows_read"
@@ -56,12 +61,15 @@ class TaskColumns:
         Input columns to write, in order.
     partition_by : tuple of str
         Columns whose values name the files' folders.
+    chunk_text : bool, default=False
+        Whether to write the texts of chunks.
     """
 
     embeddings: dict[str, str]
     read: tuple[str, ...]
     kept: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
+    chunk_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,8 @@ class EmbedTask:
         Folder for files of task attempts.
     run_id : str
         Part of the files' names.
+    chunks : ChunkOptions, optional
+        Split the texts of the only text column, and write a row per chunk. Default: a row per text.
     """
 
     table: NodeFiles
@@ -106,6 +116,7 @@ class EmbedTask:
     layout: FileLayout
     staging: Location
     run_id: str
+    chunks: ChunkOptions | None = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Embed and write a partition; yield blank lines, each file's entry, and the number of rows read."""
@@ -120,9 +131,9 @@ class EmbedTask:
                 )
                 values = columns[len(self.columns.read) :]
                 for folder, rows in split_by_partition(batch, self.columns.partition_by, values):
-                    embedded, counts = self._embed(encoder, rows)
-                    files.write(embedded, counts | pending, folder=folder)
-                    pending = {}
+                    for embedded, counts in self._embed_parts(encoder, rows):
+                        files.write(embedded, counts | pending, folder=folder)
+                        pending = {}
                 yield from progress.lines()
             entries = files.close()
         yield from progress.last_lines()
@@ -142,6 +153,26 @@ class EmbedTask:
             arrays |= to_arrow_columns(encoded, embedding_column, self.vector_type)
             counts[column] = asdict(encoded.counts) | bad
         return pa.RecordBatch.from_pydict(arrays), counts
+
+    def _embed_parts(self, encoder: Encoder, rows: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, Counts]]:
+        """Embed rows, or the chunks of their texts, which may be many."""
+        if self.chunks is None:
+            yield self._embed(encoder, rows)
+            return
+        [(column, embedding_column)] = self.columns.embeddings.items()
+        kept = rows.select(self.columns.kept)
+        texts, bad = self._valid_texts(column, rows.column(column))
+        most = min(_CHUNK_ROWS, _CHUNK_BYTES * rows.num_rows // max(kept.nbytes, 1)) or 1
+        for part in Chunker(encoder, self.chunks).split_parts(texts):
+            for first in range(0, len(part), most):
+                chunks = part.slice(first, most)
+                repeated = kept.take(chunks.parents)
+                encoded = encoder.encode(chunks.texts)
+                arrays = dict(zip(self.columns.kept, repeated.columns, strict=True))
+                arrays |= chunks.to_arrow_columns(with_texts=self.columns.chunk_text)
+                arrays |= to_arrow_columns(encoded, embedding_column, self.vector_type)
+                yield pa.RecordBatch.from_pydict(arrays), {column: asdict(encoded.counts) | bad}
+                bad = dict.fromkeys(bad, 0)
 
     def _valid_texts(self, column: str, texts: pa.Array) -> tuple[pa.Array, dict[str, int]]:
         """Return the texts to embed, and the number of invalid texts."""

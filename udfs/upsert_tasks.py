@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakevec.pipeline.encoding.options import CHUNK_INDEX
 from lakevec.pipeline.encoding.text_validation import find_invalid, view_as_strings, without
 from lakevec.pipeline.output.file_entry import QUARANTINE
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
@@ -36,30 +37,33 @@ class ReadKeysTask:
         Whether the first column holds strings, which quarantine files store as bytes.
     schema : pyarrow.Schema, optional
         Columns of a table that other programs write, too. Its files may lack some.
+    has_chunks : bool, default=False
+        Whether each row is a chunk of a text. Quarantine files have whole texts.
     """
 
     output: Location
     columns: tuple[str, ...]
     is_text: bool = False
     schema: pa.Schema | None = None
+    has_chunks: bool = False
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield each row's columns as ``c0``, ``c1`` and so on, then the file's ``name`` and the ``row``."""
+        """Yield each row's columns as ``c0``, ``c1`` and so on, then its ``name``, ``row`` and ``chunk``."""
         numbered = {f"c{number}": pc.field(column) for number, column in enumerate(self.columns)}
         for batch in batches:
             for name in batch.column(0).to_pylist():
                 row = 0
+                is_split = self.has_chunks and not name.startswith(QUARANTINE)
+                numbered["chunk"] = pc.field(CHUNK_INDEX) if is_split else pc.scalar(pa.scalar(0, pa.int32()))
                 for part in _scan(self.output, name, numbered, self.schema):
                     rows = np.arange(row, row + part.num_rows)
                     row += part.num_rows
                     first = view_as_strings(part.column(0)) if self.is_text else part.column(0)
-                    arrays = [
-                        first,
-                        *part.columns[1:],
-                        pa.array([name] * part.num_rows, pa.string()),
-                        pa.array(rows),
-                    ]
-                    yield pa.RecordBatch.from_arrays(arrays, names=[*numbered, "name", "row"])
+                    *others, chunk = part.columns[1:]
+                    names = pa.array([name] * part.num_rows, pa.string())
+                    arrays = [first, *others, names, pa.array(rows), chunk]
+                    columns = [*list(numbered)[:-1], "name", "row", "chunk"]
+                    yield pa.RecordBatch.from_arrays(arrays, names=columns)
 
 
 @dataclass(frozen=True, eq=False)

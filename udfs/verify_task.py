@@ -14,7 +14,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.encoding.node_files import NodeFiles
-from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX, EncodeOptions
+from lakevec.pipeline.encoding.options import CHUNK_INDEX, SCALE_SUFFIX, TOKENS_SUFFIX, EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import view_as_strings
 from lakevec.pipeline.output.file_entry import QUARANTINE
@@ -97,6 +97,8 @@ class VerifyTask:
         report.in_byte_planes = _has_byte_planes(footer)
         if footer.num_rows != promised["rows"]:
             report.problems.append(f"has {footer.num_rows} rows instead of {promised['rows']}")
+        if promised.get("texts") is not None:
+            report.problems += _chunk_problems(file, promised["texts"])
         if report.name.startswith(QUARANTINE):
             return
         model = (footer.metadata or {}).get(b"lakevec.model", b"").decode(errors="replace")
@@ -166,6 +168,16 @@ def _has_byte_planes(footer: pq.FileMetaData) -> bool:
         return False
     group = footer.row_group(0)
     return any("BYTE_STREAM_SPLIT" in group.column(index).encodings for index in range(group.num_columns))
+
+
+def _chunk_problems(file: Location, texts: int) -> Iterator[str]:
+    """Describe what is wrong with the numbers of chunks in a file, whose first text may begin in another."""
+    numbers = pq.read_table(file.path, columns=[CHUNK_INDEX], filesystem=file.filesystem)[CHUNK_INDEX]
+    index = numbers.to_numpy()
+    if (found := int(np.count_nonzero(index == 0))) != texts:
+        yield f"has {found} texts instead of {texts}"
+    if not ((index[1:] == 0) | (np.diff(index) == 1)).all():
+        yield "lacks chunks of a text"
 
 
 def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:

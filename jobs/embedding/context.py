@@ -18,7 +18,7 @@ from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.partition_columns import folder_value
 from lakevec.jobs.spark.progress import Progress
 from lakevec.pipeline.encoding.node_files import pack_table
-from lakevec.pipeline.encoding.options import EncodeOptions
+from lakevec.pipeline.encoding.options import CHUNK_INDEX, ChunkOptions, EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError
 from lakevec.pipeline.output.commit_log import Commit, InputBatch
@@ -149,14 +149,23 @@ class EmbedContext:
         packed = pack_table(self.plan.artifact.table, node_dir=settings.node_dir)
         return self.task_type(
             table=distribute_files(self.spark, packed),
-            columns=TaskColumns(columns.embeddings, columns.read, columns.kept, columns.partition_by),
+            columns=TaskColumns(
+                columns.embeddings, columns.read, columns.kept, columns.partition_by, settings.chunk_text
+            ),
             options=EncodeOptions(settings.max_tokens, settings.store),
             vector_type=VectorType(settings.vector_type),
             invalid=InvalidRows(settings.on_bad_row, settings.max_chars),
             layout=self.layout,
             staging=self.output.staging,
             run_id=self.plan.run_id,
+            chunks=self.chunks,
         )
+
+    @property
+    def chunks(self) -> ChunkOptions | None:
+        """How texts are split; None if they are not."""
+        tokens = self.settings.chunk_tokens
+        return None if tokens is None else ChunkOptions(tokens, self.settings.chunk_overlap)
 
     @cached_property
     def layout(self) -> FileLayout:
@@ -176,6 +185,7 @@ class EmbedContext:
             compact=VectorType(settings.vector_type) is not VectorType.FLOAT32,
             target_bytes=settings.target_file_mb * 10**6,
             sha256=settings.sha256,
+            index_column=CHUNK_INDEX if self.chunks else None,
         )
 
 

@@ -157,6 +157,8 @@ def _metadata(context: EmbedContext, frame: DataFrame) -> TableMetadata:
         vector_type=settings.vector_type,
         store=settings.store,
         max_tokens=settings.max_tokens,
+        chunk_tokens=settings.chunk_tokens,
+        chunk_overlap=None if settings.chunk_tokens is None else settings.chunk_overlap,
         model=artifact.uri,
         schema_of_files={field.name: field.dataType.simpleString() for field in fields},
         partition_by=columns.partition_by,

@@ -9,6 +9,7 @@ from lakevec.jobs.embedding.lineage import Lineage, open_lineage
 from lakevec.jobs.embedding.metrics import check_metrics
 from lakevec.jobs.embedding.run_record import RunTimer, new_run_id
 from lakevec.jobs.spark.overlap import refuse_overlap
+from lakevec.pipeline.encoding.text_segmentation import check_segmentation
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.output.output_folder import OutputFolder
@@ -50,6 +51,8 @@ def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda st
     timer = RunTimer()
     if settings.metrics is not None:
         check_metrics(settings.metrics)
+    if settings.chunk_tokens is not None:
+        check_segmentation()
     run_id = new_run_id()
     lineage = open_lineage(settings, run_id)
     artifact = load(settings.model)

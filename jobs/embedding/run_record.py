@@ -72,6 +72,7 @@ def build_record(context: EmbedContext | NothingNew, *, error: str = "") -> dict
         "total": {
             "commits": state.number + 1,
             "rows": state.rows,
+            **({"texts": state.input_rows} if plan.settings.chunk_tokens is not None else {}),
             "rows_quarantined": state.rows_quarantined,
             "files": len(state.files),
             "bytes": state.bytes,
@@ -84,6 +85,7 @@ def _describe_work(context: EmbedContext | NothingNew) -> dict[str, Any]:
     """Describe the commits of this run."""
     entries, embeddings = context.entries, context.embeddings
     rows = [entry for entry in entries if not entry.is_quarantine]
+    is_split = context.plan.settings.chunk_tokens is not None
     counts = merge_counts(entry.counts for entry in entries)
     # Other columns have counts only for strings that are not valid UTF-8.
     invalid = {name: counts[name] for name in counts if name not in embeddings}
@@ -91,6 +93,7 @@ def _describe_work(context: EmbedContext | NothingNew) -> dict[str, Any]:
         "waves": context.micro_batches,
         "rows_read": context.rows_read,
         "rows": sum(entry.rows for entry in rows),
+        **({"texts": sum(entry.input_rows for entry in rows)} if is_split else {}),
         "rows_quarantined": sum(entry.rows for entry in entries if entry.is_quarantine),
         "files": len(rows),
         "bytes": sum(entry.bytes for entry in rows),

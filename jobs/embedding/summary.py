@@ -13,9 +13,14 @@ def summarize(record: dict[str, Any]) -> str:
     startup = f"after {seconds['startup']:.1f} s of start-up"
     if record.get("status") == "nothing new":
         return "\n".join([f"nothing new, {startup}", *_summarize_others(record), _summarize_total(record)])
-    rows = record.get("rows_embedded", record["rows"])
+    rows, what = record.get("rows_embedded", record["rows"]), "rows"
+    if "texts" in record:
+        texts = record.get("rows_embedded", record["texts"])
+        rows = sum(counts.get("rows", 0) for counts in record["columns"].values())
+        what = f"chunks of {_count(texts, 'text')}"
     rate = rows / max(seconds["embed"], 1e-9)
-    lines = [f"embedded {rows:,} rows in {seconds['embed']:.1f} s ({rate:,.0f} rows/s), {startup}"]
+    unit = what.partition(" ")[0]
+    lines = [f"embedded {rows:,} {what} in {seconds['embed']:.1f} s ({rate:,.0f} {unit}/s), {startup}"]
     if keyed := record.get("keyed"):
         lines.append("  " + ", ".join(f"{number:,} {what}" for what, number in keyed.items()))
     for column, counts in record["columns"].items():
@@ -45,7 +50,8 @@ def _summarize_others(record: dict[str, Any]) -> list[str]:
 
 def _summarize_total(record: dict[str, Any]) -> str:
     total = record["total"]
-    return f"{record['output']} holds {total['rows']:,} rows in {_count(total['files'], 'file')}"
+    what = f"rows, chunks of {_count(total['texts'], 'text')}," if "texts" in total else "rows"
+    return f"{record['output']} holds {total['rows']:,} {what} in {_count(total['files'], 'file')}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,7 +2,8 @@
 
 The output has two hash columns: a hash of each row's text and partition, and a hash of all other columns. A
 run joins the input's keys and hashes with them. It embeds rows with a new key or another text, and rewrites
-the files that hold changed or deleted rows.
+the files that hold changed or deleted rows. If texts are split, all chunks of a key have its hashes, and the
+first one stands for them in the join.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ TEXT_HASH = "lakevec_text_hash"
 ROW_HASH = "lakevec_row_hash"
 # Temporary columns beside those of the input. The space avoids names that lakevec writes.
 _KEY, _ORDER, _INVALID = "lakevec key", "lakevec order", "lakevec invalid"
-_ACTION, _NAME, _ROW = "lakevec action", "lakevec name", "lakevec row"
+_ACTION, _NAME, _ROW, _CHUNK = "lakevec action", "lakevec name", "lakevec row", "lakevec chunk"
 _NEWEST, _ROWS = "lakevec newest", "lakevec rows"
 _CHANGED_KEY, _CHANGED_VERSION = "lakevec changed key", "lakevec changed version"
 _IS_SURPLUS = "lakevec surplus"
@@ -153,12 +154,12 @@ class _Upsert:
             rows = self._source if is_all else self._rows_of("new", "changed")
             rows = self._keep_others(rows)
             entries, _ = self._context.embed(select(rows, self._context.columns))
-            _check_rows(entries, to_embed)
+            _check_rows(sum(entry.input_rows for entry in entries), to_embed)
         rewritten, removed = self._rewrite()
         self._context.commit(
             InputBatch(input="key", format=self._settings.format),
             [*entries, *rewritten],
-            to_embed + sum(entry.rows for entry in rewritten),
+            to_embed + sum(entry.input_rows for entry in rewritten),
             removed=removed,
         )
 
@@ -176,7 +177,8 @@ class _Upsert:
             [t.StructField(f"c{number}", field.dataType) for number, field in enumerate(fields)]
         )
         read = ReadKeysTask(context.output.location, tuple(names), schema=changes.schema)
-        values = files.mapInArrow(read, kinds.add("name", t.StringType()).add("row", t.LongType()))
+        places = kinds.add("name", t.StringType()).add("row", t.LongType()).add("chunk", t.IntegerType())
+        values = files.mapInArrow(read, places).drop("chunk")
         columns = self._columns
         context.columns = replace(
             columns,
@@ -188,14 +190,17 @@ class _Upsert:
     def _rewrite(self) -> tuple[list[FileEntry], list[str]]:
         """Rewrite files that hold changed rows; return the new entries and the old names."""
         context, kept = self._context, self._columns.kept
-        touched = self._changes.filter(f.col(_NAME).isNotNull())
-        tallies = touched.groupBy(_NAME, _ACTION).count().collect()
+        touched = self._with_all_chunks(self._changes.filter(f.col(_NAME).isNotNull()))
+        tallied = [f.count(f.lit(1)).alias("rows"), f.count_if(f.col(_CHUNK) == 0).alias("texts")]
+        tallies = touched.groupBy(_NAME, _ACTION).agg(*tallied).collect()
         removed = sorted({row[0] for row in tallies})
         if not removed:
             return [], []
         place = [f.col(_NAME).alias("name"), f.col(_ROW).alias("row")]
         values = (quoted(name).alias(f"c{number}") for number, name in enumerate(kept))
-        updated = self._rows_of("updated").select(*values, *place, f.lit(True).alias("is_update"))
+        updated = self._with_all_chunks(self._rows_of("updated")).select(
+            *values, *place, f.lit(True).alias("is_update")
+        )
         dropped = touched.filter(f.col(_ACTION) != "updated").select(*place, f.lit(False).alias("is_update"))
         rows = updated.unionByName(dropped, allowMissingColumns=True)
         # Set the number of tasks, since Spark knows only these few rows, not the large files to rewrite.
@@ -210,16 +215,26 @@ class _Upsert:
             schema=context.output.changes.schema,
         )
         entries = collect_results(ordered.mapInArrow(task, ENTRY_SCHEMA)).entries
-        known = context.output.state.all_files
-        dropped_rows = sum(row["count"] for row in tallies if row[1] != "updated")
-        _check_rows(entries, sum(known[name].rows for name in removed) - dropped_rows)
+        known = [context.output.state.all_files[name] for name in removed]
+        gone = [row for row in tallies if row[1] != "updated"]
+        rows_left = sum(file.rows for file in known) - sum(row["rows"] for row in gone)
+        _check_rows(sum(entry.rows for entry in entries), rows_left)
+        texts_left = sum(file.input_rows for file in known) - sum(row["texts"] for row in gone)
+        _check_rows(sum(entry.input_rows for entry in entries), texts_left)
         return entries, removed
+
+    def _with_all_chunks(self, rows: DataFrame) -> DataFrame:
+        """Return keys with the place of each of their chunks, in place of the first one's."""
+        if self._context.chunks is None:
+            return rows
+        known = self._known().select(_KNOWN_KEY, _NAME, _ROW, _CHUNK)
+        return rows.drop(_NAME, _ROW, _CHUNK).join(known, rows[_KEY] == known[_KNOWN_KEY])
 
     def _rows_of(self, *actions: str) -> DataFrame:
         """Select the newest input row of each key with one of the actions."""
         newest = f.struct(*(f.col(_NEWEST).getField(name).alias(name) for name in _VERSION))
         changed = self._changes.filter(f.col(_ACTION).isin(list(actions))).select(
-            f.col(_KEY).alias(_CHANGED_KEY), newest.alias(_CHANGED_VERSION), _NAME, _ROW
+            f.col(_KEY).alias(_CHANGED_KEY), newest.alias(_CHANGED_VERSION), _NAME, _ROW, _CHUNK
         )
         is_newest = f.struct(*_VERSION).eqNullSafe(f.col(_CHANGED_VERSION))
         rows = self._source.join(changed, (f.col(_KEY) == f.col(_CHANGED_KEY)) & is_newest)
@@ -244,7 +259,7 @@ class _Upsert:
         # A quarantined row has no vector, so embed it again instead of copying its vector.
         has_no_vector = f.col(_NAME).startswith("_lakevec/") | field(_INVALID)
         action = f.when((action == "updated") & has_no_vector, f.lit("changed")).otherwise(action)
-        known = self._known()
+        known = self._known().filter(f.col(_CHUNK) == 0)
         joined = now.join(known, now[_KEY] == known[_KNOWN_KEY], "full_outer")
         return joined.withColumn(_ACTION, action).withColumn(_KEY, f.coalesce(_KEY, _KNOWN_KEY))
 
@@ -256,12 +271,12 @@ class _Upsert:
         return ~is_valid_utf8(f.struct(*map(quoted, kept.names)), kept)
 
     def _known(self) -> DataFrame:
-        """Read the keys and hashes of the output's rows."""
+        """Read the keys and hashes of the output's rows, and their places."""
         before = self._context.output.state
         kind = self._source.schema[_KEY].dataType
         names = [(name,) for name in before.all_files]
         keys = t.StructType().add("c0", kind).add("c1", t.BinaryType()).add("c2", t.BinaryType())
-        schema = keys.add("name", t.StringType()).add("row", t.LongType())
+        schema = keys.add("name", t.StringType()).add("row", t.LongType()).add("chunk", t.IntegerType())
         partitions = max(1, min(len(names), 10_000))
         files = self._spark.createDataFrame(names, "name string").repartition(partitions)
         read = ReadKeysTask(
@@ -269,8 +284,9 @@ class _Upsert:
             (self._key, TEXT_HASH, ROW_HASH),
             is_text=isinstance(kind, t.StringType),
             schema=self._context.output.changes.schema,
+            has_chunks=self._context.chunks is not None,
         )
-        known = files.mapInArrow(read, schema).toDF(_KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW, _NAME, _ROW)
+        known = files.mapInArrow(read, schema).toDF(_KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW, _NAME, _ROW, _CHUNK)
         is_surplus: Column = f.lit(False)
         if read.schema is not None:  # other programs may have added rows of a key that is there
             order = Window.partitionBy(_KNOWN_KEY).orderBy(f.col(_KNOWN_TEXT).isNull(), _NAME, _ROW)
@@ -282,7 +298,7 @@ class _Upsert:
         if self._removes:
             return
         self._context.output.adopt(stored)
-        known = self._known()
+        known = self._known().filter(f.col(_CHUNK) == 0)
         lost = known.join(self._source, known[_KNOWN_KEY] == self._source[_KEY], "left_anti").count()
         if lost:
             raise DataError(
@@ -305,8 +321,7 @@ class _Upsert:
             return frame.withColumns({**added, _ORDER: f.lit(0)})
 
 
-def _check_rows(entries: list[FileEntry], expected: int) -> None:
-    written = sum(entry.rows for entry in entries)
+def _check_rows(written: int, expected: int) -> None:
     if written != expected:
         raise CommitError(
             "the input changed while it was read",

@@ -16,7 +16,14 @@ from lakevec.jobs.spark.overlap import sql_on_files
 from lakevec.jobs.spark.partition_columns import check_partition_columns
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.jobs.spark.unreadable_columns import readable_schema
-from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX
+from lakevec.pipeline.encoding.options import (
+    CHUNK_END,
+    CHUNK_INDEX,
+    CHUNK_START,
+    CHUNK_TEXT,
+    SCALE_SUFFIX,
+    TOKENS_SUFFIX,
+)
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import InputError, OutputError, did_you_mean
 from lakevec.pipeline.settings.base import SparkInput
@@ -170,6 +177,9 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
         if column not in schema.names:
             raise missing_column(column, schema.names)
     chosen = schema.names if settings.keep is None else settings.keep
+    if settings.chunk_tokens is not None:
+        # Each chunk would repeat its whole text.
+        chosen = [name for name in chosen if name not in settings.text]
     kept = tuple(name for name in schema.names if name in chosen and name not in partition_by)
     check_partition_columns(schema, settings)
     _refuse_same_names(schema.names, (*kept, *partition_by, *settings.text))
@@ -181,13 +191,22 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
                 remedy="cast it, or leave it out with --keep",
             )
     embeddings = {column: settings.embedding_column.format(column=column) for column in settings.text}
+    of_chunks = _chunk_fields(settings)
     added = [field for name in embeddings.values() for field in _embedding_fields(name, settings)]
-    if (twins := same_names([*kept, *partition_by, *(field.name for field in added)])) is not None:
+    added_names = [field.name for field in of_chunks]
+    if of_chunks and (twins := same_names([*kept, *partition_by, *added_names])) is not None:
+        raise OutputError(
+            f"column {twins[0]!r} of the input has a name that chunks need",
+            remedy="rename it in a view or table first, or leave it out with --keep",
+        )
+    if (
+        twins := same_names([*kept, *partition_by, *added_names, *(field.name for field in added)])
+    ) is not None:
         raise OutputError(
             f"embedding column {twins[1]!r} clashes with another column",
             remedy="choose another --embedding-column, or leave the other out with --keep",
         )
-    written = t.StructType([schema[name] for name in kept] + added)
+    written = t.StructType([schema[name] for name in kept] + of_chunks + added)
     return Columns(kept, embeddings, partition_by, written)
 
 
@@ -204,6 +223,14 @@ def check_text_columns(schema: t.StructType, names: list[str]) -> None:
                 expected="string, or binary that holds UTF-8",
                 remedy="cast it to string in a view or table first",
             )
+
+
+def _chunk_fields(settings: EmbedSettings) -> list[t.StructField]:
+    """Return Spark's fields for the columns of chunks; none if texts are not split."""
+    if settings.chunk_tokens is None:
+        return []
+    numbers = [t.StructField(name, t.IntegerType()) for name in (CHUNK_INDEX, CHUNK_START, CHUNK_END)]
+    return numbers + ([t.StructField(CHUNK_TEXT, t.StringType())] if settings.chunk_text else [])
 
 
 def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]:

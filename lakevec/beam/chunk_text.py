@@ -15,8 +15,8 @@ from lakevec.beam.counting_encoder import NAMESPACE, to_arrow
 from lakevec.beam.elements import Fields
 from lakevec.beam.shared_model import SharedModel, WorkerModel
 from lakevec.beam.tables import chunk_table
-from lakevec.pipeline.encoding.chunk_plan import ChunkOptions
 from lakevec.pipeline.encoding.chunking import Chunker
+from lakevec.pipeline.encoding.options import ChunkOptions
 from lakevec.pipeline.encoding.text_validation import find_invalid_texts, split_invalid
 
 _ADDED = ("chunk_index", "chunk_start", "chunk_end")

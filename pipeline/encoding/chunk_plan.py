@@ -3,57 +3,21 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from lakevec.pipeline.encoding.options import ChunkOptions
 from lakevec.pipeline.encoding.text_segmentation import SentenceSearch
-from lakevec.pipeline.encoding.words import LINE, PARAGRAPH, SENTENCE, SPACE, Words
-from lakevec.pipeline.errors import SettingsError
-
-
-@dataclass(frozen=True)
-class ChunkOptions:
-    """How long the chunks of a text are.
-
-    Parameters
-    ----------
-    tokens : int
-        Most known tokens of a chunk.
-    overlap : int, default=0
-        Most tokens at the end of a chunk that the next one repeats: at most half of `tokens`.
-
-    Raises
-    ------
-    SettingsError
-        If `tokens` is below 1, or `overlap` is out of range.
-
-    Examples
-    --------
-    >>> ChunkOptions(256, overlap=32)
-    ChunkOptions(tokens=256, overlap=32)
-    """
-
-    tokens: int
-    overlap: int = 0
-
-    def __post_init__(self) -> None:
-        if self.tokens < 1:
-            raise SettingsError("chunk tokens", got=str(self.tokens), expected="1 or more")
-        if not 0 <= self.overlap <= self.tokens // 2:
-            raise SettingsError(
-                "chunk overlap",
-                got=str(self.overlap),
-                expected=f"0 to {self.tokens // 2}, half of the {self.tokens} tokens of a chunk",
-            )
+from lakevec.pipeline.encoding.words import LINE, PARAGRAPH, SENTENCE, SPACE, Words, as_sequence
 
 
 class WordTokens(NamedTuple):
     """Numbers of tokens of the W words of a text: of each alone, and of all words before each and in all."""
 
-    alone: list[int]
-    totals: list[int]
+    alone: Sequence[int]
+    totals: Sequence[int]
 
 
 class ChunkPlan:
@@ -99,7 +63,7 @@ class ChunkPlan:
         self._sentences = SentenceSearch(data, words)
         # Words after the places where something ends, by what ends.
         self._ends = {
-            level: (np.flatnonzero(words.levels >= level) + 1).tolist()
+            level: as_sequence(np.flatnonzero(words.levels >= level) + 1)
             for level in (PARAGRAPH, SENTENCE, LINE, SPACE)
         }
         self._limits: dict[int, int] = {}
@@ -159,15 +123,31 @@ class ChunkPlan:
         return sentence or _last(self._ends[LINE], done, most) or _last(self._ends[SPACE], done, most) or most
 
     def _step_back(self, first: int, stop: int) -> int:
-        """Return the beginning of the chunk after the one from `first` to `stop`."""
+        """Return the beginning of the chunk after the one from `first` to `stop`.
+
+        It is the earliest paragraph within the overlap, else the earliest sentence, else the earliest word.
+        """
         overlap = self._options.overlap
+        if not overlap or stop == len(self.words):
+            return stop
         start = max(bisect_left(self._totals, self._totals[stop] - overlap), first + 1)
         while start < stop and self._count(start, stop) > overlap:
             start += 1
-        return min(start, stop)
+        if start >= stop:
+            return stop
+        if paragraph := _first(self._ends[PARAGRAPH], start, stop):
+            return paragraph
+        sentence = _first(self._ends[SENTENCE], start, stop)
+        return self._sentences.first(start, sentence or stop) or sentence or start
 
 
-def _last(places: list[int], after: int, upto: int) -> int:
+def _last(places: Sequence[int], after: int, upto: int) -> int:
     """Return the last place in a range; 0 if there is none."""
     index = bisect_right(places, upto) - 1
     return places[index] if index >= 0 and places[index] > after else 0
+
+
+def _first(places: Sequence[int], start: int, before: int) -> int:
+    """Return the first place in a range; 0 if there is none."""
+    index = bisect_left(places, start)
+    return places[index] if index < len(places) and places[index] < before else 0

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakevec.pipeline.arrow_arrays import from_numpy, null_mask
-from lakevec.pipeline.encoding.chunk_plan import ChunkOptions, ChunkPlan, WordTokens
+from lakevec.pipeline.encoding.chunk_plan import ChunkPlan, WordTokens
 from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.options import CHUNK_END, CHUNK_INDEX, CHUNK_START, CHUNK_TEXT, ChunkOptions
 from lakevec.pipeline.encoding.text_segmentation import (
     check_segmentation,
     divide_at_sentences,
@@ -20,7 +21,7 @@ from lakevec.pipeline.encoding.text_segmentation import (
 )
 from lakevec.pipeline.encoding.token_cache import raw_buffers, refuse_invalid_utf8
 from lakevec.pipeline.encoding.tokenization import slices
-from lakevec.pipeline.encoding.words import Words, find_words
+from lakevec.pipeline.encoding.words import Words, as_sequence, find_words
 from lakevec.pipeline.errors import SettingsError
 
 # Bytes of texts that are split at a time.
@@ -41,6 +42,13 @@ class Chunks:
         The chunk is ``text[start:end]`` in Python: these are code points. Null for a null text.
     texts : pyarrow.LargeStringArray of length M
         The chunks themselves. Null for a null text.
+
+    Examples
+    --------
+    >>> numbers = pa.array([0, 1], pa.int32())
+    >>> texts = pa.array(["north", "east"], pa.large_string())
+    >>> len(Chunks(pa.array([0, 0]), numbers, pa.array([0, 6]), pa.array([5, 10]), texts))
+    2
     """
 
     parents: pa.Int64Array
@@ -52,6 +60,15 @@ class Chunks:
     def __len__(self) -> int:
         """Return the number of chunks, M."""
         return len(self.texts)
+
+    def slice(self, first: int, count: int) -> Chunks:
+        """Return `count` chunks from the one numbered `first` on."""
+        return Chunks(*(values.slice(first, count) for values in vars(self).values()))
+
+    def to_arrow_columns(self, *, with_texts: bool) -> dict[str, pa.Array]:
+        """Return the columns that an output has for its chunks."""
+        columns = {CHUNK_INDEX: self.index, CHUNK_START: self.start, CHUNK_END: self.end}
+        return columns | ({CHUNK_TEXT: self.texts.cast(pa.string())} if with_texts else {})
 
 
 class Chunker:
@@ -141,9 +158,9 @@ class Chunker:
         ]
         counts = [len(part) for part in parts]
         parents, bounds = places.repeat(counts), np.concatenate(parts)
-        spans = (
-            _count_characters(data, bounds) - _count_characters(data, offsets[:-1].repeat(counts))[:, None]
-        )
+        begins = offsets[:-1].repeat(counts)[:, None]
+        characters = _count_characters(data, np.append(bounds, begins, axis=1))
+        spans = characters[:, :2] - characters[:, 2:]
         index = np.concatenate([np.arange(count) for count in counts])
         return _merge(whole, _make_chunks(first + parents, index, spans, _gather(data, bounds)))
 
@@ -187,7 +204,7 @@ class Chunker:
         for number in range(len(offsets) - 1):
             first, last = divided.first[number : number + 2]
             of_text = divided.of_text(number)
-            tokens = WordTokens(alone[first:last].tolist(), totals[first : last + 1].tolist())
+            tokens = WordTokens(as_sequence(alone[first:last]), as_sequence(totals[first : last + 1]))
             begun = int(np.searchsorted(of_text.starts, done))
             plan = ChunkPlan(data, of_text, tokens, self._options, done=begun, is_last=is_last)
             plans.append(plan)
@@ -265,8 +282,8 @@ def _count_characters(data: np.ndarray, places: np.ndarray) -> np.ndarray:
     is_continued = (data & 0xC0) == 0x80
     if not is_continued.any():
         return places
-    before: np.ndarray = np.append(0, np.cumsum(is_continued))[places]
-    return places - before
+    characters: np.ndarray = places - np.append(0, np.cumsum(is_continued, dtype=np.int32))[places]
+    return characters
 
 
 def _round(data: np.ndarray, place: int) -> int:

@@ -1,13 +1,18 @@
-"""How an encoder embeds a text."""
+"""How an encoder embeds a text, and how a text is split into chunks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from lakevec.pipeline.errors import SettingsError
+
 # Names of the columns beside an embedding column: scales of int8 vectors, and token counts of sums.
 SCALE_SUFFIX = "_scale"
 TOKENS_SUFFIX = "_tokens"
+# Columns of an output with a row per chunk.
+CHUNK_INDEX, CHUNK_START, CHUNK_END = "chunk_index", "chunk_start", "chunk_end"
+CHUNK_TEXT = "chunk_text"
 
 
 @dataclass(frozen=True)
@@ -29,3 +34,39 @@ class EncodeOptions:
 
     max_tokens: int | None = None
     store: Literal["mean", "sum"] = "mean"
+
+
+@dataclass(frozen=True)
+class ChunkOptions:
+    """How long the chunks of a text are.
+
+    Parameters
+    ----------
+    tokens : int
+        Most known tokens of a chunk.
+    overlap : int, default=0
+        Most tokens at the end of a chunk that the next one repeats: at most half of `tokens`.
+
+    Raises
+    ------
+    SettingsError
+        If `tokens` is below 1, or `overlap` is out of range.
+
+    Examples
+    --------
+    >>> ChunkOptions(256, overlap=32)
+    ChunkOptions(tokens=256, overlap=32)
+    """
+
+    tokens: int
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise SettingsError("chunk tokens", got=str(self.tokens), expected="1 or more")
+        if not 0 <= self.overlap <= self.tokens // 2:
+            raise SettingsError(
+                "chunk overlap",
+                got=str(self.overlap),
+                expected=f"0 to {self.tokens // 2}, half of the {self.tokens} tokens of a chunk",
+            )

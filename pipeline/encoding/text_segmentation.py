@@ -11,7 +11,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from lakevec.pipeline.encoding.words import NOTHING, PARAGRAPH, SENTENCE, Words, may_divide
+from lakevec.pipeline.encoding.words import NOTHING, PARAGRAPH, SENTENCE, Words, as_sequence, may_divide
 from lakevec.pipeline.errors import requires_extra
 
 # Bytes of a long line that are searched at a time.
@@ -103,7 +103,7 @@ class SentenceSearch:
 
     def __init__(self, data: np.ndarray, words: Words) -> None:
         self._data = data
-        self._starts = words.starts.tolist()
+        self._starts = as_sequence(words.starts)
         self._paragraphs = [0, *(np.flatnonzero(words.levels == PARAGRAPH) + 1).tolist()]
         self._end = int(words.ends[-1]) if len(words) else 0
         self._number = -1
@@ -114,14 +114,8 @@ class SentenceSearch:
 
         No paragraph begins in this range.
         """
-        number = bisect_right(self._paragraphs, high) - 1
-        if number != self._number:
-            self._number = number
-            later = [*self._starts, self._end][self._paragraphs[number + 1]]
-            first = self._starts[self._paragraphs[number]]
-            self._sentences = ParagraphSentences(self._data, first, later)
         place = self._starts[high]
-        ends = self._sentences.find(place)
+        ends = self._find(high, place)
         for index in range(bisect_right(ends, place) - 1, -1, -1):
             word = bisect_left(self._starts, ends[index])
             if word <= low:
@@ -129,6 +123,30 @@ class SentenceSearch:
             if self._starts[word] == ends[index]:
                 return word
         return None
+
+    def first(self, low: int, high: int) -> int | None:
+        """Return the first word from `low` on, but before `high`, that begins a sentence; None if none does.
+
+        No paragraph begins in this range.
+        """
+        ends = self._find(low, self._starts[high])
+        for index in range(bisect_left(ends, self._starts[low]), len(ends)):
+            word = bisect_left(self._starts, ends[index])
+            if word >= high:
+                break
+            if self._starts[word] == ends[index]:
+                return word
+        return None
+
+    def _find(self, word: int, place: int) -> list[int]:
+        """Return the ends of sentences in the paragraph of a word, up to byte `place` or further."""
+        number = bisect_right(self._paragraphs, word) - 1
+        if number != self._number:
+            self._number = number
+            first, later = self._paragraphs[number : number + 2]
+            end = self._starts[later] if later < len(self._starts) else self._end
+            self._sentences = ParagraphSentences(self._data, self._starts[first], end)
+        return self._sentences.find(place)
 
 
 def divide_at_sentences(data: np.ndarray, words: Words) -> Words:

@@ -6,6 +6,7 @@ such as Chinese, Japanese and Thai, a whole sentence is one "word" here; `text_s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +126,11 @@ def find_words(data: np.ndarray, offsets: np.ndarray) -> Words:
         pairs = data[:-1].astype(np.uint16) << 8 | data[1:]
         is_unspaced[np.searchsorted(starts, np.flatnonzero(_UNSPACED[pairs]), side="right") - 1] = True
     return Words(starts, ends, levels, is_unspaced, first)
+
+
+def as_sequence(numbers: np.ndarray) -> Sequence[int]:
+    """View int64 numbers as Python's integers, which bisection reads faster than NumPy's."""
+    return memoryview(np.ascontiguousarray(numbers, dtype=np.int64).data)
 
 
 def may_divide(data: np.ndarray, place: int) -> bool:

@@ -61,12 +61,21 @@ class InputBatch(_Record):
 
 
 class StoredFile(_Record):
-    """The recorded rows, size and checksum of an output file, and the run that wrote it."""
+    """The recorded rows, size and checksum of an output file, and the run that wrote it.
+
+    `texts` is the number of texts whose first chunk is in the file; None if the file has a row per text.
+    """
 
     rows: int
     bytes: int
     sha256: str = ""
     run: str = Field(default="", description="empty for a file that another program wrote")
+    texts: int | None = None
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of the input that the file stands for."""
+        return self.rows if self.texts is None else self.texts
 
 
 class Others(_Record):
@@ -118,7 +127,7 @@ class Commit(_Record):
     def to_json(self) -> str:
         """Return the commit as JSON."""
         # Earlier versions refuse the unknown key, so write it only where it is needed.
-        return self.model_dump_json(indent=1, exclude=set() if self.others else {"others"})
+        return self.model_dump_json(indent=1, exclude_none=True, exclude=set() if self.others else {"others"})
 
 
 class Snapshot(_Record):
@@ -137,7 +146,7 @@ class Snapshot(_Record):
     rows_read : int
         Rows that all commits read.
     rows_removed : int
-        Rows of the files that commits replaced.
+        Input rows of the files that commits replaced.
     rows_others : int
         Rows that other programs added to the table, less those that they removed.
     counts : dict of str to dict of str to int
@@ -167,6 +176,11 @@ class Snapshot(_Record):
         return sum(file.rows for file in self.files.values())
 
     @property
+    def input_rows(self) -> int:
+        """Rows of the input that the output holds: fewer than `rows` if texts have several chunks."""
+        return sum(file.input_rows for file in self.files.values())
+
+    @property
     def rows_quarantined(self) -> int:
         """Rows of the quarantine files."""
         return sum(file.rows for file in self.quarantine.values())
@@ -178,7 +192,7 @@ class Snapshot(_Record):
 
     def to_json(self) -> str:
         """Return the snapshot as JSON."""
-        return self.model_dump_json(exclude=set() if self.rows_others else {"rows_others"})
+        return self.model_dump_json(exclude_none=True, exclude=set() if self.rows_others else {"rows_others"})
 
     def has(self, wave: InputBatch) -> bool:
         """Return whether a commit has this micro-batch, the last one of its input."""
@@ -214,7 +228,8 @@ class Snapshot(_Record):
         files = {name: file for name, file in self.files.items() if name not in removed}
         quarantine = dict(self.quarantine)
         for entry in commit.added:
-            stored = StoredFile(rows=entry.rows, bytes=entry.bytes, sha256=entry.sha256, run=commit.run)
+            kept = {name: getattr(entry, name) for name in ("rows", "bytes", "sha256", "texts")}
+            stored = StoredFile(**kept, run=commit.run)
             (quarantine if entry.is_quarantine else files)[entry.name] = stored
         skipped = {path: file for path, file in self.skipped.items() if path not in retaken}
         wave, before = commit.wave, self.inputs.get(commit.wave.input)
@@ -226,7 +241,7 @@ class Snapshot(_Record):
             files=files,
             quarantine={name: file for name, file in quarantine.items() if name not in removed},
             rows_read=self.rows_read + commit.rows_read,
-            rows_removed=self.rows_removed + sum(known[name].rows for name in removed),
+            rows_removed=self.rows_removed + sum(known[name].input_rows for name in removed),
             rows_others=self.rows_others,
             counts=merge_counts([self.counts, *(entry.counts for entry in commit.added)]),
             skipped={**skipped, **{file.path: file for file in commit.skipped}},

@@ -39,6 +39,8 @@ class FileEntry:
         The process that wrote the file: ``host``, ``pid`` and its memory, ``peak_bytes`` and ``own_bytes``.
     sha256 : str
         Checksum of the file, hexadecimal; empty unless ``sha256`` is set.
+    texts : int or None
+        Number of texts whose first chunk is in the file. None if the file has a row per text.
     """
 
     name: str
@@ -47,6 +49,12 @@ class FileEntry:
     counts: Counts
     worker: dict[str, str | int] = field(default_factory=dict)
     sha256: str = ""
+    texts: int | None = None
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of the input that the file stands for."""
+        return self.rows if self.texts is None else self.texts
 
     @property
     def is_quarantine(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.output.file_entry import Counts, FileEntry, merge_counts
@@ -45,6 +46,8 @@ class FileLayout:
         After a file reaches this size, the task begins another one.
     sha256 : bool, default=False
         Whether to compute the checksum of each file while writing it.
+    index_column : str, optional
+        Column with the number of each row's chunk. Its zeros are counted as texts.
     """
 
     embedding_columns: tuple[str, ...]
@@ -53,6 +56,7 @@ class FileLayout:
     compact: bool = False
     target_bytes: int = 1 << 29
     sha256: bool = False
+    index_column: str | None = None
 
 
 class TaskParquetWriter:
@@ -148,6 +152,7 @@ class _File:
         self._checksum: Any = None
         self._buffer: list[pa.RecordBatch] = []
         self._rows = 0
+        self._texts: int | None = None
         self._counts: Counts = {}
 
     @property
@@ -159,6 +164,9 @@ class _File:
         self._buffer.append(batch)
         self.buffered_bytes += batch.nbytes
         self._rows += batch.num_rows
+        if self._layout.index_column in batch.schema.names:  # quarantine has whole texts
+            first = pc.equal(batch.column(self._layout.index_column), 0)
+            self._texts = (self._texts or 0) + (pc.sum(first).as_py() or 0)
         self._counts = merge_counts([self._counts, counts])
         rows = sum(buffered.num_rows for buffered in self._buffer)
         if rows >= _ENOUGH_ROWS or self.buffered_bytes >= _ENOUGH_BYTES:
@@ -186,7 +194,7 @@ class _File:
         self._stream.close()
         size = self._location.filesystem.get_file_info(self._location.path).size
         sha256 = self._checksum.hexdigest() if self._checksum else ""
-        return FileEntry(self.name, self._rows, size, self._counts, sha256=sha256)
+        return FileEntry(self.name, self._rows, size, self._counts, sha256=sha256, texts=self._texts)
 
     def abort(self) -> None:
         # Closing may fail for the reason that writing did, such as a full disk. Report the first error only.

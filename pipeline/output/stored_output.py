@@ -46,8 +46,8 @@ class StoredOutput:
 
     @property
     def files(self) -> set[str]:
-        """Names of the files that readers should see: those of Delta's log, or of all commits."""
-        return set(self.state.files) if self.delta is None else self.delta.files()
+        """Names of the files that readers see."""
+        return set(self.state.files)
 
     def find_unlisted_files(self) -> Iterator[str]:
         """Yield each file that readers of a Parquet folder see, and that no commit lists."""

@@ -20,7 +20,17 @@ CURRENT = "current.json"
 # Pointer to the generation that a full refresh of a Delta table is building.
 NEXT = "next.json"
 _FILE = "output.json"
-_VECTORS = ("fingerprint", "dimensions", "vector_type", "store", "max_tokens")
+_VECTORS = (
+    "fingerprint",
+    "dimensions",
+    "vector_type",
+    "store",
+    "max_tokens",
+    "chunk_tokens",
+    "chunk_overlap",
+)
+# Earlier versions refuse unknown keys, so `write` leaves these out where they are empty.
+_LATER = ("time_zone", "chunk_tokens", "chunk_overlap")
 
 
 class TableMetadata(BaseModel):
@@ -38,6 +48,10 @@ class TableMetadata(BaseModel):
         Embedding column of each text column.
     store : {"mean", "sum"}, default="mean"
         Whether a row holds the mean of its tokens' vectors, or their sum and count.
+    chunk_tokens : int or None, default=None
+        Most tokens of a chunk, if each row is a chunk of a text.
+    chunk_overlap : int or None, default=None
+        Most tokens that a chunk repeats.
     schema_of_files : dict of str to str
         Name and type of all columns.
     key : str or None
@@ -60,6 +74,8 @@ class TableMetadata(BaseModel):
     vector_type: Literal["float32", "float16", "int8"] = Field(title="vector type")
     store: Literal["mean", "sum"] = Field("mean", title="store")
     max_tokens: int | None = Field(title="max tokens")
+    chunk_tokens: int | None = Field(None, title="chunk tokens")
+    chunk_overlap: int | None = Field(None, title="chunk overlap")
     schema_of_files: dict[str, str] = Field(title="columns")
     partition_by: tuple[str, ...] = Field(title="partition columns")
     key: str | None = Field(title="key")
@@ -82,8 +98,7 @@ class TableMetadata(BaseModel):
 
     def write(self, folder: Location) -> None:
         """Write ``output.json`` to the state folder of the generation."""
-        # Earlier versions refuse the unknown key, so write it only where it is needed.
-        excluded = set() if self.time_zone else {"time_zone"}
+        excluded = {name for name in _LATER if getattr(self, name) in ("", None)}
         (folder / _FILE).write_atomic(self.model_dump_json(indent=2, exclude=excluded).encode() + b"\n")
 
 

@@ -1,4 +1,7 @@
-"""Checks of a commit: the rows read, the rows written and the rows in the files' footers must agree."""
+"""Checks of a commit: the rows read, the rows written and the rows in the files' footers must agree.
+
+If texts have several chunks, the texts of the files must agree with the rows read.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _RUN_AGAIN = "nothing of this micro-batch was committed; run again"
 
 def check_counts(commit: Commit, uri: str) -> None:
     """Raise CommitError if tasks wrote fewer or more rows than Spark read; the message names `uri`."""
-    written = sum(entry.rows for entry in commit.added)
+    written = sum(entry.input_rows for entry in commit.added)
     if written != commit.rows_read:
         raise CommitError(
             f"output {uri!r}: rows read and rows written differ",
@@ -28,6 +31,15 @@ def check_counts(commit: Commit, uri: str) -> None:
             expected=str(commit.rows_read),
             remedy=_RUN_AGAIN,
         )
+    for entry in commit.added:
+        embedded = sum(counts.get("rows", 0) for counts in entry.counts.values())
+        if entry.texts is not None and entry.counts and embedded != entry.rows:
+            raise CommitError(
+                f"output {uri!r}: chunks embedded and rows written differ",
+                got=f"{entry.rows} rows in {entry.name}",
+                expected=str(embedded),
+                remedy=_RUN_AGAIN,
+            )
 
 
 def check_footers(staging: Location, entries: Sequence[FileEntry], uri: str) -> None:
@@ -59,7 +71,7 @@ def _check_footer(staging: Location, uri: str, entry: FileEntry) -> None:
 
 def check_total(state: Snapshot, uri: str) -> None:
     """Raise CommitError if the files' rows differ from the rows of all commits; the message names `uri`."""
-    rows = state.rows + state.rows_quarantined
+    rows = state.input_rows + state.rows_quarantined
     if rows != state.rows_read - state.rows_removed + state.rows_others:
         others = f", {state.rows_others:+} by other programs" if state.rows_others else ""
         raise CommitError(

@@ -48,6 +48,12 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     """Name of an embedding column; {column} stands for its text column."""
     max_tokens: Positive | None = None
     """Embed only the first N known tokens of a text. Default: all."""
+    chunk_tokens: Positive | None = Field(default=None, json_schema_extra=DIRECT)
+    """Split each text into chunks of at most N known tokens, and write a row per chunk. Default: don't."""
+    chunk_overlap: NotNegative = Field(default=0, json_schema_extra=DIRECT)
+    """Tokens at the end of a chunk that the next one may repeat, at most half of chunk-tokens."""
+    chunk_text: bool = Field(default=False, json_schema_extra=DIRECT)
+    """Write the text of each chunk, as column chunk_text."""
     wave_bytes: WaveBytes | None = Field(default=None, json_schema_extra=DIRECT)
     """Input bytes per micro-batch, such as 500m. Default: 32g, unlimited if wave-files is set."""
     wave_files: Positive | None = Field(default=None, json_schema_extra=DIRECT)
@@ -109,9 +115,26 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
             )
         if self.store == "sum" and self.vector_type != "float32":
             raise ValueError("store sum needs vector_type float32: rounded values do not add up")
+        self._check_chunks()
         if self.key is None and (self.key_order is not None or self.deletes != "keep"):
             raise ValueError("key_order and deletes need a key")
         return self
+
+    def _check_chunks(self) -> None:
+        if self.chunk_tokens is None:
+            if self.chunk_overlap or self.chunk_text:
+                raise ValueError("chunk_overlap and chunk_text need chunk_tokens")
+            return
+        if self.chunk_overlap > self.chunk_tokens // 2:
+            raise ValueError(f"chunk_overlap may be at most {self.chunk_tokens // 2}, half of chunk_tokens")
+        if self.max_tokens is not None:
+            raise ValueError("max_tokens and chunk_tokens can't both be given")
+        if len(set(self.text)) != 1:
+            raise ValueError("chunk_tokens needs a single text column: chunks of several would not match")
+        if set(self.text) & {*(self.keep or ()), *(self.partition_by or ())}:
+            raise ValueError(
+                f"column {self.text[0]!r} is split into chunks and can't be kept whole: use chunk_text"
+            )
 
     @field_validator("embedding_column")
     @classmethod

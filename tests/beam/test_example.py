@@ -44,28 +44,29 @@ def run_example(model: str, lake: Path, output: Path, *words: str) -> pa.Table:
     return pq.read_table(output)
 
 
-def test_example_and_spark_job_write_the_same_rows(model: str, lake: Path, tmp_path: Path) -> None:
-    by_beam = run_example(model, lake, tmp_path / "beam")
+def test_example_and_spark_job_write_the_same_chunks(model: str, lake: Path, tmp_path: Path) -> None:
+    chunks = ["--chunk-tokens=64", "--chunk-overlap=8"]
+    by_beam = run_example(model, lake, tmp_path / "beam", *chunks)
     words = ["--model", model, "--input", str(lake), "--text", "body", "--output", str(tmp_path / "spark")]
-    run_script(ROOT / ".venv" / "bin" / "python", str(ROOT / "jobs" / "embed.py"), *words)
-    by_spark = pq.read_table(tmp_path / "spark")
-    assert by_beam.column_names == by_spark.column_names
-    assert by_beam.sort_by("id").to_pylist() == by_spark.sort_by("id").to_pylist()
+    python, job = ROOT / ".venv" / "bin" / "python", str(ROOT / "jobs" / "embed.py")
+    run_script(python, job, *words, *chunks, "--chunk-text")
+    by_spark = pq.read_table(tmp_path / "spark").rename_columns({"chunk_text": "body"})
+    order = [("id", "ascending"), ("chunk_index", "ascending")]
+    rows = by_spark.select(by_beam.column_names).sort_by(order).to_pylist()
+    assert by_beam.sort_by(order).to_pylist() == rows
+    assert len(rows) > pq.read_table(lake).num_rows + 20
     assert by_beam["body_embedding"].null_count == 1
 
 
-def test_example_embeds_chunks(model: str, lake: Path, tmp_path: Path) -> None:
-    table = run_example(model, lake, tmp_path / "beam", "--chunk-tokens=64", "--chunk-overlap=8")
-    texts = pq.read_table(lake).sort_by("id")["body"]
-    loaded = lakevec.load(model)
-    chunks = lakevec.Chunker(lakevec.Encoder(loaded.table), lakevec.ChunkOptions(64, overlap=8)).split(texts)
-    names = ("id", "chunk_index", "chunk_start", "chunk_end", "body")
-    wanted = pa.table(list(vars(chunks).values()), names=names).to_pylist()
-    vectors = loaded.encode(chunks.texts).tolist()
-    for row, vector in zip(wanted, vectors, strict=True):
-        row["body_embedding"] = None if row["body"] is None else vector
-    assert table.sort_by([("id", "ascending"), ("chunk_index", "ascending")]).to_pylist() == wanted
-    assert len(wanted) > len(texts) + 20
+def test_example_embeds_whole_texts(model: str, lake: Path, tmp_path: Path) -> None:
+    table = run_example(model, lake, tmp_path / "beam").sort_by("id")
+    rows = pq.read_table(lake).sort_by("id")
+    assert table.drop_columns("body_embedding") == rows
+    vectors = lakevec.load(model).encode(rows["body"]).tolist()
+    texts = rows["body"].to_pylist()
+    assert table["body_embedding"].to_pylist() == [
+        None if text is None else vector for text, vector in zip(texts, vectors, strict=True)
+    ]
 
 
 def test_example_writes_invalid_rows_to_quarantine(model: str, tmp_path: Path) -> None:
@@ -80,13 +81,16 @@ def test_example_writes_invalid_rows_to_quarantine(model: str, tmp_path: Path) -
     ]
 
 
-def test_code_of_the_page_runs(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_the_page_runs(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(model, "models/minilm")
     page = (ROOT / "docs" / "beam.md").read_text()
     found: dict[str, object] = {}
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) >= 2
-    for block in blocks:
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(block, found)
-    assert len(list(tmp_path.glob("lake/*.parquet*"))) >= 1
+    assert capsys.readouterr().out.splitlines() == [
+        *["(1, False)", "(2, True)", "(2, 'not valid UTF-8')"],
+        *["(0, 'A long document.')", "(1, 'It goes on and on.')", "('1', 64)"],
+    ]

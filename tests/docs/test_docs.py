@@ -33,6 +33,19 @@ KINDS: dict[str, type[Settings]] = {command.name: load_command(command.name).SET
 COMMON_OPTIONS = {"--config", "--dry-run", "--verbose", "--version", "--help"}
 # Options of the tools that documents name beside lakevec's own.
 OTHER_OPTIONS = {"--add-modules", "--key-name", "--kills", "--no-compile", "--py-files"}
+OTHER_OPTIONS |= {  # of Beam
+    *(
+        "--direct",
+        "--environment",
+        "--extra",
+        "--flink",
+        "--project",
+        "--region",
+        "--requirements",
+        "--runner",
+    ),
+    *("--save", "--sdk", "--temp"),
+}
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
@@ -100,7 +113,8 @@ def test_paths_in_documents_exist(document: Path) -> None:
 
 
 def test_architecture_lists_every_module() -> None:
-    files = [file for folder in ("pipeline", "udfs", "jobs") for file in (ROOT / folder).rglob("*.py")]
+    folders = ("pipeline", "udfs", "jobs", "lakevec/beam")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     modules = {str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"}
     listed = list(listed_modules())
     doors = {str(file.relative_to(ROOT)) for file in (ROOT / "lakevec").glob("*.py")}

@@ -16,7 +16,7 @@ from lakevec.jobs.spark.java import ensure_java
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model.artifact import load
-from lakevec.udfs.column_functions import make_embed_udf, register
+from lakevec.udfs.column_functions import make_chunk_udf, make_embed_udf, register
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -109,7 +109,7 @@ import os, sys
 os.environ["PYSPARK_PYTHON"] = sys.executable
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.remote("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-from lakevec.udfs.column_functions import make_embed_udf, register
+from lakevec.udfs.column_functions import make_chunk_udf, make_embed_udf, register
 from lakevec.udfs.distribution import has_spark_context
 assert not has_spark_context(spark)
 embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
@@ -127,3 +127,20 @@ print("BY SQL", spark.sql("SELECT lakevec_embed('east')").first()[0])
     )
     assert "VECTOR [0.5, 0.5]" in done.stdout, done.stderr[-3000:]
     assert "BY SQL [1.0, 0.0]" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["auto", "pandas"])
+def test_chunk_function_returns_the_chunks_of_each_text(spark: Any, tiny_model: str, kind: Any) -> None:
+    chunk = make_chunk_udf(spark, tiny_model, chunk_tokens=3, chunk_overlap=1, kind=kind)
+    text = "North ü east. East north southwest"
+    frame = spark.createDataFrame([(text,), (None,), ("",)], "text string").coalesce(1)
+    made = frame.select("text", chunk("text").alias("chunks"))
+    assert made.schema["chunks"].dataType.simpleString() == (
+        "array<struct<index:int,start:int,end:int,vector:array<float>>>"
+    )
+    rows = [row.chunks for row in made.collect()]
+    assert [tuple(part) for part in rows[0]] == [(0, 0, 13, [0.0, 1.0]), (1, 6, 34, [0.0, 0.0])]
+    assert rows[1] is None
+    assert [tuple(part) for part in rows[2]] == [(0, 0, 0, [0.0, 0.0])]
+    cut = made.selectExpr("text", "inline(chunks)").selectExpr("substring(text, start + 1, end - start)")
+    assert [row[0] for row in cut.collect()] == ["North ü east.", "ü east. East north southwest", ""]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from lakevec.pipeline.encoding.chunk_plan import ChunkOptions
+from lakevec.pipeline.encoding import chunking
 from lakevec.pipeline.encoding.chunking import Chunker, Chunks
 from lakevec.pipeline.encoding.encoder import Encoder, TableRows
+from lakevec.pipeline.encoding.options import ChunkOptions, EncodeOptions
 from lakevec.pipeline.encoding.words import may_divide
-from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.errors import DataError, ModelError, SettingsError, SetupError
 from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
 from lakevec.pipeline.model.formats.foreign_model import read_tokenizer, without_limits
+from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.model.word_tokenizer import make_word_tokenizer
 from lakevec.pipeline.storage import locate
 from tests.support.paths import SHARED_DATA
@@ -80,7 +84,7 @@ def encoder_of(name: str) -> tuple[Encoder, Tokenizer]:
 
 def word_encoder() -> Encoder:
     words = make_word_tokenizer(["one", "two"], lowercase=True).to_str()
-    return Encoder(TableRows(np.eye(3, 2, dtype=np.float32), words, normalize=False, unknown_token_id=None))
+    return Encoder(StaticTable(np.eye(3, 2, dtype=np.float32), words, normalize=False))
 
 
 def spans(chunks: Chunks) -> list[list[tuple[int, int]]]:
@@ -120,7 +124,7 @@ def check(text: str, chunks: list[tuple[int, int]], options: ChunkOptions, token
         assert may_cut(text, start)
         assert may_cut(text, end)
         assert count(start, end) <= options.tokens or not re.search(BLANK, text[start:end])
-    for (start, end), (later_start, later_end) in zip(chunks, chunks[1:], strict=False):
+    for (start, end), (later_start, later_end) in pairwise(chunks):
         assert start < later_start
         assert end < later_end
         assert re.fullmatch(f"{BLANK}*", text[end:later_start])
@@ -130,7 +134,7 @@ def check(text: str, chunks: list[tuple[int, int]], options: ChunkOptions, token
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     texts=st.lists(texts_of_pieces, max_size=6),
     tokens=st.sampled_from([1, 4, 16, 40]),
@@ -150,3 +154,67 @@ def test_chunks_keep_every_promise(name: str, texts: list[str], tokens: int, sha
     assert chunks.texts.to_pylist() == [*cuts, None]
     alone = [encoder.encode(pa.array([text])).vectors for text in cuts]
     assert encoder.encode(chunks.texts).vectors[:-1].tobytes() == b"".join(one.tobytes() for one in alone)
+
+
+def test_paragraphs_come_before_sentences_and_sentences_before_white_space() -> None:
+    # "x" is no known token, so it doesn't count.
+    assert cut("One two x. One\n\ntwo. One two", 4) == ["One two x. One", "two. One two"]
+    assert cut("One two x. One two one two", 4) == ["One two x.", "One two one two"]
+    assert cut("One two one\r\nx two one one two", 4) == ["One two one", "x two one one two"]
+    assert cut("One two\u00a0one two one", 2) == ["One", "two\u00a0one", "two one"]
+    assert cut("One two e.g. one two. One", 3) == ["One two e.g. one", "two. One"]
+    # A line break alone is white space in a sentence.
+    assert cut("One two\none. Two one", 4) == ["One two\none.", "Two one"]
+
+
+def test_scripts_without_spaces_are_cut_between_sentences_and_words() -> None:
+    encoder, _ = encoder_of("bert-base-multilingual-cased-rebuilt")
+    thai = ["ภาษา", "ไทย", "เป็น", "ภาษา", "ที่", "มี", "ระดับ", "เสียง"]
+    url = "https://example.com/?Q=" + "ab" * 40
+    chunks = Chunker(encoder, ChunkOptions(9)).split(
+        pa.array(["你好。我们喜欢北京天安门", "".join(thai), url])
+    )
+    own: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    for parent, text in zip(chunks.parents.to_pylist(), chunks.texts.to_pylist(), strict=True):
+        own[parent].append(text)
+    assert own[0] == ["你好。", "我们喜欢北京天安门"]
+    assert own[2] == [url]
+    ends = np.cumsum([len(word) for word in thai]).tolist()
+    assert set(np.cumsum([len(text) for text in own[1]]).tolist()) < set(ends)
+    assert "".join(own[1]) == "".join(thai)
+
+
+def test_overlap_begins_at_a_sentence_if_one_fits() -> None:
+    text = "One two one. Two one. One two one two two."
+    assert cut(text, 6, 3) == ["One two one. Two one.", "Two one. One two one two", "two one two two."]
+    assert cut("one two two one two one two", 4, 2) == ["one two two one", "two one two one", "two one two"]
+
+
+def test_long_text_is_split_like_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = pa.array([("One two, ü one. Two one " * 3 + "one?\n\n") * 60, " " * 3000])
+    chunker = Chunker(word_encoder(), ChunkOptions(7, 2))
+    whole = spans(chunker.split(texts))
+    monkeypatch.setattr(chunking, "_BLOCK_BYTES", 300)
+    assert len(list(chunker.split_parts(texts))) > 10
+    # White space that is too long to be looked at whole is left out.
+    assert spans(chunker.split(texts)) == [whole[0], [(0, 0)]]
+    # A word may be longer than a block.
+    long = "one " + "x" * 5000 + "one two one"
+    assert spans(Chunker(word_encoder(), ChunkOptions(2)).split(pa.array([long]))) == [
+        [(0, 5011), (5012, 5015)]
+    ]
+
+
+def test_what_can_not_be_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = make_word_tokenizer(["one"], lowercase=True).to_str()
+    table = StaticTable(np.eye(2, dtype=np.float32), words, normalize=False)
+    with pytest.raises(SettingsError, match="max_tokens can't be used with chunks"):
+        Chunker(Encoder(table, EncodeOptions(max_tokens=3)), ChunkOptions(3))
+    with pytest.raises(SettingsError, match="chunk overlap: got 2; expected 0 to 1"):
+        ChunkOptions(3, 2)
+    invalid = pa.array([b"one \xff two"], pa.binary()).view(pa.string())
+    with pytest.raises(DataError, match="not valid UTF-8"):
+        Chunker(word_encoder(), ChunkOptions(1)).split(invalid)
+    monkeypatch.setitem(sys.modules, "icu4py.breakers", None)
+    with pytest.raises(SetupError, match=r"needs icu4py.*pip install 'lakevec\[chunk\]'"):
+        Chunker(word_encoder(), ChunkOptions(3))
