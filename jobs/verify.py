@@ -118,7 +118,7 @@ def _check_files(
         fingerprint=metadata.fingerprint,
         dimensions=metadata.dimensions,
         columns=metadata.columns,
-        promised=tuple(name for name in metadata.schema_of_files if name not in metadata.partition_by),
+        promised=tuple(metadata.names_in_files),
         vector_type=VectorType(metadata.vector_type),
         options=EncodeOptions(metadata.max_tokens, metadata.store),
         table=node_table,

@@ -55,12 +55,15 @@ class TaskColumns:
         Input columns to write, in order.
     partition_by : tuple of str
         Columns whose values name the files' folders.
+    has_exact_folders : bool, default=False
+        See `split_by_partition`.
     """
 
     embeddings: dict[str, str]
     read: tuple[str, ...]
     kept: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
+    has_exact_folders: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,10 @@ class EmbedTask:
                     columns[: len(self.columns.read)], names=list(self.columns.read)
                 )
                 values = columns[len(self.columns.read) :]
-                for folder, rows in split_by_partition(batch, self.columns.partition_by, values):
+                parts = split_by_partition(
+                    batch, self.columns.partition_by, values, is_exact=self.columns.has_exact_folders
+                )
+                for folder, rows in parts:
                     embedded, counts = self._embed(encoder, rows)
                     files.write(embedded, counts | pending, folder=folder)
                     pending = {}

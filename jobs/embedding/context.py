@@ -141,7 +141,13 @@ class EmbedContext:
         packed = pack_table(self.plan.artifact.table, node_dir=settings.node_dir)
         return self.task_type(
             table=distribute_files(self.spark, packed),
-            columns=TaskColumns(columns.embeddings, columns.read, columns.kept, columns.partition_by),
+            columns=TaskColumns(
+                columns.embeddings,
+                columns.read,
+                columns.kept,
+                columns.partition_by,
+                has_exact_folders=settings.table_format == "iceberg",
+            ),
             options=EncodeOptions(settings.max_tokens, settings.store),
             vector_type=VectorType(settings.vector_type),
             invalid=InvalidRows(settings.on_bad_row, settings.max_chars),
@@ -168,6 +174,7 @@ class EmbedContext:
             compact=VectorType(settings.vector_type) is not VectorType.FLOAT32,
             target_bytes=settings.target_file_mb * 10**6,
             sha256=settings.sha256,
+            field_ids=self.output.field_ids,
         )
 
 

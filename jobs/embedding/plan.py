@@ -10,6 +10,7 @@ from lakevec.jobs.embedding.run_record import RunTimer, new_run_id
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.model.artifact import Artifact, load
+from lakevec.pipeline.output.iceberg_table import check_catalog
 from lakevec.pipeline.output.output_folder import OutputFolder
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.base import DIRECT, has_flag
@@ -46,6 +47,8 @@ def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda st
     timer = RunTimer()
     if settings.metrics is not None:
         check_metrics(settings.metrics)
+    if settings.catalog is not None and settings.table is not None:
+        check_catalog(settings.catalog, settings.table)
     artifact = load(settings.model)
     refuse_overlap(
         settings.input,

@@ -223,11 +223,11 @@ class CommitLog:
 
     def __init__(self, folder: Location) -> None:
         self._log = folder / "log"
-        self.before_last = Snapshot()
         self.read()
 
     def read(self) -> None:
         """Read the log again."""
+        self.before_last = Snapshot()
         names = [name for name in self._log.names() if not name.startswith(".")]
         states = sorted(_number(name) for name in names if name.endswith(".state.json"))
         commits = sorted(_number(name) for name in names if not name.endswith(".state.json"))
@@ -254,6 +254,12 @@ class CommitLog:
                 remedy="nothing of this micro-batch was committed; run again",
             )
         self.last, self.before_last, self.state = commit, self.state, state
+
+    def withdraw(self) -> None:
+        """Remove the last commit, which readers don't see and never will."""
+        if self.last is not None:
+            (self._log / _name(self.last.number)).delete()
+        self.read()
 
     def compact(self) -> None:
         """After every `SNAPSHOT_EVERY` commits, write a snapshot and remove older files."""
