@@ -45,8 +45,8 @@ def run(settings: VerifySettings, context: RunContext) -> None:
         f" {output.state.number + 1:,} commits",
         flush=True,
     )
-    if note:
-        print(redact(note), flush=True)
+    for line in [*output.notes, *filter(None, [note])]:
+        print(redact(line), flush=True)
     if context.dry_run:
         print("dry run: no file was read")
         return

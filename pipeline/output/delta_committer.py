@@ -1,4 +1,8 @@
-"""Delta Lake: each commit is one transaction of Delta's log, written by `deltalake` without a JVM."""
+"""Delta Lake: each commit is one transaction of Delta's log, written by `deltalake` without a JVM.
+
+Tasks write straight to the table's folder, since readers see only files that Delta's log lists. So no file is
+renamed; an object store would copy it.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +18,54 @@ import pyarrow as pa
 
 from lakevec.pipeline.errors import CommitError, DamagedOutputError, requires_extra
 from lakevec.pipeline.output.commit_log import Commit, Snapshot, StoredFile
+from lakevec.pipeline.output.committer import Committer, Run
 from lakevec.pipeline.output.file_entry import FileEntry
-from lakevec.pipeline.output.listed_committer import ListedCommitter
 from lakevec.pipeline.output.partitions import partition_values
-from lakevec.pipeline.output.table_metadata import TableMetadata
+from lakevec.pipeline.output.staging import Staging
+from lakevec.pipeline.output.table_metadata import (
+    CURRENT,
+    NEXT,
+    TableMetadata,
+    read_generation,
+    state_folder,
+    write_generation,
+)
 from lakevec.pipeline.storage import Location, absolute_uri, canonical_uri, is_local_path
 
 _FOLDER = "_delta_log"
 
 
-class DeltaCommitter(ListedCommitter["DeltaLog"]):
-    """List files in Delta's log."""
+class DeltaCommitter(Committer):
+    """Leave files where tasks wrote them, and list them in Delta's log."""
 
-    replaced = "delta replaced"
+    fixed = ("table_format", "partition_by")
 
-    def _open_table(self) -> DeltaLog:
-        return DeltaLog(self.run.uri, self.run.location, self.generation)
+    def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
+        super().__init__(run, generation, is_refresh=is_refresh)
+        self.pointer = NEXT if is_refresh else CURRENT
+        self._table = DeltaLog(run.uri, run.location, self.generation)
+        self._schema = ""
+        self._is_created = False
+
+    @property
+    def staging(self) -> Location:
+        """The output itself: readers see only what Delta's log lists."""
+        return self.target
+
+    def recover(self) -> Committer:
+        """Finish a refresh whose transaction is in Delta's log; undo any other."""
+        following = read_generation(self.target, NEXT)
+        if not following:
+            return self
+        refresh = DeltaCommitter(self.run, following, is_refresh=True)
+        if refresh._table.version() is not None:
+            refresh._end()
+            return refresh
+        (self.run.own / NEXT).delete()
+        for name in refresh.log.state.all_files:
+            (self.target / name).delete()
+        state_folder(self.target, following).delete()
+        return self
 
     def begin(self, metadata: TableMetadata, schema: str) -> None:
         """Create the table. Raise an error if another program changed an existing one."""
@@ -49,6 +85,31 @@ class DeltaCommitter(ListedCommitter["DeltaLog"]):
         """Write the commit's transaction, unless a refresh is under way or Delta's log has it."""
         if not self.is_refresh:
             self._table.append(commit, self.log.before_last)
+
+    def end_refresh(self) -> None:
+        """Replace all files in one transaction."""
+        self._table.replace(self.log.state, self._schema, self.run.id)
+        self.run.on_step("delta replaced")
+        self._end()
+
+    def _end(self) -> None:
+        """Remove the old generation's state; its files stay for Delta's time travel."""
+        old = read_generation(self.target)
+        write_generation(self.target, self.generation)
+        (self.run.own / NEXT).delete()
+        if old != self.generation:
+            state_folder(self.target, old).delete()
+        self.is_refresh, self.pointer = False, CURRENT
+
+    def clean(self, staging: Staging, grace_s: float) -> None:
+        """Remove a run's uncommitted files from the table's folder, and its staging folder."""
+        files = self.log.state.all_files
+        if following := read_generation(self.target, NEXT):
+            files |= DeltaCommitter(self.run, following).log.state.all_files
+        staging.note_committed(name for name, file in files.items() if file.run == staging.run)
+        if staging.age_s >= grace_s:
+            staging.remove_uncommitted(self.target, files)
+            staging.remove()
 
     def forget(self) -> None:
         """Remove the table that `begin` created."""

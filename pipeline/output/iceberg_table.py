@@ -7,7 +7,7 @@ table's content. So lakevec never adds a commit's files twice, whatever others d
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,13 +111,19 @@ class IcebergTable:
         with _iceberg_errors(self.name):
             self._catalog.drop_table(self.name)
 
-    def check(self, *, is_refresh: bool, partition_by: Sequence[str]) -> None:
-        """Raise an error unless this generation, or a refresh, can continue the table."""
+    def check(self, number: int | None, partition_by: Sequence[str]) -> None:
+        """Raise an error unless lakevec can write to the table.
+
+        Parameters
+        ----------
+        number : int or None
+            The generation's last commit, -1 before the first. None for a refresh, which replaces any.
+        partition_by : sequence of str
+        """
         table = self._load()
         self._check_place(table)
-        generation, _ = _last(table)
-        if generation != self._generation and not is_refresh:
-            raise _changed(self.name, "rows of another generation", "those of the output's own commits")
+        if number is not None:
+            self._check_last(table, number)
         columns = table.schema()
         fields = [(columns.find_column_name(f.source_id), str(f.transform)) for f in table.spec().fields]
         if fields != [(name, "identity") for name in partition_by]:
@@ -134,6 +140,10 @@ class IcebergTable:
             wanted, change_schema(table.transaction(), wanted) if is_refresh else table.schema()
         )
 
+    def lacks(self, number: int) -> bool:
+        """Return whether a commit is the next one of the table."""
+        return self.exists() and _last(self._load()) == (self._generation, number - 1)
+
     def version(self) -> int | None:
         """Return the number of this generation's last visible commit; None before the first."""
         if not self.exists():
@@ -141,14 +151,15 @@ class IcebergTable:
         generation, number = _last(self._load())
         return number if generation == self._generation and number >= 0 else None
 
-    def files(self) -> set[str]:
-        """Return the names of all files that readers see; of files elsewhere, the whole locations."""
-        return set(self._data_files(self._load()))
+    def files(self, *, is_whole: bool = False) -> set[str]:
+        """Return the names of all files that readers see; of files elsewhere, the whole locations.
 
-    def has_deleted_rows(self) -> bool:
-        """Return whether others marked rows as deleted without rewriting their files."""
-        with _iceberg_errors(self.name):
-            return any(task.delete_files for task in self._load().scan().plan_files())
+        Parameters
+        ----------
+        is_whole : bool, default=False
+            Whether to leave out files with rows that other programs marked as deleted.
+        """
+        return set(self._data_files(self._load(), is_whole=is_whole))
 
     def append(self, commit: Commit) -> None:
         """Add and remove a commit's files in one snapshot, unless the table has it.
@@ -161,9 +172,24 @@ class IcebergTable:
         added = {entry.name: entry for entry in commit.added if not entry.is_quarantine}
         self._commit(commit.number, commit.run, added, commit.removed)
 
-    def replace(self, snapshot: Snapshot, schema: str, run: str) -> None:
-        """Replace all files by those of a snapshot, in one step with the schema."""
-        self._commit(snapshot.number, run, snapshot.files, None, schema=schema)
+    def replace(self, snapshot: Snapshot, schema: str, ids: FieldIds, run: str) -> None:
+        """Replace all files by those of a snapshot, in one step with the schema.
+
+        Raises
+        ------
+        CommitError
+            If another program changed the columns, so that `ids`, which the files have, are not theirs.
+        """
+
+        def change_columns(transaction: Transaction) -> None:
+            wanted = to_iceberg(schema)
+            if find_field_ids(wanted, change_schema(transaction, wanted)) != ids:
+                raise CommitError(
+                    f"another program changed columns of Iceberg table {self.name!r} meanwhile",
+                    remedy="the table is as it was; run again",
+                )
+
+        self._commit(snapshot.number, run, snapshot.files, None, change_columns)
 
     def _commit(
         self,
@@ -171,7 +197,7 @@ class IcebergTable:
         run: str,
         added: Mapping[str, FileEntry | StoredFile],
         removed: Sequence[str] | None,
-        schema: str = "",
+        change_columns: Callable[[Transaction], None] = lambda transaction: None,
     ) -> None:
         """Make a snapshot, unless the table has it; `removed` is None for all files."""
         from pyiceberg.exceptions import CommitFailedException, ValidationException
@@ -186,11 +212,12 @@ class IcebergTable:
             generation, last = _last(table)
             if generation == self._generation and last >= number:
                 return
+            if removed is not None:
+                self._check_last(table, number - 1)
             with _iceberg_errors(self.name):
                 try:
                     with table.transaction() as transaction:
-                        if schema:
-                            change_schema(transaction, to_iceberg(schema))
+                        change_columns(transaction)
                         transaction.set_properties({_LAST: f"{self._generation} {number}"})
                         self._change_files(table, transaction, added, removed, summary)
                     return
@@ -243,9 +270,10 @@ class IcebergTable:
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(lambda item: describe(item[0], item[1].bytes), added.items()))
 
-    def _data_files(self, table: Table) -> dict[str, DataFile]:
+    def _data_files(self, table: Table, *, is_whole: bool = False) -> dict[str, DataFile]:
         with _iceberg_errors(self.name):
-            files = [task.file for task in table.scan().plan_files()]
+            tasks = table.scan().plan_files()
+        files = [task.file for task in tasks if not (is_whole and task.delete_files)]
         return {file.file_path.removeprefix(f"{self.place}/"): file for file in files}
 
     def _load(self) -> Table:
@@ -258,6 +286,15 @@ class IcebergTable:
                 raise _changed(
                     self.name, "no such table in the catalog", "the table of this output"
                 ) from None
+
+    def _check_last(self, table: Table, number: int) -> None:
+        if (last := _last(table)) != (self._generation, number):
+            generation, found = last
+            raise _changed(
+                self.name,
+                f"batch {found} of generation {generation or 'unknown'} as the last",
+                f"batch {number} of generation {self._generation}, as in the output's log",
+            )
 
     def _check_place(self, table: Table) -> None:
         if table.location().rstrip("/") != self.place:

@@ -27,25 +27,29 @@ class StoredOutput:
     location : Location
     metadata : TableMetadata
     state : Snapshot
-    table : DeltaLog, IcebergTable or None
-        None for plain Parquet.
+    delta : DeltaLog or None
+        Set for a Delta table.
+    notes : tuple of str
+        What other programs changed in an Iceberg table. `state` leaves their files out.
     """
 
     uri: str
     location: Location
     metadata: TableMetadata
     state: Snapshot
-    table: DeltaLog | IcebergTable | None
+    delta: DeltaLog | None
+    notes: tuple[str, ...] = ()
 
     def find_unlisted_files(self) -> Iterator[str]:
         """Compare the files that readers see with those that the commit log lists; yield each problem."""
+        if self.metadata.table_format == "iceberg":
+            return  # its list is the only one
         committed = set(self.state.files)
-        if self.table is None:
+        if self.delta is None:
             visible = {name for name in self.location.files() if not is_hidden(name)}
         else:
-            visible = self.table.files()
-            log = "Delta's log" if self.metadata.table_format == "delta" else "the Iceberg table"
-            yield from (f"{name} is not in {log}" for name in sorted(committed - visible))
+            visible = self.delta.files()
+            yield from (f"{name} is not in Delta's log" for name in sorted(committed - visible))
         yield from (f"{name} is in the output but in no commit" for name in sorted(visible - committed))
 
 
@@ -68,13 +72,28 @@ def read_output(uri: str) -> StoredOutput:
             expected=f"a folder with {OWN_FOLDER}/current.json",
             remedy="check the path; Spark's own writer (--sink spark) leaves nothing to verify",
         )
-    state = CommitLog(state_folder(location, metadata.generation)).state
-    return StoredOutput(redact(uri), location, metadata, state, _open_table(uri, location, metadata))
-
-
-def _open_table(uri: str, location: Location, metadata: TableMetadata) -> DeltaLog | IcebergTable | None:
-    if metadata.table_format == "delta":
-        return DeltaLog(uri, location, metadata.generation)
+    delta = DeltaLog(uri, location, metadata.generation) if metadata.table_format == "delta" else None
+    log = CommitLog(state_folder(location, metadata.generation))
     if metadata.table_format == "iceberg":
-        return IcebergTable(uri, location, metadata.catalog, metadata.table, metadata.generation)
-    return None
+        return _read_iceberg(uri, location, metadata, log)
+    return StoredOutput(redact(uri), location, metadata, log.state, delta)
+
+
+def _read_iceberg(uri: str, location: Location, metadata: TableMetadata, log: CommitLog) -> StoredOutput:
+    """Read the part of an Iceberg table that lakevec wrote."""
+    table = IcebergTable(uri, location, metadata.catalog, metadata.table, metadata.generation)
+    state, notes = log.state, []
+    if log.last is not None and table.lacks(log.last.number):
+        state = log.before_last
+        notes.append("the last commit is not in the table yet; the next run completes it")
+    table.check(state.number, metadata.partition_by)
+    visible = table.files()
+    own = {name: file for name, file in state.files.items() if name in visible}
+    if own.keys() != state.files.keys() or own.keys() != visible:
+        rows = state.rows - sum(file.rows for file in own.values())
+        notes.append(
+            f"other programs changed the table: {len(state.files) - len(own):,} of lakevec's files, of"
+            f" {rows:,} rows, are not in it any more, and {len(visible) - len(own):,} files are theirs"
+        )
+    state = state.model_copy(update={"files": own})
+    return StoredOutput(redact(uri), location, metadata, state, None, tuple(notes))
