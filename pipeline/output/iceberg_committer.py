@@ -73,8 +73,8 @@ class IcebergCommitter(Committer):
         self._schema = schema
         is_new = self.is_refresh or self.log.state.number < 0
         if is_new and not self._table.exists():
+            self._is_created = True  # even if the catalog reports a failure
             self._table.create(schema, metadata.partition_by)
-            self._is_created = True
         self._table.check(None if self.is_refresh else self.log.state.number, metadata.partition_by)
         self._field_ids = self._table.field_ids(schema, is_refresh=self.is_refresh)
         self._has_begun = True
@@ -127,5 +127,6 @@ class IcebergCommitter(Committer):
     def forget(self) -> None:
         """Remove the table that `begin` created."""
         if self._is_created:
-            self._table.drop()
+            if self._table.lacks(0):
+                self._table.drop()
             (self.target / "metadata").delete()
