@@ -214,6 +214,26 @@ def test_run_without_a_row_leaves_no_table(folder: Path, catalog: Catalog) -> No
     assert not catalog.table_exists("db.docs")
 
 
+def test_table_on_object_storage(bucket: Any, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyiceberg finds the store by the catalog's properties, and not by the output's URI."""
+    endpoint = bucket("").partition("endpoint_override=")[2].partition("&")[0]
+    properties = {
+        "S3__ENDPOINT": f"http://{endpoint}",
+        "S3__ACCESS_KEY_ID": "key",
+        "S3__SECRET_ACCESS_KEY": "marker",
+        "S3__REGION": "us-east-1",
+    }
+    for name, value in properties.items():
+        monkeypatch.setenv(f"PYICEBERG_CATALOG__LAKE__{name}", value)
+    uri: Any = bucket("iceberg")
+    append(uri, "r1", "x")
+    append(uri, "r2", "y")
+    names = {name.lower().replace("__", ".").replace("_", "-"): value for name, value in properties.items()}
+    found = load_catalog("lake", **catalog.properties, **names).load_table("db.docs")
+    assert sorted(found.scan().to_arrow()["id"].to_pylist()) == ["x", "y"]
+    assert found.location() == "s3://lake/iceberg"
+
+
 def put(lake: Path, name: str, ids: list[int], lang: list[str | None], word: str = "north") -> None:
     lake.mkdir(exist_ok=True)
     rows = {
