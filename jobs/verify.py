@@ -13,6 +13,7 @@ if not __package__:
     sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lakevec.jobs.cli import RunContext, run_command
@@ -23,6 +24,7 @@ from lakevec.pipeline.errors import CommitError, LakevecError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.output.partitions import partition_values
 from lakevec.pipeline.output.stored_output import StoredOutput, read_output
+from lakevec.pipeline.output.table_changes import describe_changes
 from lakevec.pipeline.output.time_zones import comes_twice
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.models import VerifySettings
@@ -45,7 +47,7 @@ def run(settings: VerifySettings, context: RunContext) -> None:
         f" {output.state.number + 1:,} commits",
         flush=True,
     )
-    for line in [*output.notes, *filter(None, [note])]:
+    for line in [*_tell_changes(output), *([note] if note else [])]:
         print(redact(line), flush=True)
     if context.dry_run:
         print("dry run: no file was read")
@@ -63,7 +65,7 @@ def run(settings: VerifySettings, context: RunContext) -> None:
         with spark_errors(), show_progress(spark, "verifying"):
             reports = _check_files(spark, settings, output, table)
             of_files = [f"{report['name']} {problem}" for report in reports for problem in report["problems"]]
-            problems = [*output.find_unlisted_files(), *_find_repeated_hours(spark, output)]
+            problems = [*output.problems, *output.find_unlisted_files(), *_find_repeated_hours(spark, output)]
             problems += of_files or _find_duplicate_keys(spark, output)
     if problems:
         for problem in problems[:_MAX_SHOWN]:
@@ -74,6 +76,15 @@ def run(settings: VerifySettings, context: RunContext) -> None:
             remedy="restore the files named above, or rewrite the output with --full-refresh",
         )
     print(_summarize(output, reports, settings))
+
+
+def _tell_changes(output: StoredOutput) -> Iterator[str]:
+    """Say what other programs changed in a Delta table."""
+    if record := output.changes.to_record():
+        yield f"others changed the table since lakevec's last commit: {describe_changes(record)}"
+    yield from output.notes
+    if output.is_pending:
+        yield "the last commit is not in the table yet; the next run completes it"
 
 
 def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticTable | None, str]:
@@ -124,6 +135,7 @@ def _check_files(
         table=node_table,
         sample_every=max(1, state.rows // settings.sample) if table is not None else 0,
         sha256=settings.sha256,
+        schema=output.changes.schema,
     )
     files = [(json.dumps({"name": name, **file.model_dump()}),) for name, file in state.all_files.items()]
     if not files:
@@ -163,11 +175,14 @@ def _find_duplicate_keys(spark: SparkSession, output: StoredOutput) -> list[str]
         return []
     kind = output.metadata.schema_of_files[key]
     names = spark.createDataFrame([(name,) for name in output.state.files], "name string")
-    read = ReadKeysTask(output.location, (key,), is_text=kind == "string")
+    read = ReadKeysTask(output.location, (key,), is_text=kind == "string", schema=output.changes.schema)
     keys = names.repartition(min(len(output.state.files), 10_000)).mapInArrow(
         read, f"c0 {kind}, name string, row long"
     )
     duplicates = keys.groupBy("c0").count().filter("count > 1").count()
+    if duplicates and output.changes.schema is not None:
+        print(f"{duplicates:,} keys occur more than once; the next run keeps one row of each")
+        return []
     return [f"{duplicates} keys occur more than once"] if duplicates else []
 
 
@@ -181,6 +196,10 @@ def _summarize(output: StoredOutput, reports: list[dict[str, Any]], settings: Ve
     ]
     if settings.sha256:
         lines.append(f"  {summed:,} of {len(reports):,} files compared by sha256")
+    if foreign := sum(not file.run for file in output.state.files.values()):
+        lines.append(
+            f"  {foreign:,} of {len(reports):,} files were written by others: no run vouches for their rows"
+        )
     if planes := sum(report["in_byte_planes"] for report in reports):
         lines.append(
             f"  {planes:,} files hold vectors in byte planes, which Spark before 4.3 reads only with"

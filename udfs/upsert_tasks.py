@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakevec.pipeline.encoding.text_validation import find_invalid, view_as_strings, without
+from lakevec.pipeline.output.file_entry import QUARANTINE
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.storage import Location
 from lakevec.udfs.embed_task import entry_batches, file_stem, refuse_invalid
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
 _BATCH_ROWS = 16_384
 
@@ -29,11 +34,14 @@ class ReadKeysTask:
         Columns to read.
     is_text : bool, default=False
         Whether the first column holds strings, which quarantine files store as bytes.
+    schema : pyarrow.Schema, optional
+        Columns of a table that other programs write, too. Its files may lack some.
     """
 
     output: Location
     columns: tuple[str, ...]
     is_text: bool = False
+    schema: pa.Schema | None = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield each row's columns as ``c0``, ``c1`` and so on, then the file's ``name`` and the ``row``."""
@@ -41,7 +49,7 @@ class ReadKeysTask:
         for batch in batches:
             for name in batch.column(0).to_pylist():
                 row = 0
-                for part in _scan(self.output / name, numbered):
+                for part in _scan(self.output, name, numbered, self.schema):
                     rows = np.arange(row, row + part.num_rows)
                     row += part.num_rows
                     first = view_as_strings(part.column(0)) if self.is_text else part.column(0)
@@ -70,6 +78,8 @@ class RewriteTask:
     layout : FileLayout
     on_bad_row : {"fail", "null", "quarantine"}, default="fail"
         How to treat a new value that is not valid UTF-8. All but "null" fail.
+    schema : pyarrow.Schema, optional
+        As in `ReadKeysTask`. All of its columns are copied.
 
     Notes
     -----
@@ -83,6 +93,7 @@ class RewriteTask:
     run_id: str
     layout: FileLayout
     on_bad_row: str = "fail"
+    schema: pa.Schema | None = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rewrite every file that has changes; yield each new file's entry as JSON."""
@@ -99,7 +110,7 @@ class RewriteTask:
         rows, changes = rows[order], changes.take(pa.array(order))
         updates = changes["is_update"].to_numpy(zero_copy_only=False)
         first = 0
-        for part in _scan(self.output / name, None):
+        for part in _scan(self.output, name, None, self.schema):
             here = slice(*np.searchsorted(rows, [first, first + part.num_rows]))
             # Index of each row's source: its old row, or its update, which follows all old rows.
             source = np.arange(part.num_rows)
@@ -128,12 +139,29 @@ class RewriteTask:
         return pa.concat_arrays([old, updated_values]).take(pa.array(source))
 
 
-def _scan(file: Location, columns: dict[str, pc.Expression] | None) -> Iterator[pa.RecordBatch]:
+def _scan(
+    output: Location, name: str, columns: dict[str, pc.Expression] | None, schema: pa.Schema | None
+) -> Iterator[pa.RecordBatch]:
     """Read a file's rows in their order."""
+    # A quarantine file has columns of its own.
+    rows = open_rows(output / name, None if name.startswith(QUARANTINE) else schema)
+    return iter(rows.to_batches(columns=columns, batch_size=_BATCH_ROWS, use_threads=False))
+
+
+def open_rows(file: Location, schema: pa.Schema | None = None) -> pads.Dataset:
+    """Open a Parquet file to read its rows.
+
+    Parameters
+    ----------
+    file : Location
+    schema : pyarrow.Schema, optional
+        Columns to read in its types, with nulls for those that the file lacks. Default: those of the file.
+    """
     import pyarrow.dataset as pads  # it imports pandas, which other runs do without
 
-    dataset = pads.dataset(file.path, filesystem=file.filesystem, format="parquet")
-    return iter(dataset.to_batches(columns=columns, batch_size=_BATCH_ROWS, use_threads=False))
+    # Spark writes timestamps of 96 bits, which nanoseconds can't hold.
+    kind = pads.ParquetFileFormat(read_options=pads.ParquetReadOptions(coerce_int96_timestamp_unit="us"))
+    return pads.dataset(file.path, schema=schema, filesystem=file.filesystem, format=kind)
 
 
 def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.Table]]:

@@ -19,6 +19,7 @@ from lakevec.pipeline.encoding.text_validation import view_as_strings
 from lakevec.pipeline.output.file_entry import QUARANTINE
 from lakevec.pipeline.storage import Location
 from lakevec.udfs.node_files import NodeFiles
+from lakevec.udfs.upsert_tasks import open_rows
 from lakevec.udfs.worker_cache import get_encoder
 
 REPORT_SCHEMA = "report string"
@@ -50,6 +51,8 @@ class VerifyTask:
         Embed every n-th row of a file again; 0 for none.
     sha256 : bool
         Whether to compare checksums.
+    schema : pyarrow.Schema, optional
+        Columns of files that other programs wrote, which may lack some.
     """
 
     output: Location
@@ -62,6 +65,7 @@ class VerifyTask:
     table: NodeFiles | None
     sample_every: int
     sha256: bool
+    schema: pa.Schema | None = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield a report for each file; a line of the input holds its name and its log entry as JSON."""
@@ -96,13 +100,14 @@ class VerifyTask:
         if report.name.startswith(QUARANTINE):
             return
         model = (footer.metadata or {}).get(b"lakevec.model", b"").decode(errors="replace")
-        if model != self.fingerprint:
+        is_own = bool(promised["run"])
+        if is_own and model != self.fingerprint:
             report.problems.append("was written with another model")
-        self._check_vectors(report, file)
+        self._check_vectors(report, file, None if is_own else self.schema)
 
-    def _check_vectors(self, report: _Report, file: Location) -> None:
+    def _check_vectors(self, report: _Report, file: Location, schema: pa.Schema | None) -> None:
         """Check every vector, and embed a sample of texts again."""
-        dataset = pads.dataset(file.path, filesystem=file.filesystem, format="parquet")
+        dataset = open_rows(file, schema)
         missing = [name for name in self.promised if name not in dataset.schema.names]
         if missing:
             report.problems.append(f"has no column {missing[0]!r}")

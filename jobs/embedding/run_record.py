@@ -67,6 +67,7 @@ def build_record(context: EmbedContext | NothingNew, *, error: str = "") -> dict
         },
         "settings": plan.settings.to_record(),
         "output": redact(plan.settings.output),
+        **({"others": others} if (others := output.changes.to_record()) else {}),
         **_describe_work(context),
         "total": {
             "commits": state.number + 1,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from lakevec.pipeline.output.table_changes import describe_changes
+
 
 def summarize(record: dict[str, Any]) -> str:
     """Summarize a finished run from the content of its ``run.json``."""
     seconds, output = record["seconds"], record["output"]
     startup = f"after {seconds['startup']:.1f} s of start-up"
     if record.get("status") == "nothing new":
-        return f"nothing new, {startup}\n{_summarize_total(record)}"
+        return "\n".join([f"nothing new, {startup}", *_summarize_others(record), _summarize_total(record)])
     rows = record.get("rows_embedded", record["rows"])
     rate = rows / max(seconds["embed"], 1e-9)
     lines = [f"embedded {rows:,} rows in {seconds['embed']:.1f} s ({rate:,.0f} rows/s), {startup}"]
@@ -22,6 +24,7 @@ def summarize(record: dict[str, Any]) -> str:
     if memory := record.get("memory"):
         workers, peak_mb = _count(memory["workers"], "worker"), memory["worker_peak_bytes"] / 1e6
         lines.append(f"{workers}, at most {peak_mb:,.0f} MB each, the mapped table included")
+    lines += _summarize_others(record)
     written = ""
     if "files" in record:
         written = f"{_count(record['files'], 'file')}, {record['bytes'] / 1e6:,.1f} MB, "
@@ -33,6 +36,11 @@ def summarize(record: dict[str, Any]) -> str:
     if files := record.get("skipped_files"):
         lines.append(f"left out: {_count(len(files), 'input file')} that can't be read, listed in run.json")
     return "\n".join(lines)
+
+
+def _summarize_others(record: dict[str, Any]) -> list[str]:
+    others = record.get("others")
+    return [f"others had changed the table: {describe_changes(others)}"] if others else []
 
 
 def _summarize_total(record: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
+from pyspark.sql.window import Window
 
 from lakevec.jobs.embedding.context import EmbedContext, collect_results, select
 from lakevec.jobs.spark.column_types import is_valid_utf8, quoted
@@ -34,10 +35,11 @@ _KEY, _ORDER, _INVALID = "lakevec key", "lakevec order", "lakevec invalid"
 _ACTION, _NAME, _ROW = "lakevec action", "lakevec name", "lakevec row"
 _NEWEST, _ROWS = "lakevec newest", "lakevec rows"
 _CHANGED_KEY, _CHANGED_VERSION = "lakevec changed key", "lakevec changed version"
+_IS_SURPLUS = "lakevec surplus"
 _KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW = "lakevec known key", "lakevec known text", "lakevec known row"
 # These identify a row among the input rows of its key.
 _VERSION = (_ORDER, TEXT_HASH, ROW_HASH)
-_ACTIONS = ("new", "changed", "updated", "unchanged", "gone")
+_ACTIONS = ("new", "changed", "updated", "unchanged", "gone", "surplus")
 _KEY_TYPES = (t.StringType, t.IntegralType, t.DateType, t.DecimalType, t.BinaryType)
 _MICROSECONDS = {
     "ignoreNullFields": "false",
@@ -67,7 +69,7 @@ def upsert_rows(context: EmbedContext, frame: DataFrame, metadata: TableMetadata
     if stored is not None and (refresh or stored.is_other_model(metadata)):
         # A refresh keeps only rows of the input, so refuse it if it would lose rows of the output.
         if stored.key == context.settings.key:
-            upsert.refuse_to_lose()
+            upsert.refuse_to_lose(stored)
         refresh = True
     output.begin(metadata, schema, refresh=refresh)
     if output.state.files:
@@ -92,11 +94,11 @@ class _Upsert:
         """Classify the keys, count the actions, and write the changes."""
         observation = Observation("lakevec keys")
         counted = [f.count_if(f.col(_ACTION) == action).alias(action) for action in _ACTIONS]
-        nulls = f.count_if(f.col(_KEY).isNull()).alias("nulls")
+        nulls = f.count_if(f.col(_KEY).isNull() & f.col(_NAME).isNull()).alias("nulls")
         invalid = f.count_if(~is_valid_utf8(f.col(_KEY), self._source.schema[_KEY].dataType)).alias("invalid")
-        duplicates = f.sum(f.col(_ROWS) - 1).alias("duplicates")
+        duplicates = f.sum(f.when(f.col(_ACTION) != "surplus", f.col(_ROWS) - 1)).alias("duplicates")
         classified = self._classify().observe(observation, *counted, nulls, invalid, duplicates)
-        wanted = ["new", "changed", "updated"] + (["gone"] if self._removes else [])
+        wanted = ["new", "changed", "updated", "surplus"] + (["gone"] if self._removes else [])
         # Let Spark coalesce the few kept keys, which would lie in 200 partitions.
         with changed_conf(self._spark, {"spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true"}):
             self._changes = classified.filter(f.col(_ACTION).isin(wanted)).persist(StorageLevel.DISK_ONLY)
@@ -126,7 +128,7 @@ class _Upsert:
             )
 
     def _record(self) -> None:
-        counts = self._counts
+        counts, surplus = self._counts, self._counts["surplus"]
         self._context.details |= {
             "keyed": {
                 "new": counts["new"],
@@ -136,6 +138,7 @@ class _Upsert:
                 "removed": counts["gone"] if self._removes else 0,
                 "kept though gone": 0 if self._removes else counts["gone"],
                 "of a key that is there already": counts["duplicates"],
+                **({"removed, since others doubled their key": surplus} if surplus else {}),
             },
             "rows_embedded": counts["new"] + counts["changed"],
         }
@@ -148,7 +151,8 @@ class _Upsert:
         if to_embed:
             is_all = not (before.all_files or self._counts["duplicates"])
             rows = self._source if is_all else self._rows_of("new", "changed")
-            entries, _ = self._context.embed(select(rows, self._columns))
+            rows = self._keep_others(rows)
+            entries, _ = self._context.embed(select(rows, self._context.columns))
             _check_rows(entries, to_embed)
         rewritten, removed = self._rewrite()
         self._context.commit(
@@ -157,6 +161,29 @@ class _Upsert:
             to_embed + sum(entry.rows for entry in rewritten),
             removed=removed,
         )
+
+    def _keep_others(self, rows: DataFrame) -> DataFrame:
+        """Give rows with another text the values that they have in columns of other programs."""
+        context, changes = self._context, self._context.output.changes
+        fields = [t.StructField.fromJson(column) for column in changes.columns]
+        names = [field.name for field in fields if field.name not in self._columns.embeddings]
+        if not names or not self._counts["changed"]:
+            return rows
+        fields = [field for field in fields if field.name in names]
+        changed = self._changes.filter((f.col(_ACTION) == "changed") & ~f.col(_NAME).startswith("_lakevec/"))
+        files = changed.select(f.col(_NAME).alias("name")).distinct()
+        kinds = t.StructType(
+            [t.StructField(f"c{number}", field.dataType) for number, field in enumerate(fields)]
+        )
+        read = ReadKeysTask(context.output.location, tuple(names), schema=changes.schema)
+        values = files.mapInArrow(read, kinds.add("name", t.StringType()).add("row", t.LongType()))
+        columns = self._columns
+        context.columns = replace(
+            columns,
+            kept=(*columns.kept, *names),
+            schema=t.StructType([*columns.schema.fields, *fields]),
+        )
+        return rows.drop(*names).join(values.toDF(*names, _NAME, _ROW), [_NAME, _ROW], "left")
 
     def _rewrite(self) -> tuple[list[FileEntry], list[str]]:
         """Rewrite files that hold changed rows; return the new entries and the old names."""
@@ -180,6 +207,7 @@ class _Upsert:
             context.plan.run_id,
             context.layout,
             on_bad_row=self._settings.on_bad_row,
+            schema=context.output.changes.schema,
         )
         entries = collect_results(ordered.mapInArrow(task, ENTRY_SCHEMA)).entries
         known = context.output.state.all_files
@@ -205,10 +233,12 @@ class _Upsert:
         now = source.groupBy(_KEY).agg(newest, f.count(f.lit(1)).alias(_ROWS))
         field = f.col(_NEWEST).getField
         action = (
-            f.when(f.col(_KNOWN_TEXT).isNull(), "new")
+            f.when(f.col(_NAME).isNull(), "new")
+            .when(f.col(_IS_SURPLUS), "surplus")
             .when(f.col(_ROWS).isNull(), "gone")
-            .when(field(TEXT_HASH) != f.col(_KNOWN_TEXT), "changed")
-            .when(field(ROW_HASH) != f.col(_KNOWN_ROW), "updated")
+            # A row that another program added has no hashes.
+            .when(~field(TEXT_HASH).eqNullSafe(f.col(_KNOWN_TEXT)), "changed")
+            .when(~field(ROW_HASH).eqNullSafe(f.col(_KNOWN_ROW)), "updated")
             .otherwise("unchanged")
         )
         # A quarantined row has no vector, so embed it again instead of copying its vector.
@@ -238,13 +268,20 @@ class _Upsert:
             self._context.output.location,
             (self._key, TEXT_HASH, ROW_HASH),
             is_text=isinstance(kind, t.StringType),
+            schema=self._context.output.changes.schema,
         )
-        return files.mapInArrow(read, schema).toDF(_KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW, _NAME, _ROW)
+        known = files.mapInArrow(read, schema).toDF(_KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW, _NAME, _ROW)
+        is_surplus: Column = f.lit(False)
+        if read.schema is not None:  # other programs may have added rows of a key that is there
+            order = Window.partitionBy(_KNOWN_KEY).orderBy(f.col(_KNOWN_TEXT).isNull(), _NAME, _ROW)
+            is_surplus = f.col(_KNOWN_KEY).isNotNull() & (f.row_number().over(order) > 1)
+        return known.withColumn(_IS_SURPLUS, is_surplus)
 
-    def refuse_to_lose(self) -> None:
+    def refuse_to_lose(self, stored: TableMetadata) -> None:
         """Refuse a refresh that would lose rows whose text the input no longer holds."""
         if self._removes:
             return
+        self._context.output.adopt(stored)
         known = self._known()
         lost = known.join(self._source, known[_KNOWN_KEY] == self._source[_KEY], "left_anti").count()
         if lost:

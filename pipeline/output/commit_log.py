@@ -66,7 +66,18 @@ class StoredFile(_Record):
     rows: int
     bytes: int
     sha256: str = ""
-    run: str = ""
+    run: str = Field(default="", description="empty for a file that another program wrote")
+
+
+class Others(_Record):
+    """The files that other programs removed from a table, and those that they wrote."""
+
+    removed: list[FileName] = Field(default_factory=list)
+    added: dict[FileName, StoredFile] = Field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Return whether other programs changed anything."""
+        return bool(self.removed or self.added)
 
 
 class Commit(_Record):
@@ -90,6 +101,8 @@ class Commit(_Record):
         Input files that this commit records as unreadable.
     retaken : list of str
         Paths of input files that an earlier commit skipped and this one holds.
+    others : Others or None
+        What other programs changed in the table before this commit.
     """
 
     number: int
@@ -100,6 +113,12 @@ class Commit(_Record):
     removed: list[FileName] = Field(default_factory=list)
     skipped: list[InputFile] = Field(default_factory=list)
     retaken: list[str] = Field(default_factory=list)
+    others: Others | None = None
+
+    def to_json(self) -> str:
+        """Return the commit as JSON."""
+        # Earlier versions refuse the unknown key, so write it only where it is needed.
+        return self.model_dump_json(indent=1, exclude=set() if self.others else {"others"})
 
 
 class Snapshot(_Record):
@@ -119,6 +138,8 @@ class Snapshot(_Record):
         Rows that all commits read.
     rows_removed : int
         Rows of the files that commits replaced.
+    rows_others : int
+        Rows that other programs added to the table, less those that they removed.
     counts : dict of str to dict of str to int
         Counts of all commits for each text column, such as nulls and tokens.
     skipped : dict of str to InputFile
@@ -131,6 +152,7 @@ class Snapshot(_Record):
     quarantine: dict[FileName, StoredFile] = Field(default_factory=dict)
     rows_read: int = 0
     rows_removed: int = 0
+    rows_others: int = 0
     counts: Counts = Field(default_factory=dict)
     skipped: dict[str, InputFile] = Field(default_factory=dict)
 
@@ -154,6 +176,10 @@ class Snapshot(_Record):
         """Size of the output's files, without quarantine."""
         return sum(file.bytes for file in self.files.values())
 
+    def to_json(self) -> str:
+        """Return the snapshot as JSON."""
+        return self.model_dump_json(exclude=set() if self.rows_others else {"rows_others"})
+
     def has(self, wave: InputBatch) -> bool:
         """Return whether a commit has this micro-batch, the last one of its input."""
         known = self.inputs.get(wave.input)
@@ -171,8 +197,18 @@ class Snapshot(_Record):
                 remedy="give the --checkpoint that the output was written with, or use --full-refresh",
             )
 
+    def changed_by(self, others: Others) -> Snapshot:
+        """Return the snapshot after other programs changed the table; a second time changes nothing."""
+        removed = {name: self.files[name] for name in others.removed if name in self.files}
+        added = {name: file for name, file in others.added.items() if name not in self.files}
+        files = {name: file for name, file in self.files.items() if name not in removed}
+        rows = sum(file.rows for file in added.values()) - sum(file.rows for file in removed.values())
+        return self.model_copy(update={"files": files | added, "rows_others": self.rows_others + rows})
+
     def after(self, commit: Commit) -> Snapshot:
         """Return the snapshot after `commit`."""
+        if commit.others:
+            return self.changed_by(commit.others).after(commit.model_copy(update={"others": None}))
         known = self.all_files
         removed, retaken = set(commit.removed), set(commit.retaken)
         files = {name: file for name, file in self.files.items() if name not in removed}
@@ -191,6 +227,7 @@ class Snapshot(_Record):
             quarantine={name: file for name, file in quarantine.items() if name not in removed},
             rows_read=self.rows_read + commit.rows_read,
             rows_removed=self.rows_removed + sum(known[name].rows for name in removed),
+            rows_others=self.rows_others,
             counts=merge_counts([self.counts, *(entry.counts for entry in commit.added)]),
             skipped={**skipped, **{file.path: file for file in commit.skipped}},
         )
@@ -213,7 +250,8 @@ class CommitLog:
         The content after the last commit; empty before the first.
     last : Commit or None
     before_last : Snapshot
-        The content before `last`; empty if the log begins with that commit.
+        The content before `last`; empty if the log begins with that commit. What other programs changed
+        before that commit is in it.
 
     Raises
     ------
@@ -223,6 +261,7 @@ class CommitLog:
 
     def __init__(self, folder: Location) -> None:
         self._log = folder / "log"
+        self._others = Others()
         self.read()
 
     def read(self) -> None:
@@ -238,15 +277,23 @@ class CommitLog:
                 continue
             if number != self.state.number + 1:
                 raise _broken(f"no commit {self.state.number + 1} before commit {number}")
-            self.last, self.before_last = self._load(Commit, number), self.state
-            if unknown := set(self.last.removed) - self.state.all_files.keys():
+            self.last = self._load(Commit, number)
+            self.before_last = self.state.changed_by(self.last.others or Others())
+            if unknown := set(self.last.removed) - self.before_last.all_files.keys():
                 raise _broken(f"commit {number} removes {len(unknown)} unknown files")
-            self.state = self.state.after(self.last)
+            self.state = self.before_last.after(self.last)
+
+    def adopt(self, others: Others) -> None:
+        """Take into the state what other programs changed; the next commit records it."""
+        self._others = others
+        self.state = self.state.changed_by(others)
 
     def append(self, commit: Commit) -> None:
         """Write the file that makes a commit valid; raise CommitError if another run wrote this commit."""
+        if self._others:
+            commit = commit.model_copy(update={"others": self._others})
         state = self.state.after(commit)
-        content = commit.model_dump_json(indent=1).encode() + b"\n"
+        content = commit.to_json().encode() + b"\n"
         if not _create(self._log / _name(commit.number), content):
             raise CommitError(
                 "another run wrote to this output meanwhile",
@@ -254,19 +301,20 @@ class CommitLog:
                 remedy="nothing of this micro-batch was committed; run again",
             )
         self.last, self.before_last, self.state = commit, self.state, state
+        self._others = Others()
 
-    def withdraw(self) -> None:
-        """Remove the last commit, which readers don't see and never will."""
+    def undo(self) -> None:
+        """Remove the last commit, which no reader has seen."""
         if self.last is not None:
             (self._log / _name(self.last.number)).delete()
-        self.read()
+            self.read()
 
     def compact(self) -> None:
         """After every `SNAPSHOT_EVERY` commits, write a snapshot and remove older files."""
         if (self.state.number + 1) % SNAPSHOT_EVERY:
             return
         state = self._log / _name(self.state.number, state=True)
-        state.write_atomic(self.state.model_dump_json().encode())
+        state.write_atomic(self.state.to_json().encode())
         for name in sorted(self._log.names()):
             # A killed process left hidden files half-written.
             if name.startswith(".") or _number(name) < self.state.number:

@@ -13,6 +13,7 @@ from lakevec.pipeline.output.field_ids import FieldIds
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.output.staging import Staging
+from lakevec.pipeline.output.table_changes import TableChanges
 from lakevec.pipeline.output.table_metadata import CURRENT, TableMetadata, state_folder
 from lakevec.pipeline.storage import Location
 
@@ -68,6 +69,8 @@ class Committer(ABC):
     ----------
     log : CommitLog
         The log of the generation.
+    changes : TableChanges
+        What other programs changed, as `begin` found it.
     """
 
     # Name of the pointer to the generation, below `target`.
@@ -83,6 +86,7 @@ class Committer(ABC):
         self.is_refresh = is_refresh
         self.target = target or run.location
         self.log = CommitLog(state_folder(self.target, self.generation))
+        self.changes = TableChanges()
 
     @property
     @abstractmethod
@@ -111,8 +115,15 @@ class Committer(ABC):
         """Complete or undo an interrupted full refresh; return the writer of the current generation."""
         return self
 
+    def complete(self, last: Commit) -> None:
+        """Make the log's last commit visible, since its run may have died before it did so."""
+        self.apply(last)
+
     def begin(self, metadata: TableMetadata, schema: str) -> None:  # noqa: B027  (optional, like the others)
         """Prepare for commits; `schema` holds all columns in Delta's JSON."""
+
+    def adopt(self, metadata: TableMetadata, schema: str = "") -> None:  # noqa: B027
+        """Take into the log's state what other programs changed, as `begin` does."""
 
     def check_alone(self) -> None:  # noqa: B027
         """Before the first commit, refuse an output that another program wrote to."""

@@ -1,38 +1,30 @@
-"""Delta Lake: each commit is one transaction of Delta's log, written by `deltalake` without a JVM.
+"""Delta Lake: each commit is one transaction of Delta's log.
 
 Tasks write straight to the table's folder, since readers see only files that Delta's log lists. So no file is
-renamed; an object store would copy it.
+renamed; an object store would copy it. Other programs may maintain the table: the transactions in Delta's log
+tell which commits it has, and each run continues with the files that the table has then.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from collections.abc import Iterable
 
-import pyarrow as pa
-
-from lakevec.pipeline.errors import CommitError, DamagedOutputError, requires_extra
-from lakevec.pipeline.output.commit_log import Commit, Snapshot, StoredFile
+from lakevec.pipeline.errors import DamagedOutputError, OutputError
+from lakevec.pipeline.output.commit_log import Commit
 from lakevec.pipeline.output.committer import Committer, Run
-from lakevec.pipeline.output.file_entry import FileEntry
-from lakevec.pipeline.output.partitions import partition_values
+from lakevec.pipeline.output.delta_log import FOLDER, DeltaLog
 from lakevec.pipeline.output.staging import Staging
+from lakevec.pipeline.output.table_changes import find_changes, find_limits, find_obstacles
 from lakevec.pipeline.output.table_metadata import (
     CURRENT,
     NEXT,
     TableMetadata,
     read_generation,
+    read_metadata,
     state_folder,
     write_generation,
 )
-from lakevec.pipeline.storage import Location, absolute_uri, canonical_uri, is_local_path
-
-_FOLDER = "_delta_log"
+from lakevec.pipeline.storage import Location
 
 
 class DeltaCommitter(Committer):
@@ -67,19 +59,66 @@ class DeltaCommitter(Committer):
         state_folder(self.target, following).delete()
         return self
 
+    def complete(self, last: Commit) -> None:
+        """Finish a dead run's commit, or undo it if other programs changed the table meanwhile.
+
+        Then nobody has seen it, and this run makes it again. Files that it would replace may be gone.
+        """
+        version = self._table.version()
+        if (-1 if version is None else version) != last.number - 1:
+            return  # Delta's log has it, or holds another table, which `begin` refuses
+        if self._is_as_before(last):
+            self.apply(last)
+        else:
+            self.log.undo()
+
+    def _is_as_before(self, last: Commit) -> bool:
+        """Return whether the table is as lakevec left it, and the commit's files are there."""
+        metadata = read_metadata(self.target)
+        if metadata is None or not self._table.exists():
+            return False
+        table = self._table.read()
+        return (
+            table.bytes.keys() == self.log.before_last.files.keys()
+            and {column["name"] for column in table.columns} == metadata.schema_of_files.keys()
+            and all((self.target / entry.name).exists() for entry in last.added)
+        )
+
     def begin(self, metadata: TableMetadata, schema: str) -> None:
-        """Create the table. Raise an error if another program changed an existing one."""
-        self._schema = schema
-        if not self._table.exists():
-            self._table.create(schema, metadata.partition_by)
+        """Create the table, or adopt what other programs changed; refuse one that can't be continued."""
+        self._schema = self._table.mark(schema, next(iter(metadata.columns.values())))
+        metadata = metadata.model_copy(update={"generation": self.generation})
+        if not self._table.exists() and (self.is_refresh or self.log.state.number < 0):
+            self._table.create(self._schema, metadata.partition_by)
             self._is_created = True
-        elif not self.is_refresh and self._table.files() != set(self.log.state.files):
-            raise DamagedOutputError(
-                f"another program changed Delta table {self.run.uri!r}",
-                got="Delta's log and lakevec's commit log list different files",
-                expected="the files of lakevec's own runs; OPTIMIZE rewrites them, VACUUM is fine",
-                remedy="restore the table's version, or rewrite the output with --full-refresh",
+        if self.is_refresh:
+            self._refuse(find_limits(self._table.read(), metadata.partition_by, replaces=True))
+        else:
+            self.adopt(metadata, schema)
+
+    def adopt(self, metadata: TableMetadata, schema: str = "") -> None:
+        """Take into the state what other programs changed; refuse a table that can't be continued."""
+        if not self._table.exists():
+            self._refuse(["no table, though lakevec made one"])
+        table = self._table.read()
+        self._refuse(find_obstacles(table, self.log.state, metadata, schema))
+        self.changes = find_changes(self._table, table, self.log.state, metadata, self.target)
+        self.log.adopt(self.changes.others)
+
+    def _refuse(self, reasons: Iterable[str]) -> None:
+        if not (found := list(reasons)):
+            return
+        if self.is_refresh:
+            raise OutputError(
+                f"lakevec can't write to Delta table {self.run.uri!r}",
+                got="; ".join(found),
+                remedy="choose another --output, or undo that",
             )
+        raise DamagedOutputError(
+            f"another program changed Delta table {self.run.uri!r} so that lakevec can't continue it",
+            got="; ".join(found),
+            remedy="undo that, for example by RESTORE, or rewrite the output with --full-refresh",
+        )
 
     def apply(self, commit: Commit) -> None:
         """Write the commit's transaction, unless a refresh is under way or Delta's log has it."""
@@ -114,152 +153,4 @@ class DeltaCommitter(Committer):
     def forget(self) -> None:
         """Remove the table that `begin` created."""
         if self._is_created:
-            (self.target / _FOLDER).delete()
-
-
-class DeltaLog:
-    """Delta's log of an output. Each generation has its own application id there.
-
-    Parameters
-    ----------
-    uri : str
-        The output, credentials included.
-    location : Location
-    generation : str
-        Part of the application id. A commit's number is the version of its transaction.
-    """
-
-    def __init__(self, uri: str, location: Location, generation: str) -> None:
-        self._location = location
-        self._application = f"lakevec:{generation}"
-        self._uri, self._options = _for_deltalake(uri)
-        with requires_extra("delta", "--table-format delta"):
-            import deltalake
-            import deltalake.transaction
-        self._library: Any = deltalake
-
-    def exists(self) -> bool:
-        """Return whether the table exists."""
-        return bool((self._location / _FOLDER).list())
-
-    def create(self, schema: str, partition_by: Sequence[str]) -> None:
-        """Create a table without rows."""
-        with _delta_errors():
-            self._library.DeltaTable.create(
-                self._uri,
-                self._library.Schema.from_json(schema),
-                partition_by=list(partition_by),
-                storage_options=self._options,
-            )
-
-    def version(self) -> int | None:
-        """Return the number of this generation's last visible commit; None before the first."""
-        if not self.exists():
-            return None
-        with _delta_errors():
-            number: int | None = self._table().transaction_version(self._application)
-        return number
-
-    def files(self) -> set[str]:
-        """Return the names of all files that readers see."""
-        with _delta_errors():
-            actions = pa.table(self._table().get_add_actions(flatten=False))
-        return {unquote(path) for path in actions["path"].to_pylist()}
-
-    def append(self, commit: Commit, before: Snapshot) -> None:
-        """Add and remove a commit's files in one transaction; `before` has the sizes of removed files."""
-        added = {entry.name: entry for entry in commit.added if not entry.is_quarantine}
-        removed = {name: before.files[name] for name in commit.removed if name in before.files}
-        self._write(commit.number, commit.run, added, removed)
-
-    def replace(self, snapshot: Snapshot, schema: str, run: str) -> None:
-        """Replace all files by those of a snapshot in one transaction."""
-        self._write(snapshot.number, run, snapshot.files, {}, schema)
-
-    def _write(
-        self,
-        number: int,
-        run: str,
-        added: Mapping[str, FileEntry | StoredFile],
-        removed: Mapping[str, StoredFile],
-        schema: str | None = None,
-    ) -> None:
-        """Write a transaction, unless Delta's log has it; with a schema, replace the whole table."""
-        version = self.version()
-        if version is not None and version >= number:
-            return
-        transaction, now = self._library.transaction, int(time.time() * 1000)
-        with _delta_errors():
-            table = self._table()
-            columns = table.metadata().partition_columns
-            actions = [
-                transaction.AddAction(
-                    name,
-                    file.bytes,
-                    partition_values(name, columns),
-                    now,
-                    True,
-                    json.dumps({"numRecords": file.rows}),
-                )
-                for name, file in added.items()
-            ]
-            actions += [
-                transaction.RemoveAction(name, True, now, file.bytes, partition_values(name, columns))
-                for name, file in removed.items()
-            ]
-            table.create_write_transaction(
-                actions,
-                "append" if schema is None else "overwrite",
-                table.schema() if schema is None else self._library.Schema.from_json(schema),
-                columns,
-                commit_properties=transaction.CommitProperties(
-                    custom_metadata={"lakevec.run": run},
-                    app_transactions=[transaction.Transaction(self._application, number)],
-                ),
-            )
-
-    def _table(self) -> Any:
-        return self._library.DeltaTable(self._uri, storage_options=self._options)
-
-
-@contextmanager
-def _delta_errors() -> Iterator[None]:
-    """Report the library's errors by type only, since their text may hold an endpoint."""
-    from deltalake.exceptions import DeltaError
-
-    try:
-        yield
-    except (DeltaError, OSError) as error:
-        raise CommitError(
-            "the Delta table can't be read or written",
-            got=type(error).__name__,
-            remedy="run again; lakevec writes a logged commit only once",
-        ) from error
-
-
-def _for_deltalake(uri: str) -> tuple[str, dict[str, str]]:
-    """Split pyarrow's URI into deltalake's plain URI and storage options.
-
-    Examples
-    --------
-    >>> _for_deltalake("s3://key:secret@lake/out?region=eu-west-1")[1]["AWS_REGION"]
-    'eu-west-1'
-    """
-    absolute = absolute_uri(uri)
-    if is_local_path(absolute):
-        return Path(canonical_uri(absolute)).as_uri(), {}
-    parts = urlsplit(absolute)
-    if not parts.netloc or parts.scheme not in ("s3", "s3a", "s3n"):
-        return absolute, {}
-    query = dict(parse_qsl(parts.query))
-    options = {}
-    if parts.username:
-        options["AWS_ACCESS_KEY_ID"] = unquote(parts.username)
-        options["AWS_SECRET_ACCESS_KEY"] = unquote(parts.password or "")
-    if region := query.get("region"):
-        options["AWS_REGION"] = region
-    if endpoint := query.get("endpoint_override"):
-        scheme = query.get("scheme", "https")
-        options["AWS_ENDPOINT_URL"] = endpoint if "://" in endpoint else f"{scheme}://{endpoint}"
-        options["AWS_ALLOW_HTTP"] = str(scheme == "http").lower()
-    return f"s3://{parts.hostname}{parts.path}", options
+            (self.target / FOLDER).delete()

@@ -96,7 +96,7 @@ class IcebergCommitter(Committer):
         try:
             self._table.append(commit)
         except ReplacedFilesError:
-            self.log.withdraw()
+            self.log.undo()
             raise
 
     def end_refresh(self) -> None:

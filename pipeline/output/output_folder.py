@@ -41,6 +41,7 @@ from lakevec.pipeline.output.iceberg_committer import IcebergCommitter
 from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.output.parquet_committer import ParquetCommitter
 from lakevec.pipeline.output.staging import Staging, stagings
+from lakevec.pipeline.output.table_changes import TableChanges
 from lakevec.pipeline.output.table_metadata import (
     CURRENT,
     TableMetadata,
@@ -205,6 +206,11 @@ class OpenOutput:
         return self._committer.generation
 
     @property
+    def changes(self) -> TableChanges:
+        """What other programs changed in the table since the last commit; nothing before `begin`."""
+        return self._committer.changes
+
+    @property
     def checkpoint(self) -> str:
         """Folder for Spark's checkpoints, as a URI without credentials."""
         root = folder_uri(self._run.uri, self._run.location)
@@ -219,6 +225,17 @@ class OpenOutput:
     def check_can_replace(self) -> None:
         """Refuse to replace files if the storage can't do so in one step."""
         self._committer.check_can_replace()
+
+    def adopt(self, metadata: TableMetadata) -> None:
+        """Take into `state` what other programs changed; `begin` does so unless it begins a refresh.
+
+        Parameters
+        ----------
+        metadata : TableMetadata
+            From `read_metadata`.
+        """
+        self._committer.adopt(metadata)
+        self.served = self.state
 
     def begin(self, metadata: TableMetadata, schema: str, *, refresh: bool = False) -> None:
         """Prepare for commits of rows that share `metadata`.
@@ -253,6 +270,8 @@ class OpenOutput:
                 remedy="choose another --output, or rewrite the output with --full-refresh",
             )
         self._committer.begin(metadata, schema)
+        if not self._committer.is_refresh:
+            self.served = self.state  # other programs may have changed it
         self.has_begun = True
         self._run.on_step("begun")
 
@@ -319,7 +338,7 @@ class OpenOutput:
         if (stored := self.read_metadata()) is not None:
             self._committer = _COMMITTERS[stored.table_format](self._run, stored.generation).recover()
             if (last := self._committer.log.last) is not None:
-                self._committer.apply(last)
+                self._committer.complete(last)
                 self.was_cut_off = not self._has_ended()
         remove_leftovers(self._run.location)
         for staging in stagings(self._run.own):

@@ -1,16 +1,17 @@
-"""An output as its readers see it: its committed content, and files that no commit lists."""
+"""An output as its readers see it: its committed content, and what no commit lists."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.output.atomic_swap import find_unfinished_swap
 from lakevec.pipeline.output.commit_log import CommitLog, Snapshot
-from lakevec.pipeline.output.delta_committer import DeltaLog
+from lakevec.pipeline.output.delta_log import DeltaLog
 from lakevec.pipeline.output.file_entry import OWN_FOLDER, is_hidden
 from lakevec.pipeline.output.iceberg_table import IcebergTable
+from lakevec.pipeline.output.table_changes import TableChanges, find_changes, find_obstacles
 from lakevec.pipeline.output.table_metadata import TableMetadata, read_metadata, state_folder
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location, locate
@@ -27,8 +28,13 @@ class StoredOutput:
     location : Location
     metadata : TableMetadata
     state : Snapshot
-    delta : DeltaLog or None
-        Set for a Delta table.
+        What readers see. In a Delta table, other programs may have written a part of it.
+    changes : TableChanges
+        What other programs changed in a Delta table.
+    problems : tuple of str
+        Why no run can continue a Delta table.
+    is_pending : bool
+        Whether the next run must complete a commit that readers of a Delta table don't see.
     notes : tuple of str
         What other programs changed in an Iceberg table. `state` leaves their files out.
     """
@@ -37,20 +43,17 @@ class StoredOutput:
     location: Location
     metadata: TableMetadata
     state: Snapshot
-    delta: DeltaLog | None
+    changes: TableChanges = field(default_factory=TableChanges)
+    problems: tuple[str, ...] = ()
+    is_pending: bool = False
     notes: tuple[str, ...] = ()
 
     def find_unlisted_files(self) -> Iterator[str]:
-        """Compare the files that readers see with those that the commit log lists; yield each problem."""
-        if self.metadata.table_format == "iceberg":
-            return  # its list is the only one
-        committed = set(self.state.files)
-        if self.delta is None:
+        """Yield each file that readers of a Parquet folder see, and that no commit lists."""
+        if self.metadata.table_format == "parquet":
             visible = {name for name in self.location.files() if not is_hidden(name)}
-        else:
-            visible = self.delta.files()
-            yield from (f"{name} is not in Delta's log" for name in sorted(committed - visible))
-        yield from (f"{name} is in the output but in no commit" for name in sorted(visible - committed))
+            unlisted = sorted(visible - self.state.files.keys())
+            yield from (f"{name} is in the output but in no commit" for name in unlisted)
 
 
 def read_output(uri: str) -> StoredOutput:
@@ -72,20 +75,38 @@ def read_output(uri: str) -> StoredOutput:
             expected=f"a folder with {OWN_FOLDER}/current.json",
             remedy="check the path; Spark's own writer (--sink spark) leaves nothing to verify",
         )
-    delta = DeltaLog(uri, location, metadata.generation) if metadata.table_format == "delta" else None
     log = CommitLog(state_folder(location, metadata.generation))
+    if metadata.table_format == "delta":
+        return _read_delta(DeltaLog(uri, location, metadata.generation), log, uri, location, metadata)
     if metadata.table_format == "iceberg":
         return _read_iceberg(uri, location, metadata, log)
-    return StoredOutput(redact(uri), location, metadata, log.state, delta)
+    return StoredOutput(redact(uri), location, metadata, log.state)
+
+
+def _read_delta(
+    delta: DeltaLog, log: CommitLog, uri: str, location: Location, metadata: TableMetadata
+) -> StoredOutput:
+    """Read the content that a Delta table has now."""
+    if not delta.exists():
+        return StoredOutput(redact(uri), location, metadata, log.state, problems=("no Delta table is left",))
+    table = delta.read()
+    is_pending = (
+        log.last is not None and (-1 if table.number is None else table.number) == log.last.number - 1
+    )
+    state = log.before_last if is_pending else log.state
+    problems = tuple(find_obstacles(table, state, metadata))
+    changes = TableChanges() if problems else find_changes(delta, table, state, metadata, location)
+    state = state.changed_by(changes.others)
+    return StoredOutput(redact(uri), location, metadata, state, changes, problems, is_pending)
 
 
 def _read_iceberg(uri: str, location: Location, metadata: TableMetadata, log: CommitLog) -> StoredOutput:
     """Read the part of an Iceberg table that lakevec wrote."""
     table = IcebergTable(uri, location, metadata.catalog, metadata.table, metadata.generation)
     state, notes = log.state, []
-    if log.last is not None and table.lacks(log.last.number):
+    is_pending = log.last is not None and table.lacks(log.last.number)
+    if is_pending:
         state = log.before_last
-        notes.append("the last commit is not in the table yet; the next run completes it")
     table.check(state.number, metadata.partition_by)
     visible = table.files()
     own = {name: file for name, file in state.files.items() if name in visible}
@@ -96,4 +117,4 @@ def _read_iceberg(uri: str, location: Location, metadata: TableMetadata, log: Co
             f" {rows:,} rows, are not in it any more, and {len(visible) - len(own):,} files are theirs"
         )
     state = state.model_copy(update={"files": own})
-    return StoredOutput(redact(uri), location, metadata, state, None, tuple(notes))
+    return StoredOutput(redact(uri), location, metadata, state, is_pending=is_pending, notes=tuple(notes))

@@ -59,10 +59,12 @@ def _check_footer(staging: Location, uri: str, entry: FileEntry) -> None:
 
 def check_total(state: Snapshot, uri: str) -> None:
     """Raise CommitError if the files' rows differ from the rows of all commits; the message names `uri`."""
-    if (rows := state.rows + state.rows_quarantined) != state.rows_read - state.rows_removed:
+    rows = state.rows + state.rows_quarantined
+    if rows != state.rows_read - state.rows_removed + state.rows_others:
+        others = f", {state.rows_others:+} by other programs" if state.rows_others else ""
         raise CommitError(
             f"output {uri!r}: its rows don't add up",
             got=f"{rows} rows in files",
-            expected=f"{state.rows_read} read, {state.rows_removed} of them replaced",
+            expected=f"{state.rows_read} read, {state.rows_removed} of them replaced{others}",
             remedy="check it with lakevec verify",
         )

@@ -31,6 +31,7 @@ from lakevec.pipeline.output.table_metadata import TableMetadata
 
 from . import iceberg
 from .driver import Points, watch_changes
+from .others import maintain
 
 _LAYOUT = FileLayout(embedding_columns=(), compression="none", metadata={})
 _ROWS_A_FILE = 4
@@ -61,6 +62,8 @@ class Play:
         Whether it writes a Delta table, refreshes the output, or replaces the files of the first ids.
     is_iceberg : bool
         Whether it writes an Iceberg table, whose catalog lies beside the output.
+    is_maintained : bool
+        Whether other programs maintain the Delta table before each run.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Play:
     is_refresh: bool = False
     is_rewrite: bool = False
     is_iceberg: bool = False
+    is_maintained: bool = False
 
     @property
     def is_atomic(self) -> bool:
@@ -188,6 +192,8 @@ PLAYS: dict[Play, Play | None] = {
     Play("append iceberg", waves=5, is_iceberg=True): _OLD_ICEBERG,
     Play("refresh iceberg", waves=2, model=2, is_iceberg=True, is_refresh=True): _OLD_ICEBERG,
     Play("rewrite iceberg", is_iceberg=True, is_rewrite=True): _OLD_ICEBERG,
+    Play("append maintained delta", waves=5, is_delta=True, is_maintained=True): _OLD_DELTA,
+    Play("rewrite maintained delta", is_delta=True, is_rewrite=True, is_maintained=True): _OLD_DELTA,
 }
 
 
@@ -252,6 +258,9 @@ class Stage:
         return place
 
     def _run(self, play: Play, output: Path, point: str, *, trace: Path = Path(os.devnull)) -> int:
+        if play.is_maintained and self._fork(lambda: maintain(output)) != 0:
+            raise RuntimeError(self._log.read_text())
+
         def work() -> None:
             points = Points(str(trace), point)
             watch_changes(points)

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from . import iceberg
 from .content import Rows
 from .faults import DISK, LONGEST_RUN_S, Fault, SmallDisk, kill, marked
 from .modes import Known, Workshop, read_output
+from .others import Others
 from .plan import Case
 from .reader import DeltaView, FolderView, IcebergView, Reader
 
@@ -137,6 +139,8 @@ class _Trial:
         self._marker = f"faults-{uuid.uuid4().hex}"
         self._runs = 0
         self._disk: SmallDisk | None = None
+        self._others: Others | None = None
+        self._reader: Reader | None = None
 
     def run(self) -> None:
         self._folder.mkdir(parents=True)
@@ -152,6 +156,9 @@ class _Trial:
             views = {"delta": DeltaView, "iceberg": IcebergView}
             view = next((views[word] for word in self._mode.words if word in views), FolderView)(output)
             reader = Reader(view.look, self._known.old, self._known.new, is_atomic=self._mode.is_atomic)
+            if self._mode.is_maintained:
+                self._others = Others(output, seed=zlib.crc32(str(self._case).encode()))
+            self._reader = reader
             reader.start()
             try:
                 self._let_run(output)
@@ -195,6 +202,9 @@ class _Trial:
         return code == 0
 
     def _start(self, output: Path, point: str) -> subprocess.Popen[bytes]:
+        if self._others is not None and self._reader is not None:
+            with self._reader.pause():
+                self._others.work()
         self._runs += 1
         scratch = self._folder / f"run-{self._runs}"
         return self._workshop.start(self._mode, output, scratch, point=point, marker=self._marker)
@@ -210,6 +220,8 @@ class _Trial:
     def _compare(self, output: Path) -> None:
         """Compare the output with an undisturbed run's, row by row and byte by byte."""
         outcome, expected = self._outcome, self._known
+        if self._others is not None and not self._mode.is_atomic:
+            expected = expected.without(self._others.deleted)
         try:
             table = read_output(output, self._mode).sort_by("id")
             rows = Rows.of(table)
@@ -222,6 +234,8 @@ class _Trial:
         names = expected.result.column_names
         if rows.equals(expected.new) and not table.select(names).equals(expected.result):
             outcome.wrong = sum(table[name] != expected.result[name] for name in names)
+        if self._others is not None:
+            outcome.wrong += self._others.count_lost_notes(table["id"].to_pylist())
 
 
 def _count_copies(folder: Path) -> int:

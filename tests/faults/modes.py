@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyspark
 
@@ -63,6 +64,8 @@ class Mode:
         Mode with the same steps and the same result, which saves an undisturbed run.
     is_struck : bool, default=True
         Whether faults strike it. Otherwise it only makes the output that other modes continue.
+    is_maintained : bool, default=False
+        Whether other programs maintain its Delta table before each run.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Mode:
     model: str = "a"
     like: str = ""
     is_struck: bool = True
+    is_maintained: bool = False
 
     @property
     def is_delta(self) -> bool:
@@ -124,6 +128,22 @@ MODES = {
         ),
         Mode("first iceberg keys", "keyed", (*_KEY, *iceberg.WORDS), is_struck=False),
         Mode("iceberg key", "keyed later", (*_KEY, *iceberg.WORDS), before="first iceberg keys"),
+        Mode("first delta rows", "maintained", ("--wave-files", "1", *_DELTA), is_struck=False),
+        Mode(
+            "delta of others",
+            "maintained",
+            ("--wave-files", "3", *_DELTA),
+            before="first delta rows",
+            is_maintained=True,
+        ),
+        Mode(
+            "delta key of others",
+            "keyed later",
+            (*_KEY, *_DELTA),
+            before="first delta keys",
+            like="delta key",
+            is_maintained=True,
+        ),
         Mode("retries", "many", (*_WAVES, "--master", "local[2,4]"), like="new"),
         Mode("cluster", "many", (*_WAVES, *_ON_CLUSTER), like="new"),
         Mode("speculation", "many", (*_WAVES, "--master", _STANDALONE, "--conf", *_SPECULATION), like="new"),
@@ -163,6 +183,14 @@ class Known:
     seconds: float = 0.0
     bytes: int = 0
 
+    def without(self, ids: set[int]) -> Known:
+        """Return the same without some rows of the result."""
+        if not ids:
+            return self
+        kept = pc.invert(pc.is_in(self.result["id"], pa.array(sorted(ids), pa.int64())))
+        result = self.result.filter(kept)
+        return replace(self, result=result, new=Rows.of(result))
+
 
 class Workshop:
     """The folder of lakes, models and outputs of undisturbed runs.
@@ -196,8 +224,8 @@ class Workshop:
         ids = np.arange(self._rows)
         few = make_rows(np.arange(10_000_000, 10_000_000 + 10 * _EARLIER_COMMITS))
         many = make_rows(ids)
-        self._lakes = {"grown": few, "many": pa.concat_tables([few, many]), "keyed": many}
-        for lake in ("grown", "many"):
+        self._lakes = {"grown": few, "maintained": few, "many": pa.concat_tables([few, many]), "keyed": many}
+        for lake in ("grown", "maintained", "many"):
             write_lake(self._lake(lake), few, _EARLIER_COMMITS)
         write_lake(self._lake("many"), many, 8, number=50)
         write_lake(self._lake("keyed"), many, 4)
@@ -230,8 +258,8 @@ class Workshop:
             self._known[name] = known
             return known
         before = self.know(mode.before) if mode.before else None  # so that its output exists
-        if name == "append":
-            self._grow()
+        if name in ("append", "delta of others"):
+            self._grow(mode.lake)
         expected = embedded(self._lakes[mode.lake], self.model(mode.model)).sort_by("id")
         start = self._output(mode.before) if before is not None else None
         known = Known(mode, start, before.new if before else None, expected, Rows.of(expected))
@@ -317,10 +345,10 @@ class Workshop:
     def _output(self, name: str) -> Path:
         return self.folder / "undisturbed" / name.replace(" ", "-").replace(",", "") / "out"
 
-    def _grow(self) -> None:
-        """Add most rows to the lake that began with few."""
-        write_lake(self._lake("grown"), self._lakes["keyed"], 8, number=50)
-        self._lakes["grown"] = self._lakes["many"]
+    def _grow(self, lake: str) -> None:
+        """Add most rows to a lake that began with few."""
+        write_lake(self._lake(lake), self._lakes["keyed"], 8, number=50)
+        self._lakes[lake] = self._lakes["many"]
 
     def _run_undisturbed(self, known: Known) -> None:
         """Run a mode undisturbed: record its steps, and check its result."""
@@ -356,4 +384,6 @@ def read_output(output: Path, mode: Mode) -> pa.Table:
 
     table = DeltaTable(str(output)).to_pyarrow_table()
     plain = {field.name: field.type for field in pq.read_schema(DeltaTable(str(output)).file_uris()[0])}
+    # Other programs may have added a column that this file lacks.
+    table = table.select([name for name in table.column_names if name in plain])
     return table.cast(pa.schema([(name, plain[name]) for name in table.column_names]))

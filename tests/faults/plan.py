@@ -91,7 +91,7 @@ def _cases(known: Known, rng: np.random.Generator, *, has_disks: bool) -> Iterat
         yield Case(name, (_child(WORKER, known, rng, "busy"),))
         yield Case(name, (_driver(known, rng), _child(EXECUTOR, known, rng, "writing")))
         return
-    if known.mode.like:
+    if known.mode.like and not known.mode.is_maintained:
         for point in ("writing", "busy"):
             for _ in range(3):
                 yield Case(name, (_child(WORKER, known, rng, point),))

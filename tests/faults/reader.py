@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -127,6 +128,7 @@ class Reader(threading.Thread):
         self._old, self._new, self._is_atomic = old, new, is_atomic
         self._last: Rows | None = None
         self._ended = threading.Event()
+        self._lock = threading.Lock()
         self.views = self.overtaken = 0
         self.bad: list[str] = []
 
@@ -139,8 +141,19 @@ class Reader(threading.Thread):
         self._ended.set()
         self.join()
 
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Don't read while other programs change the output; afterwards its rows are the old ones."""
+        with self._lock:
+            yield
+            self._old, self._last = self._look(), None
+
     def check(self) -> None:
         """Read the output once."""
+        with self._lock:
+            self._check()
+
+    def _check(self) -> None:
         try:
             seen = self._look()
         except Overtaken:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Field, write_deltalake
 
 from lakevec.pipeline.errors import CommitError, OutputError
 from lakevec.pipeline.output import lease
 from lakevec.pipeline.output.output_folder import OpenOutput
 from tests.support.commands import verify
-from tests.support.commits import Killed, a_commit, a_run, kill_run, write
+from tests.support.commits import SCHEMA, Killed, a_commit, a_run, kill_run, write
 from tests.support.lakes import embed, put
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -73,17 +76,221 @@ def test_refresh_is_one_transaction_and_time_travel_goes_behind_it(folder: Path)
     assert len(list((folder / "_lakevec").glob("*/output.json"))) == 1
 
 
-def test_table_that_others_changed_is_refused(folder: Path) -> None:
+def two_runs(folder: Path, **changes: Any) -> None:
     for run in ("r1", "r2"):
-        with a_run(folder, run, table_format="delta") as output:
+        with a_run(folder, run, table_format="delta", **changes) as output:
             output.commit(a_commit(output, run, [write(output, f"a-{run}", [run])]))
+
+
+def test_runs_go_on_with_the_table_as_others_left_it(folder: Path) -> None:
+    two_runs(folder)
     DeltaTable(str(folder)).optimize.compact()
+    DeltaTable(str(folder)).delete("id = 'r1'")
+    DeltaTable(str(folder)).alter.add_columns([Field("note", "string")])
+    table = DeltaTable(str(folder))
+    table.create_checkpoint()
+    table.vacuum(0, dry_run=False, enforce_retention_duration=False, full=True)
+    with a_run(folder, "r3", table_format="delta") as output:
+        record = output.changes.to_record()
+        assert record == {
+            "operations": {"VACUUM START": 1, "VACUUM END": 1, "ADD COLUMN": 1, "DELETE": 1, "OPTIMIZE": 1},
+            "rows_deleted": 1,
+            "files_removed": 2,
+            "rows_removed": 2,
+            "files_added": 1,
+            "rows_added": 1,
+            "columns": ["note"],
+        }
+        assert output.state.rows == 1
+        output.commit(a_commit(output, "r3", [write(output, "a-r3", ["r3"])]))
+        output.finish({})
+    assert ids(folder) == ["r2", "r3"]
+    with a_run(folder, "r4", table_format="delta") as output:  # the last commit has recorded it all
+        assert not output.changes.others
+        assert (output.state.rows, output.state.rows_others) == (2, -1)
+        # A file of others is replaced like any other.
+        (theirs,) = (name for name, file in output.state.files.items() if not file.run)
+        entry = write(output, "a-r4", ["r2 again"])
+        output.commit(a_commit(output, "r4", [entry], removed=[theirs]))
+    assert ids(folder) == ["r2 again", "r3"]
+
+
+@pytest.mark.parametrize("how", ["vacuumed", "compacted", "untouched"])
+def test_commit_that_died_before_its_transaction_is_made_again_if_others_came_between(
+    folder: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "is_process_alive", lambda claim: False)
+    two_runs(folder)
+
+    def work(output: OpenOutput) -> None:
+        (old,) = (name for name in output.state.files if "r1" in name)
+        output.commit(a_commit(output, "dead", [write(output, "b-dead", ["r1 again"])], removed=[old]))
+
+    kill_run(folder, "logged", work, table_format="delta")
+    table = DeltaTable(str(folder))
+    if how == "compacted":
+        table.optimize.compact()
+    elif how == "vacuumed":
+        table.vacuum(0, dry_run=False, enforce_retention_duration=False, full=True)
+    with a_run(folder, "r3", table_format="delta") as output:
+        assert output.state.number == (2 if how == "untouched" else 1)
+    assert ids(folder) == (["r1 again", "r2"] if how == "untouched" else ["r1", "r2"])
+    assert len(list(folder.glob("b-dead*"))) == (how == "untouched")
+
+
+def test_rewriting_files_that_others_rewrite_meanwhile_fails(folder: Path) -> None:
+    two_runs(folder)
     with (
-        pytest.raises(CommitError, match="another program changed"),
+        pytest.raises(CommitError, match="rewrote files of Delta table"),
+        a_run(folder, "r3", table_format="delta") as output,
+    ):
+        old = next(iter(output.state.files))
+        entry = write(output, "c-r3", ["again"])
+        DeltaTable(str(folder)).optimize.compact()
+        output.commit(a_commit(output, "r3", [entry], removed=[old]))
+    with a_run(folder, "r4", table_format="delta") as output:
+        assert (output.state.number, output.state.rows) == (1, 2)
+    assert ids(folder) == ["r1", "r2"]
+
+
+def foreign_rows(columns: dict[str, Any]) -> pa.Table:
+    return pa.table({"id": ["x"], "v": pa.array([[1.0]], pa.list_(pa.float32())), **columns})
+
+
+def change_metadata(folder: Path, **changes: Any) -> None:
+    """Write the next version of a table's metadata or protocol, as a program that can do more would."""
+    table = DeltaTable(str(folder))
+    name, found = f"{table.version() + 1:020d}.json", {}
+    for file in sorted((folder / "_delta_log").glob("*.json")):
+        for line in file.read_text().splitlines():
+            found |= json.loads(line)
+    kind = "protocol" if "minReaderVersion" in changes else "metaData"
+    (folder / "_delta_log" / name).write_text(json.dumps({kind: found[kind] | changes}) + "\n")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "other type": (
+        lambda folder: write_deltalake(
+            str(folder),
+            foreign_rows({}).set_column(0, "id", [[1]]),
+            mode="overwrite",
+            schema_mode="overwrite",
+        ),
+        'column \'id\' of type "long", not "string"',
+    ),
+    "column dropped": (
+        lambda folder: write_deltalake(
+            str(folder), foreign_rows({}).select(["id"]), mode="overwrite", schema_mode="overwrite"
+        ),
+        "no column 'v'",
+    ),
+    "partitions": (
+        lambda folder: write_deltalake(
+            str(folder), foreign_rows({}), mode="overwrite", schema_mode="overwrite", partition_by=["id"]
+        ),
+        "partitions",
+    ),
+    "another table": (
+        lambda folder: (
+            shutil.rmtree(folder / "_delta_log"),
+            write_deltalake(str(folder), foreign_rows({})),
+        ),
+        "another table: its log holds no commit, lakevec's log commit 1",
+    ),
+    "no table": (lambda folder: shutil.rmtree(folder / "_delta_log"), "no table"),
+    "constraint": (
+        lambda folder: DeltaTable(str(folder)).alter.add_constraint({"short": "id < 'zz'"}),
+        "constraint delta.constraints.short",
+    ),
+    "feature": (
+        lambda folder: change_metadata(
+            folder, minReaderVersion=1, minWriterVersion=7, writerFeatures=["clustering", "domainMetadata"]
+        ),
+        "table feature clustering, domainMetadata",
+    ),
+    "column that must not be null": (
+        lambda folder: change_metadata(
+            folder, schemaString=SCHEMA.replace('"nullable": true', '"nullable": false', 1)
+        ),
+        "column 'id', which must not be null",
+    ),
+    "other model": (
+        lambda folder: (
+            pq.write_table(
+                foreign_rows({}).replace_schema_metadata({"lakevec.model": "sha256:two"}),
+                folder / "f.parquet",
+            ),
+            add_file(folder, "f.parquet"),
+        ),
+        "f.parquet of the Delta table holds vectors of another model",
+    ),
+}
+
+
+def add_file(folder: Path, name: str, **more: Any) -> None:
+    """Add a file to a table's log as another program would."""
+    add = {
+        "path": name,
+        "partitionValues": {},
+        "size": (folder / name).stat().st_size,
+        "modificationTime": 0,
+        "dataChange": True,
+        **more,
+    }
+    log = folder / "_delta_log" / f"{DeltaTable(str(folder)).version() + 1:020d}.json"
+    log.write_text(json.dumps({"add": add}) + "\n")
+
+
+@pytest.mark.parametrize("change", REFUSED)
+def test_table_that_can_not_be_continued_is_refused(folder: Path, change: str) -> None:
+    two_runs(folder)
+    do, reason = REFUSED[change]
+    do(folder)
+    with (
+        pytest.raises(CommitError, match=re.escape(reason)) as caught,
         a_run(folder, "r3", table_format="delta"),
     ):
         pass
-    assert ids(folder) == ["r1", "r2"]
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_table_with_deletion_vectors_is_refused(folder: Path) -> None:
+    with a_run(folder, "r1", table_format="delta") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x", "y", "z"])]))
+    name = next(folder.glob("a-r1*")).name
+    features = ["deletionVectors"]
+    change_metadata(
+        folder, minReaderVersion=3, minWriterVersion=7, readerFeatures=features, writerFeatures=features
+    )
+    with a_run(folder, "r3", table_format="delta"):
+        pass  # no file has one yet
+    # A bitmap of rows 0 and 1.
+    vector = {
+        "storageType": "i",
+        "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000315c8Xg00031",
+        "sizeInBytes": 36,
+        "cardinality": 2,
+    }
+    add_file(folder, name, deletionVector=vector, stats='{"numRecords": 3}')
+    refused = pytest.raises(CommitError, match="rows marked by deletion vectors")
+    with refused, a_run(folder, "r3", table_format="delta"):
+        pass
+
+
+def test_table_restored_to_another_generation_is_refused(folder: Path) -> None:
+    two_runs(folder)
+    with a_run(folder, "r3", refresh=True, table_format="delta") as output:
+        output.commit(a_commit(output, "r3", [write(output, "n-r3", ["new"])]))
+        output.finish({})
+    DeltaTable(str(folder)).optimize.compact()  # else files tell by their names
+    DeltaTable(str(folder)).restore(2)
+    with pytest.raises(CommitError, match=r"generation \w+ of the output, not "):
+        two_runs(folder)
+    with a_run(folder, "r4", refresh=True, table_format="delta") as output:
+        output.commit(a_commit(output, "r4", [write(output, "n-r4", ["newer"])]))
+        output.finish({})
+    assert ids(folder) == ["newer"]
 
 
 def test_killed_before_the_table_is_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +298,7 @@ def test_killed_before_the_table_is_made(folder: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(OpenOutput, "abandon", lambda self: None)
         patch.setattr(
-            "lakevec.pipeline.output.delta_committer.DeltaLog.create",
+            "lakevec.pipeline.output.delta_log.DeltaLog.create",
             lambda *args: (_ for _ in ()).throw(Killed),
         )
         with pytest.raises(Killed), a_run(folder, "dead", table_format="delta"):
