@@ -82,6 +82,7 @@ def _tell_changes(output: StoredOutput) -> Iterator[str]:
     """Say what other programs changed in a Delta table."""
     if record := output.changes.to_record():
         yield f"others changed the table since lakevec's last commit: {describe_changes(record)}"
+    yield from output.notes
     if output.is_pending:
         yield "the last commit is not in the table yet; the next run completes it"
 
@@ -120,7 +121,7 @@ def _check_files(
         fingerprint=metadata.fingerprint,
         dimensions=metadata.dimensions,
         columns=_embedded(output),
-        promised=tuple(name for name in metadata.schema_of_files if name not in metadata.partition_by),
+        promised=tuple(metadata.names_in_files),
         vector_type=VectorType(metadata.vector_type),
         options=EncodeOptions(metadata.max_tokens, metadata.store),
         table=node_table,

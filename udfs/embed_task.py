@@ -63,6 +63,8 @@ class TaskColumns:
         Columns whose values name the files' folders.
     chunk_text : bool, default=False
         Whether to write the texts of chunks.
+    has_exact_folders : bool, default=False
+        See `split_by_partition`.
     """
 
     embeddings: dict[str, str]
@@ -70,6 +72,7 @@ class TaskColumns:
     kept: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
     chunk_text: bool = False
+    has_exact_folders: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,10 @@ class EmbedTask:
                     columns[: len(self.columns.read)], names=list(self.columns.read)
                 )
                 values = columns[len(self.columns.read) :]
-                for folder, rows in split_by_partition(batch, self.columns.partition_by, values):
+                parts = split_by_partition(
+                    batch, self.columns.partition_by, values, is_exact=self.columns.has_exact_folders
+                )
+                for folder, rows in parts:
                     for embedded, counts in self._embed_parts(encoder, rows):
                         files.write(embedded, counts | pending, folder=folder)
                         pending = {}

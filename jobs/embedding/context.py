@@ -150,7 +150,12 @@ class EmbedContext:
         return self.task_type(
             table=distribute_files(self.spark, packed),
             columns=TaskColumns(
-                columns.embeddings, columns.read, columns.kept, columns.partition_by, settings.chunk_text
+                columns.embeddings,
+                columns.read,
+                columns.kept,
+                columns.partition_by,
+                settings.chunk_text,
+                has_exact_folders=settings.table_format == "iceberg",
             ),
             options=EncodeOptions(settings.max_tokens, settings.store),
             vector_type=VectorType(settings.vector_type),
@@ -186,6 +191,7 @@ class EmbedContext:
             target_bytes=settings.target_file_mb * 10**6,
             sha256=settings.sha256,
             index_column=CHUNK_INDEX if self.chunks else None,
+            field_ids=self.output.field_ids,
         )
 
 

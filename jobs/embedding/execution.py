@@ -148,7 +148,8 @@ def _embed_directly(context: EmbedContext, frame: DataFrame) -> dict[str, Any]:
 
 def _metadata(context: EmbedContext, frame: DataFrame) -> TableMetadata:
     settings, columns, artifact = context.settings, context.columns, context.plan.artifact
-    fields = [*columns.schema.fields, *(frame.schema[name] for name in columns.partition_by)]
+    apart = (frame.schema[name] for name in columns.partition_by if name not in columns.kept)
+    fields = [*columns.schema.fields, *apart]
     return TableMetadata(
         generation="",
         fingerprint=artifact.table.fingerprint,
@@ -165,6 +166,8 @@ def _metadata(context: EmbedContext, frame: DataFrame) -> TableMetadata:
         key=settings.key,
         table_format=settings.table_format,
         time_zone=columns.time_zone,
+        catalog=settings.catalog or "",
+        table=settings.table or "",
     )
 
 

@@ -12,6 +12,7 @@ from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.pipeline.encoding.text_segmentation import check_segmentation
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.model.artifact import Artifact, load
+from lakevec.pipeline.output.iceberg_table import check_catalog
 from lakevec.pipeline.output.output_folder import OutputFolder
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.base import DIRECT, has_flag
@@ -53,6 +54,8 @@ def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda st
         check_metrics(settings.metrics)
     if settings.chunk_tokens is not None:
         check_segmentation()
+    if settings.catalog is not None and settings.table is not None:
+        check_catalog(settings.catalog, settings.table)
     run_id = new_run_id()
     lineage = open_lineage(settings, run_id)
     artifact = load(settings.model)

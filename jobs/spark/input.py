@@ -51,7 +51,7 @@ class Columns:
     partition_by : tuple of str
         Input columns whose values become folders.
     schema : pyspark.sql.types.StructType
-        Schema of the output's files, without the partition columns.
+        Schema of the output's files, without the partition columns unless Iceberg's files hold them.
     time_zone : str
         Time zone in which timestamps name folders; empty if none do.
     """
@@ -155,7 +155,8 @@ def _schema_of_sound_files(
 def table_schema(columns: Columns, source: t.StructType) -> str:
     """Return the schema of the whole output as Spark's and Delta's JSON, partition columns last."""
     schema = t.StructType()
-    for field in (*columns.schema.fields, *(source[name] for name in columns.partition_by)):
+    apart = (source[name] for name in columns.partition_by if name not in columns.kept)
+    for field in (*columns.schema.fields, *apart):
         is_limited = isinstance(field.dataType, t.CharType | t.VarcharType)  # unknown to Delta
         schema.add(field.name, t.StringType() if is_limited else field.dataType)
     return schema.json()
@@ -180,9 +181,14 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     if settings.chunk_tokens is not None:
         # Each chunk would repeat its whole text.
         chosen = [name for name in chosen if name not in settings.text]
-    kept = tuple(name for name in schema.names if name in chosen and name not in partition_by)
+    # Iceberg's files hold their partition values.
+    in_files = partition_by if settings.table_format == "iceberg" else ()
+    out_of_files = () if settings.table_format == "iceberg" else partition_by
+    kept = tuple(
+        name for name in schema.names if (name in chosen or name in in_files) and name not in out_of_files
+    )
     check_partition_columns(schema, settings)
-    _refuse_same_names(schema.names, (*kept, *partition_by, *settings.text))
+    _refuse_same_names(schema.names, (*kept, *out_of_files, *settings.text))
     for column in kept:
         if unfit := unfit_type(schema[column].dataType):
             raise InputError(
@@ -194,13 +200,13 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     of_chunks = _chunk_fields(settings)
     added = [field for name in embeddings.values() for field in _embedding_fields(name, settings)]
     added_names = [field.name for field in of_chunks]
-    if of_chunks and (twins := same_names([*kept, *partition_by, *added_names])) is not None:
+    if of_chunks and (twins := same_names([*kept, *out_of_files, *added_names])) is not None:
         raise OutputError(
             f"column {twins[0]!r} of the input has a name that chunks need",
             remedy="rename it in a view or table first, or leave it out with --keep",
         )
     if (
-        twins := same_names([*kept, *partition_by, *added_names, *(field.name for field in added)])
+        twins := same_names([*kept, *out_of_files, *added_names, *(field.name for field in added)])
     ) is not None:
         raise OutputError(
             f"embedding column {twins[1]!r} clashes with another column",

@@ -27,9 +27,11 @@ def check_partition_columns(schema: t.StructType, settings: EmbedSettings) -> No
                 remedy="rename it in a view or table first",
             )
         is_collated = isinstance(kind, t.StringType) and not kind.isUTF8BinaryCollation()
-        if settings.table_format == "delta" and isinstance(kind, t.TimestampType | t.TimestampNTZType):
+        stamps = (t.TimestampType, t.TimestampNTZType)
+        refused = {"delta": stamps, "iceberg": (*stamps, t.FloatType, t.DoubleType)}
+        if isinstance(kind, refused.get(settings.table_format, ())):
             raise InputError(
-                f"partition column {column!r} of a Delta table",
+                f"partition column {column!r} of a table of format {settings.table_format}",
                 got=kind.simpleString(),
                 expected="a date or a string, which mean the same in every time zone",
             )

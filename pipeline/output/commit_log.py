@@ -277,11 +277,11 @@ class CommitLog:
     def __init__(self, folder: Location) -> None:
         self._log = folder / "log"
         self._others = Others()
-        self.before_last = Snapshot()
         self.read()
 
     def read(self) -> None:
         """Read the log again."""
+        self.before_last = Snapshot()
         names = [name for name in self._log.names() if not name.startswith(".")]
         states = sorted(_number(name) for name in names if name.endswith(".state.json"))
         commits = sorted(_number(name) for name in names if not name.endswith(".state.json"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.output.commit_log import Commit, CommitLog
+from lakevec.pipeline.output.field_ids import FieldIds
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.output.staging import Staging
@@ -44,6 +45,11 @@ class Run:
     def own(self) -> Location:
         """The ``_lakevec`` folder of the output: state, staging, lease and quarantine."""
         return self.location / OWN_FOLDER
+
+
+def _describe(metadata: TableMetadata) -> str:
+    name = f" {metadata.table} of catalog {metadata.catalog}" if metadata.table else ""
+    return f"{metadata.table_format}{name}, partitions ({', '.join(metadata.partition_by)})"
 
 
 class Committer(ABC):
@@ -87,13 +93,18 @@ class Committer(ABC):
     def staging(self) -> Location:
         """The folder that tasks write files to."""
 
+    @property
+    def field_ids(self) -> FieldIds:
+        """Ids for the columns of files, after `begin`; empty if the format has none."""
+        return {}
+
     def check_can_refresh(self, stored: TableMetadata, asked: TableMetadata) -> None:
         """Refuse a full refresh if the format or the storage can't do it."""
         if any(getattr(stored, name) != getattr(asked, name) for name in self.fixed):
             raise OutputError(
                 f"output {self.run.uri!r} is a table of another format or with other partitions",
-                got=f"{asked.table_format}, partitions ({', '.join(asked.partition_by)})",
-                expected=f"{stored.table_format}, partitions ({', '.join(stored.partition_by)})",
+                got=_describe(asked),
+                expected=_describe(stored),
                 remedy="choose another --output",
             )
 

@@ -4,6 +4,7 @@ Layout of an output. Parquet readers skip every name that begins with ``_``::
 
     OUTPUT/part-00000-....parquet            rows
     OUTPUT/_SUCCESS                          written when a run ends
+    OUTPUT/_delta_log/, OUTPUT/metadata/     of a Delta table, of an Iceberg table
     OUTPUT/_lakevec/run.json                 the last run: settings, model, counts, timings
     OUTPUT/_lakevec/current.json             the generation that readers see
     OUTPUT/_lakevec/GENERATION/output.json   properties of all rows, see `table_metadata`
@@ -34,7 +35,9 @@ from lakevec.pipeline.output.atomic_swap import clean_swap, complete_swap, find_
 from lakevec.pipeline.output.commit_log import Commit, Snapshot
 from lakevec.pipeline.output.committer import Committer, Run
 from lakevec.pipeline.output.delta_committer import DeltaCommitter
+from lakevec.pipeline.output.field_ids import FieldIds
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
+from lakevec.pipeline.output.iceberg_committer import IcebergCommitter
 from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.output.parquet_committer import ParquetCommitter
 from lakevec.pipeline.output.staging import Staging, stagings
@@ -51,7 +54,11 @@ from lakevec.pipeline.output.table_metadata import (
 from lakevec.pipeline.output.validation import check_counts, check_footers, check_total
 from lakevec.pipeline.storage import Location, absolute_uri, locate, strip_user_info
 
-_COMMITTERS: dict[str, type[Committer]] = {"parquet": ParquetCommitter, "delta": DeltaCommitter}
+_COMMITTERS: dict[str, type[Committer]] = {
+    "parquet": ParquetCommitter,
+    "delta": DeltaCommitter,
+    "iceberg": IcebergCommitter,
+}
 
 
 class OutputFolder:
@@ -187,6 +194,11 @@ class OpenOutput:
     def staging(self) -> Location:
         """The folder that tasks write files to."""
         return self._committer.staging
+
+    @property
+    def field_ids(self) -> FieldIds:
+        """Ids for the columns of files, after `begin`; empty if the format has none."""
+        return self._committer.field_ids
 
     @property
     def generation(self) -> str:

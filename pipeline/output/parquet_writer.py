@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakevec.pipeline.output.field_ids import FieldIds, with_field_ids
 from lakevec.pipeline.output.file_entry import Counts, FileEntry, merge_counts
 from lakevec.pipeline.output.partitions import refuse_long_folders
 from lakevec.pipeline.output.vector_file import VectorFileWriter, can_place_vectors
@@ -48,6 +49,9 @@ class FileLayout:
         Whether to compute the checksum of each file while writing it.
     index_column : str, optional
         Column with the number of each row's chunk. Its zeros are counted as texts.
+    field_ids : dict, optional
+        Ids of columns for Iceberg's readers. With ids, files hold no Arrow schema, since pyiceberg refuses
+        the time zones in it. Default: none.
     """
 
     embedding_columns: tuple[str, ...]
@@ -57,6 +61,7 @@ class FileLayout:
     target_bytes: int = 1 << 29
     sha256: bool = False
     index_column: str | None = None
+    field_ids: FieldIds = field(default_factory=dict)
 
 
 class TaskParquetWriter:
@@ -229,11 +234,12 @@ class _File:
             metadata.pop(_SPARK_SCHEMA, None)  # it lists vector columns
         return VectorFileWriter(
             sink,
-            schema.with_metadata(metadata),
+            with_field_ids(schema, self._layout.field_ids).with_metadata(metadata),
             _own_pages(schema, vectors) if not is_compact else [],
             compression=codecs | dict.fromkeys(embeddings, "ZSTD") if is_compact else codecs,
             use_dictionary=others + embeddings if is_compact else others,
             write_statistics=others,
+            store_schema=not self._layout.field_ids,
         )
 
 

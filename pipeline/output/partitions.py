@@ -21,7 +21,7 @@ _MAX_BYTES = 255
 
 
 def split_by_partition(
-    batch: pa.RecordBatch, names: Sequence[str], values: Sequence[pa.Array]
+    batch: pa.RecordBatch, names: Sequence[str], values: Sequence[pa.Array], *, is_exact: bool = False
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Split rows by partition folder.
 
@@ -32,6 +32,9 @@ def split_by_partition(
         Partition columns. Without any, the batch stays whole.
     values : sequence of pyarrow string arrays of length N
         Their values, as Spark casts them to strings.
+    is_exact : bool, default=False
+        Whether different values have different folders. Otherwise Hive's rules hold, by which an empty string
+        is null.
 
     Yields
     ------
@@ -45,10 +48,12 @@ def split_by_partition(
         return
     parts = []
     for name, column in zip(names, values, strict=True):
-        # Spark treats an empty string as null, since a folder needs a name.
-        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+        if not is_exact:
+            # Spark treats an empty string as null, since a folder needs a name.
+            column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
         encoded = pc.dictionary_encode(column, null_encoding="encode")
-        levels = pa.array([f"{folder_name(name, value)}/" for value in encoded.dictionary.to_pylist()])
+        folders = [folder_name(name, value, is_exact=is_exact) for value in encoded.dictionary.to_pylist()]
+        levels = pa.array([f"{folder}/" for folder in folders])
         parts.append(levels.take(encoded.indices))
     encoded = pc.binary_join_element_wise(*parts, "").dictionary_encode()
     folders, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
@@ -60,8 +65,8 @@ def split_by_partition(
         yield folder, batch.take(pa.array(rows))
 
 
-def folder_name(column: str, value: str | None) -> str:
-    """Return the folder name of a partition value.
+def folder_name(column: str, value: str | None, *, is_exact: bool = False) -> str:
+    """Return the folder name of a partition value; with `is_exact`, of no other value.
 
     Raises
     ------
@@ -72,6 +77,8 @@ def folder_name(column: str, value: str | None) -> str:
     --------
     >>> folder_name("day of week", "Mon/Tue"), folder_name("day", None)
     ('day of week=Mon%2FTue', 'day=__HIVE_DEFAULT_PARTITION__')
+    >>> folder_name("day", "__HIVE_DEFAULT_PARTITION__", is_exact=True)
+    'day=%5F_HIVE_DEFAULT_PARTITION__'
     """
     if value is not None and ("\0" in value or value.endswith(_HIDDEN_SUFFIX)):
         raise DataError(
@@ -80,7 +87,13 @@ def folder_name(column: str, value: str | None) -> str:
             expected="values whose folders readers don't skip",
             remedy="clean the column, or partition by another one",
         )
-    return f"{column.translate(_ESCAPES)}={_NO_VALUE if value is None else value.translate(_ESCAPES)}"
+    if value is None:
+        text = _NO_VALUE
+    elif is_exact and value == _NO_VALUE:
+        text = _NO_VALUE.replace("_", "%5F", 1)
+    else:
+        text = value.translate(_ESCAPES)
+    return f"{column.translate(_ESCAPES)}={text}"
 
 
 def refuse_long_folders(name: str) -> None:

@@ -10,6 +10,7 @@ from lakevec.pipeline.output.atomic_swap import find_unfinished_swap
 from lakevec.pipeline.output.commit_log import CommitLog, Snapshot
 from lakevec.pipeline.output.delta_log import DeltaLog
 from lakevec.pipeline.output.file_entry import OWN_FOLDER, is_hidden
+from lakevec.pipeline.output.iceberg_table import IcebergTable
 from lakevec.pipeline.output.table_changes import TableChanges, find_changes, find_obstacles
 from lakevec.pipeline.output.table_metadata import TableMetadata, read_metadata, state_folder
 from lakevec.pipeline.redaction import redact
@@ -34,6 +35,8 @@ class StoredOutput:
         Why no run can continue a Delta table.
     is_pending : bool
         Whether the next run must complete a commit that readers of a Delta table don't see.
+    notes : tuple of str
+        What other programs changed in an Iceberg table. `state` leaves their files out.
     """
 
     uri: str
@@ -43,6 +46,7 @@ class StoredOutput:
     changes: TableChanges = field(default_factory=TableChanges)
     problems: tuple[str, ...] = ()
     is_pending: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def files(self) -> set[str]:
@@ -79,6 +83,8 @@ def read_output(uri: str) -> StoredOutput:
     log = CommitLog(state_folder(location, metadata.generation))
     if metadata.table_format == "delta":
         return _read_delta(DeltaLog(uri, location, metadata.generation), log, uri, location, metadata)
+    if metadata.table_format == "iceberg":
+        return _read_iceberg(uri, location, metadata, log)
     return StoredOutput(redact(uri), location, metadata, log.state)
 
 
@@ -97,3 +103,23 @@ def _read_delta(
     changes = TableChanges() if problems else find_changes(delta, table, state, metadata, location)
     state = state.changed_by(changes.others)
     return StoredOutput(redact(uri), location, metadata, state, changes, problems, is_pending)
+
+
+def _read_iceberg(uri: str, location: Location, metadata: TableMetadata, log: CommitLog) -> StoredOutput:
+    """Read the part of an Iceberg table that lakevec wrote."""
+    table = IcebergTable(uri, location, metadata.catalog, metadata.table, metadata.generation)
+    state, notes = log.state, []
+    is_pending = log.last is not None and table.lacks(log.last.number)
+    if is_pending:
+        state = log.before_last
+    table.check(state.number, metadata.partition_by)
+    visible = table.files()
+    own = {name: file for name, file in state.files.items() if name in visible}
+    if own.keys() != state.files.keys() or own.keys() != visible:
+        rows = state.rows - sum(file.rows for file in own.values())
+        notes.append(
+            f"other programs changed the table: {len(state.files) - len(own):,} of lakevec's files, of"
+            f" {rows:,} rows, are not in it any more, and {len(visible) - len(own):,} files are theirs"
+        )
+    state = state.model_copy(update={"files": own})
+    return StoredOutput(redact(uri), location, metadata, state, is_pending=is_pending, notes=tuple(notes))

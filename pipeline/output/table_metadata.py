@@ -30,7 +30,7 @@ _VECTORS = (
     "chunk_overlap",
 )
 # Earlier versions refuse unknown keys, so `write` leaves these out where they are empty.
-_LATER = ("time_zone", "chunk_tokens", "chunk_overlap")
+_LATER = ("time_zone", "chunk_tokens", "chunk_overlap", "catalog", "table")
 
 
 class TableMetadata(BaseModel):
@@ -56,11 +56,13 @@ class TableMetadata(BaseModel):
         Name and type of all columns.
     key : str or None
         Column that identifies a row, if any.
-    table_format : {"parquet", "delta"}
-        Whether the folder or Delta's log lists the output's files.
+    table_format : {"parquet", "delta", "iceberg"}
+        Whether the folder, Delta's log or an Iceberg catalog lists the output's files.
     time_zone : str, default=""
         Time zone of partition folders named by timestamps. Empty without such folders, and in outputs
         of earlier versions.
+    catalog, table : str, default=""
+        Name of an Iceberg catalog in pyiceberg's configuration, and of the table there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,8 +81,16 @@ class TableMetadata(BaseModel):
     schema_of_files: dict[str, str] = Field(title="columns")
     partition_by: tuple[str, ...] = Field(title="partition columns")
     key: str | None = Field(title="key")
-    table_format: Literal["parquet", "delta"] = Field(title="table format")
+    table_format: Literal["parquet", "delta", "iceberg"] = Field(title="table format")
     time_zone: str = Field("", title="time zone of partition folders")
+    catalog: str = Field("", title="catalog")
+    table: str = Field("", title="table")
+
+    @property
+    def names_in_files(self) -> list[str]:
+        """Names of the columns that files hold; Iceberg's files hold their partition values."""
+        apart = () if self.table_format == "iceberg" else self.partition_by
+        return [name for name in self.schema_of_files if name not in apart]
 
     def differences(self, other: TableMetadata) -> Iterator[str]:
         """Yield each difference between `other` and this output, such as ``dimensions 64, not 32``."""
@@ -109,8 +119,11 @@ class _Pointer(BaseModel):
 def read_metadata(output: Location) -> TableMetadata | None:
     """Read ``output.json`` of the current generation; return None for a new output."""
     generation = read_generation(output)
-    if not generation:
-        return None
+    return read_metadata_of(output, generation) if generation else None
+
+
+def read_metadata_of(output: Location, generation: str) -> TableMetadata:
+    """Read ``output.json`` of a generation."""
     try:
         metadata = TableMetadata.model_validate_json((state_folder(output, generation) / _FILE).read_bytes())
         return metadata.model_copy(update={"generation": generation})

@@ -87,6 +87,9 @@ class VectorFileWriter:
         self._stream = _HeldStream(stream)
         # Without vectors nothing is corrected, and pyarrow writes to the stream itself.
         self._writer = pq.ParquetWriter(self._stream if vectors else stream, schema, **options)
+        if not options.get("store_schema", True):
+            # Along with its own schema, pyarrow would leave out the metadata of ours.
+            self._writer.add_key_value_metadata(schema.metadata or {})
 
     def write_row_group(self, rows: pa.Table) -> None:
         """Write rows as one row group.

@@ -75,8 +75,12 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     """Treat longer texts as invalid rows. Default: no limit."""
     on_bad_file: Literal["fail", "skip"] = Field(default="fail", json_schema_extra=DIRECT)
     """For an input file that can't be read: fail, or skip the file and try it again in the next run."""
-    table_format: Literal["parquet", "delta"] = Field(default="parquet", json_schema_extra=DIRECT)
-    """Write plain Parquet, or a Delta table, whose commits are atomic on every store."""
+    table_format: Literal["parquet", "delta", "iceberg"] = Field(default="parquet", json_schema_extra=DIRECT)
+    """Write plain Parquet, or a Delta or Iceberg table, whose commits are atomic on every store."""
+    catalog: str | None = Field(default=None, json_schema_extra=DIRECT)
+    """Iceberg catalog, a name in pyiceberg's configuration."""
+    table: str | None = Field(default=None, json_schema_extra=DIRECT)
+    """Table in the Iceberg catalog, such as db.docs. Its files are in the output."""
     sha256: bool = Field(default=False, json_schema_extra=DIRECT)
     """Record each file's checksum for lakevec verify."""
     compression: Literal["zstd", "snappy", "none"] = "zstd"
@@ -118,6 +122,11 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
         self._check_chunks()
         if self.key is None and (self.key_order is not None or self.deletes != "keep"):
             raise ValueError("key_order and deletes need a key")
+        named = [self.catalog is not None, self.table is not None]
+        if self.table_format == "iceberg" and not all(named):
+            raise ValueError("table_format iceberg needs a catalog and a table")
+        if self.table_format != "iceberg" and any(named):
+            raise ValueError("catalog and table need table_format iceberg")
         return self
 
     def _check_chunks(self) -> None:

@@ -294,6 +294,27 @@ def test_delta_lines_run(
     assert found["before"].num_rows == 1
 
 
+@pytest.mark.usefixtures("spark")
+def test_iceberg_lines_run(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyiceberg import catalog
+    from pyiceberg.utils.config import Config
+
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"body": ["north"]}), tmp_path / "docs.parquet")
+    page = (ROOT / "docs" / "output.md").read_text().split("\n## Iceberg\n")[1].split("\n## ")[0]
+    [shell], [lines] = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("sh", "python"))
+    export, command = shell.replace("\\\n", "").splitlines()
+    name, value = export.removeprefix("export ").split("=")
+    monkeypatch.setenv(name, value.replace("$PWD", str(tmp_path)))
+    monkeypatch.setattr(catalog, "_ENV_CONFIG", Config())  # which another process reads when it starts
+    words = command.replace("models/minilm", tiny_model).replace("lake/docs", "docs.parquet").split()
+    assert embed(words[2:]) == 0
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    assert found["rows"].num_rows == 1
+    assert found["batches"] == ["0"]
+
+
 def test_unknown_job_is_told_with_the_nearest() -> None:
     code = "import sys; from lakevec.jobs.cli import main; sys.exit(main(['embd']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import deltalake  # noqa: F401 - once for all forks, as pandas
@@ -29,6 +29,7 @@ from lakevec.pipeline.output.output_folder import OpenOutput, OutputFolder
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.table_metadata import TableMetadata
 
+from . import iceberg
 from .driver import Points, watch_changes
 from .others import maintain
 
@@ -59,6 +60,8 @@ class Play:
         Number of batches.
     is_delta, is_refresh, is_rewrite : bool
         Whether it writes a Delta table, refreshes the output, or replaces the files of the first ids.
+    is_iceberg : bool
+        Whether it writes an Iceberg table, whose catalog lies beside the output.
     is_maintained : bool
         Whether other programs maintain the Delta table before each run.
     """
@@ -69,6 +72,7 @@ class Play:
     is_delta: bool = False
     is_refresh: bool = False
     is_rewrite: bool = False
+    is_iceberg: bool = False
     is_maintained: bool = False
 
     @property
@@ -92,6 +96,8 @@ class Play:
 
     def run(self, folder: Path | str, on_step: Callable[[str], None]) -> None:
         """Begin, commit and finish an output as the job does."""
+        if self.is_iceberg:
+            os.environ.update(iceberg.environment(folder))
         run = f"run-{os.getpid()}-{os.urandom(3).hex()}"
         found = OutputFolder(str(folder), run, on_step=on_step)
         found.inspect()
@@ -133,7 +139,8 @@ class Play:
 
     def _write(self, output: OpenOutput, stem: str, ids: range | list[int]) -> FileEntry:
         rows = {"id": list(ids), "vector": [self._vector(number) for number in ids]}
-        with TaskParquetWriter(output.staging, f"part-{stem}", _LAYOUT) as files:
+        layout = replace(_LAYOUT, field_ids=output.field_ids)
+        with TaskParquetWriter(output.staging, f"part-{stem}", layout) as files:
             files.write(pa.RecordBatch.from_pydict(rows), {})
             return files.close()[0]
 
@@ -163,12 +170,15 @@ class Play:
             schema_of_files=dict(_FIELDS),
             partition_by=(),
             key=None,
-            table_format="delta" if self.is_delta else "parquet",
+            table_format="delta" if self.is_delta else "iceberg" if self.is_iceberg else "parquet",
+            catalog="faults" if self.is_iceberg else "",
+            table=iceberg.NAME if self.is_iceberg else "",
         )
 
 
 # Each play with the play whose output it continues. "append" reaches the commit that writes a snapshot.
 _OLD, _OLD_DELTA = Play("old", waves=18), Play("old delta", waves=3, is_delta=True)
+_OLD_ICEBERG = Play("old iceberg", waves=3, is_iceberg=True)
 PLAYS: dict[Play, Play | None] = {
     Play("new"): None,
     Play("append", waves=21): _OLD,
@@ -178,6 +188,10 @@ PLAYS: dict[Play, Play | None] = {
     Play("append delta", waves=5, is_delta=True): _OLD_DELTA,
     Play("refresh delta", waves=2, model=2, is_delta=True, is_refresh=True): _OLD_DELTA,
     Play("rewrite delta", is_delta=True, is_rewrite=True): _OLD_DELTA,
+    Play("new iceberg", is_iceberg=True): None,
+    Play("append iceberg", waves=5, is_iceberg=True): _OLD_ICEBERG,
+    Play("refresh iceberg", waves=2, model=2, is_iceberg=True, is_refresh=True): _OLD_ICEBERG,
+    Play("rewrite iceberg", is_iceberg=True, is_rewrite=True): _OLD_ICEBERG,
     Play("append maintained delta", waves=5, is_delta=True, is_maintained=True): _OLD_DELTA,
     Play("rewrite maintained delta", is_delta=True, is_rewrite=True, is_maintained=True): _OLD_DELTA,
 }
@@ -201,8 +215,12 @@ class Stage:
         start = None
         if before is not None:
             start = self._folder / before.name
-            if not start.exists() and self._run(before, start, "none") != 0:
-                raise RuntimeError(self._log.read_text())
+            if not start.exists():
+                # An Iceberg table can't be moved, so make it where the play continues it.
+                place = self._place(None)
+                if self._run(before, place / "out", "none") != 0:
+                    raise RuntimeError(self._log.read_text())
+                shutil.copytree(place, start)
         place = self._place(start)
         trace = self._folder / "trace"
         trace.unlink(missing_ok=True)
@@ -224,7 +242,8 @@ class Stage:
             if point == "none" and code != 0:
                 wrong.append(f"run {number} ends with {code}: {self._log.read_text().splitlines()[-1]}")
             wrong += [f"after run {number}: {found}" for found in self._check(play, output, old)]
-        wrong += [f"left {entry.name}" for entry in place.iterdir() if entry != output]
+        known = (output.name, iceberg.CATALOG)
+        wrong += [f"left {entry.name}" for entry in place.iterdir() if entry.name not in known]
         for found in self._check(play, output, old, is_end=True):
             wrong.append(f"in the end: {found}")
         return wrong
@@ -232,9 +251,10 @@ class Stage:
     def _place(self, start: Path | None) -> Path:
         place = self._folder / "place"
         shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
-        if start is not None:
-            shutil.copytree(start, place / "out")
+        if start is None:
+            place.mkdir()
+        else:
+            shutil.copytree(start, place)
         return place
 
     def _run(self, play: Play, output: Path, point: str, *, trace: Path = Path(os.devnull)) -> int:
@@ -244,6 +264,8 @@ class Stage:
         def work() -> None:
             points = Points(str(trace), point)
             watch_changes(points)
+            if play.is_iceberg:
+                iceberg.watch_catalog(points)
             play.run(output, points.step)
 
         return self._fork(work)
@@ -298,6 +320,8 @@ def _read(play: Play, output: Path) -> View:
         if not DeltaTable.is_deltatable(str(output)):
             return []
         files = DeltaTable(str(output)).file_uris()
+    elif play.is_iceberg:
+        files = iceberg.list_files(output) or []
     else:
         files = [str(file) for file in output.glob("*.parquet")]
     return [(row["id"], row["vector"]) for file in files for row in pq.read_table(file).to_pylist()]

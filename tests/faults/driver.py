@@ -122,6 +122,10 @@ def main(argv: list[str]) -> int:
     trace, fatal, *words = argv
     points = Points(trace, fatal)
     watch_changes(points)
+    if "iceberg" in words:
+        from .iceberg import watch_catalog
+
+        watch_catalog(points)
     job = partial(embed.run, on_step=points.step)
     return run_job(EmbedSettings, job, words, name="embed")
 

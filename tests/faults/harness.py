@@ -17,12 +17,13 @@ from pathlib import Path
 
 from pyarrow import ArrowException
 
+from . import iceberg
 from .content import Rows
 from .faults import DISK, LONGEST_RUN_S, Fault, SmallDisk, kill, marked
-from .modes import Known, Workshop, copy_output, read_output
+from .modes import Known, Workshop, read_output
 from .others import Others
 from .plan import Case
-from .reader import DeltaView, FolderView, Reader
+from .reader import DeltaView, FolderView, IcebergView, Reader
 
 # Runs without a fault, after which the case counts as never done.
 _RERUNS = 3
@@ -151,8 +152,9 @@ class _Trial:
             else:
                 place.mkdir()
             output = place / "out"
-            copy_output(self._known.start, output)
-            view = (DeltaView if self._mode.is_delta else FolderView)(output)
+            self._workshop.copy_start(self._known, output, self._folder / "before")
+            views = {"delta": DeltaView, "iceberg": IcebergView}
+            view = next((views[word] for word in self._mode.words if word in views), FolderView)(output)
             reader = Reader(view.look, self._known.old, self._known.new, is_atomic=self._mode.is_atomic)
             if self._mode.is_maintained:
                 self._others = Others(output, seed=zlib.crc32(str(self._case).encode()))
@@ -221,7 +223,7 @@ class _Trial:
         if self._others is not None and not self._mode.is_atomic:
             expected = expected.without(self._others.deleted)
         try:
-            table = read_output(output, is_delta=self._mode.is_delta).sort_by("id")
+            table = read_output(output, self._mode).sort_by("id")
             rows = Rows.of(table)
         except (OSError, ArrowException) as error:
             outcome.lost = len(expected.new)
@@ -245,7 +247,7 @@ def _count_copies(folder: Path) -> int:
 def _left_over(output: Path) -> Iterable[str]:
     """Name all files that a finished run should have removed."""
     for entry in os.scandir(output.parent):
-        if entry.name != output.name:
+        if entry.name not in (output.name, iceberg.CATALOG):
             yield entry.name
     own = output / "_lakevec"
     yield from (name for name in _HIDDEN if (own / name).exists())
@@ -258,6 +260,8 @@ def _left_over(output: Path) -> Iterable[str]:
         yield f"{len(generations)} generations"
     if (output / "_delta_log").exists():
         yield from _unknown_to_delta(output)
+    if iceberg.open_table(output) is not None:
+        yield from iceberg.unknown_files(output)
 
 
 def _unknown_to_delta(output: Path) -> Iterable[str]:

@@ -18,6 +18,7 @@ import pyspark
 
 from lakevec.jobs.spark.java import ensure_java
 
+from . import iceberg
 from .cluster import Cluster
 from .content import Rows
 from .faults import LONGEST_RUN_S
@@ -81,6 +82,10 @@ class Mode:
         return "delta" in self.words
 
     @property
+    def is_iceberg(self) -> bool:
+        return "iceberg" in self.words
+
+    @property
     def is_atomic(self) -> bool:
         """Whether readers must see either the old output or the new one, and never a mixture."""
         return "--key" in self.words or "--full-refresh" in self.words
@@ -113,6 +118,16 @@ MODES = {
         Mode("delta refresh", "many", (*_WAVES, *_DELTA, "--full-refresh"), before="delta", model="b"),
         Mode("first delta keys", "keyed", (*_KEY, *_DELTA), is_struck=False),
         Mode("delta key", "keyed later", (*_KEY, *_DELTA), before="first delta keys"),
+        Mode("iceberg", "many", (*_WAVES, *iceberg.WORDS)),
+        Mode(
+            "iceberg refresh",
+            "many",
+            (*_WAVES, *iceberg.WORDS, "--full-refresh"),
+            before="iceberg",
+            model="b",
+        ),
+        Mode("first iceberg keys", "keyed", (*_KEY, *iceberg.WORDS), is_struck=False),
+        Mode("iceberg key", "keyed later", (*_KEY, *iceberg.WORDS), before="first iceberg keys"),
         Mode("first delta rows", "maintained", ("--wave-files", "1", *_DELTA), is_struck=False),
         Mode(
             "delta of others",
@@ -294,6 +309,7 @@ class Workshop:
         }
         environment = {
             **kept,
+            **iceberg.environment(output),
             "PYSPARK_PYTHON": sys.executable,
             "SPARK_HOME": str(self.folder / "spark"),
             "TMPDIR": str(temporary),
@@ -309,6 +325,16 @@ class Workshop:
                 stdout=log,
                 stderr=log,
             )
+
+    def copy_start(self, known: Known, output: Path, scratch: Path) -> None:
+        """Make the output that a run continues."""
+        if known.start is None:
+            return
+        if not known.mode.is_iceberg:
+            shutil.copytree(known.start, output)
+        elif self.start(MODES[known.mode.before], output, scratch).wait(LONGEST_RUN_S) != 0:
+            # An Iceberg table can't be moved, so it is made in its place.
+            raise RuntimeError((scratch / "log").read_text()[-3000:])
 
     def model(self, name: str) -> str:
         return str(self.folder / "models" / name)
@@ -328,18 +354,18 @@ class Workshop:
         """Run a mode undisturbed: record its steps, and check its result."""
         output = self._output(known.mode.name)
         output.parent.mkdir(parents=True)
-        copy_output(known.start, output)
+        self.copy_start(known, output, output.parent / "before")
+        had = set(_sizes(output))
         started = time.monotonic()
         code = self.start(known.mode, output, output.parent, point="learn").wait(LONGEST_RUN_S)
         known.seconds = time.monotonic() - started
         if code != 0:
             raise RuntimeError((output.parent / "log").read_text()[-3000:])
-        result = read_output(output, is_delta=known.mode.is_delta).sort_by("id")
+        result = read_output(output, known.mode).sort_by("id")
         if not Rows.of(result).equals(known.new):
             raise RuntimeError(f"an undisturbed run of {known.mode.name!r} does not write what it should")
         known.result = result
         known.points = [line.split("\t")[0] for line in (output.parent / "trace").read_text().splitlines()]
-        had = set() if known.start is None else set(_sizes(known.start))
         known.bytes = sum(size for name, size in _sizes(output).items() if name not in had)
 
 
@@ -348,15 +374,11 @@ def _sizes(folder: Path) -> dict[str, int]:
     return {str(file.relative_to(folder)): file.stat().st_size for file in files}
 
 
-def copy_output(source: Path | None, target: Path) -> None:
-    """Copy an output, if there is one."""
-    if source is not None:
-        shutil.copytree(source, target)
-
-
-def read_output(output: Path, *, is_delta: bool) -> pa.Table:
+def read_output(output: Path, mode: Mode) -> pa.Table:
     """Read an output with readers' libraries, which find the files in their own way."""
-    if not is_delta:
+    if mode.is_iceberg:
+        return iceberg.read(output)
+    if not mode.is_delta:
         return pq.read_table(output)
     from deltalake import DeltaTable
 

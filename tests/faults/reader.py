@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from . import iceberg
 from .content import COLUMNS, Rows
 
 # Identity of a file when it was read: device, inode, size, modification time.
@@ -92,6 +93,18 @@ class DeltaView:
         if not DeltaTable.is_deltatable(str(self._folder)):
             return None
         return self._files.read(DeltaTable(str(self._folder)).file_uris())
+
+
+class IcebergView:
+    """The output as Iceberg's readers see it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = Files()
+
+    def look(self) -> Rows | None:
+        names = iceberg.list_files(self._folder)
+        return None if names is None else self._files.read(names)
 
 
 class Reader(threading.Thread):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def contract(**changes: Any) -> TableMetadata:
 
 def write(output: OpenOutput, name: str, ids: list[str], folder: str = "") -> FileEntry:
     vectors = pa.array([[float(len(word))] for word in ids], pa.list_(pa.float32()))
-    with TaskParquetWriter(output.staging, name, LAYOUT) as files:
+    layout = replace(LAYOUT, field_ids=output.field_ids)
+    with TaskParquetWriter(output.staging, name, layout) as files:
         files.write(pa.record_batch({"id": ids, "v": vectors}), {"id": {"rows": len(ids)}}, folder=folder)
         (entry,) = files.close()
     return entry

@@ -1,0 +1,132 @@
+"""Apache Iceberg: each commit is one snapshot of a table in a catalog, made without a JVM.
+
+Tasks write straight to the table's folder, since readers see only files that a snapshot lists. Other programs
+may add columns and rows, rewrite files and remove old snapshots meanwhile.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from lakevec.pipeline.errors import DamagedOutputError
+from lakevec.pipeline.output.commit_log import Commit
+from lakevec.pipeline.output.committer import Committer, Run
+from lakevec.pipeline.output.field_ids import FieldIds
+from lakevec.pipeline.output.iceberg_table import IcebergTable, ReplacedFilesError
+from lakevec.pipeline.output.staging import Staging
+from lakevec.pipeline.output.table_metadata import (
+    CURRENT,
+    NEXT,
+    TableMetadata,
+    read_generation,
+    read_metadata_of,
+    state_folder,
+    write_generation,
+)
+from lakevec.pipeline.storage import Location
+
+
+class IcebergCommitter(Committer):
+    """Leave files where tasks wrote them, and list them in the table's snapshots."""
+
+    fixed = ("table_format", "partition_by", "catalog", "table")
+
+    def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
+        super().__init__(run, generation, is_refresh=is_refresh)
+        self.pointer = NEXT if is_refresh else CURRENT
+        self._schema = ""
+        self._field_ids: FieldIds = {}
+        self._has_begun = self._is_created = False
+
+    @cached_property
+    def _table(self) -> IcebergTable:
+        metadata = read_metadata_of(self.target, self.generation)
+        return IcebergTable(self.run.uri, self.target, metadata.catalog, metadata.table, self.generation)
+
+    @property
+    def staging(self) -> Location:
+        """The output itself: readers see only what the table lists."""
+        return self.target
+
+    @property
+    def field_ids(self) -> FieldIds:
+        """The table's ids for the columns of files."""
+        return self._field_ids
+
+    def recover(self) -> Committer:
+        """Finish a refresh whose snapshot is in the table; undo any other."""
+        following = read_generation(self.target, NEXT)
+        if not following:
+            return self
+        refresh = IcebergCommitter(self.run, following, is_refresh=True)
+        if refresh._table.version() is not None:
+            refresh._end()
+            return refresh
+        (self.run.own / NEXT).delete()
+        for name in refresh.log.state.all_files:
+            (self.target / name).delete()
+        state_folder(self.target, following).delete()
+        return self
+
+    def begin(self, metadata: TableMetadata, schema: str) -> None:
+        """Create the table, or check that this run can continue it."""
+        self._schema = schema
+        is_new = self.is_refresh or self.log.state.number < 0
+        if is_new and not self._table.exists():
+            self._is_created = True  # even if the catalog reports a failure
+            self._table.create(schema, metadata.partition_by)
+        self._table.check(None if self.is_refresh else self.log.state.number, metadata.partition_by)
+        self._field_ids = self._table.field_ids(schema, is_refresh=self.is_refresh)
+        self._has_begun = True
+
+    def check_can_replace(self) -> None:
+        """Refuse to replace rows of files that other programs wrote or marked."""
+        if self._table.files(is_whole=True) != self.log.state.files.keys():
+            raise DamagedOutputError(
+                f"another program changed rows of Iceberg table {self._table.name!r}",
+                got="other files than those of lakevec's commits, or rows marked as deleted",
+                expected="the files of lakevec's own runs, since --key finds changed rows there",
+                remedy="rewrite the output with --full-refresh",
+            )
+
+    def apply(self, commit: Commit) -> None:
+        """Make the commit's snapshot, unless a refresh is under way or the table has it."""
+        if self.is_refresh or not (self._has_begun or self._table.lacks(commit.number)):
+            return  # after a crash, `begin` refuses a table that has neither this commit nor the one before
+        try:
+            self._table.append(commit)
+        except ReplacedFilesError:
+            self.log.undo()
+            raise
+
+    def end_refresh(self) -> None:
+        """Replace all files in one snapshot."""
+        self._table.replace(self.log.state, self._schema, self._field_ids, self.run.id)
+        self.run.on_step("iceberg replaced")
+        self._end()
+
+    def _end(self) -> None:
+        """Remove the old generation's state; its files stay for readers of earlier snapshots."""
+        old = read_generation(self.target)
+        write_generation(self.target, self.generation)
+        (self.run.own / NEXT).delete()
+        if old != self.generation:
+            state_folder(self.target, old).delete()
+        self.is_refresh, self.pointer = False, CURRENT
+
+    def clean(self, staging: Staging, grace_s: float) -> None:
+        """Remove a run's uncommitted files from the table's folder, and its staging folder."""
+        files = self.log.state.all_files
+        if following := read_generation(self.target, NEXT):
+            files |= IcebergCommitter(self.run, following).log.state.all_files
+        staging.note_committed(name for name, file in files.items() if file.run == staging.run)
+        if staging.age_s >= grace_s:
+            staging.remove_uncommitted(self.target, files)
+            staging.remove()
+
+    def forget(self) -> None:
+        """Remove the table that `begin` created."""
+        if self._is_created:
+            if self._table.lacks(0):
+                self._table.drop()
+            (self.target / "metadata").delete()
