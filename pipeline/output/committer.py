@@ -14,7 +14,14 @@ from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.output.staging import Staging
 from lakevec.pipeline.output.table_changes import TableChanges
-from lakevec.pipeline.output.table_metadata import CURRENT, TableMetadata, state_folder
+from lakevec.pipeline.output.table_metadata import (
+    CURRENT,
+    NEXT,
+    TableMetadata,
+    read_generation,
+    state_folder,
+    write_generation,
+)
 from lakevec.pipeline.storage import Location
 
 
@@ -151,3 +158,26 @@ class Committer(ABC):
 
     def forget(self) -> None:  # noqa: B027
         """Remove what `begin` created, for an output without a row."""
+
+
+class TableCommitter(Committer):
+    """Lets a table's own log show the files, as Delta and Iceberg do."""
+
+    def _end(self) -> None:
+        """Remove the old generation's state; its files stay for readers of earlier versions."""
+        old = read_generation(self.target)
+        write_generation(self.target, self.generation)
+        (self.run.own / NEXT).delete()
+        if old != self.generation:
+            state_folder(self.target, old).delete()
+        self.is_refresh, self.pointer = False, CURRENT
+
+    def clean(self, staging: Staging, grace_s: float) -> None:
+        """Remove a run's uncommitted files from the table's folder, and its staging folder."""
+        files = self.log.state.all_files
+        if following := read_generation(self.target, NEXT):
+            files |= type(self)(self.run, following).log.state.all_files
+        staging.note_committed(name for name, file in files.items() if file.run == staging.run)
+        if staging.age_s >= grace_s:
+            staging.remove_uncommitted(self.target, files)
+            staging.remove()

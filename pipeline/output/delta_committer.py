@@ -11,9 +11,8 @@ from collections.abc import Iterable
 
 from lakevec.pipeline.errors import DamagedOutputError, OutputError
 from lakevec.pipeline.output.commit_log import Commit
-from lakevec.pipeline.output.committer import Committer, Run
+from lakevec.pipeline.output.committer import Committer, Run, TableCommitter
 from lakevec.pipeline.output.delta_log import FOLDER, DeltaLog
-from lakevec.pipeline.output.staging import Staging
 from lakevec.pipeline.output.table_changes import find_changes, find_limits, find_obstacles
 from lakevec.pipeline.output.table_metadata import (
     CURRENT,
@@ -22,12 +21,11 @@ from lakevec.pipeline.output.table_metadata import (
     read_generation,
     read_metadata,
     state_folder,
-    write_generation,
 )
 from lakevec.pipeline.storage import Location
 
 
-class DeltaCommitter(Committer):
+class DeltaCommitter(TableCommitter):
     """Leave files where tasks wrote them, and list them in Delta's log."""
 
     fixed = ("table_format", "partition_by")
@@ -130,25 +128,6 @@ class DeltaCommitter(Committer):
         self._table.replace(self.log.state, self._schema, self.run.id)
         self.run.on_step("delta replaced")
         self._end()
-
-    def _end(self) -> None:
-        """Remove the old generation's state; its files stay for Delta's time travel."""
-        old = read_generation(self.target)
-        write_generation(self.target, self.generation)
-        (self.run.own / NEXT).delete()
-        if old != self.generation:
-            state_folder(self.target, old).delete()
-        self.is_refresh, self.pointer = False, CURRENT
-
-    def clean(self, staging: Staging, grace_s: float) -> None:
-        """Remove a run's uncommitted files from the table's folder, and its staging folder."""
-        files = self.log.state.all_files
-        if following := read_generation(self.target, NEXT):
-            files |= DeltaCommitter(self.run, following).log.state.all_files
-        staging.note_committed(name for name, file in files.items() if file.run == staging.run)
-        if staging.age_s >= grace_s:
-            staging.remove_uncommitted(self.target, files)
-            staging.remove()
 
     def forget(self) -> None:
         """Remove the table that `begin` created."""

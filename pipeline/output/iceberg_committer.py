@@ -10,10 +10,9 @@ from functools import cached_property
 
 from lakevec.pipeline.errors import DamagedOutputError
 from lakevec.pipeline.output.commit_log import Commit
-from lakevec.pipeline.output.committer import Committer, Run
+from lakevec.pipeline.output.committer import Committer, Run, TableCommitter
 from lakevec.pipeline.output.field_ids import FieldIds
 from lakevec.pipeline.output.iceberg_table import IcebergTable, ReplacedFilesError
-from lakevec.pipeline.output.staging import Staging
 from lakevec.pipeline.output.table_metadata import (
     CURRENT,
     NEXT,
@@ -21,12 +20,11 @@ from lakevec.pipeline.output.table_metadata import (
     read_generation,
     read_metadata_of,
     state_folder,
-    write_generation,
 )
 from lakevec.pipeline.storage import Location
 
 
-class IcebergCommitter(Committer):
+class IcebergCommitter(TableCommitter):
     """Leave files where tasks wrote them, and list them in the table's snapshots."""
 
     fixed = ("table_format", "partition_by", "catalog", "table")
@@ -104,25 +102,6 @@ class IcebergCommitter(Committer):
         self._table.replace(self.log.state, self._schema, self._field_ids, self.run.id)
         self.run.on_step("iceberg replaced")
         self._end()
-
-    def _end(self) -> None:
-        """Remove the old generation's state; its files stay for readers of earlier snapshots."""
-        old = read_generation(self.target)
-        write_generation(self.target, self.generation)
-        (self.run.own / NEXT).delete()
-        if old != self.generation:
-            state_folder(self.target, old).delete()
-        self.is_refresh, self.pointer = False, CURRENT
-
-    def clean(self, staging: Staging, grace_s: float) -> None:
-        """Remove a run's uncommitted files from the table's folder, and its staging folder."""
-        files = self.log.state.all_files
-        if following := read_generation(self.target, NEXT):
-            files |= IcebergCommitter(self.run, following).log.state.all_files
-        staging.note_committed(name for name, file in files.items() if file.run == staging.run)
-        if staging.age_s >= grace_s:
-            staging.remove_uncommitted(self.target, files)
-            staging.remove()
 
     def forget(self) -> None:
         """Remove the table that `begin` created."""
