@@ -23,7 +23,7 @@ from tests.support.tasks import write_tasks
 
 os.environ.update(short_java.ENVIRONMENT)
 # Beam needs older packages than the other tests: make test runs its tests in an environment of their own.
-collect_ignore = ["beam"]
+collect_ignore = ["beam", "support/beam_runs.py"]
 # They take longest, so they come first and the others fill the cores behind them.
 SLOW_FILES = (
     "test_processes",
