@@ -50,7 +50,7 @@ def render_page(facts: dict[str, Any], answers: Sequence[Answers], reader: Vecto
     Parameters
     ----------
     facts : dict
-        What the steps of the demo report, by ``lake``, ``model``, ``run`` (``run.json``) and ``peer``.
+        What the steps of the demo report, by ``lake``, ``model``, ``run`` (``run.json``) and ``speed``.
     answers : sequence of Answers
     reader : VectorReader
         Of the demo's output, with the columns ``package``, ``name`` and ``text``.
@@ -68,20 +68,12 @@ def render_page(facts: dict[str, Any], answers: Sequence[Answers], reader: Vecto
     )
     return environment.get_template("demo.html.j2").render(
         facts=facts,
-        speed=_speed(facts),
         answers=answers,
         map=_draw_map(reader, answers),
         folder=folder,
         version=__version__,
         machine=describe_machine(),
     )
-
-
-def _speed(facts: dict[str, Any]) -> dict[str, float]:
-    """Return rows a second of lakevec and of its peer."""
-    run, peer = facts["run"], facts["peer"]
-    ours, theirs = run["rows"] / run["seconds"]["embed"], peer["rows"] / peer["seconds"]
-    return {"ours": ours, "theirs": theirs, "ratio": ours / theirs}
 
 
 def _draw_map(reader: VectorReader, answers: Sequence[Answers]) -> dict[str, Any]:
