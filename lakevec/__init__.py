@@ -1,8 +1,8 @@
 """lakevec: batch text embeddings over a data lake, on plain CPUs.
 
 The names in `__all__` are its interface. Each is imported at its first use, so importing this package loads
-no Spark, torch or NumPy. All other modules are private: `lakevec.pipeline` (without Spark), `lakevec.udfs`
-(the bridge to Spark) and `lakevec.jobs` (commands).
+no Spark, torch or NumPy. `lakevec.spark` and `lakevec.beam` are public, too. All other modules are private:
+`lakevec.pipeline` (without Spark), `lakevec.udfs` (the bridge to Spark) and `lakevec.jobs` (commands).
 """
 
 from importlib import import_module
