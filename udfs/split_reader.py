@@ -23,8 +23,11 @@ from lakevec.udfs.embed_task import EmbedTask, line_batch
 # Key of the line that a task yields for each split.
 SPLIT = "split"
 
-# Bytes of a column that are read at a time, and decoded bytes of a batch.
+# Bytes to read at a time: of a column, of a column if there are many, and of all columns together.
 _READ_BYTES = 1 << 20
+_LEAST_READ_BYTES = 1 << 16
+_ALL_READ_BYTES = 32 << 20
+# Decoded bytes of a batch.
 _BATCH_BYTES = 16 << 20
 _CONTRADICTION = "its footer contradicts itself"
 # Spark and Arrow write dates of these days alike; days count from 1970.
@@ -121,6 +124,8 @@ class SplitReader:
         self._batch_rows = batch_rows
         needed = {column.name: column.type for column in columns if column.folder is None}
         self._wanted = pa.schema(list(needed.items()))
+        share = _ALL_READ_BYTES // max(len(needed), 1)
+        self._read_bytes = min(max(share, _LEAST_READ_BYTES), _READ_BYTES)
 
     def read(self, splits: Sequence[FileSplit]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of splits as Spark would, in columns ``c0``, ``c1`` and so on.
@@ -140,7 +145,7 @@ class SplitReader:
         report.refused = _find_change(path, split)
         if report.refused:
             return
-        with open_file(_verify(path), read_bytes=_READ_BYTES) as file:
+        with open_file(_verify(path), read_bytes=self._read_bytes) as file:
             metadata = file.metadata
             report.groups_of_file, report.rows_of_file = metadata.num_row_groups, metadata.num_rows
             report.refused = find_difference(file, self._wanted) or _find_contradiction(metadata, split) or ""
