@@ -122,7 +122,7 @@ def task_properties(settings: SparkTasks) -> dict[str, str]:
         # Long texts make large batches, and a worker holds two. Spark's default is 64 MB, and 256 MB in 4.0.
         "spark.sql.execution.arrow.maxBytesPerBatch": "16m",
         "spark.sql.files.maxPartitionBytes": f"{settings.input_split_mb}m",
-        # As many small files in a task as with Spark's defaults, 4 MB of 128. A smaller split alone makes few.
+        # As many small files in a task as with the defaults, 4 MB of 128.
         "spark.sql.files.openCostInBytes": str(settings.input_split_mb * 1024 * 1024 // 32),
     }
 
