@@ -78,10 +78,10 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
 
 def find_measure(part: str) -> Callable[[Workload], Iterable[Comparison]]:
     """Return the function `measure_PART` of a part."""
-    from lakevec.jobs.benchmarks import kernel_parts, spark_parts
+    from lakevec.jobs.benchmarks import input_shapes, kernel_parts, spark_parts
 
     measure: Callable[[Workload], Iterable[Comparison]]
-    measure = {**vars(kernel_parts), **vars(spark_parts)}[f"measure_{part}"]
+    measure = {**vars(kernel_parts), **vars(spark_parts), **vars(input_shapes)}[f"measure_{part}"]
     return measure
 
 

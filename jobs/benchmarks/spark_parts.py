@@ -143,7 +143,7 @@ def embed_with_peer(
     embedded.write.parquet(str(output))
 
 
-def _alone(spark: SparkSession, way: str, run: Callable[[], int], output: Path) -> Prepared:
+def alone(spark: SparkSession, way: str, run: Callable[[], int], output: Path) -> Prepared:
     """Give a way Python workers of its own, and remove the output of the run before.
 
     In a worker that had imported a peer's libraries, lakevec took a fifth longer.
@@ -172,7 +172,7 @@ def measure_job(workload: Workload) -> Iterator[Comparison]:
             _LAKEVEC: lambda: int(job()["rows"]),
         }
         rates = timing.take_turns(
-            {way: _alone(spark, way, run, output) for way, run in ways.items()}, settings.repeats
+            {way: alone(spark, way, run, output) for way, run in ways.items()}, settings.repeats
         )
         shutil.rmtree(output)
     share = timing.rows_per_s(rates)[_LAKEVEC] / timing.rows_per_s(rates)[_CEILING]
@@ -239,7 +239,7 @@ def measure_rows(workload: Workload) -> Iterator[Comparison]:
     lakes = {f"lakevec, {rows:,} rows": workload.lake(rows) for rows in sizes}
     with quiet_session(settings, verbose=workload.verbose) as spark:
         run_job(settings, workload.lake(), output)  # warms up
-        ways = {way: _alone(spark, _LAKEVEC, partial(run, way), output) for way in lakes}
+        ways = {way: alone(spark, _LAKEVEC, partial(run, way), output) for way in lakes}
         rates = timing.take_turns(ways, settings.repeats)
         shutil.rmtree(output)
     note = _memory_note(memory[rates[-1].way])

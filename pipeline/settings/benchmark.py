@@ -22,6 +22,7 @@ BenchmarkPart = Literal[
     "start",
     "job",
     "rows",
+    "shapes",
     "cores",
     "changes",
     "count",
@@ -42,7 +43,7 @@ class BenchmarkSettings(Settings):
       kernel      texts to vectors in one process, beside model2vec, StaticEmbedding and the tokenizer alone
       texts       the same if every word is new, and for the files of --also
       tokenizers  the texts of --also with the tokenizers of --tokenizers
-      phrases     the texts with 500 phrases in the vocabulary, beside the same without
+      phrases     the texts with up to 500 mined phrases in the vocabulary, beside the same without
       lengths     the same for several text lengths
       dimensions  the same for several table widths
       vocabulary  the same for several sizes of the vocabulary
@@ -51,6 +52,7 @@ class BenchmarkSettings(Settings):
       start       one row, and nothing new, beside plain Spark, from start to exit
       job         Parquet to Parquet on Spark, beside pandas UDFs and the job with constant vectors
       rows        the job with more rows (--growth)
+      shapes      the job on small files, a large row group, 300 columns and long texts
       cores       the job on more cores (--cores)
       changes     the job with a key, after few rows have changed
       count       counting, beside embedding without a write

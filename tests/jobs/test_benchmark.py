@@ -45,7 +45,7 @@ KERNEL_PARTS = [
     "extremes",
 ]
 # The parts between are the job again, on more rows and on more cores.
-SPARK_PARTS = ["start", "job", "rows", "cores", "count"] if IS_WHOLE else ["job", "count"]
+SPARK_PARTS = ["start", "job", "rows", "shapes", "cores", "count"] if IS_WHOLE else ["job", "count"]
 
 
 @pytest.fixture
@@ -141,6 +141,13 @@ WAYS = {
         "lakevec embed, nothing new",
     },
     "rows": {"lakevec, 2,000 rows", "lakevec, 4,000 rows"},
+    "shapes": {
+        "the usual files",
+        "10 files of 100 rows",
+        "one row group of 4,000 rows",
+        "300 columns",
+        "texts of 240 paragraphs",
+    },
     "cores": {"lakevec, local[1] on 1 CPU"},
     "count": {"count", "count, with pairs of words"},
 }
