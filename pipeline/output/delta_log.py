@@ -52,6 +52,8 @@ class TableVersion:
         Features of Delta's protocol that a writer must support.
     has_deletion_vectors : bool
         Whether rows of a file are marked as deleted.
+    misplaced : str
+        A file whose folders name other partition values than Delta's log; empty if there is none.
     schema : pyarrow.Schema
         Columns of the table's files.
     """
@@ -64,6 +66,7 @@ class TableVersion:
     properties: dict[str, str]
     features: frozenset[str]
     has_deletion_vectors: bool
+    misplaced: str
     schema: pa.Schema
 
 
@@ -139,11 +142,10 @@ class DeltaLog:
         """Read the newest version of the table."""
         with _delta_errors():
             table = self._table()
-            metadata, protocol = table.metadata(), table.protocol()
+            metadata = table.metadata()
             columns = tuple(json.loads(table.schema().to_json())["fields"])
             arrow = pa.schema(table.schema().to_arrow())
             partition_by = tuple(metadata.partition_columns)
-            features = protocol.writer_features or _FEATURES_OF_VERSION.get(protocol.min_writer_version, ())
             return TableVersion(
                 number=table.transaction_version(self._application),
                 generation=next(filter(None, (each["metadata"].get(_GENERATION) for each in columns)), ""),
@@ -151,8 +153,9 @@ class DeltaLog:
                 columns=columns,
                 partition_by=partition_by,
                 properties=dict(metadata.configuration),
-                features=frozenset(features),
-                has_deletion_vectors=_MARKS in features and _has_deletion_vectors(table),
+                features=_features(table.protocol()),
+                has_deletion_vectors=_has_deletion_vectors(table),
+                misplaced=_find_misplaced(table, partition_by),
                 schema=pa.schema([each for each in arrow if each.name not in partition_by]),
             )
 
@@ -246,7 +249,37 @@ def _sizes(table: Any) -> dict[str, int]:
     return dict(zip(names, actions["size_bytes"].to_pylist(), strict=True))
 
 
+def _find_misplaced(table: Any, partition_by: Sequence[str]) -> str:
+    """Return a file whose folders name other partition values than Delta's log; empty if there is none."""
+    if not partition_by:
+        return ""
+    actions = pa.table(table.get_add_actions(flatten=False)).combine_chunks()
+    names = [unquote(name) for name in actions["path"].to_pylist()]
+    kinds = actions["partition"].type
+    for name, stored in zip(names, actions["partition"].to_pylist(), strict=True):
+        try:
+            found = partition_values(name, partition_by)
+            # Delta takes an empty string for null.
+            values = {
+                column: pa.array([value or None], pa.string()).cast(kinds.field(column).type)[0].as_py()
+                for column, value in found.items()
+            }
+        except (ValueError, KeyError):  # ArrowInvalid is a ValueError
+            return name
+        # NaN differs from itself.
+        if any(values[column] != stored[column] == stored[column] for column in partition_by):
+            return name
+    return ""
+
+
+def _features(protocol: Any) -> frozenset[str]:
+    implied = _FEATURES_OF_VERSION.get(protocol.min_writer_version, ())
+    return frozenset(protocol.writer_features or implied)
+
+
 def _has_deletion_vectors(table: Any) -> bool:
+    if _MARKS not in _features(table.protocol()):
+        return False
     marks = pa.RecordBatchReader.from_stream(table.deletion_vectors())
     return any(batch.num_rows for batch in marks)
 

@@ -17,7 +17,6 @@ from lakevec.pipeline.errors import DamagedOutputError, describe_failure, rephra
 from lakevec.pipeline.output.commit_log import Others, Snapshot, StoredFile
 from lakevec.pipeline.output.delta_log import DeltaLog, Operations, TableVersion
 from lakevec.pipeline.output.file_entry import check_name
-from lakevec.pipeline.output.partitions import partition_values
 from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.pipeline.output.validation import THREADS
 from lakevec.pipeline.storage import Location
@@ -223,11 +222,13 @@ def find_obstacles(
     if table.has_deletion_vectors:
         yield "rows marked by deletion vectors (REORG TABLE ... APPLY (PURGE) removes them)"
     yield from _compare_columns(table, metadata, schema)
+    if table.misplaced:
+        yield f"file {table.misplaced}, which is not in the folder of its partition"
     for name in table.bytes:
         try:
-            partition_values(check_name(name), metadata.partition_by)
+            check_name(name)
         except ValueError:
-            yield f"file {name}, which is not in the folder of its partition"
+            yield f"file {name}, whose name is hidden or unsafe"
             return
 
 

@@ -227,6 +227,37 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+PARTITIONED: dict[str, Any] = {"table_format": "delta", "partition_by": ("id",)}
+
+
+def test_partition_values_of_other_programs_files_stay(folder: Path) -> None:
+    with a_run(folder, "r1", **PARTITIONED) as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["é"], "id=é/")]))
+    value = "héllo/%41"
+    theirs = foreign_rows({}).set_column(0, "id", [[value]])
+    write_deltalake(str(folder), theirs, mode="append", partition_by=["id"])
+    with a_run(folder, "r2", **PARTITIONED) as output:
+        (name,) = (name for name, file in output.state.files.items() if not file.run)
+        assert "%C3%A9" in name
+        entry = write(output, "b-r2", [value], f"{name.rpartition('/')[0]}/")
+        output.commit(a_commit(output, "r2", [entry], removed=[name]))
+    assert ids(folder) == [value, "é"]
+
+
+@pytest.mark.parametrize("name", ["ab/f.parquet", "id=y/f.parquet", "id=%FF/f.parquet"])
+def test_file_outside_the_folder_of_its_partition_is_refused(folder: Path, name: str) -> None:
+    with a_run(folder, "r1", **PARTITIONED) as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x"], "id=x/")]))
+    (folder / name).parent.mkdir()
+    pq.write_table(foreign_rows({}), folder / name)
+    add_file(folder, name, path=name.replace("%", "%25"), partitionValues={"id": "x"})
+    with (
+        pytest.raises(CommitError, match="not in the folder of its partition"),
+        a_run(folder, "r2", **PARTITIONED),
+    ):
+        pass
+
+
 def add_file(folder: Path, name: str, **more: Any) -> None:
     """Add a file to a table's log as another program would."""
     add = {
