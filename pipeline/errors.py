@@ -215,3 +215,24 @@ def requires_extra(extra: str, doing: str) -> Iterator[None]:
             f"{doing} needs {error.name or 'a package'}, which is not installed",
             remedy=f"pip install 'lakevec[{extra}]'",
         ) from None
+
+
+@contextmanager
+def library_errors(message: str) -> Iterator[None]:
+    """Report any error of another library as CommitError with its type only: its text may hold a secret.
+
+    Parameters
+    ----------
+    message : str
+        What can't be done.
+    """
+    try:
+        yield
+    except LakevecError:
+        raise
+    except Exception as error:  # of a database, a web service or a store
+        raise CommitError(
+            message,
+            got=type(error).__name__,
+            remedy="run again; lakevec writes a logged commit only once",
+        ) from error

@@ -78,6 +78,7 @@ class DeltaCommitter(TableCommitter):
         table = self._table.read()
         return (
             table.bytes.keys() == self.log.before_last.files.keys()
+            and not table.has_deletion_vectors
             and {column["name"] for column in table.columns} == metadata.schema_of_files.keys()
             and all((self.target / entry.name).exists() for entry in last.added)
         )

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 
-from lakevec.pipeline.errors import CommitError, requires_extra
+from lakevec.pipeline.errors import CommitError, library_errors, requires_extra
 from lakevec.pipeline.output.commit_log import Commit, Snapshot, StoredFile
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.partitions import partition_values
@@ -28,6 +28,8 @@ _RUN = "lakevec.run"
 # Features that older versions of Delta's protocol imply, and this program meets.
 _FEATURES_OF_VERSION = {5: {"columnMapping"}, 6: {"columnMapping", "identityColumns"}}
 _MARKS = "deletionVectors"
+# Entries of Delta's log to read at first.
+_HISTORY = 100
 # A VACUUM has two entries in Delta's log.
 _SHORT = {"VACUUM START": "", "VACUUM END": "VACUUM"}
 
@@ -164,9 +166,7 @@ class DeltaLog:
         names: Counter[str] = Counter()
         deleted = 0
         with _delta_errors():
-            for entry in self._table().history():
-                if _RUN in entry or entry.get("operation") == "CREATE TABLE":
-                    break
+            for entry in _newest_operations(self._table()):
                 name = entry.get("operation", "unknown")
                 names[_SHORT.get(name, name)] += 1
                 metrics = entry.get("operationMetrics", {})
@@ -198,7 +198,8 @@ class DeltaLog:
             version = table.transaction_version(self._application)
             if version is not None and version >= number:
                 return
-            if not removed.keys() <= _sizes(table).keys():
+            # A DELETE by a deletion vector keeps the file's name.
+            if removed and (_has_deletion_vectors(table) or not removed.keys() <= _sizes(table).keys()):
                 raise CommitError(
                     f"another program rewrote files of Delta table {self._uri!r} during this run",
                     remedy="nothing of this micro-batch was committed; run again",
@@ -240,6 +241,21 @@ class DeltaLog:
 
     def _table(self) -> Any:
         return self._library.DeltaTable(self._uri, storage_options=self._options)
+
+
+def _newest_operations(table: Any) -> Iterator[dict[str, Any]]:
+    """Yield the operations after this program's last transaction, the newest first."""
+    limit = _HISTORY
+    while True:
+        entries = table.history(limit)
+        for number, entry in enumerate(entries):
+            if _RUN in entry or entry.get("operation") == "CREATE TABLE":
+                yield from entries[:number]
+                return
+        if len(entries) < limit:  # Delta removes old entries
+            yield from entries
+            return
+        limit *= 2
 
 
 def _sizes(table: Any) -> dict[str, int]:
@@ -284,19 +300,8 @@ def _has_deletion_vectors(table: Any) -> bool:
     return any(batch.num_rows for batch in marks)
 
 
-@contextmanager
-def _delta_errors() -> Iterator[None]:
-    """Report the library's errors by type only, since their text may hold an endpoint."""
-    from deltalake.exceptions import DeltaError
-
-    try:
-        yield
-    except (DeltaError, OSError) as error:
-        raise CommitError(
-            "the Delta table can't be read or written",
-            got=type(error).__name__,
-            remedy="run again; lakevec writes a logged commit only once",
-        ) from error
+def _delta_errors() -> AbstractContextManager[None]:
+    return library_errors("the Delta table can't be read or written")
 
 
 def _for_deltalake(uri: str) -> tuple[str, dict[str, str]]:

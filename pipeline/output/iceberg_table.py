@@ -7,9 +7,9 @@ table's content. So lakevec never adds a commit's files twice, whatever others d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from lakevec.pipeline.errors import (
     CommitError,
     DamagedOutputError,
-    LakevecError,
     OutputError,
     SetupError,
+    library_errors,
     requires_extra,
 )
 from lakevec.pipeline.output.commit_log import Commit, Snapshot, StoredFile
@@ -440,16 +440,5 @@ def _changed(name: str, got: str, expected: str) -> DamagedOutputError:
     )
 
 
-@contextmanager
-def _iceberg_errors(name: str) -> Iterator[None]:
-    """Report other libraries' errors by type only, since their text may hold a password."""
-    try:
-        yield
-    except LakevecError:
-        raise
-    except Exception as error:  # of a database, a web service or a store
-        raise CommitError(
-            f"Iceberg table {name!r} can't be read or written",
-            got=type(error).__name__,
-            remedy="run again; lakevec writes a logged commit only once",
-        ) from error
+def _iceberg_errors(name: str) -> AbstractContextManager[None]:
+    return library_errors(f"Iceberg table {name!r} can't be read or written")
