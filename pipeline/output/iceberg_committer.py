@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from lakevec.pipeline.errors import DamagedOutputError
+from lakevec.pipeline.errors import DamagedOutputError, OutputError
 from lakevec.pipeline.output.commit_log import Commit
 from lakevec.pipeline.output.committer import Committer, Run, TableCommitter
 from lakevec.pipeline.output.field_ids import FieldIds
@@ -34,12 +34,12 @@ class IcebergCommitter(TableCommitter):
         self.pointer = NEXT if is_refresh else CURRENT
         self._schema = ""
         self._field_ids: FieldIds = {}
-        self._has_begun = self._is_created = False
+        self._is_created = False
 
     @cached_property
     def _table(self) -> IcebergTable:
         metadata = read_metadata_of(self.target, self.generation)
-        return IcebergTable(self.run.uri, self.target, metadata.catalog, metadata.table, self.generation)
+        return IcebergTable(self.run.uri, self.target, metadata)
 
     @property
     def staging(self) -> Location:
@@ -72,14 +72,14 @@ class IcebergCommitter(TableCommitter):
         is_new = self.is_refresh or self.log.state.number < 0
         if is_new and not self._table.exists():
             self._is_created = True  # even if the catalog reports a failure
-            self._table.create(schema, metadata.partition_by)
-        self._table.check(None if self.is_refresh else self.log.state.number, metadata.partition_by)
+            self._table.create(schema)
+        self._table.check(None if self.is_refresh else self.log.state.number)
         self._field_ids = self._table.field_ids(schema, is_refresh=self.is_refresh)
-        self._has_begun = True
 
     def check_can_replace(self) -> None:
         """Refuse to replace rows of files that other programs wrote or marked."""
-        if self._table.files(is_whole=True) != self.log.state.files.keys():
+        files = self._table.files()
+        if files.marked or files.files.keys() != self.log.state.files.keys():
             raise DamagedOutputError(
                 f"another program changed rows of Iceberg table {self._table.name!r}",
                 got="other files than those of lakevec's commits, or rows marked as deleted",
@@ -87,13 +87,29 @@ class IcebergCommitter(TableCommitter):
                 remedy="rewrite the output with --full-refresh",
             )
 
+    def complete(self, last: Commit) -> None:
+        """Finish a dead run's commit, or undo it if other programs changed the table meanwhile.
+
+        Then nobody has seen it, and this run makes it again. Its files may be gone.
+        """
+        if not self._table.lacks(last.number):
+            return  # the table has it, or is another one, which `begin` refuses
+        if not all((self.target / entry.name).exists() for entry in last.added):
+            self.log.undo()
+            return
+        try:
+            self._table.check(last.number - 1)
+            self._table.append(last)
+        except (OutputError, DamagedOutputError, ReplacedFilesError):
+            self.log.undo()
+
     def apply(self, commit: Commit) -> None:
         """Make the commit's snapshot, unless a refresh is under way or the table has it."""
-        if self.is_refresh or not (self._has_begun or self._table.lacks(commit.number)):
-            return  # after a crash, `begin` refuses a table that has neither this commit nor the one before
+        if self.is_refresh:
+            return
         try:
             self._table.append(commit)
-        except ReplacedFilesError:
+        except (DamagedOutputError, ReplacedFilesError):
             self.log.undo()
             raise
 

@@ -107,13 +107,13 @@ def _read_delta(
 
 def _read_iceberg(uri: str, location: Location, metadata: TableMetadata, log: CommitLog) -> StoredOutput:
     """Read the part of an Iceberg table that lakevec wrote."""
-    table = IcebergTable(uri, location, metadata.catalog, metadata.table, metadata.generation)
+    table = IcebergTable(uri, location, metadata)
     state, notes = log.state, []
     is_pending = log.last is not None and table.lacks(log.last.number)
     if is_pending:
         state = log.before_last
-    table.check(state.number, metadata.partition_by)
-    visible = table.files()
+    table.check(state.number)
+    visible = table.files().files.keys()
     own = {name: file for name, file in state.files.items() if name in visible}
     if own.keys() != state.files.keys() or own.keys() != visible:
         rows = state.rows - sum(file.rows for file in own.values())
