@@ -84,7 +84,7 @@ def _tell_changes(output: StoredOutput) -> Iterator[str]:
         yield f"others changed the table since lakevec's last commit: {describe_changes(record)}"
     yield from output.notes
     if output.is_pending:
-        yield "the last commit is not in the table yet; the next run completes it"
+        yield "the last commit is not in the table yet; the next run completes or repeats it"
 
 
 def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticTable | None, str]:
