@@ -39,6 +39,11 @@ class LakevecError(Exception):
     got, expected, remedy : str, optional
         The value found, the values allowed, and the user's next step.
 
+    Attributes
+    ----------
+    got : str
+        As given; it may hold a secret until another error shows it.
+
     Examples
     --------
     >>> str(LakevecError("dimensions", got="500", expected="at most 384", remedy="lower it"))
@@ -48,6 +53,7 @@ class LakevecError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, got: str = "", expected: str = "", remedy: str = "") -> None:
+        self.got = got
         facts = [f"got {got}" if got else "", f"expected {expected}" if expected else "", remedy]
         details = "; ".join(fact for fact in facts if fact)
         super().__init__(redact(f"{what}: {details}" if details else what))

@@ -22,7 +22,7 @@ from lakevec.jobs.embedding.context import EmbedContext, collect_results, select
 from lakevec.jobs.spark.column_types import is_valid_utf8, quoted
 from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.session import changed_conf
-from lakevec.pipeline.errors import CommitError, DataError, InputError
+from lakevec.pipeline.errors import CommitError, DamagedOutputError, DataError, InputError, OutputError
 from lakevec.pipeline.output.commit_log import InputBatch
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.table_metadata import TableMetadata
@@ -313,14 +313,21 @@ class _Upsert:
         """Refuse a refresh that would lose rows whose text the input no longer holds."""
         if self._removes:
             return
-        self._context.output.adopt(stored)
+        try:
+            self._context.output.adopt(stored)
+        except DamagedOutputError as error:
+            raise OutputError(
+                "a full refresh can't tell which rows it would lose",
+                got=error.got,
+                remedy="rewrite the output without such rows: --full-refresh --deletes remove",
+            ) from error
         known = self._known().filter(f.col(_CHUNK) == 0)
         lost = known.join(self._source, known[_KNOWN_KEY] == self._source[_KEY], "left_anti").count()
         if lost:
             raise DataError(
                 "a full refresh needs the text of every row",
                 got=f"{lost} rows of the output whose key is not in the input",
-                remedy="give an input that holds these rows, or delete them with --deletes remove",
+                remedy="give an input that holds these rows, or remove them with --deletes remove",
             )
 
     def _add_hashes(self, frame: DataFrame) -> DataFrame:

@@ -10,18 +10,13 @@ from functools import cached_property
 
 from lakevec.pipeline.errors import DamagedOutputError, OutputError
 from lakevec.pipeline.output.commit_log import Commit
-from lakevec.pipeline.output.committer import Committer, Run, TableCommitter
+from lakevec.pipeline.output.committer import Run, TableCommitter
 from lakevec.pipeline.output.field_ids import FieldIds
 from lakevec.pipeline.output.iceberg_table import IcebergTable, ReplacedFilesError
 from lakevec.pipeline.output.table_metadata import (
-    CURRENT,
-    NEXT,
     TableMetadata,
-    read_generation,
     read_metadata_of,
-    state_folder,
 )
-from lakevec.pipeline.storage import Location
 
 
 class IcebergCommitter(TableCommitter):
@@ -31,7 +26,6 @@ class IcebergCommitter(TableCommitter):
 
     def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
         super().__init__(run, generation, is_refresh=is_refresh)
-        self.pointer = NEXT if is_refresh else CURRENT
         self._schema = ""
         self._field_ids: FieldIds = {}
         self._is_created = False
@@ -41,30 +35,14 @@ class IcebergCommitter(TableCommitter):
         metadata = read_metadata_of(self.target, self.generation)
         return IcebergTable(self.run.uri, self.target, metadata)
 
-    @property
-    def staging(self) -> Location:
-        """The output itself: readers see only what the table lists."""
-        return self.target
+    def version(self) -> int | None:
+        """Return the number of this generation's last visible commit; None before the first."""
+        return self._table.version()
 
     @property
     def field_ids(self) -> FieldIds:
         """The table's ids for the columns of files."""
         return self._field_ids
-
-    def recover(self) -> Committer:
-        """Finish a refresh whose snapshot is in the table; undo any other."""
-        following = read_generation(self.target, NEXT)
-        if not following:
-            return self
-        refresh = IcebergCommitter(self.run, following, is_refresh=True)
-        if refresh._table.version() is not None:
-            refresh._end()
-            return refresh
-        (self.run.own / NEXT).delete()
-        for name in refresh.log.state.all_files:
-            (self.target / name).delete()
-        state_folder(self.target, following).delete()
-        return self
 
     def begin(self, metadata: TableMetadata, schema: str) -> None:
         """Create the table, or check that this run can continue it."""
@@ -84,8 +62,28 @@ class IcebergCommitter(TableCommitter):
                 f"another program changed rows of Iceberg table {self._table.name!r}",
                 got="other files than those of lakevec's commits, or rows marked as deleted",
                 expected="the files of lakevec's own runs, since --key finds changed rows there",
-                remedy="rewrite the output with --full-refresh",
+                remedy="rewrite the output with --full-refresh --deletes remove",
             )
+
+    def adopt(self, metadata: TableMetadata, schema: str = "") -> None:
+        """Refuse a table whose rows are not all those of lakevec's log."""
+        self._table.check(self.log.state.number)
+        self.check_can_replace()
+
+    def count(self) -> dict[str, int]:
+        """Count the table's rows, files and bytes, if others changed what the log doesn't know."""
+        if self.is_refresh:
+            return {}
+        table = self._table.files()
+        if table.files.keys() == self.log.state.files.keys() and not table.marked:
+            return {}
+        files = table.files.values()
+        return {
+            "rows": sum(file.record_count for file in files),
+            "files": len(files),
+            "bytes": sum(file.file_size_in_bytes for file in files),
+            "files_with_deleted_rows": len(table.marked),
+        }
 
     def complete(self, last: Commit) -> None:
         """Finish a dead run's commit, or undo it if other programs changed the table meanwhile.

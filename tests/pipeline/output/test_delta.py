@@ -22,7 +22,7 @@ from lakevec.pipeline.output import lease
 from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.output.table_metadata import read_generation
 from lakevec.pipeline.storage import locate
-from tests.support.commands import verify
+from tests.support.commands import export, search, verify
 from tests.support.commits import SCHEMA, Killed, a_commit, a_run, kill_run, write
 from tests.support.lakes import embed, put
 
@@ -287,6 +287,22 @@ def test_table_that_can_not_be_continued_is_refused(folder: Path, change: str) -
         pass
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
+    can_refresh = change not in ("partitions", "constraint", "feature")
+    assert ("--full-refresh" in str(caught.value)) == can_refresh
+
+
+def test_search_and_export_refuse_a_table_that_lakevec_can_not_read_as_it_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_runs(folder)
+    words = [str(folder), "--key-of", "r1", "--key", "id"]
+    assert search(words) == 0
+    DeltaTable(str(folder)).alter.add_constraint({"short": "id < 'zz'"})
+    assert search(words) == 2
+    assert "can't tell its rows: got constraint delta.constraints.short" in capsys.readouterr().err
+    target = folder.with_name("vectors")
+    assert export([str(folder), "--to", "pgvector-copy", "--target", str(target)]) == 2
+    assert not target.exists()
 
 
 def allow_marks(folder: Path) -> None:

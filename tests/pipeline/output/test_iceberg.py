@@ -21,7 +21,7 @@ from lakevec.pipeline.output import lease
 from lakevec.pipeline.output.commit_log import Commit
 from lakevec.pipeline.output.iceberg_table import IcebergTable
 from lakevec.pipeline.output.output_folder import OpenOutput
-from tests.support.commands import verify
+from tests.support.commands import export, search, verify
 from tests.support.commits import Killed, a_commit, a_run, kill_run, write
 from tests.support.lakes import embed
 
@@ -151,8 +151,13 @@ def test_appends_go_on_with_what_others_left(
     ):
         output.check_can_replace()
     assert verify([str(folder), "--sample", "0", "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert "1 of lakevec's files, of 2 rows, are not in it any more, and 1 files are theirs" in told
+    note = "1 of lakevec's files, of 2 rows, are not in it any more, and 1 files are theirs"
+    assert note in capsys.readouterr().out
+    assert search([str(folder), "--key-of", "z", "--key", "id"]) == 0
+    assert note in capsys.readouterr().err
+    target = str(folder.with_name("vectors"))
+    assert export([str(folder), "--to", "pgvector-copy", "--target", target]) == 0
+    assert note in capsys.readouterr().err
     with a_run(folder, "r4", refresh=True, **ICEBERG) as output:
         output.commit(a_commit(output, "r4", [write(output, "n-r4", ["new"])]))
         output.finish({})
@@ -287,7 +292,7 @@ def mark_rows(folder: Path, table: Table, content: DataFileContent, name: str) -
 
 @pytest.mark.parametrize("content", [DataFileContent.POSITION_DELETES, DataFileContent.EQUALITY_DELETES])
 def test_rows_that_others_mark_as_deleted_stay_deleted(
-    folder: Path, catalog: Catalog, content: DataFileContent
+    folder: Path, catalog: Catalog, content: DataFileContent, capsys: pytest.CaptureFixture[str]
 ) -> None:
     append(folder, "r1", "x", "y")
     name = "part-r1-000.parquet"
@@ -302,6 +307,10 @@ def test_rows_that_others_mark_as_deleted_stay_deleted(
         a_run(folder, "r4", **ICEBERG) as output,
     ):
         output.check_can_replace()
+    assert verify([str(folder), "--sample", "0", "--dry-run"]) == 0
+    assert "other programs marked rows as deleted: 1 files hold more rows" in capsys.readouterr().out
+    assert search([str(folder), "--key-of", "z", "--key", "id"]) == 2
+    assert "can't tell its rows: got rows marked as deleted" in capsys.readouterr().err
     with a_run(folder, "r5", refresh=True, **ICEBERG) as output:
         output.commit(a_commit(output, "r5", [write(output, "n-r5", ["x"])]))
         output.finish({})
@@ -396,6 +405,10 @@ def test_engines_read_the_table(
     others = pl.scan_iceberg(table, reader_override="native").sort("id").collect()
     assert others.to_arrow().cast(found.schema).equals(found)
     assert verify([str(out)]) == 0
+    table.delete("id = 0")
+    put(lake, "c.parquet", [4], ["e"])
+    total = embed(tiny_model, lake, out, *words)["total"]
+    assert (total["rows"], total["files"]) == (4, len(list(table.refresh().scan().plan_files())))
     embed(tiny_model, lake, out, *words, "--partition-by", "tiny", code=2)
     embed(tiny_model, lake, tmp_path / "other", *words, code=2)
     assert "Iceberg table 'db.docs' has another place than --output" in capsys.readouterr().err
@@ -403,7 +416,9 @@ def test_engines_read_the_table(
 
 
 @pytest.mark.usefixtures("spark")
-def test_changed_rows_are_replaced_in_one_snapshot(tiny_model: str, tmp_path: Path, catalog: Catalog) -> None:
+def test_changed_rows_are_replaced_in_one_snapshot(
+    tiny_model: str, tmp_path: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
     lake, out = tmp_path / "lake", tmp_path / "out"
     words = [*WORDS, "--partition-by", "lang", "--key", "id", "--deletes", "remove"]
     put(lake, "a.parquet", [0, 1, 2], ["a", "a", "b"])
@@ -419,6 +434,12 @@ def test_changed_rows_are_replaced_in_one_snapshot(tiny_model: str, tmp_path: Pa
     assert found["lang"].to_pylist() == ["a", "", "b"]
     assert found["text_embedding"].to_pylist() == [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
     assert verify([str(out)]) == 0
+    rewrite(table)
+    words = words[:-2]
+    for more in ([], ["--full-refresh"]):  # it keeps no row of a file that it can't compare by key
+        embed(tiny_model, lake, out, *words, *more, code=2)
+        assert "--full-refresh --deletes remove" in capsys.readouterr().err
+    assert embed(tiny_model, lake, out, *words, "--full-refresh", "--deletes", "remove")["total"]["rows"] == 3
 
 
 def test_catalog_is_checked_before_the_run(
