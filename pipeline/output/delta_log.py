@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakevec.pipeline.errors import CommitError, library_errors, requires_extra
 from lakevec.pipeline.output.commit_log import Commit, Snapshot, StoredFile
@@ -271,21 +273,29 @@ def _find_misplaced(table: Any, partition_by: Sequence[str]) -> str:
         return ""
     actions = pa.table(table.get_add_actions(flatten=False)).combine_chunks()
     names = [unquote(name) for name in actions["path"].to_pylist()]
-    kinds = actions["partition"].type
-    for name, stored in zip(names, actions["partition"].to_pylist(), strict=True):
+    found = []
+    for name in names:
         try:
-            found = partition_values(name, partition_by)
-            # Delta takes an empty string for null.
-            values = {
-                column: pa.array([value or None], pa.string()).cast(kinds.field(column).type)[0].as_py()
-                for column, value in found.items()
-            }
-        except (ValueError, KeyError):  # ArrowInvalid is a ValueError
+            found.append(partition_values(name, partition_by))
+        except ValueError:
             return name
-        # NaN differs from itself.
-        if any(values[column] != stored[column] == stored[column] for column in partition_by):
-            return name
+    for column in partition_by:
+        stored = pc.struct_field(actions["partition"], column)
+        if pa.types.is_temporal(stored.type):
+            continue  # Python has no dates after 9999
+        for name, values, value in zip(names, found, stored.to_pylist(), strict=True):
+            # Delta takes an empty string for null. NaN differs from itself.
+            if value == value and _convert(values[column] or None, stored.type) != value:
+                return name
     return ""
+
+
+def _convert(value: str | None, kind: pa.DataType) -> Any:
+    """Return a partition value of a folder as Python has it; NaN if it can't be of that type."""
+    try:
+        return pa.array([value], pa.string()).cast(kind)[0].as_py()
+    except pa.ArrowInvalid:
+        return math.nan
 
 
 def _features(protocol: Any) -> frozenset[str]:

@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from deltalake.exceptions import DeltaError
 
 from lakevec.pipeline.errors import CommitError, OutputError
 from lakevec.pipeline.output import lease
+from lakevec.pipeline.output.delta_log import DeltaLog
 from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.output.table_metadata import read_generation
 from lakevec.pipeline.storage import locate
@@ -245,6 +248,20 @@ def test_partition_values_of_other_programs_files_stay(folder: Path) -> None:
         entry = write(output, "b-r2", [value], f"{name.rpartition('/')[0]}/")
         output.commit(a_commit(output, "r2", [entry], removed=[name]))
     assert ids(folder) == [value, "é"]
+
+
+def test_partition_values_of_any_type_are_those_of_their_folders(folder: Path) -> None:
+    values = {
+        "whole": [1, None],
+        "flag": [True, False],
+        "day": [date(2020, 1, 1)] * 2,
+        "price": [Decimal("1.50")] * 2,
+        "number": [1e20, float("nan")],
+        "word": ["", "a%/b"],
+    }
+    write_deltalake(str(folder), pa.table({"x": [1, 2], **values}), partition_by=list(values))
+    log = DeltaLog(str(folder), locate(str(folder), error=OutputError), "g")
+    assert log.read().misplaced == ""
 
 
 @pytest.mark.parametrize("name", ["ab/f.parquet", "id=y/f.parquet", "id=%FF/f.parquet"])
