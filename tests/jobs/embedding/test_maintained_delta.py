@@ -157,6 +157,8 @@ def test_keys_are_those_of_the_table_as_others_left_it(
     embed(tiny_model, lake, out, *words, code=2)
     assert "constraint delta.constraints.small" in capsys.readouterr().err
     assert record(out) == before
+    embed(tiny_model, lake, out, *words, "--deletes", "keep", "--full-refresh", code=2)
+    assert "--full-refresh --deletes remove" in capsys.readouterr().err
     assert verify([str(out)]) == 1
 
 
