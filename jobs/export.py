@@ -26,6 +26,9 @@ _WRITERS: dict[str, Callable[[VectorReader, list[str], Path], int]] = {
 def run(settings: ExportSettings, context: RunContext) -> None:
     """Write the vectors and columns of an output for a vector store."""
     output = read_output(settings.output)
+    output.check()
+    for note in output.notes:
+        print(note, file=sys.stderr)
     reader = VectorReader(output, settings.embedding_column)
     columns = settings.columns or reader.other_columns
     reader.check_columns(columns)

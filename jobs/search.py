@@ -27,6 +27,9 @@ _GAP = "  "
 def run(settings: SearchSettings, context: RunContext) -> None:
     """Print the rows that are nearest to the query, best first."""
     output = read_output(settings.output)
+    output.check()
+    for note in output.notes:
+        print(note, file=sys.stderr)
     reader = VectorReader(output, settings.embedding_column)
     columns = settings.columns or reader.other_columns
     reader.check_columns(columns)

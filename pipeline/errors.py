@@ -39,6 +39,11 @@ class LakevecError(Exception):
     got, expected, remedy : str, optional
         The value found, the values allowed, and the user's next step.
 
+    Attributes
+    ----------
+    got : str
+        As given; it may hold a secret until another error shows it.
+
     Examples
     --------
     >>> str(LakevecError("dimensions", got="500", expected="at most 384", remedy="lower it"))
@@ -48,6 +53,7 @@ class LakevecError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, got: str = "", expected: str = "", remedy: str = "") -> None:
+        self.got = got
         facts = [f"got {got}" if got else "", f"expected {expected}" if expected else "", remedy]
         details = "; ".join(fact for fact in facts if fact)
         super().__init__(redact(f"{what}: {details}" if details else what))
@@ -215,3 +221,24 @@ def requires_extra(extra: str, doing: str) -> Iterator[None]:
             f"{doing} needs {error.name or 'a package'}, which is not installed",
             remedy=f"pip install 'lakevec[{extra}]'",
         ) from None
+
+
+@contextmanager
+def library_errors(message: str) -> Iterator[None]:
+    """Report any error of another library as CommitError with its type only: its text may hold a secret.
+
+    Parameters
+    ----------
+    message : str
+        What can't be done.
+    """
+    try:
+        yield
+    except LakevecError:
+        raise
+    except Exception as error:  # of a database, a web service or a store
+        raise CommitError(
+            message,
+            got=type(error).__name__,
+            remedy="run again; lakevec writes a logged commit only once",
+        ) from error

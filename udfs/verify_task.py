@@ -53,6 +53,8 @@ class VerifyTask:
         Whether to compare checksums.
     schema : pyarrow.Schema, optional
         Columns of files that other programs wrote, which may lack some.
+    has_chunk_order : bool, default=True
+        Whether the chunks of a text follow one another in files that lakevec wrote.
     """
 
     output: Location
@@ -66,6 +68,7 @@ class VerifyTask:
     sample_every: int
     sha256: bool
     schema: pa.Schema | None = None
+    has_chunk_order: bool = True
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield a report for each file; a line of the input holds its name and its log entry as JSON."""
@@ -98,7 +101,8 @@ class VerifyTask:
         if footer.num_rows != promised["rows"]:
             report.problems.append(f"has {footer.num_rows} rows instead of {promised['rows']}")
         if promised.get("texts") is not None:
-            report.problems += _chunk_problems(file, promised["texts"])
+            is_ordered = self.has_chunk_order and bool(promised["run"])
+            report.problems += _chunk_problems(file, promised["texts"], is_ordered=is_ordered)
         if report.name.startswith(QUARANTINE):
             return
         model = (footer.metadata or {}).get(b"lakevec.model", b"").decode(errors="replace")
@@ -170,13 +174,13 @@ def _has_byte_planes(footer: pq.FileMetaData) -> bool:
     return any("BYTE_STREAM_SPLIT" in group.column(index).encodings for index in range(group.num_columns))
 
 
-def _chunk_problems(file: Location, texts: int) -> Iterator[str]:
+def _chunk_problems(file: Location, texts: int, *, is_ordered: bool) -> Iterator[str]:
     """Describe what is wrong with the numbers of chunks in a file, whose first text may begin in another."""
-    numbers = pq.read_table(file.path, columns=[CHUNK_INDEX], filesystem=file.filesystem)[CHUNK_INDEX]
-    index = numbers.to_numpy()
+    columns = pq.read_table(file.path, columns=[CHUNK_INDEX], filesystem=file.filesystem).columns
+    index = columns[0].to_numpy() if columns else np.empty(0)
     if (found := int(np.count_nonzero(index == 0))) != texts:
         yield f"has {found} texts instead of {texts}"
-    if not ((index[1:] == 0) | (np.diff(index) == 1)).all():
+    if is_ordered and not ((index[1:] == 0) | (np.diff(index) == 1)).all():
         yield "lacks chunks of a text"
 
 

@@ -51,6 +51,8 @@ def build_record(context: EmbedContext | NothingNew, *, error: str = "") -> dict
     output, plan = context.output, context.plan
     # Readers never see a failed refresh.
     state = output.served if error else output.state
+    table = output.count_table()
+    has_texts = plan.settings.chunk_tokens is not None and not table
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "run": plan.run_id,
@@ -72,10 +74,11 @@ def build_record(context: EmbedContext | NothingNew, *, error: str = "") -> dict
         "total": {
             "commits": state.number + 1,
             "rows": state.rows,
-            **({"texts": state.input_rows} if plan.settings.chunk_tokens is not None else {}),
+            **({"texts": state.input_rows} if has_texts else {}),
             "rows_quarantined": state.rows_quarantined,
             "files": len(state.files),
             "bytes": state.bytes,
+            **table,
         },
         "skipped_files": [file.model_dump() for file in state.skipped.values()],
     }

@@ -22,7 +22,7 @@ from lakevec.jobs.embedding.context import EmbedContext, collect_results, select
 from lakevec.jobs.spark.column_types import is_valid_utf8, quoted
 from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.session import changed_conf
-from lakevec.pipeline.errors import CommitError, DataError, InputError
+from lakevec.pipeline.errors import CommitError, DamagedOutputError, DataError, InputError, OutputError
 from lakevec.pipeline.output.commit_log import InputBatch
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.table_metadata import TableMetadata
@@ -94,7 +94,8 @@ class _Upsert:
     def run(self) -> None:
         """Classify the keys, count the actions, and write the changes."""
         observation = Observation("lakevec keys")
-        counted = [f.count_if(f.col(_ACTION) == action).alias(action) for action in _ACTIONS]
+        is_text = f.coalesce(_CHUNK, f.lit(0)) == 0
+        counted = [f.count_if((f.col(_ACTION) == action) & is_text).alias(action) for action in _ACTIONS]
         nulls = f.count_if(f.col(_KEY).isNull() & f.col(_NAME).isNull()).alias("nulls")
         invalid = f.count_if(~is_valid_utf8(f.col(_KEY), self._source.schema[_KEY].dataType)).alias("invalid")
         duplicates = f.sum(f.when(f.col(_ACTION) != "surplus", f.col(_ROWS) - 1)).alias("duplicates")
@@ -190,7 +191,7 @@ class _Upsert:
     def _rewrite(self) -> tuple[list[FileEntry], list[str]]:
         """Rewrite files that hold changed rows; return the new entries and the old names."""
         context, kept = self._context, self._columns.kept
-        touched = self._with_all_chunks(self._changes.filter(f.col(_NAME).isNotNull()))
+        touched = self._touched()
         tallied = [f.count(f.lit(1)).alias("rows"), f.count_if(f.col(_CHUNK) == 0).alias("texts")]
         tallies = touched.groupBy(_NAME, _ACTION).agg(*tallied).collect()
         removed = sorted({row[0] for row in tallies})
@@ -223,11 +224,20 @@ class _Upsert:
         _check_rows(sum(entry.input_rows for entry in entries), texts_left)
         return entries, removed
 
+    def _touched(self) -> DataFrame:
+        """Return action and place of each row of the output that is replaced or removed."""
+        places = self._changes.filter(f.col(_NAME).isNotNull())
+        is_surplus = f.col(_ACTION) == "surplus"
+        # Each surplus row is among the changes. The rest of its key's rows may stay.
+        parts = self._with_all_chunks(places.filter(~is_surplus)), places.filter(is_surplus)
+        rest, surplus = (part.select(_ACTION, _NAME, _ROW, _CHUNK) for part in parts)
+        return rest.unionByName(surplus)
+
     def _with_all_chunks(self, rows: DataFrame) -> DataFrame:
         """Return keys with the place of each of their chunks, in place of the first one's."""
         if self._context.chunks is None:
             return rows
-        known = self._known().select(_KNOWN_KEY, _NAME, _ROW, _CHUNK)
+        known = self._known().filter(~f.col(_IS_SURPLUS)).select(_KNOWN_KEY, _NAME, _ROW, _CHUNK)
         return rows.drop(_NAME, _ROW, _CHUNK).join(known, rows[_KEY] == known[_KNOWN_KEY])
 
     def _rows_of(self, *actions: str) -> DataFrame:
@@ -259,7 +269,7 @@ class _Upsert:
         # A quarantined row has no vector, so embed it again instead of copying its vector.
         has_no_vector = f.col(_NAME).startswith("_lakevec/") | field(_INVALID)
         action = f.when((action == "updated") & has_no_vector, f.lit("changed")).otherwise(action)
-        known = self._known().filter(f.col(_CHUNK) == 0)
+        known = self._known().filter((f.col(_CHUNK) == 0) | f.col(_IS_SURPLUS))
         joined = now.join(known, now[_KEY] == known[_KNOWN_KEY], "full_outer")
         return joined.withColumn(_ACTION, action).withColumn(_KEY, f.coalesce(_KEY, _KNOWN_KEY))
 
@@ -289,22 +299,35 @@ class _Upsert:
         known = files.mapInArrow(read, schema).toDF(_KNOWN_KEY, _KNOWN_TEXT, _KNOWN_ROW, _NAME, _ROW, _CHUNK)
         is_surplus: Column = f.lit(False)
         if read.schema is not None:  # other programs may have added rows of a key that is there
-            order = Window.partitionBy(_KNOWN_KEY).orderBy(f.col(_KNOWN_TEXT).isNull(), _NAME, _ROW)
-            is_surplus = f.col(_KNOWN_KEY).isNotNull() & (f.row_number().over(order) > 1)
+            # Keep the chunks of one text, so choose by its hashes. Equal hashes have the same chunks.
+            hashes = f.struct(_KNOWN_TEXT, _KNOWN_ROW)
+            first = Window.partitionBy(_KNOWN_KEY).orderBy(
+                f.col(_CHUNK).asc_nulls_last(), f.col(_KNOWN_TEXT).isNull(), _NAME, _ROW
+            )
+            same = Window.partitionBy(_KNOWN_KEY, _CHUNK, _KNOWN_TEXT, _KNOWN_ROW).orderBy(_NAME, _ROW)
+            is_kept = hashes.eqNullSafe(f.first(hashes).over(first)) & (f.row_number().over(same) == 1)
+            is_surplus = f.col(_KNOWN_KEY).isNotNull() & ~is_kept
         return known.withColumn(_IS_SURPLUS, is_surplus)
 
     def refuse_to_lose(self, stored: TableMetadata) -> None:
         """Refuse a refresh that would lose rows whose text the input no longer holds."""
         if self._removes:
             return
-        self._context.output.adopt(stored)
+        try:
+            self._context.output.adopt(stored)
+        except DamagedOutputError as error:
+            raise OutputError(
+                "a full refresh can't tell which rows it would lose",
+                got=error.got,
+                remedy="rewrite the output without such rows: --full-refresh --deletes remove",
+            ) from error
         known = self._known().filter(f.col(_CHUNK) == 0)
         lost = known.join(self._source, known[_KNOWN_KEY] == self._source[_KEY], "left_anti").count()
         if lost:
             raise DataError(
                 "a full refresh needs the text of every row",
                 got=f"{lost} rows of the output whose key is not in the input",
-                remedy="give an input that holds these rows, or delete them with --deletes remove",
+                remedy="give an input that holds these rows, or remove them with --deletes remove",
             )
 
     def _add_hashes(self, frame: DataFrame) -> DataFrame:

@@ -148,7 +148,7 @@ class Snapshot(_Record):
     rows_removed : int
         Input rows of the files that commits replaced.
     rows_others : int
-        Rows that other programs added to the table, less those that they removed.
+        Input rows of files that other programs added to the table, less those of files that they removed.
     counts : dict of str to dict of str to int
         Counts of all commits for each text column, such as nulls and tokens.
     skipped : dict of str to InputFile
@@ -216,7 +216,8 @@ class Snapshot(_Record):
         removed = {name: self.files[name] for name in others.removed if name in self.files}
         added = {name: file for name, file in others.added.items() if name not in self.files}
         files = {name: file for name, file in self.files.items() if name not in removed}
-        rows = sum(file.rows for file in added.values()) - sum(file.rows for file in removed.values())
+        rows = sum(file.input_rows for file in added.values())
+        rows -= sum(file.input_rows for file in removed.values())
         return self.model_copy(update={"files": files | added, "rows_others": self.rows_others + rows})
 
     def after(self, commit: Commit) -> Snapshot:

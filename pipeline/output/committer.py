@@ -132,6 +132,10 @@ class Committer(ABC):
     def adopt(self, metadata: TableMetadata, schema: str = "") -> None:  # noqa: B027
         """Take into the log's state what other programs changed, as `begin` does."""
 
+    def count(self) -> dict[str, int]:
+        """Count the table's rows, files and bytes, if others changed what the log doesn't know."""
+        return {}
+
     def check_alone(self) -> None:  # noqa: B027
         """Before the first commit, refuse an output that another program wrote to."""
 
@@ -162,6 +166,34 @@ class Committer(ABC):
 
 class TableCommitter(Committer):
     """Lets a table's own log show the files, as Delta and Iceberg do."""
+
+    def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
+        super().__init__(run, generation, is_refresh=is_refresh)
+        self.pointer = NEXT if is_refresh else CURRENT
+
+    @property
+    def staging(self) -> Location:
+        """The output itself: readers see only what the table lists."""
+        return self.target
+
+    @abstractmethod
+    def version(self) -> int | None:
+        """Return the number of this generation's last visible commit; None before the first."""
+
+    def recover(self) -> Committer:
+        """Finish a refresh that the table has; undo any other."""
+        following = read_generation(self.target, NEXT)
+        if not following:
+            return self
+        refresh = type(self)(self.run, following, is_refresh=True)
+        if refresh.version() is not None:
+            refresh._end()
+            return refresh
+        (self.run.own / NEXT).delete()
+        for name in refresh.log.state.all_files:
+            (self.target / name).delete()
+        state_folder(self.target, following).delete()
+        return self
 
     def _end(self) -> None:
         """Remove the old generation's state; its files stay for readers of earlier versions."""

@@ -11,18 +11,13 @@ from collections.abc import Iterable
 
 from lakevec.pipeline.errors import DamagedOutputError, OutputError
 from lakevec.pipeline.output.commit_log import Commit
-from lakevec.pipeline.output.committer import Committer, Run, TableCommitter
+from lakevec.pipeline.output.committer import Run, TableCommitter
 from lakevec.pipeline.output.delta_log import FOLDER, DeltaLog
 from lakevec.pipeline.output.table_changes import find_changes, find_limits, find_obstacles
 from lakevec.pipeline.output.table_metadata import (
-    CURRENT,
-    NEXT,
     TableMetadata,
-    read_generation,
     read_metadata,
-    state_folder,
 )
-from lakevec.pipeline.storage import Location
 
 
 class DeltaCommitter(TableCommitter):
@@ -32,30 +27,13 @@ class DeltaCommitter(TableCommitter):
 
     def __init__(self, run: Run, generation: str = "", *, is_refresh: bool = False) -> None:
         super().__init__(run, generation, is_refresh=is_refresh)
-        self.pointer = NEXT if is_refresh else CURRENT
         self._table = DeltaLog(run.uri, run.location, self.generation)
         self._schema = ""
         self._is_created = False
 
-    @property
-    def staging(self) -> Location:
-        """The output itself: readers see only what Delta's log lists."""
-        return self.target
-
-    def recover(self) -> Committer:
-        """Finish a refresh whose transaction is in Delta's log; undo any other."""
-        following = read_generation(self.target, NEXT)
-        if not following:
-            return self
-        refresh = DeltaCommitter(self.run, following, is_refresh=True)
-        if refresh._table.version() is not None:
-            refresh._end()
-            return refresh
-        (self.run.own / NEXT).delete()
-        for name in refresh.log.state.all_files:
-            (self.target / name).delete()
-        state_folder(self.target, following).delete()
-        return self
+    def version(self) -> int | None:
+        """Return the number of this generation's last visible commit; None before the first."""
+        return self._table.version()
 
     def complete(self, last: Commit) -> None:
         """Finish a dead run's commit, or undo it if other programs changed the table meanwhile.
@@ -78,6 +56,7 @@ class DeltaCommitter(TableCommitter):
         table = self._table.read()
         return (
             table.bytes.keys() == self.log.before_last.files.keys()
+            and not table.has_deletion_vectors
             and {column["name"] for column in table.columns} == metadata.schema_of_files.keys()
             and all((self.target / entry.name).exists() for entry in last.added)
         )
@@ -99,11 +78,12 @@ class DeltaCommitter(TableCommitter):
         if not self._table.exists():
             self._refuse(["no table, though lakevec made one"])
         table = self._table.read()
-        self._refuse(find_obstacles(table, self.log.state, metadata, schema))
+        limits = find_limits(table, metadata.partition_by, replaces=True)
+        self._refuse(find_obstacles(table, self.log.state, metadata, schema), has_limits=any(limits))
         self.changes = find_changes(self._table, table, self.log.state, metadata, self.target)
         self.log.adopt(self.changes.others)
 
-    def _refuse(self, reasons: Iterable[str]) -> None:
+    def _refuse(self, reasons: Iterable[str], *, has_limits: bool = False) -> None:
         if not (found := list(reasons)):
             return
         if self.is_refresh:
@@ -115,7 +95,7 @@ class DeltaCommitter(TableCommitter):
         raise DamagedOutputError(
             f"another program changed Delta table {self.run.uri!r} so that lakevec can't continue it",
             got="; ".join(found),
-            remedy="undo that, for example by RESTORE, or rewrite the output with --full-refresh",
+            remedy=f"undo that, or {'choose another --output' if has_limits else 'use --full-refresh'}",
         )
 
     def apply(self, commit: Commit) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from lakevec.pipeline.errors import CommitError, requires_extra
+from lakevec.pipeline.errors import CommitError, library_errors, requires_extra
 from lakevec.pipeline.output.commit_log import Commit, Snapshot, StoredFile
 from lakevec.pipeline.output.file_entry import FileEntry
 from lakevec.pipeline.output.partitions import partition_values
@@ -28,6 +30,8 @@ _RUN = "lakevec.run"
 # Features that older versions of Delta's protocol imply, and this program meets.
 _FEATURES_OF_VERSION = {5: {"columnMapping"}, 6: {"columnMapping", "identityColumns"}}
 _MARKS = "deletionVectors"
+# Entries of Delta's log to read at first.
+_HISTORY = 100
 # A VACUUM has two entries in Delta's log.
 _SHORT = {"VACUUM START": "", "VACUUM END": "VACUUM"}
 
@@ -52,6 +56,8 @@ class TableVersion:
         Features of Delta's protocol that a writer must support.
     has_deletion_vectors : bool
         Whether rows of a file are marked as deleted.
+    misplaced : str
+        A file whose folders name other partition values than Delta's log; empty if there is none.
     schema : pyarrow.Schema
         Columns of the table's files.
     """
@@ -64,6 +70,7 @@ class TableVersion:
     properties: dict[str, str]
     features: frozenset[str]
     has_deletion_vectors: bool
+    misplaced: str
     schema: pa.Schema
 
 
@@ -139,11 +146,10 @@ class DeltaLog:
         """Read the newest version of the table."""
         with _delta_errors():
             table = self._table()
-            metadata, protocol = table.metadata(), table.protocol()
+            metadata = table.metadata()
             columns = tuple(json.loads(table.schema().to_json())["fields"])
             arrow = pa.schema(table.schema().to_arrow())
             partition_by = tuple(metadata.partition_columns)
-            features = protocol.writer_features or _FEATURES_OF_VERSION.get(protocol.min_writer_version, ())
             return TableVersion(
                 number=table.transaction_version(self._application),
                 generation=next(filter(None, (each["metadata"].get(_GENERATION) for each in columns)), ""),
@@ -151,8 +157,9 @@ class DeltaLog:
                 columns=columns,
                 partition_by=partition_by,
                 properties=dict(metadata.configuration),
-                features=frozenset(features),
-                has_deletion_vectors=_MARKS in features and _has_deletion_vectors(table),
+                features=_features(table.protocol()),
+                has_deletion_vectors=_has_deletion_vectors(table),
+                misplaced=_find_misplaced(table, partition_by),
                 schema=pa.schema([each for each in arrow if each.name not in partition_by]),
             )
 
@@ -161,9 +168,7 @@ class DeltaLog:
         names: Counter[str] = Counter()
         deleted = 0
         with _delta_errors():
-            for entry in self._table().history():
-                if _RUN in entry or entry.get("operation") == "CREATE TABLE":
-                    break
+            for entry in _newest_operations(self._table()):
                 name = entry.get("operation", "unknown")
                 names[_SHORT.get(name, name)] += 1
                 metrics = entry.get("operationMetrics", {})
@@ -195,7 +200,8 @@ class DeltaLog:
             version = table.transaction_version(self._application)
             if version is not None and version >= number:
                 return
-            if not removed.keys() <= _sizes(table).keys():
+            # A DELETE by a deletion vector keeps the file's name.
+            if removed and (_has_deletion_vectors(table) or not removed.keys() <= _sizes(table).keys()):
                 raise CommitError(
                     f"another program rewrote files of Delta table {self._uri!r} during this run",
                     remedy="nothing of this micro-batch was committed; run again",
@@ -239,6 +245,21 @@ class DeltaLog:
         return self._library.DeltaTable(self._uri, storage_options=self._options)
 
 
+def _newest_operations(table: Any) -> Iterator[dict[str, Any]]:
+    """Yield the operations after this program's last transaction, the newest first."""
+    limit = _HISTORY
+    while True:
+        entries = table.history(limit)
+        for number, entry in enumerate(entries):
+            if _RUN in entry or entry.get("operation") == "CREATE TABLE":
+                yield from entries[:number]
+                return
+        if len(entries) < limit:  # Delta removes old entries
+            yield from entries
+            return
+        limit *= 2
+
+
 def _sizes(table: Any) -> dict[str, int]:
     """Return the size of each file that readers see."""
     actions = pa.table(table.get_add_actions(flatten=False))
@@ -246,24 +267,51 @@ def _sizes(table: Any) -> dict[str, int]:
     return dict(zip(names, actions["size_bytes"].to_pylist(), strict=True))
 
 
+def _find_misplaced(table: Any, partition_by: Sequence[str]) -> str:
+    """Return a file whose folders name other partition values than Delta's log; empty if there is none."""
+    if not partition_by:
+        return ""
+    actions = pa.table(table.get_add_actions(flatten=False)).combine_chunks()
+    names = [unquote(name) for name in actions["path"].to_pylist()]
+    found = []
+    for name in names:
+        try:
+            found.append(partition_values(name, partition_by))
+        except ValueError:
+            return name
+    for column in partition_by:
+        stored = pc.struct_field(actions["partition"], column)
+        if pa.types.is_temporal(stored.type):
+            continue  # Python has no dates after 9999
+        for name, values, value in zip(names, found, stored.to_pylist(), strict=True):
+            # Delta takes an empty string for null. NaN differs from itself.
+            if value == value and _convert(values[column] or None, stored.type) != value:
+                return name
+    return ""
+
+
+def _convert(value: str | None, kind: pa.DataType) -> Any:
+    """Return a partition value of a folder as Python has it; NaN if it can't be of that type."""
+    try:
+        return pa.array([value], pa.string()).cast(kind)[0].as_py()
+    except pa.ArrowInvalid:
+        return math.nan
+
+
+def _features(protocol: Any) -> frozenset[str]:
+    implied = _FEATURES_OF_VERSION.get(protocol.min_writer_version, ())
+    return frozenset(protocol.writer_features or implied)
+
+
 def _has_deletion_vectors(table: Any) -> bool:
+    if _MARKS not in _features(table.protocol()):
+        return False
     marks = pa.RecordBatchReader.from_stream(table.deletion_vectors())
     return any(batch.num_rows for batch in marks)
 
 
-@contextmanager
-def _delta_errors() -> Iterator[None]:
-    """Report the library's errors by type only, since their text may hold an endpoint."""
-    from deltalake.exceptions import DeltaError
-
-    try:
-        yield
-    except (DeltaError, OSError) as error:
-        raise CommitError(
-            "the Delta table can't be read or written",
-            got=type(error).__name__,
-            remedy="run again; lakevec writes a logged commit only once",
-        ) from error
+def _delta_errors() -> AbstractContextManager[None]:
+    return library_errors("the Delta table can't be read or written")
 
 
 def _for_deltalake(uri: str) -> tuple[str, dict[str, str]]:

@@ -7,27 +7,25 @@ table's content. So lakevec never adds a commit's files twice, whatever others d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
-
-import pyarrow.parquet as pq
 
 from lakevec.pipeline.errors import (
     CommitError,
     DamagedOutputError,
-    LakevecError,
     OutputError,
     SetupError,
+    library_errors,
     requires_extra,
 )
 from lakevec.pipeline.output.commit_log import Commit, Snapshot, StoredFile
 from lakevec.pipeline.output.field_ids import FieldIds
-from lakevec.pipeline.output.file_entry import FileEntry
+from lakevec.pipeline.output.file_entry import QUARANTINE, FileEntry
+from lakevec.pipeline.output.iceberg_files import Describer, TableFiles, read_files
 from lakevec.pipeline.output.iceberg_schema import change_schema, find_field_ids, to_iceberg
-from lakevec.pipeline.output.partitions import partition_values
+from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.pipeline.output.validation import THREADS
 from lakevec.pipeline.storage import Location, absolute_uri, canonical_uri, is_local_path
 
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
 # Generation and number of the last commit; the number is -1 before the first.
 _LAST = "lakevec.last-batch"
 _TRIES = 8
+_RETRIES = "commit.retry.num-retries"
 
 
 class ReplacedFilesError(CommitError):
@@ -54,26 +53,24 @@ class IcebergTable:
         The output. The table's files are named by it, without credentials.
     location : Location
         The output, where tasks write.
-    catalog : str
-        Name of a catalog in pyiceberg's configuration.
-    name : str
-        The table in the catalog, such as ``db.docs``.
-    generation : str
+    metadata : TableMetadata
+        It names the generation, the partition columns, the catalog and the table there.
     """
 
-    def __init__(self, uri: str, location: Location, catalog: str, name: str, generation: str) -> None:
-        self.name = name
+    def __init__(self, uri: str, location: Location, metadata: TableMetadata) -> None:
+        self.name = metadata.table
         self.place = _place(uri)
         self._location = location
-        self._generation = generation
-        self._catalog = open_catalog(catalog)
+        self._generation = metadata.generation
+        self._partition_by = metadata.partition_by
+        self._catalog = open_catalog(metadata.catalog)
 
     def exists(self) -> bool:
         """Return whether the catalog has the table."""
         with _iceberg_errors(self.name):
             return bool(self._catalog.table_exists(self.name))
 
-    def create(self, schema: str, partition_by: Sequence[str]) -> None:
+    def create(self, schema: str) -> None:
         """Create the table without rows, and its namespace if the catalog lacks that.
 
         Raises
@@ -88,7 +85,7 @@ class IcebergTable:
         columns, namespace = to_iceberg(schema), self.name.rpartition(".")[0]
         fields = [
             PartitionField(columns.find_field(name).field_id, 1000 + number, IdentityTransform(), name)
-            for number, name in enumerate(partition_by)
+            for number, name in enumerate(self._partition_by)
         ]
         with _iceberg_errors(self.name):
             try:
@@ -111,27 +108,19 @@ class IcebergTable:
         with _iceberg_errors(self.name):
             self._catalog.drop_table(self.name)
 
-    def check(self, number: int | None, partition_by: Sequence[str]) -> None:
+    def check(self, number: int | None) -> None:
         """Raise an error unless lakevec can write to the table.
 
         Parameters
         ----------
         number : int or None
             The generation's last commit, -1 before the first. None for a refresh, which replaces any.
-        partition_by : sequence of str
         """
         table = self._load()
         self._check_place(table)
         if number is not None:
             self._check_last(table, number)
-        columns = table.schema()
-        fields = [(columns.find_column_name(f.source_id), str(f.transform)) for f in table.spec().fields]
-        if fields != [(name, "identity") for name in partition_by]:
-            raise _changed(
-                self.name,
-                f"partitions by {', '.join(f'{kind}({name})' for name, kind in fields) or 'nothing'}",
-                f"identity of {', '.join(partition_by) or 'nothing'}",
-            )
+        self._check_partitions(table)
 
     def field_ids(self, schema: str, *, is_refresh: bool) -> FieldIds:
         """Return the ids for columns of files; a refresh may change the columns at its end."""
@@ -151,15 +140,9 @@ class IcebergTable:
         generation, number = _last(self._load())
         return number if generation == self._generation and number >= 0 else None
 
-    def files(self, *, is_whole: bool = False) -> set[str]:
-        """Return the names of all files that readers see; of files elsewhere, the whole locations.
-
-        Parameters
-        ----------
-        is_whole : bool, default=False
-            Whether to leave out files with rows that other programs marked as deleted.
-        """
-        return set(self._data_files(self._load(), is_whole=is_whole))
+    def files(self) -> TableFiles:
+        """Return all files that readers see."""
+        return self._files(self._load())
 
     def append(self, commit: Commit) -> None:
         """Add and remove a commit's files in one snapshot, unless the table has it.
@@ -214,6 +197,7 @@ class IcebergTable:
                 return
             if removed is not None:
                 self._check_last(table, number - 1)
+            self._check_partitions(table)
             with _iceberg_errors(self.name):
                 try:
                     with table.transaction() as transaction:
@@ -238,20 +222,24 @@ class IcebergTable:
         from pyiceberg.expressions import AlwaysTrue
 
         new = self._describe(transaction, added)
-        present = self._data_files(table) if removed is None or removed else {}
+        # Files of quarantined rows are not in the table.
+        gone = {name for name in removed or () if not name.startswith(QUARANTINE)}
+        present = {}
+        if removed is None:
+            present = self._files(table).files
+            gone = set(present)
+        elif gone:
+            present = self._files(table).whole
         update = transaction.update_snapshot(snapshot_properties=summary)
-        if not present:
+        if not gone:
             with update.merge_append() as append:
                 for file in new:
                     append.append_data_file(file)
             return
-        # Files of quarantined rows are not in the table.
-        gone = set(present if removed is None else removed)
-        gone = {name for name in gone if not name.startswith("_lakevec/")}
         if missing := gone - present.keys():
             raise ReplacedFilesError(
                 f"another program rewrote Iceberg table {self.name!r} meanwhile",
-                got=f"{len(missing)} files that are gone",
+                got=f"{len(missing)} files that are gone, or have rows marked as deleted",
                 remedy="nothing of this micro-batch was committed; run again",
             )
         with update.overwrite() as overwrite:
@@ -266,26 +254,29 @@ class IcebergTable:
         self, transaction: Transaction, added: Mapping[str, FileEntry | StoredFile]
     ) -> list[DataFile]:
         """Describe files for the table's manifests, with the statistics of their footers."""
-        describe = _Describer(transaction.table_metadata, self._location, self.place)
+        describe = Describer(transaction.table_metadata, self._location, self.place)
+        for name in list(added)[:1]:  # all files of a run have the same columns
+            describe.check_columns(name)
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(lambda item: describe(item[0], item[1].bytes), added.items()))
 
-    def _data_files(self, table: Table, *, is_whole: bool = False) -> dict[str, DataFile]:
+    def _files(self, table: Table) -> TableFiles:
         with _iceberg_errors(self.name):
-            tasks = table.scan().plan_files()
-        files = [task.file for task in tasks if not (is_whole and task.delete_files)]
-        return {file.file_path.removeprefix(f"{self.place}/"): file for file in files}
+            return read_files(table, self.place)
 
     def _load(self) -> Table:
         from pyiceberg.exceptions import NoSuchTableError
 
         with _iceberg_errors(self.name):
             try:
-                return self._catalog.load_table(self.name)
+                table = self._catalog.load_table(self.name)
             except NoSuchTableError:
                 raise _changed(
                     self.name, "no such table in the catalog", "the table of this output"
                 ) from None
+        # pyiceberg's own second try would not look at the last commit. This stays in memory.
+        table.metadata.properties[_RETRIES] = "0"
+        return table
 
     def _check_last(self, table: Table, number: int) -> None:
         if (last := _last(table)) != (self._generation, number):
@@ -296,6 +287,17 @@ class IcebergTable:
                 f"batch {number} of generation {self._generation}, as in the output's log",
             )
 
+    def _check_partitions(self, table: Table) -> None:
+        columns = table.schema()
+        fields = [(columns.find_column_name(f.source_id), str(f.transform)) for f in table.spec().fields]
+        if fields != [(name, "identity") for name in self._partition_by]:
+            raise _changed(
+                self.name,
+                f"partitions by {', '.join(f'{kind}({name})' for name, kind in fields) or 'nothing'}",
+                f"identity of {', '.join(self._partition_by) or 'nothing'}",
+                remedy="undo the change, or embed into another table",
+            )
+
     def _check_place(self, table: Table) -> None:
         if table.location().rstrip("/") != self.place:
             raise OutputError(
@@ -304,63 +306,6 @@ class IcebergTable:
                 expected=self.place,
                 remedy="choose another --table, or the table's place as --output",
             )
-
-
-class _Describer:
-    """Describe data files of a table."""
-
-    def __init__(self, metadata: Any, location: Location, place: str) -> None:
-        from pyiceberg.io.pyarrow import (
-            MetricModeTypes,
-            MetricsMode,
-            compute_statistics_plan,
-            parquet_path_to_id_mapping,
-        )
-
-        self._metadata, self._location, self._place = metadata, location, place
-        schema = metadata.schema()
-        self._spec = metadata.spec()
-        self._kinds = {
-            name: schema.find_type(field.source_id)
-            for field in self._spec.fields
-            if (name := schema.find_column_name(field.source_id))
-        }
-        self._ids = parquet_path_to_id_mapping(schema)
-        # Vectors have no statistics, and no reader asks for those of other nested values.
-        nested = {number for path, number in self._ids.items() if "." in path}
-        nothing = MetricsMode(MetricModeTypes.NONE)
-        self._plan = {
-            number: replace(collector, mode=nothing) if number in nested else collector
-            for number, collector in compute_statistics_plan(schema, metadata.properties).items()
-        }
-
-    def __call__(self, name: str, size: int) -> DataFile:
-        """Describe a file by its footer."""
-        from pyiceberg.expressions.literals import literal
-        from pyiceberg.io.pyarrow import data_file_statistics_from_parquet_metadata
-        from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-        from pyiceberg.typedef import Record
-
-        file = self._location / name
-        footer = pq.read_metadata(file.path, filesystem=file.filesystem)
-        statistics = data_file_statistics_from_parquet_metadata(footer, self._plan, self._ids)
-        values = partition_values(name, list(self._kinds))
-        partition = [
-            None if value is None else literal(value).to(self._kinds[column]).value
-            for column, value in values.items()
-        ]
-        return DataFile.from_args(
-            content=DataFileContent.DATA,
-            file_path=f"{self._place}/{name}",
-            file_format=FileFormat.PARQUET,
-            partition=Record(*partition),
-            file_size_in_bytes=size,
-            sort_order_id=None,
-            spec_id=self._spec.spec_id,
-            equality_ids=None,
-            key_metadata=None,
-            **statistics.to_serialized_dict(),
-        )
 
 
 def open_catalog(name: str) -> Catalog:
@@ -431,25 +376,14 @@ def _place(uri: str) -> str:
     return f"file://{place}"
 
 
-def _changed(name: str, got: str, expected: str) -> DamagedOutputError:
+def _changed(name: str, got: str, expected: str, remedy: str = "") -> DamagedOutputError:
     return DamagedOutputError(
         f"another program changed Iceberg table {name!r}",
         got=got,
         expected=expected,
-        remedy="undo the change, or rewrite the output with --full-refresh",
+        remedy=remedy or "undo the change, or rewrite the output with --full-refresh",
     )
 
 
-@contextmanager
-def _iceberg_errors(name: str) -> Iterator[None]:
-    """Report other libraries' errors by type only, since their text may hold a password."""
-    try:
-        yield
-    except LakevecError:
-        raise
-    except Exception as error:  # of a database, a web service or a store
-        raise CommitError(
-            f"Iceberg table {name!r} can't be read or written",
-            got=type(error).__name__,
-            remedy="run again; lakevec writes a logged commit only once",
-        ) from error
+def _iceberg_errors(name: str) -> AbstractContextManager[None]:
+    return library_errors(f"Iceberg table {name!r} can't be read or written")

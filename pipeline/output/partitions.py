@@ -13,7 +13,8 @@ from lakevec.pipeline.errors import DataError
 
 # Characters that Spark writes as % and two hexadecimal digits (ExternalCatalogUtils).
 _ESCAPES = {code: f"%{code:02X}" for code in (*range(0x01, 0x20), *b"\x7f\"#%'*/:=?\\{[]^")}
-_ESCAPE = re.compile("%([0-9A-F]{2})")
+# Spark escapes ASCII only. Others, such as delta-rs, escape each byte of a character's UTF-8.
+_ESCAPED = re.compile("(?:%[0-9A-Fa-f]{2})+")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 # Spark skips folders with this suffix, since Hadoop's shell copies into them.
 _HIDDEN_SUFFIX = "._COPYING_"
@@ -119,18 +120,25 @@ def partition_values(name: str, columns: Sequence[str]) -> dict[str, str | None]
     columns : sequence of str
         Partition columns, outermost first.
 
+    Raises
+    ------
+    ValueError
+        If a folder doesn't name its partition column, or holds escapes that are not valid UTF-8.
+
     Examples
     --------
     >>> partition_values("day of week=Mon%2FTue/part-0.parquet", ["day of week"])
     {'day of week': 'Mon/Tue'}
     """
-    folders = name.split("/")[: len(columns)]
-    values = [folder.partition("=")[2] for folder in folders]
-    return {
-        column: None if value == _NO_VALUE else _unescape(value)
-        for column, value in zip(columns, values, strict=True)
-    }
+    folders = name.split("/")[:-1][: len(columns)]
+    values: dict[str, str | None] = {}
+    for column, folder in zip(columns, folders, strict=True):
+        found, equals, value = folder.partition("=")
+        if not equals or _unescape(found) != column:
+            raise ValueError("a folder must name its partition column")
+        values[column] = None if value == _NO_VALUE else _unescape(value)
+    return values
 
 
 def _unescape(text: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[0].replace("%", "")).decode(), text)

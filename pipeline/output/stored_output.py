@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.errors import DamagedOutputError, OutputError
 from lakevec.pipeline.output.atomic_swap import find_unfinished_swap
 from lakevec.pipeline.output.commit_log import CommitLog, Snapshot
 from lakevec.pipeline.output.delta_log import DeltaLog
@@ -37,6 +37,8 @@ class StoredOutput:
         Whether the next run must complete a commit that readers of a Delta table don't see.
     notes : tuple of str
         What other programs changed in an Iceberg table. `state` leaves their files out.
+    has_deleted_rows : bool
+        Whether files of an Iceberg table have rows that only its readers know to be deleted.
     """
 
     uri: str
@@ -47,11 +49,17 @@ class StoredOutput:
     problems: tuple[str, ...] = ()
     is_pending: bool = False
     notes: tuple[str, ...] = ()
+    has_deleted_rows: bool = False
 
-    @property
-    def files(self) -> set[str]:
-        """Names of the files that readers see."""
-        return set(self.state.files)
+    def check(self) -> None:
+        """Raise DamagedOutputError if the files of `state` hold other rows than readers see."""
+        deleted = ["rows marked as deleted in its files"] if self.has_deleted_rows else []
+        if found := [*self.problems, *deleted]:
+            raise DamagedOutputError(
+                f"another program changed output {self.uri!r} so that lakevec can't tell its rows",
+                got="; ".join(found),
+                remedy="undo that, or rewrite the output with --full-refresh",
+            )
 
     def find_unlisted_files(self) -> Iterator[str]:
         """Yield each file that readers of a Parquet folder see, and that no commit lists."""
@@ -107,13 +115,14 @@ def _read_delta(
 
 def _read_iceberg(uri: str, location: Location, metadata: TableMetadata, log: CommitLog) -> StoredOutput:
     """Read the part of an Iceberg table that lakevec wrote."""
-    table = IcebergTable(uri, location, metadata.catalog, metadata.table, metadata.generation)
+    table = IcebergTable(uri, location, metadata)
     state, notes = log.state, []
     is_pending = log.last is not None and table.lacks(log.last.number)
     if is_pending:
         state = log.before_last
-    table.check(state.number, metadata.partition_by)
-    visible = table.files()
+    table.check(state.number)
+    files = table.files()
+    visible = files.files.keys()
     own = {name: file for name, file in state.files.items() if name in visible}
     if own.keys() != state.files.keys() or own.keys() != visible:
         rows = state.rows - sum(file.rows for file in own.values())
@@ -121,5 +130,14 @@ def _read_iceberg(uri: str, location: Location, metadata: TableMetadata, log: Co
             f"other programs changed the table: {len(state.files) - len(own):,} of lakevec's files, of"
             f" {rows:,} rows, are not in it any more, and {len(visible) - len(own):,} files are theirs"
         )
-    state = state.model_copy(update={"files": own})
-    return StoredOutput(redact(uri), location, metadata, state, is_pending=is_pending, notes=tuple(notes))
+    if files.marked:
+        notes.append(f"other programs marked rows as deleted: {len(files.marked):,} files hold more rows")
+    return StoredOutput(
+        redact(uri),
+        location,
+        metadata,
+        state.model_copy(update={"files": own}),
+        is_pending=is_pending,
+        notes=tuple(notes),
+        has_deleted_rows=bool(files.marked),
+    )

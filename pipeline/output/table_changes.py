@@ -10,14 +10,15 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
+from lakevec.pipeline.encoding.options import CHUNK_INDEX
 from lakevec.pipeline.errors import DamagedOutputError, describe_failure, rephrase
 from lakevec.pipeline.output.commit_log import Others, Snapshot, StoredFile
 from lakevec.pipeline.output.delta_log import DeltaLog, Operations, TableVersion
 from lakevec.pipeline.output.file_entry import check_name
-from lakevec.pipeline.output.partitions import partition_values
 from lakevec.pipeline.output.table_metadata import TableMetadata
 from lakevec.pipeline.output.validation import THREADS
 from lakevec.pipeline.storage import Location
@@ -137,10 +138,10 @@ def find_changes(
     removed = sorted(state.files.keys() - table.bytes.keys())
     names = sorted(table.bytes.keys() - state.files.keys())
     with ThreadPoolExecutor(THREADS) as pool:
-        rows = pool.map(partial(_read_rows, location, metadata.fingerprint), names)
+        read = pool.map(partial(_read_counts, location, metadata), names)
         added = {
-            name: StoredFile(rows=number, bytes=table.bytes[name])
-            for name, number in zip(names, rows, strict=True)
+            name: StoredFile(rows=rows, bytes=table.bytes[name], texts=texts)
+            for name, (rows, texts) in zip(names, read, strict=True)
         }
     others = Others(removed=removed, added=added)
     columns = tuple(each for each in table.columns if each["name"] not in metadata.schema_of_files)
@@ -154,28 +155,34 @@ def find_changes(
     )
 
 
-def _read_rows(location: Location, fingerprint: str, name: str) -> int:
-    """Return the rows of a file that another program wrote."""
-    file = location / name
-    with rephrase(
-        DamagedOutputError,
-        f"file {name} of the Delta table can't be read",
-        on=(OSError, ArrowException),
-        describe=describe_failure,
-        expected="a Parquet file, since Delta's log lists it",
-        remedy="restore the file or the table, or rewrite the output with --full-refresh",
+def _read_counts(location: Location, metadata: TableMetadata, name: str) -> tuple[int, int | None]:
+    """Return the rows of a file that another program wrote, and its texts if each row is a chunk."""
+    texts = None
+    with (
+        rephrase(
+            DamagedOutputError,
+            f"file {name} of the Delta table can't be read",
+            on=(OSError, ArrowException),
+            describe=describe_failure,
+            expected="a Parquet file, since Delta's log lists it",
+            remedy="restore the file or the table, or rewrite the output with --full-refresh",
+        ),
+        (location / name).filesystem.open_input_file((location / name).path) as stream,
     ):
-        footer = pq.read_metadata(file.path, filesystem=file.filesystem)
+        file = pq.ParquetFile(stream)
+        if metadata.chunk_tokens is not None:
+            numbers = file.read(columns=[CHUNK_INDEX]).columns
+            texts = sum(pc.sum(pc.equal(each, 0)).as_py() or 0 for each in numbers)
+    footer = file.metadata
     model = (footer.metadata or {}).get(_MODEL, b"").decode(errors="replace")
-    if model and model != fingerprint:
+    if model and model != metadata.fingerprint:
         raise DamagedOutputError(
             f"file {name} of the Delta table holds vectors of another model",
             got=model,
-            expected=fingerprint,
+            expected=metadata.fingerprint,
             remedy="restore the table to a version of this output, or rewrite it with --full-refresh",
         )
-    rows: int = footer.num_rows
-    return rows
+    return footer.num_rows, texts
 
 
 def find_limits(table: TableVersion, partition_by: Sequence[str], *, replaces: bool) -> Iterator[str]:
@@ -223,11 +230,13 @@ def find_obstacles(
     if table.has_deletion_vectors:
         yield "rows marked by deletion vectors (REORG TABLE ... APPLY (PURGE) removes them)"
     yield from _compare_columns(table, metadata, schema)
+    if table.misplaced:
+        yield f"file {table.misplaced}, which is not in the folder of its partition"
     for name in table.bytes:
         try:
-            partition_values(check_name(name), metadata.partition_by)
+            check_name(name)
         except ValueError:
-            yield f"file {name}, which is not in the folder of its partition"
+            yield f"file {name}, whose name is hidden or unsafe"
             return
 
 

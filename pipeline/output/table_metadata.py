@@ -17,7 +17,7 @@ from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.storage import Location
 
 CURRENT = "current.json"
-# Pointer to the generation that a full refresh of a Delta table is building.
+# Pointer to the generation that a full refresh of a Delta or Iceberg table is building.
 NEXT = "next.json"
 _FILE = "output.json"
 _VECTORS = (

@@ -85,7 +85,7 @@ class VectorReader:
         self._output = output
         self.column = _choose(output, column)
         self.dimensions = output.metadata.dimensions
-        files = sorted(output.files)
+        files = sorted(output.state.files)
         footers = in_threads(self._read_footer, files)
         self.groups = [
             RowGroup(file, number, footer)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, Field, write_deltalake
@@ -156,4 +157,61 @@ def test_keys_are_those_of_the_table_as_others_left_it(
     embed(tiny_model, lake, out, *words, code=2)
     assert "constraint delta.constraints.small" in capsys.readouterr().err
     assert record(out) == before
+    embed(tiny_model, lake, out, *words, "--deletes", "keep", "--full-refresh", code=2)
+    assert "--full-refresh --deletes remove" in capsys.readouterr().err
     assert verify([str(out)]) == 1
+
+
+LONG = "North east. East north southwest nowhere! East north"
+
+
+def put_texts(lake: Path, name: str, texts: dict[str, str]) -> None:
+    pq.write_table(pa.table({"id": list(texts), "text": list(texts.values())}), lake / f"{name}.parquet")
+
+
+def chunks(out: Path) -> dict[str, int]:
+    """Return the number of chunks of each text, and check that there is one of each."""
+    found: dict[str, int] = {}
+    for key, number in read(out, "id", "chunk_index"):
+        assert number == found.setdefault(key, 0)
+        found[key] += 1
+    return found
+
+
+def test_chunks_go_on_after_others_compacted_the_table(tiny_model: str, lake: Path, out: Path) -> None:
+    words = ["--table-format", "delta", "--chunk-tokens", "3", "--chunk-text", "--wave-files", "1"]
+    put_texts(lake, "0", {"a": LONG})
+    put_texts(lake, "1", {"b": "north"})
+    embed(tiny_model, lake, out, *words)
+    DeltaTable(str(out)).optimize.z_order(["chunk_index"])
+    put_texts(lake, "2", {"c": LONG})
+    total = embed(tiny_model, lake, out, *words)["total"]
+    assert chunks(out) == {"a": 3, "b": 1, "c": 3}
+    assert (total["texts"], total["rows"]) == (3, 7)
+    assert verify([str(out)]) == 0
+
+
+def test_one_copy_of_each_chunk_stays_of_a_key_that_others_doubled(
+    tiny_model: str, lake: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--table-format", "delta", "--chunk-tokens", "3", "--chunk-text", "--key", "id"]
+    put_texts(lake, "0", {"one": "north", "long": LONG, "grown": "east", "alone": LONG, "gone": LONG})
+    embed(tiny_model, lake, out, *words)
+    ours = DeltaTable(str(out)).to_pyarrow_table()
+    by_id = {key: ours.filter(pc.field("id") == key) for key in ("one", "long")}
+    # A longer text of a key that is there, without hashes.
+    longer = by_id["long"].drop_columns(["lakevec_text_hash", "lakevec_row_hash"])
+    longer = longer.set_column(0, "id", pa.array(["grown"] * 3))
+    for rows in (*by_id.values(), by_id["one"], longer):
+        write_deltalake(str(out), rows, mode="append", schema_mode="merge")
+    DeltaTable(str(out)).optimize.z_order(["chunk_start"])
+    assert verify([str(out)]) == 0
+    assert "3 keys occur more than once" in capsys.readouterr().out
+    put_texts(lake, "0", {"one": "north", "long": LONG, "grown": "east", "alone": "east"})
+    words += ["--deletes", "remove"]
+    keyed = embed(tiny_model, lake, out, *words)["keyed"]
+    assert (keyed["with another text"], keyed["unchanged"], keyed["removed"]) == (1, 3, 1)
+    assert keyed["removed, since others doubled their key"] == 4
+    assert chunks(out) == {"one": 1, "long": 3, "grown": 1, "alone": 1}
+    assert embed(tiny_model, lake, out, *words)["status"] == "nothing new"
+    assert verify([str(out)]) == 0

@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, Field, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from lakevec.pipeline.errors import CommitError, OutputError
 from lakevec.pipeline.output import lease
+from lakevec.pipeline.output.delta_log import DeltaLog
 from lakevec.pipeline.output.output_folder import OpenOutput
-from tests.support.commands import verify
+from lakevec.pipeline.output.table_metadata import read_generation
+from lakevec.pipeline.storage import locate
+from tests.support.commands import export, search, verify
 from tests.support.commits import SCHEMA, Killed, a_commit, a_run, kill_run, write
 from tests.support.lakes import embed, put
 
@@ -227,6 +233,51 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+PARTITIONED: dict[str, Any] = {"table_format": "delta", "partition_by": ("id",)}
+
+
+def test_partition_values_of_other_programs_files_stay(folder: Path) -> None:
+    with a_run(folder, "r1", **PARTITIONED) as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["é"], "id=é/")]))
+    value = "héllo/%41"
+    theirs = foreign_rows({}).set_column(0, "id", [[value]])
+    write_deltalake(str(folder), theirs, mode="append", partition_by=["id"])
+    with a_run(folder, "r2", **PARTITIONED) as output:
+        (name,) = (name for name, file in output.state.files.items() if not file.run)
+        assert "%C3%A9" in name
+        entry = write(output, "b-r2", [value], f"{name.rpartition('/')[0]}/")
+        output.commit(a_commit(output, "r2", [entry], removed=[name]))
+    assert ids(folder) == [value, "é"]
+
+
+def test_partition_values_of_any_type_are_those_of_their_folders(folder: Path) -> None:
+    values = {
+        "whole": [1, None],
+        "flag": [True, False],
+        "day": [date(2020, 1, 1)] * 2,
+        "price": [Decimal("1.50")] * 2,
+        "number": [1e20, float("nan")],
+        "word": ["", "a%/b"],
+    }
+    write_deltalake(str(folder), pa.table({"x": [1, 2], **values}), partition_by=list(values))
+    log = DeltaLog(str(folder), locate(str(folder), error=OutputError), "g")
+    assert log.read().misplaced == ""
+
+
+@pytest.mark.parametrize("name", ["ab/f.parquet", "id=y/f.parquet", "id=%FF/f.parquet"])
+def test_file_outside_the_folder_of_its_partition_is_refused(folder: Path, name: str) -> None:
+    with a_run(folder, "r1", **PARTITIONED) as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x"], "id=x/")]))
+    (folder / name).parent.mkdir()
+    pq.write_table(foreign_rows({}), folder / name)
+    add_file(folder, name, path=name.replace("%", "%25"), partitionValues={"id": "x"})
+    with (
+        pytest.raises(CommitError, match="not in the folder of its partition"),
+        a_run(folder, "r2", **PARTITIONED),
+    ):
+        pass
+
+
 def add_file(folder: Path, name: str, **more: Any) -> None:
     """Add a file to a table's log as another program would."""
     add = {
@@ -253,19 +304,34 @@ def test_table_that_can_not_be_continued_is_refused(folder: Path, change: str) -
         pass
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
+    can_refresh = change not in ("partitions", "constraint", "feature")
+    assert ("--full-refresh" in str(caught.value)) == can_refresh
 
 
-def test_table_with_deletion_vectors_is_refused(folder: Path) -> None:
-    with a_run(folder, "r1", table_format="delta") as output:
-        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x", "y", "z"])]))
-    name = next(folder.glob("a-r1*")).name
+def test_search_and_export_refuse_a_table_that_lakevec_can_not_read_as_it_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_runs(folder)
+    words = [str(folder), "--key-of", "r1", "--key", "id"]
+    assert search(words) == 0
+    DeltaTable(str(folder)).alter.add_constraint({"short": "id < 'zz'"})
+    assert search(words) == 2
+    assert "can't tell its rows: got constraint delta.constraints.short" in capsys.readouterr().err
+    target = folder.with_name("vectors")
+    assert export([str(folder), "--to", "pgvector-copy", "--target", str(target)]) == 2
+    assert not target.exists()
+
+
+def allow_marks(folder: Path) -> None:
+    """Let the table have deletion vectors."""
     features = ["deletionVectors"]
     change_metadata(
         folder, minReaderVersion=3, minWriterVersion=7, readerFeatures=features, writerFeatures=features
     )
-    with a_run(folder, "r3", table_format="delta"):
-        pass  # no file has one yet
-    # A bitmap of rows 0 and 1.
+
+
+def mark_rows(folder: Path, name: str) -> None:
+    """Mark the rows 0 and 1 of a file of three as deleted."""
     vector = {
         "storageType": "i",
         "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000315c8Xg00031",
@@ -273,9 +339,104 @@ def test_table_with_deletion_vectors_is_refused(folder: Path) -> None:
         "cardinality": 2,
     }
     add_file(folder, name, deletionVector=vector, stats='{"numRecords": 3}')
+
+
+def last_commit(folder: Path) -> int | None:
+    """Return lakevec's last commit in Delta's log."""
+    generation = read_generation(locate(str(folder), error=OutputError))
+    return DeltaTable(str(folder)).transaction_version(f"lakevec:{generation}")
+
+
+def start_with_three_rows(folder: Path) -> str:
+    """Return the name of a table's only file."""
+    with a_run(folder, "r1", table_format="delta") as output:
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x", "y", "z"])]))
+    allow_marks(folder)
+    return next(folder.glob("a-r1*")).name
+
+
+def test_table_with_deletion_vectors_is_refused(folder: Path) -> None:
+    name = start_with_three_rows(folder)
+    with a_run(folder, "r3", table_format="delta"):
+        pass  # no file has one yet
+    mark_rows(folder, name)
     refused = pytest.raises(CommitError, match="rows marked by deletion vectors")
     with refused, a_run(folder, "r3", table_format="delta"):
         pass
+
+
+def test_rows_marked_as_deleted_during_a_run_stay_deleted(folder: Path) -> None:
+    name = start_with_three_rows(folder)
+    with (
+        pytest.raises(CommitError, match="rewrote files of Delta table"),
+        a_run(folder, "r2", table_format="delta") as output,
+    ):
+        entry = write(output, "b-r2", ["x", "y", "z again"])
+        mark_rows(folder, name)
+        output.commit(a_commit(output, "r2", [entry], removed=[name]))
+    assert last_commit(folder) == 0
+
+
+def test_commit_that_died_is_undone_if_others_marked_rows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "is_process_alive", lambda claim: False)
+    name = start_with_three_rows(folder)
+
+    def work(output: OpenOutput) -> None:
+        entry = write(output, "b-dead", ["x", "y", "z again"])
+        output.commit(a_commit(output, "dead", [entry], removed=[name]))
+
+    kill_run(folder, "logged", work, table_format="delta")
+    mark_rows(folder, name)
+    with (
+        pytest.raises(CommitError, match="rows marked by deletion vectors"),
+        a_run(folder, "r2", table_format="delta"),
+    ):
+        pass
+    assert last_commit(folder) == 0
+
+
+def test_commit_that_removes_nothing_lists_no_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_run(folder, "r1", table_format="delta") as output:
+        monkeypatch.setattr("lakevec.pipeline.output.delta_log._sizes", lambda table: pytest.fail("listed"))
+        output.commit(a_commit(output, "r1", [write(output, "a-r1", ["x"])]))
+    assert ids(folder) == ["x"]
+
+
+@pytest.mark.parametrize("kind", [ValueError, NotImplementedError, Exception, DeltaError, OSError])
+def test_errors_of_the_library_are_told_by_their_type(
+    folder: Path, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_runs(folder)
+
+    def fail(table: DeltaTable) -> None:
+        raise kind("https://marker@store")
+
+    monkeypatch.setattr(DeltaTable, "metadata", fail)
+    with (
+        pytest.raises(CommitError, match=f"can't be read or written: got {kind.__name__}") as caught,
+        a_run(folder, "r3", table_format="delta"),
+    ):
+        pass
+    assert "marker" not in str(caught.value)
+
+
+def test_history_is_read_to_the_last_run_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_runs(folder)
+    DeltaTable(str(folder)).delete("id = 'r1'")
+    limits: list[int | None] = []
+    history = DeltaTable.history
+
+    def record_limit(table: DeltaTable, limit: int | None = None) -> Any:
+        limits.append(limit)
+        return history(table, limit)
+
+    monkeypatch.setattr(DeltaTable, "history", record_limit)
+    monkeypatch.setattr("lakevec.pipeline.output.delta_log._HISTORY", 1)
+    with a_run(folder, "r3", table_format="delta") as output:
+        assert output.changes.to_record()["operations"] == {"DELETE": 1}
+    assert limits == [1, 2]
 
 
 def test_table_restored_to_another_generation_is_refused(folder: Path) -> None:

@@ -11,14 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestWriterV2
 from pyiceberg.table import Table
+from pyiceberg.typedef import Record
 from pyiceberg.types import StringType
 
 from lakevec.pipeline.errors import CommitError, DamagedOutputError, OutputError
 from lakevec.pipeline.output import lease
+from lakevec.pipeline.output.commit_log import Commit
 from lakevec.pipeline.output.iceberg_table import IcebergTable
 from lakevec.pipeline.output.output_folder import OpenOutput
-from tests.support.commands import verify
+from tests.support.commands import export, search, verify
 from tests.support.commits import Killed, a_commit, a_run, kill_run, write
 from tests.support.lakes import embed
 
@@ -148,8 +151,13 @@ def test_appends_go_on_with_what_others_left(
     ):
         output.check_can_replace()
     assert verify([str(folder), "--sample", "0", "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert "1 of lakevec's files, of 2 rows, are not in it any more, and 1 files are theirs" in told
+    note = "1 of lakevec's files, of 2 rows, are not in it any more, and 1 files are theirs"
+    assert note in capsys.readouterr().out
+    assert search([str(folder), "--key-of", "z", "--key", "id"]) == 0
+    assert note in capsys.readouterr().err
+    target = str(folder.with_name("vectors"))
+    assert export([str(folder), "--to", "pgvector-copy", "--target", target]) == 0
+    assert note in capsys.readouterr().err
     with a_run(folder, "r4", refresh=True, **ICEBERG) as output:
         output.commit(a_commit(output, "r4", [write(output, "n-r4", ["new"])]))
         output.finish({})
@@ -205,6 +213,130 @@ def test_commit_beside_another_writer(
     append(folder, "r4", "z")
     assert ids(catalog) == ["x", "x", "y", "z"]
     assert not list(folder.glob("b-r3*"))
+
+
+def kill_commit(folder: Path, removed: list[str] | None = None) -> None:
+    """Let a run die between the log and the table."""
+
+    def work(output: OpenOutput) -> None:
+        output.commit(a_commit(output, "dead", [write(output, "b-dead", ["z"])], removed=removed or []))
+
+    kill_run(folder, "logged", work, **ICEBERG)
+
+
+@pytest.mark.parametrize("how", ["orphans removed", "column replaced", "file rewritten"])
+def test_dead_commit_is_made_again_if_the_table_can_not_take_it(
+    folder: Path, catalog: Catalog, how: str
+) -> None:
+    append(folder, "r1", "x")
+    kill_commit(folder, ["part-r1-000.parquet"] if how == "file rewritten" else None)
+    table = catalog.load_table("db.docs")
+    if how == "orphans removed":
+        (folder / "b-dead-000.parquet").unlink()
+    elif how == "file rewritten":
+        rewrite(table)
+    else:
+        with table.update_schema(allow_incompatible_changes=True) as update:
+            update.delete_column("id")
+        with table.update_schema() as update:
+            update.add_column("id", StringType())
+    append(folder, "r2", "z")
+    found = [None if how == "column replaced" else "x", "z"]
+    assert catalog.load_table("db.docs").scan().to_arrow()["id"].to_pylist() in (found, found[::-1])
+    assert not list(folder.glob("b-dead*"))
+
+
+def test_dead_commit_is_undone_if_the_partitions_changed(folder: Path, catalog: Catalog) -> None:
+    append(folder, "r1", "x")
+    kill_commit(folder)
+    catalog.load_table("db.docs").update_spec().add_identity("id").commit()
+    with pytest.raises(DamagedOutputError, match="embed into another table"):
+        append(folder, "r2", "z")
+    assert ids(catalog) == ["x"]
+
+
+def test_partitions_that_change_during_a_run_are_refused(folder: Path, catalog: Catalog) -> None:
+    append(folder, "r1", "x")
+    with pytest.raises(DamagedOutputError, match="partitions by"), a_run(folder, "r2", **ICEBERG) as output:
+        added = [write(output, "b-r2", ["z"])]
+        catalog.load_table("db.docs").update_spec().add_identity("id").commit()
+        output.commit(a_commit(output, "r2", added))
+    assert ids(catalog) == ["x"]
+    assert not list(folder.glob("b-r2*"))
+
+
+def mark_rows(folder: Path, table: Table, content: DataFileContent, name: str) -> None:
+    """Delete a file's first row as merge-on-read does, or all rows of a word as Flink does."""
+    is_equality = content == DataFileContent.EQUALITY_DELETES
+    path = f"{table.location()}/{name}"
+    rows = {"id": ["x"]} if is_equality else {"file_path": [path], "pos": [0]}
+    pq.write_table(pa.table(rows), folder / "d.parquet")
+    bounds = {} if is_equality else {2147483546: path.encode()}
+    file = DataFile.from_args(
+        content=content,
+        file_path=f"{table.location()}/d.parquet",
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=1,
+        file_size_in_bytes=(folder / "d.parquet").stat().st_size,
+        lower_bounds=bounds,
+        upper_bounds=bounds,
+        equality_ids=[1] if is_equality else None,
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ManifestWriterV2, "content", lambda self: ManifestContent.DELETES)
+        file.spec_id = 0
+        with table.transaction() as transaction, transaction.update_snapshot().fast_append() as update:
+            update.append_data_file(file)
+
+
+@pytest.mark.parametrize("content", [DataFileContent.POSITION_DELETES, DataFileContent.EQUALITY_DELETES])
+def test_rows_that_others_mark_as_deleted_stay_deleted(
+    folder: Path, catalog: Catalog, content: DataFileContent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append(folder, "r1", "x", "y")
+    name = "part-r1-000.parquet"
+    with pytest.raises(CommitError, match="rewrote Iceberg table"), a_run(folder, "r2", **ICEBERG) as output:
+        output.check_can_replace()
+        added = [write(output, "b-r2", ["x", "y again"])]
+        mark_rows(folder, catalog.load_table("db.docs"), content, name)
+        output.commit(a_commit(output, "r2", added, removed=[name]))
+    append(folder, "r3", "z")
+    with (
+        pytest.raises(DamagedOutputError, match="rows marked as deleted"),
+        a_run(folder, "r4", **ICEBERG) as output,
+    ):
+        output.check_can_replace()
+    assert verify([str(folder), "--sample", "0", "--dry-run"]) == 0
+    assert "other programs marked rows as deleted: 1 files hold more rows" in capsys.readouterr().out
+    assert search([str(folder), "--key-of", "z", "--key", "id"]) == 2
+    assert "can't tell its rows: got rows marked as deleted" in capsys.readouterr().err
+    with a_run(folder, "r5", refresh=True, **ICEBERG) as output:
+        output.commit(a_commit(output, "r5", [write(output, "n-r5", ["x"])]))
+        output.finish({})
+    with a_run(folder, "r6", **ICEBERG) as output:
+        output.check_can_replace()  # the marks are those of older files
+
+
+def test_second_driver_does_not_add_the_same_commit(
+    folder: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(folder, "r1", "x")
+    describe = IcebergTable._describe
+    commits: list[Commit] = []
+
+    def meanwhile(self: IcebergTable, *args: Any) -> Any:
+        found = describe(self, *args)
+        if commits:
+            self.append(commits.pop())
+        return found
+
+    monkeypatch.setattr(IcebergTable, "_describe", meanwhile)
+    with a_run(folder, "r2", **ICEBERG) as output:
+        commits.append(a_commit(output, "r2", [write(output, "b-r2", ["y"])]))
+        output.commit(commits[0])
+    assert ids(catalog) == ["x", "y"]
+    assert "commit.retry.num-retries" not in catalog.load_table("db.docs").properties
 
 
 def test_run_without_a_row_leaves_no_table(folder: Path, catalog: Catalog) -> None:
@@ -273,6 +405,10 @@ def test_engines_read_the_table(
     others = pl.scan_iceberg(table, reader_override="native").sort("id").collect()
     assert others.to_arrow().cast(found.schema).equals(found)
     assert verify([str(out)]) == 0
+    table.delete("id = 0")
+    put(lake, "c.parquet", [4], ["e"])
+    total = embed(tiny_model, lake, out, *words)["total"]
+    assert (total["rows"], total["files"]) == (4, len(list(table.refresh().scan().plan_files())))
     embed(tiny_model, lake, out, *words, "--partition-by", "tiny", code=2)
     embed(tiny_model, lake, tmp_path / "other", *words, code=2)
     assert "Iceberg table 'db.docs' has another place than --output" in capsys.readouterr().err
@@ -280,7 +416,9 @@ def test_engines_read_the_table(
 
 
 @pytest.mark.usefixtures("spark")
-def test_changed_rows_are_replaced_in_one_snapshot(tiny_model: str, tmp_path: Path, catalog: Catalog) -> None:
+def test_changed_rows_are_replaced_in_one_snapshot(
+    tiny_model: str, tmp_path: Path, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
     lake, out = tmp_path / "lake", tmp_path / "out"
     words = [*WORDS, "--partition-by", "lang", "--key", "id", "--deletes", "remove"]
     put(lake, "a.parquet", [0, 1, 2], ["a", "a", "b"])
@@ -296,6 +434,12 @@ def test_changed_rows_are_replaced_in_one_snapshot(tiny_model: str, tmp_path: Pa
     assert found["lang"].to_pylist() == ["a", "", "b"]
     assert found["text_embedding"].to_pylist() == [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
     assert verify([str(out)]) == 0
+    rewrite(table)
+    words = words[:-2]
+    for more in ([], ["--full-refresh"]):  # it keeps no row of a file that it can't compare by key
+        embed(tiny_model, lake, out, *words, *more, code=2)
+        assert "--full-refresh --deletes remove" in capsys.readouterr().err
+    assert embed(tiny_model, lake, out, *words, "--full-refresh", "--deletes", "remove")["total"]["rows"] == 3
 
 
 def test_catalog_is_checked_before_the_run(
