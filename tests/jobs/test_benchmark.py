@@ -125,7 +125,7 @@ def test_new_process_is_bound_to_its_cpus() -> None:
 
 WAYS = {
     "kernel": {"lakevec", "model2vec encode", "StaticEmbedding encode", "tokenizers alone, no vectors"},
-    "phrases": {"lakevec", "lakevec, 500 mined phrases more"},
+    "phrases": {"lakevec", "lakevec, with mined phrases"},
     "vectors": {"lakevec", "pyarrow's list column", "plain write of the same bytes"},
     "job": {
         "lakevec",
