@@ -121,11 +121,12 @@ def test_table_that_a_foreign_catalog_can_not_describe_keeps_its_name(
     def fail(*_: Any) -> None:
         spark._jvm.java.util.Optional.empty().get()  # a raw Java error, as such catalogs raise
 
-    spark.createDataFrame([("north",)], "text string").createOrReplaceTempView("some_texts")
+    rows = spark.createDataFrame([("a", "north")], "id string, text string")
+    rows.createOrReplaceTempView("some_texts")
     monkeypatch.setattr(type(spark.catalog), "getTable", fail)
     file = tmp_path / "events.jsonl"
     common = ["--model", tiny_model, "--text", "text", "--output", str(out), "--lineage", str(file)]
-    assert embed([*common, "--format", "table", "--input", "some_texts"]) == 0
+    assert embed([*common, "--format", "table", "--input", "some_texts", "--key", "id"]) == 0
     [source] = read_events(file)[-1]["inputs"]
     assert source["name"] == "some_texts"
 
