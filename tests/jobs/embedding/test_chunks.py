@@ -23,17 +23,6 @@ LONG = "North east. East north southwest nowhere!\n\nEast ü north"
 CUT = ["North east.", "East north southwest nowhere!", "East ü north"]
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    (tmp_path / "lake").mkdir()
-    return tmp_path / "lake"
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 def put(lake: Path, texts: dict[str, Any], *, n: int = 0, name: str = "a") -> None:
     rows = [{"id": key, "text": text, "n": n} for key, text in texts.items()]
     pq.write_table(
