@@ -45,6 +45,9 @@ def test_killed_job_ends_as_if_nothing_had_happened(workshop: Workshop, case: Ca
 @pytest.mark.parametrize("play", PLAYS, ids=lambda play: play.name)
 def test_commit_that_is_killed_at_some_change_is_finished_or_forgotten(play: Play, tmp_path: Path) -> None:
     # Plays fork, so use a new process, since other tests may have started deltalake's threads in this one.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    # It is a fork of a server that has imported all that plays need, which takes seconds, and started nothing.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.commits", "deltalake", "pyiceberg.catalog.sql"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
         # The stride is a prime, so that all kinds of steps are struck.
         assert pool.submit(strike_every, 31, play, tmp_path).result() == []

@@ -15,6 +15,8 @@ import pytest
 
 from lakevec.jobs.docstring_lake import write_docstring_lake
 from lakevec.jobs.spark.java import ensure_java, find_java, java_version
+from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.model.artifact import load
 from tests.support import short_java
 from tests.support.paths import ROOT, common_folder
 
@@ -124,7 +126,7 @@ sys.exit(main())
 
 
 def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, tmp_path: Path) -> None:
-    """One worker, four, `spark-submit`, and two real executors that get their code shipped."""
+    """`spark-submit`, and two real executors that get their code shipped, write what this process encodes."""
     archive = tmp_path / "lakevec.zip"
     shutil.copytree(
         ROOT / "lakevec", tmp_path / "code" / "lakevec", ignore=shutil.ignore_patterns("__pycache__")
@@ -135,10 +137,6 @@ def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, 
     Path(shipped[0]).parent.mkdir()
     shutil.copy(ROOT / "jobs" / "embed.py", shipped[0])
     ways = {
-        "module": [
-            *[sys.executable, "-m", "lakevec.jobs.embed", "--master", "local[1]"],
-            *words(minilm_model, lake, tmp_path / "module"),
-        ],
         "submit": [
             *submit,
             "--master",
@@ -163,16 +161,19 @@ def test_every_way_to_start_gives_the_same_bytes(minilm_model: str, lake: Path, 
         assert done.returncode == 0, f"{name}: {done.stderr[-3000:]}"
         assert "embedded 1,600 rows" in done.stdout
         results[name] = vectors(tmp_path / name)
-    assert len(results["module"]) == 1600
-    assert results["module"] == results["submit"] == results["cluster"]
+    rows = pq.read_table(lake).sort_by("id")
+    encoded = Encoder(load(minilm_model).table).encode(rows["text"].combine_chunks()).vectors
+    expected = [(key, vector.tobytes()) for key, vector in zip(rows["id"].to_pylist(), encoded, strict=True)]
+    assert len(expected) == 1600
+    assert results["submit"] == results["cluster"] == expected
 
 
-def test_failure_under_spark_submit_shows_no_stack_trace(minilm_model: str, tmp_path: Path) -> None:
+def test_failure_under_spark_submit_shows_no_stack_trace(tiny_model: str, tmp_path: Path) -> None:
     bad = pa.array([b"marker \xff"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"text": bad}), tmp_path / "lake.parquet")
     argv = [str(PYSPARK / "bin" / "spark-submit"), "--master", "local[1]", "jobs/embed.py"]
     done = run(
-        [*argv, *words(minilm_model, tmp_path / "lake.parquet", tmp_path / "out")],
+        [*argv, *words(tiny_model, tmp_path / "lake.parquet", tmp_path / "out")],
         environment(SPARK_HOME=str(PYSPARK)),
     )
     assert done.returncode == 1
