@@ -25,6 +25,7 @@ from lakevec.jobs.cli import RunContext, run_command
 from lakevec.jobs.demo_page import Answers, render_page
 from lakevec.jobs.docstring_lake import write_docstring_lake
 from lakevec.jobs.search import format_rows
+from lakevec.jobs.spark.errors import spark_errors
 from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.errors import OutputError, SetupError, requires_extra
 from lakevec.pipeline.model.artifact import load
@@ -106,8 +107,11 @@ def _prepare(folder: Path) -> None:
             expected="a new folder, or an earlier demo's",
             remedy="choose another --folder",
         )
-    for name in ("lake", "model", "vectors"):
+    # An interrupted demo leaves what it was writing.
+    for name in ("lake", "model", "vectors", "peer"):
         shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("peer.parquet", "index.html"):
+        (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARKER).touch()
 
@@ -134,7 +138,8 @@ def _distill(folder: Path, teacher: str, name: str | None, context: RunContext) 
     table, teacher = artifact.table, artifact.provenance["teacher"]["name"]
     size = f"{table.rows:,} tokens x {table.dimensions} dimensions"
     print(f"model    {size}, distilled from {teacher} in {seconds:.1f} s", flush=True)
-    return {"tokens": table.rows, "dimensions": table.dimensions, "teacher": teacher, "seconds": seconds}
+    facts = {"tokens": table.rows, "dimensions": table.dimensions, "teacher": teacher, "seconds": seconds}
+    return {**facts, "is_embedded": name is not None}
 
 
 def _embed(folder: Path, settings: DemoSettings, context: RunContext) -> dict[str, Any]:
@@ -169,7 +174,8 @@ def _compare(folder: Path, settings: DemoSettings, context: RunContext) -> dict[
     """
     # A file that Spark cuts into one part per core.
     conf = {"spark.ui.showConsoleProgress": "false", "spark.sql.files.openCostInBytes": "0"}
-    with open_session("lakevec demo", master=settings.master, conf=conf, verbose=context.verbose) as spark:
+    session = open_session("lakevec demo", master=settings.master, conf=conf, verbose=context.verbose)
+    with spark_errors(), session as spark:
         from lakevec.jobs.benchmarks.peers import load_model2vec
         from lakevec.jobs.benchmarks.spark_parts import embed_with_peer
 

@@ -39,7 +39,6 @@ class Dot(NamedTuple):
     x: float
     y: float
     kind: str
-    package: str
     name: str
     text: str
 
@@ -90,7 +89,6 @@ def _draw_map(reader: VectorReader, answers: Sequence[Answers]) -> dict[str, Any
             x,
             y,
             f"c{packages.index(row['package'])}" if row["package"] in packages else _OTHER,
-            row["package"],
             row["name"],
             shorten(row["text"], _LONGEST_TEXT),
         )

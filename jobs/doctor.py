@@ -21,6 +21,24 @@ from lakevec.pipeline.settings.base import Settings
 
 _LEAST_MEMORY_GIB = 4
 _LEAST_TEMP_GIB = 2
+# What extras are for. `local` and `connect` exclude each other; the line about Spark says which is there.
+EXTRAS = {
+    "distill": "to distil models",
+    "convert": "to convert models of other libraries",
+    "onnx": "to write ONNX models",
+    "evaluate": "to evaluate models",
+    "mteb": "to run the tasks of mteb",
+    "chunk": "to split texts into chunks",
+    "delta": "to write Delta tables",
+    "iceberg": "to write Iceberg tables",
+    "lance": "to export to Lance",
+    "faiss": "to export to FAISS",
+    "metrics": "to write metrics for Prometheus",
+    "lineage": "to send OpenLineage events",
+    "beam": "to embed in Beam pipelines",
+    "demo": "to run the demo",
+    "benchmark": "to compare with other libraries",
+}
 
 
 class DoctorSettings(Settings):
@@ -53,9 +71,7 @@ def run(settings: DoctorSettings, context: RunContext) -> None:
         check_java(),
         check_memory(),
         check_temp(),
-        check_packages("distill", "to distil models"),
-        check_packages("evaluate", "to evaluate models"),
-        check_packages("demo", "to run the demo"),
+        *(check_packages(extra, purpose) for extra, purpose in EXTRAS.items()),
     ]
     for finding in findings:
         mark = "ok     " if not finding.remedy else "MISSING" if finding.needed else "absent "

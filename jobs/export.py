@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lakevec.jobs.cli import RunContext, run_command
-from lakevec.pipeline.errors import DataError, OutputError
+from lakevec.pipeline.errors import DataError, InputError, OutputError
 from lakevec.pipeline.output.stored_output import read_output
 from lakevec.pipeline.reading import vector_export
 from lakevec.pipeline.reading.vector_reader import VectorReader
@@ -32,7 +32,13 @@ def run(settings: ExportSettings, context: RunContext) -> None:
     reader = VectorReader(output, settings.embedding_column)
     columns = settings.columns or reader.other_columns
     reader.check_columns(columns)
-    place = require_free(settings.target, "target")
+    if not columns:
+        raise InputError(
+            f"output {output.uri!r} has nothing but vectors",
+            expected="a column that tells its rows apart",
+            remedy="embed again with --keep and the name of such a column",
+        )
+    place = require_free(settings.target, "target", option="--target")
     if not place.is_local:
         raise OutputError(f"target {settings.target!r}", expected="a local folder")
     if not reader.groups:
@@ -42,11 +48,16 @@ def run(settings: ExportSettings, context: RunContext) -> None:
         return
     folder = Path(place.path)
     try:
-        rows = _WRITERS[settings.to](reader, columns, folder)
+        written = _WRITERS[settings.to](reader, columns, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    print(f"wrote {rows:,} rows with {', '.join([*columns, reader.column])} to {folder}")
+    if settings.to == "faiss":
+        print(
+            f"wrote {written:,} vectors with {', '.join(columns)} of {output.state.rows:,} rows to {folder}"
+        )
+    else:
+        print(f"wrote {written:,} rows with {', '.join([*columns, reader.column])} to {folder}")
 
 
 if __name__ == "__main__":

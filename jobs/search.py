@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -47,12 +49,12 @@ def run(settings: SearchSettings, context: RunContext) -> None:
     scores = [hit.score for hit in hits]
     if settings.format == "json":
         for score, row in zip(scores, rows, strict=True):
-            print(json.dumps({"score": round(score, 6), **row}, ensure_ascii=False, default=str))
+            print(format_json(score, row))
     else:
         print(format_rows(scores, rows, columns, shutil.get_terminal_size((_LINE_WIDTH, 0)).columns))
 
 
-def embed_query(output: StoredOutput, query: str, model: str | None = None) -> np.ndarray:
+def embed_query(output: StoredOutput, query: str, model: str | None) -> np.ndarray:
     """Embed a query with an output's model: float32 of shape (1, D).
 
     Raises
@@ -71,11 +73,36 @@ def embed_query(output: StoredOutput, query: str, model: str | None = None) -> n
     return vectors
 
 
+def format_json(score: float, row: dict[str, Any]) -> str:
+    r"""Format a row as one line of JSON: its score, and its values by column.
+
+    Examples
+    --------
+    >>> format_json(0.5, {"score": float("nan"), "image": b"\x00\xff"})
+    '{"score": 0.5, "row": {"score": null, "image": "AP8="}}'
+    """
+    found = {"score": round(score, 6), "row": _as_json(row)}
+    return json.dumps(found, ensure_ascii=False, allow_nan=False)
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as JSON has it: null for numbers that are not finite, base64 for bytes, else text."""
+    if isinstance(value, dict):
+        return {str(name): _as_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
 def format_rows(
     scores: Sequence[float], rows: Sequence[dict[str, Any]], columns: Sequence[str], width: int
 ) -> str:
     """Format rows as a table whose lines have at most `width` characters; the last column gets the rest."""
-    table = [["score", *columns]]
+    table = [["score", *map(_on_one_line, columns)]]
     table += [
         [f"{score:.3f}", *(_on_one_line(row[name]) for name in columns)]
         for score, row in zip(scores, rows, strict=True)

@@ -226,7 +226,9 @@ def locate(name: str, *, error: type[UsageError]) -> Location:
         return Location(*pafs.FileSystem.from_uri(uri))
 
 
-def require_free(uri: str, what: str, *, expected: str = "a place where nothing exists") -> Location:
+def require_free(
+    uri: str, what: str, *, expected: str = "a place where nothing exists", option: str = "--output"
+) -> Location:
     """Locate a new output; raise OutputError if something exists there, or if that can't be checked.
 
     Parameters
@@ -235,12 +237,14 @@ def require_free(uri: str, what: str, *, expected: str = "a place where nothing 
     what : str
         Subject of the message, as in "model output".
     expected : str, optional
+    option : str, default="--output"
+        The option that named the place.
     """
     location = locate(uri, error=OutputError)
     with rephrase(OutputError, f"can't look at {uri!r}", on=OSError, describe=describe_failure):
         exists = location.exists()
     if exists:
         raise OutputError(
-            f"{what} {uri!r} exists", expected=expected, remedy="choose another --output, or remove it first"
+            f"{what} {uri!r} exists", expected=expected, remedy=f"choose another {option}, or remove it first"
         )
     return location

@@ -24,14 +24,18 @@ from tests.support.tasks import write_tasks
 os.environ.update(short_java.ENVIRONMENT)
 # Beam needs older packages than the other tests: make test runs its tests in an environment of their own.
 collect_ignore = ["beam", "support/beam_runs.py"]
-# They take longest, so they come first and the others fill the cores behind them.
+# They take longest, longest first, and the others fill the cores behind them.
 SLOW_FILES = (
     "test_processes",
     "test_faults",
-    "test_packaging",
-    "test_thin_client",
-    "test_parity",
     "test_benchmark",
+    "test_packaging",
+    "test_every_tokenizer",
+    "test_thin_client",
+    "test_delta",
+    "test_parity",
+    "test_mteb",
+    "test_cluster",
     "test_secrets",
 )
 

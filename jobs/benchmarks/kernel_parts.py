@@ -40,8 +40,9 @@ _VOCABULARIES = (1_000, 4_000, 16_000, 64_000)
 # Enough for a steady rate. model2vec takes seconds for them.
 _FEW_ROWS = 50_000
 _VECTORS = 65_536
+_EXTREMES = (("one text of 100 MB", 10**8, False), ("one word of 10 MB", 10**7, True))
 _PHRASES = 500
-_WITH_PHRASES = f"lakevec, {_PHRASES} mined phrases more"
+_WITH_PHRASES = "lakevec, with mined phrases"
 _PLAIN_WRITE = "plain write of the same bytes"
 _UNKNOWN = "[UNK]"
 _BASIC_PROCESSOR = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
@@ -164,7 +165,7 @@ def measure_vectors(workload: Workload) -> Iterator[Comparison]:
 def measure_extremes(workload: Workload) -> Iterator[Comparison]:
     """Encode one text of 100 MB and one word of 10 MB, each run in a new process."""
     settings, cpus = workload.settings, os.sched_getaffinity(0)
-    for name, size, is_word in (("one text of 100 MB", 10**8, False), ("one word of 10 MB", 10**7, True)):
+    for name, size, is_word in _EXTREMES:
         runs = [
             timing.in_new_process(cpus, time_extreme, settings, workload.peers_lake, size, is_word=is_word)
             for _ in range(settings.repeats)

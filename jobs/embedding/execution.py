@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from lakevec.jobs.embedding.append import append_rows
@@ -19,7 +18,7 @@ from lakevec.jobs.embedding.plan import RunPlan, check_spark_sink
 from lakevec.jobs.embedding.run_record import build_record
 from lakevec.jobs.embedding.spark_writer import must_leave_to_spark, write_with_spark
 from lakevec.jobs.embedding.upsert import upsert_rows, with_hashes
-from lakevec.jobs.spark.errors import spark_errors
+from lakevec.jobs.spark.errors import SPARK_ERRORS, spark_errors
 from lakevec.jobs.spark.file_systems import check_file_system
 from lakevec.jobs.spark.input import Columns, choose_columns, read_input, table_schema
 from lakevec.jobs.spark.overlap import refuse_files_of_output, refuse_partitions_above
@@ -116,7 +115,7 @@ def _name_table(spark: SparkSession, name: str) -> tuple[str, str]:
         metastore = spark.sparkContext._jsc.hadoopConfiguration().get("hive.metastore.uris")
     first = urlsplit(str(metastore).split(",")[0])
     namespace = f"hive://{first.netloc}" if metastore else "spark"
-    with suppress(PySparkException):  # views and files that SQL names as a table have no full name
+    with suppress(*SPARK_ERRORS):  # views and files that SQL names as a table have no full name
         table = spark.catalog.getTable(name)
         name = ".".join([*(table.namespace or []), table.name])
     return namespace, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,8 @@ _ENDPOINT = "api/v1/lineage"
 _TIMEOUT_S = 5.0
 # Object stores, with the scheme that stands for all spellings.
 _SCHEMES = {"s3": "s3", "gs": "gs", "abfs": "abfss"}
+# Options of a URI; a question mark alone stands for any character.
+_QUERY = re.compile(r"\?\w+=")
 _PRODUCER = f"urn:lakevec:{__version__}"
 
 
@@ -163,7 +166,7 @@ def name_dataset(name: str) -> tuple[str, str]:
     """Return the namespace and name of a path or URI, by OpenLineage's rules for file systems and stores."""
     uri = absolute_uri(name)
     if "://" in uri:
-        uri = uri.partition("?")[0]
+        uri = _QUERY.split(uri, maxsplit=1)[0]
     if (fixed := GLOB.split(uri)[0]) != uri:
         uri = fixed.rpartition("/")[0]  # the folder of a pattern
     scheme, separator, rest = redact(canonical_uri(uri)).partition("://")
@@ -176,10 +179,16 @@ def name_dataset(name: str) -> tuple[str, str]:
 
 def _describe_transport(place: str) -> dict[str, Any]:
     """Return the library's configuration for a server or a file."""
-    url = urlsplit(place)
+    try:
+        url = urlsplit(place)
+        url.port  # noqa: B018 - it is read on access
+    except ValueError as error:
+        raise _unusable(place, f"an invalid URL ({one_line(error)})") from None
     if url.scheme in ("http", "https"):
         if not url.hostname:
             raise _unusable(place, "a URL without a host")
+        if url.query or url.fragment:
+            raise _unusable(place, "a URL with a query or a fragment")
         key = os.environ.get("OPENLINEAGE_API_KEY")
         return {
             "type": "http",

@@ -199,21 +199,24 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     embeddings = {column: settings.embedding_column.format(column=column) for column in settings.text}
     of_chunks = _chunk_fields(settings)
     added = [field for name in embeddings.values() for field in _embedding_fields(name, settings)]
-    added_names = [field.name for field in of_chunks]
-    if of_chunks and (twins := same_names([*kept, *out_of_files, *added_names])) is not None:
+    _refuse_clashes([*kept, *out_of_files], of_chunks, added)
+    written = t.StructType([schema[name] for name in kept] + of_chunks + added)
+    return Columns(kept, embeddings, partition_by, written)
+
+
+def _refuse_clashes(names: list[str], of_chunks: list[t.StructField], added: list[t.StructField]) -> None:
+    """Raise OutputError if a column of chunks or embeddings has the name of another column."""
+    with_chunks = [*names, *(field.name for field in of_chunks)]
+    if of_chunks and (twins := same_names(with_chunks)) is not None:
         raise OutputError(
             f"column {twins[0]!r} of the input has a name that chunks need",
             remedy="rename it in a view or table first, or leave it out with --keep",
         )
-    if (
-        twins := same_names([*kept, *out_of_files, *added_names, *(field.name for field in added)])
-    ) is not None:
+    if (twins := same_names([*with_chunks, *(field.name for field in added)])) is not None:
         raise OutputError(
             f"embedding column {twins[1]!r} clashes with another column",
             remedy="choose another --embedding-column, or leave the other out with --keep",
         )
-    written = t.StructType([schema[name] for name in kept] + of_chunks + added)
-    return Columns(kept, embeddings, partition_by, written)
 
 
 def check_text_columns(schema: t.StructType, names: list[str]) -> None:

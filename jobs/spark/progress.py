@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,22 @@ _LOST = (*SPARK_ERRORS, ConnectionError, AttributeError, TypeError, ValueError)
 _BAR = "{desc} |{bar}| {percentage:3.0f} %"
 
 
+@dataclass
+class _Batch:
+    """A micro-batch: its label, when it began, the rows before it, and its own rows once they are known."""
+
+    label: str
+    count_total: Callable[[], int | None]
+    rows_before: int = 0
+    started: float = field(default_factory=time.monotonic)
+    total: int | None = None
+
+    def find_total(self) -> None:
+        """Count the batch's rows, unless that was done."""
+        count_total, self.count_total = self.count_total, lambda: None
+        self.total = self.total or count_total()
+
+
 class Progress:
     """What a job has done so far.
 
@@ -44,38 +61,44 @@ class Progress:
     def __init__(
         self, label: str, count_tasks: Callable[[], tuple[int, int]], count_rows: Callable[[], int]
     ) -> None:
-        self._label, self._count_tasks, self._count_rows = label, count_tasks, count_rows
-        self._started = self._asked = time.monotonic()
-        self._rows = self._rows_before = 0
-        self._count_total: Callable[[], int | None] = lambda: None
-        self._total: int | None = None
+        self._count_tasks, self._count_rows = count_tasks, count_rows
+        # A micro-batch begins in another thread than the one that shows progress.
+        self._counting = threading.Lock()
+        self._asked = time.monotonic()
+        self._rows = 0
+        self._batch = _Batch(label, lambda: None)
 
     def begin_batch(self, number: int, count_total: Callable[[], int | None]) -> None:
         """Begin a micro-batch; `count_total` returns the number of its rows, if it is known.
 
         It is called after seconds, so that short runs don't pay for it.
         """
-        if number:
-            self._label = f"micro-batch {number + 1}"
-        self._count_total, self._total = count_total, None
-        self._started, self._rows_before = time.monotonic(), self._rows
+        label = f"micro-batch {number + 1}" if number else self._batch.label
+        with suppress(*_LOST):
+            self._update_rows()
+        self._batch = _Batch(label, count_total, self._rows)
+
+    def _update_rows(self) -> None:
+        with self._counting:
+            self._rows = self._count_rows()
 
     def describe(self) -> tuple[str, float]:
         """Return a line for people, and the finished share of the work."""
-        now = time.monotonic()
+        now, batch = time.monotonic(), self._batch
         done, tasks = self._count_tasks()
         if now - self._asked >= _ROWS_EVERY_S:
-            self._asked, self._rows = now, self._count_rows()
-            self._total, self._count_total = self._total or self._count_total(), lambda: None
-        rows, seconds = self._rows - self._rows_before, now - self._started
+            self._asked = now
+            self._update_rows()
+            batch.find_total()
+        rows, seconds = self._rows - batch.rows_before, now - batch.started
         words, share = [f"{done:,} of {tasks:,} tasks"], done / max(tasks, 1)
         if rows > 0:
             of_all = ""
-            if self._total:
-                rows = min(rows, self._total)
-                of_all, share = f" of {self._total:,}", rows / self._total
+            if batch.total:
+                rows = min(rows, batch.total)
+                of_all, share = f" of {batch.total:,}", rows / batch.total
             words = [f"{rows:,}{of_all} rows", f"{rows / seconds:,.0f} a second", *words]
-        return f"{self._label}: {', '.join(words)} after {seconds:.0f} s" if tasks else "", share
+        return f"{batch.label}: {', '.join(words)} after {seconds:.0f} s" if tasks else "", share
 
 
 @contextmanager

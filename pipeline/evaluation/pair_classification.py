@@ -40,7 +40,8 @@ def load_pair_classification(file: Location) -> TaskData:
 def separate_pairs(similarities: np.ndarray, is_pair: np.ndarray) -> dict[str, float]:
     """Measure how well a threshold of the similarity tells N pairs from the others.
 
-    Equal similarities lie on the same side of a threshold.
+    Equal similarities lie on the same side of a threshold. As in MTEB, accuracy and F1 leave out thresholds
+    with all pairs on one side, so both are 0 if all similarities are equal.
 
     Parameters
     ----------
@@ -64,8 +65,8 @@ def separate_pairs(similarities: np.ndarray, is_pair: np.ndarray) -> dict[str, f
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     return {
         "ap": float(average_precision_score(is_pair, similarities)),
-        "accuracy": float(right.max() / len(is_pair)),
-        "f1": float(f1.max()),
+        "accuracy": float(right[1:-1].max(initial=0) / len(is_pair)),
+        "f1": float(f1[1:-1].max(initial=0)),
     }
 
 

@@ -11,7 +11,6 @@ from lakevec.pipeline.evaluation.metrics import (
     correlation,
     count_unknown,
     paired_cosines,
-    unit_rows,
 )
 from lakevec.pipeline.evaluation.pair_classification import separate_pairs
 from lakevec.pipeline.evaluation.task_files import check_filled, check_varies, column_names, read_columns
@@ -92,7 +91,7 @@ def count_right_choices(phrases: np.ndarray, offered: np.ndarray, sizes: list[in
         Number of words offered for each phrase. The sum is M.
     """
     owners = np.repeat(np.arange(len(sizes)), sizes)
-    cosines = paired_cosines(unit_rows(phrases)[owners], offered)
+    cosines = paired_cosines(phrases[owners], offered)
     rows = np.split(cosines, np.cumsum(sizes)[:-1])
     return sum(bool(row[0] > row[1:].max(initial=-np.inf)) for row in rows)
 

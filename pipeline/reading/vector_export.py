@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.arrow_arrays import from_numpy
-from lakevec.pipeline.errors import InputError, requires_extra
+from lakevec.pipeline.errors import DataError, InputError, requires_extra
 from lakevec.pipeline.reading.vector_reader import VectorReader
 
 _POSTGRES_TYPES = {
@@ -93,6 +93,8 @@ def export_pgvector(reader: VectorReader, columns: list[str], folder: Path) -> i
     ------
     InputError
         If a column has a type that no CSV can hold, such as a list.
+    DataError
+        If a text has the character U+0000, which no text of PostgreSQL has.
     """
     folder.mkdir(parents=True)
     done, writer = 0, None
@@ -104,7 +106,7 @@ def export_pgvector(reader: VectorReader, columns: list[str], folder: Path) -> i
             # A null is empty, and an empty text is "".
             options = pyarrow.csv.WriteOptions(quoting_style="all_valid")
             writer = pyarrow.csv.CSVWriter(str(folder / "rows.csv"), schema, write_options=options)
-        texts = [column.cast(pa.string()) for column in batch.columns.columns]
+        texts = [_copy_texts(name, batch.columns.column(name)) for name in kinds]
         writer.write_table(pa.Table.from_arrays([*texts, _vector_texts(batch)], schema=schema))
         done += len(batch.columns)
     if writer is not None:
@@ -137,6 +139,19 @@ def _vector_texts(batch: Batch) -> pa.Array:
     texts = pc.binary_join_element_wise("[", texts, "]", "")
     places = np.cumsum(~_is_null(batch)) - 1
     return texts.take(from_numpy(places, _is_null(batch)))
+
+
+def _copy_texts(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column as text; raise DataError if PostgreSQL can't hold it."""
+    texts = column.cast(pa.string())
+    if pc.any(pc.match_substring(texts, "\0")).as_py():
+        raise DataError(
+            f"column {name!r} has texts that PostgreSQL can't hold",
+            got="a text with the character U+0000",
+            expected="texts without it",
+            remedy="name the columns to write with --columns, or remove the character from the input",
+        )
+    return texts
 
 
 def _postgres_type(field: pa.Field) -> str:

@@ -185,7 +185,8 @@ class VectorReader:
 
     def read_columns(self, group: RowGroup, names: Sequence[str]) -> pa.Table:
         """Read columns of a row group; partition columns come from the file's name."""
-        stored = [name for name in names if name in group.footer.schema.to_arrow_schema().names]
+        in_file = set(group.footer.schema.to_arrow_schema().names)
+        stored = [name for name in names if name in in_file]
         table = self._read(group, stored)
         values = partition_values(group.file, self._output.metadata.partition_by)
         rows = group.footer.row_group(group.number).num_rows

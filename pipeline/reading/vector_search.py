@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from lakevec.pipeline.reading.vector_reader import RowGroup, VectorReader, in_th
 
 # Vectors that are still in a core's cache when they are read a second time.
 _BLOCK_BYTES = 1 << 18
+# A key that stands more often is no key, and each of its rows costs another pass over all vectors.
+_MOST_ROWS = 1_000
 # More than the error of a cosine in float32.
 _MARGIN = 1e-5
 
@@ -62,13 +65,17 @@ def find_nearest(
     so int8 needs no scales.
     """
     units = queries / np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
+    units_float32 = units.astype(np.float32)
+    rows_without: defaultdict[int, list[int]] = defaultdict(list)
+    for place in without:
+        rows_without[place.group].append(place.row)
 
     def search(numbered: tuple[int, RowGroup]) -> list[Hit]:
         number, group = numbered
-        left_out = [place.row for place in without if place.group == number]
+        left_out = rows_without.get(number)
         found: list[Hit] = []
         for matrix, rows in reader.read_blocks(group):
-            scores = _cosines(matrix, units.astype(np.float32))
+            scores = _cosines(matrix, units_float32)
             if left_out:
                 scores[np.isin(rows, left_out)] = -np.inf
             best = _candidates(scores, limit)
@@ -95,7 +102,7 @@ def find_rows(reader: VectorReader, key: str, value: str) -> list[Place]:
     Raises
     ------
     SettingsError
-        If the column's type has no such value, or no row has it.
+        If the column's type has no such value, or no row has it, or more than 1,000 rows have it.
     """
 
     def search(numbered: tuple[int, RowGroup]) -> list[Place]:
@@ -109,6 +116,13 @@ def find_rows(reader: VectorReader, key: str, value: str) -> list[Place]:
         raise SettingsError(
             f"no row has the --key-of given in column {key!r}",
             remedy="check the value, or name another column with --key",
+        )
+    if len(found) > _MOST_ROWS:
+        raise SettingsError(
+            f"too many rows have the --key-of given in column {key!r}",
+            got=f"{len(found):,}",
+            expected=f"at most {_MOST_ROWS:,}",
+            remedy="name another column with --key",
         )
     return found
 
@@ -138,6 +152,8 @@ def vectors_at(reader: VectorReader, places: Sequence[Place]) -> np.ndarray:
 
 def read_hits(reader: VectorReader, hits: Sequence[Hit], columns: Sequence[str]) -> list[dict[str, Any]]:
     """Return the values of some columns for each hit."""
+    if not columns:  # a table without columns has no rows
+        return [{} for _ in hits]
     values: dict[Place, dict[str, Any]] = {}
     for number in sorted({hit.place.group for hit in hits}):
         places = [hit.place for hit in hits if hit.place.group == number]

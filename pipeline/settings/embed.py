@@ -49,7 +49,8 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     max_tokens: Positive | None = None
     """Embed only the first N known tokens of a text. Default: all."""
     chunk_tokens: Positive | None = Field(default=None, json_schema_extra=DIRECT)
-    """Split each text into chunks of at most N known tokens, and write a row per chunk. Default: don't."""
+    """Split each text into chunks of at most N known tokens, and write a row per chunk. Default: do not
+    split."""
     chunk_overlap: NotNegative = Field(default=0, json_schema_extra=DIRECT)
     """Tokens at the end of a chunk that the next one may repeat, at most half of chunk-tokens."""
     chunk_text: bool = Field(default=False, json_schema_extra=DIRECT)
@@ -78,9 +79,10 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     table_format: Literal["parquet", "delta", "iceberg"] = Field(default="parquet", json_schema_extra=DIRECT)
     """Write plain Parquet, or a Delta or Iceberg table, whose commits are atomic on every store."""
     catalog: str | None = Field(default=None, json_schema_extra=DIRECT)
-    """Iceberg catalog, a name in pyiceberg's configuration."""
+    """Iceberg catalog, a name in pyiceberg's configuration. Required with table_format iceberg."""
     table: str | None = Field(default=None, json_schema_extra=DIRECT)
-    """Table in the Iceberg catalog, such as db.docs. Its files are in the output."""
+    """Table in the Iceberg catalog, such as db.docs. Its files are in the output. Required with table_format
+    iceberg."""
     sha256: bool = Field(default=False, json_schema_extra=DIRECT)
     """Record each file's checksum for lakevec verify."""
     compression: Literal["zstd", "snappy", "none"] = "zstd"

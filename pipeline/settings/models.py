@@ -126,10 +126,10 @@ class SearchSettings(Settings):
 class ExportSettings(Settings):
     """Write an output's vectors and columns for a vector store.
 
-      to        writes
-      lance     a Lance dataset, with vectors of fixed size
-      pgvector  rows.csv for COPY, and load.sql that makes the table
-      faiss     index.faiss, an exact index by cosine, and rows.parquet, whose row numbers are its ids
+      to             writes
+      lance          a Lance dataset, with vectors of fixed size
+      pgvector-copy  rows.csv for COPY, and load.sql that makes the table
+      faiss          index.faiss, an exact index by cosine, and rows.parquet, whose row numbers are its ids
 
     Examples
     --------

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -200,11 +201,22 @@ class Workshop:
     folder : Path
     rows : int
         Rows of a lake.
+    java : str, default=""
+        Options of Java with an archive of classes. By default the first run makes an archive, for many runs.
+    run_here : callable, optional
+        Runs a command in this process, for outputs that others continue. By default they are processes.
     """
 
-    def __init__(self, folder: Path, rows: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows: int,
+        *,
+        java: str = "",
+        run_here: Callable[[list[str]], int] | None = None,
+    ) -> None:
         self.folder = folder.absolute()
-        self._rows = rows
+        self._rows, self._java, self._run_here = rows, java, run_here
         self._lakes: dict[str, pa.Table] = {}
         self._known: dict[str, Known] = {}
         self._archive = self.folder / "classes.jsa"
@@ -275,8 +287,7 @@ class Workshop:
 
     def command(self, mode: Mode, output: Path, scratch: Path, point: str, marker: str) -> list[str]:
         """Return the command line of a run."""
-        words = ["--model", self.model(mode.model), "--input", str(self._lake(mode.lake)), "--text", "text"]
-        words += ["--output", str(output), "--node-dir", str(self.folder / "node")]
+        words = self._words(mode, output)
         if "--master" not in mode.words:
             words += ["--master", "local[2]"]
         url = self.cluster.url if self.cluster is not None else ""
@@ -289,13 +300,17 @@ class Workshop:
         conf += [
             "spark.ui.enabled=false",
             "spark.sql.shuffle.partitions=2",
-            f"spark.driver.extraJavaOptions={_FAST_JVM} {archive}",
+            f"spark.driver.extraJavaOptions={self._java or f'{_FAST_JVM} {archive}'}",
             f"spark.executor.extraJavaOptions={_FAST_JVM}",
             f"spark.executorEnv.LAKEVEC_FAULTS={marker}",
             f"spark.eventLog.dir=file://{scratch / 'events'}",
         ]
         driver = [sys.executable, "-m", "tests.faults.driver", str(scratch / "trace"), point]
         return [*driver, *words, *own, "--conf", *conf]
+
+    def _words(self, mode: Mode, output: Path) -> list[str]:
+        words = ["--model", self.model(mode.model), "--input", str(self._lake(mode.lake)), "--text", "text"]
+        return [*words, "--output", str(output), "--node-dir", str(self.folder / "node")]
 
     def start(
         self, mode: Mode, output: Path, scratch: Path, *, point: str = "none", marker: str = ""
@@ -311,7 +326,8 @@ class Workshop:
             **kept,
             **iceberg.environment(output),
             "PYSPARK_PYTHON": sys.executable,
-            "SPARK_HOME": str(self.folder / "spark"),
+            # An archive holds the classes of one folder.
+            "SPARK_HOME": str(Path(pyspark.__file__).parent if self._java else self.folder / "spark"),
             "TMPDIR": str(temporary),
             "SPARK_LOCAL_DIRS": str(temporary),
             "LAKEVEC_FAULTS": marker,
@@ -357,15 +373,20 @@ class Workshop:
         self.copy_start(known, output, output.parent / "before")
         had = set(_sizes(output))
         started = time.monotonic()
-        code = self.start(known.mode, output, output.parent, point="learn").wait(LONGEST_RUN_S)
+        if self._run_here is not None and not known.mode.is_struck:
+            code = self._run_here([*self._words(known.mode, output), *known.mode.words])
+        else:
+            code = self.start(known.mode, output, output.parent, point="learn").wait(LONGEST_RUN_S)
         known.seconds = time.monotonic() - started
+        log, trace = output.parent / "log", output.parent / "trace"
         if code != 0:
-            raise RuntimeError((output.parent / "log").read_text()[-3000:])
+            raise RuntimeError(log.read_text()[-3000:] if log.exists() else f"exit code {code}")
         result = read_output(output, known.mode).sort_by("id")
         if not Rows.of(result).equals(known.new):
             raise RuntimeError(f"an undisturbed run of {known.mode.name!r} does not write what it should")
         known.result = result
-        known.points = [line.split("\t")[0] for line in (output.parent / "trace").read_text().splitlines()]
+        steps = trace.read_text().splitlines() if trace.exists() else []
+        known.points = [line.split("\t")[0] for line in steps]
         known.bytes = sum(size for name, size in _sizes(output).items() if name not in had)
 
 

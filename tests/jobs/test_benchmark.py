@@ -46,6 +46,11 @@ KERNEL_PARTS = [
 ]
 # The parts between are the job again, on more rows and on more cores.
 SPARK_PARTS = ["start", "job", "rows", "shapes", "cores", "count"] if IS_WHOLE else ["job", "count"]
+# Fewer and smaller measurements, by the same code.
+FEW = """from lakevec.jobs.benchmarks import kernel_parts as parts
+parts._EXTREMES = (("one text of 1 MB", 10**6, False), ("one word of 100 kB", 10**5, True))
+parts._LENGTHS, parts._WIDTHS, parts._VOCABULARIES = (20, 500), (64, 256), (1_000, 4_000)
+parts._VECTORS = 4096"""
 
 
 @pytest.fixture
@@ -125,7 +130,7 @@ def test_new_process_is_bound_to_its_cpus() -> None:
 
 WAYS = {
     "kernel": {"lakevec", "model2vec encode", "StaticEmbedding encode", "tokenizers alone, no vectors"},
-    "phrases": {"lakevec", "lakevec, 500 mined phrases more"},
+    "phrases": {"lakevec", "lakevec, with mined phrases"},
     "vectors": {"lakevec", "pyarrow's list column", "plain write of the same bytes"},
     "job": {
         "lakevec",
@@ -157,14 +162,17 @@ WAYS = {
 def test_parts_run_and_are_reported(parts: list[str], minilm_model: str, lake: Path, tmp_path: Path) -> None:
     """In a process of its own, since it binds itself to a CPU and opens its own session."""
     output, cpu = tmp_path / "bench", str(max(os.sched_getaffinity(0)))
-    start = "import sys; from lakevec.jobs.cli import main; sys.exit(main())"
+    start = ["import sys", "from lakevec.jobs.cli import main", "" if IS_WHOLE else FEW, "sys.exit(main())"]
     words = ["--model", minilm_model, "--input", str(lake), "--text", "body", "--output", str(output)]
     words += ["--rows", "2000", "--peer-rows", "1000", "--repeats", "1", "--growth", "1", "2"]
     pq.write_table(pa.table({"text": ["a few", "others"]}), tmp_path / "others.parquet")
     words += ["--also", f"others={tmp_path / 'others.parquet'}", "--tokenizers", f"minilm={minilm_model}"]
     words += ["--cores", "1", "--cpus", cpu, "--master", "local[1]", "--part", *parts]
     done = subprocess.run(
-        [sys.executable, "-c", start, "benchmark", *words], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", "\n".join(start), "benchmark", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((output / "benchmark.json").read_text())

@@ -60,11 +60,14 @@ def test_lance_dataset_holds_every_row_and_is_searched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float32", "int8"])
-def test_faiss_index_is_searched_and_its_ids_are_rows(kind: str, tmp_path: Path) -> None:
+def test_faiss_index_is_searched_and_its_ids_are_rows(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     faiss = pytest.importorskip("faiss")
     vectors = some_vectors()
     output, target = the_output(tmp_path / "out", vectors, vector_type=kind), tmp_path / "store"
     assert main([output, "--to", "faiss", "--target", str(target), "--columns", "id,lang"]) == 0
+    assert capsys.readouterr().out == f"wrote 7 vectors with id, lang of 9 rows to {target}\n"
     index = faiss.read_index(str(target / "index.faiss"))
     assert index.ntotal == 7
     rows = pq.read_table(target / "rows.parquet").to_pylist()
@@ -121,7 +124,26 @@ def test_pgvector_types_and_what_copy_can_not_hold(tmp_path: Path, told: Any) ->
         '"a","1099511627776","true","0.1","2026-01-02 03:00:00.000000Z","1.50","[1,1]"'
     )
     assert main([*words, "--columns", "id"]) == 2
-    assert "exists" in told()
+    assert told().endswith(
+        "exists: expected a place where nothing exists; choose another --target, or remove it first"
+    )
+
+
+def test_output_of_nothing_but_vectors_is_refused(tmp_path: Path, told: Any) -> None:
+    make_output(tmp_path / "out", {"": ({}, [np.ones(2)])})
+    assert main([str(tmp_path / "out"), "--to", "faiss", "--target", str(tmp_path / "store")]) == 2
+    assert "has nothing but vectors: expected a column that tells its rows apart" in told()
+
+
+def test_texts_with_a_null_character_are_refused_by_column(tmp_path: Path, told: Any) -> None:
+    columns = {"id": ["a", "b"], "text": ["x", "secret\0"]}
+    make_output(tmp_path / "out", {"": (columns, [np.ones(2)] * 2)}, schema_of_files={"text": "string"})
+    words = [str(tmp_path / "out"), "--to", "pgvector-copy", "--target", str(tmp_path / "store")]
+    assert main(words) == 1
+    assert "column 'text' has texts that PostgreSQL can't hold" in (message := told())
+    assert "secret" not in message
+    assert not (tmp_path / "store").exists()
+    assert main([*words, "--columns", "id"]) == 0
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

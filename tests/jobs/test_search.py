@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lakevec.jobs.search import format_rows
@@ -64,9 +66,33 @@ def test_query_is_cut_like_the_texts(output: str, capsys: pytest.CaptureFixture[
 def test_json_holds_whole_values(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([output, "east", "--format", "json", "--columns", "text,day", "--top", "2"]) == 0
     assert [json.loads(line) for line in lines(capsys)] == [
-        {"score": 1.0, "text": TEXTS[5], "day": "2026-01-06"},
-        {"score": 0.707107, "text": "north east", "day": "2026-01-02"},
+        {"score": 1.0, "row": {"text": TEXTS[5], "day": "2026-01-06"}},
+        {"score": 0.707107, "row": {"text": "north east", "day": "2026-01-02"}},
     ]
+
+
+def test_json_is_valid_whatever_the_columns_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    columns: dict[str, Any] = {
+        **{"id": ["a", "b"], "score": [0.5, float("nan")], "image": [b"", b"\x00\xff"]},
+        **{"numbers": [None, [1.5, float("inf")]], "price": [None, Decimal("1.50")]},
+    }
+    kinds = {"score": "double", "image": "binary", "numbers": "array<double>", "price": "decimal(3,2)"}
+    make_output(tmp_path / "out", {"": (columns, [np.ones(2, np.float32)] * 2)}, schema_of_files=kinds)
+    assert main([str(tmp_path / "out"), "--key-of", "a", "--key", "id", "--format", "json"]) == 0
+    row = {"id": "b", "score": None, "image": "AP8=", "numbers": [1.5, None], "price": "1.50"}
+    assert [json.loads(line, parse_constant=pytest.fail) for line in lines(capsys)] == [
+        {"score": 1.0, "row": row}
+    ]
+
+
+def test_output_of_nothing_but_vectors_shows_scores(
+    tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = load(tiny_model)
+    facts = {"model": tiny_model, "fingerprint": artifact.table.fingerprint}
+    make_output(tmp_path / "out", {"": ({}, list(artifact.encode(["north", "east"])))}, **facts)
+    assert main([str(tmp_path / "out"), "north"]) == 0
+    assert lines(capsys) == ["score", "1.000", "0.000"]
 
 
 def test_neighbours_by_the_outputs_own_key_or_another(
@@ -85,6 +111,11 @@ def test_long_values_are_cut_to_the_terminal() -> None:
         "score  " + "id".ljust(40) + "  day  text",
         "0.500  " + "x" * 39 + "…       " + "y" * 7 + "…",
     ]
+
+
+def test_names_of_columns_reach_no_terminal_with_control_characters() -> None:
+    [heading, _] = format_rows([0.5], [{"a\x1b[31m\nb": "x"}], ["a\x1b[31m\nb"], 60).splitlines()
+    assert heading == "score  a[31m b"
 
 
 def test_wrong_requests_are_told_in_one_line(

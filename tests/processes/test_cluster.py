@@ -37,7 +37,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def write_lake(folder: Path, texts: list[str]) -> pa.Table:
-    """Files of a second's work each, so that a worker can be killed meanwhile."""
+    """Files of half a second's work each, so that a worker can be killed meanwhile."""
     folder.mkdir()
     rows = pa.table({"id": range(len(texts)), "text": texts})
     size = len(texts) // FILES
@@ -86,7 +86,7 @@ def wait_for_tasks(output: Path, job: subprocess.Popen[str]) -> None:
 def test_killed_worker_costs_no_row(
     cluster: Cluster, minilm_model: str, general_texts: list[str], tmp_path: Path
 ) -> None:
-    rows = write_lake(tmp_path / "lake", [f"{text} {copy}" for copy in range(6) for text in general_texts])
+    rows = write_lake(tmp_path / "lake", [f"{text} {copy}" for copy in range(3) for text in general_texts])
     output = tmp_path / "vectors"
     job = submit(cluster, tmp_path, minilm_model)
     wait_for_tasks(output, job)
@@ -98,6 +98,7 @@ def test_killed_worker_costs_no_row(
     assert re.search(r"Removing worker .*|Got disassociated|disassociated, removing it", log), log[-2000:]
     written = pq.read_table(output).sort_by("id")
     assert written.select(["id", "text"]).equals(rows)
-    expected = Encoder(load(minilm_model).table).encode(rows["text"].combine_chunks()).vectors
-    found = written["text_embedding"].combine_chunks().values.to_numpy()
+    some = written.take(range(0, rows.num_rows, 10)).combine_chunks()
+    expected = Encoder(load(minilm_model).table).encode(some["text"].chunk(0)).vectors
+    found = some["text_embedding"].chunk(0).values.to_numpy()
     assert (found.view("u4") == expected.ravel().view("u4")).all()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,6 +92,28 @@ def test_lines_of_the_page_run_without_py4j_and_java(run: Run, site: Path, addre
     assert sorted(vectors_of(site / "lake" / "by-cluster", "prediction")) == [1, 2, 4]
 
 
+def test_full_pyspark_ships_the_table_to_the_server_as_well(site: Path, address: str) -> None:
+    """A process of its own: one process is either classic or Connect."""
+    code = f"""
+import importlib.util
+from pyspark.sql import SparkSession
+assert importlib.util.find_spec("py4j") is not None
+spark = SparkSession.builder.remote({address!r}).getOrCreate()
+import lakevec
+from lakevec.udfs.distribution import has_spark_context
+assert not has_spark_context(spark)
+lakevec.ship_code(spark)
+embed = lakevec.make_embed_udf(spark, "models/minilm", node_dir={str(site)!r})
+lakevec.register(spark, "models/minilm", node_dir={str(site)!r})
+print("VECTOR", spark.sql("SELECT 'north east' AS t").select(embed("t")).first()[0])
+print("BY SQL", spark.sql("SELECT lakevec_embed('east')").first()[0])
+"""
+    argv, env = [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(argv, cwd=site, env=env, capture_output=True, text=True, timeout=180)
+    assert "VECTOR [0.5, 0.5]" in done.stdout, done.stderr[-3000:]
+    assert "BY SQL [1.0, 0.0]" in done.stdout
+
+
 def test_commands_of_the_page_run(run: Run, site: Path, address: str) -> None:
     [block] = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     lake = str(site / "lake")
@@ -122,32 +147,46 @@ NO_SPARK = (
 )
 
 
-@pytest.mark.parametrize(
-    ("command", "told"),
-    [
-        (f"{EMBED}", NO_SPARK),
-        (f"{EMBED} --master local[2]", NO_SPARK),
-        ("lakevec count --model models/minilm --input LAKE/docs --text body --output counts-new", NO_SPARK),
-        (f"{EMBED} --remote local[2]", "can't reach Spark Connect at 'local[2]': got PySparkValueError"),
-        (
-            f"{EMBED} --remote ADDRESS --conf spark.executor.memory=4g",
-            "Spark property 'spark.executor.memory' can't be changed: got CANNOT_MODIFY_CONFIG; set it where",
-        ),
-        (
-            "lakevec tune --teacher models/minilm --input LAKE/docs --text body --output tuned",
-            "needs transformers",
-        ),
-        ("lakevec benchmark --model models/minilm --output figures", "starts a Spark of its own"),
-        ("lakevec demo", "not installed: pip install 'lakevec[demo]'"),
-    ],
-)
-def test_what_it_can_not_do_is_refused_in_one_line(
-    run: Run, site: Path, address: str, command: str, told: str
-) -> None:
-    words = command.replace("LAKE", str(site / "lake")).replace("ADDRESS", address).split()
-    done = run(*words)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert told in done.stderr
+REFUSED = [
+    (f"{EMBED}", NO_SPARK),
+    (f"{EMBED} --master local[2]", NO_SPARK),
+    ("lakevec count --model models/minilm --input LAKE/docs --text body --output counts-new", NO_SPARK),
+    (f"{EMBED} --remote local[2]", "can't reach Spark Connect at 'local[2]': got PySparkValueError"),
+    (
+        f"{EMBED} --remote ADDRESS --conf spark.executor.memory=4g",
+        "Spark property 'spark.executor.memory' can't be changed: got CANNOT_MODIFY_CONFIG; set it where",
+    ),
+    (
+        "lakevec tune --teacher models/minilm --input LAKE/docs --text body --output tuned",
+        "needs transformers",
+    ),
+    ("lakevec benchmark --model models/minilm --output figures", "starts a Spark of its own"),
+    ("lakevec demo", "not installed: pip install 'lakevec[demo]'"),
+]
+# Runs commands in one process, since each start costs seconds.
+RUN_ALL = """
+import contextlib, io, json, sys
+from lakevec.jobs.cli import main
+for words in json.loads(sys.argv[1]):
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+        code = main(words)
+    print(json.dumps([code, told.getvalue()]))
+"""
+
+
+def test_what_it_can_not_do_is_refused_in_one_line(run: Run, site: Path, address: str) -> None:
+    (site / "refused.py").write_text(RUN_ALL)
+    commands = [
+        command.replace("LAKE", str(site / "lake")).replace("ADDRESS", address).split()[1:]
+        for command, _ in REFUSED
+    ]
+    done = run("python", "refused.py", json.dumps(commands))
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    for (command, told), (code, error) in zip(REFUSED, found, strict=True):
+        assert (command, code, error.count("\n")) == (command, 2, 1), error
+        assert told in error
     assert not (site / "lake" / "new").exists()
 
 

@@ -91,9 +91,9 @@ def main() -> int:
         write_lake(folder, model)
         env = environment(folder)
         subprocess.run([airflow, "db", "migrate"], env=env, check=True, capture_output=True)
-        for expected, succeeds in (("done: 3 rows, 3 in all", True), ("nothing new: 0 rows, 3 in all", True)):
+        for expected in ("done: 3 rows, 3 in all", "nothing new: 0 rows, 3 in all"):
             succeeded, told = run_dag(airflow, env)
-            if succeeded != succeeds or expected not in told:
+            if not succeeded or expected not in told:
                 print(told[-_SHOWN:], file=sys.stderr)
                 print(f"expected {expected!r}", file=sys.stderr)
                 return 1

@@ -25,7 +25,9 @@ def make_output(
     """Commit a file for each entry of `files`: its folder, and the columns and vectors of its rows."""
     kind = VectorType(changes.get("vector_type", "float32"))
     some = next(vector for _, vectors in files.values() for vector in vectors if vector is not None)
-    promised = {"id": "string", "v": "array<float>", **changes.pop("schema_of_files", {})}
+    has_ids = any("id" in columns for columns, _ in files.values())
+    promised = {**({"id": "string"} if has_ids else {}), "v": "array<float>"}
+    promised |= changes.pop("schema_of_files", {})
     contract = {"dimensions": len(some), "schema_of_files": promised, **changes}
     with a_run(folder, "r", **contract) as output:
         entries = []

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +9,10 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql.functions import udf
 
-from lakevec.jobs.spark.java import ensure_java
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model.artifact import load
 from lakevec.udfs.column_functions import make_chunk_udf, make_embed_udf, register
-from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -98,35 +93,6 @@ def test_tasks_carry_a_name_and_not_the_table(spark: Any, minilm_model: str) -> 
     packed = pack_table(load(minilm_model).table)
     assert sum(map(len, packed.fetch().values())) > 30_000_000
     assert len(cloudpickle.dumps(distribute_files(spark, packed))) < 10_000
-
-
-def test_spark_connect_ships_the_table_as_an_artifact(tiny_model: str, tmp_path: Path) -> None:
-    """A process of its own: one process is either classic or Connect."""
-    pytest.importorskip("grpc", reason="the Connect client is not installed")
-    java = ensure_java()
-    code = f"""
-import os, sys
-os.environ["PYSPARK_PYTHON"] = sys.executable
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.remote("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-from lakevec.udfs.column_functions import make_chunk_udf, make_embed_udf, register
-from lakevec.udfs.distribution import has_spark_context
-assert not has_spark_context(spark)
-embed = make_embed_udf(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
-register(spark, {tiny_model!r}, node_dir={str(tmp_path)!r})
-print("VECTOR", spark.sql("SELECT 'north east' AS t").select(embed("t")).first()[0])
-print("BY SQL", spark.sql("SELECT lakevec_embed('east')").first()[0])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAVA_HOME": java.home},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert "VECTOR [0.5, 0.5]" in done.stdout, done.stderr[-3000:]
-    assert "BY SQL [1.0, 0.0]" in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["auto", "pandas"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakevec.jobs.options import parse
 from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import SettingsError
 from lakevec.pipeline.model.artifact import load
-from tests.support.commands import embed as main
+from lakevec.pipeline.settings.embed import EmbedSettings
 from tests.support.commands import verify
 from tests.support.lakes import embed
 
@@ -21,17 +24,6 @@ pytestmark = pytest.mark.usefixtures("spark")
 CHUNKS = ["--chunk-tokens", "3", "--chunk-text"]
 LONG = "North east. East north southwest nowhere!\n\nEast ü north"
 CUT = ["North east.", "East north southwest nowhere!", "East ü north"]
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    (tmp_path / "lake").mkdir()
-    return tmp_path / "lake"
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
 
 
 def put(lake: Path, texts: dict[str, Any], *, n: int = 0, name: str = "a") -> None:
@@ -155,19 +147,26 @@ def test_verify_finds_lost_chunks(
         (["--chunk-tokens", "3", "--keep", "id,text"], "can't be kept whole: use chunk_text"),
         (["--chunk-tokens", "3", "--chunk-overlap", "2"], "chunk_overlap may be at most 1"),
         (["--chunk-text"], "chunk_overlap and chunk_text need chunk_tokens"),
-        (["--chunk-tokens", "4", "--chunk-text"], "chunk tokens 4, not 3"),
-        (["--chunk-tokens", "3", "--chunk-overlap", "1", "--chunk-text"], "chunk overlap 1, not 0"),
-        (["--max-tokens", "9"], "chunk tokens none, not 3"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(
-    tiny_model: str, lake: Path, out: Path, words: list[str], error: str, capsys: pytest.CaptureFixture[str]
+def test_settings_that_do_not_fit_are_refused(words: list[str], error: str) -> None:
+    given = ["--text", "text", *words] if "--text" not in words else words
+    with pytest.raises(SettingsError, match=re.escape(error)):
+        parse(EmbedSettings, ["--model", "m", "--input", "in", "--output", "out", *given], "embed")
+
+
+def test_other_chunks_than_those_of_the_output_are_refused(
+    tiny_model: str, lake: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(lake, {"a": LONG})
     embed(tiny_model, lake, out, *CHUNKS)
-    given = ["--text", "text", *words] if "--text" not in words else words
-    assert main(["--model", tiny_model, "--input", str(lake), "--output", str(out), *given]) == 2
-    assert error in capsys.readouterr().err
+    for words, error in (
+        (["--chunk-tokens", "4", "--chunk-text"], "chunk tokens 4, not 3"),
+        (["--chunk-tokens", "3", "--chunk-overlap", "1", "--chunk-text"], "chunk overlap 1, not 0"),
+        (["--max-tokens", "9"], "chunk tokens none, not 3"),
+    ):
+        embed(tiny_model, lake, out, *words, code=2)
+        assert error in capsys.readouterr().err
 
 
 def test_column_with_the_name_of_one_of_chunks_is_refused(

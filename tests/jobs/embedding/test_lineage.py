@@ -115,6 +115,22 @@ def test_table_has_its_full_name(
     assert (source["namespace"], source["name"]) == ("spark", "some_texts")
 
 
+def test_table_that_a_foreign_catalog_can_not_describe_keeps_its_name(
+    words: Words, spark: Any, tmp_path: Path, tiny_model: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        spark._jvm.java.util.Optional.empty().get()  # a raw Java error, as such catalogs raise
+
+    rows = spark.createDataFrame([("a", "north")], "id string, text string")
+    rows.createOrReplaceTempView("some_texts")
+    monkeypatch.setattr(type(spark.catalog), "getTable", fail)
+    file = tmp_path / "events.jsonl"
+    common = ["--model", tiny_model, "--text", "text", "--output", str(out), "--lineage", str(file)]
+    assert embed([*common, "--format", "table", "--input", "some_texts", "--key", "id"]) == 0
+    [source] = read_events(file)[-1]["inputs"]
+    assert source["name"] == "some_texts"
+
+
 def test_unreachable_server_costs_a_warning(words: Words, out: Path, told: Callable[[], str]) -> None:
     assert embed(words("http://user:marker@127.0.0.1:1")) == 0
     assert pq.read_table(out).num_rows == 3
@@ -128,6 +144,9 @@ def test_unreachable_server_costs_a_warning(words: Words, out: Path, told: Calla
     [
         ("kafka://broker:9092", "got scheme 'kafka'"),
         ("http:///path", "got a URL without a host"),
+        ("http://[::1", "got an invalid URL (Invalid IPv6 URL)"),
+        ("http://marquez:99999", "got an invalid URL (Port out of range 0-65535)"),
+        ("http://marquez:5000/events?key=marker", "got a URL with a query or a fragment"),
         ("{tmp}", "got a folder"),
         ("{tmp}/missing/events.jsonl", "got no writable folder"),
     ],
@@ -136,7 +155,8 @@ def test_bad_setting_is_refused_before_the_run(
     words: Words, out: Path, tmp_path: Path, told: Callable[[], str], place: str, got: str
 ) -> None:
     assert embed(words(place.format(tmp=tmp_path))) == 2
-    assert got in told()
+    assert got in (message := told())
+    assert "marker" not in message
     assert not out.exists()
 
 
@@ -147,6 +167,9 @@ def test_bad_setting_is_refused_before_the_run(
         ("file:///lake/day=*/x.parquet", ("file", "/lake")),
         ("s3a://key:secret@bucket/lake/docs", ("s3://bucket", "lake/docs")),
         ("s3://bucket/lake?region=eu-central-1", ("s3://bucket", "lake")),
+        ("s3://bucket/lake?endpoint_override=host:1&scheme=http", ("s3://bucket", "lake")),
+        ("s3://bucket/lake/day=?/part-?.parquet", ("s3://bucket", "lake")),
+        ("s3://bucket/lake/a?/b", ("s3://bucket", "lake")),
         ("gs://bucket/lake", ("gs://bucket", "lake")),
         ("hdfs://namenode:8020/lake", ("hdfs://namenode:8020", "/lake")),
         ("abfss://box@lake.dfs.core.windows.net/docs", ("abfss://box@lake.dfs.core.windows.net", "docs")),

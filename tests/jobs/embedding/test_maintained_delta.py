@@ -21,17 +21,6 @@ pytestmark = [
 NORTH, EAST = [0.0, 1.0], [1.0, 0.0]
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    (tmp_path / "lake").mkdir()
-    return tmp_path / "lake"
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 def put(lake: Path, name: str, rows: list[tuple[Any, ...]]) -> None:
     schema = pa.schema({"id": pa.int64(), "text": pa.string(), "n": pa.int64(), "day": pa.string()})
     found = [dict(zip(schema.names, row, strict=True)) for row in rows]

@@ -17,19 +17,25 @@ from pyspark import cloudpickle
 from lakevec.jobs.cli import RunContext
 from lakevec.jobs.embed import run
 from lakevec.jobs.spark import progress
-from lakevec.jobs.spark.progress import show_progress
+from lakevec.jobs.spark.progress import Progress, show_progress
 from lakevec.jobs.spark.row_counts import EmbeddedRows
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.udfs import row_progress
 from lakevec.udfs.embed_task import EmbedTask
 from lakevec.udfs.row_progress import RowProgress
-from tests.support.commands import embed
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 
 class SlowTask(EmbedTask):
-    """Takes seconds for one row group."""
+    """Takes seconds for one row group, and tells its rows several times a second."""
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        usual, row_progress._EVERY_S = row_progress._EVERY_S, 0.2
+        try:
+            yield from super().__call__(batches)
+        finally:
+            row_progress._EVERY_S = usual
 
     def make_encoder(self) -> Any:
         encoder = super().make_encoder()
@@ -78,13 +84,51 @@ def test_blank_lines_stand_for_ten_rows_and_fill_the_buffer(monkeypatch: pytest.
     assert [len(lines) for lines in counter.last_lines()] == [3]
 
 
+def test_rows_that_no_poll_saw_belong_to_their_own_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_ROWS_EVERY_S", 0.0)
+    rows = [0]
+    shown = Progress("embedding", lambda: (1, 4), lambda: rows[0])
+    shown.begin_batch(0, lambda: 3000)
+    rows[0] = 3000
+    shown.begin_batch(1, lambda: 7000)
+    rows[0] = 3500
+    line, share = shown.describe()
+    assert line.startswith("micro-batch 2: 500 of 7,000 rows, ")
+    assert share == 500 / 7000
+
+
+def test_total_of_an_earlier_micro_batch_is_not_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next batch begins while another thread counts the rows of this one."""
+    monkeypatch.setattr(progress, "_ROWS_EVERY_S", 0.0)
+    rows = [0]
+    shown = Progress("embedding", lambda: (1, 4), lambda: rows[0])
+
+    def count_slowly() -> int:
+        shown.begin_batch(1, lambda: 7000)
+        return 3000
+
+    shown.begin_batch(0, count_slowly)
+    shown.describe()
+    rows[0] = 5000
+    assert shown.describe()[0].startswith("micro-batch 2: 5,000 of 7,000 rows, ")
+
+
+def test_micro_batch_begins_even_if_spark_is_lost() -> None:
+    def count_rows() -> int:
+        raise ConnectionError
+
+    shown = Progress("embedding", lambda: (1, 4), count_rows)
+    shown.begin_batch(1, lambda: 7000)
+    assert shown.describe()[0].startswith("micro-batch 2: 1 of 4 tasks")
+
+
 @pytest.mark.usefixtures("spark", "impatient")
 def test_one_long_task_shows_its_rows_while_it_runs(
     tiny_model: str, lake: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_rows(lake, "0", 3000)
     settings = EmbedSettings(
-        model=tiny_model, input=[str(lake)], text=["text"], output=str(out), batch_rows=30
+        model=tiny_model, input=[str(lake)], text=["text"], output=str(out), batch_rows=75
     )
     run(settings, RunContext(), task_type=SlowTask)
     told = re.findall(r"^embedding: ([\d,]+) of 3,000 rows, .* 0 of 1 tasks", capsys.readouterr().err, re.M)
@@ -98,11 +142,15 @@ def test_rows_of_all_tasks_add_up_in_every_micro_batch(
     for number in range(4):
         write_rows(lake, str(number), 1000 * (number + 1))
     counter = EmbeddedRows(spark)
-    words = ["--model", tiny_model, "--input", str(lake), "--text", "text", "--output", str(out)]
-    assert embed([*words, "--wave-files", "2"]) == 0
+    settings = EmbedSettings(
+        **{"model": tiny_model, "input": [str(lake)], "text": ["text"], "output": str(out)},
+        **{"wave_files": 2, "batch_rows": 200},
+    )
+    run(settings, RunContext(), task_type=SlowTask)
     assert counter.count() == 10_000
     assert "of 3,000 rows" in (told := capsys.readouterr().err)
-    assert re.search(r"^micro-batch 2: .*[\d,]+ of 7,000 rows", told, re.M)
+    # One of its two tasks ends a third of a second before the other.
+    assert re.search(r"^micro-batch 2: [\d,]+ of 7,000 rows", told, re.M)
 
 
 @pytest.mark.usefixtures("impatient")
