@@ -49,7 +49,10 @@ def facts(*, is_embedded: bool) -> dict[str, dict[str, object]]:
         "lake": {"rows": ROWS, "packages": 1, "seconds": 1.0},
         "model": {"tokens": 4, "dimensions": 4, "teacher": EVIL, "seconds": 1.0, "is_embedded": is_embedded},
         "run": {"rows": ROWS, "spark": "4", "seconds": {"embed": 1.0, "startup": 1.0}},
-        "peer": {"rows": ROWS, "seconds": 1.0, "cores": 2},
+        "speed": {
+            **{"own": 900.0, "own_s": 1.0, "peer": 90.0, "peer_s": 10.0},
+            **{"ratio": 10.0, "peer_rows": ROWS, "cores": 2},
+        },
     }
 
 
