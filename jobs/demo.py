@@ -25,7 +25,6 @@ from lakevec.jobs.cli import RunContext, run_command
 from lakevec.jobs.demo_page import Answers, render_page
 from lakevec.jobs.docstring_lake import write_docstring_lake
 from lakevec.jobs.search import format_rows
-from lakevec.jobs.spark.errors import spark_errors
 from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.errors import OutputError, SetupError, requires_extra
 from lakevec.pipeline.model.artifact import load
@@ -172,6 +171,8 @@ def _compare(folder: Path, settings: DemoSettings, context: RunContext) -> dict[
 
     Table, machine and the way from Parquet to Parquet are the same.
     """
+    from lakevec.jobs.spark.errors import spark_errors
+
     # A file that Spark cuts into one part per core.
     conf = {"spark.ui.showConsoleProgress": "false", "spark.sql.files.openCostInBytes": "0"}
     session = open_session("lakevec demo", master=settings.master, conf=conf, verbose=context.verbose)

@@ -24,18 +24,19 @@ from tests.support.tasks import write_tasks
 os.environ.update(short_java.ENVIRONMENT)
 # Beam needs older packages than the other tests: make test runs its tests in an environment of their own.
 collect_ignore = ["beam", "support/beam_runs.py"]
-# They take longest, longest first, and the others fill the cores behind them.
+# They take longest, longest first, and the others fill the cores behind them. The demo of test_processes
+# makes a model that others wait for, so the two that follow need none.
 SLOW_FILES = (
     "test_processes",
+    "test_packaging",
     "test_faults",
     "test_benchmark",
-    "test_packaging",
-    "test_every_tokenizer",
     "test_thin_client",
+    "test_every_tokenizer",
     "test_delta",
+    "test_cluster",
     "test_parity",
     "test_mteb",
-    "test_cluster",
     "test_secrets",
 )
 

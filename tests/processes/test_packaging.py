@@ -32,7 +32,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv = make_environment(folder / "venv", "--without-pip")
     wheel = next(folder.glob("lakevec-*.whl"))
     install = ["install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", str(wheel)]
-    subprocess.run([sys.executable, "-m", "pip", "--python", str(venv), *install], check=True)
+    # As make does: with the pip of the Python below, since no environment has its own.
+    subprocess.run([sys._base_executable, "-m", "pip", "--python", str(venv), *install], check=True)
     return venv
 
 
