@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,11 @@ from lakevec.pipeline.errors import SettingsError
 
 # Bytes of texts that are split at a time.
 _BLOCK_BYTES = 1 << 20
+# Most chunks in a batch, and most bytes of the columns that they repeat.
+_BATCH_ROWS = 16_384
+_BATCH_BYTES = 32 << 20
+
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,26 @@ class Chunks:
     def slice(self, first: int, count: int) -> Chunks:
         """Return `count` chunks from the one numbered `first` on."""
         return Chunks(*(values.slice(first, count) for values in vars(self).values()))
+
+    def batches(self, rows: Rows) -> Iterator[tuple[Chunks, Rows]]:
+        """Yield the chunks in batches of bounded memory, each with the row of `rows` that a chunk belongs to.
+
+        `rows` has a row per text. A row that is larger than a batch should be makes batches of one chunk.
+        """
+        if not len(self):
+            return
+        parents = self.parents.to_numpy()
+        parents = parents - parents[0]
+        own = rows.slice(self.parents[0].as_py(), int(parents[-1]) + 1)
+        # A dictionary isn't copied for each chunk.
+        size = sum(column.nbytes for column in own.columns if not pa.types.is_dictionary(column.type))
+        repeated = size * int(np.bincount(parents).max())
+        if len(self) == 1 or (len(self) <= _BATCH_ROWS and repeated <= _BATCH_BYTES):
+            yield self, own.take(from_numpy(parents))
+            return
+        half = len(self) // 2
+        yield from self.slice(0, half).batches(rows)
+        yield from self.slice(half, len(self) - half).batches(rows)
 
     def to_arrow_columns(self, *, with_texts: bool) -> dict[str, pa.Array]:
         """Return the columns that an output has for its chunks."""

@@ -205,6 +205,22 @@ def test_long_text_is_split_like_a_short_one(monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
+def test_batches_are_bounded_by_the_rows_that_they_repeat() -> None:
+    texts = ["one " * 400, *["one"] * 500]
+    chunks = Chunker(word_encoder(), ChunkOptions(2)).split(pa.array(texts))
+    # The average row is small, but the long text's row is a megabyte.
+    rows = pa.record_batch({"id": range(501), "notes": ["x" * (1 << 20), *["x"] * 500]})
+    sizes, parents, indices = [], [], []
+    for some, repeated in chunks.batches(rows):
+        sizes.append(repeated.nbytes)
+        parents += some.parents.to_pylist()
+        indices += some.index.to_pylist()
+        assert repeated["id"] == some.parents
+    assert max(sizes) < 33 << 20
+    assert (parents, indices) == (chunks.parents.to_pylist(), chunks.index.to_pylist())
+    assert len(sizes) < 20
+
+
 def test_what_can_not_be_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     words = make_word_tokenizer(["one"], lowercase=True).to_str()
     table = StaticTable(np.eye(2, dtype=np.float32), words, normalize=False)
