@@ -7,11 +7,10 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
 from lakevec.beam.batching import BatchFn
-from lakevec.beam.counting_encoder import NAMESPACE, to_arrow
+from lakevec.beam.counting_encoder import count, to_arrow
 from lakevec.beam.elements import Fields
 from lakevec.beam.shared_model import SharedModel, WorkerModel
 from lakevec.beam.tables import chunk_table
@@ -102,7 +101,8 @@ class _ChunkFn(BatchFn):
         texts, _ = to_arrow([fields.read(each.value) for each in batch])
         valid, _ = split_invalid(texts, find_invalid_texts(texts))
         chunks = self._chunker.split(valid)
-        _count(len(batch), len(chunks))
+        count("texts", len(batch))
+        count("chunks", len(chunks))
         for parent, *place, text in zip(
             *(values.to_pylist() for values in vars(chunks).values()), strict=True
         ):
@@ -111,12 +111,8 @@ class _ChunkFn(BatchFn):
             yield each.with_value(element if fields.text is None else fields.write(element, *place))
 
     def handle_table(self, rows: pa.Table) -> Iterator[Any]:
-        """Yield a table with a row for each chunk."""
-        chunks = chunk_table(self._chunker, rows, self.fields)
-        _count(len(rows), len(chunks))
-        yield chunks
-
-
-def _count(texts: int, chunks: int) -> None:
-    Metrics.counter(NAMESPACE, "texts").inc(texts)
-    Metrics.counter(NAMESPACE, "chunks").inc(chunks)
+        """Yield tables with a row for each chunk, of bounded size."""
+        count("texts", len(rows))
+        for chunks in chunk_table(self._chunker, rows, self.fields):
+            count("chunks", len(chunks))
+            yield chunks

@@ -17,7 +17,7 @@ from lakevec.pipeline.errors import DataError
 
 OnBadRow = Literal["fail", "null", "quarantine"]
 NOT_TEXT = "missing or no text"
-NAMESPACE = "lakevec"
+_NAMESPACE = "lakevec"
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class CountingEncoder:
         if found:
             texts = self._handle(texts, found)
         encoded = self._encoder.encode(texts)
-        for name, count in asdict(encoded.counts).items():
-            _count(name, count)
+        for name, number in asdict(encoded.counts).items():
+            count(name, number)
         return encoded, found
 
     def _handle(self, texts: pa.LargeStringArray, found: dict[str, np.ndarray]) -> pa.LargeStringArray:
@@ -72,7 +72,7 @@ class CountingEncoder:
                 got=f"one {next(iter(found))}",
                 remedy="clean the texts, or choose on_bad_row='null' or 'quarantine'",
             )
-        _count("quarantined" if self.leaves_out else "bad", int(invalid.sum()))
+        count("quarantined" if self.leaves_out else "bad", int(invalid.sum()))
         return texts.filter(pa.array(~invalid)) if self.leaves_out else without(texts, invalid)
 
 
@@ -100,6 +100,7 @@ def to_lists(encoded: Encoded) -> Iterator[list[float] | None]:
         yield None if is_null else vector.tolist()
 
 
-def _count(name: str, number: int) -> None:
+def count(name: str, number: int) -> None:
+    """Add to a counter; one that stays 0 is left out."""
     if number:
-        Metrics.counter(NAMESPACE, name).inc(number)
+        Metrics.counter(_NAMESPACE, name).inc(number)

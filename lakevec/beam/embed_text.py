@@ -21,7 +21,7 @@ from lakevec.beam.counting_encoder import (
 )
 from lakevec.beam.elements import Fields
 from lakevec.beam.shared_model import SharedModel, WorkerModel
-from lakevec.beam.tables import embed_table
+from lakevec.beam.tables import TABLE_ROWS, embed_table
 from lakevec.pipeline.encoding.text_validation import NOT_UTF8
 from lakevec.pipeline.errors import UsageError
 
@@ -147,9 +147,10 @@ class _EmbedFn(BatchFn):
                 yield each.with_value((element, vector) if is_alone else fields.write(element, vector))
 
     def handle_table(self, rows: pa.Table) -> Iterator[Any]:
-        """Yield the table with its vectors, and the parts that are invalid with their reasons."""
-        for table, reason in embed_table(self._encoder, rows, self.fields):
-            yield beam.pvalue.TaggedOutput(_INVALID, (table, reason)) if reason else table
+        """Yield slices of the table with their vectors, and the parts that are invalid with their reasons."""
+        for first in range(0, len(rows) or 1, TABLE_ROWS):
+            for table, reason in embed_table(self._encoder, rows.slice(first, TABLE_ROWS), self.fields):
+                yield beam.pvalue.TaggedOutput(_INVALID, (table, reason)) if reason else table
 
     def _with_bytes(self, element: Any) -> Any:
         """Turn a text into bytes, since no coder writes strings that are not valid UTF-8."""
