@@ -230,7 +230,8 @@ class Chunker:
             first, last = divided.first[number : number + 2]
             of_text = divided.of_text(number)
             tokens = WordTokens(as_sequence(alone[first:last]), as_sequence(totals[first : last + 1]))
-            begun = int(np.searchsorted(of_text.starts, done))
+            # A word that is in a chunk in part only isn't done.
+            begun = int(np.searchsorted(of_text.ends, done, side="right"))
             plan = ChunkPlan(data, of_text, tokens, self._options, done=begun, is_last=is_last)
             plans.append(plan)
         if self._tokenizer.joins_words or len(divided) > len(words):

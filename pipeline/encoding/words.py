@@ -124,7 +124,9 @@ def find_words(data: np.ndarray, offsets: np.ndarray) -> Words:
     is_unspaced = np.zeros(len(starts), dtype=bool)
     if is_wide:
         pairs = data[:-1].astype(np.uint16) << 8 | data[1:]
-        is_unspaced[np.searchsorted(starts, np.flatnonzero(_UNSPACED[pairs]), side="right") - 1] = True
+        # An ideographic space lies in one of the blocks, too.
+        places = np.flatnonzero(_UNSPACED[pairs] & is_word[:-1])
+        is_unspaced[np.searchsorted(starts, places, side="right") - 1] = True
     return Words(starts, ends, levels, is_unspaced, first)
 
 

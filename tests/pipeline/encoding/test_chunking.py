@@ -18,7 +18,7 @@ from lakevec.pipeline.encoding import chunking
 from lakevec.pipeline.encoding.chunking import Chunker, Chunks
 from lakevec.pipeline.encoding.encoder import Encoder, TableRows
 from lakevec.pipeline.encoding.options import ChunkOptions, EncodeOptions
-from lakevec.pipeline.encoding.words import may_divide
+from lakevec.pipeline.encoding.words import find_words, may_divide
 from lakevec.pipeline.errors import DataError, ModelError, SettingsError, SetupError
 from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
 from lakevec.pipeline.model.formats.foreign_model import read_tokenizer, without_limits
@@ -203,6 +203,35 @@ def test_long_text_is_split_like_a_short_one(monkeypatch: pytest.MonkeyPatch) ->
     assert spans(Chunker(word_encoder(), ChunkOptions(2)).split(pa.array([long]))) == [
         [(0, 5011), (5012, 5015)]
     ]
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["ภาษาไทยเป็นภาษาที่มีระดับเสียง", "我们喜欢北京天安门广场上的人", "日本語の文章をたくさん書く"],
+    ids=["th", "zh", "ja"],
+)
+def test_every_character_of_a_long_stretch_is_in_a_chunk(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunking, "_BLOCK_BYTES", 300)
+    encoder, _ = encoder_of("bert-base-multilingual-cased-rebuilt")
+    for text in (word * 60, f"{word * 7} {word * 50} one\n\n{word * 30}。"):
+        for tokens, overlap in [(9, 4), (16, 8), (16, 1), (40, 20), (40, 0)]:
+            chunks = Chunker(encoder, ChunkOptions(tokens, overlap)).split(pa.array([text]))
+            [own] = spans(chunks)
+            is_in = np.zeros(len(text), dtype=bool)
+            for start, end in own:
+                is_in[start:end] = True
+            assert "".join(np.array([*text])[~is_in]).strip() == ""
+            assert all(one < other for one, other in pairwise(own))
+
+
+def test_text_of_ideographic_spaces_alone_has_one_empty_chunk() -> None:
+    encoder, _ = encoder_of("gpt2")
+    chunks = Chunker(encoder, ChunkOptions(1)).split(pa.array(["\u3000" * 9]))
+    assert chunks.texts.to_pylist() == [""]
+    assert spans(chunks) == [[(0, 0)]]
+    # It makes no script without spaces of the word before it.
+    words = find_words(np.frombuffer("one\u3000京".encode(), dtype=np.uint8), np.array([0, 9]))
+    assert words.is_unspaced.tolist() == [False, True]
 
 
 def test_batches_are_bounded_by_the_rows_that_they_repeat() -> None:
