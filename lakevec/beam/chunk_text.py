@@ -1,4 +1,4 @@
-"""``ChunkText``: each element becomes one element a chunk."""
+"""``ChunkText``: each element becomes one element per chunk."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _ADDED = ("chunk_index", "chunk_start", "chunk_end")
 
 
 class ChunkText(beam.PTransform):
-    """Split the texts of a PCollection at paragraphs, sentences and white space: one element a chunk.
+    """Split the texts of a PCollection at paragraphs, sentences and white space: one element per chunk.
 
-    An element may be all that `EmbedText` takes. A text gives strings. A dict, row or table row gives one for
-    each chunk: `text` holds the chunk, ``chunk_index`` its number from 0, and ``chunk_start`` and
-    ``chunk_end`` its place in the text, in characters. Other fields are repeated.
+    An element may be all that `EmbedText` takes. Strings give strings, and bytes give bytes. A dict, row or
+    table row gives one for each chunk: `text` holds the chunk, ``chunk_index`` its number from 0, and
+    ``chunk_start`` and ``chunk_end`` its place in the text, in characters. Other fields are repeated.
 
     Parameters
     ----------
@@ -52,8 +52,9 @@ class ChunkText(beam.PTransform):
 
     Notes
     -----
-    The chunks are those of `lakevec.Chunker` and of ``lakevec embed --chunk-tokens``. None and values that
-    are no valid text stay as they are, without a place, for `EmbedText` to handle.
+    The chunks are those of `lakevec.Chunker` and of ``lakevec embed --chunk-tokens``. None and invalid
+    values pass through as they are, without a place, for `EmbedText` to handle. A table with many chunks
+    becomes several.
 
     The counters ``texts`` and ``chunks`` have the namespace ``lakevec``.
 
@@ -77,8 +78,7 @@ class ChunkText(beam.PTransform):
         """Return the chunks."""
         kinds = (int, int | None, int | None)
         added = list(zip(_ADDED, kinds, strict=True))
-        alone = str if elements.element_type is bytes else elements.element_type
-        kind = self._fields.result_type(elements.element_type, added, alone=alone)
+        kind = self._fields.result_type(elements.element_type, added, alone=elements.element_type)
         chunk = beam.ParDo(_ChunkFn(self._model, self._options, self._fields))
         return elements | "Chunk" >> chunk.with_output_types(kind)
 
@@ -107,7 +107,10 @@ class _ChunkFn(BatchFn):
             *(values.to_pylist() for values in vars(chunks).values()), strict=True
         ):
             each = batch[parent]
-            element = each.value if text is None else fields.with_text(each.value, text)
+            element = each.value
+            if text is not None:
+                is_bytes = isinstance(fields.read(element), bytes)
+                element = fields.with_text(element, text.encode() if is_bytes else text)
             yield each.with_value(element if fields.text is None else fields.write(element, *place))
 
     def handle_table(self, rows: pa.Table) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam import typehints
 from apache_beam.utils.windowed_value import WindowedValue
 
 from lakevec.beam.batching import BatchFn
@@ -107,9 +108,13 @@ class EmbedText(beam.PTransform):
     def expand(self, elements: Any) -> Any:
         """Return one PCollection, or two with ``quarantine``."""
         [vector] = self._fields.added
-        pair = tuple[elements.element_type, list[float] | None]
+        is_null = self._options.on_bad_row == "null"
+        text = typehints.Optional[elements.element_type] if is_null else elements.element_type
         kind = self._fields.result_type(
-            elements.element_type, [(vector, Sequence[np.float32] | None)], alone=pair
+            elements.element_type,
+            [(vector, Sequence[np.float32] | None)],
+            alone=tuple[text, list[float] | None],
+            may_lose_text=is_null,
         )
         embed = beam.ParDo(_EmbedFn(self._options, self._fields)).with_output_types(kind)
         if self._options.on_bad_row != "quarantine":

@@ -61,6 +61,23 @@ def test_rows_have_a_schema_with_the_place(model: str) -> None:
     assert names == ["id", "body", "chunk_index", "chunk_start", "chunk_end"]
 
 
+def test_chunks_have_the_type_of_their_text(model: str, run: Any) -> None:
+    rows = [beam.Row(id=0, body=LONG.encode()), beam.Row(id=1, body=BAD)]
+    types = []
+
+    def build(pipeline: Any) -> Any:
+        chunks = pipeline | beam.Create(rows) | ChunkText(model, "body", tokens=64, overlap=8)
+        types.append(chunks.element_type)
+        return chunks
+
+    found, _ = run(build)
+    # Runners encode elements between machines.
+    coder = beam.coders.registry.get_coder(types[0])
+    decoded = [coder.decode(coder.encode(each)) for each in found]
+    wanted = [row["body"].encode() for row in expected(model, [LONG])]
+    assert sorted(row.body for row in decoded) == sorted([*wanted, BAD])
+
+
 TEXTS = [LONG.encode(), None, b""]
 COLUMNS = [
     pa.array(TEXTS).cast(pa.string()),
