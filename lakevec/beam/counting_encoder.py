@@ -12,6 +12,7 @@ from apache_beam.metrics.metric import Metrics
 
 from lakevec.beam.shared_model import SharedModel
 from lakevec.pipeline.encoding.encoder import Encoded, Encoder
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.text_validation import find_invalid_texts, without
 from lakevec.pipeline.errors import DataError
 
@@ -28,6 +29,9 @@ class EmbedOptions:
     max_tokens: int | None
     max_chars: int | None
     on_bad_row: OnBadRow
+
+    def __post_init__(self) -> None:
+        EncodeOptions(self.max_tokens)  # refuses a wrong limit before the pipeline runs
 
 
 class CountingEncoder:

@@ -70,6 +70,8 @@ class EmbedText(beam.PTransform):
         If the model is missing, damaged or of an unknown format.
     UsageError
         If `on_bad_row` is none of the three.
+    SettingsError
+        If `max_tokens` is below 1.
     InputError
         If the PCollection's schema lacks `text` or already has `output`.
 

@@ -36,6 +36,8 @@ class LakevecEmbeddings(EmbeddingsManager):
     ------
     ModelError
         If the model is missing, damaged or of an unknown format.
+    SettingsError
+        If `max_tokens` is below 1.
 
     Notes
     -----

@@ -18,6 +18,7 @@ import lakevec
 from lakevec.beam import EmbedText, WorkerModel
 from lakevec.beam.batching import BatchFn
 from lakevec.beam.elements import Fields
+from lakevec.pipeline.errors import SettingsError
 from tests.beam.conftest import Run
 
 
@@ -229,6 +230,11 @@ def test_processes_of_a_machine_map_one_copy(model: str, run: Run, node_folder: 
     assert len(found) == len(TEXTS * 50)
     assert os.getpid() not in dict(found)
     assert [tables for _, tables in found] == [[str(copy.stat().st_ino)]] * len(found)
+
+
+def test_wrong_limit_is_refused_before_the_pipeline_runs(model: str) -> None:
+    with pytest.raises(SettingsError, match="max_tokens: got -5; expected 1 or more"):
+        EmbedText(model, max_tokens=-5)
 
 
 def test_graph_holds_no_table(model: str) -> None:
