@@ -139,8 +139,12 @@ class Chunker:
                 remedy="leave it out: the limit of a chunk takes its place",
             )
         check_segmentation()
-        self._tokenizer = encoder.tokenizer
+        self._encoder, self._tokenizer = encoder, encoder.tokenizer
         self._options = options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as a new chunker of the same encoder."""
+        return Chunker, (self._encoder, self._options)
 
     def split(self, texts: pa.Array | pa.ChunkedArray) -> Chunks:
         """Split every text of an Arrow array: string, large_string or string_view.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 import sys
 from functools import cache
@@ -234,6 +236,13 @@ def test_text_of_ideographic_spaces_alone_has_one_empty_chunk() -> None:
     assert words.is_unspaced.tolist() == [False, True]
 
 
+def test_pickled_chunker_splits_in_the_same_way() -> None:
+    chunker = Chunker(word_encoder(), ChunkOptions(3, 1))
+    texts = pa.array(["One two one. Two one two"])
+    for other in (pickle.loads(pickle.dumps(chunker)), copy.copy(chunker)):
+        assert spans(other.split(texts)) == spans(chunker.split(texts))
+
+
 def test_batches_are_bounded_by_the_rows_that_they_repeat() -> None:
     texts = ["one " * 400, *["one"] * 500]
     chunks = Chunker(word_encoder(), ChunkOptions(2)).split(pa.array(texts))
@@ -255,6 +264,8 @@ def test_what_can_not_be_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     table = StaticTable(np.eye(2, dtype=np.float32), words, normalize=False)
     with pytest.raises(SettingsError, match="max_tokens can't be used with chunks"):
         Chunker(Encoder(table, EncodeOptions(max_tokens=3)), ChunkOptions(3))
+    with pytest.raises(SettingsError, match="max_tokens: got 0; expected 1 or more"):
+        EncodeOptions(max_tokens=0)
     with pytest.raises(SettingsError, match="chunk overlap: got 2; expected 0 to 1"):
         ChunkOptions(3, 2)
     invalid = pa.array([b"one \xff two"], pa.binary()).view(pa.string())
