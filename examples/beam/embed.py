@@ -21,7 +21,7 @@ from lakevec.beam import ChunkText, EmbedText
 
 # As the Spark job writes them.
 VECTOR = pa.list_(pa.field("element", pa.float32(), nullable=False))
-PLACE = [pa.field(name, pa.int32()) for name in ("chunk_index", "chunk_start", "chunk_end")]
+PLACE = [pa.field(name, pa.int32()) for name in ChunkText.PLACE]
 
 
 def read_schema(pattern: str, text: str) -> pa.Schema:

@@ -15,10 +15,8 @@ from lakevec.beam.elements import Fields
 from lakevec.beam.shared_model import SharedModel, WorkerModel
 from lakevec.beam.tables import chunk_table
 from lakevec.pipeline.encoding.chunking import Chunker
-from lakevec.pipeline.encoding.options import ChunkOptions
+from lakevec.pipeline.encoding.options import CHUNK_END, CHUNK_INDEX, CHUNK_START, ChunkOptions
 from lakevec.pipeline.encoding.text_validation import find_invalid_texts, split_invalid
-
-_ADDED = ("chunk_index", "chunk_start", "chunk_end")
 
 
 class ChunkText(beam.PTransform):
@@ -66,18 +64,21 @@ class ChunkText(beam.PTransform):
     ...     vectors = chunks | EmbedText("models/minilm", text="body")
     """
 
+    # Fields that results have besides those of the elements.
+    PLACE = (CHUNK_INDEX, CHUNK_START, CHUNK_END)
+
     def __init__(
         self, model: str | WorkerModel, text: str | None = None, *, tokens: int, overlap: int = 0
     ) -> None:
         super().__init__()
-        self._fields = Fields(text, _ADDED)
+        self._fields = Fields(text, self.PLACE)
         self._options = ChunkOptions(tokens, overlap)
         self._model = SharedModel.of(model)
 
     def expand(self, elements: Any) -> Any:
         """Return the chunks."""
         kinds = (int, int | None, int | None)
-        added = list(zip(_ADDED, kinds, strict=True))
+        added = list(zip(self.PLACE, kinds, strict=True))
         kind = self._fields.result_type(elements.element_type, added, alone=elements.element_type)
         chunk = beam.ParDo(_ChunkFn(self._model, self._options, self._fields))
         return elements | "Chunk" >> chunk.with_output_types(kind)

@@ -111,11 +111,11 @@ class EmbedText(beam.PTransform):
         """Return one PCollection, or two with ``quarantine``."""
         [vector] = self._fields.added
         is_null = self._options.on_bad_row == "null"
-        text = typehints.Optional[elements.element_type] if is_null else elements.element_type
+        text: Any = typehints.Optional[elements.element_type] if is_null else elements.element_type
         kind = self._fields.result_type(
             elements.element_type,
             [(vector, Sequence[np.float32] | None)],
-            alone=tuple[text, list[float] | None],
+            alone=typehints.Tuple[text, list[float] | None],
             may_lose_text=is_null,
         )
         embed = beam.ParDo(_EmbedFn(self._options, self._fields)).with_output_types(kind)
