@@ -43,7 +43,7 @@ class EmbedText(beam.PTransform):
     =====================  ===================================================
 
     A vector is a list of D floats; None if the text is None. A text without a known token gets D zeros.
-    Windows and timestamps stay as they are.
+    Windows and timestamps stay as they are. A table of more than 16,384 rows becomes several.
 
     Parameters
     ----------
@@ -59,10 +59,10 @@ class EmbedText(beam.PTransform):
     max_chars : int, optional
         Treat longer texts as invalid. Default: no limit.
     on_bad_row : {"fail", "null", "quarantine"}, default="fail"
-        What to do if a value is no text, not valid UTF-8 or too long. ``fail`` raises `DataError`. ``null``
-        gives None in place of the vector, and of a text that is not valid UTF-8. ``quarantine`` leaves the
-        element out. Then the result is a pair of PCollections: the embedded elements, and
-        ``(element, reason)`` of the others. There, texts are bytes.
+        What to do with a value that is neither a string nor bytes, is not valid UTF-8, or is too long.
+        ``fail`` raises `DataError`. ``null`` gives None in place of the vector, and of a text that is not
+        valid UTF-8. ``quarantine`` leaves the element out. Then the result is a pair of PCollections: the
+        embedded elements, and ``(element, reason)`` of the others. There, texts are bytes.
 
     Raises
     ------
