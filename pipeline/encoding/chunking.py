@@ -226,8 +226,9 @@ class Chunker:
         if self._tokenizer.joins_words:
             return np.zeros(len(texts), dtype=bool)
         _, offsets = raw_buffers(texts)
-        is_long: np.ndarray = np.diff(offsets) > _TOKEN_BYTES * self._options.tokens
-        return is_long & ~null_mask(texts)  # a null may have bytes, too
+        left_out: np.ndarray = np.diff(offsets) > _TOKEN_BYTES * self._options.tokens
+        left_out &= ~null_mask(texts)  # a null may have bytes, too
+        return left_out
 
     def _split_long(self, data: np.ndarray, number: int) -> Iterator[Chunks]:
         """Split one long text block by block, so that memory is bounded."""
