@@ -15,6 +15,7 @@ from pyspark.sql import functions as f
 from pyspark.sql.types import StringType
 from pyspark.sql.utils import is_remote
 
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import InputError, ModelError, SettingsError
 from lakevec.pipeline.model.artifact import load
 from lakevec.udfs.column_functions import make_embed_udf
@@ -35,8 +36,7 @@ def _check_choice(name: str, choices: tuple[str, ...], value: Any) -> str:
 
 def _check_limit(value: Any) -> int:
     limit = TypeConverters.toInt(value)
-    if limit < 1:
-        raise SettingsError("maxTokens of TextEmbedder", got=str(limit), expected="at least 1")
+    EncodeOptions(limit)  # refuses a wrong one now, not in the query
     return limit
 
 
@@ -143,7 +143,8 @@ class TextEmbedder(
         handleInvalid: str = "error",
     ) -> None:
         super().__init__()
-        self._loaded: tuple[str, StaticTable] | None = None
+        # Copies of the stage share it, so a CrossValidator reads each model once.
+        self._tables: dict[str, StaticTable] = {}
         self._setDefault(fingerprint=None, outputType="vector", maxTokens=None, handleInvalid="error")
         self._set(**self._given())
 
@@ -222,9 +223,9 @@ class TextEmbedder(
     def _open(self) -> StaticTable:
         """Return the model's table; the first call sets the fingerprint, and later ones compare it."""
         place = str(self._required(self.model))
-        if self._loaded is None or self._loaded[0] != place:
-            self._loaded = place, load(place).table
-        table, known = self._loaded[1], self.getFingerprint()
+        if place not in self._tables:
+            self._tables[place] = load(place).table
+        table, known = self._tables[place], self.getFingerprint()
         if known is None:
             self._set(fingerprint=table.fingerprint)
         elif known != table.fingerprint:

@@ -77,6 +77,8 @@ def make_embed_udf(
     ------
     ModelError
         If the model is missing, damaged or of an unknown format.
+    SettingsError
+        If `max_tokens` is below 1.
     SetupError
         If `kind` is ``arrow`` and this Spark has no Arrow UDFs.
 
@@ -90,8 +92,8 @@ def make_embed_udf(
     >>> df.select("id", embed("text").alias("vector"))  # doctest: +SKIP
     """
     _check_kind(kind)
-    files = _distribute(spark, model, node_dir)
     options = EncodeOptions(max_tokens)
+    files = _distribute(spark, model, node_dir)
 
     def lakevec_embed(texts: pa.Array) -> pa.Array:
         return get_encoder(files, options).encode(texts).to_arrow()
@@ -164,8 +166,7 @@ def embed_chunks(encoder: Encoder, options: ChunkOptions, texts: pa.Array) -> pa
     vectors = encoder.encode(chunks.texts).to_arrow()
     columns = {"index": chunks.index, "start": chunks.start, "end": chunks.end, "vector": vectors}
     structs = pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
-    parents = np.frombuffer(chunks.parents.buffers()[1], dtype=np.int64)[: len(chunks)]
-    offsets = np.searchsorted(parents, np.arange(len(texts) + 1)).astype(np.int32)
+    offsets = np.searchsorted(chunks.parents.to_numpy(), np.arange(len(texts) + 1)).astype(np.int32)
     kind = pa.list_(pa.field("element", structs.type))
     buffers = [validity(null_mask(texts)), pa.py_buffer(offsets)]
     return pa.Array.from_buffers(kind, len(texts), buffers, children=[structs])

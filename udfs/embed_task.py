@@ -36,10 +36,6 @@ from lakevec.udfs.worker_cache import get_encoder, worker_memory
 
 ENTRY_SCHEMA = "entry string"
 
-# Most chunks that are embedded at a time, and most bytes of the columns that they repeat.
-_CHUNK_ROWS = 16_384
-_CHUNK_BYTES = 32 << 20
-
 # Key of the line that a task yields after its files' entries.
 ROWS_READ = "rows_read"
 
@@ -168,11 +164,8 @@ class EmbedTask:
         [(column, embedding_column)] = self.columns.embeddings.items()
         kept = rows.select(self.columns.kept)
         texts, bad = self._valid_texts(column, rows.column(column))
-        most = min(_CHUNK_ROWS, _CHUNK_BYTES * rows.num_rows // max(kept.nbytes, 1)) or 1
         for part in Chunker(encoder, self.chunks).split_parts(texts):
-            for first in range(0, len(part), most):
-                chunks = part.slice(first, most)
-                repeated = kept.take(chunks.parents)
+            for chunks, repeated in part.batches(kept):
                 encoded = encoder.encode(chunks.texts)
                 arrays = dict(zip(self.columns.kept, repeated.columns, strict=True))
                 arrays |= chunks.to_arrow_columns(with_texts=self.columns.chunk_text)

@@ -9,6 +9,7 @@ All other options go to Beam, such as ``--runner``.
 from __future__ import annotations
 
 import argparse
+import sys
 
 import apache_beam as beam
 import pyarrow as pa
@@ -20,14 +21,19 @@ from lakevec.beam import ChunkText, EmbedText
 
 # As the Spark job writes them.
 VECTOR = pa.list_(pa.field("element", pa.float32(), nullable=False))
-PLACE = [pa.field(name, pa.int32()) for name in ("chunk_index", "chunk_start", "chunk_end")]
+PLACE = [pa.field(name, pa.int32()) for name in ChunkText.PLACE]
 
 
-def read_schema(pattern: str) -> pa.Schema:
-    """Return the schema of the first file."""
+def read_schema(pattern: str, text: str) -> pa.Schema:
+    """Return the schema of the first file, which must have the column `text`."""
     [found] = FileSystems.match([pattern])
+    if not found.metadata_list:
+        sys.exit(f"no file matches --input {pattern}")
     with FileSystems.open(found.metadata_list[0].path) as file:
-        return pq.read_schema(file)
+        schema = pq.read_schema(file)
+    if schema.get_field_index(text) < 0:
+        sys.exit(f"column --text {text} is not in the files; they have {', '.join(schema.names)}")
+    return schema
 
 
 def add_reason(pair: tuple[pa.Table, str]) -> pa.Table:
@@ -38,8 +44,8 @@ def add_reason(pair: tuple[pa.Table, str]) -> pa.Table:
 
 def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
     """Add the steps to a pipeline; each element is a table, so vectors never become Python objects."""
+    schema = read_schema(args.input, args.text)
     rows = pipeline | beam.io.ReadFromParquetBatched(args.input)
-    schema = read_schema(args.input)
     if args.chunk_tokens:
         chunk = ChunkText(args.model, args.text, tokens=args.chunk_tokens, overlap=args.chunk_overlap)
         rows, schema = rows | chunk, pa.schema([*schema, *PLACE])

@@ -17,9 +17,10 @@ _CHARS = 1 << 22
 
 
 class BatchFn(beam.DoFn):
-    """Give batches to `handle` and tables to `handle_table`; windows and timestamps stay with each element.
+    """Give batches to `handle` and tables to `handle_table`.
 
-    Beam's ``BatchElements`` gives all elements of a batch one timestamp.
+    Windows, timestamps and panes stay with each element. Beam's ``BatchElements`` gives all elements of a
+    batch one timestamp.
     """
 
     fields: Fields
@@ -39,13 +40,17 @@ class BatchFn(beam.DoFn):
 
     # Beam asks for each window of an element by itself, since `process` names it.
     def process(
-        self, element: Any, timestamp: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam
+        self,
+        element: Any,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterator[Any]:
         """Handle a table; let another element wait until its batch is full."""
         if isinstance(element, pa.Table):
             yield from self.handle_table(element)
             return
-        self._waiting.append(WindowedValue(element, timestamp, (window,)))
+        self._waiting.append(WindowedValue(element, timestamp, (window,), pane))
         text = self.fields.read(element)
         self._chars += len(text) if isinstance(text, str | bytes) else 0
         if len(self._waiting) >= _ROWS or self._chars >= _CHARS:

@@ -1,4 +1,4 @@
-"""``ChunkText``: each element becomes one element a chunk."""
+"""``ChunkText``: each element becomes one element per chunk."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
 from lakevec.beam.batching import BatchFn
-from lakevec.beam.counting_encoder import NAMESPACE, to_arrow
+from lakevec.beam.counting_encoder import count, to_arrow
 from lakevec.beam.elements import Fields
 from lakevec.beam.shared_model import SharedModel, WorkerModel
 from lakevec.beam.tables import chunk_table
 from lakevec.pipeline.encoding.chunking import Chunker
-from lakevec.pipeline.encoding.options import ChunkOptions
+from lakevec.pipeline.encoding.options import CHUNK_END, CHUNK_INDEX, CHUNK_START, ChunkOptions
 from lakevec.pipeline.encoding.text_validation import find_invalid_texts, split_invalid
-
-_ADDED = ("chunk_index", "chunk_start", "chunk_end")
 
 
 class ChunkText(beam.PTransform):
-    """Split the texts of a PCollection at paragraphs, sentences and white space: one element a chunk.
+    """Split the texts of a PCollection at paragraphs, sentences and white space: one element per chunk.
 
-    An element may be all that `EmbedText` takes. A text gives strings. A dict, row or table row gives one for
-    each chunk: `text` holds the chunk, ``chunk_index`` its number from 0, and ``chunk_start`` and
-    ``chunk_end`` its place in the text, in characters. Other fields are repeated.
+    An element may be all that `EmbedText` takes. Strings give strings, and bytes give bytes. A dict, row or
+    table row gives one for each chunk: `text` holds the chunk, ``chunk_index`` its number from 0, and
+    ``chunk_start`` and ``chunk_end`` its place in the text, in characters. Other fields are repeated.
 
     Parameters
     ----------
@@ -53,8 +50,9 @@ class ChunkText(beam.PTransform):
 
     Notes
     -----
-    The chunks are those of `lakevec.Chunker` and of ``lakevec embed --chunk-tokens``. None and values that
-    are no valid text stay as they are, without a place, for `EmbedText` to handle.
+    The chunks are those of `lakevec.Chunker` and of ``lakevec embed --chunk-tokens``. None and invalid
+    values pass through as they are, without a place, for `EmbedText` to handle. A table with many chunks
+    becomes several.
 
     The counters ``texts`` and ``chunks`` have the namespace ``lakevec``.
 
@@ -66,20 +64,22 @@ class ChunkText(beam.PTransform):
     ...     vectors = chunks | EmbedText("models/minilm", text="body")
     """
 
+    # Fields that results have besides those of the elements.
+    PLACE = (CHUNK_INDEX, CHUNK_START, CHUNK_END)
+
     def __init__(
         self, model: str | WorkerModel, text: str | None = None, *, tokens: int, overlap: int = 0
     ) -> None:
         super().__init__()
-        self._fields = Fields(text, _ADDED)
+        self._fields = Fields(text, self.PLACE)
         self._options = ChunkOptions(tokens, overlap)
         self._model = SharedModel.of(model)
 
     def expand(self, elements: Any) -> Any:
         """Return the chunks."""
         kinds = (int, int | None, int | None)
-        added = list(zip(_ADDED, kinds, strict=True))
-        alone = str if elements.element_type is bytes else elements.element_type
-        kind = self._fields.result_type(elements.element_type, added, alone=alone)
+        added = list(zip(self.PLACE, kinds, strict=True))
+        kind = self._fields.result_type(elements.element_type, added, alone=elements.element_type)
         chunk = beam.ParDo(_ChunkFn(self._model, self._options, self._fields))
         return elements | "Chunk" >> chunk.with_output_types(kind)
 
@@ -102,21 +102,21 @@ class _ChunkFn(BatchFn):
         texts, _ = to_arrow([fields.read(each.value) for each in batch])
         valid, _ = split_invalid(texts, find_invalid_texts(texts))
         chunks = self._chunker.split(valid)
-        _count(len(batch), len(chunks))
+        count("texts", len(batch))
+        count("chunks", len(chunks))
         for parent, *place, text in zip(
             *(values.to_pylist() for values in vars(chunks).values()), strict=True
         ):
             each = batch[parent]
-            element = each.value if text is None else fields.with_text(each.value, text)
+            element = each.value
+            if text is not None:
+                is_bytes = isinstance(fields.read(element), bytes)
+                element = fields.with_text(element, text.encode() if is_bytes else text)
             yield each.with_value(element if fields.text is None else fields.write(element, *place))
 
     def handle_table(self, rows: pa.Table) -> Iterator[Any]:
-        """Yield a table with a row for each chunk."""
-        chunks = chunk_table(self._chunker, rows, self.fields)
-        _count(len(rows), len(chunks))
-        yield chunks
-
-
-def _count(texts: int, chunks: int) -> None:
-    Metrics.counter(NAMESPACE, "texts").inc(texts)
-    Metrics.counter(NAMESPACE, "chunks").inc(chunks)
+        """Yield tables with a row for each chunk, of bounded size."""
+        count("texts", len(rows))
+        for chunks in chunk_table(self._chunker, rows, self.fields):
+            count("chunks", len(chunks))
+            yield chunks

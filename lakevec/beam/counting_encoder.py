@@ -12,12 +12,13 @@ from apache_beam.metrics.metric import Metrics
 
 from lakevec.beam.shared_model import SharedModel
 from lakevec.pipeline.encoding.encoder import Encoded, Encoder
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.text_validation import find_invalid_texts, without
 from lakevec.pipeline.errors import DataError
 
 OnBadRow = Literal["fail", "null", "quarantine"]
 NOT_TEXT = "missing or no text"
-NAMESPACE = "lakevec"
+_NAMESPACE = "lakevec"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class EmbedOptions:
     max_tokens: int | None
     max_chars: int | None
     on_bad_row: OnBadRow
+
+    def __post_init__(self) -> None:
+        EncodeOptions(self.max_tokens)  # refuses a wrong limit before the pipeline runs
 
 
 class CountingEncoder:
@@ -60,8 +64,8 @@ class CountingEncoder:
         if found:
             texts = self._handle(texts, found)
         encoded = self._encoder.encode(texts)
-        for name, count in asdict(encoded.counts).items():
-            _count(name, count)
+        for name, number in asdict(encoded.counts).items():
+            count(name, number)
         return encoded, found
 
     def _handle(self, texts: pa.LargeStringArray, found: dict[str, np.ndarray]) -> pa.LargeStringArray:
@@ -72,7 +76,7 @@ class CountingEncoder:
                 got=f"one {next(iter(found))}",
                 remedy="clean the texts, or choose on_bad_row='null' or 'quarantine'",
             )
-        _count("quarantined" if self.leaves_out else "bad", int(invalid.sum()))
+        count("quarantined" if self.leaves_out else "bad", int(invalid.sum()))
         return texts.filter(pa.array(~invalid)) if self.leaves_out else without(texts, invalid)
 
 
@@ -100,6 +104,7 @@ def to_lists(encoded: Encoded) -> Iterator[list[float] | None]:
         yield None if is_null else vector.tolist()
 
 
-def _count(name: str, number: int) -> None:
+def count(name: str, number: int) -> None:
+    """Add to a counter; one that stays 0 is left out."""
     if number:
-        Metrics.counter(NAMESPACE, name).inc(number)
+        Metrics.counter(_NAMESPACE, name).inc(number)

@@ -46,7 +46,9 @@ class Fields:
         """Return a new element with another text."""
         return text if self.text is None else _make(element, {**_fields_of(element), self.text: text})
 
-    def result_type(self, element_type: Any, added: Sequence[tuple[str, Any]], alone: Any) -> Any:
+    def result_type(
+        self, element_type: Any, added: Sequence[tuple[str, Any]], alone: Any, *, may_lose_text: bool = False
+    ) -> Any:
         """Return the type of results, given the type of elements.
 
         Parameters
@@ -56,6 +58,8 @@ class Fields:
             Fields that results have besides those of the elements.
         alone : type
             Type of a result if elements are texts.
+        may_lose_text : bool, default=False
+            Whether a text may become None.
 
         Raises
         ------
@@ -64,8 +68,11 @@ class Fields:
         """
         fields = _schema_of(element_type)
         if fields:
-            self.check(dict(fields))
-            return RowTypeConstraint.from_fields([*fields, *added])
+            types = dict(fields)
+            self.check(types)
+            if may_lose_text and self.text is not None:
+                types[self.text] = types[self.text] | None
+            return RowTypeConstraint.from_fields([*types.items(), *added])
         is_text = element_type in (str, bytes)
         if is_text and self.text is not None:
             raise InputError("elements are texts", got=f"the field {self.text!r}", expected="no field")

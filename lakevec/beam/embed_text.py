@@ -8,6 +8,7 @@ from typing import Any, get_args
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam import typehints
 from apache_beam.utils.windowed_value import WindowedValue
 
 from lakevec.beam.batching import BatchFn
@@ -21,7 +22,7 @@ from lakevec.beam.counting_encoder import (
 )
 from lakevec.beam.elements import Fields
 from lakevec.beam.shared_model import SharedModel, WorkerModel
-from lakevec.beam.tables import embed_table
+from lakevec.beam.tables import TABLE_ROWS, embed_table
 from lakevec.pipeline.encoding.text_validation import NOT_UTF8
 from lakevec.pipeline.errors import UsageError
 
@@ -42,7 +43,7 @@ class EmbedText(beam.PTransform):
     =====================  ===================================================
 
     A vector is a list of D floats; None if the text is None. A text without a known token gets D zeros.
-    Windows and timestamps stay as they are.
+    Windows and timestamps stay as they are. A table of more than 16,384 rows becomes several.
 
     Parameters
     ----------
@@ -58,10 +59,10 @@ class EmbedText(beam.PTransform):
     max_chars : int, optional
         Treat longer texts as invalid. Default: no limit.
     on_bad_row : {"fail", "null", "quarantine"}, default="fail"
-        What to do if a value is no text, not valid UTF-8 or too long. ``fail`` raises `DataError`. ``null``
-        gives None in place of the vector, and of a text that is not valid UTF-8. ``quarantine`` leaves the
-        element out. Then the result is a pair of PCollections: the embedded elements, and
-        ``(element, reason)`` of the others. There, texts are bytes.
+        What to do with a value that is neither a string nor bytes, is not valid UTF-8, or is too long.
+        ``fail`` raises `DataError`. ``null`` gives None in place of the vector, and of a text that is not
+        valid UTF-8. ``quarantine`` leaves the element out. Then the result is a pair of PCollections: the
+        embedded elements, and ``(element, reason)`` of the others. There, texts are bytes.
 
     Raises
     ------
@@ -69,6 +70,8 @@ class EmbedText(beam.PTransform):
         If the model is missing, damaged or of an unknown format.
     UsageError
         If `on_bad_row` is none of the three.
+    SettingsError
+        If `max_tokens` is below 1.
     InputError
         If the PCollection's schema lacks `text` or already has `output`.
 
@@ -107,9 +110,13 @@ class EmbedText(beam.PTransform):
     def expand(self, elements: Any) -> Any:
         """Return one PCollection, or two with ``quarantine``."""
         [vector] = self._fields.added
-        pair = tuple[elements.element_type, list[float] | None]
+        is_null = self._options.on_bad_row == "null"
+        text: Any = typehints.Optional[elements.element_type] if is_null else elements.element_type
         kind = self._fields.result_type(
-            elements.element_type, [(vector, Sequence[np.float32] | None)], alone=pair
+            elements.element_type,
+            [(vector, Sequence[np.float32] | None)],
+            alone=typehints.Tuple[text, list[float] | None],
+            may_lose_text=is_null,
         )
         embed = beam.ParDo(_EmbedFn(self._options, self._fields)).with_output_types(kind)
         if self._options.on_bad_row != "quarantine":
@@ -147,9 +154,10 @@ class _EmbedFn(BatchFn):
                 yield each.with_value((element, vector) if is_alone else fields.write(element, vector))
 
     def handle_table(self, rows: pa.Table) -> Iterator[Any]:
-        """Yield the table with its vectors, and the parts that are invalid with their reasons."""
-        for table, reason in embed_table(self._encoder, rows, self.fields):
-            yield beam.pvalue.TaggedOutput(_INVALID, (table, reason)) if reason else table
+        """Yield slices of the table with their vectors, and the parts that are invalid with their reasons."""
+        for first in range(0, len(rows) or 1, TABLE_ROWS):
+            for table, reason in embed_table(self._encoder, rows.slice(first, TABLE_ROWS), self.fields):
+                yield beam.pvalue.TaggedOutput(_INVALID, (table, reason)) if reason else table
 
     def _with_bytes(self, element: Any) -> Any:
         """Turn a text into bytes, since no coder writes strings that are not valid UTF-8."""

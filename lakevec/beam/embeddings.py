@@ -36,12 +36,14 @@ class LakevecEmbeddings(EmbeddingsManager):
     ------
     ModelError
         If the model is missing, damaged or of an unknown format.
+    SettingsError
+        If `max_tokens` is below 1.
 
     Notes
     -----
     Vectors have the same bits as from `EmbedText`, and the same metrics count them. None stays None, and an
-    empty text gets zeros. A value that is no text raises `DataError`; with
-    ``MLTransform.with_exception_handling`` its batch goes to the second output.
+    empty text gets zeros. A value that is neither a string nor bytes, or not valid UTF-8, raises `DataError`;
+    with ``MLTransform.with_exception_handling`` its batch goes to the second output.
 
     Examples
     --------

@@ -22,6 +22,10 @@ from lakevec.pipeline.encoding.text_validation import (
 )
 from lakevec.pipeline.errors import DataError
 
+# Rows of a table that is given on, and bytes of one that holds chunks, or a little more.
+TABLE_ROWS = 16_384
+_TABLE_BYTES = 32 << 20
+
 
 def embed_table(
     encoder: CountingEncoder, rows: pa.Table, fields: Fields
@@ -46,18 +50,28 @@ def embed_table(
     yield rows.append_column(fields.added[0], encoded.to_arrow()), None
 
 
-def chunk_table(chunker: Chunker, rows: pa.Table, fields: Fields) -> pa.Table:
-    """Return a table with a row for each chunk; its text is the chunk, or an invalid text as it was."""
+def chunk_table(chunker: Chunker, rows: pa.Table, fields: Fields) -> Iterator[pa.Table]:
+    """Yield tables with a row for each chunk; its text is the chunk, or an invalid text as it was."""
     position, texts = _texts_of(rows, fields)
-    chunks = chunker.split(split_invalid(texts, find_invalid_texts(texts))[0])
     kind = rows.column(position).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    pieces = pc.if_else(chunks.start.is_null(), texts.take(chunks.parents), chunks.texts)
-    pieces = pieces.cast(kind) if is_string(kind) else as_bytes(pieces).cast(kind)
-    rows = rows.take(chunks.parents).set_column(position, fields.text, pieces)
-    for name, values in zip(fields.added, (chunks.index, chunks.start, chunks.end), strict=True):
-        rows = rows.append_column(name, values)
-    return rows
+    # A chunk repeats its row, but never the whole text.
+    others = rows.set_column(position, fields.text, pa.nulls(len(rows)))
+    waiting: list[pa.Table] = []
+    for part in chunker.split_parts(split_invalid(texts, find_invalid_texts(texts))[0]):
+        for chunks, repeated in part.batches(others):
+            is_bad = chunks.start.is_null()
+            pieces = pc.replace_with_mask(chunks.texts, is_bad, texts.take(chunks.parents.filter(is_bad)))
+            pieces = pieces.cast(kind) if is_string(kind) else as_bytes(pieces).cast(kind)
+            table = repeated.set_column(position, fields.text, pieces)
+            for name, values in zip(fields.added, (chunks.index, chunks.start, chunks.end), strict=True):
+                table = table.append_column(name, values)
+            waiting.append(table)
+            if sum(map(len, waiting)) >= TABLE_ROWS or sum(each.nbytes for each in waiting) >= _TABLE_BYTES:
+                yield pa.concat_tables(waiting)
+                waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _texts_of(rows: pa.Table, fields: Fields) -> tuple[int, pa.LargeStringArray]:

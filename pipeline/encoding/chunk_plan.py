@@ -9,13 +9,26 @@ from typing import NamedTuple
 import numpy as np
 
 from lakevec.pipeline.encoding.options import ChunkOptions
-from lakevec.pipeline.encoding.text_segmentation import SentenceSearch
-from lakevec.pipeline.encoding.words import LINE, PARAGRAPH, SENTENCE, SPACE, Words, as_sequence
+from lakevec.pipeline.encoding.words import LINE, PARAGRAPH, SENTENCE, SPACE, as_sequence
 
 
-class WordTokens(NamedTuple):
-    """Numbers of tokens of the W words of a text: of each alone, and of all words before each and in all."""
+class TextWords(NamedTuple):
+    """The W words of one text, and their tokens.
 
+    Parameters
+    ----------
+    starts, ends, levels : ndarray of shape (W,)
+        As in `Words`.
+    alone : sequence of W int
+        Number of tokens of each word alone.
+    totals : sequence of W + 1 int
+        Number of tokens of all words before each, and in all; they are counted with the white space before
+        them.
+    """
+
+    starts: np.ndarray
+    ends: np.ndarray
+    levels: np.ndarray
     alone: Sequence[int]
     totals: Sequence[int]
 
@@ -25,11 +38,7 @@ class ChunkPlan:
 
     Parameters
     ----------
-    data : uint8 ndarray
-    words : Words
-        Of one text.
-    tokens : WordTokens
-        Its totals count words with the white space before them.
+    words : TextWords
     options : ChunkOptions
     done : int, default=0
         Number of words that earlier chunks have; the first chunk may repeat them.
@@ -41,38 +50,32 @@ class ChunkPlan:
     ----------
     chunks : list of (int, int)
         First word of each chunk, and the word after its last.
-    resume, done : int
-        First word of the next chunk, and the first word that no chunk has.
+    resume : int
+        First word of the next chunk.
     """
 
     def __init__(
-        self,
-        data: np.ndarray,
-        words: Words,
-        tokens: WordTokens,
-        options: ChunkOptions,
-        *,
-        done: int = 0,
-        is_last: bool = True,
+        self, words: TextWords, options: ChunkOptions, *, done: int = 0, is_last: bool = True
     ) -> None:
         self.words = words
+        self.chunks: list[tuple[int, int]] = []
         self._checked: set[tuple[int, int]] = set()
-        self._alone, self._totals = tokens
+        self._alone, self._totals = words.alone, words.totals
         self._options = options
         self._begun, self._is_last = done, is_last
-        self._sentences = SentenceSearch(data, words)
         # Words after the places where something ends, by what ends.
         self._ends = {
             level: as_sequence(np.flatnonzero(words.levels >= level) + 1)
             for level in (PARAGRAPH, SENTENCE, LINE, SPACE)
         }
         self._limits: dict[int, int] = {}
-        self.cut()
+        self._cut()
 
-    def cut(self) -> None:
-        """Choose the chunks."""
-        self.chunks: list[tuple[int, int]] = []
-        first, done, end = 0, self._begun, len(self.words)
+    def _cut(self) -> None:
+        """Choose the chunks that follow the ones there are."""
+        first, done, end = 0, self._begun, len(self._alone)
+        if self.chunks:
+            done, first = self.chunks[-1][1], self._step_back(*self.chunks[-1])
         while done < end:
             while first < done and self._count(first, done + 1) > self._limit(first):
                 first += 1
@@ -82,7 +85,7 @@ class ChunkPlan:
             stop = end if most == end else self._choose(done, most)
             self.chunks.append((first, stop))
             done, first = stop, self._step_back(first, stop)
-        self.resume, self.done = first, done
+        self.resume = first
 
     def unchecked(self) -> list[tuple[int, int]]:
         """Return the chunks that `check` has not seen."""
@@ -94,8 +97,12 @@ class ChunkPlan:
         too_long = [pair for pair in zip(chunks, excess, strict=True) if pair[1] > 0]
         for (first, stop), tokens in too_long:
             self._limits[first] = min(self._limit(first), self._count(first, stop)) - tokens
-        if any(stop - first > 1 for (first, stop), _ in too_long):
-            self.cut()
+        for chunk, _ in too_long:
+            if chunk[1] - chunk[0] > 1:
+                # The chunks before it stay.
+                del self.chunks[self.chunks.index(chunk) :]
+                self._cut()
+                break
 
     def bounds(self, chunks: list[tuple[int, int]]) -> np.ndarray:
         """Return the first byte of chunks, and the byte after their last: int64 of shape (M, 2)."""
@@ -116,11 +123,10 @@ class ChunkPlan:
 
     def _choose(self, done: int, most: int) -> int:
         """Return the best place after `done`, up to `most`, for the end of a chunk."""
-        if paragraph := _last(self._ends[PARAGRAPH], done, most):
-            return paragraph
-        sentence = _last(self._ends[SENTENCE], done, most)
-        sentence = self._sentences.last(max(sentence, done), most) or sentence
-        return sentence or _last(self._ends[LINE], done, most) or _last(self._ends[SPACE], done, most) or most
+        for level in (PARAGRAPH, SENTENCE, LINE, SPACE):
+            if place := _last(self._ends[level], done, most):
+                return place
+        return most
 
     def _step_back(self, first: int, stop: int) -> int:
         """Return the beginning of the chunk after the one from `first` to `stop`.
@@ -128,17 +134,16 @@ class ChunkPlan:
         It is the earliest paragraph within the overlap, else the earliest sentence, else the earliest word.
         """
         overlap = self._options.overlap
-        if not overlap or stop == len(self.words):
+        if not overlap or stop == len(self._alone):
             return stop
         start = max(bisect_left(self._totals, self._totals[stop] - overlap), first + 1)
         while start < stop and self._count(start, stop) > overlap:
             start += 1
         if start >= stop:
             return stop
-        if paragraph := _first(self._ends[PARAGRAPH], start, stop):
-            return paragraph
-        sentence = _first(self._ends[SENTENCE], start, stop)
-        return self._sentences.first(start, sentence or stop) or sentence or start
+        return (
+            _first(self._ends[PARAGRAPH], start, stop) or _first(self._ends[SENTENCE], start, stop) or start
+        )
 
 
 def _last(places: Sequence[int], after: int, upto: int) -> int:

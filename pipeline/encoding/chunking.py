@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakevec.pipeline.arrow_arrays import from_numpy, null_mask
-from lakevec.pipeline.encoding.chunk_plan import ChunkPlan, WordTokens
+from lakevec.pipeline.encoding.chunk_plan import ChunkPlan, TextWords
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.options import CHUNK_END, CHUNK_INDEX, CHUNK_START, CHUNK_TEXT, ChunkOptions
 from lakevec.pipeline.encoding.text_segmentation import (
     check_segmentation,
-    divide_at_sentences,
     divide_at_words,
+    mark_sentences,
 )
 from lakevec.pipeline.encoding.token_cache import raw_buffers, refuse_invalid_utf8
 from lakevec.pipeline.encoding.tokenization import slices
-from lakevec.pipeline.encoding.words import Words, as_sequence, find_words
+from lakevec.pipeline.encoding.words import Words, as_sequence, find_words, floor_character, has_unspaced
 from lakevec.pipeline.errors import SettingsError
 
 # Bytes of texts that are split at a time.
 _BLOCK_BYTES = 1 << 20
+# Texts of more bytes per token of the limit probably don't fit.
+_TOKEN_BYTES = 16
+# Most chunks in a batch, and most bytes of the columns that they repeat.
+_BATCH_ROWS = 16_384
+_BATCH_BYTES = 32 << 20
+
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +72,26 @@ class Chunks:
     def slice(self, first: int, count: int) -> Chunks:
         """Return `count` chunks from the one numbered `first` on."""
         return Chunks(*(values.slice(first, count) for values in vars(self).values()))
+
+    def batches(self, rows: Rows) -> Iterator[tuple[Chunks, Rows]]:
+        """Yield the chunks in batches of bounded memory, each with the row of `rows` that a chunk belongs to.
+
+        `rows` has a row per text. A row that is larger than a batch should be makes batches of one chunk.
+        """
+        if not len(self):
+            return
+        parents = self.parents.to_numpy()
+        parents = parents - parents[0]
+        own = rows.slice(self.parents[0].as_py(), int(parents[-1]) + 1)
+        # A dictionary isn't copied for each chunk.
+        size = sum(column.nbytes for column in own.columns if not pa.types.is_dictionary(column.type))
+        repeated = size * int(np.bincount(parents).max())
+        if len(self) == 1 or (len(self) <= _BATCH_ROWS and repeated <= _BATCH_BYTES):
+            yield self, own.take(from_numpy(parents))
+            return
+        half = len(self) // 2
+        yield from self.slice(0, half).batches(rows)
+        yield from self.slice(half, len(self) - half).batches(rows)
 
     def to_arrow_columns(self, *, with_texts: bool) -> dict[str, pa.Array]:
         """Return the columns that an output has for its chunks."""
@@ -114,8 +142,12 @@ class Chunker:
                 remedy="leave it out: the limit of a chunk takes its place",
             )
         check_segmentation()
-        self._tokenizer = encoder.tokenizer
+        self._encoder, self._tokenizer = encoder, encoder.tokenizer
         self._options = options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as a new chunker of the same encoder."""
+        return Chunker, (self._encoder, self._options)
 
     def split(self, texts: pa.Array | pa.ChunkedArray) -> Chunks:
         """Split every text of an Arrow array: string, large_string or string_view.
@@ -144,17 +176,22 @@ class Chunker:
 
     def _split_texts(self, texts: pa.LargeStringArray, first: int) -> Chunks:
         """Split a slice of texts; `first` is the number of its first text."""
-        fits = self._count_tokens(texts) <= self._options.tokens
+        fits = self._find_fitting(texts)
         places = np.flatnonzero(~fits)
         whole = _whole_chunks(texts, np.flatnonzero(fits), first)
         if not len(places):
             return whole
-        data, offsets = _contents(texts.take(from_numpy(places)))
+        rest = texts.take(from_numpy(places))
+        data, offsets = _contents(rest)
         plans = self._plan(data, offsets)
-        # A text of white space alone has one empty chunk.
+        # A text that fits is one chunk, whole, and a text of white space alone has one empty chunk.
         parts = [
-            plan.bounds(plan.chunks) if plan.chunks else np.full((1, 2), offset)
-            for plan, offset in zip(plans, offsets, strict=False)
+            np.array([[start, end if is_whole else start]])
+            if is_whole or not plan.chunks
+            else plan.bounds(plan.chunks)
+            for plan, is_whole, (start, end) in zip(
+                plans, self._find_whole(rest, plans), pairwise(offsets.tolist()), strict=True
+            )
         ]
         counts = [len(part) for part in parts]
         parents, bounds = places.repeat(counts), np.concatenate(parts)
@@ -164,12 +201,41 @@ class Chunker:
         index = np.concatenate([np.arange(count) for count in counts])
         return _merge(whole, _make_chunks(first + parents, index, spans, _gather(data, bounds)))
 
+    def _find_fitting(self, texts: pa.LargeStringArray) -> np.ndarray:
+        """Return which texts fit whole; of texts that probably don't, `_find_whole` tells."""
+        counted = np.flatnonzero(~self._is_left_out(texts))
+        fits = np.zeros(len(texts), dtype=bool)
+        some = texts if len(counted) == len(texts) else texts.take(from_numpy(counted))
+        fits[counted] = self._count_tokens(some) <= self._options.tokens
+        return fits
+
+    def _find_whole(self, texts: pa.LargeStringArray, plans: list[ChunkPlan]) -> np.ndarray:
+        """Return which texts fit whole, of those that `_find_fitting` left out."""
+        left_out = self._is_left_out(texts)
+        totals = [plan.words.totals[-1] - plan.words.totals[0] for plan in plans]
+        fits: np.ndarray = left_out & (np.array(totals) <= self._options.tokens)
+        data, offsets = _contents(texts)
+        # The parts of a divided word may have other tokens than the word.
+        for number in np.flatnonzero(left_out):
+            if has_unspaced(data[offsets[number] : offsets[number + 1]]):
+                fits[number] = self._count_tokens(texts.slice(number, 1))[0] <= self._options.tokens
+        return fits
+
+    def _is_left_out(self, texts: pa.LargeStringArray) -> np.ndarray:
+        """Return which texts are so long that their words are counted at once."""
+        if self._tokenizer.joins_words:
+            return np.zeros(len(texts), dtype=bool)
+        _, offsets = raw_buffers(texts)
+        left_out: np.ndarray = np.diff(offsets) > _TOKEN_BYTES * self._options.tokens
+        left_out &= ~null_mask(texts)  # a null may have bytes, too
+        return left_out
+
     def _split_long(self, data: np.ndarray, number: int) -> Iterator[Chunks]:
         """Split one long text block by block, so that memory is bounded."""
         start = done = index = characters = 0
         size = _BLOCK_BYTES
         while True:
-            stop = _round(data, start + size)
+            stop = floor_character(data, start + size)
             block, is_last = data[start:stop], stop == len(data)
             [plan] = self._plan(block, np.array([0, len(block)]), done=done - start, is_last=is_last)
             if plan.chunks:
@@ -182,8 +248,8 @@ class Chunker:
             if is_last:
                 break
             # The last word of a block may go on in the next, so it is never in a chunk.
-            ahead = int(plan.words.starts[plan.resume]) if len(plan.words) else len(block)
-            size = _BLOCK_BYTES if plan.chunks or not len(plan.words) else 2 * size
+            ahead = int(plan.words.starts[plan.resume]) if len(plan.words.starts) else len(block)
+            size = _BLOCK_BYTES if plan.chunks or not len(plan.words.starts) else 2 * size
             characters += int(_count_characters(block, np.array([ahead]))[0])
             start += ahead
         if not index:
@@ -195,19 +261,19 @@ class Chunker:
     ) -> list[ChunkPlan]:
         """Choose the chunks of texts, or of a block of one text whose first `done` bytes have chunks."""
         words = find_words(data, offsets)
-        divided = divide_at_sentences(data, words)
+        divided = mark_sentences(data, words)
         alone, before = self._count_words(data, divided)
         if (is_long := (alone > self._options.tokens) & divided.is_unspaced).any():
             divided, alone, before = self._divide(data, divided, is_long, (alone, before))
         totals = np.append(0, np.rint(np.cumsum(before)).astype(np.int64))
         plans = []
-        for number in range(len(offsets) - 1):
-            first, last = divided.first[number : number + 2]
-            of_text = divided.of_text(number)
-            tokens = WordTokens(as_sequence(alone[first:last]), as_sequence(totals[first : last + 1]))
-            begun = int(np.searchsorted(of_text.starts, done))
-            plan = ChunkPlan(data, of_text, tokens, self._options, done=begun, is_last=is_last)
-            plans.append(plan)
+        for first, last in pairwise(divided.first.tolist()):
+            own = slice(first, last)
+            of_text = divided.starts[own], divided.ends[own], divided.levels[own]
+            tokens = as_sequence(alone[own]), as_sequence(totals[first : last + 1])
+            # A word that is in a chunk in part only isn't done.
+            begun = int(np.searchsorted(divided.ends[own], done, side="right"))
+            plans.append(ChunkPlan(TextWords(*of_text, *tokens), self._options, done=begun, is_last=is_last))
         if self._tokenizer.joins_words or len(divided) > len(words):
             self._shorten(data, plans)
         return plans
@@ -279,20 +345,9 @@ def _gather(data: np.ndarray, bounds: np.ndarray) -> pa.LargeStringArray:
 
 def _count_characters(data: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Return the number of characters before each place."""
-    is_continued = (data & 0xC0) == 0x80
-    if not is_continued.any():
-        return places
-    characters: np.ndarray = places - np.append(0, np.cumsum(is_continued, dtype=np.int32))[places]
+    continued = np.flatnonzero((data & 0xC0) == 0x80)
+    characters: np.ndarray = places - np.searchsorted(continued, places)
     return characters
-
-
-def _round(data: np.ndarray, place: int) -> int:
-    """Return the end of a text, or the first byte of the character at a place."""
-    if place >= len(data):
-        return len(data)
-    while data[place] & 0xC0 == 0x80:
-        place -= 1
-    return place
 
 
 def _whole_chunks(texts: pa.LargeStringArray, places: np.ndarray, first: int) -> Chunks:

@@ -26,6 +26,11 @@ class EncodeOptions:
     store : {"mean", "sum"}, default="mean"
         Return the mean of the tokens' rows, or their sum.
 
+    Raises
+    ------
+    SettingsError
+        If `max_tokens` is below 1.
+
     Examples
     --------
     >>> EncodeOptions(max_tokens=512)
@@ -34,6 +39,10 @@ class EncodeOptions:
 
     max_tokens: int | None = None
     store: Literal["mean", "sum"] = "mean"
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise SettingsError("max_tokens", got=str(self.max_tokens), expected="1 or more")
 
 
 @dataclass(frozen=True)

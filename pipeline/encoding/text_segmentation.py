@@ -6,20 +6,36 @@ Burmese.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from itertools import accumulate
+import string
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
-from lakevec.pipeline.encoding.words import NOTHING, PARAGRAPH, SENTENCE, Words, as_sequence, may_divide
+from lakevec.pipeline.encoding.words import (
+    NOTHING,
+    PARAGRAPH,
+    SENTENCE,
+    Words,
+    may_divide,
+    unspaced_stretches,
+)
 from lakevec.pipeline.errors import requires_extra
 
-# Bytes of a long line that are searched at a time.
-_STEP = 1 << 14
 # Many texts are wrapped, so a line break alone is white space here; only an empty line ends a paragraph.
 _UNWRAP = bytes.maketrans(b"\r\n", b"  ")
-# Whether a full stop ends a sentence may depend on the letters after it.
-_LOOK_AHEAD = 1 << 10
+# A paragraph separator always ends a sentence, and nothing before it matters behind it.
+_SEPARATOR = "\u2029".encode()
+
+_LETTERS, _ANCHORS = (np.zeros(256, dtype=bool) for _ in range(2))
+_LETTERS[[*string.ascii_letters.encode()]] = True
+_ANCHORS[[*(string.ascii_letters + string.digits).encode()]] = True
+# A sentence may end at these bytes, and these may follow before its white space.
+_TERMINATORS, _CLOSERS = (np.zeros(256, dtype=bool) for _ in range(2))
+_TERMINATORS[[*b".?!", *range(0x80, 0x100)]] = True
+_CLOSERS[[*b"\"'()[]{}"]] = True
+# Most closers of a word that are looked at.
+_MOST_CLOSERS = 8
 
 
 def check_segmentation() -> None:
@@ -28,12 +44,12 @@ def check_segmentation() -> None:
         import icu4py.breakers  # noqa: F401
 
 
-def find_sentence_ends(text: bytes) -> list[int]:
+def find_sentence_ends(text: bytes) -> np.ndarray:
     """Return the byte after each sentence of a paragraph; the last is the length of the paragraph.
 
     Examples
     --------
-    >>> find_sentence_ends("你好。How are you? Fine".encode())
+    >>> find_sentence_ends("你好。How are you? Fine".encode()).tolist()
     [9, 22, 26]
     """
     from icu4py.breakers import SentenceBreaker
@@ -41,140 +57,100 @@ def find_sentence_ends(text: bytes) -> list[int]:
     return _ends(SentenceBreaker, text.translate(_UNWRAP))
 
 
-def find_word_ends(text: bytes) -> list[int]:
+def find_word_ends(text: bytes) -> np.ndarray:
     """Return the byte after each word or other segment; the last is the length of the text."""
     from icu4py.breakers import WordBreaker
 
     return _ends(WordBreaker, text)
 
 
-def _ends(breaker: type, text: bytes) -> list[int]:
-    string = text.decode()
+def _ends(breaker: type, text: bytes) -> np.ndarray:
+    decoded = text.decode()
     # Positions are in UTF-16, but segments are strings.
-    segments = iter(breaker(string, "root"))
-    is_ascii = len(string) == len(text)
-    return list(accumulate(map(len, segments if is_ascii else map(str.encode, segments))))
+    segments: Iterable[str | bytes] = breaker(decoded, "root")
+    is_ascii = len(decoded) == len(text)
+    sizes = map(len, segments if is_ascii else map(str.encode, segments))  # type: ignore[arg-type]
+    return np.cumsum(np.fromiter(sizes, dtype=np.int64))
 
 
-class ParagraphSentences:
-    """The sentences of one paragraph, found from its beginning as far as they are asked for.
+def mark_sentences(data: np.ndarray, words: Words) -> Words:
+    """Mark the words that end a sentence, and divide words of scripts without spaces where one ends in them.
 
-    No sentence goes on in another paragraph. One of more than 16 kilobytes may be divided.
+    Only the places where a sentence may end are looked at, each with the words that decide it.
     """
-
-    def __init__(self, data: np.ndarray, start: int, end: int) -> None:
-        self._data = data
-        self._end = end
-        self._resume = self._upto = start
-        self._ends: list[int] = []
-
-    def find(self, place: int) -> list[int]:
-        """Return the ends of sentences up to byte `place` or further."""
-        while self._upto < min(place + 1, self._end):
-            stop = self._round(max(place, self._upto + _STEP) + _LOOK_AHEAD)
-            found = find_sentence_ends(self._data[self._resume : stop].tobytes())
-            known = stop if stop == self._end else self._round(stop - _LOOK_AHEAD)
-            ends = (self._resume + end for end in found)
-            self._ends += [end for end in ends if self._upto < end <= known]
-            self._upto = known
-            # From the end of a sentence on, the search finds what it would find from the beginning.
-            is_near = bool(self._ends) and known - self._ends[-1] < _STEP
-            self._resume = self._ends[-1] if is_near else known
-        return self._ends
-
-    def _round(self, place: int) -> int:
-        """Return the end of the paragraph, or the first byte of the character at `place`."""
-        if place >= self._end:
-            return self._end
-        while self._data[place] & 0xC0 == 0x80:
-            place -= 1
-        return place
-
-
-class SentenceSearch:
-    """Search for the beginnings of sentences among the words of one text.
-
-    Parameters
-    ----------
-    data : uint8 ndarray
-    words : Words
-        Of one text.
-    """
-
-    def __init__(self, data: np.ndarray, words: Words) -> None:
-        self._data = data
-        self._starts = as_sequence(words.starts)
-        self._paragraphs = [0, *(np.flatnonzero(words.levels == PARAGRAPH) + 1).tolist()]
-        self._end = int(words.ends[-1]) if len(words) else 0
-        self._number = -1
-        self._sentences = ParagraphSentences(data, 0, 0)
-
-    def last(self, low: int, high: int) -> int | None:
-        """Return the last word after `low`, and up to `high`, that begins a sentence; None if none does.
-
-        No paragraph begins in this range.
-        """
-        place = self._starts[high]
-        ends = self._find(high, place)
-        for index in range(bisect_right(ends, place) - 1, -1, -1):
-            word = bisect_left(self._starts, ends[index])
-            if word <= low:
-                break
-            if self._starts[word] == ends[index]:
-                return word
-        return None
-
-    def first(self, low: int, high: int) -> int | None:
-        """Return the first word from `low` on, but before `high`, that begins a sentence; None if none does.
-
-        No paragraph begins in this range.
-        """
-        ends = self._find(low, self._starts[high])
-        for index in range(bisect_left(ends, self._starts[low]), len(ends)):
-            word = bisect_left(self._starts, ends[index])
-            if word >= high:
-                break
-            if self._starts[word] == ends[index]:
-                return word
-        return None
-
-    def _find(self, word: int, place: int) -> list[int]:
-        """Return the ends of sentences in the paragraph of a word, up to byte `place` or further."""
-        number = bisect_right(self._paragraphs, word) - 1
-        if number != self._number:
-            self._number = number
-            first, later = self._paragraphs[number : number + 2]
-            end = self._starts[later] if later < len(self._starts) else self._end
-            self._sentences = ParagraphSentences(self._data, self._starts[first], end)
-        return self._sentences.find(place)
-
-
-def divide_at_sentences(data: np.ndarray, words: Words) -> Words:
-    """Divide words of scripts without spaces where a sentence ends inside of them."""
-    if not words.is_unspaced.any():
+    windows = _windows(data, words)
+    if not len(windows):
         return words
-    paragraph = np.append(0, np.cumsum(words.levels == PARAGRAPH)[:-1])
-    cuts: list[int] = []
-    for number in np.unique(paragraph[words.is_unspaced]):
-        first, last = np.searchsorted(paragraph, [number, number + 1])
-        start, end = int(words.starts[first]), int(words.ends[last - 1])
-        cuts += ParagraphSentences(data, start, end).find(end)
-    return words.divided(_choose(data, words, np.array(cuts, dtype=np.int64)), SENTENCE)
+    starts, ends = words.starts[windows[:, 0]], words.ends[windows[:, 1]]
+    content = data.tobytes()
+    pieces = [content[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    places = find_sentence_ends(_SEPARATOR.join(pieces))
+    sizes = ends - starts + len(_SEPARATOR)
+    begins = np.cumsum(sizes) - sizes
+    window = np.searchsorted(begins, places, side="right") - 1
+    places = places - begins[window] + starts[window]
+    places = places[(places > starts[window]) & (places < ends[window])]
+    word = np.searchsorted(words.starts, places)
+    is_start = words.starts[np.minimum(word, len(words) - 1)] == places
+    levels = words.levels.copy()
+    levels[word[is_start] - 1] = np.maximum(levels[word[is_start] - 1], SENTENCE)
+    marked = replace(words, levels=levels)
+    return marked.divided(_choose(data, words, places[~is_start]), SENTENCE)
+
+
+def _windows(data: np.ndarray, words: Words) -> np.ndarray:
+    """Return the first and last words of stretches that hold all ends of sentences: int64 of shape (M, 2).
+
+    Whether a sentence ends before a word depends on what follows up to the next letter, and on what precedes
+    it from some letter or digit on. Paragraphs of scripts without spaces are whole.
+    """
+    last = np.flatnonzero(words.levels == PARAGRAPH)
+    first = np.append(0, last[:-1] + 1)
+    unspaced = np.unique(np.searchsorted(last, np.flatnonzero(words.is_unspaced)))
+    begins = np.flatnonzero(_may_begin_sentence(data, words))
+    paragraph = np.searchsorted(last, begins)
+    initial = data[words.starts]  # most words with a letter begin with it
+    letters = np.append(np.flatnonzero(_LETTERS[initial]), len(words))
+    anchors = np.append(-1, np.flatnonzero(_ANCHORS[initial]))
+    low = np.maximum(anchors[np.searchsorted(anchors, begins) - 1], first[paragraph])
+    high = np.minimum(letters[np.searchsorted(letters, begins)], last[paragraph])
+    low, high = np.append(low, first[unspaced]), np.append(high, last[unspaced])
+    order = np.argsort(low, kind="stable")
+    low, high = low[order], np.maximum.accumulate(high[order])
+    # Join those that overlap.
+    is_apart = low[1:] > high[:-1]
+    return np.stack(
+        [low[np.append(True, is_apart)[: len(low)]], high[np.append(is_apart, True)[: len(high)]]], axis=1
+    )
+
+
+def _may_begin_sentence(data: np.ndarray, words: Words) -> np.ndarray:
+    """Return which words follow a byte that may end a sentence, in their paragraph."""
+    at = words.ends - 1
+    open_ = np.flatnonzero(_CLOSERS[data[at]])
+    for _ in range(_MOST_CLOSERS):
+        at[open_] = np.maximum(at[open_] - 1, words.starts[open_])
+        open_ = open_[_CLOSERS[data[at[open_]]]]
+    may_end = _TERMINATORS[data[at]]
+    may_end[open_] = True
+    may_end[:-1] |= data[words.starts[1:] - 1] >= 0x80  # white space may end one, too
+    may_end[words.levels == PARAGRAPH] = False
+    return np.append(False, may_end[:-1])
 
 
 def divide_at_words(data: np.ndarray, words: Words, chosen: np.ndarray) -> Words:
     """Divide the chosen words of scripts without spaces, by the words of their languages."""
-    cuts: list[int] = []
+    cuts = [np.zeros(0, dtype=np.int64)]
     for number in np.flatnonzero(chosen & words.is_unspaced):
-        start, end = int(words.starts[number]), int(words.ends[number])
-        cuts += [start + cut for cut in find_word_ends(data[start:end].tobytes())]
-    return words.divided(_choose(data, words, np.array(cuts, dtype=np.int64)), NOTHING)
+        for start, end in unspaced_stretches(data, int(words.starts[number]), int(words.ends[number])):
+            cuts.append(start + find_word_ends(data[start:end].tobytes()))
+    return words.divided(_choose(data, words, np.concatenate(cuts)), NOTHING)
 
 
 def _choose(data: np.ndarray, words: Words, cuts: np.ndarray) -> np.ndarray:
     """Return the cuts that lie inside of words of scripts without spaces."""
-    if not len(cuts):
-        return cuts
     word = np.searchsorted(words.starts, cuts, side="right") - 1
     is_inside = (cuts > words.starts[word]) & (cuts < words.ends[word]) & words.is_unspaced[word]
-    return np.array([cut for cut in cuts[is_inside].tolist() if may_divide(data, cut)], dtype=np.int64)
+    cuts = cuts[is_inside]
+    chosen: np.ndarray = cuts[may_divide(data, cuts)]
+    return chosen

@@ -14,8 +14,6 @@ import numpy as np
 # What follows a word: no space at all, white space, a line break, or the end of a sentence or paragraph.
 NOTHING, SPACE, LINE, SENTENCE, PARAGRAPH = range(5)
 
-_ASCII_SPACES = np.zeros(256, dtype=bool)
-_ASCII_SPACES[[*b" \t\n\v\f\r"]] = True
 # All others of Unicode's White_Space, but for the no-break spaces U+00A0, U+2007 and U+202F.
 _NEXT_LINE, _LINE, _PARAGRAPH = "\x85", "\u2028", "\u2029"
 _WIDE_SPACES = [_NEXT_LINE, "\u1680", *map(chr, range(0x2000, 0x2007)), *map(chr, range(0x2008, 0x200B))]
@@ -39,6 +37,10 @@ for _first, _last in _UNSPACED_BLOCKS:
         _pair = chr(_code).encode()
         _UNSPACED[_pair[0] << 8 | _pair[1]] = True
 
+# Bytes of a word that is searched in stretches, and bytes around a character that are searched with it.
+_LONG_WORD = 1 << 14
+_NEAR = 1 << 8
+
 
 @dataclass(frozen=True, eq=False)
 class Words:
@@ -49,8 +51,7 @@ class Words:
     starts, ends : int64 ndarray of shape (W,)
         First byte of each word, and the byte after its last.
     levels : uint8 ndarray of shape (W,)
-        What follows each word: from `NOTHING` to `PARAGRAPH`. Sentences that end at white space are not
-        marked: `text_segmentation` finds them.
+        What follows each word: from `NOTHING` to `PARAGRAPH`. `text_segmentation` marks the sentences.
     is_unspaced : bool ndarray of shape (W,)
         Whether the word has characters of a script without spaces between words.
     first : int64 ndarray of shape (N + 1,)
@@ -81,12 +82,6 @@ class Words:
             self.first + np.searchsorted(word, self.first),
         )
 
-    def of_text(self, number: int) -> Words:
-        """Return the words of one text."""
-        some = slice(*self.first[number : number + 2])
-        own = np.array([0, some.stop - some.start])
-        return Words(self.starts[some], self.ends[some], self.levels[some], self.is_unspaced[some], own)
-
 
 def find_words(data: np.ndarray, offsets: np.ndarray) -> Words:
     r"""Find the words of texts.
@@ -106,25 +101,24 @@ def find_words(data: np.ndarray, offsets: np.ndarray) -> Words:
     ([0, 4, 10], [3, 8, 15], [1, 4, 4])
     """
     is_wide = bool(len(data)) and data.max() >= 0x80
-    is_space = _ASCII_SPACES[data]
+    is_space = (data == 0x20) | (data - np.uint8(0x09) < 5)  # tab, line feed and the three after it
     breaks = _find_line_breaks(data)
     if is_wide:
         breaks = np.sort(np.concatenate([breaks, *_mark_wide_spaces(data, is_space)]), kind="stable")
     is_word = ~is_space
-    filled = offsets[:-1][np.diff(offsets) > 0]
-    before, after = np.zeros_like(is_word), np.zeros_like(is_word)
-    before[1:], after[:-1] = is_word[:-1], is_word[1:]
-    before[filled] = after[filled[filled > 0] - 1] = False
-    starts, ends = np.flatnonzero(is_word & ~before), np.flatnonzero(is_word & ~after) + 1
+    starts, ends = _find_runs(is_word, offsets)
     first = np.searchsorted(starts, offsets)
-    until = np.append(starts[1:], len(data))[: len(starts)]
-    lines = np.searchsorted(breaks, until) - np.searchsorted(breaks, ends)
+    # Count the line breaks behind each word.
+    word = np.searchsorted(starts, breaks, side="right") - 1
+    lines = np.bincount(word[np.searchsorted(word, 0) :], minlength=len(starts))
     levels = np.array([SPACE, LINE, PARAGRAPH], dtype=np.uint8)[np.minimum(lines, 2)]
     levels[first[1:][np.diff(first) > 0] - 1] = PARAGRAPH
     is_unspaced = np.zeros(len(starts), dtype=bool)
     if is_wide:
-        pairs = data[:-1].astype(np.uint16) << 8 | data[1:]
-        is_unspaced[np.searchsorted(starts, np.flatnonzero(_UNSPACED[pairs]), side="right") - 1] = True
+        # An ideographic space lies in one of the blocks, too.
+        places = np.flatnonzero((data >= 0xE0) & is_word)
+        places = places[_is_unspaced(data, places)]
+        is_unspaced[np.searchsorted(starts, places, side="right") - 1] = True
     return Words(starts, ends, levels, is_unspaced, first)
 
 
@@ -133,14 +127,63 @@ def as_sequence(numbers: np.ndarray) -> Sequence[int]:
     return memoryview(np.ascontiguousarray(numbers, dtype=np.int64).data)
 
 
-def may_divide(data: np.ndarray, place: int) -> bool:
-    """Return whether a script without spaces is on one side of a byte that begins a character."""
-    before = place - 1
-    while before > 0 and data[before] & 0xC0 == 0x80:
-        before -= 1
-    return any(
-        _UNSPACED[int(data[at]) << 8 | int(data[at + 1])] for at in (before, place) if data[at] >= 0xE0
-    )
+def may_divide(data: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return whether a script without spaces is on one side of each byte, which begins a character."""
+    before = places - 1
+    for _ in range(3):  # most continuation bytes of a character
+        before = before - ((data[before] & 0xC0) == 0x80)
+    found: np.ndarray = _is_unspaced(data, before) | _is_unspaced(data, places)
+    return found
+
+
+def _is_unspaced(data: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return whether a character of a script without spaces begins at each byte."""
+    following = data[np.minimum(places + 1, len(data) - 1)]
+    found: np.ndarray = _UNSPACED[data[places].astype(np.uint16) << 8 | following]
+    return found
+
+
+def has_unspaced(data: np.ndarray) -> bool:
+    """Return whether a text has characters of a script without spaces."""
+    return bool(_is_unspaced(data, np.flatnonzero(data >= 0xE0)).any())
+
+
+def unspaced_stretches(data: np.ndarray, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the stretches of a word that its characters of scripts without spaces lie in.
+
+    A word that isn't long is one stretch. In a long one, such as a file in one line, other characters count
+    only where they are near.
+    """
+    if end - start <= _LONG_WORD:
+        return [(start, end)]
+    places = start + np.flatnonzero(data[start:end] >= 0xE0)
+    places = places[_is_unspaced(data, places)]
+    is_far = np.diff(places) > 2 * _NEAR
+    lows = np.append(places[:1], places[1:][is_far]) - _NEAR
+    highs = np.append(places[:-1][is_far], places[-1:]) + _NEAR
+    bounds = np.stack([np.maximum(lows, start), np.minimum(highs, end)], axis=1)
+    return [(floor_character(data, low), floor_character(data, high)) for low, high in bounds.tolist()]
+
+
+def floor_character(data: np.ndarray, place: int) -> int:
+    """Return the first byte of the character at a place, or the end of the data."""
+    if place >= len(data):
+        return len(data)
+    while data[place] & 0xC0 == 0x80:
+        place -= 1
+    return place
+
+
+def _find_runs(is_word: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where runs of the bytes of words begin and end; each text has its own."""
+    places = np.flatnonzero(is_word[1:] != is_word[:-1]) + 1
+    # A run that begins or ends with the bytes, or goes on in the next text.
+    inner = np.unique(offsets[(offsets > 0) & (offsets < len(is_word))])
+    joints = inner[is_word[inner] & is_word[inner - 1]].repeat(2)
+    edges = [0] * is_word[:1].sum(), joints, [len(is_word)] * is_word[-1:].sum()
+    added = np.concatenate(edges).astype(np.int64)
+    places = np.insert(places, np.searchsorted(places, added), added) if len(added) else places
+    return np.ascontiguousarray(places[::2]), np.ascontiguousarray(places[1::2])
 
 
 def _find_line_breaks(data: np.ndarray) -> np.ndarray:

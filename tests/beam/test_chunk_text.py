@@ -25,9 +25,12 @@ class Page(NamedTuple):
 beam.coders.registry.register_coder(Page, beam.coders.RowCoder)
 
 
-def expected(model: str, texts: list[str | None]) -> list[dict[str, Any]]:
+def expected(
+    model: str, texts: list[str | None], *, tokens: int = 64, overlap: int = 8
+) -> list[dict[str, Any]]:
     """What the chunker gives."""
-    chunker = lakevec.Chunker(lakevec.Encoder(lakevec.load(model).table), lakevec.ChunkOptions(64, overlap=8))
+    options = lakevec.ChunkOptions(tokens, overlap)
+    chunker = lakevec.Chunker(lakevec.Encoder(lakevec.load(model).table), options)
     chunks = chunker.split(pa.array(texts))
     names = ("id", "chunk_index", "chunk_start", "chunk_end", "body")
     return pa.table(list(vars(chunks).values()), names=names).to_pylist()
@@ -56,6 +59,23 @@ def test_rows_have_a_schema_with_the_place(model: str) -> None:
     chunks = beam.Pipeline() | beam.Create([Page(1, "row")]) | ChunkText(model, "body", tokens=64)
     names = [name for name, _ in named_fields_from_element_type(chunks.element_type)]
     assert names == ["id", "body", "chunk_index", "chunk_start", "chunk_end"]
+
+
+def test_chunks_have_the_type_of_their_text(model: str, run: Any) -> None:
+    rows = [beam.Row(id=0, body=LONG.encode()), beam.Row(id=1, body=BAD)]
+    types = []
+
+    def build(pipeline: Any) -> Any:
+        chunks = pipeline | beam.Create(rows) | ChunkText(model, "body", tokens=64, overlap=8)
+        types.append(chunks.element_type)
+        return chunks
+
+    found, _ = run(build)
+    # Runners encode elements between machines.
+    coder = beam.coders.registry.get_coder(types[0])
+    decoded = [coder.decode(coder.encode(each)) for each in found]
+    wanted = [row["body"].encode() for row in expected(model, [LONG])]
+    assert sorted(row.body for row in decoded) == sorted([*wanted, BAD])
 
 
 TEXTS = [LONG.encode(), None, b""]
@@ -87,3 +107,28 @@ def test_table_rows_become_chunks_and_invalid_texts_are_left(body: pa.Array, mod
     assert table["body_embedding"].to_pylist() == [
         None if text is None else vector for text, vector in zip(texts, vectors, strict=True)
     ]
+
+
+def test_long_document_in_a_table_takes_memory_for_its_chunks_alone(model: str, run: Any) -> None:
+    rows = pa.table({"id": [0, 1], "body": [LONG * 150, "row"], "size": ["3 MB", "small"]})
+    pool = pa.default_memory_pool()
+    before = pool.max_memory()
+    chunk = ChunkText(model, "body", tokens=1024)
+    found, _ = run(lambda pipeline: pipeline | beam.Create([rows]) | chunk)
+    assert pool.max_memory() - before < 200 << 20
+    table = pa.concat_tables(found)
+    wanted = expected(model, [LONG * 150, "row"], tokens=1024, overlap=0)
+    assert table.drop_columns(["size"]).select(list(wanted[0])).to_pylist() == wanted
+    assert table["size"].to_pylist() == ["3 MB"] * (len(wanted) - 1) + ["small"]
+
+
+def test_large_tables_become_several(model: str, run: Any) -> None:
+    rows = pa.table({"id": range(40_000), "body": ["one row and a key"] * 40_000})
+    chunk = ChunkText(model, "body", tokens=2)
+    found, counts = run(lambda pipeline: pipeline | beam.Create([rows]) | chunk | EmbedText(model, "body"))
+    assert max(map(len, found)) <= 1 << 14
+    tables = [table.drop_columns(["body_embedding"]) for table in found]
+    assert pa.concat_tables(tables)["id"].to_pylist() == [
+        number for number in range(40_000) for _ in range(counts["chunks"] // 40_000)
+    ]
+    assert counts["texts"] == 40_000

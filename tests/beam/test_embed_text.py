@@ -12,9 +12,13 @@ import pyarrow as pa
 import pytest
 from apache_beam.transforms import window
 from apache_beam.typehints.schemas import named_fields_from_element_type
+from apache_beam.utils import windowed_value
 
 import lakevec
 from lakevec.beam import EmbedText, WorkerModel
+from lakevec.beam.batching import BatchFn
+from lakevec.beam.elements import Fields
+from lakevec.pipeline.errors import SettingsError
 from tests.beam.conftest import Run
 
 
@@ -83,6 +87,22 @@ def test_rows_have_a_schema_with_the_vector(model: str) -> None:
         "body",
         "body_embedding",
     ]
+
+
+def test_results_have_the_type_that_is_declared(model: str, run: Run) -> None:
+    embed = EmbedText(model, "body", on_bad_row="null")
+    types = []
+
+    def build(pipeline: Any) -> Any:
+        embedded = pipeline | beam.Create([beam.Row(id=1, body=b"row"), beam.Row(id=2, body=b"\xff")]) | embed
+        types.append(embedded.element_type)
+        return embedded
+
+    found, _ = run(build)
+    # Runners encode elements between machines.
+    coder = beam.coders.registry.get_coder(types[0])
+    decoded = [coder.decode(coder.encode(each)) for each in found]
+    assert {each.id: each.body for each in decoded} == {1: b"row", 2: None}
 
 
 def test_tables_get_a_column(model: str, texts: list[str], run: Run) -> None:
@@ -177,6 +197,22 @@ def test_windows_and_timestamps_stay(model: str, run: Run) -> None:
     assert sorted(found, key=repr) == sorted(wanted, key=repr)
 
 
+def test_panes_stay() -> None:
+    """They tell which firing of a window an element is from; few runners give others than the first."""
+
+    class Keep(BatchFn):
+        fields = Fields(None, ())
+
+        def handle(self, batch: Any) -> Any:
+            yield from batch
+
+    keep, pane = Keep(), windowed_value.PaneInfo(False, True, windowed_value.PaneInfoTiming.LATE, 2, 1)
+    keep.start_bundle()
+    assert list(keep.process("row", 0, window.GlobalWindow(), pane)) == []
+    [kept] = keep.finish_bundle()
+    assert (kept.value, kept.pane_info) == ("row", pane)
+
+
 def test_processes_of_a_machine_map_one_copy(model: str, run: Run, node_folder: Path) -> None:
     # Nested, since another process can't import this file.
     def mapped_tables(_: Any) -> tuple[int, list[str]]:
@@ -194,6 +230,11 @@ def test_processes_of_a_machine_map_one_copy(model: str, run: Run, node_folder: 
     assert len(found) == len(TEXTS * 50)
     assert os.getpid() not in dict(found)
     assert [tables for _, tables in found] == [[str(copy.stat().st_ino)]] * len(found)
+
+
+def test_wrong_limit_is_refused_before_the_pipeline_runs(model: str) -> None:
+    with pytest.raises(SettingsError, match="max_tokens: got -5; expected 1 or more"):
+        EmbedText(model, max_tokens=-5)
 
 
 def test_graph_holds_no_table(model: str) -> None:

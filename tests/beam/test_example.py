@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,16 @@ def test_example_writes_invalid_rows_to_quarantine(model: str, tmp_path: Path) -
     assert pq.read_table(bad).to_pylist() == [
         {"id": 2, "body": b"\xff", "lakevec_reason": "not valid UTF-8"},
     ]
+
+
+def test_example_says_what_input_lacks(
+    lake: Path,
+) -> None:
+    read_schema = runpy.run_path(str(ROOT / "examples" / "beam" / "embed.py"))["read_schema"]
+    with pytest.raises(SystemExit, match=r"no file matches --input .*\.csv"):
+        read_schema(f"{lake}/*.csv", "body")
+    with pytest.raises(SystemExit, match="column --text text is not in the files; they have id, body"):
+        read_schema(f"{lake}/*.parquet", "text")
 
 
 def test_code_of_the_page_runs(

@@ -19,6 +19,7 @@ from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.ml.tuning import ParamGridBuilder
 from pyspark.sql.types import StructField, StructType
 
+import lakevec.spark as spark_module
 from lakevec.pipeline.errors import InputError, ModelError, SettingsError
 from lakevec.spark import TextEmbedder
 from lakevec.udfs.column_functions import make_embed_udf
@@ -140,12 +141,23 @@ def test_grid_of_parameters_may_vary_model_and_tokens(
     assert np.all(vectors_of(embedder.transform(rows)) == np.array([[0.5, 0.5]]))
 
 
+def test_copies_of_a_stage_read_the_model_once(make_embedder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    load = spark_module.load
+    monkeypatch.setattr(spark_module, "load", lambda place: read.append(place) or load(place))
+    embedder = make_embedder()
+    # As a CrossValidator does before it has used the stage.
+    for copied in [embedder.copy({embedder.maxTokens: count}) for count in (1, 2, 3)]:
+        copied._open()
+    assert len(read) == 1
+
+
 @pytest.mark.parametrize(
     ("others", "kind", "told"),
     [
         ({"outputType": "list"}, SettingsError, "outputType .* got 'list'; expected vector or array"),
         ({"handleInvalid": "drop"}, SettingsError, "got 'drop'; expected error or skip or keep"),
-        ({"maxTokens": 0}, SettingsError, "maxTokens .* got 0; expected at least 1"),
+        ({"maxTokens": 0}, SettingsError, "max_tokens: got 0; expected 1 or more"),
         ({"maxTokens": "few"}, TypeError, 'given for param "maxTokens"'),
         ({"model": None}, SettingsError, "has no model: give model="),
         ({"inputCol": None}, SettingsError, "has no inputCol: give inputCol="),

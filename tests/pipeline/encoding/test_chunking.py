@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 import sys
 from functools import cache
@@ -15,17 +17,16 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.encoding import chunking
+from lakevec.pipeline.encoding.chunk_plan import ChunkPlan, TextWords
 from lakevec.pipeline.encoding.chunking import Chunker, Chunks
 from lakevec.pipeline.encoding.encoder import Encoder, TableRows
 from lakevec.pipeline.encoding.options import ChunkOptions, EncodeOptions
-from lakevec.pipeline.encoding.words import may_divide
-from lakevec.pipeline.errors import DataError, ModelError, SettingsError, SetupError
-from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
-from lakevec.pipeline.model.formats.foreign_model import read_tokenizer, without_limits
+from lakevec.pipeline.encoding.words import SPACE, find_words, may_divide
+from lakevec.pipeline.errors import DataError, SettingsError, SetupError
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.model.word_tokenizer import make_word_tokenizer
-from lakevec.pipeline.storage import locate
-from tests.support.paths import SHARED_DATA
+from tests.support.chunk_texts import PIECES
+from tests.support.tokenizers import read_shared
 
 # A tokenizer of each family, and of each model of words.
 NAMES = [
@@ -41,45 +42,16 @@ NAMES = [
 ]
 # White space at which a text may be cut; a no-break space joins words.
 BLANK = r"[ \t-\r\x85\u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]"
-PIECES = [
-    *["word", "Another", "sentence.", "Really?", "e.g.", "3.5", "naïve", "x" * 30, "don't", "(so)", "[UNK]"],
-    *[" ", " ", " ", " ", "  ", "\n", "\r\n", "\n\n", "\n \n", "\t", "\u2028", "\u2029", "\u00a0", "\u3000"],
-    *[
-        "。",
-        "你好",
-        "北京天安门",
-        "日本語を",
-        "ひらがな。",
-        "ภาษาไทย",
-        "ဘာသာ",
-        "한국어",
-        "नमस्ते।",
-        "😀",
-        "\u0301",
-    ],
-    *["<s>", "<|endoftext|>", "http://a.b/?Q=c", "▁", "Σς", "ﬁ"],
-]
 texts_of_pieces = st.lists(
     st.sampled_from(PIECES) | st.characters(exclude_categories=["Cs"]), max_size=60
 ).map("".join)
 
 
 @cache
-def read(name: str) -> str:
-    if not SHARED_DATA.is_dir():
-        pytest.skip("the evaluation data folder ../shared/data is not there")
-    file = SHARED_DATA / "tokenizers" / name
-    if name.endswith(".model"):
-        pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
-        return without_limits(lambda: read_sentencepiece(file.read_bytes()), name)
-    return read_tokenizer(locate(str(file / "tokenizer.json"), error=ModelError))
-
-
-@cache
 def encoder_of(name: str) -> tuple[Encoder, Tokenizer]:
-    tokenizer = Tokenizer.from_str(read(name))
+    tokenizer = Tokenizer.from_str(read_shared(name))
     rows = np.random.default_rng(0).normal(size=(tokenizer.get_vocab_size() + 1, 4)).astype(np.float32)
-    return Encoder(TableRows(rows, read(name), normalize=True, unknown_token_id=None)), tokenizer
+    return Encoder(TableRows(rows, read_shared(name), normalize=True, unknown_token_id=None)), tokenizer
 
 
 def word_encoder() -> Encoder:
@@ -109,7 +81,7 @@ def may_cut(text: str, place: int) -> bool:
     if place in (0, len(text)) or re.search(BLANK, text[place - 1 : place + 1]):
         return True
     data = np.frombuffer(text.encode(), dtype=np.uint8)
-    return may_divide(data, len(text[:place].encode()))
+    return bool(may_divide(data, np.array([len(text[:place].encode())]))[0])
 
 
 def check(text: str, chunks: list[tuple[int, int]], options: ChunkOptions, tokenizer: Tokenizer) -> None:
@@ -205,16 +177,104 @@ def test_long_text_is_split_like_a_short_one(monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["ภาษาไทยเป็นภาษาที่มีระดับเสียง", "我们喜欢北京天安门广场上的人", "日本語の文章をたくさん書く"],
+    ids=["th", "zh", "ja"],
+)
+def test_every_character_of_a_long_stretch_is_in_a_chunk(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunking, "_BLOCK_BYTES", 300)
+    encoder, _ = encoder_of("bert-base-multilingual-cased-rebuilt")
+    for text in (word * 60, f"{word * 7} {word * 50} one\n\n{word * 30}。"):
+        for tokens, overlap in [(9, 4), (16, 8), (16, 1), (40, 20), (40, 0)]:
+            chunks = Chunker(encoder, ChunkOptions(tokens, overlap)).split(pa.array([text]))
+            [own] = spans(chunks)
+            is_in = np.zeros(len(text), dtype=bool)
+            for start, end in own:
+                is_in[start:end] = True
+            assert "".join(np.array([*text])[~is_in]).strip() == ""
+            assert all(one < other for one, other in pairwise(own))
+
+
+def test_text_of_ideographic_spaces_alone_has_one_empty_chunk() -> None:
+    encoder, _ = encoder_of("gpt2")
+    chunks = Chunker(encoder, ChunkOptions(1)).split(pa.array(["\u3000" * 9]))
+    assert chunks.texts.to_pylist() == [""]
+    assert spans(chunks) == [[(0, 0)]]
+    # It makes no script without spaces of the word before it.
+    words = find_words(np.frombuffer("one\u3000京".encode(), dtype=np.uint8), np.array([0, 9]))
+    assert words.is_unspaced.tolist() == [False, True]
+
+
+def test_long_text_of_few_known_tokens_is_one_chunk() -> None:
+    for text in ["  one " + "nowhere " * 50, "  one " + "ภาษาไทย " * 20]:
+        assert cut(text, 1) == [text]
+        assert len(cut(text + "two", 1)) == 2
+
+
+def test_null_with_bytes_beneath_is_one_null_chunk() -> None:
+    text = "one " * 50
+    texts = pa.array([text, text])
+    _, offsets, data = texts.buffers()
+    texts = pa.StringArray.from_buffers(2, offsets, data, pa.py_buffer(b"\x02"))
+    chunks = Chunker(word_encoder(), ChunkOptions(25)).split(texts)
+    assert chunks.parents.to_pylist() == [0, 1, 1]
+    assert chunks.texts.to_pylist()[0] is None
+
+
+def test_chunks_before_one_that_is_too_long_are_chosen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    choose = ChunkPlan._choose
+    monkeypatch.setattr(
+        ChunkPlan, "_choose", lambda plan, done, most: chosen.append(done) or choose(plan, done, most)
+    )
+    starts = np.arange(1000) * 4
+    levels = np.full(1000, SPACE)
+    words = TextWords(starts, starts + 3, levels, [1] * 1000, list(range(1001)))
+    plan = ChunkPlan(words, ChunkOptions(10))
+    new = plan.unchecked()
+    plan.check(new, [0] * (len(new) - 2) + [3, 0])
+    assert len(chosen) < len(new) + 5
+    assert plan.chunks[:98] == new[:98]
+    assert plan.chunks[98:] == [(980, 987), (987, 997), (997, 1000)]
+
+
+def test_pickled_chunker_splits_in_the_same_way() -> None:
+    chunker = Chunker(word_encoder(), ChunkOptions(3, 1))
+    texts = pa.array(["One two one. Two one two"])
+    for other in (pickle.loads(pickle.dumps(chunker)), copy.copy(chunker)):
+        assert spans(other.split(texts)) == spans(chunker.split(texts))
+
+
+def test_batches_are_bounded_by_the_rows_that_they_repeat() -> None:
+    texts = ["one " * 400, *["one"] * 500]
+    chunks = Chunker(word_encoder(), ChunkOptions(2)).split(pa.array(texts))
+    # The average row is small, but the long text's row is a megabyte.
+    rows = pa.record_batch({"id": range(501), "notes": ["x" * (1 << 20), *["x"] * 500]})
+    sizes, parents, indices = [], [], []
+    for some, repeated in chunks.batches(rows):
+        sizes.append(repeated.nbytes)
+        parents += some.parents.to_pylist()
+        indices += some.index.to_pylist()
+        assert repeated["id"] == some.parents
+    assert max(sizes) < 33 << 20
+    assert (parents, indices) == (chunks.parents.to_pylist(), chunks.index.to_pylist())
+    assert len(sizes) < 20
+
+
 def test_what_can_not_be_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     words = make_word_tokenizer(["one"], lowercase=True).to_str()
     table = StaticTable(np.eye(2, dtype=np.float32), words, normalize=False)
     with pytest.raises(SettingsError, match="max_tokens can't be used with chunks"):
         Chunker(Encoder(table, EncodeOptions(max_tokens=3)), ChunkOptions(3))
+    with pytest.raises(SettingsError, match="max_tokens: got 0; expected 1 or more"):
+        EncodeOptions(max_tokens=0)
     with pytest.raises(SettingsError, match="chunk overlap: got 2; expected 0 to 1"):
         ChunkOptions(3, 2)
-    invalid = pa.array([b"one \xff two"], pa.binary()).view(pa.string())
-    with pytest.raises(DataError, match="not valid UTF-8"):
-        Chunker(word_encoder(), ChunkOptions(1)).split(invalid)
+    for start in (b"one ", b"one " * 50):
+        invalid = pa.array([start + b"\xff two"], pa.binary()).view(pa.string())
+        with pytest.raises(DataError, match="not valid UTF-8"):
+            Chunker(word_encoder(), ChunkOptions(1)).split(invalid)
     monkeypatch.setitem(sys.modules, "icu4py.breakers", None)
     with pytest.raises(SetupError, match=r"needs icu4py.*pip install 'lakevec\[chunk\]'"):
         Chunker(word_encoder(), ChunkOptions(3))

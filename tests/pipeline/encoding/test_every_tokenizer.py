@@ -11,12 +11,10 @@ from tokenizers import Tokenizer
 
 from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model.artifact import load
-from lakevec.pipeline.model.formats.bpemb import read_sentencepiece
-from lakevec.pipeline.model.formats.foreign_model import make_table, read_tokenizer, without_limits
+from lakevec.pipeline.model.formats.foreign_model import make_table
 from lakevec.pipeline.model.publishing import export, publish
-from lakevec.pipeline.storage import locate
 from lakevec.udfs.column_functions import make_embed_udf
-from tests.support.paths import SHARED_DATA
+from tests.support.tokenizers import read_shared
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -44,21 +42,11 @@ NAMES = [
 ]
 
 
-def read(name: str) -> str:
-    if not SHARED_DATA.is_dir():
-        pytest.skip("the evaluation data folder ../shared/data is not there")
-    file = SHARED_DATA / "tokenizers" / name
-    if name.endswith(".model"):
-        pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
-        return without_limits(lambda: read_sentencepiece(file.read_bytes()), name)
-    return read_tokenizer(locate(str(file / "tokenizer.json"), error=ModelError))
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_table_goes_all_the_way(name: str, spark: Any, general_texts: list[str], tmp_path: Path) -> None:
     library = pytest.importorskip("model2vec", reason="model2vec is not installed")
     other = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-    tokenizer_json = read(name)
+    tokenizer_json = read_shared(name)
     tokenizer = Tokenizer.from_str(tokenizer_json)
     rows = np.random.default_rng(0).normal(size=(tokenizer.get_vocab_size(), 8)).astype(np.float32)
     table = make_table(rows, tokenizer_json, normalize=True)
@@ -83,4 +71,4 @@ def test_table_goes_all_the_way(name: str, spark: Any, general_texts: list[str],
 
 def test_tokenizer_that_the_library_can_not_read_is_refused() -> None:
     with pytest.raises(ModelError, match=r"llama2/tokenizer\.json can't be read"):
-        read("llama2")
+        read_shared("llama2")
