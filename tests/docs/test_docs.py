@@ -95,6 +95,13 @@ def test_readme_is_short() -> None:
 
 
 @each_document
+def test_lines_of_prose_fit_an_editor(document: Path) -> None:
+    """Tables and pictures take one line each."""
+    lines = re.sub(r"^(\||!\[).*$", "", without_blocks(document), flags=re.MULTILINE).splitlines()
+    assert [line for line in lines if len(line) > 120] == []
+
+
+@each_document
 def test_links_lead_to_files_and_headings(document: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", without_blocks(document))
     inside = [link.partition("#") for link in links if not re.match(r"https?://", link)]
