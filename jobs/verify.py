@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from lakevec.jobs.cli import RunContext, run_command
 from lakevec.jobs.output_model import load_model_of
 from lakevec.jobs.spark.session import open_session
-from lakevec.pipeline.encoding.options import CHUNK_TEXT, EncodeOptions
+from lakevec.pipeline.chunk_columns import CHUNK_TEXT
+from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError, LakevecError
 from lakevec.pipeline.output.partitions import partition_values

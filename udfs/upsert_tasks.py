@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakevec.pipeline.encoding.options import CHUNK_INDEX
+from lakevec.pipeline.chunk_columns import CHUNK_INDEX
 from lakevec.pipeline.encoding.text_validation import find_invalid, view_as_strings, without
 from lakevec.pipeline.output.file_entry import QUARANTINE
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter

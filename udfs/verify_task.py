@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
+from lakevec.pipeline.chunk_columns import CHUNK_INDEX
 from lakevec.pipeline.encoding.node_files import NodeFiles
-from lakevec.pipeline.encoding.options import CHUNK_INDEX, SCALE_SUFFIX, TOKENS_SUFFIX, EncodeOptions
+from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX, EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import view_as_strings
 from lakevec.pipeline.output.file_entry import QUARANTINE

@@ -17,8 +17,9 @@ from lakevec.jobs.spark.column_types import quoted
 from lakevec.jobs.spark.input import Columns
 from lakevec.jobs.spark.partition_columns import folder_value
 from lakevec.jobs.spark.progress import Progress
+from lakevec.pipeline.chunk_columns import CHUNK_INDEX
 from lakevec.pipeline.encoding.node_files import pack_table
-from lakevec.pipeline.encoding.options import CHUNK_INDEX, ChunkOptions, EncodeOptions
+from lakevec.pipeline.encoding.options import ChunkOptions, EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError
 from lakevec.pipeline.output.commit_log import Commit, InputBatch

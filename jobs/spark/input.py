@@ -16,14 +16,8 @@ from lakevec.jobs.spark.overlap import sql_on_files
 from lakevec.jobs.spark.partition_columns import check_partition_columns
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.jobs.spark.unreadable_columns import readable_schema
-from lakevec.pipeline.encoding.options import (
-    CHUNK_END,
-    CHUNK_INDEX,
-    CHUNK_START,
-    CHUNK_TEXT,
-    SCALE_SUFFIX,
-    TOKENS_SUFFIX,
-)
+from lakevec.pipeline.chunk_columns import CHUNK_END, CHUNK_INDEX, CHUNK_START, CHUNK_TEXT
+from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import InputError, OutputError, did_you_mean
 from lakevec.pipeline.settings.base import SparkInput

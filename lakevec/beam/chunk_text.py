@@ -14,8 +14,9 @@ from lakevec.beam.counting_encoder import count, to_arrow
 from lakevec.beam.elements import Fields
 from lakevec.beam.shared_model import SharedModel, WorkerModel
 from lakevec.beam.tables import chunk_table
+from lakevec.pipeline.chunk_columns import CHUNK_END, CHUNK_INDEX, CHUNK_START
 from lakevec.pipeline.encoding.chunking import Chunker
-from lakevec.pipeline.encoding.options import CHUNK_END, CHUNK_INDEX, CHUNK_START, ChunkOptions
+from lakevec.pipeline.encoding.options import ChunkOptions
 from lakevec.pipeline.encoding.text_validation import find_invalid_texts, split_invalid
 
 

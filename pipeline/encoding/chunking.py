@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakevec.pipeline.arrow_arrays import from_numpy, null_mask
+from lakevec.pipeline.chunk_columns import CHUNK_END, CHUNK_INDEX, CHUNK_START, CHUNK_TEXT
 from lakevec.pipeline.encoding.chunk_plan import ChunkPlan, TextWords
 from lakevec.pipeline.encoding.encoder import Encoder
-from lakevec.pipeline.encoding.options import CHUNK_END, CHUNK_INDEX, CHUNK_START, CHUNK_TEXT, ChunkOptions
+from lakevec.pipeline.encoding.options import ChunkOptions
 from lakevec.pipeline.encoding.text_segmentation import (
     check_segmentation,
     divide_at_words,

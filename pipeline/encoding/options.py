@@ -10,9 +10,6 @@ from lakevec.pipeline.errors import SettingsError
 # Names of the columns beside an embedding column: scales of int8 vectors, and token counts of sums.
 SCALE_SUFFIX = "_scale"
 TOKENS_SUFFIX = "_tokens"
-# Columns of an output with a row per chunk.
-CHUNK_INDEX, CHUNK_START, CHUNK_END = "chunk_index", "chunk_start", "chunk_end"
-CHUNK_TEXT = "chunk_text"
 
 
 @dataclass(frozen=True)

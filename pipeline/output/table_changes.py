@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
-from lakevec.pipeline.encoding.options import CHUNK_INDEX
+from lakevec.pipeline.chunk_columns import CHUNK_INDEX
 from lakevec.pipeline.errors import DamagedOutputError, describe_failure, rephrase
 from lakevec.pipeline.output.commit_log import Others, Snapshot, StoredFile
 from lakevec.pipeline.output.delta_log import DeltaLog, Operations, TableVersion
