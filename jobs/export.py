@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lakevec.jobs.cli import RunContext, run_command
+from lakevec.jobs.output_model import open_vectors
 from lakevec.pipeline.errors import DataError, InputError, OutputError
-from lakevec.pipeline.output.stored_output import read_output
 from lakevec.pipeline.reading import vector_export
 from lakevec.pipeline.reading.vector_reader import VectorReader
 from lakevec.pipeline.settings.models import ExportSettings
@@ -25,13 +25,7 @@ _WRITERS: dict[str, Callable[[VectorReader, list[str], Path], int]] = {
 
 def run(settings: ExportSettings, context: RunContext) -> None:
     """Write the vectors and columns of an output for a vector store."""
-    output = read_output(settings.output)
-    output.check()
-    for note in output.notes:
-        print(note, file=sys.stderr)
-    reader = VectorReader(output, settings.embedding_column)
-    columns = settings.columns or reader.other_columns
-    reader.check_columns(columns)
+    output, reader, columns = open_vectors(settings)
     if not columns:
         raise InputError(
             f"output {output.uri!r} has nothing but vectors",

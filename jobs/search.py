@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from lakevec.jobs.cli import RunContext, run_command
-from lakevec.jobs.output_model import load_model_of
+from lakevec.jobs.output_model import load_model_of, open_vectors
 from lakevec.pipeline.errors import DataError, SettingsError
-from lakevec.pipeline.output.stored_output import StoredOutput, read_output
+from lakevec.pipeline.output.stored_output import StoredOutput
 from lakevec.pipeline.reading.vector_reader import VectorReader
 from lakevec.pipeline.reading.vector_search import Place, find_nearest, find_rows, read_hits, vectors_at
 from lakevec.pipeline.settings.models import SearchSettings
@@ -28,13 +28,7 @@ _GAP = "  "
 
 def run(settings: SearchSettings, context: RunContext) -> None:
     """Print the rows that are nearest to the query, best first."""
-    output = read_output(settings.output)
-    output.check()
-    for note in output.notes:
-        print(note, file=sys.stderr)
-    reader = VectorReader(output, settings.embedding_column)
-    columns = settings.columns or reader.other_columns
-    reader.check_columns(columns)
+    output, reader, columns = open_vectors(settings)
     if context.dry_run:
         print(f"would search {output.state.rows:,} rows; dry run: no vector was read")
         return
