@@ -175,11 +175,10 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
     if settings.chunk_tokens is not None:
         # Each chunk would repeat its whole text.
         chosen = [name for name in chosen if name not in settings.text]
-    # Iceberg's files hold their partition values.
-    in_files = partition_by if settings.table_format == "iceberg" else ()
+    # Iceberg's files hold their partition values; elsewhere the names of folders do.
     out_of_files = () if settings.table_format == "iceberg" else partition_by
     kept = tuple(
-        name for name in schema.names if (name in chosen or name in in_files) and name not in out_of_files
+        name for name in schema.names if name in {*chosen, *partition_by} and name not in out_of_files
     )
     check_partition_columns(schema, settings)
     _refuse_same_names(schema.names, (*kept, *out_of_files, *settings.text))
