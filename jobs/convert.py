@@ -44,6 +44,8 @@ def run(settings: ConvertSettings, context: RunContext) -> None:
         f" {settings.to} to {redact(settings.output)}\n"
         f"fingerprint {table.fingerprint}"
     )
+    if table.position_scale is not None and settings.to != "lakevec":
+        print("position weights are left out: other libraries read the plain mean of this table")
     if table.pools_unknown and settings.to != "sentence-transformers":
         print("model2vec leaves unknown words out of the mean, so vectors of texts with unknown words differ")
     elif table.unknown_token_id is not None and not table.normalize and settings.to != "model2vec":

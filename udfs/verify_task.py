@@ -15,7 +15,13 @@ import pyarrow.parquet as pq
 
 from lakevec.pipeline.chunk_columns import CHUNK_INDEX
 from lakevec.pipeline.encoding.node_files import NodeFiles
-from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX, EncodeOptions
+from lakevec.pipeline.encoding.options import (
+    SCALE_SUFFIX,
+    SUFFIXES,
+    TOKENS_SUFFIX,
+    WEIGHTS_SUFFIX,
+    EncodeOptions,
+)
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import view_as_strings
 from lakevec.pipeline.output.file_entry import QUARANTINE
@@ -135,7 +141,7 @@ class VerifyTask:
 
     def _columns(self, schema: pa.Schema) -> dict[str, pads.Expression]:
         """Select the vectors, and the texts to embed again."""
-        wanted = [name + end for name in self.columns.values() for end in ("", SCALE_SUFFIX, TOKENS_SUFFIX)]
+        wanted = [name + end for name in self.columns.values() for end in ("", *SUFFIXES)]
         wanted += self.columns if self.sample_every else ()
         return {name: pads.field(name) for name in schema.names if name in wanted}
 
@@ -203,11 +209,14 @@ def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
 
 
 def _tokens_problem(batch: pa.RecordBatch, name: str) -> str:
-    """Describe a problem of the token counts that belong to sums; return "" if there is none."""
-    tokens = batch.column(name + TOKENS_SUFFIX)
-    if not tokens.is_null().equals(batch.column(name).is_null()):
-        return "sums without a count of tokens"
-    return "counts of tokens below 0" if (pa.compute.min(tokens).as_py() or 0) < 0 else ""
+    """Describe a problem of the counts or weights that belong to sums; return "" if there is none."""
+    has_weights = name + WEIGHTS_SUFFIX in batch.schema.names
+    divisors = batch.column(name + (WEIGHTS_SUFFIX if has_weights else TOKENS_SUFFIX))
+    kind = "sums of weights" if has_weights else "counts of tokens"
+    if not divisors.is_null().equals(batch.column(name).is_null()):
+        return f"sums without {kind}"
+    # NaN is not at least 0, either.
+    return "" if (divisors.drop_null().to_numpy() >= 0).all() else f"{kind} below 0"
 
 
 def _bits(values: pa.Array) -> bytes:

@@ -84,7 +84,8 @@ def _read_input(spark: SparkSession, plan: RunPlan) -> tuple[DataFrame, Columns]
     """Read the input's schema; raise InputError if the input contains files of the output."""
     settings = plan.settings
     frame = read_input(spark, settings)
-    columns = choose_columns(frame.schema, settings)
+    has_weights = plan.artifact.table.position_scale is not None
+    columns = choose_columns(frame.schema, settings, has_weights=has_weights)
     if not plan.is_direct:
         check_file_system(spark, absolute_uri(settings.output))
     if settings.format != "table":

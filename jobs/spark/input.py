@@ -17,7 +17,7 @@ from lakevec.jobs.spark.partition_columns import check_partition_columns
 from lakevec.jobs.spark.session import changed_conf
 from lakevec.jobs.spark.unreadable_columns import readable_schema
 from lakevec.pipeline.chunk_columns import CHUNK_END, CHUNK_INDEX, CHUNK_START, CHUNK_TEXT
-from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX
+from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX, WEIGHTS_SUFFIX
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import InputError, OutputError, did_you_mean
 from lakevec.pipeline.settings.base import SparkInput
@@ -156,8 +156,8 @@ def table_schema(columns: Columns, source: t.StructType) -> str:
     return schema.json()
 
 
-def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
-    """Choose the columns to embed and to keep.
+def choose_columns(schema: t.StructType, settings: EmbedSettings, *, has_weights: bool) -> Columns:
+    """Choose the columns to embed and to keep; a model that `has_weights` sums weights, not tokens.
 
     Raises
     ------
@@ -191,7 +191,9 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
             )
     embeddings = {column: settings.embedding_column.format(column=column) for column in settings.text}
     of_chunks = _chunk_fields(settings)
-    added = [field for name in embeddings.values() for field in _embedding_fields(name, settings)]
+    added = [
+        field for name in embeddings.values() for field in _embedding_fields(name, settings, has_weights)
+    ]
     _refuse_clashes([*kept, *out_of_files], of_chunks, added)
     written = t.StructType([schema[name] for name in kept] + of_chunks + added)
     return Columns(kept, embeddings, partition_by, written)
@@ -235,13 +237,15 @@ def _chunk_fields(settings: EmbedSettings) -> list[t.StructField]:
     return numbers + ([t.StructField(CHUNK_TEXT, t.StringType())] if settings.chunk_text else [])
 
 
-def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]:
+def _embedding_fields(name: str, settings: EmbedSettings, has_weights: bool) -> list[t.StructField]:
     """Return Spark's fields for the columns of one embedding."""
     if settings.store == "sum":
         # Spark copies the metadata with the column, so a copy is still marked as sums.
         is_sum = {"lakevec.store": "sum"}
         tokens = t.StructField(name + TOKENS_SUFFIX, t.IntegerType())
-        return [t.StructField(name, t.ArrayType(t.FloatType()), metadata=is_sum), tokens]
+        weights = t.StructField(name + WEIGHTS_SUFFIX, t.DoubleType())
+        vectors = t.StructField(name, t.ArrayType(t.FloatType()), metadata=is_sum)
+        return [vectors, weights if has_weights else tokens]
     if VectorType(settings.vector_type) is not VectorType.INT8:
         return [t.StructField(name, t.ArrayType(t.FloatType()))]
     scale = t.StructField(name + SCALE_SUFFIX, t.FloatType())

@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from lakevec.pipeline.arrow_arrays import from_numpy, null_mask, validity
 from lakevec.pipeline.encoding.kernels.compilation import widens_halves
-from lakevec.pipeline.encoding.kernels.pooling import pool_mean, pool_sum
+from lakevec.pipeline.encoding.kernels.pooling import Terms, pool
+from lakevec.pipeline.encoding.kernels.position_weights import weigh_positions
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.token_cache import raw_buffers
-from lakevec.pipeline.encoding.tokenization import make_tokenizer, slices
+from lakevec.pipeline.encoding.tokenization import TokenIds, make_tokenizer, slices
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.model.table import StaticTable
 
@@ -72,6 +73,8 @@ class Encoded:
     counts : EncodingCounts
     tokens : int32 ndarray of shape (N,), optional
         If vectors are sums, the number of tokens in each sum.
+    weights : float64 ndarray of shape (N,), optional
+        In place of `tokens` if the model has position weights: the sum of the tokens' weights.
 
     Examples
     --------
@@ -84,6 +87,7 @@ class Encoded:
     is_null: np.ndarray
     counts: EncodingCounts
     tokens: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def to_arrow(self) -> pa.ListArray:
         """Return the vectors as Arrow ``list<float>`` of length N, null where the text was null."""
@@ -100,12 +104,14 @@ class TableRows:
     tokenizer_json : str
     normalize : bool
     unknown_token_id : int or None
+    position_scale : float, optional
     """
 
     rows: np.ndarray
     tokenizer_json: str
     normalize: bool
     unknown_token_id: int | None
+    position_scale: float | None = None
 
     def token_rows(self) -> np.ndarray:
         """Return the rows."""
@@ -157,10 +163,12 @@ class Encoder:
         self._tokenizer_json = table.tokenizer_json
         self._unknown_token_id = table.unknown_token_id
         self._normalize = table.normalize
+        self._position_scale = table.position_scale
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as a new encoder of the same rows."""
-        rows = TableRows(self._table, self._tokenizer_json, self._normalize, self._unknown_token_id)
+        flags = self._normalize, self._unknown_token_id, self._position_scale
+        rows = TableRows(self._table, self._tokenizer_json, *flags)
         return Encoder, (rows, self.options)
 
     @property
@@ -178,29 +186,33 @@ class Encoder:
         """
         is_null = np.zeros(len(texts), dtype=bool)
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        tokens = np.empty(len(texts), dtype=np.int32) if self.options.store == "sum" else None
+        divisors = np.empty(len(texts)) if self.options.store == "sum" else None
         counts = EncodingCounts()
         for start, part in slices(texts):
             stop = start + len(part)
             is_null[start:stop] = null_mask(part)
-            some = None if tokens is None else tokens[start:stop]
+            some = None if divisors is None else divisors[start:stop]
             counts += self._encode_slice(part, is_null[start:stop], vectors[start:stop], some)
-        return Encoded(vectors, is_null, counts, tokens)
+        if divisors is None:
+            return Encoded(vectors, is_null, counts)
+        if self._position_scale is None:
+            return Encoded(vectors, is_null, counts, tokens=divisors.astype(np.int32))
+        return Encoded(vectors, is_null, counts, weights=divisors)
 
     def _encode_slice(
         self,
         texts: pa.LargeStringArray,
         is_null: np.ndarray,
         vectors: np.ndarray,
-        summed: np.ndarray | None,
+        divisors: np.ndarray | None,
     ) -> EncodingCounts:
         tokens = self.tokenizer.tokenize(texts)
-        rows = self._table, tokens.ids, tokens.offsets, vectors
-        if summed is None:
-            zeros = pool_mean(*rows, normalize=self._normalize)
-        else:
-            zeros = pool_sum(*rows)
-            summed[:] = np.diff(tokens.offsets)
+        terms = self._weigh(tokens)
+        is_sum = divisors is not None
+        normalize = self._normalize and not is_sum
+        zeros = pool(self._table, terms, vectors, normalize=normalize, is_sum=is_sum)
+        if divisors is not None:
+            divisors[:] = np.diff(tokens.offsets) if terms.divisors is None else terms.divisors
         _, offsets = raw_buffers(texts)
         return EncodingCounts(
             rows=len(texts),
@@ -212,18 +224,23 @@ class Encoder:
             truncated=tokens.truncated,
         )
 
+    def _weigh(self, tokens: TokenIds) -> Terms:
+        """Return the rows that tokens stand for, with their weights."""
+        if self._position_scale is None:
+            return Terms(tokens.ids, tokens.offsets)
+        return Terms(tokens.ids, tokens.offsets, *weigh_positions(tokens.offsets, self._position_scale))
+
 
 def warm_up(table: StaticTable) -> None:
     """Compile all kernels that a table's texts may need, or load them from disk, once in a process."""
-    _warm_up(table.tokenizer_json, table.row_type, table.rows, table.normalize, table.unknown_token_id)
+    flags = table.normalize, table.unknown_token_id, table.position_scale
+    _warm_up(table.tokenizer_json, table.row_type, table.rows, *flags)
 
 
 @lru_cache(maxsize=4)
-def _warm_up(
-    tokenizer_json: str, kind: np.dtype[Any], rows: int, normalize: bool, unknown_token_id: int | None
-) -> None:
-    # The kernels depend on the tokenizer and the rows' type only, so one column is enough.
-    narrow = TableRows(np.zeros((rows, 1), kind), tokenizer_json, normalize, unknown_token_id)
+def _warm_up(tokenizer_json: str, kind: np.dtype[Any], rows: int, *flags: Any) -> None:
+    # The kernels don't depend on the width, so one column is enough.
+    narrow = TableRows(np.zeros((rows, 1), kind), tokenizer_json, *flags)
     Encoder(narrow).encode(warm_up_texts())
 
 

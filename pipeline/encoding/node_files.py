@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,11 +93,14 @@ def table_files(table: StaticTable) -> dict[str, bytes]:
     """Return name and content of each file of a table's copy."""
     buffer = io.BytesIO()
     np.save(buffer, table.token_rows(), allow_pickle=False)
-    settings = {
+    settings: dict[str, Any] = {
         "tokenizer_json": table.tokenizer_json,
         "normalize": table.normalize,
         "unknown_token_id": table.unknown_token_id,
     }
+    # Plain tables keep the file of earlier versions, which may run on the same node.
+    if table.position_scale is not None:
+        settings["position_scale"] = table.position_scale
     return {_TABLE_FILE: buffer.getvalue(), _SETTINGS_FILE: json.dumps(settings).encode()}
 
 

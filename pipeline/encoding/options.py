@@ -7,9 +7,11 @@ from typing import Literal
 
 from lakevec.pipeline.errors import SettingsError
 
-# Names of the columns beside an embedding column: scales of int8 vectors, and token counts of sums.
+# Names of the columns beside an embedding column: scales of int8 vectors, and what sums are divided by.
 SCALE_SUFFIX = "_scale"
 TOKENS_SUFFIX = "_tokens"
+WEIGHTS_SUFFIX = "_weights"
+SUFFIXES = (SCALE_SUFFIX, TOKENS_SUFFIX, WEIGHTS_SUFFIX)
 
 
 @dataclass(frozen=True)

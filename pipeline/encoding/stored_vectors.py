@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakevec.pipeline.arrow_arrays import from_numpy
 from lakevec.pipeline.encoding.encoder import Encoded, list_array
-from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX
+from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX, WEIGHTS_SUFFIX
 
 _LARGEST_HALF = np.float32(np.finfo(np.float16).max)
 
@@ -34,16 +34,17 @@ class VectorType(StrEnum):
 def to_arrow_columns(encoded: Encoded, name: str, kind: VectorType) -> dict[str, pa.Array]:
     """Return the columns for N vectors.
 
-    Besides the vectors, int8 has a column ``<name>_scale`` (float32), and sums have ``<name>_tokens``
-    (int32). All are null for a null text.
+    Besides the vectors, int8 has a column ``<name>_scale`` (float32). Sums have ``<name>_tokens`` (int32), or
+    ``<name>_weights`` (float64) if the model has position weights. All are null for a null text.
 
     Notes
     -----
     With v a vector and ``s = max|v| / 127``, int8 stores ``round(v / s)`` and s; the zero vector has s = 0.
     """
-    if encoded.tokens is not None:
-        # The settings refuse sums of other types.
-        return {name: encoded.to_arrow(), name + TOKENS_SUFFIX: from_numpy(encoded.tokens, encoded.is_null)}
+    for suffix, divisors in ((TOKENS_SUFFIX, encoded.tokens), (WEIGHTS_SUFFIX, encoded.weights)):
+        if divisors is not None:
+            # The settings refuse sums of other types.
+            return {name: encoded.to_arrow(), name + suffix: from_numpy(divisors, encoded.is_null)}
     if kind is VectorType.FLOAT32:
         return {name: encoded.to_arrow()}
     if kind is VectorType.FLOAT16:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME = "lakevec.json"
 FORMAT_NAME = "lakevec-model"
-FORMAT_VERSION = "1.1"
+_MAJOR_VERSION = "1"
 _TABLE_FILES = ("model.safetensors", "tokenizer.json")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _REMEDY = "restore the folder from where it was published"
@@ -157,6 +157,11 @@ def load(model: str, *, revision: str | None = None) -> Artifact:
     return replace(artifact, provenance={**artifact.provenance, "hub": commit})
 
 
+def format_version(table: StaticTable) -> str:
+    """Return the lowest version of the format that can hold a table, so that earlier readers can read it."""
+    return f"{_MAJOR_VERSION}.{1 if table.position_scale is None else 2}"
+
+
 def _load_place(place: Location, name: str, *, links_within: Path | None) -> Artifact:
     """Read a published folder, or a folder or file of another library."""
     if (place / MANIFEST_NAME).exists():
@@ -180,6 +185,7 @@ def _load_published(folder: Location, name: str, links_within: Path | None) -> A
             weights=tensors.get("weights"),
             mapping=tensors.get("mapping"),
             pools_unknown=manifest.get("pools_unknown", False) is True,
+            position_scale=manifest.get("position_scale"),
         )
     if table.fingerprint != manifest["fingerprint"]:
         raise ModelError(
@@ -203,12 +209,12 @@ def _read_manifest(folder: Location, model: str) -> dict[str, Any]:
             got="a folder whose publishing is under way or was interrupted",
             remedy="wait for the publishing to end, or delete the folder and publish again",
         )
-    version, known = str(manifest["format_version"]), FORMAT_VERSION.split(".")[0]
-    if version.split(".")[0] != known:
+    version = str(manifest["format_version"])
+    if version.split(".")[0] != _MAJOR_VERSION:
         raise ModelError(
             f"{model} has another format version",
             got=version,
-            expected=f"{known}.x",
+            expected=f"{_MAJOR_VERSION}.x",
             remedy="use the version of lakevec that published it, or publish it again",
         )
     _check_manifest(manifest, f"{model}: {MANIFEST_NAME}")

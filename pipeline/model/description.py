@@ -30,6 +30,8 @@ def describe(artifact: Artifact) -> dict[str, str]:
         "table": size,
         "vectors": "scaled to length 1" if table.normalize else "not normalised",
     }
+    if table.position_scale is not None:
+        facts["positions"] = f"token p of a text, from 0 on, counts 1 / (1 + p / {table.position_scale:g})"
     facts |= {name: _list_values(known[name]) for name in ("source", "hub") if known.get(name)}
     facts["teacher"] = f"{teacher.get('name', 'unknown')}, revision {teacher.get('revision', 'unknown')}"
     facts["recipe"] = _list_values(known.get("recipe", {}))

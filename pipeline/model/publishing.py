@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from string import Template
 from typing import Any, Literal
@@ -16,9 +16,11 @@ from typing import Any, Literal
 import safetensors.numpy
 
 from lakevec.pipeline.errors import OutputError, describe_failure
-from lakevec.pipeline.model.artifact import FORMAT_NAME, FORMAT_VERSION, MANIFEST_NAME, Artifact
+from lakevec.pipeline.model.artifact import FORMAT_NAME, MANIFEST_NAME, Artifact, format_version
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.storage import Location, require_free
+
+_TEXTS = resources.files("lakevec.pipeline.model")
 
 
 def refuse_existing_model(uri: str) -> Location:
@@ -145,15 +147,17 @@ def _table_files(table: StaticTable, provenance: Mapping[str, Any]) -> dict[str,
 def _manifest(
     table: StaticTable, files: Mapping[str, bytes], provenance: Mapping[str, Any], quality: Mapping[str, Any]
 ) -> dict[str, Any]:
+    abilities = {} if table.position_scale is None else {"position_scale": table.position_scale}
     return {
         "format": FORMAT_NAME,
-        "format_version": FORMAT_VERSION,
+        "format_version": format_version(table),
         "fingerprint": table.fingerprint,
         "rows": table.rows,
         "dimensions": table.dimensions,
         "dtype": table.embeddings.dtype.name,
         "normalize": table.normalize,
         "pools_unknown": table.pools_unknown,
+        **abilities,
         "unknown_token_id": table.unknown_token_id,
         "files": {
             name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -179,9 +183,7 @@ def _make_card(manifest: dict[str, Any]) -> str:
     for part in (provenance.get("recipe", {}), manifest["quality"], provenance.get("versions", {})):
         facts |= part
     pools_unknown, normalize = manifest["pools_unknown"], manifest["normalize"]
-    agreement = "pools unknown" if pools_unknown else "normalizes" if normalize else "does not normalize"
-    texts = resources.files("lakevec.pipeline.model")
-    template = (texts / "model_card.template").read_text(encoding="utf-8")
+    template = (_TEXTS / "model_card.template").read_text(encoding="utf-8")
     return Template(template).substitute(
         title=f"{teacher.get('name', 'static model')}, {manifest['dimensions']} dimensions",
         made="converted" if source else "distilled",
@@ -193,8 +195,21 @@ def _make_card(manifest: dict[str, Any]) -> str:
         scaled=", scaled to length 1" if normalize else "",
         fingerprint=manifest["fingerprint"],
         facts="\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in facts.items()),
-        agreement=json.loads((texts / "model_card_agreement.json").read_text(encoding="utf-8"))[agreement],
+        mean="weighted mean" if "position_scale" in manifest else "mean",
+        agreement="\n- ".join(_tell_agreement(manifest)),
     )
+
+
+def _tell_agreement(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Say how vectors of other libraries differ."""
+    sentences = json.loads((_TEXTS / "model_card_agreement.json").read_text(encoding="utf-8"))
+    has_weights = "position_scale" in manifest
+    if has_weights:
+        yield Template(sentences["weighs positions"]).substitute(scale=f"{manifest['position_scale']:g}")
+    if manifest["pools_unknown"]:
+        yield sentences["pools unknown"]
+    elif not has_weights:
+        yield sentences["normalizes" if manifest["normalize"] else "does not normalize"]
 
 
 def _cell(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ class StaticTable:
         Stored row of each token, if tokens share rows. Default: token i has row i.
     pools_unknown : bool, default=False
         Whether the unknown token's row counts in the mean, as in Sentence Transformers.
+    position_scale : float, optional
+        Above 0. The token at position p, counted from 0 over a text's known tokens, counts
+        ``1 / (1 + p / position_scale)``. Default: all tokens count alike.
 
     Attributes
     ----------
@@ -68,10 +72,12 @@ class StaticTable:
     weights: np.ndarray | None = None
     mapping: np.ndarray | None = None
     pools_unknown: bool = False
+    position_scale: float | None = None
     unknown_token_id: int | None = field(init=False)
 
     def __post_init__(self) -> None:
         _check_arrays(self)
+        _check_position_scale(self)
         with parsing_tokenizer("tokenizer.json"):
             tokenizer = Tokenizer.from_str(self.tokenizer_json)
         size = tokenizer.get_vocab_size(with_added_tokens=True)
@@ -140,6 +146,8 @@ class StaticTable:
                 head[name] = hashlib.sha256(array.data).hexdigest()
         if self.pools_unknown:
             head["pools_unknown"] = True
+        if self.position_scale is not None:
+            head["position_scale"] = self.position_scale
         digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.embeddings).data)
         return f"sha256:{digest.hexdigest()}"
@@ -207,6 +215,17 @@ def _check_arrays(table: StaticTable) -> None:
         largest = float(np.abs(embeddings.astype(np.float32)).max())
         if float(np.abs(table.weights).max()) * largest > LARGEST_VALUE:
             raise ModelError("weighted rows hold values beyond 1e30", expected="smaller weights or rows")
+
+
+def _check_position_scale(table: StaticTable) -> None:
+    scale = table.position_scale
+    if scale is None:
+        return
+    is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if not (is_number and 0 < scale <= sys.float_info.max):
+        raise ModelError("position_scale", got=repr(scale), expected="a finite number above 0, or None")
+    # 8 and 8.0 are the same scale, and must have the same fingerprint.
+    object.__setattr__(table, "position_scale", float(scale))
 
 
 def _check_values(name: str, array: np.ndarray) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.arrow_arrays import from_strings, null_mask
-from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX
+from lakevec.pipeline.encoding.options import SCALE_SUFFIX, SUFFIXES
 from lakevec.pipeline.errors import (
     CommitError,
     DataError,
@@ -97,7 +97,7 @@ class VectorReader:
     def other_columns(self) -> list[str]:
         """All columns but vectors, and what lakevec keeps beside them."""
         embeddings = self._output.metadata.columns.values()
-        own = {name + end for name in embeddings for end in ("", SCALE_SUFFIX, TOKENS_SUFFIX)}
+        own = {name + end for name in embeddings for end in ("", *SUFFIXES)}
         names = self._output.metadata.schema_of_files
         return [name for name in names if name not in own and not name.startswith(_OWN_PREFIX)]
 

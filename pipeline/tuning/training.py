@@ -135,12 +135,14 @@ def train(
     return TrainingResult(rows, before, epochs, best)
 
 
-def pool_texts(rows: np.ndarray, tokens: TokenIds, *, normalize: bool) -> np.ndarray:
-    """Average the rows of each text's tokens: float32 of shape (N, D)."""
+def pool_texts(
+    rows: np.ndarray, tokens: TokenIds, *, normalize: bool, position_scale: float | None = None
+) -> np.ndarray:
+    """Average the rows of each text's tokens, by position if there is a scale: float32 of shape (N, D)."""
     vectors = np.empty((len(tokens.offsets) - 1, rows.shape[1]), dtype=np.float32)
     table = np.ascontiguousarray(rows).view()
     table.flags.writeable = False
-    pool_mean(table, tokens.ids, tokens.offsets, vectors, normalize=normalize)
+    pool_mean(table, tokens.ids, tokens.offsets, vectors, normalize=normalize, position_scale=position_scale)
     return vectors
 
 

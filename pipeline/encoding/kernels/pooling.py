@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.kernels.position_weights import weigh_positions
 from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, load_float, sum_squares, sum_strip, sum_tile
 
 # Blocks of this many tokens are summed in float32, and the blocks in float64. That is as fast as float32
@@ -29,8 +32,13 @@ def pool_texts(
     is_sum: bool,
     block: np.ndarray,
     total: np.ndarray,
+    weights: np.ndarray | None,
+    divisors: np.ndarray | None,
 ) -> int:
-    """Pool texts for `pool_mean` and `pool_sum`; `block` (1, D) and `total` (D,) are scratch space."""
+    """Pool texts for `pool_mean` and `pool_sum`; `block` (1, D) and `total` (D,) are scratch space.
+
+    Numba compiles a loop of its own for each None, so pooling without weights multiplies nothing.
+    """
     zeros = 0
     texts = len(offsets) - 1
     tiled = table.shape[1] // TILE * TILE
@@ -39,59 +47,77 @@ def pool_texts(
         for column in range(0, tiled, TILE):
             for text in range(group, behind):
                 if offsets[text + 1] - offsets[text] <= _BLOCK_TOKENS:
-                    sum_tile(table, ids, offsets[text], offsets[text + 1], column, out, text)
+                    sum_tile(table, ids, weights, offsets[text], offsets[text + 1], column, out, text)
         for text in range(group, behind):
             first, last = offsets[text], offsets[text + 1]
+            divisor = _divisor(divisors, text, last - first)
             if last - first <= _BLOCK_TOKENS:
-                _sum_columns(table, ids, first, last, out, text)
-                is_zero = _scale_short(out, text, last - first, normalize, is_sum)
+                _sum_columns(table, ids, weights, first, last, out, text)
+                is_zero = _scale_short(out, text, divisor, normalize, is_sum)
             else:
-                _sum_blocks(table, ids, first, last, block, total)
-                is_zero = _scale_long(total, out, text, last - first, normalize, is_sum)
+                _sum_blocks(table, ids, weights, first, last, block, total)
+                is_zero = _scale_long(total, out, text, divisor, normalize, is_sum)
             zeros += is_zero
     return zeros
 
 
 @compile_part
+def _divisor(divisors: np.ndarray | None, text: int, tokens: int) -> float:
+    return np.float64(tokens) if divisors is None else divisors[text]
+
+
+@compile_part
 def _sum_columns(
-    table: np.ndarray, ids: np.ndarray, first: int, last: int, out: np.ndarray, text: int
+    table: np.ndarray,
+    ids: np.ndarray,
+    weights: np.ndarray | None,
+    first: int,
+    last: int,
+    out: np.ndarray,
+    text: int,
 ) -> None:
     """Sum the columns after the last whole tile."""
     width = table.shape[1]
     whole = width // STRIP * STRIP
     for column in range(width // TILE * TILE, whole, STRIP):
-        sum_strip(table, ids, first, last, column, out, text)
+        sum_strip(table, ids, weights, first, last, column, out, text)
     out[text, whole:] = 0.0
     for position in range(first, last):
         row = ids[position]
         for column in range(whole, width):
-            out[text, column] += load_float(table, row, column)
+            out[text, column] += load_float(table, row, column, weights, position)
 
 
 @compile_part
 def _sum_blocks(
-    table: np.ndarray, ids: np.ndarray, first: int, last: int, block: np.ndarray, total: np.ndarray
+    table: np.ndarray,
+    ids: np.ndarray,
+    weights: np.ndarray | None,
+    first: int,
+    last: int,
+    block: np.ndarray,
+    total: np.ndarray,
 ) -> None:
     """Sum the rows of a long text into `total`, block by block."""
     total[:] = 0.0
     for start in range(first, last, _BLOCK_TOKENS):
         stop = min(start + _BLOCK_TOKENS, last)
         for column in range(0, table.shape[1] // TILE * TILE, TILE):
-            sum_tile(table, ids, start, stop, column, block, _ONLY_ROW)
-        _sum_columns(table, ids, start, stop, block, _ONLY_ROW)
+            sum_tile(table, ids, weights, start, stop, column, block, _ONLY_ROW)
+        _sum_columns(table, ids, weights, start, stop, block, _ONLY_ROW)
         for column in range(len(total)):
             total[column] += block[0, column]
 
 
 @compile_part
-def _scale_short(out: np.ndarray, text: int, tokens: int, normalize: bool, is_sum: bool) -> bool:
+def _scale_short(out: np.ndarray, text: int, divisor: float, normalize: bool, is_sum: bool) -> bool:
     """Turn the sum of a short text, in `out`, into its vector; return whether it is zero."""
     width = out.shape[1]
     whole = width // STRIP * STRIP
     squares = sum_squares(out, text, whole)
     for column in range(whole, width):
         squares += np.float64(out[text, column]) * np.float64(out[text, column])
-    factor = _factor(np.sqrt(squares), tokens, normalize, is_sum)
+    factor = _factor(np.sqrt(squares), divisor, normalize, is_sum)
     for column in range(width):
         out[text, column] = np.float32(out[text, column] * factor)
     return squares == 0.0
@@ -99,30 +125,57 @@ def _scale_short(out: np.ndarray, text: int, tokens: int, normalize: bool, is_su
 
 @compile_part
 def _scale_long(
-    total: np.ndarray, out: np.ndarray, text: int, tokens: int, normalize: bool, is_sum: bool
+    total: np.ndarray, out: np.ndarray, text: int, divisor: float, normalize: bool, is_sum: bool
 ) -> bool:
     """Write the vector of a long text, whose sum is in `total`; return whether it is zero."""
     squares = 0.0
     for column in range(len(total)):
         squares += total[column] * total[column]
-    factor = _factor(np.sqrt(squares), tokens, normalize, is_sum)
+    factor = _factor(np.sqrt(squares), divisor, normalize, is_sum)
     for column in range(len(total)):
         out[text, column] = np.float32(total[column] * factor)
     return squares == 0.0
 
 
 @compile_part
-def _factor(length: float, tokens: int, normalize: bool, is_sum: bool) -> float:
+def _factor(length: float, divisor: float, normalize: bool, is_sum: bool) -> float:
     # The sum is zero if a text has no tokens, or if its rows cancel out exactly.
     if length == 0.0:
         return 0.0
     if is_sum:
         return 1.0
-    return 1.0 / (length if normalize else np.float64(tokens))
+    return 1.0 / (length if normalize else divisor)
+
+
+class Terms(NamedTuple):
+    """What is added up for each text.
+
+    Parameters
+    ----------
+    ids : int32 ndarray of shape (T,)
+        Rows to add up, each in ``[0, V)``.
+    offsets : int64 ndarray of shape (N + 1,)
+        Text n has ``ids[offsets[n]:offsets[n + 1]]``.
+    weights : float32 ndarray of shape (T,), optional
+        How much each row counts. Default: 1.
+    divisors : float64 ndarray of shape (N,), optional
+        Divisor of each text's mean. Default: the number of its rows.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    weights: np.ndarray | None = None
+    divisors: np.ndarray | None = None
 
 
 def pool_mean(
-    table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.ndarray, *, normalize: bool
+    table: np.ndarray,
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    out: np.ndarray,
+    *,
+    normalize: bool,
+    position_scale: float | None = None,
 ) -> int:
     """Average the table's rows over each text's tokens.
 
@@ -130,14 +183,14 @@ def pool_mean(
     ----------
     table : float32 or float16 ndarray of shape (V, D)
         C-contiguous and finite; may be read-only. float16 needs a processor that `widens_halves`.
-    ids : int32 ndarray of shape (T,)
-        Rows to average, each in ``[0, V)``.
-    offsets : int64 ndarray of shape (N + 1,)
-        Text n has ``ids[offsets[n]:offsets[n + 1]]``.
+    ids, offsets : ndarray
+        As in `Terms`.
     out : float32 ndarray of shape (N, D)
         Receives the vectors; zeros for a text without tokens.
     normalize : bool
         Whether vectors are scaled to length 1.
+    position_scale : float, optional
+        Scale of the tokens' weights, see `weigh_positions`. Default: all tokens count alike.
 
     Returns
     -------
@@ -147,7 +200,8 @@ def pool_mean(
     Notes
     -----
     With S the sum of a text's rows and n their number, the result is ``S / n``, or ``S / |S|`` when
-    normalised. Rows are added in token order, so the bits depend on the text alone, never on the other
+    normalised. With weights w, S is the sum of ``w * row``, each product rounded to float32, and n the sum of
+    the weights. Rows are added in token order, so the bits depend on the text alone, never on the other
     texts of a batch.
 
     Examples
@@ -161,7 +215,8 @@ def pool_mean(
     array([[0.5 , 0.75],
            [0.  , 0.  ]], dtype=float32)
     """
-    return _pool(table, ids, offsets, out, normalize=normalize, is_sum=False)
+    weights, divisors = (None, None) if position_scale is None else weigh_positions(offsets, position_scale)
+    return pool(table, Terms(ids, offsets, weights, divisors), out, normalize=normalize, is_sum=False)
 
 
 def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> int:
@@ -184,12 +239,14 @@ def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.nd
     array([[2., 3.],
            [0., 0.]], dtype=float32)
     """
-    return _pool(table, ids, offsets, out, normalize=False, is_sum=True)
+    return pool(table, Terms(ids, offsets), out, normalize=False, is_sum=True)
 
 
-def _pool(table: np.ndarray, *arrays: np.ndarray, normalize: bool, is_sum: bool) -> int:
+def pool(table: np.ndarray, terms: Terms, out: np.ndarray, *, normalize: bool, is_sum: bool) -> int:
+    """Average or sum weighted rows; return the number of zero vectors. See `pool_mean` and `pool_sum`."""
     width = table.shape[1]
     block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
     if table.dtype == np.float16:
         table = table.view(np.int16)  # Numba knows no float16
-    return int(pool_texts(table, *arrays, normalize, is_sum, block, total))
+    ids, offsets, *weighting = terms
+    return int(pool_texts(table, ids, offsets, out, normalize, is_sum, block, total, *weighting))

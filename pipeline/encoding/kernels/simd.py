@@ -18,6 +18,8 @@ from numba.extending import intrinsic
 WINDOW = 64
 # Columns that `sum_tile` and `sum_strip` sum. All vector registers of AVX2 together hold 128 floats.
 TILE, STRIP = 128, 32
+# Columns that are summed at once if rows have weights. With AVX2, more would take a quarter longer.
+_WEIGHTED = 64
 
 # Rows are fetched into the processor's cache this many tokens before they are summed.
 _TOKENS_AHEAD = 16
@@ -74,42 +76,77 @@ def _make_sum(columns: int) -> Any:
 
     @intrinsic
     def sum_rows(
-        _context: Any, table: Any, ids: Any, start: Any, stop: Any, column: Any, out: Any, text: Any
+        _context: Any,
+        table: Any,
+        ids: Any,
+        weights: Any,
+        start: Any,
+        stop: Any,
+        column: Any,
+        out: Any,
+        text: Any,
     ) -> Any:
-        kind = types.void(table, ids, types.intp, types.intp, types.intp, out, types.intp)
+        kind = types.void(table, ids, weights, types.intp, types.intp, types.intp, out, types.intp)
+        # Products need registers, too, so weighted rows are summed in narrower passes.
+        step = columns if weights == types.none else min(columns, _WEIGHTED)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            rows = context.make_array(signature.args[0])(context, builder, arguments[0])
-            tokens = context.make_array(signature.args[1])(context, builder, arguments[1])
-            target = context.make_array(signature.args[5])(context, builder, arguments[5])
-            first, last, place, line = arguments[2], arguments[3], arguments[4], arguments[6]
-            width = cgutils.unpack_tuple(builder, rows.shape)[1]
-            last_token = builder.sub(tokens.nitems, first.type(1))
-            size = table.dtype.bitwidth // 8
-
-            def find_row(index: Any) -> Any:
-                token = builder.sext(builder.load(builder.gep(tokens.data, [index])), width.type)
-                return builder.add(builder.mul(token, width), place)
-
-            sums = [_variable(builder, _FLOATS) for _ in range(columns // _LANES)]
-            with cgutils.for_range_slice(builder, first, last, first.type(1), first.type) as (index, _):
-                ahead = builder.add(index, index.type(_TOKENS_AHEAD))
-                is_inside = builder.icmp_signed("<", ahead, last_token)
-                row = find_row(builder.select(is_inside, ahead, last_token))
-                for offset in range(0, columns, _CACHE_LINE // size):
-                    _prefetch(builder, builder.gep(rows.data, [builder.add(row, row.type(offset))]))
-                row = find_row(index)
-                for part, lanes in enumerate(sums):
-                    value = _load_floats(builder, rows.data, row, part)
-                    builder.store(builder.fadd(builder.load(lanes), value), lanes)
-            begin = builder.add(builder.mul(line, width), place)
-            for part, lanes in enumerate(sums):
-                builder.store(builder.load(lanes), _vector_at(builder, target.data, begin, part), align=4)
+            for shift in range(0, columns, step):
+                place = builder.add(arguments[5], arguments[5].type(shift))
+                _sum_columns(context, builder, signature, [*arguments[:5], place, *arguments[6:]], step)
             return context.get_dummy_value()
 
         return kind, generate
 
     return sum_rows
+
+
+def _sum_columns(context: Any, builder: Any, signature: Any, arguments: Any, columns: int) -> None:
+    """Generate a loop that sums columns in registers; `arguments` are those of `sum_tile`."""
+    arrays = [context.make_array(signature.args[place]) for place in (0, 1, 6)]
+    rows, tokens, target = (
+        make(context, builder, arguments[place]) for make, place in zip(arrays, (0, 1, 6), strict=True)
+    )
+    first, last, place, line = (arguments[number] for number in (3, 4, 5, 7))
+    width = cgutils.unpack_tuple(builder, rows.shape)[1]
+    last_token = builder.sub(tokens.nitems, first.type(1))
+    size = signature.args[0].dtype.bitwidth // 8
+
+    def find_row(index: Any) -> Any:
+        token = builder.sext(builder.load(builder.gep(tokens.data, [index])), width.type)
+        return builder.add(builder.mul(token, width), place)
+
+    sums = [_variable(builder, _FLOATS) for _ in range(columns // _LANES)]
+    with cgutils.for_range_slice(builder, first, last, first.type(1), first.type) as (index, _):
+        ahead = builder.add(index, index.type(_TOKENS_AHEAD))
+        is_inside = builder.icmp_signed("<", ahead, last_token)
+        row = find_row(builder.select(is_inside, ahead, last_token))
+        for offset in range(0, columns, _CACHE_LINE // size):
+            _prefetch(builder, builder.gep(rows.data, [builder.add(row, row.type(offset))]))
+        row = find_row(index)
+        factor = _load_weight(context, builder, signature.args[2], arguments[2], index)
+        factors = factor and _repeat(builder, factor)
+        for part, lanes in enumerate(sums):
+            value = _load_floats(builder, rows.data, row, part)
+            value = builder.fmul(value, factors) if factors else value
+            builder.store(builder.fadd(builder.load(lanes), value), lanes)
+    begin = builder.add(builder.mul(line, width), place)
+    for part, lanes in enumerate(sums):
+        builder.store(builder.load(lanes), _vector_at(builder, target.data, begin, part), align=4)
+
+
+def _load_weight(context: Any, builder: Any, kind: Any, weights: Any, index: Any) -> Any:
+    """Load a float32 of an array; return None if there is no array."""
+    if kind == types.none:
+        return None
+    return builder.load(builder.gep(context.make_array(kind)(context, builder, weights).data, [index]))
+
+
+def _repeat(builder: Any, value: Any) -> Any:
+    """Return a vector with the value in all lanes."""
+    start, zero = ir.Constant(_FLOATS, ir.Undefined), ir.IntType(32)(0)
+    lane = builder.insert_element(start, value, zero)
+    return builder.shuffle_vector(lane, start, ir.Constant(ir.VectorType(_INT, _LANES), [0] * _LANES))
 
 
 def _load_floats(builder: Any, base: Any, index: Any, part: int) -> Any:
@@ -134,19 +171,23 @@ def fetch_element(_context: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
-def load_float(_context: Any, table: Any, row: Any, column: Any) -> Any:
-    """Load an element of a table of float32, or of float16 in int16, as float32."""
+def load_float(_context: Any, table: Any, row: Any, column: Any, weights: Any, position: Any) -> Any:
+    """Load an element of a table of float32, or of float16 in int16, as float32, times a weight.
+
+    The weight is ``weights[position]``; there is none if `weights` is None.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows = context.make_array(signature.args[0])(context, builder, arguments[0])
         width = cgutils.unpack_tuple(builder, rows.shape)[1]
         index = builder.add(builder.mul(arguments[1], width), arguments[2])
         value = builder.load(builder.gep(rows.data, [index]))
-        if value.type != ir.IntType(16):
-            return value
-        return builder.fpext(builder.bitcast(value, ir.HalfType()), ir.FloatType())
+        if value.type == ir.IntType(16):
+            value = builder.fpext(builder.bitcast(value, ir.HalfType()), ir.FloatType())
+        factor = _load_weight(context, builder, signature.args[3], arguments[3], arguments[4])
+        return builder.fmul(value, factor) if factor else value
 
-    return types.float32(table, types.int64, types.int64), generate
+    return types.float32(table, types.int64, types.int64, weights, types.int64), generate
 
 
 def _prefetch(builder: Any, address: Any) -> None:
@@ -157,9 +198,10 @@ def _prefetch(builder: Any, address: Any) -> None:
     builder.call(fetch, [builder.bitcast(address, byte), _INT(0), _INT(3), _INT(1)])
 
 
-# ``sum_tile(table, ids, start, stop, column, out, text)`` adds up the rows ``ids[start:stop]`` in order, for
-# `TILE` columns from `column` on. The sums go into the same columns of ``out[text]``. `sum_strip` does so for
-# `STRIP` columns.
+# ``sum_tile(table, ids, weights, start, stop, column, out, text)`` adds up the rows ``ids[start:stop]`` in
+# order, for `TILE` columns from `column` on. The sums go into the same columns of ``out[text]``. `sum_strip`
+# does so for `STRIP` columns. Each row counts ``weights[start:stop]`` times; the product is rounded to float32
+# before it is added. If `weights` is None, the compiled loop has no multiplication.
 sum_tile, sum_strip = _make_sum(TILE), _make_sum(STRIP)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.output.stored_output import read_output
+from lakevec.pipeline.reading.vector_reader import VectorReader
 from tests.support.commands import embed as main
 from tests.support.commands import verify
 from tests.support.models import make_word_tokenizer
@@ -190,3 +193,45 @@ def test_sql_of_the_output_page_gives_the_vectors_of_the_whole(
     exec(by_pandas, found)
     np.testing.assert_allclose(found["vectors"], whole, atol=1e-6)
     assert found["tokens"].tolist() == summed.tokens.tolist()
+
+
+@pytest.mark.usefixtures("spark")
+def test_model_with_position_weights_stores_their_sums(
+    tiny_table: StaticTable, lake: Path, tmp_path: Path, spark: Any
+) -> None:
+    """SQL gives the mean: the sum divided by the weights."""
+    model, output = str(tmp_path / "model"), tmp_path / "out"
+    publish(replace(tiny_table, position_scale=1), model)
+    assert run(model, lake, output, "--store", "sum") == 0
+    rows = pq.read_table(output).sort_by("id")
+    assert rows.column_names == ["id", "text", "text_embedding", "text_embedding_weights"]
+    third = float(np.float32(1 / 3))
+    assert rows["text_embedding_weights"].to_pylist() == [1.5 + third, 0, 0, None, 1.5]
+    assert rows["text_embedding"].to_pylist()[3:] == [None, [-1.5, -1.5]]
+    assert (
+        spark.read.parquet(str(output)).schema["text_embedding_weights"].dataType.simpleString() == "double"
+    )
+    means = duckdb.sql(
+        f"SELECT id, list_transform(text_embedding, lambda x: x / text_embedding_weights) AS mean "
+        f"FROM '{output}/*.parquet' WHERE text_embedding_weights > 0 ORDER BY id"
+    ).fetchall()
+    vectors = load(model).encode(["North east east", "southwest nowhere southwest"])
+    np.testing.assert_allclose([mean for _, mean in means], vectors, rtol=1e-6)
+    assert verify([str(output)]) == 0
+    assert VectorReader(read_output(str(output)), None).other_columns == ["id", "text"]
+
+
+@pytest.mark.usefixtures("spark")
+def test_verify_finds_a_damaged_sum_of_weights(
+    tiny_table: StaticTable, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(replace(tiny_table, position_scale=1), str(tmp_path / "model"))
+    assert run(str(tmp_path / "model"), lake, tmp_path / "out", "--store", "sum") == 0
+    [file] = (tmp_path / "out").glob("**/*.parquet")
+    rows = pq.read_table(file)
+    column = rows.schema.get_field_index("text_embedding_weights")
+    for wrong, problem in ((float("nan"), "sums of weights below 0"), (None, "sums without sums of weights")):
+        weights = pa.array([wrong, 0, 0, None, 1.5], pa.float64())
+        pq.write_table(rows.set_column(column, rows.schema.field(column), weights), file)
+        assert verify([str(tmp_path / "out")]) == 1
+        assert problem in capsys.readouterr().out
