@@ -47,13 +47,16 @@ def to_dict(found: Bigrams) -> Pairs:
 
 def to_ids(texts: list[list[int]]) -> TokenIds:
     offsets = np.cumsum([0, *map(len, texts)])
-    return TokenIds(np.array(list(chain.from_iterable(texts)), dtype=np.int32), offsets, unknown=0, truncated=0)
+    ids = np.fromiter(chain.from_iterable(texts), dtype=np.int32)
+    return TokenIds(ids, offsets, unknown=0, truncated=0)
 
 
-ids = st.integers(0, 5) | st.integers(0, 2**31 - 1)
+token_ids = st.integers(0, 5) | st.integers(0, 2**31 - 1)
 
 
-@given(texts=st.lists(st.lists(ids, max_size=8), max_size=8), cut=st.integers(0, 8), most=st.integers(1, 9))
+@given(
+    texts=st.lists(st.lists(token_ids, max_size=8), max_size=8), cut=st.integers(0, 8), most=st.integers(1, 9)
+)
 @settings(max_examples=100, deadline=None)
 def test_counts_are_those_of_counter(texts: list[list[int]], cut: int, most: int) -> None:
     counter = BigramCounter()
@@ -139,6 +142,6 @@ def test_other_files_are_no_bigrams(tmp_path: Path) -> None:
     pq.write_table(pa.table({"token": ["a"], "count": [1]}), tmp_path / "counts.parquet")
     for name in ("counts.parquet", "gone.parquet"):
         with pytest.raises(
-            InputError, match="can't be read: .*expected Parquet with the columns first, second"
+            InputError, match=r"can't be read: .*expected Parquet with the columns first, second"
         ):
             read_bigrams(str(tmp_path / name), ["a"], 1)
