@@ -27,7 +27,17 @@ from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.jobs.embedding.run_record import RunTimer, new_run_id
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.jobs.spark.session import open_session, task_properties
-from lakevec.pipeline.corpus.counts_folder import PHRASES, WORDS, begin, finish, hold, read_record
+from lakevec.pipeline.corpus.bigrams import unpack_pairs
+from lakevec.pipeline.corpus.counts_folder import (
+    BIGRAMS,
+    PHRASES,
+    WORDS,
+    begin,
+    finish,
+    hold,
+    read_record,
+    write_part,
+)
 from lakevec.pipeline.corpus.text_counter import warm_up
 from lakevec.pipeline.corpus.tokenizer_source import CountedTokenizer, find_tokenizer
 from lakevec.pipeline.errors import CommitError, DataError, OutputError
@@ -42,7 +52,7 @@ if TYPE_CHECKING:
 
 SETTINGS = CountSettings
 # Settings that change the counts.
-IDENTIFYING_SETTINGS = ("input", "text", "format", "option", "phrases", "on_bad_row")
+IDENTIFYING_SETTINGS = ("input", "text", "format", "option", "phrases", "bigrams", "on_bad_row")
 
 
 def run(settings: CountSettings, context: RunContext) -> None:
@@ -107,6 +117,7 @@ def _read_finished(
         return None
     # An earlier version may have masked fewer secrets.
     done["request"] = {name: redact_values(value) for name, value in done["request"].items()}
+    done["request"].setdefault("bigrams", None)  # earlier versions counted none
     if done["request"] != _request(settings, tokenizer, done["request"]["files"]):
         raise _occupied(settings, "the counts of another request")
     return done
@@ -154,7 +165,7 @@ def count_lines(
     *,
     task_type: type[CountTask] | None = None,
 ) -> DataFrame:
-    """Return a DataFrame of sums over all tasks: one row for each token, word, phrase and fact.
+    """Return a DataFrame of sums over all tasks: one row for each term and fact.
 
     `task_type` replaces `CountTask`. The columns are those of `lakevec.udfs.count_task.COUNTS_SCHEMA`.
     """
@@ -169,6 +180,7 @@ def count_lines(
     task = (task_type or CountTask)(
         tokenizer=distribute_files(spark, packed),
         longest_phrase=settings.phrases,
+        counts_bigrams=settings.bigrams is not None,
         skips_bad_rows=settings.on_bad_row == "skip",
     )
     # Number the columns, since mapInArrow fails at dots in names.
@@ -185,7 +197,7 @@ def _count(
     tokenizer: CountedTokenizer,
     output: Location,
 ) -> tuple[pa.Table, dict[str, int]]:
-    """Count the lake and write words and phrases; return the tokens' counts, and the totals."""
+    """Count the lake and write words, phrases and bigrams; return the tokens' counts, and the totals."""
     from pyspark import StorageLevel
 
     from lakevec.jobs.spark.progress import show_progress
@@ -201,6 +213,7 @@ def _count(
             tokens = _tokens_table(lines.filter(lines.kind == TOKEN).collect(), tokenizer)
             words = _write_terms(lines, WORD, settings, WORDS)
             phrases = _write_terms(lines, PHRASE, settings, PHRASES) if settings.phrases > 1 else 0
+            bigrams = _collect_bigrams(lines, settings.bigrams, tokenizer) if settings.bigrams else None
     finally:
         lines.unpersist()
     if words and not (output / WORDS).exists():
@@ -209,12 +222,15 @@ def _count(
             expected="storage that all executors reach by the same path or URI",
             remedy="choose another --output",
         )
+    if bigrams is not None:
+        write_part(output, BIGRAMS, bigrams)
     totals = {
         **{name: facts.get(name, 0) for name in ("rows", "texts", "nulls", "bad")},
         "tokens": int(pc.sum(tokens["count"]).as_py() or 0),
         "distinct_tokens": int(np.count_nonzero(tokens["count"].to_numpy())),
         "distinct_words": words,
         "distinct_phrases": phrases,
+        "bigrams": bigrams.num_rows if bigrams else 0,
     }
     return tokens, totals
 
@@ -245,6 +261,21 @@ def _tokens_table(lines: list[Any], tokenizer: CountedTokenizer) -> pa.Table:
     return table.filter(pc.not_equal(table["token"], ""))
 
 
+def _collect_bigrams(lines: DataFrame, most: int, tokenizer: CountedTokenizer) -> pa.Table:
+    """Return the most frequent bigrams; of equal counts, those of the lowest ids come first."""
+    from pyspark.sql import functions as f
+
+    from lakevec.udfs.count_task import BIGRAM
+
+    ordered = lines.filter(lines.kind == BIGRAM).orderBy(f.desc("count"), "id").limit(most)
+    # Two numbers per bigram, so that millions fit on the driver.
+    rows = ordered.select("id", "count").toArrow()
+    names = pa.array(tokenizer.tokens, pa.string())
+    first, second = unpack_pairs(rows["id"].to_numpy()).T
+    columns = {"first": names.take(pa.array(first)), "second": names.take(pa.array(second))}
+    return pa.table({**columns, "count": rows["count"]})
+
+
 def _write_terms(lines: DataFrame, kind: str, settings: CountSettings, folder: str) -> int:
     """Let Spark write words or phrases, most frequent first; return their number."""
     from pyspark.sql import functions as f
@@ -264,6 +295,8 @@ def _summarize(record: dict[str, Any]) -> str:
     )
     if record["settings"]["phrases"] > 1:
         summary += f", {record['distinct_phrases']:,} phrases"
+    if record["settings"].get("bigrams"):
+        summary += f", {record['bigrams']:,} bigrams"
     if record["bad"]:
         summary += f", {record['bad']:,} texts left out, which are not valid UTF-8"
     return f"{summary}; in {record['settings']['output']}"

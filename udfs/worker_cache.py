@@ -28,17 +28,19 @@ def get_encoder(table: NodeFiles, options: EncodeOptions) -> Encoder:
     return open_encoder(table.provide(), options)
 
 
-def get_counter(tokenizer: NodeFiles, *, longest_phrase: int = 1) -> TextCounter:
+def get_counter(
+    tokenizer: NodeFiles, *, longest_phrase: int = 1, counts_bigrams: bool = False
+) -> TextCounter:
     """Return this worker's counter of a tokenizer, without earlier counts."""
-    counter = _open_counter(tokenizer, longest_phrase)
+    counter = _open_counter(tokenizer, longest_phrase, counts_bigrams)
     counter.take()  # drops the counts of a failed task
     return counter
 
 
 @lru_cache(maxsize=1)
-def _open_counter(tokenizer: NodeFiles, longest_phrase: int) -> TextCounter:
+def _open_counter(tokenizer: NodeFiles, longest_phrase: int, counts_bigrams: bool) -> TextCounter:
     _share_machine()
-    return open_counter(tokenizer.provide(), longest_phrase)
+    return open_counter(tokenizer.provide(), longest_phrase, counts_bigrams=counts_bigrams)
 
 
 def _share_machine() -> None:

@@ -5,6 +5,7 @@
     tokens/     Parquet: id, token, count, documents; a row for every token of the tokenizer
     words/      Parquet: word, count, documents; most frequent first
     phrases/    Parquet: phrase, count, documents; only with --phrases
+    bigrams/    Parquet: first, second, count; most frequent first; only with --bigrams
     count.json  request, tokenizer, totals; written last, so its presence marks a complete count
 """
 
@@ -27,7 +28,9 @@ from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location, locate
 
-TOKENS, WORDS, PHRASES, RECORD = "tokens", "words", "phrases", "count.json"
+TOKENS, WORDS, PHRASES, BIGRAMS, RECORD = "tokens", "words", "phrases", "bigrams", "count.json"
+# Keys of the record with the rows of each part.
+_ROWS = {WORDS: "distinct_words", PHRASES: "distinct_phrases", BIGRAMS: "bigrams"}
 # Marks an incomplete count, whose files may be deleted.
 _BEGUN = "_begun"
 
@@ -74,7 +77,7 @@ def hold(folder: Location, run: str, uri: str) -> Iterator[Lease]:
 
 def begin(folder: Location) -> None:
     """Delete the files of an incomplete count, and mark the folder as incomplete; needs the lease."""
-    for name in (TOKENS, WORDS, PHRASES):
+    for name in (TOKENS, WORDS, PHRASES, BIGRAMS):
         (folder / name).delete()
     (folder / _BEGUN).write_atomic(b"")
 
@@ -92,12 +95,17 @@ def _refuse_foreign(folder: Location, uri: str) -> None:
         )
 
 
+def write_part(folder: Location, name: str, rows: pa.Table) -> None:
+    """Write a part of one file."""
+    part = folder / name
+    part.filesystem.create_dir(part.path, recursive=True)
+    file = part / f"{name}.parquet"
+    pq.write_table(rows, file.path, filesystem=file.filesystem, compression="zstd")
+
+
 def finish(folder: Location, tokens: pa.Table, record: dict[str, Any]) -> None:
     """Write the token counts, and then the record, which marks the count as complete."""
-    part = folder / TOKENS
-    part.filesystem.create_dir(part.path, recursive=True)
-    file = part / "tokens.parquet"
-    pq.write_table(tokens, file.path, filesystem=file.filesystem, compression="zstd")
+    write_part(folder, TOKENS, tokens)
     (folder / RECORD).write_atomic(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
     (folder / _BEGUN).delete()
 
@@ -108,7 +116,7 @@ def part_of(uri: str, name: str) -> Location:
     Parameters
     ----------
     uri : str
-    name : {"tokens", "words", "phrases"}
+    name : {"tokens", "words", "phrases", "bigrams"}
 
     Raises
     ------
@@ -130,7 +138,7 @@ def part_of(uri: str, name: str) -> Location:
 
 def _check_part(folder: Location, name: str, uri: str) -> None:
     """Compare the number of rows with the record; the tokens need at least one row."""
-    expected = (read_record(folder) or {}).get(f"distinct_{name}") if name != TOKENS else None
+    expected = (read_record(folder) or {}).get(_ROWS[name]) if name != TOKENS else None
     if name != TOKENS and not expected:
         return
     part = folder / name

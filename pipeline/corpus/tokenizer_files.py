@@ -16,7 +16,7 @@ def pack_tokenizer(tokenizer_json: str, *, node_dir: str | None = None) -> NodeF
     return pack_files(f"sha256:{digests(files)[_TOKENIZER_FILE]}", files, node_dir)
 
 
-def open_counter(folder: Path, longest_phrase: int) -> TextCounter:
+def open_counter(folder: Path, longest_phrase: int, *, counts_bigrams: bool = False) -> TextCounter:
     """Open a counter on a node's copy of a tokenizer."""
     tokenizer_json = (folder / _TOKENIZER_FILE).read_bytes().decode()
-    return TextCounter(tokenizer_json, longest_phrase=longest_phrase)
+    return TextCounter(tokenizer_json, longest_phrase=longest_phrase, counts_bigrams=counts_bigrams)

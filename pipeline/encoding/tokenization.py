@@ -24,7 +24,7 @@ from lakevec.pipeline.errors import DataError
 
 # The library's output takes about a hundred bytes per token, so a call gets few whole texts.
 _CALL_ROWS = 1024
-_NO_LIMIT = int(np.iinfo(np.int64).max)
+NO_LIMIT = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class CachedTokenizer:
 
     def __init__(self, cache: TokenCache, max_tokens: int | None = None) -> None:
         self._cache = cache
-        self._limit = _NO_LIMIT if max_tokens is None else max_tokens
+        self._limit = NO_LIMIT if max_tokens is None else max_tokens
         self.joins_words = cache.joins_words
         self._lock = threading.Lock()
 
@@ -103,7 +103,7 @@ class CachedTokenizer:
         self._cache.tokenize(texts)
         row_ends, arrays = self._cache.row_ends, self._cache.arrays
         unknown = int(arrays.state["unknown"][0])
-        if self._limit == _NO_LIMIT and not self._cache.had_pending:
+        if self._limit == NO_LIMIT and not self._cache.had_pending:
             return TokenIds(arrays.output[: row_ends[-1]].copy(), row_ends, unknown, 0)
         token_offsets = np.empty(len(texts) + 1, dtype=np.int64)
         more_unknown, truncated = count_tokens(row_ends, arrays, self._limit, token_offsets)
@@ -122,7 +122,7 @@ class WholeTextTokenizer:
     ) -> None:
         self._tokenizer = tokenizer
         self._unknown = -1 if unknown_token_id is None else unknown_token_id
-        self._limit = _NO_LIMIT if max_tokens is None else max_tokens
+        self._limit = NO_LIMIT if max_tokens is None else max_tokens
 
     def tokenize(self, texts: pa.LargeStringArray) -> TokenIds:
         """Return the known token ids of each text."""

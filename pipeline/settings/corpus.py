@@ -26,6 +26,8 @@ class CountSettings(SparkInput, SparkTasks, SparkRuntime):
     """Folder or URI for the counts. Finished counts of the same request are kept."""
     phrases: Annotated[int, Field(ge=1, le=3)] = 1
     """Also count phrases of up to 2 or 3 neighbouring words. 1 counts words only."""
+    bigrams: Annotated[int, Field(ge=1, le=2_000_000)] | None = None
+    """Also count pairs of neighbouring tokens, and keep this many of the most frequent. Default: none."""
     on_bad_row: Literal["fail", "skip"] = "fail"
     """For a text that is not valid UTF-8: fail, or skip the text and report the number of such texts."""
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakevec.pipeline.corpus import counts_folder
+from lakevec.pipeline.corpus.bigrams import read_bigrams
 from lakevec.pipeline.distillation.weighting import read_counts
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.storage import locate
@@ -42,13 +43,14 @@ def test_counts_of_a_lake_are_the_same_in_one_part_and_in_seven(
     tiny_model: str, lake: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("one", "seven"):
-        assert run(tiny_model, lake / name, lake / f"counts-{name}", "--phrases", "2") == 0
+        words = ["--phrases", "2", "--bigrams", "2"]
+        assert run(tiny_model, lake / name, lake / f"counts-{name}", *words) == 0
     tables = [
-        [pq.read_table(lake / f"counts-{name}" / kind) for kind in ("tokens", "words", "phrases")]
+        [pq.read_table(lake / f"counts-{name}" / kind) for kind in ("tokens", "words", "phrases", "bigrams")]
         for name in ("one", "seven")
     ]
     assert tables[0] == tables[1]
-    tokens, words, phrases = tables[0]
+    tokens, words, phrases, bigrams = tables[0]
     assert tokens.schema.names == ["id", "token", "count", "documents"]
     assert [kind.bit_width for kind in tokens.schema.types if pa.types.is_integer(kind)] == [32, 64, 64]
     assert tokens.to_pylist() == [
@@ -62,6 +64,11 @@ def test_counts_of_a_lake_are_the_same_in_one_part_and_in_seven(
         {"word": "far", "count": 72, "documents": 72},
     ]
     assert phrases.num_rows == 2 + 2 * 7
+    # "North east 3 southwest", whose number is unknown.
+    assert bigrams.to_pylist() == [
+        {"first": "north", "second": "east", "count": 70},
+        {"first": "east", "second": "southwest", "count": 70},
+    ]
     record = json.loads((lake / "counts-seven" / "count.json").read_text())
     assert {key: record[key] for key in ("rows", "texts", "nulls", "tokens", "distinct_words")} == {
         "rows": 72,
@@ -70,11 +77,14 @@ def test_counts_of_a_lake_are_the_same_in_one_part_and_in_seven(
         "tokens": 424,
         "distinct_words": 11,
     }
+    assert record["bigrams"] == 2
     assert "counted 72 rows: 143 texts, 1 nulls, 424 tokens" in capsys.readouterr().out
     # The folder as well as its tokens; a word that is no token has its word's count.
     for place in (lake / "counts-one", lake / "counts-one" / "tokens"):
         assert read_counts(str(place)).lookup(["east", "north"]).tolist() == [70, 142]
     assert read_counts(str(lake / "counts-one")).lookup(["north", "Ġfar", "never"]).tolist() == [142, 72, 0]
+    pairs, counts = read_bigrams(str(lake / "counts-one"), ["southwest", "east", "north"], 5)
+    assert (pairs.tolist(), counts.tolist()) == ([[1, 0], [2, 1]], [70, 70])
 
 
 def test_same_request_is_done_already_and_another_is_refused(
@@ -97,6 +107,31 @@ def test_same_request_is_done_already_and_another_is_refused(
     (file, *_) = (lake / "one").glob("*.parquet")
     file.touch()
     assert run(tiny_model, lake / "one", output) == 2
+
+
+def test_counts_of_earlier_versions_are_kept_and_have_no_bigrams(
+    tiny_model: str, lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = lake / "counts"
+    assert run(tiny_model, lake / "one", output) == 0
+    record = json.loads((output / "count.json").read_text())
+    for part in (record["request"], record["settings"], record):
+        del part["bigrams"]
+    (output / "count.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert run(tiny_model, lake / "one", output) == 0
+    assert "already counted: 72 rows" in capsys.readouterr().out
+    assert run(tiny_model, lake / "one", output, "--bigrams", "5") == 2
+    assert "holds the counts of another request" in capsys.readouterr().err
+    with pytest.raises(InputError, match="have no bigrams: got counts without --bigrams; count again with"):
+        read_bigrams(str(output), ["north"], 5)
+
+
+def test_counts_without_pairs_have_no_bigrams(tiny_model: str, tmp_path: Path, spark: Any) -> None:
+    pq.write_table(pa.table({"body text": ["north"], "title": ["far"]}), tmp_path / "a.parquet")
+    assert run(tiny_model, tmp_path / "a.parquet", tmp_path / "counts", "--bigrams", "5") == 0
+    pairs, counts = read_bigrams(str(tmp_path / "counts"), ["north"], 5)
+    assert (pairs.shape, counts.tolist()) == ((0, 2), [])
 
 
 def test_counts_of_a_view_are_not_taken_for_those_of_its_rows_today(
@@ -140,8 +175,10 @@ def test_second_count_into_one_output_is_refused_while_the_first_lives(
 def finished(tiny_model: str, spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Counts of two texts."""
     folder = tmp_path_factory.mktemp("finished")
-    pq.write_table(pa.table({"body text": ["north", "far"], "title": ["east", None]}), folder / "a.parquet")
-    assert run(tiny_model, folder / "a.parquet", folder / "counts") == 0
+    pq.write_table(
+        pa.table({"body text": ["north", "far"], "title": ["north east", None]}), folder / "a.parquet"
+    )
+    assert run(tiny_model, folder / "a.parquet", folder / "counts", "--bigrams", "9") == 0
     return folder / "counts"
 
 
@@ -171,11 +208,19 @@ def test_lost_rows_of_words_are_noticed(finished: Path, tmp_path: Path) -> None:
         read_counts(str(tmp_path / "counts")).lookup(["north", "new"])
 
 
+def test_lost_bigrams_are_noticed(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "counts")
+    shutil.rmtree(tmp_path / "counts" / "bigrams")
+    with pytest.raises(InputError, match="got 0 bigrams; expected 1; restore the folder bigrams"):
+        read_bigrams(str(tmp_path / "counts"), ["north", "east"], 5)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--text", "nobody"], "column 'nobody' is not in the input"),
         (["--phrases", "4"], "'phrases' is not allowed"),
+        (["--bigrams", "0"], "'bigrams' is not allowed"),
     ],
 )
 def test_what_can_not_be_counted_is_refused(
