@@ -74,7 +74,14 @@ def run(settings: TuneSettings, context: RunContext) -> None:
 def to_options(settings: TuneSettings) -> TuneOptions:
     """Turn settings into options; read the model, vocabulary and counts that they name."""
     model = load(settings.model) if settings.model else None
-    return copy_options(settings, TuneOptions, model=model, **read_vocabulary(settings))
+    return copy_options(
+        settings,
+        TuneOptions,
+        model=model,
+        prefixes=tuple(settings.prefixes),
+        bigram_counts=settings.counts if settings.bigrams else None,
+        **read_vocabulary(settings),
+    )
 
 
 def _sample_teacher(

@@ -139,10 +139,26 @@ def reduce_rows(
     return Reduced(_fix_signs(scores), float(explained[kept - 1]))
 
 
-def rotate_to_principal_axes(rows: np.ndarray) -> np.ndarray:
-    """Rotate float32 rows of shape (V, D) onto their uncentred principal axes, which keeps all cosines."""
-    _, axes = fit_pca(rows.T.astype(np.float64) @ rows)
-    return _fix_signs(rows @ axes)
+def rotate_to_principal_axes(
+    rows: np.ndarray, *, by: np.ndarray | None = None, dimensions: int | None = None
+) -> np.ndarray:
+    """Rotate rows onto uncentred principal axes, which keeps all cosines if it keeps all axes.
+
+    Parameters
+    ----------
+    rows : float32 ndarray of shape (V, E)
+    by : float32 ndarray of shape (N, E), optional
+        Vectors whose axes to take. Default: the rows.
+    dimensions : int, optional
+        Number of first axes to keep, D. Default: all.
+
+    Returns
+    -------
+    float32 ndarray of shape (V, D)
+    """
+    vectors = rows if by is None else by
+    _, axes = fit_pca(vectors.T.astype(np.float64) @ vectors)
+    return _fix_signs(rows @ axes[:, :dimensions])
 
 
 def _fix_signs(scores: np.ndarray) -> np.ndarray:

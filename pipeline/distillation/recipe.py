@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -243,6 +243,14 @@ def embed_vocabulary(
     rows = np.tile(vectors.mean(axis=0, dtype=np.float64).astype(np.float32), (len(vocabulary.tokens), 1))
     rows[readable] = vectors
     return rows
+
+
+def embed_inputs(
+    teacher: Teacher, vocabulary: Vocabulary, options: DistillOptions, resolved: ResolvedOptions
+) -> np.ndarray:
+    """Return the teacher's input embedding of each token: float32 of shape (V, H)."""
+    by_input = replace(resolved, mode="input", pooling="none", dense=())
+    return embed_vocabulary(teacher, vocabulary, options, by_input, progress=False)
 
 
 def _make_sequences(

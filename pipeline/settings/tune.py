@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -51,10 +51,22 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     """Table to start from, in place of the teacher's own tokens: any model that lakevec embed reads."""
     counts: str | None = None
     """Parquet with the columns token and count, for the initial weights. Default: counts of the sample."""
-    sif_coefficient: float = Field(default=0.0003, gt=0, lt=1)
-    """a of the initial SIF weight a / (a + p)."""
+    sif_coefficient: float | None = Field(default=None, gt=0, lt=1)
+    """a of the initial SIF weight a / (a + p). Default: 0.01, or 0.0003 with the loss correlation."""
     dimensions: Annotated[int, Field(ge=1)] = 256
     """Output width D."""
+    input_columns: NotNegative = 0
+    """Columns of the teacher's input embeddings to add to the trained ones, before all are reduced to D by
+    PCA."""
+    trained_dimensions: Positive | None = None
+    """Columns to train. Default: 256 with input columns, else D."""
+    prefixes: list[Positive] = Field(default_factory=list)
+    """Numbers of first columns to train as vectors of their own, such as 128 and 64."""
+    position_scale: float | None = Field(default=None, gt=0)
+    """Let a token at position p count 1 / (1 + p / S), so that a text's beginning counts more. Default: all
+    tokens count alike."""
+    bigrams: NotNegative = 0
+    """Number of frequent pairs of neighbouring tokens that get rows of their own."""
     held_out: Annotated[int, Field(ge=3, le=LARGEST)] = 3000
     """Texts of the sample, at most a fifth, that decide when to stop. Training does not use them."""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 6
@@ -65,8 +77,11 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     """Learning rate of Adam's first step. It falls linearly to 0."""
     texts_per_step: Annotated[int, Field(ge=3, le=LARGEST)] = 1024
     """Texts per training step."""
-    relation: float = Field(default=1.0, ge=0)
-    """Weight of the loss over similarities of pairs of texts, beside the loss over directions."""
+    loss: Literal["divergence", "correlation"] = "divergence"
+    """Loss over similarities of pairs of texts, beside the loss over directions. correlation: with the
+    teacher's, as in lakevec 0.1; divergence: also of the shares of each text's neighbours."""
+    relation: float | None = Field(default=None, ge=0)
+    """Weight of the correlation in the loss. Default: 3, or 1 with the loss correlation."""
     token_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a text's tokens that a step drops."""
     dtype: TableType = "float32"
@@ -88,4 +103,6 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
             raise ValueError("give model or vocabulary, since a model has its own vocabulary")
         if self.model is not None and self.counts is not None:
             raise ValueError("give model or counts, since a model has its own weights")
+        if self.model is not None and self.input_columns:
+            raise ValueError("give model or input_columns, since a model's tokens may not be the teacher's")
         return self

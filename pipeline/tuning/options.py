@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lakevec.pipeline.distillation.options import UNUSED_TOKENS, TableType, TeacherOptions
 
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from lakevec.pipeline.distillation.weighting import TokenCounts
     from lakevec.pipeline.distillation.word_list import WordList
     from lakevec.pipeline.model.artifact import Artifact
+
+
+# Trained columns beside input columns; all are reduced to the table's width afterwards.
+_WIDTH_BESIDE_INPUTS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +29,14 @@ class TuneOptions(TeacherOptions):
         Batch size.
     learning_rate : float, default=0.001
         Initial learning rate of Adam; decays linearly to 0.
-    relation : float, default=1.0
-        Weight of the loss over pairwise similarities, relative to the loss over directions.
+    loss : {"divergence", "correlation"}, default="divergence"
+        Loss over similarities of pairs of texts: their correlation and the divergence of neighbours, or the
+        correlation alone, as in earlier versions.
+    relation : float, optional
+        Weight of the correlation, relative to the loss over directions. Default: 3, or 1 for the loss
+        "correlation".
+    prefixes : tuple of int, default=()
+        Numbers of first columns whose loss counts like that of all columns.
     token_dropout : float, default=0.0
         Share of each text's tokens that a step drops at random.
     patience : int, default=2
@@ -38,10 +48,20 @@ class TuneOptions(TeacherOptions):
         Words to give a row each.
     counts : TokenCounts, optional
         Counts for the initial weights. Default: counts of the sample.
-    sif_coefficient : float, default=0.0003
-        a of the initial SIF weight a / (a + p).
+    sif_coefficient : float, optional
+        a of the initial SIF weight a / (a + p). Default: 0.01, or 0.0003 for the loss "correlation".
     dimensions : int, default=256
         Width D of the table.
+    input_columns : int, default=0
+        Number of columns of the teacher's input embeddings to put beside the trained ones.
+    trained_dimensions : int, optional
+        Number of columns to train. Default: `dimensions` without input columns, else 256.
+    position_scale : float, optional
+        Position whose token counts half; see `StaticTable`. Default: all tokens count alike.
+    bigrams : int, default=0
+        Number of frequent pairs of neighbouring tokens to give a row each.
+    bigram_counts : str, optional
+        Counts of bigrams, as for `read_bigrams`. Default: counts of the sample.
     held_out : int, default=3000
         Number of held-out texts that decide when to stop; at most a fifth of the sample.
     dtype : {"float32", "float16", "int8"}, default="float32"
@@ -52,15 +72,38 @@ class TuneOptions(TeacherOptions):
     epochs: int = 6
     texts_per_step: int = 1024
     learning_rate: float = 0.001
-    relation: float = 1.0
+    loss: Literal["divergence", "correlation"] = "divergence"
+    relation: float | None = None
+    prefixes: tuple[int, ...] = ()
     token_dropout: float = 0.0
     patience: int = 2
     seed: int = 0
     model: Artifact | None = None
     words: WordList | None = None
     counts: TokenCounts | None = None
-    sif_coefficient: float = 0.0003
+    sif_coefficient: float | None = None
     dimensions: int = 256
+    input_columns: int = 0
+    trained_dimensions: int | None = None
+    position_scale: float | None = None
+    bigrams: int = 0
+    bigram_counts: str | None = None
     held_out: int = 3000
     dtype: TableType = "float32"
     token_remove_pattern: str | None = UNUSED_TOKENS
+
+    @property
+    def correlation_weight(self) -> float:
+        """`relation`, or the default of the loss."""
+        default = 1.0 if self.loss == "correlation" else 3.0
+        return default if self.relation is None else self.relation
+
+    @property
+    def initial_coefficient(self) -> float:
+        """`sif_coefficient`, or the default of the loss."""
+        return self.sif_coefficient or (0.0003 if self.loss == "correlation" else 0.01)
+
+    @property
+    def trained_width(self) -> int:
+        """`trained_dimensions`, or its default."""
+        return self.trained_dimensions or (_WIDTH_BESIDE_INPUTS if self.input_columns else self.dimensions)

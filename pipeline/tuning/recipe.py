@@ -9,26 +9,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakevec.pipeline.distillation.options import DistillOptions, copy_options
-from lakevec.pipeline.distillation.pca import PcaProjection, check_dimensions, rotate_to_principal_axes
-from lakevec.pipeline.distillation.recipe import (
-    DistillResult,
-    embed_vocabulary,
-    make_provenance,
-    resolve_options,
-)
-from lakevec.pipeline.distillation.teacher import load_teacher
-from lakevec.pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
-from lakevec.pipeline.distillation.weighting import blended_frequencies, sif_weights
+from lakevec.pipeline.corpus.bigrams import count_bigrams, read_bigrams
+from lakevec.pipeline.distillation.options import DistillOptions
+from lakevec.pipeline.distillation.pca import PcaProjection, check_dimensions
+from lakevec.pipeline.distillation.recipe import DistillResult, make_provenance
 from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.kernels.pooling import Terms
 from lakevec.pipeline.encoding.tokenization import TokenIds, make_tokenizer
-from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.errors import InputError, SettingsError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.local_files import texts_sha256
-from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.tuning.finish import finish_rows, make_table
 from lakevec.pipeline.tuning.options import TuneOptions
-from lakevec.pipeline.tuning.training import TrainingResult, TrainingSet, pool_texts, train
+from lakevec.pipeline.tuning.start import Start, find_start, first_rows
+from lakevec.pipeline.tuning.terms import cut_terms, make_terms
+from lakevec.pipeline.tuning.training import TrainingResult, TrainingSet, train
 
 _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "skeletoken", "numpy")
 
@@ -90,41 +87,32 @@ def tune(
 
     Notes
     -----
-    Targets are the teacher's vectors, reduced by PCA to D. The initial rows are the teacher's vectors of
-    single tokens on the same axes, centred, times SIF weights. Training also treats each token as a text, so
-    that rows of unseen tokens stay in the space of the others. If `options.model` is given, least squares
-    maps its rows to the targets instead. The trained rows include the weights.
+    Targets are the teacher's vectors, reduced by PCA to the trained columns. The initial rows are the
+    teacher's vectors of single tokens on the same axes, centred, times SIF weights. Training also treats each
+    token as a text, so that rows of unseen tokens stay in the space of the others. If `options.model` is
+    given, least squares maps its rows to the targets instead. Rows of bigrams start at 0. The trained rows
+    include the weights. At the end, columns of the input embeddings are added, and all rows are rotated and
+    reduced to D columns.
     """
     options = options or TuneOptions()
     held_out = _count_held_out(options, len(sample.texts))
-    source: StaticTable | Vocabulary
-    if options.model:
-        source, vectors, words = options.model.table, sample.vectors[:0], {}
-    else:
-        source, vectors = _embed_tokens(teacher, options, normalize=sample.normalizes, progress=progress)
-        words = source.report
-    unknown = source.unknown_token_id
+    start = find_start(teacher, options, normalize=sample.normalizes, progress=progress)
     texts = pa.array(sample.texts, pa.large_string())
-    tokens = make_tokenizer(source.tokenizer_json, unknown).tokenize(texts)
-    pca = PcaProjection.fit(sample.vectors[held_out:], options.dimensions)
-    training, validation = _split(tokens, sample.vectors, pca, held_out)
-    token_targets = pca.project(vectors)
-    if isinstance(source, StaticTable):
-        start = _map_table(source, training)
-    else:
-        start = _weigh_tokens(source.tokens, token_targets, options, training)
-        if unknown is not None:
-            start[unknown] = token_targets[unknown] = 0
-    trained = train(start, training, validation, options, token_targets=token_targets, progress=progress)
-    rows = trained.rows.copy()
-    if unknown is not None:
-        rows[unknown] = 0
-    rows, weights = quantize_rows(rotate_to_principal_axes(rows), options.dtype)
-    pools_unknown = isinstance(source, StaticTable) and source.pools_unknown
-    table = StaticTable(rows, source.tokenizer_json, weights=weights, pools_unknown=pools_unknown)
-    recipe = _describe(sample, options, training, trained.best)
-    provenance = make_provenance(sample.teacher, recipe, words, _RECORDED_PACKAGES)
-    return TuneResult(table, provenance, _measure(table, texts[:held_out], sample, pca, trained), trained)
+    tokens = make_tokenizer(start.tokenizer_json, start.unknown_token_id).tokenize(texts)
+    pairs = _find_bigrams(start, tokens, options, held_out)
+    terms = make_terms(tokens, position_scale=start.position_scale, pairs=pairs, first_row=len(start.tokens))
+    pca = PcaProjection.fit(sample.vectors[held_out:], options.trained_width)
+    training, validation = _split(terms, sample.vectors, pca, held_out)
+    rows, token_targets = first_rows(start, training, pca, options)
+    if pairs is not None:
+        extra = np.zeros((len(pairs), rows.shape[1]), np.float32)
+        rows, token_targets = (np.vstack([part, extra]) for part in (rows, token_targets))
+    trained = train(rows, training, validation, options, token_targets=token_targets, progress=progress)
+    table = make_table(finish_rows(trained.rows, start, training, options), start, pairs, options)
+    recipe = _describe(sample, options, start, training, trained.best)
+    provenance = make_provenance(sample.teacher, recipe, start.words, _RECORDED_PACKAGES)
+    quality = _measure(table, texts[:held_out], sample, pca, trained)
+    return TuneResult(table, provenance, quality, trained)
 
 
 def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequence[str]) -> None:
@@ -139,15 +127,32 @@ def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequen
     tokens : sequence of str
         The teacher's tokens.
     """
-    check_dimensions(options.dimensions, rows=rows, width=width)
+    _check_widths(options, rows=rows, width=width)
     if options.counts is not None:
         options.counts.lookup([*tokens, *(options.words.words if options.words else ())])
+    if options.bigram_counts is not None:
+        read_bigrams(options.bigram_counts, tokens, options.bigrams)
 
 
 def check_sample(options: TuneOptions, texts: Sequence[str]) -> None:
     """Refuse a sample with too few texts for the dimensions before the teacher's forward passes."""
     rows = len(texts) - _count_held_out(options, len(texts))
-    check_dimensions(options.dimensions, rows=rows, width=options.dimensions)
+    _check_widths(options, rows=rows, width=None)
+
+
+def _check_widths(options: TuneOptions, *, rows: int, width: int | None) -> None:
+    """Refuse more columns than texts or the teacher give; no width is checked if it is None."""
+    trained = options.trained_width
+    for columns in (trained, options.input_columns):
+        check_dimensions(columns, rows=rows, width=columns if width is None else width)
+    if options.dimensions > trained + options.input_columns:
+        raise SettingsError(
+            "dimensions",
+            got=str(options.dimensions),
+            expected=f"at most {trained + options.input_columns}, the trained and the input columns",
+        )
+    if options.prefixes and max(options.prefixes) > trained:
+        raise SettingsError("prefixes", got=str(max(options.prefixes)), expected=f"at most {trained} columns")
 
 
 def _count_held_out(options: TuneOptions, texts: int) -> int:
@@ -157,75 +162,31 @@ def _count_held_out(options: TuneOptions, texts: int) -> int:
     return held_out
 
 
-def _embed_tokens(
-    teacher: str, options: TuneOptions, *, normalize: bool, progress: bool
-) -> tuple[Vocabulary, np.ndarray]:
-    """Return the teacher's tokens, and their vectors: float32 of shape (V, H)."""
-    distilling = copy_options(options, DistillOptions, batch_size=DistillOptions.batch_size)
-    loaded = load_teacher(teacher, distilling)
-    vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, distilling)
-    resolved = resolve_options(distilling, loaded)
-    rows = embed_vocabulary(loaded, vocabulary, distilling, resolved, progress=progress)
-    if normalize:
-        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return vocabulary, rows
+def _find_bigrams(start: Start, tokens: TokenIds, options: TuneOptions, held_out: int) -> np.ndarray | None:
+    """Return the most frequent pairs of the counts, or of the texts to train on: int32 of shape (B, 2)."""
+    if not options.bigrams:
+        return None
+    if options.bigram_counts is not None:
+        return read_bigrams(options.bigram_counts, start.tokens, options.bigrams).pairs
+    return count_bigrams(_cut(tokens, held_out, len(tokens.offsets) - 1), options.bigrams).pairs
+
+
+def _cut(tokens: TokenIds, first: int, last: int) -> TokenIds:
+    """Return the tokens of some texts."""
+    begin, end = tokens.offsets[[first, last]]
+    return TokenIds(tokens.ids[begin:end], tokens.offsets[first : last + 1] - begin, 0, 0)
 
 
 def _split(
-    tokens: TokenIds, vectors: np.ndarray, pca: PcaProjection, held_out: int
+    terms: Terms, vectors: np.ndarray, pca: PcaProjection, held_out: int
 ) -> tuple[TrainingSet, TrainingSet]:
     """Return the training set, and the first `held_out` texts as validation set."""
-    cut = tokens.offsets[held_out]
-    first = TokenIds(tokens.ids[:cut], tokens.offsets[: held_out + 1], 0, 0)
-    rest = TokenIds(tokens.ids[cut:], tokens.offsets[held_out:] - cut, 0, 0)
     targets = pca.project(vectors)
+    rest, first = slice(held_out, len(vectors)), slice(held_out)
     return (
-        TrainingSet(rest, targets[held_out:], vectors[held_out:]),
-        TrainingSet(first, targets[:held_out], vectors[:held_out]),
+        TrainingSet(cut_terms(terms, rest), targets[rest], vectors[rest]),
+        TrainingSet(cut_terms(terms, first), targets[first], vectors[first]),
     )
-
-
-def _map_table(table: StaticTable, training: TrainingSet) -> np.ndarray:
-    """Map the rows of a table into the space of the targets."""
-    rows = table.dense_rows()
-    return align_rows(pool_texts(rows, training.tokens, normalize=False), training.targets, rows)
-
-
-def _weigh_tokens(
-    tokens: Sequence[str], targets: np.ndarray, options: TuneOptions, training: TrainingSet
-) -> np.ndarray:
-    """Centre the targets of single tokens, and multiply them by SIF weights: float32 of shape (V, D)."""
-    if options.counts is None:
-        counts = np.bincount(training.tokens.ids, minlength=len(tokens))
-    else:
-        counts = options.counts.lookup(tokens)
-    frequencies = blended_frequencies(counts, share=DistillOptions.counts_share)
-    weights = sif_weights(frequencies, coefficient=options.sif_coefficient)
-    # Centre by the mean of tokens, since their vectors lie together and far from those of texts.
-    return np.asarray((targets - targets.mean(axis=0)) * weights[:, None], dtype=np.float32)
-
-
-def align_rows(means: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Map another table's rows into the space of the targets, by least squares over texts.
-
-    A small ridge penalty keeps axes that no text uses at 0. The map is linear, so it maps means of rows to
-    means of mapped rows.
-
-    Parameters
-    ----------
-    means : float32 ndarray of shape (N, E)
-        Mean of each text's rows.
-    targets : float32 ndarray of shape (N, D)
-    rows : float32 ndarray of shape (V, E)
-
-    Returns
-    -------
-    float32 ndarray of shape (V, D)
-    """
-    means, targets = means.astype(np.float64), targets.astype(np.float64)
-    gram = means.T @ means
-    gram[np.diag_indices_from(gram)] += 1e-6 * np.trace(gram) / len(gram) + 1e-12
-    return np.asarray(rows @ np.linalg.solve(gram, means.T @ targets), dtype=np.float32)
 
 
 def _measure(
@@ -244,22 +205,33 @@ def _measure(
 
 
 def _describe(
-    sample: TeacherSample, options: TuneOptions, training: TrainingSet, epochs: int
+    sample: TeacherSample, options: TuneOptions, start: Start, training: TrainingSet, epochs: int
 ) -> dict[str, Any]:
-    """Return the options that change the table."""
-    weights = {"sif_coefficient": options.sif_coefficient, "counts_share": DistillOptions.counts_share}
-    trained = ("learning_rate", "texts_per_step", "relation", "token_dropout")
+    """Return the options that change the table; omit optional ones that are unset."""
+    ids = np.unique(training.terms.ids)
+    trained = ("learning_rate", "texts_per_step", "loss", "token_dropout")
+    optional = {
+        "counts": options.counts.source if options.counts else None,
+        "sif_coefficient": None if options.model else options.initial_coefficient,
+        "counts_share": None if options.model else DistillOptions.counts_share,
+        "prefixes": list(options.prefixes) or None,
+        "trained_dimensions": options.trained_width if options.input_columns else None,
+        "input_columns": options.input_columns or None,
+        "position_scale": start.position_scale,
+        "bigrams": options.bigrams or None,
+        "bigram_counts": redact(options.bigram_counts) if options.bigram_counts else None,
+    }
     return {
         "tuned_on_texts": len(training),
         "sample_sha256": texts_sha256(sample.texts),
         "stratified_by": sample.stratified_by,
-        "tokens_seen": len(np.unique(training.tokens.ids)),
+        "tokens_seen": int((ids < len(start.tokens)).sum()),
         "begun_with": options.model.uri if options.model else "the teacher's tokens",
-        **({"counts": options.counts.source} if options.counts else {}),
-        **({} if options.model else weights),
         "pca_dimensions": options.dimensions,
         "epochs": epochs,
         **{name: getattr(options, name) for name in trained},
+        "relation": options.correlation_weight,
+        **{key: value for key, value in optional.items() if value is not None},
         "max_chars": sample.max_chars,
         "seed": options.seed,
     }

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import embedding_bag, normalize
 from tqdm import tqdm
 
-from lakevec.pipeline.encoding.kernels.pooling import pool_mean
-from lakevec.pipeline.encoding.tokenization import TokenIds
+from lakevec.pipeline.encoding.kernels.pooling import Terms, pool
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.evaluation.fidelity import Fidelity, measure_fidelity
+from lakevec.pipeline.tuning.losses import Batch, batch_loss
 from lakevec.pipeline.tuning.options import TuneOptions
+from lakevec.pipeline.tuning.terms import drop_terms, take_terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +23,15 @@ class TrainingSet:
 
     Parameters
     ----------
-    tokens : TokenIds
-        Token ids of N texts.
+    terms : Terms
+        Rows of N texts and their weights.
     targets : float32 ndarray of shape (N, D)
         The teacher's vectors on the table's axes, for the loss over directions.
     teacher : float32 ndarray of shape (N, H)
         The teacher's vectors, for the loss over pairwise similarities.
     """
 
-    tokens: TokenIds
+    terms: Terms
     targets: np.ndarray
     teacher: np.ndarray
 
@@ -97,13 +96,10 @@ def train(
 
     Notes
     -----
-    The loss of a batch is ``mean(1 - cos(s_i, t_i)) + relation * (1 - corr(S, T))`` with the means ``s``, the
-    targets ``t``, and the cosines ``S`` of all pairs of means and ``T`` of all pairs of teacher's vectors.
-    The first term is that of Tokenlearn (MinishLab, 2024). The second follows Park et al., "Relational
-    Knowledge Distillation" (CVPR 2019). Neither term depends on lengths, so a row's length can act as its
-    weight. Results are bit-for-bit reproducible on one machine with a fixed number of threads.
+    `lakevec.pipeline.tuning.losses.batch_loss` defines the loss. Results are bit-for-bit reproducible on one
+    machine with a fixed number of threads.
     """
-    texts = np.flatnonzero(np.diff(training.tokens.offsets))
+    texts = np.flatnonzero(np.diff(training.terms.offsets))
     if not len(texts):
         raise DataError("tuning", got="no text with a known token", expected="texts that the table can read")
     random = np.random.default_rng(config.seed)
@@ -120,7 +116,7 @@ def train(
             losses = []
             for batch in _shuffle(texts, training, token_targets, config, random):
                 optimizer.zero_grad()
-                loss = _loss(weight, batch, config.relation)
+                loss = batch_loss(weight, batch, config)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
@@ -135,26 +131,17 @@ def train(
     return TrainingResult(rows, before, epochs, best)
 
 
-def pool_texts(
-    rows: np.ndarray, tokens: TokenIds, *, normalize: bool, position_scale: float | None = None
-) -> np.ndarray:
-    """Average the rows of each text's tokens, by position if there is a scale: float32 of shape (N, D)."""
-    vectors = np.empty((len(tokens.offsets) - 1, rows.shape[1]), dtype=np.float32)
+def pool_texts(rows: np.ndarray, terms: Terms, *, normalize: bool) -> np.ndarray:
+    """Average the rows of each text: float32 of shape (N, D)."""
+    vectors = np.empty((len(terms.offsets) - 1, rows.shape[1]), dtype=np.float32)
     table = np.ascontiguousarray(rows).view()
     table.flags.writeable = False
-    pool_mean(table, tokens.ids, tokens.offsets, vectors, normalize=normalize, position_scale=position_scale)
+    pool(table, terms, vectors, normalize=normalize, is_sum=False)
     return vectors
 
 
 def _measure(rows: np.ndarray, held_out: TrainingSet) -> Fidelity:
-    return measure_fidelity(pool_texts(rows, held_out.tokens, normalize=True), held_out.teacher)
-
-
-class _Batch(NamedTuple):
-    ids: torch.Tensor
-    offsets: torch.Tensor
-    targets: torch.Tensor
-    teacher: torch.Tensor
+    return measure_fidelity(pool_texts(rows, held_out.terms, normalize=True), held_out.teacher)
 
 
 def _count_steps(texts: np.ndarray, config: TuneOptions) -> int:
@@ -167,7 +154,7 @@ def _shuffle(
     token_targets: np.ndarray | None,
     config: TuneOptions,
     random: np.random.Generator,
-) -> Iterator[_Batch]:
+) -> Iterator[Batch]:
     """Yield the batches of an epoch: all texts in random order, each batch with its share of the tokens."""
     steps = _count_steps(texts, config)
     if token_targets is None:
@@ -175,57 +162,18 @@ def _shuffle(
     tokens = np.flatnonzero(token_targets.any(axis=1))
     shuffled = [np.array_split(random.permutation(items), steps) for items in (texts, tokens)]
     for batch_texts, batch_tokens in zip(*shuffled, strict=True):
-        ids, counts = _take_tokens(training.tokens, batch_texts)
+        terms = take_terms(training.terms, batch_texts)
         if config.token_dropout:
-            ids, counts = _drop_tokens(ids, counts, config.token_dropout, random)
-        ids = np.concatenate([ids, batch_tokens]).astype(np.int64)
-        lengths = np.concatenate([counts, np.ones_like(batch_tokens)])
+            terms = drop_terms(terms, config.token_dropout, random)
+        lengths = np.append(np.diff(terms.offsets), np.ones_like(batch_tokens))
+        weights = terms.weights
+        if weights is not None:
+            weights = np.append(weights, np.ones(len(batch_tokens), np.float32))
         targets = np.concatenate([training.targets[batch_texts], token_targets[batch_tokens]])
-        yield _Batch(
-            torch.from_numpy(ids),
+        yield Batch(
+            torch.from_numpy(np.append(terms.ids, batch_tokens).astype(np.int64)),
             torch.from_numpy(np.cumsum(lengths) - lengths),
+            None if weights is None else torch.from_numpy(weights),
             torch.from_numpy(targets),
             torch.from_numpy(training.teacher[batch_texts]),
         )
-
-
-def _take_tokens(tokens: TokenIds, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the token ids of some texts, and how many each has."""
-    starts = tokens.offsets[texts]
-    counts = tokens.offsets[texts + 1] - starts
-    ends = np.cumsum(counts)
-    positions = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
-    return tokens.ids[positions], counts
-
-
-def _drop_tokens(
-    ids: np.ndarray, counts: np.ndarray, share: float, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Drop a share of the tokens at random, but keep at least one of each text."""
-    starts = np.cumsum(counts) - counts
-    kept = random.random(len(ids)) >= share
-    kept[starts + random.integers(counts)] = True
-    return ids[kept], np.add.reduceat(kept, starts, dtype=np.int64)
-
-
-def _loss(weight: torch.Tensor, batch: _Batch, relation: float) -> torch.Tensor:
-    means = normalize(embedding_bag(batch.ids, weight, batch.offsets, mode="mean"))
-    loss = 1 - (means * normalize(batch.targets)).sum(dim=1).mean()
-    # A correlation needs more than one pair, so more than two texts.
-    if relation and len(batch.teacher) > 2:
-        students = _centred_cosines(means[: len(batch.teacher)])
-        teachers = _centred_cosines(normalize(batch.teacher))
-        loss = loss + relation * (1 - _correlation(students, teachers))
-    return loss
-
-
-def _centred_cosines(vectors: torch.Tensor) -> torch.Tensor:
-    """Return the cosines of all pairs minus their mean, with a diagonal of 0."""
-    texts = len(vectors)
-    cosines = vectors @ vectors.T
-    mean = (cosines.sum() - cosines.diagonal().sum()) / max(texts * (texts - 1), 1)
-    return (cosines - mean) * (1 - torch.eye(texts))
-
-
-def _correlation(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return (one * other).sum() / (one.square().sum() * other.square().sum()).clamp(min=1e-24).sqrt()

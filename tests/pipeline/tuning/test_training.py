@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lakevec.pipeline.encoding.tokenization import TokenIds
+from lakevec.pipeline.encoding.kernels.pooling import Terms
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.tuning.options import TuneOptions
@@ -16,7 +16,7 @@ def lesson(ids: list[list[int]], targets: list[list[float]]) -> TrainingSet:
     offsets = np.cumsum([0, *map(len, ids)]).astype(np.int64)
     flat = np.array([token for text in ids for token in text], np.int32)
     rows = np.array(targets, np.float32)
-    return TrainingSet(TokenIds(flat, offsets, 0, 0), rows, rows)
+    return TrainingSet(Terms(flat, offsets), rows, rows)
 
 
 def test_one_step_of_training_by_hand() -> None:
@@ -26,7 +26,9 @@ def test_one_step_of_training_by_hand() -> None:
     """
     texts = lesson([[0, 1]], [[1.0, 0.0]])
     held_out = lesson([[0], [1], [2]], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    method = TuneOptions(epochs=1, texts_per_step=4, learning_rate=0.1, relation=0, patience=1)
+    method = TuneOptions(
+        epochs=1, texts_per_step=4, learning_rate=0.1, loss="correlation", relation=0, patience=1
+    )
     start = np.array([[1, 0], [0, 1], [1, -1]], np.float32)
     found = train(start, texts, held_out, method, progress=False)
     assert found.best == 1
@@ -40,7 +42,7 @@ def test_relation_is_a_correlation_of_cosines() -> None:
     texts = lesson([[number] for number in range(9)], targets.tolist())
     losses = []
     for relation in (0.0, 1.0):
-        method = TuneOptions(epochs=1, learning_rate=1e-9, relation=relation)
+        method = TuneOptions(epochs=1, learning_rate=1e-9, loss="correlation", relation=relation)
         losses.append(train(start, texts, texts, method, progress=False).epochs[0].loss)
     correlation = measure_fidelity(start, targets).correlation
     assert losses[1] - losses[0] == pytest.approx(1 - correlation, abs=1e-5)

@@ -15,7 +15,8 @@ from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.model.artifact import Artifact
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.tuning.options import TuneOptions
-from lakevec.pipeline.tuning.recipe import TeacherSample, TuneResult, align_rows, tune
+from lakevec.pipeline.tuning.recipe import TeacherSample, TuneResult, tune
+from lakevec.pipeline.tuning.start import align_rows
 from tests.support.tiny_teacher import UNSEEN, make_texts, make_tiny_teacher
 
 

@@ -1,0 +1,80 @@
+"""From trained rows to a table: columns of input embeddings, principal axes, and the type of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from lakevec.pipeline.model.bigrams import Bigrams
+
+from lakevec.pipeline.distillation.input_columns import make_input_columns, scale_beside
+from lakevec.pipeline.distillation.pca import rotate_to_principal_axes
+from lakevec.pipeline.model.quantization import quantize_rows
+from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.tuning.options import TuneOptions
+from lakevec.pipeline.tuning.start import Start, count_tokens
+from lakevec.pipeline.tuning.terms import cut_terms
+from lakevec.pipeline.tuning.training import TrainingSet, pool_texts
+
+# Texts that determine axes and lengths; more change neither noticeably.
+_TEXTS = 20_000
+
+
+def finish_rows(rows: np.ndarray, start: Start, training: TrainingSet, options: TuneOptions) -> np.ndarray:
+    """Add the input columns, and rotate the rows onto the principal axes of the texts' vectors.
+
+    Parameters
+    ----------
+    rows : float32 ndarray of shape (V + B, T)
+        Trained rows of tokens, then of bigrams.
+
+    Returns
+    -------
+    float32 ndarray of shape (V + B, D)
+        Greatest variance first. The unknown token's row is 0.
+    """
+    rows = rows.copy()
+    if start.unknown_token_id is not None:
+        rows[start.unknown_token_id] = 0
+    if start.inputs is not None:
+        counts = count_tokens(start, training, options)
+        columns = make_input_columns(start.inputs, counts / counts.sum(), options.input_columns)
+        rows = _put_beside(columns, rows, start, training)
+    elif options.loss == "correlation":
+        return rotate_to_principal_axes(rows)
+    if options.prefixes and options.input_columns == 0:
+        return rows  # trained in this order
+    vectors = _pool_some(rows, training, normalize=True)
+    return rotate_to_principal_axes(rows, by=vectors, dimensions=options.dimensions)
+
+
+def _put_beside(columns: np.ndarray, rows: np.ndarray, start: Start, training: TrainingSet) -> np.ndarray:
+    """Put input columns (V, K) beside trained rows: float32 of shape (V + B, T + K). Bigrams have zeros."""
+    padding = np.zeros((len(rows) - len(columns), columns.shape[1]), np.float32)
+    columns = np.vstack([columns, padding])
+    if start.unknown_token_id is not None:
+        columns[start.unknown_token_id] = 0
+    lengths, others = (
+        np.linalg.norm(_pool_some(part, training, normalize=False), axis=1) for part in (columns, rows)
+    )
+    return np.hstack([rows, scale_beside(columns, lengths, others)])
+
+
+def _pool_some(rows: np.ndarray, training: TrainingSet, *, normalize: bool) -> np.ndarray:
+    """Average the rows of the first texts."""
+    return pool_texts(rows, cut_terms(training.terms, slice(min(len(training), _TEXTS))), normalize=normalize)
+
+
+def make_table(rows: np.ndarray, start: Start, pairs: np.ndarray | None, options: TuneOptions) -> StaticTable:
+    """Make a table of float32 rows of tokens and of bigrams, in the type that the options name."""
+    own, weights = quantize_rows(rows[: len(start.tokens)], options.dtype)
+    table = StaticTable(
+        own,
+        start.tokenizer_json,
+        weights=weights,
+        pools_unknown=start.table is not None and start.table.pools_unknown,
+        position_scale=start.position_scale,
+    )
+    if pairs is None:
+        return table
+    return replace(table, bigrams=Bigrams(pairs, *quantize_rows(rows[len(start.tokens) :], options.dtype)))
