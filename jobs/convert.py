@@ -44,6 +44,10 @@ def run(settings: ConvertSettings, context: RunContext) -> None:
         f" {settings.to} to {redact(settings.output)}\n"
         f"fingerprint {table.fingerprint}"
     )
+    if table.bigrams is not None and settings.to != "lakevec":
+        print(
+            f"exported without its {len(table.bigrams):,} bigram rows; figures measured with them do not apply"
+        )
     if table.position_scale is not None and settings.to != "lakevec":
         print("position weights are left out: other libraries read the plain mean of this table")
     if table.pools_unknown and settings.to != "sentence-transformers":
@@ -57,7 +61,11 @@ def _with_dtype(artifact: Artifact, dtype: str) -> Artifact:
     table = artifact.table
     rows = table.embeddings.astype("float32")
     rows, weights = quantize_rows(rows, dtype, weights=table.weights, mapping=table.mapping)
-    return replace(artifact, table=replace(table, embeddings=rows, weights=weights))
+    bigrams = table.bigrams
+    if bigrams is not None:
+        own, scales = quantize_rows(bigrams.embeddings.astype("float32"), dtype, weights=bigrams.weights)
+        bigrams = replace(bigrams, embeddings=own, weights=scales)
+    return replace(artifact, table=replace(table, embeddings=rows, weights=weights, bigrams=bigrams))
 
 
 def _export_onnx(artifact: Artifact, place: Location) -> None:

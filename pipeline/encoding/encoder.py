@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakevec.pipeline.arrow_arrays import from_numpy, null_mask, validity
+from lakevec.pipeline.encoding.kernels.bigram_search import BigramTable
 from lakevec.pipeline.encoding.kernels.compilation import widens_halves
 from lakevec.pipeline.encoding.kernels.pooling import Terms, pool
 from lakevec.pipeline.encoding.kernels.position_weights import weigh_positions
@@ -100,11 +101,14 @@ class TableRows:
 
     Parameters
     ----------
-    rows : float32 or float16 ndarray of shape (V, D)
+    rows : float32 or float16 ndarray of shape (V + B, D)
+        Rows of the tokens, then of the bigrams.
     tokenizer_json : str
     normalize : bool
     unknown_token_id : int or None
     position_scale : float, optional
+    pairs : int32 ndarray of shape (B, 2), optional
+        Token ids of the bigrams. Default: there are none.
     """
 
     rows: np.ndarray
@@ -112,8 +116,9 @@ class TableRows:
     normalize: bool
     unknown_token_id: int | None
     position_scale: float | None = None
+    pairs: np.ndarray | None = None
 
-    def token_rows(self) -> np.ndarray:
+    def pooled_rows(self) -> np.ndarray:
         """Return the rows."""
         return self.rows
 
@@ -151,7 +156,7 @@ class Encoder:
 
     def __init__(self, table: StaticTable | TableRows, options: EncodeOptions | None = None) -> None:
         options = options or EncodeOptions()
-        rows = table.token_rows()
+        rows = table.pooled_rows()
         kind = np.float16 if rows.dtype == np.float16 and widens_halves() else np.float32
         self._table = _aligned(np.ascontiguousarray(rows, dtype=kind)).view()
         # A mapped file is read-only, too, and Numba compiles once for each type.
@@ -164,11 +169,15 @@ class Encoder:
         self._unknown_token_id = table.unknown_token_id
         self._normalize = table.normalize
         self._position_scale = table.position_scale
+        self._pairs = table.pairs
+        self._bigrams = None
+        if self._pairs is not None:
+            self._bigrams = BigramTable(self._pairs, len(rows) - len(self._pairs))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as a new encoder of the same rows."""
         flags = self._normalize, self._unknown_token_id, self._position_scale
-        rows = TableRows(self._table, self._tokenizer_json, *flags)
+        rows = TableRows(self._table, self._tokenizer_json, *flags, self._pairs)
         return Encoder, (rows, self.options)
 
     @property
@@ -226,6 +235,8 @@ class Encoder:
 
     def _weigh(self, tokens: TokenIds) -> Terms:
         """Return the rows that tokens stand for, with their weights."""
+        if self._bigrams is not None:
+            self._bigrams.replace(tokens.ids, tokens.offsets)
         if self._position_scale is None:
             return Terms(tokens.ids, tokens.offsets)
         return Terms(tokens.ids, tokens.offsets, *weigh_positions(tokens.offsets, self._position_scale))
@@ -234,13 +245,14 @@ class Encoder:
 def warm_up(table: StaticTable) -> None:
     """Compile all kernels that a table's texts may need, or load them from disk, once in a process."""
     flags = table.normalize, table.unknown_token_id, table.position_scale
-    _warm_up(table.tokenizer_json, table.row_type, table.rows, *flags)
+    _warm_up(table.tokenizer_json, table.row_type, table.rows, table.bigrams is not None, *flags)
 
 
 @lru_cache(maxsize=4)
-def _warm_up(tokenizer_json: str, kind: np.dtype[Any], rows: int, *flags: Any) -> None:
+def _warm_up(tokenizer_json: str, kind: np.dtype[Any], rows: int, has_bigrams: bool, *flags: Any) -> None:
     # The kernels don't depend on the width, so one column is enough.
-    narrow = TableRows(np.zeros((rows, 1), kind), tokenizer_json, *flags)
+    pairs = np.zeros((1, 2), np.int32) if has_bigrams else None
+    narrow = TableRows(np.zeros((rows + has_bigrams, 1), kind), tokenizer_json, *flags, pairs)
     Encoder(narrow).encode(warm_up_texts())
 
 

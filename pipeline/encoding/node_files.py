@@ -28,6 +28,7 @@ from lakevec.pipeline.model.table import StaticTable
 Fetch = Callable[[], dict[str, bytes]]
 _TABLE_FILE = "embeddings.npy"
 _SETTINGS_FILE = "table.json"
+_PAIRS_FILE = "bigrams.npy"
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,6 @@ def pack_table(table: StaticTable, *, node_dir: str | None = None) -> NodeFiles:
 
 def table_files(table: StaticTable) -> dict[str, bytes]:
     """Return name and content of each file of a table's copy."""
-    buffer = io.BytesIO()
-    np.save(buffer, table.token_rows(), allow_pickle=False)
     settings: dict[str, Any] = {
         "tokenizer_json": table.tokenizer_json,
         "normalize": table.normalize,
@@ -101,14 +100,23 @@ def table_files(table: StaticTable) -> dict[str, bytes]:
     # Plain tables keep the file of earlier versions, which may run on the same node.
     if table.position_scale is not None:
         settings["position_scale"] = table.position_scale
-    return {_TABLE_FILE: buffer.getvalue(), _SETTINGS_FILE: json.dumps(settings).encode()}
+    files = {_TABLE_FILE: _to_npy(table.pooled_rows()), _SETTINGS_FILE: json.dumps(settings).encode()}
+    return files if table.pairs is None else files | {_PAIRS_FILE: _to_npy(table.pairs)}
+
+
+def _to_npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
     """Open an encoder on a node's copy; map the table read-only."""
     settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
     rows = np.load(folder / _TABLE_FILE, mmap_mode="r", allow_pickle=False)
-    return Encoder(TableRows(np.asarray(rows), **settings), options)
+    has_bigrams = (folder / _PAIRS_FILE).exists()
+    pairs = np.load(folder / _PAIRS_FILE, allow_pickle=False) if has_bigrams else None
+    return Encoder(TableRows(np.asarray(rows), **settings, pairs=pairs), options)
 
 
 def pack_files(fingerprint: str, files: dict[str, bytes], node_dir: str | None) -> NodeFiles:

@@ -21,6 +21,7 @@ import safetensors.numpy
 
 from lakevec.pipeline.errors import DataError, ModelError, rephrase
 from lakevec.pipeline.model import hub
+from lakevec.pipeline.model.bigrams import Bigrams
 from lakevec.pipeline.model.formats.detection import read_foreign
 from lakevec.pipeline.model.safe_files import read_document, read_regular
 from lakevec.pipeline.model.table import StaticTable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME = "lakevec.json"
 FORMAT_NAME = "lakevec-model"
+BIGRAMS_NAME = "bigrams.safetensors"
 _MAJOR_VERSION = "1"
 _TABLE_FILES = ("model.safetensors", "tokenizer.json")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -159,7 +161,7 @@ def load(model: str, *, revision: str | None = None) -> Artifact:
 
 def format_version(table: StaticTable) -> str:
     """Return the lowest version of the format that can hold a table, so that earlier readers can read it."""
-    return f"{_MAJOR_VERSION}.{1 if table.position_scale is None else 2}"
+    return f"{_MAJOR_VERSION}.{1 if table.position_scale is None and table.bigrams is None else 2}"
 
 
 def _load_place(place: Location, name: str, *, links_within: Path | None) -> Artifact:
@@ -186,6 +188,7 @@ def _load_published(folder: Location, name: str, links_within: Path | None) -> A
             mapping=tensors.get("mapping"),
             pools_unknown=manifest.get("pools_unknown", False) is True,
             position_scale=manifest.get("position_scale"),
+            bigrams=_read_bigrams(content.get(BIGRAMS_NAME)),
         )
     if table.fingerprint != manifest["fingerprint"]:
         raise ModelError(
@@ -195,6 +198,13 @@ def _load_published(folder: Location, name: str, links_within: Path | None) -> A
             remedy=_REMEDY,
         )
     return Artifact(table, redact(name), manifest["provenance"], manifest["quality"], is_checked=True)
+
+
+def _read_bigrams(content: bytes | None) -> Bigrams | None:
+    if content is None:
+        return None
+    tensors = safetensors.numpy.load(content)
+    return Bigrams(tensors["pairs"], tensors["embeddings"], tensors.get("weights"))
 
 
 def _read_manifest(folder: Location, model: str) -> dict[str, Any]:

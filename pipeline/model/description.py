@@ -17,7 +17,8 @@ def describe(artifact: Artifact) -> dict[str, str]:
     """Return the facts of a model by name, in the order to show them."""
     table, known = artifact.table, artifact.provenance
     teacher, dtype = known.get("teacher", {}), table.embeddings.dtype
-    megabytes = sum(tensor.nbytes for tensor in table.tensors().values()) / 1e6
+    tensors = [*table.tensors().values(), *(table.bigrams.tensors().values() if table.bigrams else ())]
+    megabytes = sum(tensor.nbytes for tensor in tensors) / 1e6
     size = f"{table.rows:,} tokens x {table.dimensions} dimensions, {dtype}, {megabytes:,.1f} MB"
     if table.mapping is not None:
         size += f", {len(table.embeddings):,} rows shared by the tokens"
@@ -32,6 +33,8 @@ def describe(artifact: Artifact) -> dict[str, str]:
     }
     if table.position_scale is not None:
         facts["positions"] = f"token p of a text, from 0 on, counts 1 / (1 + p / {table.position_scale:g})"
+    if table.bigrams is not None:
+        facts["bigrams"] = f"{len(table.bigrams):,} pairs of neighbouring tokens add rows of their own"
     facts |= {name: _list_values(known[name]) for name in ("source", "hub") if known.get(name)}
     facts["teacher"] = f"{teacher.get('name', 'unknown')}, revision {teacher.get('revision', 'unknown')}"
     facts["recipe"] = _list_values(known.get("recipe", {}))

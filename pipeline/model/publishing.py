@@ -9,6 +9,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import resources
 from string import Template
 from typing import Any, Literal
@@ -16,10 +17,18 @@ from typing import Any, Literal
 import safetensors.numpy
 
 from lakevec.pipeline.errors import OutputError, describe_failure
-from lakevec.pipeline.model.artifact import FORMAT_NAME, MANIFEST_NAME, Artifact, format_version
+from lakevec.pipeline.model.artifact import (
+    BIGRAMS_NAME,
+    FORMAT_NAME,
+    MANIFEST_NAME,
+    Artifact,
+    format_version,
+)
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.storage import Location, require_free
 
+# Figures measured on the same table without its bigrams.
+_WITHOUT_BIGRAMS = "without_bigrams_"
 _TEXTS = resources.files("lakevec.pipeline.model")
 
 
@@ -82,8 +91,15 @@ def publish(
 
 
 def export(artifact: Artifact, uri: str, *, to: Literal["model2vec", "sentence-transformers"]) -> None:
-    """Write a model's folder as another library writes it; `uri` must not exist."""
-    table = artifact.table
+    """Write a model's folder as another library writes it, without bigrams; `uri` must not exist."""
+    table, quality = replace(artifact.table, bigrams=None), artifact.quality
+    left_out = 0 if artifact.table.bigrams is None else len(artifact.table.bigrams)
+    if left_out:
+        quality = {
+            name.removeprefix(_WITHOUT_BIGRAMS): value
+            for name, value in quality.items()
+            if name.startswith(_WITHOUT_BIGRAMS)
+        }
     files = _table_files(table, artifact.provenance)
     if to == "model2vec":
         del files["modules.json"]
@@ -92,7 +108,8 @@ def export(artifact: Artifact, uri: str, *, to: Literal["model2vec", "sentence-t
         rows = {"embedding.weight": table.dense_rows()}
         files["model.safetensors"] = safetensors.numpy.save(rows)
         files["config_sentence_transformers.json"] = _json_bytes({"similarity_fn_name": "cosine"})
-    files["README.md"] = _make_card(_manifest(table, files, artifact.provenance, artifact.quality)).encode()
+    manifest = _manifest(table, files, artifact.provenance, quality)
+    files["README.md"] = _make_card(manifest, left_out=left_out).encode()
     _write_folder(uri, files)
 
 
@@ -115,7 +132,18 @@ def _write_folder(uri: str, files: Mapping[str, bytes]) -> None:
 
 
 def _table_files(table: StaticTable, provenance: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the files that model2vec and Sentence Transformers read."""
+    """Return the files that readers need; a model with bigrams has none that lead other libraries to it."""
+    files = {
+        "model.safetensors": safetensors.numpy.save(table.tensors()),
+        "tokenizer.json": table.tokenizer_json.encode(),
+    }
+    if table.bigrams is not None:
+        return files | {BIGRAMS_NAME: safetensors.numpy.save(table.bigrams.tensors())}
+    return files | _configuration(table, provenance)
+
+
+def _configuration(table: StaticTable, provenance: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the configuration that model2vec and Sentence Transformers read."""
     config = {
         "model_type": "model2vec",
         "architectures": ["StaticModel"],
@@ -136,18 +164,17 @@ def _table_files(table: StaticTable, provenance: Mapping[str, Any]) -> dict[str,
         {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for number, (path, kind) in enumerate(modules.items())
     ]
-    return {
-        "model.safetensors": safetensors.numpy.save(table.tensors()),
-        "tokenizer.json": table.tokenizer_json.encode(),
-        "config.json": _json_bytes(config),
-        "modules.json": _json_bytes(listed),
-    }
+    return {"config.json": _json_bytes(config), "modules.json": _json_bytes(listed)}
 
 
 def _manifest(
     table: StaticTable, files: Mapping[str, bytes], provenance: Mapping[str, Any], quality: Mapping[str, Any]
 ) -> dict[str, Any]:
-    abilities = {} if table.position_scale is None else {"position_scale": table.position_scale}
+    abilities: dict[str, Any] = {}
+    if table.position_scale is not None:
+        abilities["position_scale"] = table.position_scale
+    if table.bigrams is not None:
+        abilities["bigrams"] = len(table.bigrams)
     return {
         "format": FORMAT_NAME,
         "format_version": format_version(table),
@@ -172,8 +199,11 @@ def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=4, ensure_ascii=False) + "\n").encode()
 
 
-def _make_card(manifest: dict[str, Any]) -> str:
-    """Return the card of a model, given its ``lakevec.json``: Markdown with the metadata that hubs read."""
+def _make_card(manifest: dict[str, Any], *, left_out: int = 0) -> str:
+    """Return the card of a model, given its ``lakevec.json``: Markdown with the metadata that hubs read.
+
+    `left_out` is the number of bigrams that an export lacks.
+    """
     provenance = manifest["provenance"]
     teacher, source = provenance.get("teacher", {}), provenance.get("source", {})
     facts: dict[str, Any] = {}
@@ -183,8 +213,7 @@ def _make_card(manifest: dict[str, Any]) -> str:
     for part in (provenance.get("recipe", {}), manifest["quality"], provenance.get("versions", {})):
         facts |= part
     pools_unknown, normalize = manifest["pools_unknown"], manifest["normalize"]
-    template = (_TEXTS / "model_card.template").read_text(encoding="utf-8")
-    return Template(template).substitute(
+    return Template(_read_text("model_card.template") + "\n").substitute(
         title=f"{teacher.get('name', 'static model')}, {manifest['dimensions']} dimensions",
         made="converted" if source else "distilled",
         origin=f"a model of {source['format']}" if source else teacher.get("name", "an unnamed teacher"),
@@ -196,13 +225,27 @@ def _make_card(manifest: dict[str, Any]) -> str:
         fingerprint=manifest["fingerprint"],
         facts="\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in facts.items()),
         mean="weighted mean" if "position_scale" in manifest else "mean",
-        agreement="\n- ".join(_tell_agreement(manifest)),
+        tag="" if "bigrams" in manifest else "- sentence-transformers\n",
+        library="lakevec" if "bigrams" in manifest else "model2vec",
+        use=_read_text(
+            "model_card_lakevec.template" if "bigrams" in manifest else "model_card_others.template"
+        ),
+        agreement="\n- ".join(_tell_agreement(manifest, left_out)),
     )
 
 
-def _tell_agreement(manifest: Mapping[str, Any]) -> Iterator[str]:
+def _read_text(name: str) -> str:
+    return (_TEXTS / name).read_text(encoding="utf-8").rstrip("\n")
+
+
+def _tell_agreement(manifest: Mapping[str, Any], left_out: int) -> Iterator[str]:
     """Say how vectors of other libraries differ."""
-    sentences = json.loads((_TEXTS / "model_card_agreement.json").read_text(encoding="utf-8"))
+    sentences = json.loads(_read_text("model_card_agreement.json"))
+    if left_out:
+        yield Template(sentences["lacks bigrams"]).substitute(bigrams=f"{left_out:,}")
+    if "bigrams" in manifest:
+        yield Template(sentences["has bigrams"]).substitute(bigrams=f"{manifest['bigrams']:,}")
+        return
     has_weights = "position_scale" in manifest
     if has_weights:
         yield Template(sentences["weighs positions"]).substitute(scale=f"{manifest['position_scale']:g}")

@@ -15,6 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.errors import LakevecError, ModelError, one_line
+from lakevec.pipeline.model.bigrams import Bigrams, check_bigrams
 
 # Below this, sums of float32 rows stay finite up to 1e8 tokens; no embedding comes near it.
 LARGEST_VALUE = 1e30
@@ -41,6 +42,9 @@ class StaticTable:
     position_scale : float, optional
         Above 0. The token at position p, counted from 0 over a text's known tokens, counts
         ``1 / (1 + p / position_scale)``. Default: all tokens count alike.
+    bigrams : Bigrams, optional
+        Rows of pairs of neighbouring tokens. A text's sum includes the row of each such pair, which counts as
+        much as the pair's second token. The mean is still divided by the tokens. Default: none.
 
     Attributes
     ----------
@@ -73,11 +77,14 @@ class StaticTable:
     mapping: np.ndarray | None = None
     pools_unknown: bool = False
     position_scale: float | None = None
+    bigrams: Bigrams | None = None
     unknown_token_id: int | None = field(init=False)
 
     def __post_init__(self) -> None:
         _check_arrays(self)
         _check_position_scale(self)
+        if self.bigrams is not None:
+            _check_bigrams(self.bigrams, self)
         with parsing_tokenizer("tokenizer.json"):
             tokenizer = Tokenizer.from_str(self.tokenizer_json)
         size = tokenizer.get_vocab_size(with_added_tokens=True)
@@ -111,8 +118,9 @@ class StaticTable:
 
     @property
     def row_type(self) -> np.dtype[Any]:
-        """Type of `token_rows`: float16 if rows are stored so and have no weights, else float32."""
-        is_half = self.embeddings.dtype == np.float16 and self.weights is None
+        """Type of the rows: float16 if they are stored so and have no weights, else float32."""
+        has_weights = self.weights is not None or (self.bigrams and self.bigrams.weights is not None)
+        is_half = self.embeddings.dtype == np.float16 and not has_weights
         return np.dtype(np.float16 if is_half else np.float32)
 
     def token_rows(self) -> np.ndarray:
@@ -120,6 +128,23 @@ class StaticTable:
         rows = self.embeddings if self.mapping is None else self.embeddings[self.mapping]
         rows = np.ascontiguousarray(rows, dtype=self.row_type)
         return rows if self.weights is None else rows * self.weights[:, None]
+
+    @property
+    def pairs(self) -> np.ndarray | None:
+        """Token ids of the bigrams: int32 of shape (B, 2), or None."""
+        return None if self.bigrams is None else self.bigrams.pairs
+
+    def pooled_rows(self) -> np.ndarray:
+        """Return the rows of tokens, then of bigrams: `row_type` of shape (V + B, D).
+
+        A bigram's row includes that of its second token, so it counts in place of it. The two are added in
+        float32, and the sum is rounded to `row_type`.
+        """
+        rows = self.token_rows()
+        if self.bigrams is None:
+            return rows
+        seconds = rows[self.bigrams.pairs[:, 1]].astype(np.float32)
+        return np.concatenate([rows, (seconds + self.bigrams.rows()).astype(self.row_type)])
 
     def dense_rows(self) -> np.ndarray:
         """Return each token's row: float32 of shape (V, D), without a copy if they are stored so."""
@@ -148,6 +173,9 @@ class StaticTable:
             head["pools_unknown"] = True
         if self.position_scale is not None:
             head["position_scale"] = self.position_scale
+        if self.bigrams is not None:
+            tensors = self.bigrams.tensors().items()
+            head["bigrams"] = {name: hashlib.sha256(array.data).hexdigest() for name, array in tensors}
         digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.embeddings).data)
         return f"sha256:{digest.hexdigest()}"
@@ -210,11 +238,27 @@ def _check_arrays(table: StaticTable) -> None:
             raise ModelError(name, got=got, expected=f"{kind} of shape (V,), one for each of V tokens")
     if table.mapping is not None:
         check_mapping(table.mapping, len(embeddings))
-    if table.weights is not None:
-        _check_values("weights", table.weights)
-        largest = float(np.abs(embeddings.astype(np.float32)).max())
-        if float(np.abs(table.weights).max()) * largest > LARGEST_VALUE:
-            raise ModelError("weighted rows hold values beyond 1e30", expected="smaller weights or rows")
+    _check_weights("weights", table.weights, embeddings)
+
+
+def _check_bigrams(bigrams: Bigrams, table: StaticTable) -> None:
+    check_bigrams(bigrams, table.embeddings, table.rows)
+    largest = np.abs(table.embeddings).max() + np.abs(bigrams.embeddings).max().astype(np.float32)
+    if table.row_type == np.float16 and largest > np.finfo(np.float16).max:
+        raise ModelError(
+            "sums of float16 rows and bigrams exceed 65,504", expected="smaller values, or float32"
+        )
+    _check_values("embeddings of bigrams", bigrams.embeddings)
+    _check_weights("weights of bigrams", bigrams.weights, bigrams.embeddings)
+
+
+def _check_weights(name: str, weights: np.ndarray | None, embeddings: np.ndarray) -> None:
+    if weights is None:
+        return
+    _check_values(name, weights)
+    largest = float(np.abs(embeddings.astype(np.float32)).max())
+    if float(np.abs(weights).max()) * largest > LARGEST_VALUE:
+        raise ModelError("weighted rows hold values beyond 1e30", expected="smaller weights or rows")
 
 
 def _check_position_scale(table: StaticTable) -> None:

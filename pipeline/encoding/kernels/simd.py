@@ -16,8 +16,12 @@ from numba.extending import intrinsic
 
 # Bytes that `classify_window` reads.
 WINDOW = 64
+# Numbers that `find_key` compares: a cache line.
+BUCKET = 8
 # Columns that `sum_tile` and `sum_strip` sum. All vector registers of AVX2 together hold 128 floats.
 TILE, STRIP = 128, 32
+# Numbers that `find_key` compares: a cache line.
+BUCKET = 8
 # Columns that are summed at once if rows have weights. With AVX2, more would take a quarter longer.
 _WEIGHTED = 64
 
@@ -171,6 +175,34 @@ def fetch_element(_context: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
+def find_key(_context: Any, keys: Any, start: Any, key: Any) -> Any:
+    """Compare the `BUCKET` numbers of a uint64 array from `start` on with a key.
+
+    Returns
+    -------
+    int64
+        Place of the first equal number after `start`; `BUCKET` if there is none.
+    """
+    kind = types.int64(keys, types.int64, types.uint64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        lanes = ir.VectorType(ir.IntType(64), BUCKET)
+        bucket = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), lanes.as_pointer()), align=8)
+        start = ir.Constant(lanes, ir.Undefined)
+        first = builder.insert_element(start, arguments[2], _INT(0))
+        repeated = builder.shuffle_vector(
+            first, start, ir.Constant(ir.VectorType(_INT, BUCKET), [0] * BUCKET)
+        )
+        equal = builder.bitcast(builder.icmp_unsigned("==", bucket, repeated), ir.IntType(BUCKET))
+        # The bit behind those of the bucket ends the count.
+        mask = builder.or_(builder.zext(equal, ir.IntType(64)), ir.IntType(64)(1 << BUCKET))
+        return builder.cttz(mask, ir.IntType(1)(1))
+
+    return kind, generate
+
+
+@intrinsic
 def load_float(_context: Any, table: Any, row: Any, column: Any, weights: Any, position: Any) -> Any:
     """Load an element of a table of float32, or of float16 in int16, as float32, times a weight.
 
@@ -200,8 +232,8 @@ def _prefetch(builder: Any, address: Any) -> None:
 
 # ``sum_tile(table, ids, weights, start, stop, column, out, text)`` adds up the rows ``ids[start:stop]`` in
 # order, for `TILE` columns from `column` on. The sums go into the same columns of ``out[text]``. `sum_strip`
-# does so for `STRIP` columns. Each row counts ``weights[start:stop]`` times; the product is rounded to float32
-# before it is added. If `weights` is None, the compiled loop has no multiplication.
+# does so for `STRIP` columns. Each row counts ``weights[start:stop]`` times, and the product is rounded to
+# float32 before it is added. If `weights` is None, the compiled loop has no multiplication.
 sum_tile, sum_strip = _make_sum(TILE), _make_sum(STRIP)
 
 

@@ -146,8 +146,9 @@ def weighted(tiny_table: StaticTable) -> StaticTable:
 
 
 def embed(encoder: Encoder, *texts: str | None) -> list[list[float]]:
-    vectors: list[list[float]] = encoder.encode(pa.array(texts)).vectors.round(4).tolist()
-    return vectors
+    vectors = encoder.encode(pa.array(texts)).vectors.astype(np.float64)
+    rounded: list[list[float]] = vectors.round(4).tolist()
+    return rounded
 
 
 def test_unknown_tokens_have_no_position(weighted: StaticTable) -> None:

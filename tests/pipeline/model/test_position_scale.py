@@ -106,7 +106,7 @@ def test_other_libraries_read_the_plain_mean(
     tiny_table: StaticTable, model: Path, to: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other"
-    assert convert(["--model", str(model), "--output", str(other), "--to", to]) == 0
+    assert convert([str(model), "--output", str(other), "--to", to]) == 0
     assert "position weights are left out" in capsys.readouterr().out
     assert "read the plain mean of this table" in (other / "README.md").read_text()
     read = load(str(other)).table
