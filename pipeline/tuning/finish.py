@@ -18,6 +18,8 @@ from lakevec.pipeline.tuning.training import TrainingSet, pool_texts
 
 # Texts that determine axes and lengths; more change neither noticeably.
 _TEXTS = 20_000
+# A bigram that occurs as often as this in the texts keeps half of its row; docs/decisions.md has figures.
+_RARE = 10
 
 
 def finish_rows(rows: np.ndarray, start: Start, training: TrainingSet, options: TuneOptions) -> np.ndarray:
@@ -34,6 +36,7 @@ def finish_rows(rows: np.ndarray, start: Start, training: TrainingSet, options: 
         Greatest variance first. The unknown token's row is 0.
     """
     rows = rows.copy()
+    _shrink_bigrams(rows, len(start.tokens), training)
     if start.unknown_token_id is not None:
         rows[start.unknown_token_id] = 0
     if start.inputs is not None:
@@ -46,6 +49,13 @@ def finish_rows(rows: np.ndarray, start: Start, training: TrainingSet, options: 
         return rows  # trained in this order
     vectors = _pool_some(rows, training, normalize=True)
     return rotate_to_principal_axes(rows, by=vectors, dimensions=options.dimensions)
+
+
+def _shrink_bigrams(rows: np.ndarray, tokens: int, training: TrainingSet) -> None:
+    """Shrink the rows of rare bigrams, which have learned from few texts."""
+    ids = training.terms.ids
+    counts = np.bincount(ids[ids >= tokens] - tokens, minlength=len(rows) - tokens)
+    rows[tokens:] *= (counts / (counts + _RARE))[:, None].astype(np.float32)
 
 
 def _put_beside(columns: np.ndarray, rows: np.ndarray, start: Start, training: TrainingSet) -> np.ndarray:

@@ -61,7 +61,9 @@ def batch_loss(rows: torch.Tensor, batch: Batch, options: TuneOptions) -> torch.
     Representation Learning" (NeurIPS 2022). No term depends on lengths, so a row's length can act as its
     weight.
     """
-    sums = embedding_bag(batch.ids, rows, batch.offsets, mode="sum", per_sample_weights=batch.weights)
+    # Lengths don't matter. Without weights, means keep the bits of earlier versions.
+    mode = "mean" if batch.weights is None else "sum"
+    sums = embedding_bag(batch.ids, rows, batch.offsets, mode=mode, per_sample_weights=batch.weights)
     # A correlation needs more than one pair, so more than two texts.
     texts = len(batch.teacher) if len(batch.teacher) > 2 else 0
     teacher = normalize(batch.teacher[:texts])

@@ -88,11 +88,10 @@ def tune(
     Notes
     -----
     Targets are the teacher's vectors, reduced by PCA to the trained columns. The initial rows are the
-    teacher's vectors of single tokens on the same axes, centred, times SIF weights. Training also treats each
-    token as a text, so that rows of unseen tokens stay in the space of the others. If `options.model` is
-    given, least squares maps its rows to the targets instead. Rows of bigrams start at 0. The trained rows
-    include the weights. At the end, columns of the input embeddings are added, and all rows are rotated and
-    reduced to D columns.
+    teacher's vectors of single tokens on the same axes, centred, times SIF weights. With the loss
+    "correlation", training also treats each token as a text. If `options.model` is given, least squares maps
+    its rows to the targets instead. Rows of bigrams start at 0. The trained rows include the weights. At the
+    end, columns of the input embeddings are added, and all rows are rotated and reduced to D columns.
     """
     options = options or TuneOptions()
     held_out = _count_held_out(options, len(sample.texts))
@@ -105,8 +104,7 @@ def tune(
     training, validation = _split(terms, sample.vectors, pca, held_out)
     rows, token_targets = first_rows(start, training, pca, options)
     if pairs is not None:
-        extra = np.zeros((len(pairs), rows.shape[1]), np.float32)
-        rows, token_targets = (np.vstack([part, extra]) for part in (rows, token_targets))
+        rows = np.vstack([rows, np.zeros((len(pairs), rows.shape[1]), np.float32)])
     trained = train(rows, training, validation, options, token_targets=token_targets, progress=progress)
     table = make_table(finish_rows(trained.rows, start, training, options), start, pairs, options)
     recipe = _describe(sample, options, start, training, trained.best)
