@@ -23,12 +23,15 @@ from lakevec.pipeline.encoding.kernels.added_tokens import (
 )
 from lakevec.pipeline.encoding.split_rules import SplitRule
 
-_CHARACTERS = 1 << 16
-_BLOCK = 256
+# Up to U+1FFFF: the planes beyond hold rare ideographs, but this one the emoji.
+_CHARACTERS = 1 << 17
+# Most texts have few characters of each block.
+_BLOCK = 64
 # A byte that no UTF-8 holds, and so no added token.
 _NO_LETTER = 0xFE
-# The scan reads longer words character by character.
-_SHORT_WORD = re.compile(rb"[A-Za-z0-9]{1,60}(?![A-Za-z0-9])")
+# The scan reads longer words character by character, and takes control characters of texts for spaces.
+_SIMPLE = re.compile(rb"[A-Za-z0-9]{1,60}(?![A-Za-z0-9])[^\x00-\x1f]*", re.DOTALL)
+_LONE_WORD = re.compile(rb"[A-Za-z0-9]*")
 
 
 def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
@@ -53,7 +56,8 @@ def make_added_tokens(tokenizer: Tokenizer, rule: SplitRule) -> AddedTokens:
         is_simple=rule.has_single_words
         and any(is_same)
         and is_same[1] == rule.folds_case
-        and all(map(_SHORT_WORD.match, contents)),
+        and all(map(_SIMPLE.fullmatch, contents)),
+        has_lone_words=any(map(_LONE_WORD.fullmatch, contents)),
         lowers=is_same[1],
         slots=np.full(1 << (4 * len(contents)).bit_length(), -1, dtype=np.int32),
         filter=np.zeros(FILTER_BITS // 64, dtype=np.uint64),

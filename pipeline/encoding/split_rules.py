@@ -11,17 +11,17 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tokenizers import Tokenizer
-from tokenizers.normalizers import Normalizer
-
+from lakevec.pipeline.encoding.added_token_kinds import (
+    ASCII_PUNCTUATION,
+    AddedTokenPattern,
+    NoRuleError,
+    make_literals,
+    refuse_white_space,
+    split_added_tokens,
+)
 from lakevec.pipeline.model.word_tokenizer import WORD_PATTERN
 
 _WHITE_SPACE = b" \t\r\n"
-_ASCII_PUNCTUATION = bytes(byte for byte in range(0x21, 0x7F) if not chr(byte).isalnum())
-
-# Canonical decomposition turns other characters into these: U+037E into ";", U+226E into "<" and a mark. So
-# an added token that begins with one of them may begin with another byte in a text.
-_MADE_BY_DECOMPOSITION = b";`<>="
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = (
@@ -41,22 +41,6 @@ _COMPATIBLE = frozenset({"NFKC", "NFKD", "Nmt", "Precompiled"})
 _SPACE_RUNS = {"Regex": " {2,}"}
 _WHITE_RUNS = {"Regex": r"\s+"}
 _DIGIT = {"Regex": r"\d"}
-
-
-@dataclass(frozen=True)
-class AddedTokenPattern:
-    """An added token, which the tokenizer finds before it splits words.
-
-    Parameters
-    ----------
-    content : bytes
-        The token's text.
-    normalized : bool
-        Whether the tokenizer searches normalized text for it.
-    """
-
-    content: bytes
-    normalized: bool
 
 
 @dataclass(frozen=True)
@@ -151,13 +135,9 @@ def find_split_rule(tokenizer_json: str) -> SplitRule | NoSplitRule:
         for find in (_find_bert, _find_byte_level, _find_metaspace, _find_white_space):
             if (rule := find(parts)) is not None:
                 return rule
-    except _NoRuleError as error:
+    except NoRuleError as error:
         return NoSplitRule(str(error))
     return NoSplitRule(f"no rule for these pre-tokenizers: {_names(parts.pre_tokenizers)}")
-
-
-class _NoRuleError(Exception):
-    """Why a tokenizer has no split rule."""
 
 
 @dataclass(frozen=True)
@@ -190,34 +170,11 @@ class _Components:
         return not self.normalizer_types.isdisjoint({"Nmt", "Precompiled"})
 
     def take_phrases(self, *, finds_blanks_only: bool) -> tuple[_Components, dict[str, Any]]:
-        """Return the components without phrases, and the rule's options for those.
-
-        Phrases are added tokens with white space and, without `finds_blanks_only`, normalized ones that no
-        literal can stand for.
-        """
-        phrases: list[dict[str, Any]] = []
-        others: list[dict[str, Any]] = []
-        for token in self.added:
-            is_phrase = any(map(str.isspace, token["content"].strip(" ")))
-            if not finds_blanks_only and token["normalized"] and self.normalizers:
-                is_phrase = is_phrase or not _is_plain(token["content"])
-            (phrases if is_phrase else others).append(token)
-        options = {
-            "phrases": tuple(map(self._normalize, phrases)),
-            "has_single_words": all(token["single_word"] for token in phrases),
-        }
-        return replace(self, added=others), options
-
-    def _normalize(self, token: dict[str, Any]) -> str:
-        """Return the text of a phrase that the tokenizer searches for; refuse what mined words never are."""
-        if token["lstrip"] or token["rstrip"] or not (token["normalized"] or not self.normalizers):
-            raise _NoRuleError("an added token holds white space, and takes more or is not normalized")
-        content: str = token["content"]
-        if self.normalizer is not None:
-            content = _read_normalizer(self.normalizer).normalize_str(content)
-        if not content or "\0" in content or content != content.strip():
-            raise _NoRuleError("an added token begins or ends with white space")
-        return content
+        """Return the components without phrases, and the rule's options for those."""
+        phrases, has_single_words, others = split_added_tokens(
+            self.added, self.normalizer if self.normalizers else None, finds_blanks_only=finds_blanks_only
+        )
+        return replace(self, added=others), {"phrases": phrases, "has_single_words": has_single_words}
 
 
 def _flatten(component: dict[str, Any] | None, children: str) -> list[dict[str, Any]]:
@@ -238,15 +195,15 @@ def _find_bert(parts: _Components) -> SplitRule | None:
         return None
     # A composing normalizer joins "=" with the mark after it, across the split.
     if not parts.normalizer_types <= {"BertNormalizer"}:
-        raise _NoRuleError(f"normalizers that BERT lacks: {_names(parts.normalizers)}")
+        raise NoRuleError(f"normalizers that BERT lacks: {_names(parts.normalizers)}")
     parts, phrases = parts.take_phrases(finds_blanks_only=False)
     return parts.make_rule(
         "bert",
         separators=_WHITE_SPACE,
-        isolated=_ASCII_PUNCTUATION,
+        isolated=ASCII_PUNCTUATION,
         isolates_ideographs=any(part["handle_chinese_chars"] for part in parts.normalizers),
         folds_case=any(part["lowercase"] for part in parts.normalizers),
-        literals=_make_literals(parts.added, is_normalized=bool(parts.normalizers)),
+        literals=make_literals(parts.added, is_normalized=bool(parts.normalizers)),
         **phrases,
     )
 
@@ -268,7 +225,7 @@ def _find_byte_level(parts: _Components) -> SplitRule | None:
     if not is_known:
         return _find_clip(parts)
     if not parts.normalizer_types <= _CANONICAL:
-        raise _NoRuleError(f"normalizers before ByteLevel: {_names(parts.normalizers)}")
+        raise NoRuleError(f"normalizers before ByteLevel: {_names(parts.normalizers)}")
     # If a lone mark is stripped, the spaces around it become neighbours.
     return _make_single_space(parts, needs_ascii_neighbours="StripAccents" in parts.normalizer_types)
 
@@ -283,12 +240,12 @@ def _find_clip(parts: _Components) -> SplitRule:
         or (split["behavior"], split["invert"]) != ("Removed", True)
         or parts.pre_tokenizers[1].get("add_prefix_space", True)
     ):
-        raise _NoRuleError(f"an unknown pattern: {_names(parts.pre_tokenizers)}")
+        raise NoRuleError(f"an unknown pattern: {_names(parts.pre_tokenizers)}")
     for part in parts.normalizers:
         if part["type"] not in _CANONICAL and not _shortens_runs(part, _WHITE_RUNS, " "):
-            raise _NoRuleError(f"normalizers before CLIP's pattern: {_names(parts.normalizers)}")
+            raise NoRuleError(f"normalizers before CLIP's pattern: {_names(parts.normalizers)}")
     parts, phrases = parts.take_phrases(finds_blanks_only=True)
-    _refuse_white_space(parts.added, drops_spaces=True)
+    refuse_white_space(parts.added, drops_spaces=True)
     return parts.make_rule("white space", separators=_WHITE_SPACE, **phrases)
 
 
@@ -297,7 +254,7 @@ def _find_metaspace(parts: _Components) -> SplitRule | None:
     if parts.pre_tokenizer_types != ["Metaspace"]:
         return None
     if not parts.pre_tokenizers[0].get("split", True):
-        raise _NoRuleError("Metaspace that does not split")
+        raise NoRuleError("Metaspace that does not split")
     for part in parts.normalizers:
         known = part["type"] in _CANONICAL | _COMPATIBLE or _shortens_runs(part, _SPACE_RUNS, " ▁")
         # The space at the start of a segment becomes its mark. If Strip removes that space, only a scheme
@@ -307,10 +264,10 @@ def _find_metaspace(parts: _Components) -> SplitRule | None:
         )
         zeroes_digits = part["type"] == "Replace" and part["pattern"] == _DIGIT and part["content"] == "0"
         if not known and not keeps_mark and not zeroes_digits:
-            raise _NoRuleError(f"normalizers before Metaspace: {_names(parts.normalizers)}")
+            raise NoRuleError(f"normalizers before Metaspace: {_names(parts.normalizers)}")
     if "Strip" in parts.normalizer_types and parts.added:
         # The text before an added token is stripped like a whole text.
-        raise _NoRuleError("Strip before Metaspace, with added tokens")
+        raise NoRuleError("Strip before Metaspace, with added tokens")
     return _make_single_space(parts, needs_ascii_neighbours=True)
 
 
@@ -334,9 +291,9 @@ def _find_white_space(parts: _Components) -> SplitRule | None:
         # Only spaces may replace the runs: Metaspace's mark would join words, or follow the last one.
         shortens = _shortens_runs(part, _SPACE_RUNS, " ") or _shortens_runs(part, _WHITE_RUNS, " ")
         if not known and not shortens:
-            raise _NoRuleError(f"normalizers before white space: {_names(parts.normalizers)}")
+            raise NoRuleError(f"normalizers before white space: {_names(parts.normalizers)}")
     parts, phrases = parts.take_phrases(finds_blanks_only=True)
-    _refuse_white_space(parts.added, drops_spaces=True)
+    refuse_white_space(parts.added, drops_spaces=True)
     return parts.make_rule(
         "white space",
         separators=_WHITE_SPACE,
@@ -360,44 +317,9 @@ def _make_single_space(parts: _Components, *, needs_ascii_neighbours: bool) -> S
     parts, phrases = parts.take_phrases(finds_blanks_only=True)
     takers = [token for token in parts.added if token["rstrip"]]
     if takers and phrases["phrases"]:
-        raise _NoRuleError("an added token takes the space after it, which may begin another")
-    literals = _make_literals(takers, is_normalized=bool(parts.normalizers))
-    _refuse_white_space(parts.added)
+        raise NoRuleError("an added token takes the space after it, which may begin another")
+    literals = make_literals(takers, is_normalized=bool(parts.normalizers))
+    refuse_white_space(parts.added)
     return parts.make_rule(
         "single space", needs_ascii_neighbours=needs_ascii_neighbours, literals=literals, **phrases
     )
-
-
-def _refuse_white_space(added: list[dict[str, Any]], *, drops_spaces: bool = False) -> None:
-    """Refuse added tokens with white space, which could span a split."""
-    for token in added:
-        content: str = token["content"]
-        # ModernBERT has tokens of 2 to 24 spaces. Rules that keep spaces never split a run of them.
-        run_of_spaces = len(content) > 1 and not content.strip(" ") and not drops_spaces
-        if not content or (any(map(str.isspace, content)) and not run_of_spaces):
-            raise _NoRuleError("an added token holds white space")
-
-
-def _make_literals(added: list[dict[str, Any]], *, is_normalized: bool) -> tuple[AddedTokenPattern, ...]:
-    """Prepare added tokens for a bytewise search; refuse those that normalization may change."""
-    _refuse_white_space(added, drops_spaces=True)
-    literals = []
-    for token in added:
-        literal = AddedTokenPattern(token["content"].encode(), bool(token["normalized"] and is_normalized))
-        # The library normalizes the token before it searches for it; in ASCII that changes only case.
-        if literal.normalized and not _is_plain(token["content"]):
-            raise _NoRuleError("an added token is searched for in normalized text")
-        literals.append(literal)
-    return tuple(literals)
-
-
-def _is_plain(content: str) -> bool:
-    """Return whether a bytewise search finds a normalized added token."""
-    first = content[:1].encode()
-    is_sign = first in _ASCII_PUNCTUATION and first not in _MADE_BY_DECOMPOSITION
-    return is_sign and content.isascii() and content.isprintable()
-
-
-def _read_normalizer(normalizer: dict[str, Any]) -> Normalizer:
-    document = {"model": {"type": "WordLevel", "vocab": {}, "unk_token": ""}, "normalizer": normalizer}
-    return Tokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], **document})).normalizer

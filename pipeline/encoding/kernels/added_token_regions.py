@@ -11,6 +11,7 @@ import numpy as np
 from lakevec.pipeline.encoding.kernels.added_token_search import (
     begin_of_chunk,
     begin_of_reach,
+    end_of_chunk,
     search_letters,
 )
 from lakevec.pipeline.encoding.kernels.added_tokens import (
@@ -23,7 +24,7 @@ from lakevec.pipeline.encoding.kernels.added_tokens import (
     may_begin,
 )
 from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_part
-from lakevec.pipeline.encoding.kernels.packed_bytes import trailing_zeros
+from lakevec.pipeline.encoding.kernels.packed_bytes import leading_zeros, trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
     ISOLATED,
     LITERAL,
@@ -112,53 +113,82 @@ def find_region(
     An added token that must be a single word hides others that it overlaps, even where it begins inside a
     word and so counts for nothing. It only matters if one of those begins a word. So texts are searched at
     the first letters of words. What is found there is the region, if nothing can hide it and the rule splits
-    on both sides. If the text is not sure to be plain, it is searched letter by letter, from as far before as
-    an added token may reach.
+    on both sides. Where that is in doubt, and around what is not plain, a text is searched letter by letter.
     """
-    sure, doubt = np.int64(-1), np.int64(-1)
+    none = np.int64(-1)
+    if not added.is_simple:
+        begin, stop, character = search_letters(data, start, end, (first, end), split, added)
+        return begin, stop, none, character
     since = start
-    while added.is_simple:
-        suspect, stop, token = _find_suspect(data, since, end, added)
+    while True:
+        suspect, stop, token = _find_suspect(data, since, first, end, added)
         if suspect == end:
-            return end, end, sure, sure
+            return end, end, none, none
         verdict = _judge(data, (suspect, stop, token), since, (first, end), split, added)
         if verdict == TOKEN:
-            return suspect, stop, id_of_match(token, suspect, stop, added), sure
-        if verdict == DOUBT:
-            doubt = suspect
-            break
-        since = stop
-    if doubt < 0:
-        begin, stop, character = search_letters(data, start, first, end, split, added)
-        return begin, stop, sure, character
-    base = begin_of_chunk(data, doubt, start, first, end, split)
-    while True:
-        origin = begin_of_reach(data, base, start, (first, end), split, added)
-        begin, stop, character = search_letters(data, origin, first, end, split, added)
-        if character >= 0 or begin >= base or stop <= doubt:
-            return begin, stop, sure, character
-        base = begin
+            return suspect, stop, id_of_match(token, suspect, stop, added), none
+        if verdict == NO_TOKEN:
+            since = stop
+            continue
+        behind = max(stop, suspect + 1) if stop != NO_MATCH else token
+        limit = end_of_chunk(data, behind, first, end, split)
+        begin, stop, character = _search_around(data, (start, suspect, limit), (first, end), split, added)
+        if character >= 0 or begin < end:
+            return begin, stop, none, character
+        # No added token begins before the limit, so the search need never go back behind it.
+        start = since = limit
 
 
 @compile_part
-def _find_suspect(data: np.ndarray, start: int, end: int, added: AddedTokens) -> tuple[int, int, int]:
+def _search_around(
+    data: np.ndarray,
+    places: tuple[int, int, int],
+    text: tuple[int, int],
+    split: SplitTables,
+    added: AddedTokens,
+) -> tuple[int, int, int]:
+    """Do the work of `search_letters` around a doubtful place; `places` are its start, that place, its limit.
+
+    The search begins as far before the place as an added token may reach. If a region begins there, another
+    one may hide it that begins still earlier, so the search goes back further. Regions that end before the
+    place are passed over: what is there was judged before, and counts for nothing.
+    """
+    start, doubt, limit = places
+    first, end = text
+    base = begin_of_chunk(data, doubt, start, first, end, split)
+    origin = begin_of_reach(data, base, start, text, split, added)
+    while True:
+        begin, stop, character = search_letters(data, origin, limit, text, split, added)
+        if character >= 0 or begin >= base:
+            return begin, stop, character
+        if stop <= doubt:
+            origin = stop
+        else:
+            base = begin
+            origin = begin_of_reach(data, base, start, text, split, added)
+
+
+@compile_part
+def _find_suspect(
+    data: np.ndarray, start: int, first: int, end: int, added: AddedTokens
+) -> tuple[int, int, int]:
     """Return where a word may begin an added token, the end of the longest one, and its number.
 
-    If the end is `NO_MATCH`, the place is the first window that is not plain. If the place is the end of the
-    text, there is none.
+    If the end is `NO_MATCH`, the place is the first one that is not plain, and the number is a place behind
+    the last such one of a window. If the place is the end of the text, there is none.
     """
-    none = np.int64(0)
     for window in range(start, end, WINDOW):
         letters, printable, white = classify_window(data, window)
         inside = min(end - window, WINDOW)
         here = _ALL >> np.uint64(WINDOW - inside)
-        if ~(printable | white) & here:
-            return window, np.int64(NO_MATCH), none
+        odd = ~(printable | white) & here
         if added.joins_white:
-            runs = white & (white << _ONE) & here
-            if runs or (white & _ONE and window > start and added.folded[data[window - 1]] == SPACE):
-                return window, np.int64(NO_MATCH), none
-        begins = letters & ~(letters << _ONE) & here
+            odd |= white & (white << _ONE) & here
+            if white & _ONE and window > start and added.folded[data[window - 1]] == SPACE:
+                odd |= _ONE
+        # A window may begin inside a word. Behind the first odd byte, nothing is sure.
+        before = np.uint64(window > first and _is_alphanumeric(data[window - 1]))
+        begins = letters & ~((letters << _ONE) | before) & here & ((odd & (~odd + _ONE)) - _ONE)
         while begins:
             position = window + np.int64(trailing_zeros(begins))
             begins &= begins - _ONE
@@ -167,7 +197,10 @@ def _find_suspect(data: np.ndarray, start: int, end: int, added: AddedTokens) ->
                 stop, token = longest_match_in_plain(data, position, end, gram, added)
                 if stop != NO_MATCH:
                     return position, stop, token
-    return end, end, none
+        if odd:
+            place, last = trailing_zeros(odd), WINDOW - np.int64(leading_zeros(odd))
+            return window + np.int64(place), np.int64(NO_MATCH), window + last
+    return end, end, np.int64(0)
 
 
 @compile_inline
@@ -192,6 +225,8 @@ def _judge(
             return DOUBT
     if not added.is_free[token] and _may_be_hidden(data, begin, since, end, split, added):
         return DOUBT
+    if _finds_literal(data, begin - 1, first - 1, -1, split):
+        return DOUBT  # it may reach into this one, and hide it
     is_word = False
     for position, limit in ((begin - 1, first - 1), (stop, end)):
         if position != limit:
@@ -202,14 +237,18 @@ def _judge(
             is_word = is_word or not is_sign
     if is_word:
         return NO_TOKEN
-    # Nor may another kind of added token begin in the words around it.
-    for step, edge, limit in ((-1, begin - 1, first - 1), (1, stop, end)):
-        position = edge
-        while position != limit and not split.classes[data[position]] & SEPARATOR:
-            if split.classes[data[position]] & LITERAL:
-                return DOUBT
-            position += step
-    return TOKEN
+    return DOUBT if _finds_literal(data, stop, end, 1, split) else TOKEN
+
+
+@compile_inline
+def _finds_literal(data: np.ndarray, start: int, limit: int, step: int, split: SplitTables) -> bool:
+    """Return whether another kind of added token may begin between a place and the next white space."""
+    position = start
+    while position != limit and not split.classes[data[position]] & SEPARATOR:
+        if split.classes[data[position]] & LITERAL:
+            return True
+        position += step
+    return False
 
 
 @compile_inline
@@ -233,5 +272,9 @@ def _may_be_hidden(
 @compile_inline
 def _is_letter(byte: int) -> bool:
     """Return whether the library takes an ASCII character for a part of a word."""
-    lower = byte | 0x20
-    return 0x61 <= lower <= 0x7A or 0x30 <= byte <= 0x39 or byte == _UNDERSCORE
+    return _is_alphanumeric(byte) or byte == _UNDERSCORE
+
+
+@compile_inline
+def _is_alphanumeric(byte: int) -> bool:
+    return 0x61 <= byte | 0x20 <= 0x7A or 0x30 <= byte <= 0x39

@@ -30,14 +30,23 @@ from lakevec.pipeline.encoding.kernels.segment_ends import (
 
 @compile_part
 def search_letters(
-    data: np.ndarray, start: int, first: int, end: int, split: SplitTables, added: AddedTokens
+    data: np.ndarray, start: int, limit: int, text: tuple[int, int], split: SplitTables, added: AddedTokens
 ) -> tuple[int, int, int]:
-    """Find the next region of the text ``data[first:end]``, from `start` on, that may hold an added token.
+    """Find the next region of a text, from `start` on, that may hold an added token.
+
+    Parameters
+    ----------
+    start : int
+        Where to begin.
+    limit : int
+        Give up where no added token began before this place, at which the rule splits.
+    text : tuple of int
+        Bounds of the text in `data`.
 
     Returns
     -------
     begin, stop : int
-        Bounds of the region; `end` twice if there is none.
+        Bounds of the region; the end of the text twice if there is none.
     character : int
         -1, or a character that is `NEW`: add it and search again.
 
@@ -46,20 +55,22 @@ def search_letters(
     The search rolls over the normalized letters and looks up the last `gram_bytes` of them. Where a gram
     begins an added token, the rest is compared.
     """
+    first, end = text
     begin, stop, unsure_stop = end, np.int64(-1), start
     gram, count, index = np.uint64(0), np.int64(0), np.int64(0)
     before = position = start
     while position < end:
-        if stop >= 0 and position >= stop:
+        edge = stop if stop >= 0 else limit
+        if position >= edge:
             open_grams = min(count, added.gram_bytes - 1)
-            if open_grams == 0 or added.ring[(index - open_grams) & (RING - 1)] >= stop:
+            if open_grams == 0 or added.ring[(index - open_grams) & (RING - 1)] >= edge:
                 break
         kind, size, letters = _read_letters(data, position, before, end, added)
         if kind == NEW:
             return end, end, letters[0]
         if kind == UNSURE and position >= unsure_stop:
-            unsure_stop = _end_of_chunk(data, position + size, first, end, split)
-            zone = _zone_around(data, (position, position + size), start, (first, end), split, added)
+            unsure_stop = end_of_chunk(data, position + size, first, end, split)
+            zone = _zone_around(data, (position, position + size), start, text, split, added)
             if stop >= 0 and zone[0] > stop:
                 break
             begin, stop = min(begin, zone[0]), max(stop, zone[1])
@@ -80,7 +91,7 @@ def search_letters(
             if match > stop:
                 if stop < 0:
                     begin = begin_of_chunk(data, origin, start, first, end, split)
-                stop = _end_of_chunk(data, match, first, end, split)
+                stop = end_of_chunk(data, match, first, end, split)
         before, position = position, position + size
     return begin, end if stop < 0 else stop, np.int64(-1)
 
@@ -127,10 +138,10 @@ def _zone_around(
     """Return the bounds of all text that an added token may reach that holds this character."""
     first, end = text
     begin = begin_of_reach(data, character[0], start, text, split, added)
-    stop = _end_of_chunk(data, _behind_white(data, character[1], end, split), first, end, split)
+    stop = end_of_chunk(data, _behind_white(data, character[1], end, split), first, end, split)
     for _ in range(added.most_gaps):
         if stop < end:
-            stop = _end_of_chunk(data, _behind_white(data, stop + 1, end, split), first, end, split)
+            stop = end_of_chunk(data, _behind_white(data, stop + 1, end, split), first, end, split)
     return begin, stop
 
 
@@ -179,7 +190,7 @@ def begin_of_chunk(
 
 
 @compile_part
-def _end_of_chunk(data: np.ndarray, position: int, first: int, end: int, split: SplitTables) -> int:
+def end_of_chunk(data: np.ndarray, position: int, first: int, end: int, split: SplitTables) -> int:
     """Return the first place from `position` on where the rule splits at white space."""
     while position < end:
         if split.keeps_space:

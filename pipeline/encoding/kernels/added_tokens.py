@@ -56,7 +56,9 @@ class AddedTokens(NamedTuple):
         Bytes of the longest token.
     is_simple : bool
         Whether all are single words that begin with a word of ASCII letters and digits, not a very long one,
-        and the normalizer changes no printable ASCII, except for upper case.
+        and hold no control characters, and the normalizer changes no printable ASCII, except for upper case.
+    has_lone_words : bool
+        Whether one of them is a word of ASCII letters and digits, and nothing else.
     lowers : bool
         Whether the normalizer lowercases ASCII.
     slots : int32 ndarray of shape (power of two,)
@@ -73,9 +75,9 @@ class AddedTokens(NamedTuple):
         Normalized ASCII; `DROPPED`; or `NOT_ASCII`. Without a normalizer, every byte is itself.
     joins_white : bool
         Whether the normalizer shortens runs of white space.
-    kinds : uint8 ndarray of shape (65536,)
+    kinds : uint8 ndarray of shape (C,)
         `NEW`, `EXACT`, `OUTSIDE` or `UNSURE`.
-    starts, ends : int32 ndarray of shape (65536,)
+    starts, ends : int32 ndarray of shape (C,)
         Character c becomes ``normal[starts[c]:ends[c]]``.
     normal : uint8 ndarray
         UTF-8; before all, each byte by itself.
@@ -92,6 +94,7 @@ class AddedTokens(NamedTuple):
     tail_masks: np.ndarray
     longest: int
     is_simple: bool
+    has_lone_words: bool
     lowers: bool
     slots: np.ndarray
     filter: np.ndarray
@@ -188,7 +191,7 @@ def may_begin_with(signature: int, added: AddedTokens) -> bool:
 @compile_inline
 def may_begin_with_both(first: int, second: int, added: AddedTokens) -> bool:
     """Return whether an added token may begin with the segments of these signatures."""
-    return _has_bit(added.pairs, add_word(first, second))
+    return added.has_lone_words or _has_bit(added.pairs, add_word(first, second))
 
 
 @compile_inline
@@ -207,7 +210,7 @@ def _gram_mask(count: int) -> int:
 def kind_of_character(code: int, added: AddedTokens) -> int:
     """Return the kind of a code point, or of `INVALID`."""
     # The scan, or the library, refuses text that is not valid UTF-8.
-    return OUTSIDE if code == INVALID else UNSURE if code > 0xFFFF else added.kinds[code]
+    return OUTSIDE if code == INVALID else UNSURE if code >= len(added.kinds) else added.kinds[code]
 
 
 @compile_inline

@@ -72,6 +72,16 @@ def trailing_zeros(_context: Any, value: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
+@intrinsic
+def leading_zeros(_context: Any, value: Any) -> Any:
+    """Return the number of bits above the highest one that is set; 64 if none is."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], cgutils.false_bit)
+
+    return types.uint64(types.uint64), generate
+
+
 @compile_part
 def lower_letters(word: int) -> int:
     """Lowercase the ASCII letters of a word."""

@@ -33,17 +33,13 @@ from lakevec.pipeline.encoding.kernels.cache_arrays import (
 )
 from lakevec.pipeline.encoding.kernels.cache_entries import append, kind_of, look_up, sign
 from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop, compile_part
-from lakevec.pipeline.encoding.kernels.packed_bytes import slot_of, trailing_zeros
 from lakevec.pipeline.encoding.kernels.segment_ends import (
-    LITERAL,
-    SplitTables,
     end_at_space,
     end_at_white,
     end_word,
-    may_be_literal,
     skip_separators,
 )
-from lakevec.pipeline.encoding.kernels.simd import WINDOW, classify_window, fetch_element
+from lakevec.pipeline.encoding.kernels.simd import WINDOW
 from lakevec.pipeline.encoding.kernels.unicode_words import (
     FOR_LIBRARY,
     NORMALIZED,
@@ -52,12 +48,10 @@ from lakevec.pipeline.encoding.kernels.unicode_words import (
     TokenizerTables,
     look_up_unicode,
 )
+from lakevec.pipeline.encoding.kernels.window_segments import find_segments
 
 # Padding after the last text: a window, and a word of eight bytes that starts at its last byte.
 READ_AHEAD = WINDOW + 8
-
-_NONE, _ONE, _LAST = np.uint64(0), np.uint64(1), np.uint64(1 << 63)
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class Texts(NamedTuple):
@@ -95,8 +89,7 @@ def scan_words(texts: Texts, tables: TokenizerTables, added: AddedTokens | None,
 
     Notes
     -----
-    The scan classifies windows of 64 bytes into bit masks, whose bits give the segments. If a segment has a
-    byte other than printable ASCII and white space, it is read character by character.
+    If a segment has a byte other than printable ASCII and white space, it is read character by character.
 
     In plain texts, the scan asks of each word whether an added token begins with it. In other texts, and
     where that is in doubt, it searches for regions that may hold one.
@@ -194,7 +187,7 @@ def _scan_window(
     output_end, status : int
     """
     first, since = text
-    count, special, position = _find_segments(data, bounds, tables.split, cache)
+    count, special, position = find_segments(data, bounds, tables.split, cache)
     if count < 0:
         return position, since, output_end, np.int64(NOT_PLAIN)
     covered = np.int64(0)
@@ -269,70 +262,10 @@ def _append_for_library(
 
 
 @compile_inline
-def _find_segments(
-    data: np.ndarray, bounds: tuple[int, int, int], split: SplitTables, cache: CacheArrays
-) -> tuple[int, int, int]:
-    """Find the segments of a window, and fetch their slots, since waiting for each slot in turn takes longer.
-
-    Returns
-    -------
-    count : int
-        Number of segments in ``cache.found``; -1 if the text needs `scan_bytes`.
-    special : int
-        Where a segment follows that must be read character by character; -1 if none does.
-    position : int
-        Where the next window begins if none does.
-    """
-    window, stop, end = bounds
-    inside = min(stop - window, WINDOW)
-    position, count, special = window + inside, np.int64(0), np.int64(-1)
-    runs, isolated, others = _find_runs(data, window, inside, split)
-    if not split.has_plain_words or (others and split.needs_ascii):
-        count = np.int64(-1)
-    begins = (runs & ~(runs << _ONE)) | isolated
-    while begins and count >= 0:
-        offset = trailing_zeros(begins)
-        start, length = window + np.int64(offset), np.int64(1)
-        signature = np.uint64(data[start])
-        if (isolated >> offset) & _ONE:
-            if split.classes[data[start]] & LITERAL and may_be_literal(data, start, end, split):
-                count = np.int64(-1)
-                break
-        else:
-            run = trailing_zeros(~(runs >> offset) | _LAST)
-            if offset + run >= WINDOW - 1 and inside == WINDOW and offset > 0:
-                position = start  # the next window contains more of it
-                break
-            if offset + run >= WINDOW - 1 or (others >> offset) & ((_ONE << run) - _ONE):
-                special = start
-                break
-            length = np.int64(run)
-            segment = Segment(data, start, length, split.folds, length, UNMARKED)
-            signature = sign(segment, LONG if length > 8 else SHORT)
-        fetch_element(cache.slots, slot_of(signature, len(cache.slots)))
-        found = cache.found[count]
-        found.signature, found.start, found.length = signature, start, length
-        count += 1
-        begins &= begins - _ONE
-    return count, special, position
-
-
-@compile_inline
 def _bounds(row: int, texts: Texts) -> tuple[int, int]:
     """Return the bounds of a text; a null is empty."""
     end = texts.offsets[row + 1]
     return end if texts.is_null[row] else texts.offsets[row], end
-
-
-@compile_inline
-def _find_runs(data: np.ndarray, position: int, inside: int, split: SplitTables) -> tuple[int, int, int]:
-    """Return masks of a window: words, isolated characters, and bytes that are not plain."""
-    letters, printable, white = classify_window(data, position)
-    here = _ALL if inside == WINDOW else (_ONE << np.uint64(inside)) - _ONE
-    others = ~(printable | white) & here
-    if split.isolates:
-        return (letters | others) & here, printable & ~letters & here, others
-    return (printable | others) & here, _NONE, others
 
 
 @compile_inline

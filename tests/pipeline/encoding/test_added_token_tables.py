@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from lakevec.pipeline.encoding.split_rules import NoSplitRule, SplitRule, find_split_rule
+from lakevec.pipeline.encoding.token_cache import TokenCache
 from lakevec.pipeline.encoding.tokenization import make_tokenizer
 from tests.pipeline.encoding.test_tokenization import PIECES, assert_same_ids, library
 
@@ -72,6 +73,12 @@ def add_phrases(name: str, phrases: list[str], **flags: bool) -> Tokenizer:
     return tokenizer
 
 
+def rule_of(tokenizer: Tokenizer) -> SplitRule:
+    rule = find_split_rule(tokenizer.to_str())
+    assert isinstance(rule, SplitRule)
+    return rule
+
+
 @pytest.mark.parametrize("name", [*NAMES, "roberta-base", "glove50-4k", "xlm-roberta-base-rebuilt"])
 @pytest.mark.parametrize(
     ("phrases", "single_word"),
@@ -80,9 +87,7 @@ def add_phrases(name: str, phrases: list[str], **flags: bool) -> Tokenizer:
 )
 def test_phrases_have_the_librarys_ids(name: str, phrases: list[str], single_word: bool) -> None:
     theirs = add_phrases(name, phrases, single_word=single_word, normalized=True)
-    rule = find_split_rule(theirs.to_str())
-    assert isinstance(rule, SplitRule)
-    assert set(rule.phrases) >= {"new york", "war of art"}
+    assert set(rule_of(theirs).phrases) >= {"new york", "war of art"}
     mine = make_tokenizer(theirs.to_str(), None)
 
     @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
@@ -121,6 +126,75 @@ def test_phrases_of_real_text_have_the_librarys_ids(general_texts: list[str]) ->
     phrases = sorted({" ".join(text[2:4]).lower() for text in words if len(text) > 3})[::20]
     theirs = add_phrases("bert-base-uncased", phrases, single_word=True, normalized=True)
     assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, general_texts[::2])
+
+
+# Texts where an added token counts for nothing, but hides another one.
+HIDDEN = {
+    # "on a" hides "as the", so that "s the" is the next one found, and all before a sign that is not ASCII.
+    "around a sign": (
+        ["on a", "as the", "s the", "a girl"],
+        ["on as the late night talk show some time a girl back to nudity in vi\u201d"],
+    ),
+    # A window of the scan begins inside of "this", but no word does.
+    "in a window": (
+        ["of this", "is a", "a b"],
+        ["x " * (length // 2) + "y" * (length % 2) + " xof this a b c é" for length in range(48, 68)],
+    ),
+    "a word": (
+        ["on kubernetes", "kubernetes"],
+        ["python kubernetes", "on kubernetes", "kubernetes", "on kubernetesx"],
+    ),
+    "signs": (["n c", "c++"], ["in c++", "n c++", "in c ++", "c++ in c"]),
+    "a longer word": (["new york", "yorker"], ["renew yorker", "new yorker", "a yorker"]),
+    "a shorter one": (["the new", "new", "ne"], ["bathe new", "bathe newer", "the newer ne"]),
+}
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "gpt2", "roberta-base", "t5-small", "glove50-4k"])
+@pytest.mark.parametrize(("phrases", "texts"), HIDDEN.values(), ids=HIDDEN)
+def test_a_phrase_inside_a_word_hides_what_it_overlaps(
+    name: str, phrases: list[str], texts: list[str]
+) -> None:
+    theirs = add_phrases(name, phrases, single_word=True, normalized=True)
+    assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
+
+
+def test_a_word_without_blanks_is_found_anywhere() -> None:
+    theirs = add_phrases("bert-base-uncased", ["kubernetes"], single_word=True, normalized=True)
+    texts = ["x " * count + "kubernetes" + end for count in range(40) for end in ("", " a", "x", "-")]
+    assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
+
+
+@pytest.mark.parametrize(
+    ("other", "texts"),
+    [
+        # The text is cut there, so phrases begin and end there.
+        (AddedToken("xyz", normalized=False), ["xyznew york", "new yorkxyz", "xyz new york city"]),
+        # It is found first, and "new york" is not.
+        (AddedToken("-new", single_word=True), ["-new yorkx foo", "-new york", "- new york"]),
+        (AddedToken("y", single_word=False), ["new yorkx foo", "renew york", "yorkx foo"]),
+    ],
+    ids=["raw", "with a sign", "anywhere"],
+)
+@pytest.mark.parametrize("name", ["bert-base-uncased", "gpt2"])
+def test_phrases_beside_other_added_tokens(name: str, other: AddedToken, texts: list[str]) -> None:
+    theirs = add_phrases(name, ["new york", "yorkx foo"], single_word=True, normalized=True)
+    theirs.add_tokens([other])
+    assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
+
+
+def test_a_phrase_with_a_control_character_is_no_phrase_with_a_space() -> None:
+    theirs = add_phrases("gpt2", ["new\tyork", "york city"], single_word=True, normalized=True)
+    texts = ["new\tyork", "new york", "renew\tyork city", "in new\tyork city"]
+    assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
+
+
+def test_text_beside_other_characters_costs_no_call_of_the_library() -> None:
+    theirs = add_phrases("bert-base-uncased", ["new york"], single_word=True, normalized=True)
+    cache = TokenCache(theirs, rule_of(theirs), None)
+    texts = ["the café in new york", "new york, a \U0001f642 here", "\u201cso much\u201d of new york"]
+    cache.tokenize(pa.array(texts, pa.large_string()))
+    assert not [segment for segment in cache.segments(0) if b" " in segment]
 
 
 def test_a_region_is_tokenized_once_and_its_words_stay_known() -> None:
