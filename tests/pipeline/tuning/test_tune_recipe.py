@@ -11,6 +11,7 @@ import pytest
 
 from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.errors import SettingsError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.model.artifact import Artifact
 from lakevec.pipeline.model.table import StaticTable
@@ -81,3 +82,56 @@ def test_rows_are_mapped_as_least_squares_says() -> None:
     means, turn = random.normal(size=(30, 4)).astype(np.float32), random.normal(size=(4, 3))
     rows = random.normal(size=(5, 4)).astype(np.float32)
     np.testing.assert_allclose(align_rows(means, means @ turn, rows), rows @ turn, atol=1e-3)
+
+
+def fidelity_of(found: TuneResult, data: TeacherSample) -> float:
+    """Fidelity of a table on the held-out texts."""
+    vectors = Encoder(found.table).encode(pa.array(data.texts[:80])).vectors
+    return measure_fidelity(vectors, data.vectors[:80]).correlation
+
+
+def test_input_columns_are_reduced_with_the_others(teacher: Path) -> None:
+    data = taught(teacher, make_texts(400))
+    options = replace(OPTIONS, trained_dimensions=12, input_columns=4)
+    wide = tune(str(teacher), data, replace(options, dimensions=16), progress=False).table
+    narrow = tune(str(teacher), data, replace(options, dimensions=10), progress=False).table
+    assert (wide.dimensions, narrow.dimensions) == (16, 10)
+    assert not wide.embeddings[wide.unknown_token_id].any()
+    # The narrow table keeps the first axes of the wide one.
+    np.testing.assert_allclose(narrow.embeddings, wide.embeddings[:, :10], atol=1e-5)
+    # Twelve trained columns alone could not span sixteen.
+    assert np.linalg.matrix_rank(wide.embeddings) == 16
+
+
+def test_positions_are_trained_and_stored(teacher: Path) -> None:
+    data = taught(teacher, make_texts(400))
+    found = tune(str(teacher), data, replace(OPTIONS, position_scale=3.0), progress=False)
+    assert found.table.position_scale == 3.0
+    assert found.provenance["recipe"]["position_scale"] == 3.0
+    assert found.quality["fidelity"] == fidelity_of(found, data)
+    # Adam sees other gradients than without weights.
+    plain = tune(str(teacher), data, OPTIONS, progress=False)
+    assert not np.allclose(found.table.embeddings, plain.table.embeddings, atol=1e-3)
+    again = TuneOptions(model=Artifact(found.table, "tuned"), dimensions=12, epochs=1, learning_rate=1e-9)
+    assert tune(str(teacher), data, again, progress=False).table.position_scale == 3.0
+
+
+def test_bigrams_learn_what_tokens_can_not(teacher: Path) -> None:
+    data = taught(teacher, make_texts(400))
+    options = replace(OPTIONS, epochs=8)
+    plain = tune(str(teacher), data, options, progress=False)
+    found = tune(str(teacher), data, replace(options, bigrams=50), progress=False)
+    assert found.table.bigrams is not None
+    assert found.table.bigrams.pairs.shape == (50, 2)
+    assert found.table.bigrams.embeddings.any(axis=1).all()
+    assert found.quality["fidelity"] == fidelity_of(found, data)
+    losses = [result.trained.epochs[-1].loss for result in (found, plain)]
+    assert losses[0] < losses[1]
+    with pytest.raises(SettingsError, match="model"):
+        tune(str(teacher), data, TuneOptions(model=Artifact(found.table, "tuned")), progress=False)
+
+
+def test_old_loss_has_the_options_of_old_tables() -> None:
+    old, new = TuneOptions(loss="correlation"), TuneOptions()
+    assert (old.initial_coefficient, old.correlation_weight) == (0.0003, 1.0)
+    assert new.initial_coefficient != old.initial_coefficient
