@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.chunk_columns import CHUNK_INDEX
 from lakevec.pipeline.encoding.node_files import NodeFiles
 from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX, EncodeOptions
+from lakevec.pipeline.encoding.packed_signs import packed_width
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import view_as_strings
 from lakevec.pipeline.output.file_entry import QUARANTINE
@@ -122,7 +124,10 @@ class VerifyTask:
         start = 0
         for batch in dataset.to_batches(columns=self._columns(dataset.schema), batch_size=_BATCH_ROWS):
             for name in self.columns.values():
-                problem = _vector_problem(batch, name, self.dimensions)
+                if self.vector_type is VectorType.BINARY:
+                    problem = _bits_problem(batch.column(name), self.dimensions)
+                else:
+                    problem = _vector_problem(batch, name, self.dimensions)
                 if not problem and self.options.store == "sum":
                     problem = _tokens_problem(batch, name)
                 if problem:
@@ -202,15 +207,24 @@ def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
     return ""
 
 
+def _bits_problem(vectors: pa.Array, dimensions: int) -> str:
+    """Describe a problem of binary vectors; return "" if there is none."""
+    lengths = pc.binary_length(vectors.cast(pa.binary()).drop_null())
+    is_whole = pc.all(pc.equal(lengths, packed_width(dimensions))).as_py()
+    return "" if is_whole in (True, None) else f"vectors of another length than {dimensions} bits"
+
+
 def _tokens_problem(batch: pa.RecordBatch, name: str) -> str:
     """Describe a problem of the token counts that belong to sums; return "" if there is none."""
     tokens = batch.column(name + TOKENS_SUFFIX)
     if not tokens.is_null().equals(batch.column(name).is_null()):
         return "sums without a count of tokens"
-    return "counts of tokens below 0" if (pa.compute.min(tokens).as_py() or 0) < 0 else ""
+    return "counts of tokens below 0" if (pc.min(tokens).as_py() or 0) < 0 else ""
 
 
 def _bits(values: pa.Array) -> bytes:
     """Return the bytes of vectors, or of their scales."""
+    if pa.types.is_fixed_size_binary(values.type) or pa.types.is_binary(values.type):
+        return b"".join(values.to_pylist())
     flat = values.flatten() if pa.types.is_list(values.type) else values
     return bytes(flat.to_numpy(zero_copy_only=False).tobytes())

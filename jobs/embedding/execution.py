@@ -84,7 +84,7 @@ def _read_input(spark: SparkSession, plan: RunPlan) -> tuple[DataFrame, Columns]
     """Read the input's schema; raise InputError if the input contains files of the output."""
     settings = plan.settings
     frame = read_input(spark, settings)
-    columns = choose_columns(frame.schema, settings)
+    columns = choose_columns(frame.schema, settings, plan.dimensions)
     if not plan.is_direct:
         check_file_system(spark, absolute_uri(settings.output))
     if settings.format != "table":
@@ -152,7 +152,7 @@ def _metadata(context: EmbedContext, frame: DataFrame) -> TableMetadata:
     return TableMetadata(
         generation="",
         fingerprint=artifact.table.fingerprint,
-        dimensions=artifact.table.dimensions,
+        dimensions=context.plan.dimensions,
         columns=columns.embeddings,
         vector_type=settings.vector_type,
         store=settings.store,

@@ -17,7 +17,7 @@ from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.token_cache import raw_buffers
 from lakevec.pipeline.encoding.tokenization import make_tokenizer, slices
 from lakevec.pipeline.errors import DataError
-from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.model.table import StaticTable, check_dimensions
 
 _CACHE_LINE = 64
 
@@ -121,6 +121,12 @@ class Encoder:
         Its rows are not copied if they are C-contiguous and aligned, so a mapped file stays mapped. float16
         rows stay float16 in memory, and become float32 only where the processor can't convert them.
     options : EncodeOptions, optional
+        With fewer `dimensions` than the table has columns, the encoder copies these columns.
+
+    Raises
+    ------
+    SettingsError
+        If the table has fewer columns than `dimensions`.
 
     Notes
     -----
@@ -146,6 +152,7 @@ class Encoder:
     def __init__(self, table: StaticTable | TableRows, options: EncodeOptions | None = None) -> None:
         options = options or EncodeOptions()
         rows = table.token_rows()
+        rows = rows[:, : check_dimensions(options.dimensions, rows.shape[1])]
         kind = np.float16 if rows.dtype == np.float16 and widens_halves() else np.float32
         self._table = _aligned(np.ascontiguousarray(rows, dtype=kind)).view()
         # A mapped file is read-only, too, and Numba compiles once for each type.
