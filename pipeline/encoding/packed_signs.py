@@ -63,6 +63,6 @@ def unpack_signs(packed: np.ndarray, dimensions: int) -> np.ndarray:
     [[1, -1, -1], [0, 0, 0]]
     """
     signs: np.ndarray = np.unpackbits(packed, axis=1, count=dimensions).view(np.int8)
-    signs *= 2
-    signs -= packed.any(axis=1).astype(np.int8)[:, None]
+    np.multiply(signs, 2, out=signs)
+    np.subtract(signs, packed.any(axis=1)[:, None], out=signs, dtype=np.int8)
     return signs

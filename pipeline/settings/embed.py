@@ -16,6 +16,7 @@ from lakevec.pipeline.settings.base import (
     SparkRuntime,
     SparkTasks,
     StringList,
+    VectorTypeName,
 )
 
 WaveBytes = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,14}[kmgt]?$")]
@@ -90,7 +91,7 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     """Record each file's checksum for lakevec verify."""
     compression: Literal["zstd", "snappy", "none"] = "zstd"
     """Codec of all columns except embeddings, which hardly compress."""
-    vector_type: Literal["float32", "float16", "int8", "binary"] = "float32"
+    vector_type: VectorTypeName = "float32"
     """Type of stored vectors. float16 is rounded and read as float; int8 adds a column of scales; binary
     stores one bit per element, its sign."""
     store: Literal["mean", "sum"] = Field(default="mean", json_schema_extra=DIRECT)
