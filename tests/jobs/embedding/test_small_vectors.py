@@ -223,7 +223,7 @@ def test_more_dimensions_than_the_model_has_are_refused_before_any_work(
     model: str, tmp_path: Path, told: Callable[[], str], more: list[str]
 ) -> None:
     embed(model, tmp_path / "missing", tmp_path / "out", "--dimensions", "13", *more, code=2)
-    assert "dimensions: got 13, expected 1 to 12, the width of the model's table" in told()
+    assert "dimensions: got 13; expected 1 to 12, the width of the model's table" in told()
     assert not (tmp_path / "out").exists()
 
 
@@ -231,7 +231,7 @@ def test_sums_keep_the_first_columns_too(model: str, lake: Path, out: Path, tabl
     write(lake, TEXTS)
     embed(model, lake, out, "--store", "sum", "--dimensions", "3")
     stored = pq.read_table(out).sort_by("id")["text_embedding"].to_pylist()
-    assert np.allclose(stored[0], table.embeddings[1:4, :3].sum(axis=0), atol=1e-6)
+    assert np.allclose(stored[0], table.embeddings[2:5, :3].sum(axis=0), atol=1e-6)
     assert verify([str(out)]) == 0
 
 

@@ -341,12 +341,12 @@ def test_table_that_is_not_cut_is_the_same(tiny_table: StaticTable) -> None:
 
 def test_more_dimensions_than_columns_are_refused(tiny_table: StaticTable) -> None:
     message = (
-        "dimensions: got 3, expected 1 to 2, the width of the model's table; ask for fewer, or take a wider "
+        "dimensions: got 3; expected 1 to 2, the width of the model's table; ask for fewer, or take a wider "
         "model"
     )
     for ask in (lambda: tiny_table.cut(3), lambda: Encoder(tiny_table, EncodeOptions(dimensions=3))):
         with pytest.raises(SettingsError) as caught:
             ask()
         assert str(caught.value) == message
-    with pytest.raises(SettingsError, match="dimensions: got 0, expected 1 or more"):
+    with pytest.raises(SettingsError, match="dimensions: got 0; expected 1 or more"):
         EncodeOptions(dimensions=0)
