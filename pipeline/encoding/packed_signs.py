@@ -64,5 +64,6 @@ def unpack_signs(packed: np.ndarray, dimensions: int) -> np.ndarray:
     """
     signs: np.ndarray = np.unpackbits(packed, axis=1, count=dimensions).view(np.int8)
     np.multiply(signs, 2, out=signs)
-    np.subtract(signs, packed.any(axis=1)[:, None], out=signs, dtype=np.int8)
+    is_known = packed.any(axis=1, keepdims=True)
+    np.subtract(signs, is_known, out=signs, dtype=np.int8)
     return signs
