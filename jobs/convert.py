@@ -45,9 +45,8 @@ def run(settings: ConvertSettings, context: RunContext) -> None:
         f"fingerprint {table.fingerprint}"
     )
     if table.bigrams is not None and settings.to != "lakevec":
-        print(
-            f"exported without its {len(table.bigrams):,} bigram rows; figures measured with them do not apply"
-        )
+        rows = f"{len(table.bigrams):,} bigram rows"
+        print(f"exported without its {rows}; figures measured with them do not apply")
     if table.position_scale is not None and settings.to != "lakevec":
         print("position weights are left out: other libraries read the plain mean of this table")
     if table.pools_unknown and settings.to != "sentence-transformers":

@@ -22,7 +22,7 @@ _HASHES = 1 << 32
 
 
 def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
-    """Take distinct texts of the lake.
+    """Take distinct texts of the lake, without near-duplicates by default.
 
     Returns
     -------
@@ -37,8 +37,10 @@ def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
 
     Notes
     -----
-    Texts are sorted by xxHash64 of text and seed, so the order of files and partitions does not matter. By
-    default, a stratum is a doubling of length, and has the same share of the sample as of the lake. If
+    Texts that differ only in case, digits, punctuation or white space are near-duplicates, of which the first
+    in the order of strings is taken. Texts are sorted by xxHash64 of their form (`_normalize`) and seed, so
+    the order of files and partitions does not matter. By default, a stratum is a doubling of length, and has
+    the same share of the sample as of the lake. If
     ``settings.stratify`` names a column, each of its values is a stratum, and all have equal shares. If
     duplicates leave a stratum short, a second pass reads all its rows. If it is still short, a third pass
     takes more rows of the other strata.
@@ -57,11 +59,14 @@ def sample_lake(spark: SparkSession, settings: TuneSettings) -> list[str]:
     more = {name: share for name, share in allocate(others, left).items() if share > shares[name]}
     chosen |= _choose(texts, more, {name: _bound(share, available[name]) for name, share in more.items()})
     # A text with several labels may be in several strata.
-    return [text for _, text in sorted(set().union(*chosen.values()))]
+    sample: dict[int, str] = {}
+    for place, text in sorted(set().union(*chosen.values())):
+        sample.setdefault(place, text)
+    return list(sample.values())
 
 
 def _read_texts(spark: SparkSession, settings: TuneSettings) -> DataFrame:
-    """Return the columns stratum, place (its hash) and text of all texts that are not blank."""
+    """Return the columns stratum, place (hash of its form) and text of all texts that are not blank."""
     rows = read_input(spark, settings)
     check_text_columns(rows.schema, settings.text)
     if settings.stratify is not None and settings.stratify not in rows.columns:
@@ -75,10 +80,24 @@ def _read_texts(spark: SparkSession, settings: TuneSettings) -> DataFrame:
         for name in settings.text
     ]
     texts = reduce(lambda one, other: one.unionAll(other), parts).where(f.col("text").rlike(r"(?U)\S"))
-    length = f.floor(f.log2(f.length("text"))).cast("string")
+    # A text's form stands in for it, so that near-duplicates share stratum and place.
+    form = _normalize(f.col("text")) if settings.near_duplicates == "drop" else f.col("text")
+    texts = texts.withColumn("form", form)
+    length = f.floor(f.log2(f.length("form"))).cast("string")
     stratum = f.coalesce(f.col("label").cast("string"), f.lit("")) if settings.stratify else length
-    place = f.xxhash64("text", f.lit(settings.seed))
+    place = f.xxhash64("form", f.lit(settings.seed))
     return texts.select(stratum.alias("stratum"), place.alias("place"), "text")
+
+
+def _normalize(text: Column) -> Column:
+    """Lower-case a text, replace each number by 0 and other characters than letters by a blank.
+
+    A text of neither letters nor digits, such as an emoji, stays as it is.
+    """
+    words = f.regexp_replace(f.lower(text), r"[^\p{L}\p{M}\p{N}]+", " ")
+    # The parts of a number, such as those of a date, are by now apart by blanks.
+    form = f.trim(f.regexp_replace(words, r"\p{N}[\p{N} ]*", "0 "))
+    return f.coalesce(f.nullif(form, f.lit("")), text)
 
 
 def _column(name: str) -> Column:
@@ -116,8 +135,9 @@ def _choose(
     wanted = f.broadcast(texts.sparkSession.createDataFrame(limits, "stratum string, share long, bound long"))
     place = f.pmod("place", f.lit(_HASHES))
     near = texts.join(wanted, "stratum").where(place < f.col("bound")).drop("bound")
-    within = Window.partitionBy("stratum").orderBy(place, "place", "text")
-    numbered = near.distinct().withColumn("number", f.row_number().over(within))
+    within = Window.partitionBy("stratum").orderBy(place, "place")
+    distinct = near.groupBy("stratum", "place", "share").agg(f.min("text").alias("text"))
+    numbered = distinct.withColumn("number", f.row_number().over(within))
     for row in numbered.where("number <= share").select("stratum", "place", "text").collect():
         chosen[row.stratum].append((row.place, row.text))
     return chosen

@@ -57,7 +57,8 @@ def embed_query(output: StoredOutput, query: str, model: str | None) -> np.ndarr
         If the query has no known token, so that its vector is zero.
     """
     artifact = load_model_of(output, model)
-    vectors = artifact.encode([query], max_tokens=output.metadata.max_tokens)
+    metadata = output.metadata
+    vectors = artifact.encode([query], max_tokens=metadata.max_tokens, dimensions=metadata.dimensions)
     if not vectors.any():
         raise DataError(
             "the query can't be compared",

@@ -115,7 +115,11 @@ def _check_files(
     from lakevec.udfs.distribution import distribute_files
     from lakevec.udfs.verify_task import REPORT_SCHEMA, VerifyTask
 
-    node_table = distribute_files(spark, pack_table(table)) if table is not None else None
+    node_table = (
+        distribute_files(spark, pack_table(table.cut(output.metadata.dimensions)))
+        if table is not None
+        else None
+    )
     state, metadata = output.state, output.metadata
     task = VerifyTask(
         output=output.location,

@@ -18,6 +18,7 @@ from pyspark.sql.utils import is_remote
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import InputError, ModelError, SettingsError
 from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.table import check_dimensions
 from lakevec.udfs.column_functions import make_embed_udf
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ def _check_limit(value: Any) -> int:
     limit = TypeConverters.toInt(value)
     EncodeOptions(limit)  # refuses a wrong one now, not in the query
     return limit
+
+
+def _check_dimensions(value: Any) -> int:
+    dimensions = TypeConverters.toInt(value)
+    EncodeOptions(dimensions=dimensions)
+    return dimensions
 
 
 def _choice(name: str, choices: tuple[str, ...], doc: str) -> Param[str]:
@@ -82,6 +89,8 @@ class TextEmbedder(
         A vector of MLlib, as other stages expect it, or ``array<float>``.
     maxTokens : int, optional
         Embed only the first `maxTokens` known tokens of a text. Default: all.
+    dimensions : int, optional
+        Width of the vectors, made of the table's first columns. Default: all columns.
     handleInvalid : {"error", "skip", "keep"}, default="error"
         What to do with a null text. ``error`` fails the query. ``skip`` leaves the row out. ``keep`` gives
         null for arrays, and zeros for vectors, as for an empty text: stages of MLlib refuse null vectors.
@@ -94,7 +103,8 @@ class TextEmbedder(
     InputError
         By ``transform``: if the text column is no string, or the new column exists.
     SettingsError
-        If a parameter has another value than the ones above.
+        If a parameter has another value than the ones above; by ``transform``: if the model's table has
+        fewer columns than `dimensions`.
 
     Notes
     -----
@@ -125,6 +135,9 @@ class TextEmbedder(
     maxTokens: Param[int] = Param(
         Params._dummy(), "maxTokens", "embed only the first known tokens of a text", _check_limit
     )
+    dimensions: Param[int] = Param(
+        Params._dummy(), "dimensions", "use only the first columns of the table", _check_dimensions
+    )
     handleInvalid: Param[str] = _choice(
         "handleInvalid",
         ("error", "skip", "keep"),
@@ -140,12 +153,15 @@ class TextEmbedder(
         model: str | None = None,
         outputType: str = "vector",
         maxTokens: int | None = None,
+        dimensions: int | None = None,
         handleInvalid: str = "error",
     ) -> None:
         super().__init__()
         # Copies of the stage share it, so a CrossValidator reads each model once.
         self._tables: dict[str, StaticTable] = {}
-        self._setDefault(fingerprint=None, outputType="vector", maxTokens=None, handleInvalid="error")
+        self._setDefault(
+            fingerprint=None, outputType="vector", maxTokens=None, dimensions=None, handleInvalid="error"
+        )
         self._set(**self._given())
 
     @keyword_only
@@ -157,6 +173,7 @@ class TextEmbedder(
         model: str | None = None,
         outputType: str = "vector",
         maxTokens: int | None = None,
+        dimensions: int | None = None,
         handleInvalid: str = "error",
     ) -> TextEmbedder:
         """Set the given parameters, and leave the others as they are."""
@@ -187,6 +204,10 @@ class TextEmbedder(
         """Set the number of tokens to embed."""
         return self._set(maxTokens=value)
 
+    def setDimensions(self, value: int) -> TextEmbedder:
+        """Set the width of the vectors."""
+        return self._set(dimensions=value)
+
     def setHandleInvalid(self, value: str) -> TextEmbedder:
         """Set what to do with null texts: "error", "skip" or "keep"."""
         return self._set(handleInvalid=value)
@@ -206,6 +227,10 @@ class TextEmbedder(
     def getMaxTokens(self) -> int | None:
         """Return the number of tokens to embed, or None for all."""
         return self.getOrDefault(self.maxTokens)
+
+    def getDimensions(self) -> int | None:
+        """Return the width of the vectors, or None for that of the model's table."""
+        return self.getOrDefault(self.dimensions)
 
     def copy(self, extra: dict[Param[Any], Any] | None = None) -> TextEmbedder:
         """Copy the stage with other parameters; with another model, the copy has no fingerprint yet."""
@@ -252,7 +277,10 @@ class TextEmbedder(
         if self.getHandleInvalid() == "skip":
             dataset = dataset.filter(f.col(column).isNotNull())
         table = self._open()
-        embed = make_embed_udf(dataset.sparkSession, table, max_tokens=self.getMaxTokens())
+        dimensions = check_dimensions(self.getDimensions(), table.dimensions)
+        embed = make_embed_udf(
+            dataset.sparkSession, table, max_tokens=self.getMaxTokens(), dimensions=dimensions
+        )
         if self.getOutputType() == "array":
             return dataset.select("*", self._or_error(embed(column)).alias(added))
         text = f.col(column)
@@ -260,7 +288,7 @@ class TextEmbedder(
             embed(f.coalesce(text, f.lit("")) if self.getHandleInvalid() == "keep" else text)
         )
         # With the size in the metadata, later stages need not read a row to learn it.
-        size = {"ml_attr": {"num_attrs": table.dimensions}}
+        size = {"ml_attr": {"num_attrs": dimensions}}
         return dataset.select("*", self._or_error(vector).alias(added, metadata=size))
 
     def _or_error(self, vectors: Column) -> Column:

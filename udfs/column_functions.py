@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyspark
 from pyspark.sql import Column, SparkSession
 from pyspark.sql.pandas import functions as pandas_functions
-from pyspark.sql.types import ArrayType, DataType, FloatType, IntegerType, StructType
+from pyspark.sql.types import ArrayType, BinaryType, DataType, FloatType, IntegerType, StructType
 
 from lakevec.pipeline.arrow_arrays import null_mask, validity
 from lakevec.pipeline.encoding.chunking import Chunker
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
 from lakevec.pipeline.encoding.node_files import NodeFiles, pack_table
 from lakevec.pipeline.encoding.options import ChunkOptions, EncodeOptions
+from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_segmentation import check_segmentation
 from lakevec.pipeline.errors import SetupError
 from lakevec.pipeline.model.artifact import load
@@ -46,6 +47,7 @@ def make_embed_udf(
     *,
     kind: UdfKind = "auto",
     max_tokens: int | None = None,
+    dimensions: int | None = None,
     node_dir: str | None = None,
 ) -> Callable[..., Column]:
     """Make a column function that embeds a string column.
@@ -65,6 +67,8 @@ def make_embed_udf(
         uses Arrow if Spark supports it.
     max_tokens : int, optional
         Embed only the first `max_tokens` known tokens of a text. Default: all.
+    dimensions : int, optional
+        Width D of the vectors, made of the table's first columns. Default: all columns.
     node_dir : str, optional
         Folder for the one copy of the table on each node. Default: the system's temporary folder, or YARN's.
 
@@ -78,7 +82,7 @@ def make_embed_udf(
     ModelError
         If the model is missing, damaged or of an unknown format.
     SettingsError
-        If `max_tokens` is below 1.
+        If `max_tokens` or `dimensions` is below 1, or the table has fewer columns than `dimensions`.
     SetupError
         If `kind` is ``arrow`` and this Spark has no Arrow UDFs.
 
@@ -92,13 +96,35 @@ def make_embed_udf(
     >>> df.select("id", embed("text").alias("vector"))  # doctest: +SKIP
     """
     _check_kind(kind)
-    options = EncodeOptions(max_tokens)
-    files = _distribute(spark, model, node_dir)
+    options = EncodeOptions(max_tokens, dimensions=dimensions)
+    files = _distribute(spark, model, node_dir, dimensions)
 
     def lakevec_embed(texts: pa.Array) -> pa.Array:
         return get_encoder(files, options).encode(texts).to_arrow()
 
     return _make_udf(lakevec_embed, _VECTOR, kind)
+
+
+def make_signs_udf(
+    spark: SparkSession,
+    table: StaticTable,
+    *,
+    max_tokens: int | None = None,
+    dimensions: int | None = None,
+    node_dir: str | None = None,
+) -> Callable[..., Column]:
+    """Make a column function that returns vectors as ``lakevec embed --vector-type binary`` stores them.
+
+    See `make_embed_udf` for the parameters. The result is a ``binary`` column of ceil(D / 8) bytes.
+    """
+    options = EncodeOptions(max_tokens, dimensions=dimensions)
+    files = _distribute(spark, table, node_dir, dimensions)
+
+    def lakevec_embed(texts: pa.Array) -> pa.Array:
+        encoded = get_encoder(files, options).encode(texts)
+        return to_arrow_columns(encoded, "", VectorType.BINARY)[""].cast(pa.binary())
+
+    return _make_udf(lakevec_embed, BinaryType(), "auto")
 
 
 def make_chunk_udf(
@@ -182,9 +208,11 @@ def _check_kind(kind: UdfKind) -> None:
         )
 
 
-def _distribute(spark: SparkSession, model: str | StaticTable, node_dir: str | None) -> NodeFiles:
-    """Load a model, compile its kernels, and ship it."""
-    table = load(model).table if isinstance(model, str) else model
+def _distribute(
+    spark: SparkSession, model: str | StaticTable, node_dir: str | None, dimensions: int | None = None
+) -> NodeFiles:
+    """Load a model, compile its kernels, and ship its first columns."""
+    table = (load(model).table if isinstance(model, str) else model).cut(dimensions)
     warm_up(table)
     return distribute_files(spark, pack_table(table, node_dir=node_dir))
 
@@ -206,6 +234,7 @@ def register(
     *,
     kind: UdfKind = "auto",
     max_tokens: int | None = None,
+    dimensions: int | None = None,
     node_dir: str | None = None,
 ) -> None:
     """Register the embedding as an SQL function of this session: ``SELECT lakevec_embed(text) FROM ...``.
@@ -216,7 +245,7 @@ def register(
     model : str or StaticTable
     name : str, default="lakevec_embed"
         Name of the function.
-    kind, max_tokens, node_dir
+    kind, max_tokens, dimensions, node_dir
         As in `make_embed_udf`.
 
     Examples
@@ -224,7 +253,9 @@ def register(
     >>> register(spark, "models/minilm")  # doctest: +SKIP
     >>> spark.sql("SELECT id, lakevec_embed(body) AS vector FROM docs")  # doctest: +SKIP
     """
-    embed: Any = make_embed_udf(spark, model, kind=kind, max_tokens=max_tokens, node_dir=node_dir)
+    embed: Any = make_embed_udf(
+        spark, model, kind=kind, max_tokens=max_tokens, dimensions=dimensions, node_dir=node_dir
+    )
     spark.udf.register(name, embed)
 
 

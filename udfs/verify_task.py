@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
@@ -22,6 +23,7 @@ from lakevec.pipeline.encoding.options import (
     WEIGHTS_SUFFIX,
     EncodeOptions,
 )
+from lakevec.pipeline.encoding.packed_signs import packed_width
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import view_as_strings
 from lakevec.pipeline.output.file_entry import QUARANTINE
@@ -128,7 +130,10 @@ class VerifyTask:
         start = 0
         for batch in dataset.to_batches(columns=self._columns(dataset.schema), batch_size=_BATCH_ROWS):
             for name in self.columns.values():
-                problem = _vector_problem(batch, name, self.dimensions)
+                if self.vector_type is VectorType.BINARY:
+                    problem = _bits_problem(batch.column(name), self.dimensions)
+                else:
+                    problem = _vector_problem(batch, name, self.dimensions)
                 if not problem and self.options.store == "sum":
                     problem = _tokens_problem(batch, name)
                 if problem:
@@ -208,6 +213,13 @@ def _vector_problem(batch: pa.RecordBatch, name: str, dimensions: int) -> str:
     return ""
 
 
+def _bits_problem(vectors: pa.Array, dimensions: int) -> str:
+    """Describe a problem of binary vectors; return "" if there is none."""
+    lengths = pc.binary_length(vectors.cast(pa.binary()).drop_null())
+    is_whole = pc.all(pc.equal(lengths, packed_width(dimensions))).as_py()
+    return "" if is_whole in (True, None) else f"vectors of another length than {dimensions} bits"
+
+
 def _tokens_problem(batch: pa.RecordBatch, name: str) -> str:
     """Describe a problem of the counts or weights that belong to sums; return "" if there is none."""
     has_weights = name + WEIGHTS_SUFFIX in batch.schema.names
@@ -221,5 +233,7 @@ def _tokens_problem(batch: pa.RecordBatch, name: str) -> str:
 
 def _bits(values: pa.Array) -> bytes:
     """Return the bytes of vectors, or of their scales."""
+    if pa.types.is_fixed_size_binary(values.type) or pa.types.is_binary(values.type):
+        return b"".join(values.to_pylist())
     flat = values.flatten() if pa.types.is_list(values.type) else values
     return bytes(flat.to_numpy(zero_copy_only=False).tobytes())

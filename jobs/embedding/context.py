@@ -147,7 +147,8 @@ class EmbedContext:
     @cached_property
     def _task(self) -> EmbedTask:
         settings, columns = self.settings, self.columns
-        packed = pack_table(self.plan.artifact.table, node_dir=settings.node_dir)
+        table = self.plan.artifact.table.cut(settings.dimensions)
+        packed = pack_table(table, node_dir=settings.node_dir)
         return self.task_type(
             table=distribute_files(self.spark, packed),
             columns=TaskColumns(
@@ -158,7 +159,7 @@ class EmbedContext:
                 settings.chunk_text,
                 has_exact_folders=settings.table_format == "iceberg",
             ),
-            options=EncodeOptions(settings.max_tokens, settings.store),
+            options=EncodeOptions(settings.max_tokens, settings.store, settings.dimensions),
             vector_type=VectorType(settings.vector_type),
             invalid=InvalidRows(settings.on_bad_row, settings.max_chars),
             layout=self.layout,
@@ -188,7 +189,8 @@ class EmbedContext:
                 "org.apache.spark.version": self.spark_version,
                 "org.apache.spark.sql.parquet.row.metadata": self.columns.schema.json(),
             },
-            compact=VectorType(settings.vector_type) is not VectorType.FLOAT32,
+            compact=settings.vector_type in (VectorType.FLOAT16, VectorType.INT8),
+            plain_binary=settings.table_format == "delta",
             target_bytes=settings.target_file_mb * 10**6,
             sha256=settings.sha256,
             index_column=CHUNK_INDEX if self.chunks else None,

@@ -85,7 +85,7 @@ def _read_input(spark: SparkSession, plan: RunPlan) -> tuple[DataFrame, Columns]
     settings = plan.settings
     frame = read_input(spark, settings)
     has_weights = plan.artifact.table.position_scale is not None
-    columns = choose_columns(frame.schema, settings, has_weights=has_weights)
+    columns = choose_columns(frame.schema, settings, plan.dimensions, has_weights=has_weights)
     if not plan.is_direct:
         check_file_system(spark, absolute_uri(settings.output))
     if settings.format != "table":
@@ -153,7 +153,7 @@ def _metadata(context: EmbedContext, frame: DataFrame) -> TableMetadata:
     return TableMetadata(
         generation="",
         fingerprint=artifact.table.fingerprint,
-        dimensions=artifact.table.dimensions,
+        dimensions=context.plan.dimensions,
         columns=columns.embeddings,
         vector_type=settings.vector_type,
         store=settings.store,

@@ -12,6 +12,7 @@ from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.pipeline.encoding.text_segmentation import check_segmentation
 from lakevec.pipeline.errors import OutputError
 from lakevec.pipeline.model.artifact import Artifact, load
+from lakevec.pipeline.model.table import check_dimensions
 from lakevec.pipeline.output.iceberg_table import check_catalog
 from lakevec.pipeline.output.output_folder import OutputFolder
 from lakevec.pipeline.redaction import redact
@@ -46,6 +47,11 @@ class RunPlan:
     output: OutputFolder | None
     lineage: Lineage | None
 
+    @property
+    def dimensions(self) -> int:
+        """Width of the vectors."""
+        return check_dimensions(self.settings.dimensions, self.artifact.table.dimensions)
+
 
 def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda step: None) -> RunPlan:
     """Check model, input paths and output; choose between lakevec's writer and Spark's."""
@@ -59,6 +65,7 @@ def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda st
     run_id = new_run_id()
     lineage = open_lineage(settings, run_id)
     artifact = load(settings.model)
+    check_dimensions(settings.dimensions, artifact.table.dimensions)
     refuse_overlap(
         settings.input,
         settings.option,
@@ -111,9 +118,9 @@ def check_spark_sink(settings: EmbedSettings, output: OutputFolder | None) -> No
             got=", ".join(f"--{name.replace('_', '-')}" for name in refused),
             remedy="leave them out, or use --sink direct",
         )
-    if settings.vector_type != "float32":
+    if settings.vector_type not in ("float32", "binary"):
         raise OutputError(
-            "Spark's own writer stores vectors as float32",
+            "Spark's own writer stores vectors as float32 or binary",
             got=f"vector type {settings.vector_type}",
             remedy="use --sink direct, or leave --vector-type out",
         )

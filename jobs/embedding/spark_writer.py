@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pyarrow import fs as pafs
@@ -54,18 +55,31 @@ def write_with_spark(
 ) -> dict[str, Any]:
     """Embed with the column function, let Spark write, and return the run's record."""
     # It imports pandas, which other runs do without.
-    from lakevec.udfs.column_functions import make_embed_udf
+    from lakevec.udfs.column_functions import make_embed_udf, make_signs_udf
 
     settings, table = plan.settings, plan.artifact.table
-    embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
+    make: Callable[..., Callable[..., Column]] = (
+        make_signs_udf if settings.vector_type == "binary" else make_embed_udf
+    )
+    embed = make(
+        spark,
+        table,
+        max_tokens=settings.max_tokens,
+        dimensions=settings.dimensions,
+        node_dir=settings.node_dir,
+    )
     plain = [_checked(frame, columns, name) for name in (*columns.kept, *columns.partition_by)]
     # Copy the texts under new names, since a written column may have a text column's name.
     texts = {column: f"lakevec text {number}" for number, column in enumerate(columns.embeddings)}
     copies = [quoted(column).alias(copy) for column, copy in texts.items()]
-    vectors = [embed(quoted(column)).alias(name) for column, name in columns.embeddings.items()]
+    vectors = [
+        embed(quoted(column)).alias(name, metadata=columns.schema[name].metadata)
+        for column, name in columns.embeddings.items()
+    ]
+    is_zero = _has_no_bit if settings.vector_type == "binary" else _is_zero
     counts = [f.count(f.lit(1)).alias("rows")]
     for column, name in columns.embeddings.items():
-        counts += _counts_of(column, quoted(texts[column]), quoted(name))
+        counts += _counts_of(column, quoted(texts[column]), is_zero(quoted(name)))
     observation = Observation("lakevec output")
     embedded = frame.select(*plain, *copies, *vectors).observe(observation, *counts).drop(*texts.values())
     # An output that this process can reach is new or empty. Otherwise let Spark refuse an existing folder.
@@ -93,12 +107,20 @@ def write_with_spark(
     }
 
 
-def _counts_of(column: str, text: Column, vector: Column) -> list[Column]:
+def _is_zero(vector: Column) -> Column:
+    return f.forall(vector, lambda x: x == 0)
+
+
+def _has_no_bit(vector: Column) -> Column:
+    return f.regexp_like(f.hex(vector), f.lit("^0*$"))
+
+
+def _counts_of(column: str, text: Column, is_zero: Column) -> list[Column]:
     """Return the counts that a run's record has of a text column."""
     return [
         f.count_if(text.isNull()).alias(f"nulls of {column}"),
         f.count_if(f.length(text) == 0).alias(f"empties of {column}"),
-        f.count_if(f.forall(vector, lambda x: x == 0)).alias(f"zero_vectors of {column}"),
+        f.count_if(is_zero).alias(f"zero_vectors of {column}"),
     ]
 
 

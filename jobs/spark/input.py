@@ -20,6 +20,7 @@ from lakevec.pipeline.chunk_columns import CHUNK_END, CHUNK_INDEX, CHUNK_START, 
 from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX, WEIGHTS_SUFFIX
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import InputError, OutputError, did_you_mean
+from lakevec.pipeline.output.iceberg_schema import BITS
 from lakevec.pipeline.settings.base import SparkInput
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri, is_local_path
@@ -152,12 +153,27 @@ def table_schema(columns: Columns, source: t.StructType) -> str:
     apart = (source[name] for name in columns.partition_by if name not in columns.kept)
     for field in (*columns.schema.fields, *apart):
         is_limited = isinstance(field.dataType, t.CharType | t.VarcharType)  # unknown to Delta
-        schema.add(field.name, t.StringType() if is_limited else field.dataType)
+        # Only a vector's: Spark copies metadata with a column, and a copy has no fixed size.
+        has_bits = field.name in columns.embeddings.values() and isinstance(field.dataType, t.BinaryType)
+        metadata = field.metadata if has_bits else None
+        schema.add(field.name, t.StringType() if is_limited else field.dataType, metadata=metadata)
     return schema.json()
 
 
-def choose_columns(schema: t.StructType, settings: EmbedSettings, *, has_weights: bool) -> Columns:
-    """Choose the columns to embed and to keep; a model that `has_weights` sums weights, not tokens.
+def choose_columns(
+    schema: t.StructType, settings: EmbedSettings, dimensions: int, *, has_weights: bool
+) -> Columns:
+    """Choose the columns to embed and to keep.
+
+    Parameters
+    ----------
+    schema : pyspark.sql.types.StructType
+        The input's.
+    settings : EmbedSettings
+    dimensions : int
+        Width of the vectors.
+    has_weights : bool
+        Whether sums come with the sum of the tokens' weights, not with their number.
 
     Raises
     ------
@@ -192,7 +208,9 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings, *, has_weights
     embeddings = {column: settings.embedding_column.format(column=column) for column in settings.text}
     of_chunks = _chunk_fields(settings)
     added = [
-        field for name in embeddings.values() for field in _embedding_fields(name, settings, has_weights)
+        field
+        for name in embeddings.values()
+        for field in _embedding_fields(name, settings, dimensions, has_weights)
     ]
     _refuse_clashes([*kept, *out_of_files], of_chunks, added)
     written = t.StructType([schema[name] for name in kept] + of_chunks + added)
@@ -237,8 +255,12 @@ def _chunk_fields(settings: EmbedSettings) -> list[t.StructField]:
     return numbers + ([t.StructField(CHUNK_TEXT, t.StringType())] if settings.chunk_text else [])
 
 
-def _embedding_fields(name: str, settings: EmbedSettings, has_weights: bool) -> list[t.StructField]:
+def _embedding_fields(
+    name: str, settings: EmbedSettings, dimensions: int, has_weights: bool
+) -> list[t.StructField]:
     """Return Spark's fields for the columns of one embedding."""
+    if VectorType(settings.vector_type) is VectorType.BINARY:
+        return [t.StructField(name, t.BinaryType(), metadata={BITS: dimensions})]
     if settings.store == "sum":
         # Spark copies the metadata with the column, so a copy is still marked as sums.
         is_sum = {"lakevec.store": "sum"}

@@ -56,6 +56,8 @@ class EmbedText(beam.PTransform):
         Field of the vector. Default: ``<text>_embedding``.
     max_tokens : int, optional
         Embed only the first `max_tokens` known tokens of a text. Default: all.
+    dimensions : int, optional
+        Width D of the vectors, made of the table's first columns. Default: all columns.
     max_chars : int, optional
         Treat longer texts as invalid. Default: no limit.
     on_bad_row : {"fail", "null", "quarantine"}, default="fail"
@@ -71,7 +73,7 @@ class EmbedText(beam.PTransform):
     UsageError
         If `on_bad_row` is none of the three.
     SettingsError
-        If `max_tokens` is below 1.
+        If `max_tokens` or `dimensions` is below 1, or the table has fewer columns than `dimensions`.
     InputError
         If the PCollection's schema lacks `text` or already has `output`.
 
@@ -98,6 +100,7 @@ class EmbedText(beam.PTransform):
         *,
         output: str | None = None,
         max_tokens: int | None = None,
+        dimensions: int | None = None,
         max_chars: int | None = None,
         on_bad_row: OnBadRow = "fail",
     ) -> None:
@@ -105,7 +108,8 @@ class EmbedText(beam.PTransform):
         if on_bad_row not in get_args(OnBadRow):
             raise UsageError("on_bad_row", got=repr(on_bad_row), expected="'fail', 'null' or 'quarantine'")
         self._fields = Fields(text, (output or f"{text}_embedding",))
-        self._options = EmbedOptions(SharedModel.of(model), max_tokens, max_chars, on_bad_row)
+        shared = SharedModel.of(model, dimensions)
+        self._options = EmbedOptions(shared, max_tokens, max_chars, on_bad_row)
 
     def expand(self, elements: Any) -> Any:
         """Return one PCollection, or two with ``quarantine``."""

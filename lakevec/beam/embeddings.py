@@ -29,6 +29,8 @@ class LakevecEmbeddings(EmbeddingsManager):
         an ``Embedding``.
     max_tokens : int, optional
         Embed only the first `max_tokens` known tokens of a text. Default: all.
+    dimensions : int, optional
+        Width D of the vectors, made of the table's first columns. Default: all columns.
     **options
         Of Beam's ``EmbeddingsManager``: ``min_batch_size`` and ``max_batch_size``.
 
@@ -37,7 +39,7 @@ class LakevecEmbeddings(EmbeddingsManager):
     ModelError
         If the model is missing, damaged or of an unknown format.
     SettingsError
-        If `max_tokens` is below 1.
+        If `max_tokens` or `dimensions` is below 1, or the table has fewer columns than `dimensions`.
 
     Notes
     -----
@@ -58,11 +60,12 @@ class LakevecEmbeddings(EmbeddingsManager):
         columns: list[str] | None = None,
         *,
         max_tokens: int | None = None,
+        dimensions: int | None = None,
         **options: Any,
     ) -> None:
         adapter = None if columns else EmbeddingTypeAdapter(_item_texts, _embedded_items)
         super().__init__(columns=columns, type_adapter=adapter, **options)
-        self.embed_options = EmbedOptions(SharedModel.of(model), max_tokens, None, "fail")
+        self.embed_options = EmbedOptions(SharedModel.of(model, dimensions), max_tokens, None, "fail")
 
     def get_model_handler(self) -> ModelHandler:
         """Return the handler that embeds batches."""

@@ -40,25 +40,29 @@ class WorkerModel:
 
 @dataclass(frozen=True)
 class SharedModel:
-    """A model's name, its fingerprint, and the digests of a machine's copy, if they are known."""
+    """A model's name, its fingerprint, the digests of a machine's copy, if known, and the columns to use."""
 
     model: str
     fingerprint: str
     sha256: tuple[tuple[str, str], ...] | None = None
+    dimensions: int | None = None
 
     def __reduce__(self) -> tuple[Callable[..., SharedModel], tuple[object, ...]]:
-        """Pickle by the three values, as jsonpickle needs it for a frozen class."""
-        return _restore, (self.model, self.fingerprint, dict(self.sha256) if self.sha256 else None)
+        """Pickle by the values, as jsonpickle needs it for a frozen class."""
+        sha256 = dict(self.sha256) if self.sha256 else None
+        return _restore, (self.model, self.fingerprint, sha256, self.dimensions)
 
     @classmethod
-    def of(cls, model: str | WorkerModel) -> SharedModel:
-        """Read and check a model now, unless only workers can."""
+    def of(cls, model: str | WorkerModel, dimensions: int | None = None) -> SharedModel:
+        """Read and check a model now, unless only workers can; use only its first columns."""
+        EncodeOptions(dimensions=dimensions)  # refuses a wrong number before the pipeline runs
         if isinstance(model, WorkerModel):
-            return cls(model.model, model.fingerprint)
+            return cls(model.model, model.fingerprint, dimensions=dimensions)
         # Workers may run in another folder.
         name = model if "://" in model else str(Path(model).absolute())
         table = load(name).table
-        return cls(name, table.fingerprint, tuple(digests(table_files(table)).items()))
+        sha256 = digests(table_files(table.cut(dimensions)))
+        return cls(name, table.fingerprint, tuple(sha256.items()), dimensions)
 
     def open(self, max_tokens: int | None) -> Encoder:
         """Return this process's encoder, which all its threads share; write the machine's copy if needed."""
@@ -74,7 +78,7 @@ class SharedModel:
                 expected=self.fingerprint,
                 remedy="publish a model under a new name, and build the pipeline again",
             )
-        return table_files(table)
+        return table_files(table.cut(self.dimensions))
 
 
 def prepare(model: str) -> None:
@@ -95,8 +99,10 @@ def prepare(model: str) -> None:
     SharedModel.of(model).open(None).encode(warm_up_texts())
 
 
-def _restore(model: str, fingerprint: str, sha256: dict[str, str] | None) -> SharedModel:
-    return SharedModel(model, fingerprint, tuple(sha256.items()) if sha256 else None)
+def _restore(
+    model: str, fingerprint: str, sha256: dict[str, str] | None, dimensions: int | None = None
+) -> SharedModel:
+    return SharedModel(model, fingerprint, tuple(sha256.items()) if sha256 else None, dimensions)
 
 
 @lru_cache(maxsize=4)  # a pipeline uses one model; some compare several
@@ -107,5 +113,6 @@ def _open(shared: SharedModel, max_tokens: int | None) -> Encoder:
         files = shared._read()
         sha256, fetch = digests(files), lambda: files
     # Machine code isn't shipped: it would be a part of the graph, and runners limit its size.
-    copy = NodeFiles(shared.fingerprint, sha256, {}, None, fetch)
+    name = shared.fingerprint if shared.dimensions is None else f"{shared.fingerprint}-{shared.dimensions}"
+    copy = NodeFiles(name, sha256, {}, None, fetch)
     return open_encoder(copy.provide(), EncodeOptions(max_tokens))

@@ -19,7 +19,7 @@ from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.token_cache import raw_buffers
 from lakevec.pipeline.encoding.tokenization import TokenIds, make_tokenizer, slices
 from lakevec.pipeline.errors import DataError
-from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.model.table import StaticTable, check_dimensions
 
 _CACHE_LINE = 64
 
@@ -132,6 +132,12 @@ class Encoder:
         Its rows are not copied if they are C-contiguous and aligned, so a mapped file stays mapped. float16
         rows stay float16 in memory, and become float32 only where the processor can't convert them.
     options : EncodeOptions, optional
+        With fewer `dimensions` than the table has columns, the encoder copies these columns.
+
+    Raises
+    ------
+    SettingsError
+        If the table has fewer columns than `dimensions`.
 
     Notes
     -----
@@ -157,6 +163,8 @@ class Encoder:
     def __init__(self, table: StaticTable | TableRows, options: EncodeOptions | None = None) -> None:
         options = options or EncodeOptions()
         rows = table.pooled_rows()
+        width = check_dimensions(options.dimensions, rows.shape[1])
+        rows = rows[:, :width]
         kind = np.float16 if rows.dtype == np.float16 and widens_halves() else np.float32
         self._table = _aligned(np.ascontiguousarray(rows, dtype=kind)).view()
         # A mapped file is read-only, too, and Numba compiles once for each type.
@@ -244,15 +252,20 @@ class Encoder:
 
 def warm_up(table: StaticTable) -> None:
     """Compile all kernels that a table's texts may need, or load them from disk, once in a process."""
-    flags = table.normalize, table.unknown_token_id, table.position_scale
-    _warm_up(table.tokenizer_json, table.row_type, table.rows, table.bigrams is not None, *flags)
+    flags = table.normalize, table.unknown_token_id, table.position_scale, table.bigrams is not None
+    _warm_up(table.tokenizer_json, table.row_type, table.rows, flags)
 
 
 @lru_cache(maxsize=4)
-def _warm_up(tokenizer_json: str, kind: np.dtype[Any], rows: int, has_bigrams: bool, *flags: Any) -> None:
+def _warm_up(
+    tokenizer_json: str, kind: np.dtype[Any], rows: int, flags: tuple[bool, int | None, float | None, bool]
+) -> None:
     # The kernels don't depend on the width, so one column is enough.
+    normalize, unknown, scale, has_bigrams = flags
     pairs = np.zeros((1, 2), np.int32) if has_bigrams else None
-    narrow = TableRows(np.zeros((rows + has_bigrams, 1), kind), tokenizer_json, *flags, pairs=pairs)
+    narrow = TableRows(
+        np.zeros((rows + has_bigrams, 1), kind), tokenizer_json, normalize, unknown, scale, pairs
+    )
     Encoder(narrow).encode(warm_up_texts())
 
 

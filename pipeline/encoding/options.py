@@ -24,24 +24,29 @@ class EncodeOptions:
         Embed only the first `max_tokens` known tokens of a text. Default: all.
     store : {"mean", "sum"}, default="mean"
         Return the mean of the tokens' rows, or their sum.
+    dimensions : int, optional
+        Use only the first `dimensions` columns of the table, as `StaticTable.cut` does. Default: all.
 
     Raises
     ------
     SettingsError
-        If `max_tokens` is below 1.
+        If `max_tokens` or `dimensions` is below 1.
 
     Examples
     --------
     >>> EncodeOptions(max_tokens=512)
-    EncodeOptions(max_tokens=512, store='mean')
+    EncodeOptions(max_tokens=512, store='mean', dimensions=None)
     """
 
     max_tokens: int | None = None
     store: Literal["mean", "sum"] = "mean"
+    dimensions: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise SettingsError("max_tokens", got=str(self.max_tokens), expected="1 or more")
+        for name in ("max_tokens", "dimensions"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(name, got=str(value), expected="1 or more")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
+from lakevec.pipeline.encoding.stored_vectors import VectorType, read_back
 from lakevec.pipeline.errors import DataError, ModelError, requires_extra
 from lakevec.pipeline.local_files import replace_file, texts_sha256
 from lakevec.pipeline.model import hub
@@ -38,6 +39,10 @@ class EmbeddingModel(Protocol):
         Differs between models if any of their vectors differ.
     dimensions, parameters, size_bytes : int
         Output width D; count of the model's numbers; their size on disk.
+    vector_type : VectorType
+        As what its vectors are stored and read back before they are compared.
+    query_model : EmbeddingModel or None
+        For binary vectors, the same model without rounding, for queries.
     """
 
     name: str
@@ -45,6 +50,8 @@ class EmbeddingModel(Protocol):
     dimensions: int
     parameters: int
     size_bytes: int
+    vector_type: VectorType
+    query_model: EmbeddingModel | None
 
     def prepare(self) -> None:
         """Do all one-time work before the first text."""
@@ -56,15 +63,24 @@ class EmbeddingModel(Protocol):
 class StaticEmbeddingModel:
     """An embedding table to evaluate. A text without a known token gets zeros."""
 
-    def __init__(self, name: str, table: StaticTable) -> None:
+    def __init__(self, name: str, table: StaticTable, vector_type: VectorType = VectorType.FLOAT32) -> None:
         tensors = table.tensors().values()
         self.name = name
         self.fingerprint = table.fingerprint
         self.dimensions = table.dimensions
         self.parameters = sum(tensor.size for tensor in tensors)
         self.size_bytes = sum(tensor.nbytes for tensor in tensors)
+        self.vector_type = vector_type
+        is_binary = vector_type is VectorType.BINARY
+        self.query_model: EmbeddingModel | None = StaticEmbeddingModel(name, table) if is_binary else None
         self._table = table
         self._encoder = Encoder(table)
+
+    def make_variant(self, dimensions: int | None, vector_type: str | None) -> StaticEmbeddingModel:
+        """Return the model of the first columns, with vectors of another type; its name says both."""
+        parts = [self.name, *map(str, filter(None, (dimensions, vector_type)))]
+        kind = VectorType(vector_type or self.vector_type)
+        return StaticEmbeddingModel(" ".join(parts), self._table.cut(dimensions), kind)
 
     def prepare(self) -> None:
         """Compile the kernels, and empty the token cache."""
@@ -73,7 +89,8 @@ class StaticEmbeddingModel:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Embed N texts: float32 of shape (N, D)."""
-        return self._encoder.encode(pa.array(texts, pa.large_string())).vectors
+        vectors = self._encoder.encode(pa.array(texts, pa.large_string())).vectors
+        return read_back(vectors, self.vector_type)
 
 
 class SentenceTransformerModel:
@@ -85,6 +102,8 @@ class SentenceTransformerModel:
         self.dimensions = encoder.width
         self.parameters = encoder.parameters
         self.size_bytes = _BYTES_PER_PARAMETER * encoder.parameters
+        self.vector_type = VectorType.FLOAT32
+        self.query_model: EmbeddingModel | None = None
         self._encoder = encoder
 
     def prepare(self) -> None:
@@ -181,6 +200,31 @@ def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
         if not hub.is_hub_name(uri):
             raise
     return open_teacher(uri, name, device=device)
+
+
+def make_variants(
+    model: EmbeddingModel, dimensions: Sequence[int], vector_types: Sequence[str]
+) -> list[EmbeddingModel]:
+    """Return a table with each number of columns and each type of vectors; anything else stays as it is.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+    dimensions : sequence of int
+        Empty for all columns.
+    vector_types : sequence of str
+        Empty for float32.
+
+    Raises
+    ------
+    SettingsError
+        If the table has fewer columns.
+    """
+    if not isinstance(model, StaticEmbeddingModel):
+        return [model]
+    widths: list[int | None] = [*dict.fromkeys(dimensions)] or [None]
+    kinds: list[str | None] = [*dict.fromkeys(vector_types)] or [None]
+    return [model.make_variant(width, kind) for width in widths for kind in kinds]
 
 
 def open_teacher(teacher: str, name: str, *, device: str = "auto") -> SentenceTransformerModel:

@@ -52,7 +52,9 @@ def evaluate(
     cache = _make_cache(settings.cache)
     uris = list(dict.fromkeys(settings.model))
     names = zip(uris, embedding_model.name_models(uris), strict=True)
-    models = [embedding_model.open_model(uri, name, device=settings.device) for uri, name in names]
+    opened = [embedding_model.open_model(uri, name, device=settings.device) for uri, name in names]
+    choices = settings.dimensions, settings.vector_type
+    models = [variant for model in opened for variant in embedding_model.make_variants(model, *choices)]
     # Start with the user's sample, since it is the most likely part to fail.
     fidelity = _compare_with_teacher(settings, models, cache)
     local = [task for task in tasks if isinstance(task, Task)]

@@ -47,10 +47,13 @@ class TaskData:
         N texts to embed.
     score : callable
         Turns their vectors, of shape (N, D), into `TaskScores`.
+    queries : slice, optional
+        Which of the texts are compared with others, as queries are with stored documents.
     """
 
     texts: list[str]
     score: Callable[[np.ndarray], TaskScores]
+    queries: slice | None = None
 
 
 def one_thread() -> threadpool_limits:

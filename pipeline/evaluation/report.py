@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lakevec.pipeline.evaluation.summary import (
+    FLOAT_QUERY,
     format_fidelity,
     format_rate,
     format_score,
@@ -105,10 +106,14 @@ def _averages(models: Sequence[dict[str, Any]], extra: Sequence[str]) -> dict[st
         _mark_best([model["mean"] for model in models]),
         map(Cell, extra),
     ]
-    rows = [
-        Row(model["name"], [*cells, Cell(format_size(model["bytes"])), Cell(str(model["dimensions"]))])
-        for model, *cells in zip(models, *columns, strict=True)
-    ]
+    rows = []
+    for model, *cells in zip(models, *columns, strict=True):
+        sizes = format_size(model["bytes"]), str(model["dimensions"]), f"{model['vector_bytes']:,}"
+        rows.append(Row(model["name"], [*cells, *map(Cell, sizes)]))
+        if found := model["averages_float_query"]:
+            scores = [format_score(found.get(group)) for group in groups]
+            empty = [""] * (len(cells) - len(scores) + len(sizes))
+            rows.append(Row(f"{model['name']}{FLOAT_QUERY}", [*map(Cell, [*scores, *empty])], "apart"))
     return {"groups": [GROUPS[group] for group in groups], "models": models, "rows": rows}
 
 

@@ -34,7 +34,8 @@ def load_reranking(file: Location) -> TaskData:
         return TaskScores("map_at_1000", metrics, counts)
 
     queries = [query for query, _, _ in rows]
-    return TaskData([*queries, *(text for _, good, bad in rows for text in (*good, *bad))], score)
+    texts = [*queries, *(text for _, good, bad in rows for text in (*good, *bad))]
+    return TaskData(texts, score, slice(0, len(queries)))
 
 
 def rank_candidates(

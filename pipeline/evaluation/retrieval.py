@@ -57,7 +57,7 @@ def load_retrieval(folder: Location) -> TaskData:
         counts = {"documents": len(documents), "queries": len(asked), "unknown": count_unknown(vectors)}
         return TaskScores("ndcg_at_10", metrics, counts)
 
-    return TaskData([*documents, *asked.values()], score)
+    return TaskData([*documents, *asked.values()], score, slice(len(documents), None))
 
 
 def arrange_gains(found: Sequence[Sequence[str]], relevant: Sequence[Mapping[str, float]]) -> np.ndarray:

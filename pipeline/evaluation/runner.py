@@ -27,12 +27,16 @@ _LOG_EVERY_S = 30.0
 
 @dataclass(frozen=True)
 class TaskResult:
-    """Scores of a model on a task, seconds of embedding, and seconds of everything else."""
+    """Scores of a model on a task, seconds of embedding, and seconds of everything else.
+
+    `float_query` is the main metric with queries as floats, where only other texts are binary.
+    """
 
     task: Task | MtebTask
     scores: TaskScores
     encode_s: float
     score_s: float
+    float_query: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,10 @@ def measure_model(
         "dimensions": model.dimensions,
         "parameters": model.parameters,
         "bytes": model.size_bytes,
+        "vector_type": str(model.vector_type),
+        "vector_bytes": model.vector_type.vector_bytes(model.dimensions),
         "averages": averages,
+        "averages_float_query": average_groups(results, float_query=True),
         "mean": float(np.mean(list(averages.values()))) if averages else None,
         "tasks": {
             result.task.key: {
@@ -90,6 +97,7 @@ def measure_model(
                 "value": result.scores.value,
                 "metrics": result.scores.metrics,
                 "counts": result.scores.counts,
+                **({} if result.float_query is None else {"float_query": result.float_query}),
             }
             for result in results
         },
@@ -124,20 +132,24 @@ def run_task(model: EmbeddingModel, task: Task | MtebTask, *, cache: Path | None
     loaded = time.perf_counter()
     vectors = encode_distinct(model, data.texts, cache)
     encode_s = time.perf_counter() - loaded
-    scores = data.score(vectors)
-    return TaskResult(task, scores, encode_s, time.perf_counter() - started - encode_s)
+    scores, float_query = data.score(vectors), None
+    if model.query_model is not None and data.queries is not None:
+        vectors[data.queries] = encode_distinct(model.query_model, data.texts[data.queries])
+        float_query = data.score(vectors).value
+    return TaskResult(task, scores, encode_s, time.perf_counter() - started - encode_s, float_query)
 
 
-def average_groups(results: Sequence[TaskResult]) -> dict[str, float]:
+def average_groups(results: Sequence[TaskResult], *, float_query: bool = False) -> dict[str, float]:
     """Average the main metrics of each group, in the order of `GROUPS`.
 
     A group's average leaves out development sets and languages other than English. A group that has no other
-    task has no average.
+    task has no average. With `float_query`, average the tasks that have that figure.
     """
     values: dict[str, list[float]] = {name: [] for name in GROUPS}
     for result in results:
-        if result.task.is_averaged:
-            values[result.task.group.name].append(result.scores.value)
+        value = result.float_query if float_query else result.scores.value
+        if result.task.is_averaged and value is not None:
+            values[result.task.group.name].append(value)
     return {name: float(np.mean(found)) for name, found in values.items() if found}
 
 

@@ -49,4 +49,4 @@ def _load_pairs(file: Location, left: str, right: str, *, reports_known: bool) -
         counts = {"pairs": len(ratings), "pairs_with_unknown": int(unknown.sum())}
         return TaskScores("cosine_spearman", metrics, counts)
 
-    return TaskData([*columns[left], *columns[right]], score)
+    return TaskData([*columns[left], *columns[right]], score, slice(0, len(ratings)))

@@ -7,6 +7,8 @@ from typing import Any
 
 from lakevec.pipeline.evaluation.tasks import GROUPS
 
+# Ends the name of a line with the scores of float queries over binary vectors.
+FLOAT_QUERY = ", float queries"
 _FIDELITY_HEAD = ["model", "correlation", "rank", "neighbours", "difference to the first"]
 
 
@@ -22,8 +24,8 @@ def format_averages(record: dict[str, Any], timings: dict[str, Any]) -> str:
     rates, groups = text_rates(timings), measured_groups(models)
     shown = []
     if groups:
-        head = ["model", *(GROUPS[group].short for group in groups), "mean", "texts/s", "MB"]
-        shown += _align([head, *(_format_model(model, groups, rates) for model in models)])
+        head = ["model", *(GROUPS[group].short for group in groups), "mean", "texts/s", "MB", "bytes/vector"]
+        shown += _align([head, *(line for model in models for line in _format_model(model, groups, rates))])
     if (fidelity := record["fidelity"]) is not None:
         title = f"fidelity to {fidelity['teacher']['name']} on {fidelity['rows']:,} texts"
         lines = [[entry["name"], *format_fidelity(entry)] for entry in fidelity["models"]]
@@ -75,10 +77,16 @@ def format_fidelity(entry: dict[str, Any]) -> list[str]:
     ]
 
 
-def _format_model(model: dict[str, Any], groups: Sequence[str], rates: dict[str, float]) -> list[str]:
+def _format_model(model: dict[str, Any], groups: Sequence[str], rates: dict[str, float]) -> list[list[str]]:
     scores = [format_score(model["averages"].get(group)) for group in groups]
-    speed_and_size = format_rate(rates.get(model["name"])), format_size(model["bytes"])
-    return [model["name"], *scores, format_score(model["mean"]), *speed_and_size]
+    sizes = format_size(model["bytes"]), f"{model['vector_bytes']:,}"
+    lines = [
+        [model["name"], *scores, format_score(model["mean"]), format_rate(rates.get(model["name"])), *sizes]
+    ]
+    if found := model["averages_float_query"]:
+        scores = [format_score(found.get(group)) for group in groups]
+        lines.append([f"{model['name']}{FLOAT_QUERY}", *scores, "", "", "", ""])
+    return lines
 
 
 def _align(lines: Sequence[Sequence[str]]) -> list[str]:

@@ -24,12 +24,13 @@ from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.bigrams import Bigrams
 from lakevec.pipeline.model.formats.detection import read_foreign
 from lakevec.pipeline.model.safe_files import read_document, read_regular
-from lakevec.pipeline.model.table import StaticTable
+from lakevec.pipeline.model.table import StaticTable, check_dimensions
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location
 
 if TYPE_CHECKING:
     from lakevec.pipeline.encoding.encoder import Encoder
+    from lakevec.pipeline.encoding.options import EncodeOptions
 
 MANIFEST_NAME = "lakevec.json"
 FORMAT_NAME = "lakevec-model"
@@ -71,7 +72,11 @@ class Artifact:
     is_checked: bool = False
 
     def encode(
-        self, texts: Sequence[str | None] | pa.Array | pa.ChunkedArray, *, max_tokens: int | None = None
+        self,
+        texts: Sequence[str | None] | pa.Array | pa.ChunkedArray,
+        *,
+        max_tokens: int | None = None,
+        dimensions: int | None = None,
     ) -> np.ndarray:
         """Embed texts.
 
@@ -80,6 +85,8 @@ class Artifact:
         texts : sequence of str or None, or pyarrow string array, of length N
         max_tokens : int, optional
             Embed only the first `max_tokens` known tokens of a text. Default: all.
+        dimensions : int, optional
+            Width D of the vectors, made of the table's first columns. Default: all columns.
 
         Returns
         -------
@@ -90,30 +97,33 @@ class Artifact:
         ------
         DataError
             If a value is no text or no valid UTF-8.
+        SettingsError
+            If `max_tokens` or `dimensions` is below 1, or the table has fewer columns than `dimensions`.
 
         Notes
         -----
         The same text gives the same bits, whatever the other texts are. The encoder is made at the first call
-        for each `max_tokens` and kept with the artifact, but not pickled. Threads may share an artifact; see
-        `lakevec.Encoder`.
+        for each choice of options and kept with the artifact, but not pickled. Threads may share an artifact;
+        see `lakevec.Encoder`.
         """
         if not isinstance(texts, pa.Array | pa.ChunkedArray):
             texts = _to_arrow(texts)
-        return self._encoder(max_tokens).encode(texts).vectors
+        return self._encoder(max_tokens, dimensions).encode(texts).vectors
 
-    def _encoder(self, max_tokens: int | None) -> Encoder:
+    def _encoder(self, max_tokens: int | None, dimensions: int | None) -> Encoder:
         # Imported here, so that reading a model loads no kernels.
         from lakevec.pipeline.encoding.encoder import Encoder
         from lakevec.pipeline.encoding.options import EncodeOptions
 
+        options = EncodeOptions(max_tokens, dimensions=check_dimensions(dimensions, self.table.dimensions))
         with _making_encoder:
             encoders = _encoders.setdefault(self, {})
-            if max_tokens not in encoders:
-                encoders[max_tokens] = Encoder(self.table, EncodeOptions(max_tokens))
-            return encoders[max_tokens]
+            if options not in encoders:
+                encoders[options] = Encoder(self.table, options)
+            return encoders[options]
 
 
-_encoders: WeakKeyDictionary[Artifact, dict[int | None, Encoder]] = WeakKeyDictionary()
+_encoders: WeakKeyDictionary[Artifact, dict[EncodeOptions, Encoder]] = WeakKeyDictionary()
 _making_encoder = threading.Lock()
 
 

@@ -25,8 +25,8 @@ class Bigrams:
 
     Examples
     --------
-    >>> found = Bigrams(np.array([[1, 2]], np.int32), np.array([[2, 4]], np.int8), np.array([0.5], np.float32))
-    >>> found.rows().tolist()
+    >>> pairs, rows = np.array([[1, 2]], np.int32), np.array([[2, 4]], np.int8)
+    >>> Bigrams(pairs, rows, weights=np.array([0.5], np.float32)).rows().tolist()
     [[1.0, 2.0]]
     """
 

@@ -7,14 +7,14 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from lakevec.pipeline.errors import LakevecError, ModelError, one_line
+from lakevec.pipeline.errors import LakevecError, ModelError, SettingsError, one_line
 from lakevec.pipeline.model.bigrams import Bigrams, check_bigrams
 
 # Below this, sums of float32 rows stay finite up to 1e8 tokens; no embedding comes near it.
@@ -150,6 +150,32 @@ class StaticTable:
         """Return each token's row: float32 of shape (V, D), without a copy if they are stored so."""
         return np.ascontiguousarray(self.token_rows(), dtype=np.float32)
 
+    def cut(self, dimensions: int | None) -> StaticTable:
+        """Return the table of the first columns, whose vectors have `dimensions` elements.
+
+        Parameters
+        ----------
+        dimensions : int or None
+            1 to D. None, like D, returns the table itself.
+
+        Raises
+        ------
+        SettingsError
+            If the table has fewer columns.
+
+        Notes
+        -----
+        PCA orders the columns of a distilled table by variance, so the first ones are the best table of their
+        number. A model that normalises gives vectors of length 1 again.
+        """
+        if check_dimensions(dimensions, self.dimensions) == self.dimensions:
+            return self
+        bigrams = self.bigrams
+        if bigrams is not None:
+            bigrams = replace(bigrams, embeddings=np.ascontiguousarray(bigrams.embeddings[:, :dimensions]))
+        embeddings = np.ascontiguousarray(self.embeddings[:, :dimensions])
+        return replace(self, embeddings=embeddings, bigrams=bigrams)
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the arrays by their names in model2vec's ``model.safetensors``."""
         named = {"embeddings": self.embeddings, "weights": self.weights, "mapping": self.mapping}
@@ -179,6 +205,20 @@ class StaticTable:
         digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.embeddings).data)
         return f"sha256:{digest.hexdigest()}"
+
+
+def check_dimensions(dimensions: int | None, width: int) -> int:
+    """Return the number of columns to use of `width`; None is all. Raise SettingsError if there are fewer."""
+    if dimensions is None:
+        return width
+    if not 1 <= dimensions <= width:
+        raise SettingsError(
+            "dimensions",
+            got=f"{dimensions:,}",
+            expected=f"1 to {width:,}, the width of the model's table",
+            remedy="ask for fewer, or take a wider model",
+        )
+    return dimensions
 
 
 @contextmanager

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pyiceberg.table import Transaction
     from pyiceberg.types import IcebergType, NestedField
 
+# Key of a column's metadata: the number of bits of a binary vector. Iceberg has a type of fixed size for it.
+BITS = "lakevec.bits"
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 # Spark's types and pyiceberg's classes. Iceberg has no integers of 8 and 16 bits.
 _PLAIN = {
@@ -52,9 +54,17 @@ def _fields(fields: list[dict[str, Any]], numbers: Iterator[int]) -> list[Nested
     from pyiceberg.types import NestedField
 
     return [
-        NestedField(next(numbers), field["name"], _type(field["type"], numbers), required=False)
+        NestedField(next(numbers), field["name"], _type_of(field, numbers), required=False)
         for field in fields
     ]
+
+
+def _type_of(field: dict[str, Any], numbers: Iterator[int]) -> IcebergType:
+    from pyiceberg.types import FixedType
+
+    if bits := field.get("metadata", {}).get(BITS):
+        return FixedType(-(-bits // 8))
+    return _type(field["type"], numbers)
 
 
 def _type(kind: Any, numbers: Iterator[int]) -> IcebergType:

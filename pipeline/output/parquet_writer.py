@@ -42,11 +42,13 @@ class FileLayout:
     metadata : dict of str to str
         Key-value pairs for the footer: the run's and the model's identity.
     compact : bool, default=False
-        Whether to compress vectors. float32 vectors hardly shrink.
+        Whether to compress vectors. float32 and binary vectors hardly shrink.
     target_bytes : int, default=2**29
         After a file reaches this size, the task begins another one.
     sha256 : bool, default=False
         Whether to compute the checksum of each file while writing it.
+    plain_binary : bool, default=False
+        Whether to store binary vectors as Parquet's ``BYTE_ARRAY``, the only one that Delta knows.
     index_column : str, optional
         Column with the number of each row's chunk. Its zeros are counted as texts.
     field_ids : dict, optional
@@ -60,6 +62,7 @@ class FileLayout:
     compact: bool = False
     target_bytes: int = 1 << 29
     sha256: bool = False
+    plain_binary: bool = False
     index_column: str | None = None
     field_ids: FieldIds = field(default_factory=dict)
 
@@ -182,7 +185,7 @@ class _File:
             return
         table = pa.Table.from_batches(self._buffer)
         self._buffer, self.buffered_bytes = [], 0
-        schema = pa.schema([_nullable(field) for field in table.schema])
+        schema = pa.schema([_nullable(self._stored(field)) for field in table.schema])
         if schema != table.schema:
             table = table.cast(schema)
         if self._writer is None:
@@ -192,6 +195,11 @@ class _File:
         rows = -(-table.num_rows // groups)
         for start in range(0, table.num_rows, rows):
             self._writer.write_row_group(table.slice(start, rows))
+
+    def _stored(self, field: pa.Field) -> pa.Field:
+        is_vector = field.name in self._layout.embedding_columns
+        is_plain = self._layout.plain_binary and is_vector and pa.types.is_fixed_size_binary(field.type)
+        return field.with_type(pa.binary()) if is_plain else field
 
     def finish(self) -> FileEntry:
         self.write_row_group()
@@ -223,7 +231,8 @@ class _File:
             sink = _ChecksumStream(self._stream, self._checksum)
         # A file of quarantined rows has no vectors.
         vectors = [column for column in self._layout.embedding_columns if column in schema.names]
-        embeddings = [f"{column}.list.element" for column in vectors]
+        is_list = {column: pa.types.is_list(schema.field(column).type) for column in vectors}
+        embeddings = [f"{column}.list.element" if is_list[column] else column for column in vectors]
         others = [path for path in _leaf_paths(schema) if path not in embeddings]
         # Parquet has no numbers of one or two bytes, so rounded elements are stored as dictionary indices.
         # Byte planes would make float16 7 % smaller, but Spark's vectorized reader needs 4.3 for them.

@@ -73,7 +73,7 @@ class TableMetadata(BaseModel):
     fingerprint: str = Field(title="model fingerprint")
     dimensions: int = Field(title="dimensions")
     columns: dict[str, str] = Field(title="text columns")
-    vector_type: Literal["float32", "float16", "int8"] = Field(title="vector type")
+    vector_type: Literal["float32", "float16", "int8", "binary"] = Field(title="vector type")
     store: Literal["mean", "sum"] = Field("mean", title="store")
     max_tokens: int | None = Field(title="max tokens")
     chunk_tokens: int | None = Field(None, title="chunk tokens")

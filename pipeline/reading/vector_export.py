@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.arrow_arrays import from_numpy
+from lakevec.pipeline.encoding.packed_signs import packed_width
 from lakevec.pipeline.errors import DataError, InputError, requires_extra
 from lakevec.pipeline.reading.vector_reader import VectorReader
 
@@ -29,8 +30,8 @@ class Batch(NamedTuple):
     Parameters
     ----------
     columns : pyarrow.Table of N rows
-    vectors : float32 ndarray of shape (M, D)
-        Those that are not null.
+    vectors : float32 ndarray of shape (M, D), or uint8 ndarray of shape (M, ceil(D / 8))
+        Those that are not null; binary ones as from `pack_signs`.
     rows : int64 ndarray of shape (M,)
         Their rows.
     """
@@ -42,12 +43,16 @@ class Batch(NamedTuple):
 
 def read_batches(reader: VectorReader, columns: list[str]) -> Iterator[Batch]:
     """Read an output from its first file to its last, one row group at a time."""
+    read = reader.read_packed if reader.is_binary else reader.read_floats
     for group in reader.groups:
-        yield Batch(reader.read_columns(group, columns), *reader.read_floats(group))
+        yield Batch(reader.read_columns(group, columns), *read(group))
 
 
 def export_lance(reader: VectorReader, columns: list[str], folder: Path) -> int:
-    """Write a Lance dataset with vectors as lists of fixed size; return the number of rows."""
+    """Write a Lance dataset with vectors as lists of fixed size; return the number of rows.
+
+    Binary vectors are lists of bytes (``uint8``), which Lance compares by Hamming distance.
+    """
     with requires_extra("lance", "--to lance"):
         import lance
     batches = (_with_vectors(reader, batch) for batch in read_batches(reader, columns))
@@ -66,23 +71,31 @@ def export_faiss(reader: VectorReader, columns: list[str], folder: Path) -> int:
     """Write an exact index by cosine, and the columns of its rows; return the number of vectors.
 
     The index's ids are row numbers of ``rows.parquet``. Null and zero vectors have no cosine, so the index
-    has none of them. FAISS holds the whole index in memory.
+    has none of them. FAISS holds the whole index in memory. The index of binary vectors is an
+    ``IndexBinaryFlat`` by Hamming distance.
     """
     with requires_extra("faiss", "--to faiss"):
         import faiss
     folder.mkdir(parents=True)
-    index = faiss.IndexIDMap2(faiss.IndexFlatIP(reader.dimensions))
+    index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(reader.dimensions))
+    write: Any = faiss.write_index
+    if reader.is_binary:
+        index = faiss.IndexBinaryIDMap2(faiss.IndexBinaryFlat(8 * packed_width(reader.dimensions)))
+        write = faiss.write_index_binary
     done, writer = 0, None
     for columns_of, vectors, rows in read_batches(reader, columns):
         writer = writer or pq.ParquetWriter(folder / "rows.parquet", columns_of.schema)
         writer.write_table(columns_of.cast(writer.schema))
-        lengths = np.linalg.norm(vectors, axis=1)
+        lengths = np.linalg.norm(vectors.astype(np.float32, copy=False), axis=1)
         has_cosine = lengths > 0
-        index.add_with_ids(vectors[has_cosine] / lengths[has_cosine, None], rows[has_cosine] + done)
+        known = vectors[has_cosine]
+        index.add_with_ids(
+            known if reader.is_binary else known / lengths[has_cosine, None], rows[has_cosine] + done
+        )
         done += len(columns_of)
     if writer is not None:
         writer.close()
-    faiss.write_index(index, str(folder / "index.faiss"))
+    write(index, str(folder / "index.faiss"))
     return int(index.ntotal)
 
 
@@ -107,7 +120,8 @@ def export_pgvector(reader: VectorReader, columns: list[str], folder: Path) -> i
             options = pyarrow.csv.WriteOptions(quoting_style="all_valid")
             writer = pyarrow.csv.CSVWriter(str(folder / "rows.csv"), schema, write_options=options)
         texts = [_copy_texts(name, batch.columns.column(name)) for name in kinds]
-        writer.write_table(pa.Table.from_arrays([*texts, _vector_texts(batch)], schema=schema))
+        vectors = _bit_texts(batch, reader.dimensions) if reader.is_binary else _vector_texts(batch)
+        writer.write_table(pa.Table.from_arrays([*texts, vectors], schema=schema))
         done += len(batch.columns)
     if writer is not None:
         writer.close()
@@ -116,10 +130,11 @@ def export_pgvector(reader: VectorReader, columns: list[str], folder: Path) -> i
 
 def _with_vectors(reader: VectorReader, batch: Batch) -> pa.Table:
     """Add the vectors to a batch's columns, as lists of fixed size."""
-    vectors = np.zeros((len(batch.columns), reader.dimensions), dtype=np.float32)
+    width = batch.vectors.shape[1]
+    vectors = np.zeros((len(batch.columns), width), dtype=batch.vectors.dtype)
     vectors[batch.rows] = batch.vectors
     array = pa.FixedSizeListArray.from_arrays(
-        from_numpy(vectors.reshape(-1)), reader.dimensions, mask=pa.array(_is_null(batch))
+        from_numpy(vectors.reshape(-1)), width, mask=pa.array(_is_null(batch))
     )
     return batch.columns.append_column(reader.column, array)
 
@@ -136,7 +151,19 @@ def _vector_texts(batch: Batch) -> pa.Array:
     numbers = from_numpy(batch.vectors.reshape(-1)).cast(pa.string())
     offsets = from_numpy(np.arange(count + 1, dtype=np.int32) * np.int32(width))
     texts = pc.binary_join(pa.ListArray.from_arrays(offsets, numbers), ",")
-    texts = pc.binary_join_element_wise("[", texts, "]", "")
+    return _at_rows(pc.binary_join_element_wise("[", texts, "]", ""), batch)
+
+
+def _bit_texts(batch: Batch, dimensions: int) -> pa.Array:
+    """Return binary vectors as PostgreSQL reads them, such as ``101``."""
+    digits = np.unpackbits(batch.vectors, axis=1, count=dimensions) + np.uint8(ord("0"))
+    offsets = np.arange(len(digits) + 1, dtype=np.int32) * np.int32(dimensions)
+    texts = pa.StringArray.from_buffers(len(digits), pa.py_buffer(offsets), pa.py_buffer(digits))
+    return _at_rows(texts, batch)
+
+
+def _at_rows(texts: pa.Array, batch: Batch) -> pa.Array:
+    """Put the texts of vectors that are not null into their rows."""
     places = np.cumsum(~_is_null(batch)) - 1
     return texts.take(from_numpy(places, _is_null(batch)))
 
@@ -171,7 +198,8 @@ def _postgres_type(field: pa.Field) -> str:
 
 
 def _load_statements(reader: VectorReader, kinds: dict[str, str], table: str) -> str:
-    columns = {**kinds, reader.column: f"vector({reader.dimensions})"}
+    kind = "bit" if reader.is_binary else "vector"
+    columns = {**kinds, reader.column: f"{kind}({reader.dimensions})"}
     defined = ",\n".join(f"    {_quoted(name)} {kind}" for name, kind in columns.items())
     return (
         "-- Run in this folder: psql --dbname DATABASE --file load.sql\n"

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from lakevec.pipeline.arrow_arrays import from_strings, null_mask
 from lakevec.pipeline.encoding.options import SCALE_SUFFIX, SUFFIXES
+from lakevec.pipeline.encoding.packed_signs import packed_width, unpack_signs
 from lakevec.pipeline.errors import (
     CommitError,
     DataError,
@@ -70,6 +71,8 @@ class VectorReader:
     column : str
     dimensions : int
         Width D of the vectors.
+    is_binary : bool
+        Whether the vectors are bits.
     groups : list of RowGroup
         All row groups of the files that readers see, by name of the file.
 
@@ -85,6 +88,7 @@ class VectorReader:
         self._output = output
         self.column = _choose(output, column)
         self.dimensions = output.metadata.dimensions
+        self.is_binary = output.metadata.vector_type == "binary"
         files = sorted(output.state.files)
         footers = in_threads(self._read_footer, files)
         self.groups = [
@@ -118,7 +122,7 @@ class VectorReader:
         Yields
         ------
         float32 or int8 ndarray of shape (N, D)
-            Vectors that are not null; int8 without their scales.
+            Vectors that are not null; int8 without their scales; signs for binary ones, see `unpack_signs`.
         int64 ndarray of shape (N,)
             Their rows in the row group.
 
@@ -127,6 +131,10 @@ class VectorReader:
         DataError
             If a vector has another width, or a null number.
         """
+        if self.is_binary:
+            packed, rows = self.read_packed(group)
+            yield unpack_signs(packed, self.dimensions), rows
+            return
         done = 0
         if (chunk := self._find_own_pages(group)) is not None:
             # pyarrow decodes a list number by number, which takes ten times as long.
@@ -153,19 +161,48 @@ class VectorReader:
                     return memoryview(stream.read_buffer(chunk.total_compressed_size)).cast("B")
         return None
 
+    def read_packed(self, group: RowGroup) -> tuple[np.ndarray, np.ndarray]:
+        """Read the binary vectors of a row group.
+
+        Returns
+        -------
+        uint8 ndarray of shape (N, ceil(D / 8))
+            Vectors that are not null, as from `pack_signs`.
+        int64 ndarray of shape (N,)
+            Their rows in the row group.
+
+        Raises
+        ------
+        DataError
+            If a vector has another width.
+        """
+        stored = _whole(self._read(group, [self.column]).column(0))
+        rows, width = np.flatnonzero(~null_mask(stored)), packed_width(self.dimensions)
+        try:
+            known = stored.drop_null().cast(pa.binary(width))  # Delta's column has no fixed size
+        except pa.ArrowInvalid:
+            raise self._wrong_vectors(group, "another width", f"{width} bytes each") from None
+        memory = np.frombuffer(known.buffers()[1] or b"", dtype=np.uint8)
+        return memory[known.offset * width : (known.offset + len(known)) * width].reshape(-1, width), rows
+
     def _decode(self, group: RowGroup) -> tuple[np.ndarray, np.ndarray]:
         """Read the vectors of a row group with pyarrow."""
         stored = _whole(self._read(group, [self.column]).column(0))
         rows = np.flatnonzero(~null_mask(stored))
         numbers = stored.flatten()
         if numbers.null_count or len(numbers) != len(rows) * self.dimensions:
-            raise DataError(
-                f"vectors of column {self.column!r} in {group.file}",
-                got="another width, or null numbers",
-                expected=f"{self.dimensions} numbers each",
-                remedy="check the output with lakevec verify",
+            raise self._wrong_vectors(
+                group, "another width, or null numbers", f"{self.dimensions} numbers each"
             )
         return _to_numpy(numbers).reshape(len(rows), self.dimensions), rows
+
+    def _wrong_vectors(self, group: RowGroup, got: str, expected: str) -> DataError:
+        return DataError(
+            f"vectors of column {self.column!r} in {group.file}",
+            got=got,
+            expected=expected,
+            remedy="check the output with lakevec verify",
+        )
 
     def read_vectors(self, group: RowGroup) -> tuple[np.ndarray, np.ndarray]:
         """Read all vectors of a row group as `read_blocks` does, at once."""
@@ -178,8 +215,8 @@ class VectorReader:
     def read_floats(self, group: RowGroup) -> tuple[np.ndarray, np.ndarray]:
         """Read the vectors of a row group as float32 of shape (N, D); int8 is multiplied by its scales."""
         matrix, rows = self.read_vectors(group)
-        if matrix.dtype == np.float32:
-            return matrix, rows
+        if matrix.dtype == np.float32 or self.is_binary:
+            return matrix.astype(np.float32, copy=False), rows
         scales = _to_numpy(_whole(self._read(group, [self.column + SCALE_SUFFIX]).column(0)).drop_null())
         return matrix * scales[:, None], rows
 

@@ -22,8 +22,8 @@ COMMAS: Any = {"commas": True}
 
 
 def _as_list(value: object) -> object:
-    """Turn a single string of a YAML file into a list."""
-    return [value] if isinstance(value, str) else value
+    """Turn a single value of a YAML file into a list."""
+    return [value] if isinstance(value, str | int) else value
 
 
 def _check_pattern(value: str | None) -> str | None:
@@ -37,9 +37,12 @@ def _check_pattern(value: str | None) -> str | None:
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 StringList = Annotated[list[str], BeforeValidator(_as_list)]
+IntegerList = Annotated[list[Positive], BeforeValidator(_as_list)]
 Pattern = Annotated[str | None, AfterValidator(_check_pattern)]
 StringMap = dict[str, str]
 TableType = Literal["float32", "float16", "int8"]
+VectorTypeName = Literal["float32", "float16", "int8", "binary"]
+VectorTypeList = Annotated[list[VectorTypeName], BeforeValidator(_as_list)]
 
 
 class Settings(BaseModel):

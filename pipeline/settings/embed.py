@@ -16,6 +16,7 @@ from lakevec.pipeline.settings.base import (
     SparkRuntime,
     SparkTasks,
     StringList,
+    VectorTypeName,
 )
 
 WaveBytes = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,14}[kmgt]?$")]
@@ -48,6 +49,9 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     """Name of an embedding column; {column} stands for its text column."""
     max_tokens: Positive | None = None
     """Embed only the first N known tokens of a text. Default: all."""
+    dimensions: Positive | None = None
+    """Keep only the first N elements of each vector, and normalise it again if the model normalises. Default:
+    all."""
     chunk_tokens: Positive | None = Field(default=None, json_schema_extra=DIRECT)
     """Split each text into chunks of at most N known tokens, and write a row per chunk. Default: do not
     split."""
@@ -87,8 +91,9 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     """Record each file's checksum for lakevec verify."""
     compression: Literal["zstd", "snappy", "none"] = "zstd"
     """Codec of all columns except embeddings, which hardly compress."""
-    vector_type: Literal["float32", "float16", "int8"] = "float32"
-    """Type of stored vector elements. float16 is rounded and read as float; int8 adds a column of scales."""
+    vector_type: VectorTypeName = "float32"
+    """Type of stored vectors. float16 is rounded and read as float; int8 adds a column of scales; binary
+    stores one bit per element, its sign."""
     store: Literal["mean", "sum"] = Field(default="mean", json_schema_extra=DIRECT)
     """Store a text's vector (mean), or the sum of its tokens' rows and a column with their number (sum). SQL
     can add sums up over texts."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from lakevec.pipeline.settings.base import Settings, StringList
+from lakevec.pipeline.settings.base import IntegerList, Settings, StringList, VectorTypeList
 
 
 class EvaluateSettings(Settings):
@@ -18,12 +18,19 @@ class EvaluateSettings(Settings):
     --------
       lakevec evaluate --model models/minilm --model glove.txt --data data --output report
       lakevec evaluate --model models/minilm --mteb STS12 SciDocsRR --output report-mteb
+      lakevec evaluate --model models/minilm --data data --dimensions 256 128 --vector-type float32 binary \
+          --output report-small
       lakevec evaluate --model models/bge --output report --sample lake/docs --text body \
           --teacher hf://BAAI/bge-base-en-v1.5
     """
 
     model: StringList = Field(default_factory=list)
     """Models to evaluate: any that lakevec embed reads, or folders of teachers."""
+    dimensions: IntegerList = Field(default_factory=list)
+    """Numbers of a table's first columns to measure it with, one after the other. A Sentence Transformer is
+    measured whole. Default: all columns."""
+    vector_type: VectorTypeList = Field(default_factory=list)
+    """Types of stored vectors to measure a table with: float32, float16, int8, binary. Default: float32."""
     data: str | None = None
     """Folder or URI of tasks, in a folder for each group, such as sts or retrieval; docs/evaluation.md lists
     them. Default: run no task of a folder."""

@@ -43,6 +43,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     stratify: str | None = None
     """Column to stratify the sample by: each value gives the same number of texts, or all its texts. Default:
     texts of every length in proportion."""
+    near_duplicates: Literal["drop", "keep"] = "drop"
+    """Of texts that differ only in case, digits, punctuation or white space, learn from one, or keep all."""
     max_chars: Positive = 1000
     """Maximum characters of a text that teacher and table see. The teacher's time grows with them."""
     seed: NotNegative = 0

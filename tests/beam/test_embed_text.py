@@ -51,6 +51,26 @@ def test_texts_get_the_bits_of_one_call(model: str, texts: list[str], run: Run) 
     assert {"rows", "nulls", "empties", "zero_vectors", "tokens"} <= counts.keys()
 
 
+@pytest.mark.parametrize("is_on_workers", [False, True])
+def test_first_columns_are_a_copy_of_their_own(
+    model: str, texts: list[str], run: Run, is_on_workers: bool
+) -> None:
+    fingerprint = lakevec.load(model).table.fingerprint
+    given = WorkerModel(model, fingerprint) if is_on_workers else model
+    some = [*texts[:50], None, ""]
+    for dimensions in (1, None):
+        embed = EmbedText(given, dimensions=dimensions)
+        found, _ = run(lambda pipeline, embed=embed: pipeline | beam.Create(some) | embed)
+        assert dict(found) == dict(zip(some, expected(model, some, dimensions=dimensions), strict=True))
+
+
+def test_more_dimensions_than_columns_are_refused_where_the_pipeline_is_built(model: str) -> None:
+    with pytest.raises(SettingsError, match="dimensions: got 4,097; expected 1 to"):
+        EmbedText(model, dimensions=4097)
+    with pytest.raises(SettingsError, match="dimensions: got 0; expected 1 or more"):
+        EmbedText(WorkerModel(model, "sha256:0"), dimensions=0)
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -215,7 +215,7 @@ def test_readers_take_small_vectors_as_the_output_page_says(
     known = np.array([vector for vector in full if vector is not None], np.float32)
     largest = np.abs(known).max(axis=1, keepdims=True)
 
-    about_types = page.split("\n## Sums\n")[0]
+    about_types = page.split("\n## Binary vectors\n")[0]
     by_spark, by_pandas, by_polars = re.findall(r"```python\n(.*?)```", about_types, re.DOTALL)
     found: dict[str, Any] = {"spark": spark}
     exec(by_spark.replace("lake/", f"{tmp_path}/lake/"), found)  # Spark's folder is another

@@ -151,3 +151,52 @@ def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main([output, "--to", "faiss", "--target", str(tmp_path / "store"), "--dry-run"]) == 0
     assert capsys.readouterr().out == "would write 9 rows; dry run: nothing was written\n"
     assert not (tmp_path / "store").exists()
+
+
+def packed(vector: np.ndarray) -> bytes:
+    return np.packbits(vector > 0).tobytes()
+
+
+def test_binary_vectors_go_to_lance_as_bytes_of_fixed_size(tmp_path: Path) -> None:
+    lance = pytest.importorskip("lance")
+    vectors = some_vectors()
+    output, target = the_output(tmp_path / "out", vectors, vector_type="binary"), tmp_path / "docs.lance"
+    assert main([output, "--to", "lance", "--target", str(target)]) == 0
+    dataset = lance.dataset(str(target))
+    assert str(dataset.schema.field("v").type) == "fixed_size_list<item: uint8>[1]"
+    rows = in_order(dataset.to_table().to_pylist())
+    assert [row["v"] and bytes(row["v"]) for row in rows] == [
+        None if vector is None else packed(vector) for vector in vectors
+    ]
+    near = {"column": "v", "q": np.frombuffer(packed(np.array(vectors[7])), np.uint8), "k": 1}
+    [found] = dataset.to_table(nearest={**near, "metric": "hamming"}).to_pylist()
+    assert (bytes(found["v"]), found["_distance"]) == (packed(np.array(vectors[7])), 0)
+
+
+def test_binary_vectors_go_to_a_binary_index_of_faiss(tmp_path: Path) -> None:
+    faiss = pytest.importorskip("faiss")
+    vectors = some_vectors()
+    output, target = the_output(tmp_path / "out", vectors, vector_type="binary"), tmp_path / "store"
+    assert main([output, "--to", "faiss", "--target", str(target)]) == 0
+    index = faiss.read_index_binary(str(target / "index.faiss"))
+    rows = pq.read_table(target / "rows.parquet").to_pylist()
+    known = {f"r{row}": vectors[row] for row in range(9) if row not in (2, 5)}
+    assert (index.ntotal, index.d) == (7, 8)
+    for vector in known.values():
+        query = np.frombuffer(packed(vector), np.uint8)[None]
+        [distances], [ids] = index.search(query, 7)
+        expected = sorted(((known[rows[number]["id"]] > 0) != (vector > 0)).sum() for number in ids)
+        assert distances.tolist() == expected
+        assert sorted(rows[number]["id"] for number in ids) == sorted(known)
+
+
+def test_binary_vectors_go_to_postgresql_as_bits(tmp_path: Path) -> None:
+    vectors = some_vectors()
+    output, target = the_output(tmp_path / "out", vectors, vector_type="binary"), tmp_path / "docs"
+    assert main([output, "--to", "pgvector-copy", "--target", str(target), "--columns", "id"]) == 0
+    assert f'"v" bit({WIDTH})' in (target / "load.sql").read_text()
+    with (target / "rows.csv").open(newline="") as file:
+        rows = in_order(list(csv.DictReader(file)))
+    assert [row["v"] for row in rows] == [
+        "" if vector is None else "".join("01"[int(value > 0)] for value in vector) for vector in vectors
+    ]

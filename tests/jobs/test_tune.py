@@ -18,6 +18,7 @@ from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
+from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.tuning.options import TuneOptions
@@ -195,8 +196,8 @@ def test_strata_of_a_column_give_alike_and_long_texts_are_cut(
 def test_stratum_of_few_texts_that_repeat_gives_them_all(spark: Any, teacher: Path, tmp_path: Path) -> None:
     """Ten texts in 20,000 rows: the first look, at a part of them, finds hardly any."""
     few, many = (
-        [f"few {number % 10}" for number in range(20_000)],
-        [f"many {number}" for number in range(3000)],
+        [f"few {'abcdefghij'[number % 10]}" for number in range(20_000)],
+        [f"many {'abc'[number % 3] * (1 + number // 3)}" for number in range(3000)],
     )
     kinds = ["few"] * len(few) + ["many"] * len(many)
     pq.write_table(pa.table({"body": few + many, "kind": kinds}), tmp_path / "a.parquet")
@@ -211,6 +212,81 @@ def test_stratum_of_few_texts_that_repeat_gives_them_all(spark: Any, teacher: Pa
     assert len(sample_lake(spark, by_length)) == 1000
     with pytest.raises(InputError, match="'body' can't stratify 100 texts: got more values than texts"):
         sample_lake(spark, settings.model_copy(update={"stratify": "body"}))
+
+
+NEAR_DUPLICATES = [
+    [
+        "Page 3 of the report.",
+        "page 12 of the  report",
+        "PAGE 1,000.5, of the *report*",
+        "Page 2026-01-31: of the report",
+    ],
+    ["3 blind mice", "(1) blind mice!", "7 blind\tmice"],
+    ["été 1", "ÉTÉ 2?"],
+    ["१२ किताब", "३ किताब"],
+    ["1", "2.5", "1999-12-31", "(9)"],
+]
+DIFFERENT = [
+    "page of the report",
+    "blind mice",
+    "ete 1",
+    "किताब",
+    "🙂",
+    "🙁",
+    "***",
+    "---",
+    "a b",
+    "ab",
+    "a 1 b",
+    "a1b",
+]
+
+
+def test_near_duplicates_are_dropped_and_other_texts_are_not(
+    spark: Any, teacher: Path, tmp_path: Path
+) -> None:
+    texts = [*(text for group in NEAR_DUPLICATES for text in group), *DIFFERENT]
+    found = []
+    for name, order in (("one", texts), ("turned", texts[::-1])):
+        pq.write_table(pa.table({"body": order}), tmp_path / f"{name}.parquet", row_group_size=5)
+        settings = settings_of(teacher, tmp_path / f"{name}.parquet", tmp_path, rows=100)
+        found.append(sample_lake(spark, settings))
+    # Of each group, the first in the order of strings.
+    assert sorted(found[0]) == sorted([*map(min, NEAR_DUPLICATES), *DIFFERENT])
+    assert found[0] == found[1]
+    kept = sample_lake(spark, settings.model_copy(update={"near_duplicates": "keep"}))
+    assert sorted(kept) == sorted(texts)
+
+
+def test_near_duplicates_of_several_strata_are_in_the_sample_once(
+    spark: Any, teacher: Path, tmp_path: Path
+) -> None:
+    texts = [f"{name} {number}" for name in ("north", "east", "far") for number in range(20)]
+    kinds = [str(number % 4) for number in range(len(texts))]
+    pq.write_table(pa.table({"body": texts, "kind": kinds}), tmp_path / "a.parquet")
+    settings = settings_of(teacher, tmp_path / "a.parquet", tmp_path, rows=60, stratify="kind")
+    assert sorted(sample_lake(spark, settings)) == ["east 0", "far 0", "north 0"]
+
+
+@pytest.mark.parametrize(
+    ("stratify", "digest"),
+    [
+        (None, "f81703e8b79844d94a7301a47751c9e26ce57af1e4a336dd649ccd5643ae14b0"),
+        ("kind", "e28935e0442e77af0bd32aa363fd417076067bacc3fc65dc6f32c7161b0c43c5"),
+    ],
+    ids=["by length", "by column"],
+)
+def test_with_near_duplicates_the_sample_is_that_of_earlier_versions(
+    spark: Any, teacher: Path, tmp_path: Path, stratify: str | None, digest: str
+) -> None:
+    """So that a run continues with the teacher vectors that an earlier version kept."""
+    pages = [f"page {number} of the report" for number in range(40)]
+    texts = [*make_texts(600), *make_texts(50), *pages, None, "", "  "]
+    kinds = [str(number % 3) for number in range(len(texts))]
+    pq.write_table(pa.table({"body": texts, "kind": kinds}), tmp_path / "a.parquet")
+    values = {"rows": 100, "stratify": stratify, "near_duplicates": "keep"}
+    settings = settings_of(teacher, tmp_path / "a.parquet", tmp_path, **values)
+    assert texts_sha256(sample_lake(spark, settings)) == digest
 
 
 @pytest.mark.parametrize(

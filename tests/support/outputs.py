@@ -27,12 +27,15 @@ def make_output(
     some = next(vector for _, vectors in files.values() for vector in vectors if vector is not None)
     has_ids = any("id" in columns for columns, _ in files.values())
     promised = {**({"id": "string"} if has_ids else {}), "v": "array<float>"}
+    if kind is VectorType.BINARY:
+        promised["v"] = "binary"
     promised |= changes.pop("schema_of_files", {})
     contract = {"dimensions": len(some), "schema_of_files": promised, **changes}
     with a_run(folder, "r", **contract) as output:
         entries = []
         for number, (place, (columns, vectors)) in enumerate(files.items()):
-            layout = FileLayout(("v",), "zstd", {}, compact=kind is VectorType.FLOAT16)
+            is_plain = changes.get("table_format") == "delta"
+            layout = FileLayout(("v",), "zstd", {}, compact=kind is VectorType.FLOAT16, plain_binary=is_plain)
             is_null = np.array([vector is None for vector in vectors])
             matrix = np.array([some * 0 if vector is None else vector for vector in vectors], np.float32)
             tokens = np.ones(len(vectors), np.int32) if changes.get("store") == "sum" else None

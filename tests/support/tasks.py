@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
+from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.storage import Location
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Counting:
     """A model that remembers what it was asked for."""
 
     name, fingerprint, dimensions, parameters, size_bytes = "counting", "sha256:0", 2, 0, 0
+    vector_type, query_model = VectorType.FLOAT32, None
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []

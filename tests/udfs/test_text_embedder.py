@@ -129,6 +129,20 @@ def test_saved_stage_refuses_another_model_in_its_place_and_takes_its_own_elsewh
     assert vectors_of(found) == [[1, 0], None]
 
 
+def test_stage_of_the_first_columns_is_saved_and_loaded(
+    make_rows: Any, make_embedder: Any, tmp_path: Path
+) -> None:
+    stage = make_embedder(dimensions=1)
+    stage.save(str(tmp_path / "stage"))
+    loaded = TextEmbedder.load(str(tmp_path / "stage"))
+    found = loaded.transform(make_rows(["east north", "north"]))
+    assert vectors_of(found) == [[0.5], [0]]
+    assert found.schema["v"].metadata == {"ml_attr": {"num_attrs": 1}}
+    assert loaded.setDimensions(2).getDimensions() == 2
+    with pytest.raises(SettingsError, match="dimensions: got 3; expected 1 to 2"):
+        loaded.setDimensions(3).transform(make_rows(["north"]))
+
+
 def test_grid_of_parameters_may_vary_model_and_tokens(
     make_rows: Any, make_embedder: Any, tiny_model: str, other_model: str
 ) -> None:

@@ -21,7 +21,7 @@ from lakevec.pipeline.encoding.encoder import Encoded, Encoder, EncodingCounts, 
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.tokenization import make_tokenizer
-from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.errors import DataError, SettingsError
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
@@ -79,7 +79,7 @@ def test_more_elements_than_a_list_array_can_count_are_refused() -> None:
         list_array(vectors, np.zeros(65_536, bool))
 
 
-@pytest.mark.parametrize("kind", list(VectorType))
+@pytest.mark.parametrize("kind", [VectorType.FLOAT32, VectorType.FLOAT16, VectorType.INT8])
 def test_stored_vectors_are_finite_whatever_the_table_holds(kind: VectorType) -> None:
     vectors = np.array([[1e30, -1e30], [1e-38, -1e-38], [1e-45, 0], [0, 0]], np.float32)
     columns = to_arrow_columns(Encoded(vectors, np.zeros(4, bool), EncodingCounts()), "v", kind)
@@ -309,3 +309,44 @@ def test_pickled_models_give_the_same_bits(minilm_model: str) -> None:
     again = pickle.loads(pickle.dumps(model))
     assert again.encode(texts).tobytes() == expected.tobytes()
     assert again.table.fingerprint == model.table.fingerprint
+
+
+@pytest.mark.parametrize("store", ["mean", "sum"])
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("dimensions", [1, 5, 32, 100])
+def test_vectors_of_the_first_columns_are_those_of_a_table_that_has_no_others(
+    kind: str, store: Literal["mean", "sum"], dimensions: int
+) -> None:
+    words = ["[UNK]", *(f"w{number}" for number in range(30))]
+    random = np.random.default_rng(dimensions)
+    rows = random.standard_normal((len(words), 100), dtype=np.float32)
+    embeddings = (rows * 20).astype(kind)
+    weights = random.random(len(words), dtype=np.float32) if kind == "int8" else None
+    table = StaticTable(embeddings, make_word_tokenizer(words).to_str(), weights=weights)
+    narrow = StaticTable(embeddings[:, :dimensions].copy(), table.tokenizer_json, weights=weights)
+    texts = pa.array([" ".join(random.choice(words, size)) for size in (0, 1, 2, 9, 300)])
+    expected = Encoder(narrow, EncodeOptions(store=store)).encode(texts).vectors
+    options = EncodeOptions(store=store, dimensions=dimensions)
+    for encoder in (Encoder(table, options), Encoder(table.cut(dimensions), options)):
+        assert encoder.dimensions == dimensions
+        assert encoder.encode(texts).vectors.tobytes() == expected.tobytes()
+    assert table.cut(dimensions).fingerprint == narrow.fingerprint
+    again = pickle.loads(pickle.dumps(Encoder(table, options)))
+    assert again.encode(texts).vectors.tobytes() == expected.tobytes()
+
+
+def test_table_that_is_not_cut_is_the_same(tiny_table: StaticTable) -> None:
+    assert tiny_table.cut(None) is tiny_table.cut(2) is tiny_table
+
+
+def test_more_dimensions_than_columns_are_refused(tiny_table: StaticTable) -> None:
+    message = (
+        "dimensions: got 3; expected 1 to 2, the width of the model's table; ask for fewer, or take a wider "
+        "model"
+    )
+    for ask in (lambda: tiny_table.cut(3), lambda: Encoder(tiny_table, EncodeOptions(dimensions=3))):
+        with pytest.raises(SettingsError) as caught:
+            ask()
+        assert str(caught.value) == message
+    with pytest.raises(SettingsError, match="dimensions: got 0; expected 1 or more"):
+        EncodeOptions(dimensions=0)

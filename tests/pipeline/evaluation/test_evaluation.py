@@ -14,7 +14,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.distillation.ablations import ABLATIONS, COUNTED_ABLATIONS
-from lakevec.pipeline.evaluation.embedding_model import open_model
+from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel, open_model
 from lakevec.pipeline.evaluation.evaluation import rounded
 from lakevec.pipeline.evaluation.fidelity import compare_fidelity, measure_fidelity
 from lakevec.pipeline.evaluation.tasks import GROUPS
@@ -54,9 +54,47 @@ def test_models_have_the_same_figures_twice(
     assert [entry["speed"]["texts"] for entry in timings["models"]] == [6, 6]
     assert list(timings["models"][0]["tasks"]) == keys
     shown = capsys.readouterr().out
-    heads = ["model", *(group.short for group in GROUPS.values()), "mean", "texts/s", "MB"]
+    heads = ["model", *(group.short for group in GROUPS.values()), "mean", "texts/s", "MB", "bytes/vector"]
     assert re.search(f"^{' +'.join(heads)}$", shown, re.M)
     assert f"wrote report.html, timings.json, evaluation.json to {tmp_path}/one\n" in shown
+
+
+def test_tables_are_measured_for_each_number_of_dimensions_and_each_type(
+    small_data: Path,
+    hostile_model: str,
+    tiny_teacher: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--model", hostile_model, str(tiny_teacher), "--only", "sts", "retrieval", "classification"]
+    choices = ["--dimensions", "3", "2", "--vector-type", "float32", "int8", "binary"]
+    record, _ = run(small_data, tmp_path / "out", *words, *choices)
+    names = ["3 float32", "3 int8", "3 binary", "2 float32", "2 int8", "2 binary", ""]
+    assert [model["name"].partition(" ")[2] for model in record["models"]] == names
+    sizes = [(model["dimensions"], model["vector_bytes"]) for model in record["models"]]
+    assert sizes == [(3, 12), (3, 7), (3, 1), (2, 8), (2, 6), (2, 1), (8, 32)]
+    for model in record["models"]:
+        is_binary = model["vector_type"] == "binary"
+        groups = ["sts", "retrieval"] if is_binary else []
+        assert list(model["averages_float_query"]) == groups
+        assert ("float_query" in model["tasks"]["retrieval/SciFact"]) == is_binary
+        assert "float_query" not in model["tasks"]["classification/ImdbClassification"]
+    name = re.escape(record["models"][2]["name"])
+    assert re.search(f"^{name}, float queries +[-0-9.]+ +[-0-9.]+$", capsys.readouterr().out, re.M)
+    assert "3 binary, float queries</th>" in (tmp_path / "out" / "report.html").read_text()
+    one = open_model(hostile_model, "any")
+    assert isinstance(one, StaticEmbeddingModel)
+    narrow = one.make_variant(2, "binary")
+    assert set(np.unique(narrow.encode(["north", "nowhere"]))) <= {-1.0, 0.0, 1.0}
+
+
+def test_more_dimensions_than_a_model_has_are_refused(
+    small_data: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", str(small_data), "--model", tiny_model, "--output", str(tmp_path / "out")]
+    assert evaluate([*words, "--dimensions", "2", "3"]) == 2
+    assert "dimensions: got 3; expected 1 to 2, the width of the model's table" in capsys.readouterr().err
+    assert evaluate([*words, "--vector-type", "bits"]) == 2
 
 
 def test_only_runs_what_was_asked_for(small_data: Path, tiny_model: str, tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def test_page_is_well_formed_and_asks_for_nothing(report: Path) -> None:
 def described(name: str, mean: float, size: int) -> dict[str, Any]:
     found = {"metric": "cosine_spearman", "value": mean}
     averages = {"averages": {"sts": mean}, "mean": mean, "tasks": {"sts/mine": found}}
-    return {"name": name, "dimensions": 256, "bytes": size, **averages}
+    sizes = {"dimensions": 256, "bytes": size, "vector_bytes": 1024}
+    return {"name": name, **sizes, **averages, "averages_float_query": {}}
 
 
 @pytest.fixture

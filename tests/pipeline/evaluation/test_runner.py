@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.evaluation.embedding_model import StaticEmbeddingModel
 from lakevec.pipeline.evaluation.metrics import TaskScores
 from lakevec.pipeline.evaluation.runner import (
     TaskResult,
@@ -18,6 +20,8 @@ from lakevec.pipeline.evaluation.runner import (
     run_task,
 )
 from lakevec.pipeline.evaluation.tasks import find_tasks
+from lakevec.pipeline.model.table import StaticTable
+from tests.support.models import make_word_tokenizer
 from tests.support.tasks import Counting, write
 
 
@@ -27,6 +31,23 @@ def test_speed_is_measured_on_the_same_texts_until_time_is_over() -> None:
     assert [len(texts) for texts in model.asked] == [1, 1000, 1000, 500]
     assert (speed.texts, speed.characters) == (2500, 5.0)
     assert measure_speed(Counting(), ["north"] * 2500, limit_s=1e-12).texts == 1000
+
+
+@pytest.mark.parametrize("group", ["sts", "reranking", "retrieval"])
+def test_float_queries_meet_binary_documents(small_data: Path, group: str) -> None:
+    rows = np.random.default_rng(4).normal(size=(4, 24)).astype(np.float32)
+    words = make_word_tokenizer(["[UNK]", "north", "east", "southwest"]).to_str()
+    model = StaticEmbeddingModel("m", StaticTable(rows, words), VectorType.BINARY)
+    task = find_tasks(str(small_data), [group])[0]
+    data, floats = task.load(), StaticEmbeddingModel("m", StaticTable(rows, words))
+    vectors = floats.encode(data.texts)
+    signs = np.where(vectors > 0, 1.0, -1.0) * vectors.any(axis=1, keepdims=True)
+    result = run_task(model, task)
+    assert result.scores.value == pytest.approx(data.score(signs).value)
+    assert data.queries is not None
+    signs[data.queries] = vectors[data.queries]
+    assert result.float_query == pytest.approx(data.score(signs).value)
+    assert run_task(floats, task).float_query is None
 
 
 def test_speed_texts_are_those_of_a_file_or_of_the_tasks(tmp_path: Path) -> None:

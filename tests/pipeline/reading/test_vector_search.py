@@ -19,6 +19,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "float32": {},
     "float16": {"vector_type": "float16"},
     "int8": {"vector_type": "int8"},
+    "binary": {"vector_type": "binary"},
+    "binary in delta": {"vector_type": "binary", "table_format": "delta"},
     "sum": {"store": "sum"},
     "delta": {"table_format": "delta"},
     "partitioned": {"partition_by": ("day",), "schema_of_files": {"day": "int"}},
@@ -39,8 +41,10 @@ def some_vectors(count: int) -> list[np.ndarray | None]:
 
 def stored(vector: np.ndarray | None, kind: str) -> np.ndarray | None:
     """The vector that an output holds."""
-    if vector is None or kind not in ("float16", "int8"):
+    if vector is None or kind not in ("float16", "int8", "binary", "binary in delta"):
         return vector
+    if kind.startswith("binary"):
+        return np.where(vector > 0, 1, -1).astype(np.float32) if vector.any() else vector
     if kind == "float16":
         return vector.astype(np.float16).astype(np.float32)
     scale = np.abs(vector).max() / np.float32(127)
