@@ -7,6 +7,8 @@ import numpy as np
 from lakevec.pipeline.distillation.pca import fit_pca
 from lakevec.pipeline.distillation.weighting import sif_weights
 
+# Columns of the output beside them; all are reduced to the table's width afterwards.
+WIDTH_BESIDE_INPUTS = 256
 # a of the SIF weight, and how long the columns are beside the others; docs/decisions.md has figures.
 _SIF_COEFFICIENT = 1e-3
 _SHARE = 0.5
@@ -34,14 +36,13 @@ def make_input_columns(inputs: np.ndarray, frequencies: np.ndarray, columns: int
     return np.asarray(weighted @ axes[:, :columns], dtype=np.float32)
 
 
-def scale_beside(columns: np.ndarray, lengths: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Scale columns so that their part of a vector is on average half as long as the others'.
+def scale_beside(columns: np.ndarray, length: float, other: float) -> np.ndarray:
+    """Scale columns so that their part of a vector is half as long as the others'.
 
     Parameters
     ----------
     columns : float32 ndarray of shape (V, K)
-    lengths, others : ndarray of shape (N,)
-        Length of N vectors in these columns, and in the others.
+    length, other : float
+        Mean length of vectors in these columns, and in the others.
     """
-    factor = _SHARE * float(others.mean()) / max(float(lengths.mean()), 1e-12)
-    return np.asarray(columns * np.float32(factor))
+    return np.asarray(columns * np.float32(_SHARE * other / max(length, 1e-12)))

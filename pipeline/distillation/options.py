@@ -85,6 +85,11 @@ class DistillOptions(TeacherOptions):
         ``tokens``, or ``texts`` with counts.
     whitening : float, optional
         W, in [0, 1]: divide each axis by its variance ** (W / 2). Default: 0, or 0.5 with counts.
+    input_columns : int, default=0
+        Number of columns of the teacher's input embeddings to put beside 256 of its output, before PCA to
+        `dimensions`, which must then be a number.
+    position_scale : float, optional
+        Position whose token counts half; see `StaticTable`. Default: all tokens count alike.
     normalize : bool, default=True
         Scale every text vector to length 1.
     dtype : {"float32", "float16", "int8"}, default="float32"
@@ -118,6 +123,8 @@ class DistillOptions(TeacherOptions):
     sif_coefficient: float | None = None
     axes: Literal["tokens", "texts"] | None = None
     whitening: float | None = None
+    input_columns: int = 0
+    position_scale: float | None = None
     normalize: bool = True
     dtype: TableType = "float32"
     int8_scale: Literal["token", "table"] = "token"

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.cluster import KMeans
 
 from lakevec import __version__
 from lakevec.pipeline.distillation.inference import TokenSequences, embed_sequences, input_embeddings
-from lakevec.pipeline.distillation.options import DistillOptions
-from lakevec.pipeline.distillation.pca import check_dimensions, reduce_rows
+from lakevec.pipeline.distillation.input_columns import (
+    WIDTH_BESIDE_INPUTS,
+    make_input_columns,
+    scale_beside,
+)
+from lakevec.pipeline.distillation.options import Dimensions, DistillOptions
+from lakevec.pipeline.distillation.pca import check_dimensions, reduce_rows, rotate_to_principal_axes
 from lakevec.pipeline.distillation.sentence_transformer_config import DenseLayer
 from lakevec.pipeline.distillation.teacher import Teacher, load_teacher
 from lakevec.pipeline.distillation.vocabulary import Vocabulary, build_vocabulary
@@ -141,13 +146,20 @@ def distill(teacher: str, options: DistillOptions | None = None, *, progress: bo
     if options.vocabulary_clusters is not None:
         rows, mapping = _cluster_rows(rows, options.vocabulary_clusters)
         shares = None if shares is None else np.bincount(mapping, shares, minlength=len(rows))
-    reduced = reduce_rows(rows, dimensions=options.dimensions, shares=shares, whitening=resolved.whitening)
+    width = _output_width(options, rows.shape[1])
+    reduced = reduce_rows(rows, dimensions=width, shares=shares, whitening=resolved.whitening)
     rows, factors = (reduced.rows * weights[:, None], None) if mapping is None else (reduced.rows, weights)
+    if options.input_columns:
+        inputs = embed_inputs(loaded, vocabulary, options, resolved)
+        rows = _add_input_columns(rows, inputs, vocabulary, options, frequencies)
     has_one_scale = options.int8_scale == "table"
     rows, factors = quantize_rows(
         rows, options.dtype, weights=factors, mapping=mapping, has_one_scale=has_one_scale
     )
-    table = StaticTable(rows, vocabulary.tokenizer_json, options.normalize, factors, mapping)
+    scale = options.position_scale
+    table = StaticTable(
+        rows, vocabulary.tokenizer_json, options.normalize, factors, mapping, position_scale=scale
+    )
     origin = {"name": options.name or loaded.name, "revision": loaded.revision}
     recipe = _describe(options, resolved)
     provenance = make_provenance(origin, recipe, vocabulary.report, _RECORDED_PACKAGES)
@@ -203,6 +215,9 @@ def _check_sizes(options: DistillOptions, resolved: ResolvedOptions, teacher: Te
         raise SettingsError("vocabulary_clusters", got=str(rows), expected=expected)
     is_delegated = resolved.pooling == _DELEGATED
     width = teacher.delegate.width if is_delegated else teacher.width(resolved.dense)
+    if options.input_columns:
+        check_dimensions(options.input_columns, rows=rows, width=width)
+        width = min(WIDTH_BESIDE_INPUTS, width) + options.input_columns
     check_dimensions(options.dimensions, rows=rows, width=width)
 
 
@@ -251,6 +266,31 @@ def embed_inputs(
     """Return the teacher's input embedding of each token: float32 of shape (V, H)."""
     by_input = replace(resolved, mode="input", pooling="none", dense=())
     return embed_vocabulary(teacher, vocabulary, options, by_input, progress=False)
+
+
+def _output_width(options: DistillOptions, width: int) -> Dimensions:
+    """Return the number of columns of the teacher's output; input columns come beside."""
+    return min(WIDTH_BESIDE_INPUTS, width) if options.input_columns else options.dimensions
+
+
+def _add_input_columns(
+    rows: np.ndarray,
+    inputs: np.ndarray,
+    vocabulary: Vocabulary,
+    options: DistillOptions,
+    frequencies: np.ndarray,
+) -> np.ndarray:
+    """Put input columns beside weighted rows, and reduce all by PCA: float32 of shape (V, D)."""
+    columns = make_input_columns(inputs, frequencies, options.input_columns)
+    if vocabulary.unknown_token_id is not None:
+        columns[vocabulary.unknown_token_id] = 0
+    # Without texts, rows stand for vectors, each as often as its token occurs.
+    often = np.sqrt(frequencies)[:, None]
+    length, other = (float(np.linalg.norm(part * often)) for part in (columns, rows))
+    rows = np.hstack([rows, scale_beside(columns, length, other)])
+    return rotate_to_principal_axes(
+        rows, by=(rows * often).astype(np.float32), dimensions=cast(int, options.dimensions)
+    )
 
 
 def _make_sequences(
@@ -304,6 +344,8 @@ def _describe(options: DistillOptions, resolved: ResolvedOptions) -> dict[str, A
         "whitening": resolved.whitening or None,
         "int8_scale": options.int8_scale if options.dtype == "int8" else None,
         "vocabulary_clusters": options.vocabulary_clusters,
+        "input_columns": options.input_columns or None,
+        "position_scale": options.position_scale,
         "precision": options.precision if options.precision != "auto" else None,
         "trust_remote_code": options.trust_remote_code or None,
     }

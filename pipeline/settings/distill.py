@@ -7,7 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from lakevec.pipeline.settings.base import GateOptions, TableType, TeacherRuntime, VocabularyOptions
+from lakevec.pipeline.settings.base import (
+    GateOptions,
+    NotNegative,
+    TableType,
+    TeacherRuntime,
+    VocabularyOptions,
+)
 
 # The default weight of measured frequencies beside the Zipf prior.
 COUNTS_SHARE = 0.5
@@ -97,6 +103,12 @@ class DistillSettings(VocabularyOptions, TeacherRuntime, GateOptions):
     tokens, or texts with counts."""
     whitening: float | None = Field(default=None, ge=0, le=1)
     """Divide each principal axis by its variance ** (W / 2). Default: 0, or 0.5 with counts."""
+    input_columns: NotNegative = 0
+    """Columns of the teacher's input embeddings to add to 256 columns of its output, before PCA reduces all
+    to D."""
+    position_scale: float | None = Field(default=None, gt=0)
+    """Let a token at position p count 1 / (1 + p / S), so that a text's beginning counts more. Default: all
+    tokens count alike."""
     normalize: bool = True
     """Give every text vector length 1."""
     dtype: TableType = "float32"
@@ -140,6 +152,10 @@ class DistillSettings(VocabularyOptions, TeacherRuntime, GateOptions):
             raise ValueError("counts_share needs counts")
         if self.dimensions == "none" and (self.axes == "texts" or self.whitening):
             raise ValueError("axes and whitening need PCA, which dimensions none turns off")
+        if self.input_columns and not isinstance(self.dimensions, int):
+            raise ValueError("input_columns need a number of dimensions")
+        if self.input_columns and self.vocabulary_clusters is not None:
+            raise ValueError("input_columns and vocabulary_clusters can't both be given")
         if self.min_fidelity is not None and self.sample is None:
             raise ValueError("min_fidelity needs a sample")
         return self

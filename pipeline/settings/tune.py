@@ -58,8 +58,7 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     dimensions: Annotated[int, Field(ge=1)] = 256
     """Output width D."""
     input_columns: NotNegative = 0
-    """Columns of the teacher's input embeddings to add to the trained ones, before all are reduced to D by
-    PCA."""
+    """Columns of the teacher's input embeddings to add to the trained ones, before PCA reduces all to D."""
     trained_dimensions: Positive | None = None
     """Columns to train. Default: 256 with input columns, else D."""
     prefixes: list[Positive] = Field(default_factory=list)
@@ -75,15 +74,16 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     """Maximum number of passes over the texts."""
     patience: Annotated[int, Field(ge=1)] = 2
     """Stop training after this many passes without progress on held-out texts."""
-    learning_rate: float = Field(default=0.001, gt=0, le=1)
-    """Learning rate of Adam's first step. It falls linearly to 0."""
+    learning_rate: float | None = Field(default=None, gt=0, le=1)
+    """Learning rate of Adam's first step. It falls linearly to 0. Default: 0.001 for 150,000 texts and more,
+    up to 0.003 for fewer, and always 0.001 with the loss correlation."""
     texts_per_step: Annotated[int, Field(ge=3, le=LARGEST)] = 1024
     """Texts per training step."""
     loss: Literal["divergence", "correlation"] = "divergence"
     """Loss over similarities of pairs of texts, beside the loss over directions. correlation: with the
     teacher's, as in lakevec 0.1; divergence: also of the shares of each text's neighbours."""
-    relation: float | None = Field(default=None, ge=0)
-    """Weight of the correlation in the loss. Default: 3, or 1 with the loss correlation."""
+    relation: float = Field(default=1.0, ge=0)
+    """Weight of the correlation in the loss."""
     token_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a text's tokens that a step drops."""
     dtype: TableType = "float32"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from lakevec.pipeline.model.bigrams import Bigrams
 
 from lakevec.pipeline.distillation.input_columns import make_input_columns, scale_beside
 from lakevec.pipeline.distillation.pca import rotate_to_principal_axes
+from lakevec.pipeline.model.bigrams import Bigrams
 from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.tuning.options import TuneOptions
@@ -64,10 +64,11 @@ def _put_beside(columns: np.ndarray, rows: np.ndarray, start: Start, training: T
     columns = np.vstack([columns, padding])
     if start.unknown_token_id is not None:
         columns[start.unknown_token_id] = 0
-    lengths, others = (
-        np.linalg.norm(_pool_some(part, training, normalize=False), axis=1) for part in (columns, rows)
+    length, other = (
+        float(np.linalg.norm(_pool_some(part, training, normalize=False), axis=1).mean())
+        for part in (columns, rows)
     )
-    return np.hstack([rows, scale_beside(columns, lengths, others)])
+    return np.hstack([rows, scale_beside(columns, length, other)])
 
 
 def _pool_some(rows: np.ndarray, training: TrainingSet, *, normalize: bool) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lakevec.pipeline.distillation.input_columns import WIDTH_BESIDE_INPUTS
 from lakevec.pipeline.distillation.options import UNUSED_TOKENS, TableType, TeacherOptions
 
 if TYPE_CHECKING:
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from lakevec.pipeline.model.artifact import Artifact
 
 
-# Trained columns beside input columns; all are reduced to the table's width afterwards.
-_WIDTH_BESIDE_INPUTS = 256
+# Learning rate for this many texts and more.
+_LEARNING_RATE, _MANY_TEXTS = 0.001, 150_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +28,14 @@ class TuneOptions(TeacherOptions):
         Maximum number of passes over the texts.
     texts_per_step : int, default=1024
         Batch size.
-    learning_rate : float, default=0.001
-        Initial learning rate of Adam; decays linearly to 0.
+    learning_rate : float, optional
+        Initial learning rate of Adam; decays linearly to 0. Default: 0.001 for 150,000 texts and more, and up
+        to 0.003 for fewer; always 0.001 for the loss "correlation".
     loss : {"divergence", "correlation"}, default="divergence"
         Loss over similarities of pairs of texts: their correlation and the divergence of neighbours, or the
         correlation alone, as in earlier versions.
-    relation : float, optional
-        Weight of the correlation, relative to the loss over directions. Default: 3, or 1 for the loss
-        "correlation".
+    relation : float, default=1.0
+        Weight of the correlation, relative to the loss over directions.
     prefixes : tuple of int, default=()
         Numbers of first columns whose loss counts like that of all columns.
     token_dropout : float, default=0.0
@@ -71,9 +72,9 @@ class TuneOptions(TeacherOptions):
 
     epochs: int = 6
     texts_per_step: int = 1024
-    learning_rate: float = 0.001
+    learning_rate: float | None = None
     loss: Literal["divergence", "correlation"] = "divergence"
-    relation: float | None = None
+    relation: float = 1.0
     prefixes: tuple[int, ...] = ()
     token_dropout: float = 0.0
     patience: int = 2
@@ -92,11 +93,18 @@ class TuneOptions(TeacherOptions):
     dtype: TableType = "float32"
     token_remove_pattern: str | None = UNUSED_TOKENS
 
-    @property
-    def correlation_weight(self) -> float:
-        """`relation`, or the default of the loss."""
-        default = 1.0 if self.loss == "correlation" else 3.0
-        return default if self.relation is None else self.relation
+    def initial_learning_rate(self, texts: int) -> float:
+        """`learning_rate`, or its default: fewer texts make fewer steps, which need to be longer.
+
+        Examples
+        --------
+        >>> [round(TuneOptions().initial_learning_rate(texts), 4) for texts in (1_000, 60_000, 1_000_000)]
+        [0.003, 0.0016, 0.001]
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        growth = 1.0 if self.loss == "correlation" else (_MANY_TEXTS / texts) ** 0.5
+        return _LEARNING_RATE * min(max(growth, 1.0), 3.0)
 
     @property
     def initial_coefficient(self) -> float:
@@ -106,4 +114,4 @@ class TuneOptions(TeacherOptions):
     @property
     def trained_width(self) -> int:
         """`trained_dimensions`, or its default."""
-        return self.trained_dimensions or (_WIDTH_BESIDE_INPUTS if self.input_columns else self.dimensions)
+        return self.trained_dimensions or (WIDTH_BESIDE_INPUTS if self.input_columns else self.dimensions)
