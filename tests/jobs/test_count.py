@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakevec.pipeline.corpus import counts_folder
-from lakevec.pipeline.corpus.bigrams import read_bigrams
+from lakevec.pipeline.corpus.stored_bigrams import read_bigrams
 from lakevec.pipeline.distillation.weighting import read_counts
 from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.storage import locate

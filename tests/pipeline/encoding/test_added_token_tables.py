@@ -138,7 +138,7 @@ HIDDEN = {
     # A window of the scan begins inside of "this", but no word does.
     "in a window": (
         ["of this", "is a", "a b"],
-        ["x " * (length // 2) + "y" * (length % 2) + " xof this a b c é" for length in range(48, 68)],
+        ["x" * length + " y" * 10 + " xof this a b" + " c" * 40 + " é" for length in range(30, 50)],
     ),
     "a word": (
         ["on kubernetes", "kubernetes"],
