@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakevec.pipeline.corpus.bigrams import count_bigrams, read_bigrams
+from lakevec.pipeline.corpus.bigrams import count_bigrams
+from lakevec.pipeline.corpus.stored_bigrams import read_bigrams
 from lakevec.pipeline.distillation.options import DistillOptions
 from lakevec.pipeline.distillation.pca import PcaProjection, check_dimensions
 from lakevec.pipeline.distillation.recipe import DistillResult, make_provenance

@@ -189,9 +189,9 @@ def test_sizes_that_can_not_be_are_refused_before_the_teacher_works(
 
 def test_input_columns_are_reduced_with_the_output(minilm_folder: Path) -> None:
     """All 384 columns keep every cosine, so a table of them has the cosines of both parts."""
-    wide = distill(str(minilm_folder), DistillOptions(dimensions=384, input_columns=128), progress=False)
-    narrow = distill(str(minilm_folder), DistillOptions(dimensions=64, input_columns=128), progress=False)
-    plain = distill(str(minilm_folder), DistillOptions(dimensions=256), progress=False)
+    wide = distill_as(minilm_folder, dimensions=384, input_columns=128)
+    narrow = distill_as(minilm_folder, dimensions=64, input_columns=128)
+    plain = distill_as(minilm_folder, dimensions=256)
     assert (wide.table.dimensions, narrow.table.dimensions) == (384, 64)
     np.testing.assert_allclose(narrow.table.embeddings, wide.table.embeddings[:, :64], atol=1e-3)
     rows, own = wide.table.embeddings[:2000], plain.table.embeddings[:2000]
@@ -203,6 +203,6 @@ def test_input_columns_are_reduced_with_the_output(minilm_folder: Path) -> None:
 
 
 def test_position_scale_is_part_of_the_table(minilm_folder: Path) -> None:
-    found = distill(str(minilm_folder), DistillOptions(position_scale=75.0), progress=False)
+    found = distill_as(minilm_folder, position_scale=75.0)
     assert found.table.position_scale == 75.0
     assert found.provenance["recipe"]["position_scale"] == 75.0
