@@ -227,7 +227,8 @@ class Encoder:
         terms = self._weigh(tokens)
         is_sum = divisors is not None
         normalize = self._normalize and not is_sum
-        zeros = pool(self._table, terms, vectors, normalize=normalize, is_sum=is_sum)
+        groups = {} if self._bigrams is None else {"group_texts": 1}
+        zeros = pool(self._table, terms, vectors, normalize=normalize, is_sum=is_sum, **groups)
         if divisors is not None:
             divisors[:] = np.diff(tokens.offsets) if terms.divisors is None else terms.divisors
         _, offsets = raw_buffers(texts)

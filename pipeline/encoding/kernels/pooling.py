@@ -34,6 +34,7 @@ def pool_texts(
     total: np.ndarray,
     weights: np.ndarray | None,
     divisors: np.ndarray | None,
+    group_texts: int,
 ) -> int:
     """Pool texts for `pool_mean` and `pool_sum`; `block` (1, D) and `total` (D,) are scratch space.
 
@@ -42,8 +43,8 @@ def pool_texts(
     zeros = 0
     texts = len(offsets) - 1
     tiled = table.shape[1] // TILE * TILE
-    for group in range(0, texts, _GROUP_TEXTS):
-        behind = min(group + _GROUP_TEXTS, texts)
+    for group in range(0, texts, group_texts):
+        behind = min(group + group_texts, texts)
         for column in range(0, tiled, TILE):
             for text in range(group, behind):
                 if offsets[text + 1] - offsets[text] <= _BLOCK_TOKENS:
@@ -242,11 +243,23 @@ def pool_sum(table: np.ndarray, ids: np.ndarray, offsets: np.ndarray, out: np.nd
     return pool(table, Terms(ids, offsets), out, normalize=False, is_sum=True)
 
 
-def pool(table: np.ndarray, terms: Terms, out: np.ndarray, *, normalize: bool, is_sum: bool) -> int:
-    """Average or sum weighted rows; return the number of zero vectors. See `pool_mean` and `pool_sum`."""
+def pool(
+    table: np.ndarray,
+    terms: Terms,
+    out: np.ndarray,
+    *,
+    normalize: bool,
+    is_sum: bool,
+    group_texts: int = _GROUP_TEXTS,
+) -> int:
+    """Average or sum weighted rows; return the number of zero vectors. See `pool_mean` and `pool_sum`.
+
+    `group_texts` changes the speed only: so many texts are summed tile by tile. One is best if most rows come
+    from memory, as those of bigrams do.
+    """
     width = table.shape[1]
     block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
     if table.dtype == np.float16:
         table = table.view(np.int16)  # Numba knows no float16
     ids, offsets, *weighting = terms
-    return int(pool_texts(table, ids, offsets, out, normalize, is_sum, block, total, *weighting))
+    return int(pool_texts(table, ids, offsets, out, normalize, is_sum, block, total, *weighting, group_texts))
