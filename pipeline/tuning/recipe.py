@@ -161,7 +161,11 @@ def _embed_tokens(
     teacher: str, options: TuneOptions, *, normalize: bool, progress: bool
 ) -> tuple[Vocabulary, np.ndarray]:
     """Return the teacher's tokens, and their vectors: float32 of shape (V, H)."""
-    distilling = copy_options(options, DistillOptions, batch_size=DistillOptions.batch_size)
+    # Tokens are few and short, so int8 saves nothing.
+    precision = "float32" if options.precision == "int8" else options.precision
+    distilling = copy_options(
+        options, DistillOptions, batch_size=DistillOptions.batch_size, precision=precision
+    )
     loaded = load_teacher(teacher, distilling)
     vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, distilling)
     resolved = resolve_options(distilling, loaded)
