@@ -78,10 +78,12 @@ def run(settings: BenchmarkSettings, context: RunContext) -> None:
 
 def find_measure(part: str) -> Callable[[Workload], Iterable[Comparison]]:
     """Return the function `measure_PART` of a part."""
-    from lakevec.jobs.benchmarks import input_shapes, kernel_parts, spark_parts
+    from lakevec.jobs.benchmarks import input_shapes, kernel_parts, spark_parts, teacher_parts
 
-    measure: Callable[[Workload], Iterable[Comparison]]
-    measure = {**vars(kernel_parts), **vars(spark_parts), **vars(input_shapes)}[f"measure_{part}"]
+    names: dict[str, Any] = {}
+    for module in (kernel_parts, spark_parts, input_shapes, teacher_parts):
+        names |= vars(module)
+    measure: Callable[[Workload], Iterable[Comparison]] = names[f"measure_{part}"]
     return measure
 
 

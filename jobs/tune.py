@@ -103,7 +103,7 @@ def _sample_teacher(
                 texts = sample_lake(spark, settings)
             print(f"sample: {len(texts):,} texts; the teacher works in {encoder.precision}", flush=True)
             recipe.check_sample(options, texts)
-            if encoder.precision != "float32":
+            if encoder.precision in ("bfloat16", "float16"):
                 # If this precision is slow on this machine, warn here in the driver.
                 encoder.encode(texts[: settings.batch_size])
             started = time.monotonic()

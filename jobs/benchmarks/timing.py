@@ -86,7 +86,12 @@ def rows_per_s(rates: Iterable[Rate]) -> dict[str, float]:
     return {rate.way: rate.rows_per_s for rate in rates}
 
 
-def take_turns(ways: Mapping[str, Callable[[], int] | Prepared], repeats: int) -> list[Rate]:
+def take_turns(
+    ways: Mapping[str, Callable[[], int] | Prepared],
+    repeats: int,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Rate]:
     """Time ways in turn, so that a slow minute affects all of them.
 
     Parameters
@@ -95,6 +100,8 @@ def take_turns(ways: Mapping[str, Callable[[], int] | Prepared], repeats: int) -
         A run returns its number of rows.
     repeats : int
         Number of rounds.
+    clock : callable, default=time.perf_counter
+        Returns seconds. ``time.process_time`` counts the CPU time of this process.
     """
     runs: dict[str, list[float]] = {way: [] for way in ways}
     rows = {}
@@ -102,9 +109,9 @@ def take_turns(ways: Mapping[str, Callable[[], int] | Prepared], repeats: int) -
         for way, run in ways.items():
             if isinstance(run, Prepared):
                 run = partial(run.run, run.prepare())
-            started = time.perf_counter()
+            started = clock()
             rows[way] = run()
-            runs[way].append(rows[way] / (time.perf_counter() - started))
+            runs[way].append(rows[way] / (clock() - started))
     return [Rate(way, rows[way], tuple(seen)) for way, seen in runs.items()]
 
 

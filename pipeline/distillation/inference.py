@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from timeit import timeit
@@ -14,7 +14,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from lakevec.pipeline.errors import TeacherError
+from lakevec.pipeline.errors import SettingsError, TeacherError
 
 Span = tuple[int, int]
 # Warn if half precision takes this many times as long as float32.
@@ -51,6 +51,7 @@ def run_in_batches(
     *,
     device: torch.device,
     batch_size: int,
+    max_tokens: int | None = None,
     progress: bool,
 ) -> np.ndarray:
     """Embed all sequences, sorted by length to reduce padding: float32 of shape (V, H).
@@ -61,15 +62,20 @@ def run_in_batches(
         Returns float ndarray of shape (B, H) for a batch of inputs and their spans.
     device : torch.device
         Where the inputs go.
+    batch_size : int
+        Maximum number of sequences in a batch.
+    max_tokens : int, optional
+        Maximum number of tokens in a batch of two or more sequences, padding included. Default: no maximum.
     progress : bool
         Whether to draw a progress bar on stderr if that is a terminal.
     """
     # model2vec sorts the same way. Equal batches round equally, so int8 tables have the same integers.
-    order = np.argsort([len(ids) for ids in sequences.ids])
+    lengths = np.array([len(ids) for ids in sequences.ids], dtype=np.int64)
+    order = np.argsort(lengths)
     outputs: np.ndarray | None = None
     with tqdm(total=len(order), desc="teacher", unit="token", disable=None if progress else True) as bar:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for start, end in _cut(lengths[order], batch_size, max_tokens):
+            rows = order[start:end]
             parts = [torch.tensor(sequences.ids[row]) for row in rows]
             ids = pad_sequence(parts, batch_first=True, padding_value=sequences.pad_token_id)
             mask = pad_sequence([torch.ones_like(part) for part in parts], batch_first=True)
@@ -85,12 +91,26 @@ def run_in_batches(
     return outputs
 
 
+def _cut(lengths: np.ndarray, batch_size: int, max_tokens: int | None) -> Iterator[Span]:
+    """Return start and end of each batch, for ascending lengths."""
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        is_full = end - start == batch_size
+        # The longest sequence is the last one, and the others are padded to it.
+        if end < len(lengths) and max_tokens is not None:
+            is_full = is_full or (end - start + 1) * lengths[end] > max_tokens
+        if is_full or end == len(lengths):
+            yield start, end
+            start = end
+
+
 def embed_sequences(
     model: Any,
     sequences: TokenSequences,
     *,
     pooling: str,
     batch_size: int,
+    max_tokens: int | None = None,
     precision: str = "float32",
     progress: bool = True,
 ) -> np.ndarray:
@@ -103,6 +123,8 @@ def embed_sequences(
         Mean over the span (also for "token"), state of the first or last position, or the model's pooler.
     batch_size : int
         Sequences per forward pass.
+    max_tokens : int, optional
+        As in `run_in_batches`.
     precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
         Arithmetic of the forward pass. If a batch has values that are not finite, it is repeated in float32.
 
@@ -115,7 +137,15 @@ def embed_sequences(
     ------
     TeacherError
         If a sequence is too long, or if `pooling` is "pooler" and the model has no pooler.
+    SettingsError
+        If the precision is "int8", which `SentenceEncoder` sets up for whole texts.
     """
+    if precision == "int8":
+        raise SettingsError(
+            "precision int8 is for whole texts",
+            got="tokens of a table",
+            expected="auto, float32, bfloat16 or float16",
+        )
     longest = max((len(ids) for ids in sequences.ids), default=0)
     most = getattr(model.config, "max_position_embeddings", None) or longest
     if longest > most:
@@ -137,7 +167,14 @@ def embed_sequences(
             _warn_if_slow(run, half, len(spans))
         return run(half)
 
-    return run_in_batches(sequences, embed, device=model.device, batch_size=batch_size, progress=progress)
+    return run_in_batches(
+        sequences,
+        embed,
+        device=model.device,
+        batch_size=batch_size,
+        max_tokens=max_tokens,
+        progress=progress,
+    )
 
 
 def _warn_if_slow(

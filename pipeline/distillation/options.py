@@ -28,17 +28,18 @@ class TeacherOptions:
         Branch, tag or commit of a hub teacher.
     device : str, default="auto"
         torch device. ``auto`` is cuda if there is one, else cpu.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Arithmetic of the forward pass. ``auto`` is float16 on cuda and float32 on cpu.
+    precision : {"auto", "float32", "bfloat16", "float16", "int8"}, default="auto"
+        Arithmetic of the forward pass. ``auto`` is float16 on cuda and float32 on cpu. ``int8`` is for whole
+        texts on a cpu.
     batch_size : int, default=64
-        Texts per forward pass.
+        Maximum number of texts per forward pass. On a cpu, 512 tokens are the maximum too.
     trust_remote_code : bool, default=False
         Run Python code from the teacher's repository.
     """
 
     revision: str | None = None
     device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     batch_size: int = 64
     trust_remote_code: bool = False
 
@@ -51,6 +52,8 @@ class DistillOptions(TeacherOptions):
     ----------
     batch_size : int, default=256
         Tokens per forward pass.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        As in `TeacherOptions`, without int8.
     name : str, optional
         The teacher's name in records. Default: its hub id, or its folder's name.
     recipe : str, optional
@@ -108,6 +111,7 @@ class DistillOptions(TeacherOptions):
     """
 
     batch_size: int = 256
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     name: str | None = None
     recipe: str | None = None
     mode: Literal["output", "input", "vocabulary", "word"] | None = None

@@ -27,6 +27,7 @@ BenchmarkPart = Literal[
     "changes",
     "count",
     "distill",
+    "teacher",
 ]
 AtLeastOne = Annotated[int, Field(ge=1)]
 
@@ -57,6 +58,7 @@ class BenchmarkSettings(Settings):
       changes     the job with a key, after few rows have changed
       count       counting, beside embedding without a write
       distill     distilling --teacher, beside model2vec
+      teacher     whole texts through --teacher, beside sentence-transformers
 
     example:
       lakevec benchmark --model models/minilm --output bench --cpus 0 --master 'local[1]'
@@ -88,7 +90,7 @@ class BenchmarkSettings(Settings):
     tokenizers: StringMap = Field(default_factory=dict)
     """For the part tokenizers: other tokenizers, as NAME=FOLDER. FOLDER holds a model or a teacher."""
     teacher: str | None = None
-    """For the part distill: the teacher. Default: the embedded all-MiniLM-L6-v2."""
+    """For the parts distill and teacher: the teacher. Default: the embedded all-MiniLM-L6-v2."""
     cpus: list[int] = Field(default_factory=list)
     """Bind all local processes to these CPUs. Default: do not bind them."""
     master: str | None = None

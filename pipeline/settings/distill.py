@@ -119,6 +119,9 @@ class DistillSettings(VocabularyOptions, TeacherRuntime, GateOptions):
     """Let tokens share this many rows, found by k-means. Default: every token has its own."""
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Tokens per forward pass of the teacher."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the teacher. `auto` takes float16 on cuda and float32 on cpu. A batch that overflows is
+    computed in float32."""
 
     @classmethod
     def merge(cls, from_file: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

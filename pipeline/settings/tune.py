@@ -89,7 +89,7 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     dtype: TableType = "float32"
     """Type of the stored table. int8 rows have scales."""
     batch_size: Annotated[int, Field(ge=1)] = 64
-    """Texts per forward pass of the teacher."""
+    """Maximum number of texts per forward pass of the teacher. On a cpu, 512 tokens are the maximum too."""
     piece_rows: Positive = 1000
     """Texts per shard of teacher vectors. A task writes one shard, and a repeated run keeps complete
     shards."""

@@ -99,11 +99,11 @@ class TuneOptions(TeacherOptions):
         Examples
         --------
         >>> [round(TuneOptions().initial_learning_rate(texts), 4) for texts in (1_000, 60_000, 1_000_000)]
-        [0.003, 0.0016, 0.001]
+        [0.003, 0.002, 0.001]
         """
         if self.learning_rate is not None:
             return self.learning_rate
-        growth = 1.0 if self.loss == "correlation" else (_MANY_TEXTS / texts) ** 0.5
+        growth = 1.0 if self.loss == "correlation" else (_MANY_TEXTS / texts) ** 0.75
         return _LEARNING_RATE * min(max(growth, 1.0), 3.0)
 
     @property

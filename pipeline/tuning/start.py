@@ -61,7 +61,11 @@ def find_start(teacher: str, options: TuneOptions, *, normalize: bool, progress:
     """
     if options.model is not None:
         return _start_from_table(options.model.table, options)
-    distilling = copy_options(options, DistillOptions, batch_size=DistillOptions.batch_size)
+    # Tokens are few and short, so int8 saves nothing.
+    precision = "float32" if options.precision == "int8" else options.precision
+    distilling = copy_options(
+        options, DistillOptions, batch_size=DistillOptions.batch_size, precision=precision
+    )
     loaded = load_teacher(teacher, distilling)
     vocabulary = build_vocabulary(loaded.tokenizer, loaded.model, distilling)
     resolved = resolve_options(distilling, loaded)

@@ -43,6 +43,7 @@ KERNEL_PARTS = [
     "vocabulary",
     "vectors",
     "extremes",
+    "teacher",
 ]
 # The parts between are the job again, on more rows and on more cores.
 SPARK_PARTS = ["start", "job", "rows", "shapes", "cores", "count"] if IS_WHOLE else ["job", "count"]
@@ -132,6 +133,12 @@ WAYS = {
     "kernel": {"lakevec", "model2vec encode", "StaticEmbedding encode", "tokenizers alone, no vectors"},
     "phrases": {"lakevec", "lakevec, with mined phrases"},
     "vectors": {"lakevec", "pyarrow's list column", "plain write of the same bytes"},
+    "teacher": {
+        "sentence-transformers, batches of 64",
+        "lakevec, float32",
+        "lakevec, bfloat16",
+        "lakevec, int8",
+    },
     "job": {
         "lakevec",
         "model2vec in a pandas UDF",

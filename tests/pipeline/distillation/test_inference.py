@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.distillation import inference
-from lakevec.pipeline.errors import TeacherError
+from lakevec.pipeline.distillation.inference import TokenSequences, run_in_batches
+from lakevec.pipeline.distillation.options import DistillOptions
+from lakevec.pipeline.distillation.recipe import distill
+from lakevec.pipeline.errors import SettingsError, TeacherError
 from tests.support.teachers import (
     FEW_WORDPIECES,
     distill_plain,
@@ -76,3 +81,43 @@ def test_prompt_longer_than_what_the_teacher_reads_is_refused(tmp_path: Path) ->
     make_teacher("BERT", tmp_path)
     with pytest.raises(TeacherError, match=r"got 603 tokens; expected at most 512; give a shorter --prompt"):
         distill_plain(tmp_path, prompt="a " * 600, token_remove_pattern=FEW_WORDPIECES)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    batch_size=st.integers(1, 20),
+    max_tokens=st.none() | st.integers(1, 200),
+)
+def test_every_sequence_is_in_one_batch_and_no_batch_is_too_large_or_too_small(
+    lengths: list[int], batch_size: int, max_tokens: int | None
+) -> None:
+    shapes: list[tuple[int, int]] = []
+
+    def embed(inputs: inference.Inputs, spans: list[inference.Span]) -> np.ndarray:
+        shapes.append(tuple(inputs["input_ids"].shape))
+        return np.array([[ids[mask.bool()].sum()] for ids, mask in zip(*inputs.values(), strict=True)], "f4")
+
+    ids = [[row] * length for row, length in enumerate(lengths, start=1)]
+    sequences = TokenSequences(ids, [(0, length) for length in lengths], pad_token_id=0)
+    vectors = run_in_batches(
+        sequences,
+        embed,
+        device=torch.device("cpu"),
+        batch_size=batch_size,
+        max_tokens=max_tokens,
+        progress=False,
+    )
+    assert vectors[:, 0].tolist() == [sum(row) for row in ids]
+    assert sum(rows for rows, _ in shapes) == len(lengths)
+    limit = max_tokens or sum(lengths) * 60
+    assert all(rows <= batch_size and (rows == 1 or rows * longest <= limit) for rows, longest in shapes)
+    ascending = sorted(lengths)
+    for batch, (rows, _) in enumerate(shapes[:-1]):
+        following = ascending[sum(count for count, _ in shapes[: batch + 1])]
+        assert rows == batch_size or (rows + 1) * following > limit
+
+
+def test_tokens_of_a_table_are_not_computed_in_int8(tmp_path: Path) -> None:
+    make_teacher("BERT", tmp_path)
+    with pytest.raises(SettingsError, match="precision int8 is for whole texts"):
+        distill(str(tmp_path), DistillOptions(dimensions="none", precision="int8"))  # type: ignore[arg-type]

@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from lakevec.pipeline.distillation import sentence_encoder
+from lakevec.pipeline.distillation.int8_layers import has_exact_int8
 from lakevec.pipeline.distillation.options import TeacherOptions
 from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
-from lakevec.pipeline.errors import TeacherError
+from lakevec.pipeline.errors import SettingsError, TeacherError
 from tests.support.tiny_teacher import WIDTH, make_texts, make_tiny_teacher
 
+NEEDS_INT8 = pytest.mark.skipif(not has_exact_int8(), reason="this CPU lacks VNNI")
 TEXTS = [*make_texts(40), "", "no word of it is known", " ".join(make_texts(9, seed=2))]
 
 
@@ -99,12 +103,43 @@ def test_batch_and_order_do_not_matter(teacher: Path) -> None:
 
 def test_arithmetic_is_named_by_what_it_is(teacher: Path) -> None:
     """So that nodes with and without a GPU don't take each other's vectors."""
-    auto, float32, half = (
+    auto, float32, *others = (
         SentenceEncoder(str(teacher), TeacherOptions(device="cpu", precision=name))
-        for name in ("auto", "float32", "bfloat16")
+        for name in ("auto", "float32", "bfloat16", "int8")
     )
     assert auto.precision == "float32"
-    assert auto.fingerprint == float32.fingerprint != half.fingerprint
+    assert auto.fingerprint == float32.fingerprint
+    assert len({encoder.fingerprint for encoder in (auto, *others)}) == 3
+
+
+@NEEDS_INT8
+def test_int8_is_near_float32_on_the_real_teacher(minilm_folder: Path) -> None:
+    texts = [
+        line for module in (json, torch, np) for line in str(module.__doc__).splitlines() if line.strip()
+    ]
+    exact, int8 = (
+        SentenceEncoder(str(minilm_folder), TeacherOptions(device="cpu", precision=name))
+        for name in ("float32", "int8")
+    )
+    assert int8.parameters == exact.parameters
+    cosines = (exact.encode(texts) * int8.encode(texts)).sum(axis=1)
+    assert 0.98 < cosines.mean() < 1 - 1e-6
+    assert cosines.min() > 0.95
+
+
+def test_int8_needs_a_cpu(teacher: Path) -> None:
+    with pytest.raises(SettingsError, match="precision int8 needs the CPU: got device meta"):
+        SentenceEncoder(str(teacher), TeacherOptions(device="meta", precision="int8"))
+
+
+def test_batches_of_few_tokens_give_the_vectors_of_large_ones(minilm_folder: Path) -> None:
+    """So that shards of earlier versions, in batches of 64 texts, are continued."""
+    texts = [f"{text} " * (1 + number % 6) for number, text in enumerate(make_texts(90))]
+    encoder = SentenceEncoder(str(minilm_folder), TeacherOptions(device="cpu"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sentence_encoder, "_CPU_BATCH_TOKENS", None)
+        before = encoder.encode(texts)
+    np.testing.assert_allclose(encoder.encode(texts), before, rtol=0, atol=1e-5)
 
 
 def test_teacher_without_finite_vectors_is_refused(tmp_path: Path) -> None:
