@@ -22,7 +22,7 @@ from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.tuning.options import TuneOptions
-from tests.support.commands import tune
+from tests.support.commands import count, embed, tune
 from tests.support.dying_task import DyingTask
 from tests.support.tiny_teacher import make_texts, make_tiny_teacher
 
@@ -339,3 +339,28 @@ def test_dry_run_writes_nothing(teacher: Path, lake: Path, tmp_path: Path, capsy
 def test_plot_is_hashed_with_the_model(published: tuple[Path, Artifact, str]) -> None:
     manifest = json.loads((published[0] / "model" / "lakevec.json").read_text())
     assert manifest["files"]["training.svg"]["bytes"] > 1000
+
+
+def test_counted_bigrams_positions_and_inputs_reach_the_embedded_lake(
+    published: tuple[Path, Artifact, str], teacher: Path, lake: Path, tmp_path: Path
+) -> None:
+    """Counted, tuned, published, loaded on nodes and embedded: the stored vectors are the model's own."""
+    folder, _, _ = published
+    counts, model, output = tmp_path / "counts", tmp_path / "model", tmp_path / "vectors"
+    source = ["--input", str(lake), "--text", "body"]
+    bigrams = ["--bigrams", "40"]
+    assert count(["--model", str(teacher), *source, "--output", str(counts), *bigrams]) == 0
+    better = ["--counts", str(counts), *bigrams, "--position-scale", "5", "--input-columns", "4"]
+    kept = ["--vectors", str(folder / "model-teacher"), "--trained-dimensions", "12"]
+    words = [*words_of(teacher, lake, model), *QUICK, "--epochs", "2"]
+    assert tune([*words, *better, *kept, "--dimensions", "14", "--prefixes", "6"]) == 0
+    artifact = load(str(model))
+    table, recipe = artifact.table, artifact.provenance["recipe"]
+    assert table.bigrams is not None
+    assert (table.dimensions, table.position_scale, len(table.bigrams)) == (14, 5.0, 40)
+    assert (recipe["bigrams"], recipe["input_columns"], recipe["prefixes"]) == (40, 4, [6])
+    assert embed(["--model", str(model), *source, "--output", str(output)]) == 0
+    rows = pq.read_table(output).select(["body", "body_embedding"]).to_pydict()
+    vectors = artifact.encode(rows["body"])
+    for stored, own, text in zip(rows["body_embedding"], vectors, rows["body"], strict=True):
+        assert stored is None if text is None else np.float32(stored).tobytes() == own.tobytes()
