@@ -54,7 +54,7 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     counts: str | None = None
     """Parquet with the columns token and count, for the initial weights. Default: counts of the sample."""
     sif_coefficient: float | None = Field(default=None, gt=0, lt=1)
-    """a of the initial SIF weight a / (a + p). Default: 0.01, or 0.0003 with the loss correlation."""
+    """a of the initial SIF weight a / (a + p). Default: 0.003, or 0.0003 with the loss correlation."""
     dimensions: Annotated[int, Field(ge=1)] = 256
     """Output width D."""
     input_columns: NotNegative = 0
@@ -82,8 +82,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     loss: Literal["divergence", "correlation"] = "divergence"
     """Loss over similarities of pairs of texts, beside the loss over directions. correlation: with the
     teacher's, as in lakevec 0.1; divergence: also of the shares of each text's neighbours."""
-    relation: float = Field(default=1.0, ge=0)
-    """Weight of the correlation in the loss."""
+    relation: float | None = Field(default=None, ge=0)
+    """Weight of the correlation in the loss. Default: 3, or 1 with the loss correlation."""
     token_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a text's tokens that a step drops."""
     dtype: TableType = "float32"

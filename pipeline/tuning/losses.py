@@ -83,7 +83,7 @@ def _pairs_loss(student: torch.Tensor, teacher: torch.Tensor, options: TuneOptio
     """Compare similarities of shape (M, M)."""
     is_same = torch.eye(len(student), dtype=torch.bool, device=student.device)
     loss = 1 - _correlation(_centre(student, is_same), _centre(teacher, is_same))
-    loss = options.relation * loss
+    loss = options.correlation_weight * loss
     return loss if options.loss == "correlation" else loss + _divergence(student, teacher, is_same)
 
 

@@ -34,8 +34,9 @@ class TuneOptions(TeacherOptions):
     loss : {"divergence", "correlation"}, default="divergence"
         Loss over similarities of pairs of texts: their correlation and the divergence of neighbours, or the
         correlation alone, as in earlier versions.
-    relation : float, default=1.0
-        Weight of the correlation, relative to the loss over directions.
+    relation : float, optional
+        Weight of the correlation, relative to the loss over directions. Default: 3, or 1 for the loss
+        "correlation".
     prefixes : tuple of int, default=()
         Numbers of first columns whose loss counts like that of all columns.
     token_dropout : float, default=0.0
@@ -50,7 +51,7 @@ class TuneOptions(TeacherOptions):
     counts : TokenCounts, optional
         Counts for the initial weights. Default: counts of the sample.
     sif_coefficient : float, optional
-        a of the initial SIF weight a / (a + p). Default: 0.01, or 0.0003 for the loss "correlation".
+        a of the initial SIF weight a / (a + p). Default: 0.003, or 0.0003 for the loss "correlation".
     dimensions : int, default=256
         Width D of the table.
     input_columns : int, default=0
@@ -74,7 +75,7 @@ class TuneOptions(TeacherOptions):
     texts_per_step: int = 1024
     learning_rate: float | None = None
     loss: Literal["divergence", "correlation"] = "divergence"
-    relation: float = 1.0
+    relation: float | None = None
     prefixes: tuple[int, ...] = ()
     token_dropout: float = 0.0
     patience: int = 2
@@ -107,9 +108,15 @@ class TuneOptions(TeacherOptions):
         return _LEARNING_RATE * min(max(growth, 1.0), 3.0)
 
     @property
+    def correlation_weight(self) -> float:
+        """`relation`, or the default of the loss."""
+        default = 1.0 if self.loss == "correlation" else 3.0
+        return default if self.relation is None else self.relation
+
+    @property
     def initial_coefficient(self) -> float:
         """`sif_coefficient`, or the default of the loss."""
-        return self.sif_coefficient or (0.0003 if self.loss == "correlation" else 0.01)
+        return self.sif_coefficient or (0.0003 if self.loss == "correlation" else 0.003)
 
     @property
     def trained_width(self) -> int:

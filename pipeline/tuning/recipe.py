@@ -208,7 +208,7 @@ def _describe(
 ) -> dict[str, Any]:
     """Return the options that change the table; omit optional ones that are unset."""
     ids = np.unique(training.terms.ids)
-    trained = ("texts_per_step", "loss", "relation", "token_dropout")
+    trained = ("texts_per_step", "loss", "token_dropout")
     optional = {
         "counts": options.counts.source if options.counts else None,
         "sif_coefficient": None if options.model else options.initial_coefficient,
@@ -229,6 +229,7 @@ def _describe(
         "pca_dimensions": options.dimensions,
         "epochs": epochs,
         **{name: getattr(options, name) for name in trained},
+        "relation": options.correlation_weight,
         "learning_rate": options.initial_learning_rate(len(training)),
         **{key: value for key, value in optional.items() if value is not None},
         "max_chars": sample.max_chars,

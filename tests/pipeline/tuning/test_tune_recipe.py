@@ -133,6 +133,10 @@ def test_bigrams_learn_what_tokens_can_not(teacher: Path) -> None:
 
 def test_old_loss_has_the_options_of_old_tables() -> None:
     old, new = TuneOptions(loss="correlation"), TuneOptions()
-    assert (old.initial_coefficient, old.relation, old.initial_learning_rate(15)) == (0.0003, 1.0, 0.001)
-    assert new.initial_coefficient != old.initial_coefficient
-    assert new.initial_learning_rate(15) != old.initial_learning_rate(15)
+    found = old.initial_coefficient, old.correlation_weight, old.initial_learning_rate(15)
+    assert found == (0.0003, 1.0, 0.001)
+    assert (new.initial_coefficient, new.correlation_weight, new.initial_learning_rate(15)) == (
+        0.003,
+        3.0,
+        0.003,
+    )
