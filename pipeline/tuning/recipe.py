@@ -105,7 +105,8 @@ def tune(
     training, validation = _split(terms, sample.vectors, pca, held_out)
     rows, token_targets = first_rows(start, training, pca, options)
     if pairs is not None:
-        rows = np.vstack([rows, np.zeros((len(pairs), rows.shape[1]), np.float32)])
+        extra = np.zeros((len(pairs), rows.shape[1]), np.float32)
+        rows, token_targets = (np.vstack([part, extra]) for part in (rows, token_targets))
     trained = train(rows, training, validation, options, token_targets=token_targets, progress=progress)
     table = make_table(finish_rows(trained.rows, start, training, options), start, pairs, options)
     recipe = _describe(sample, options, start, training, trained.best)

@@ -101,8 +101,7 @@ def first_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows before training, and what single tokens should become: both float32 of shape (V, D).
 
-    The second array is empty if tokens don't count as texts: if the start is a table, or without the loss
-    "correlation".
+    The second array is empty if the start is a table.
     """
     if start.table is not None:
         rows = start.table.dense_rows()
@@ -118,7 +117,7 @@ def first_rows(
     rows = np.asarray((targets - targets.mean(axis=0)) * weights[:, None], dtype=np.float32)
     if (unknown := start.unknown_token_id) is not None:
         rows[unknown] = targets[unknown] = 0
-    return rows, targets if options.loss == "correlation" else targets[:0]
+    return rows, targets
 
 
 def count_tokens(start: Start, training: TrainingSet, options: TuneOptions) -> np.ndarray:

@@ -16,6 +16,9 @@ from lakevec.pipeline.tuning.losses import Batch, batch_loss
 from lakevec.pipeline.tuning.options import TuneOptions
 from lakevec.pipeline.tuning.terms import drop_terms, take_terms
 
+# Single tokens that an epoch takes for texts, per text. More of them would decide over the rows.
+_TOKENS_PER_TEXT = 0.2
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
@@ -161,8 +164,10 @@ def _shuffle(
     if token_targets is None:
         token_targets = np.empty((0, training.targets.shape[1]), dtype=np.float32)
     tokens = np.flatnonzero(token_targets.any(axis=1))
-    shuffled = [np.array_split(random.permutation(items), steps) for items in (texts, tokens)]
-    for batch_texts, batch_tokens in zip(*shuffled, strict=True):
+    most = len(tokens) if config.loss == "correlation" else int(_TOKENS_PER_TEXT * len(texts))
+    shuffled = random.permutation(texts), random.permutation(tokens)[:most]
+    parts = (np.array_split(items, steps) for items in shuffled)
+    for batch_texts, batch_tokens in zip(*parts, strict=True):
         terms = take_terms(training.terms, batch_texts)
         if config.token_dropout:
             terms = drop_terms(terms, config.token_dropout, random)
