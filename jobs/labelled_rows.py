@@ -67,7 +67,7 @@ def read_labelled(spark: SparkSession, settings: TrainHeadSettings, table: Stati
 
 
 def _read_rows(spark: SparkSession, settings: TrainHeadSettings) -> tuple[DataFrame, dict[str, int]]:
-    """Return the columns text and label, and place (their hash), of distinct rows without nulls; and counts."""
+    """Return text, label and place (their hash) of distinct rows without nulls, and counts."""
     frame, [text] = read_input(spark, settings), [*set(settings.text)]
     check_text_columns(frame.schema, [text])
     if settings.label not in frame.columns:
@@ -80,7 +80,7 @@ def _read_rows(spark: SparkSession, settings: TrainHeadSettings) -> tuple[DataFr
         f.count_if(f.col("label").isNotNull() & f.col("text").isNull()).alias("rows_without_text"),
     )
     distinct = both.dropna().distinct()
-    counts = {**counted.first().asDict(), "rows_distinct": distinct.count()}
+    counts = {**counted.collect()[0].asDict(), "rows_distinct": distinct.count()}
     if not counts["rows_distinct"]:
         raise InputError(
             "no row can train a head",

@@ -1,6 +1,7 @@
 """``lakevec train-head``: train a head on labelled rows of the lake, and publish it as a folder.
 
-Start it as ``lakevec train-head``, ``python -m lakevec.jobs.train_head`` or ``spark-submit jobs/train_head.py``.
+Start it as ``lakevec train-head``, ``python -m lakevec.jobs.train_head`` or
+``spark-submit jobs/train_head.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.jobs.spark.session import open_session
 from lakevec.pipeline.errors import requires_extra
-from lakevec.pipeline.heads.head import Head
+from lakevec.pipeline.heads.description import describe_head
 from lakevec.pipeline.heads.head_folder import FORMAT, publish_head
 from lakevec.pipeline.heads.options import HeadOptions
 from lakevec.pipeline.model.artifact import load
@@ -56,9 +57,10 @@ def run(settings: TrainHeadSettings, context: RunContext) -> None:
 
         with spark_errors(), show_progress(spark, "labelled rows"):
             rows = read_labelled(spark, settings, artifact.table)
-    print(
-        "rows: " + ", ".join(f"{number:,} {_told(name)}" for name, number in rows.counts.items()), flush=True
+    counts = (
+        f"{number:,} {name.removeprefix('rows_').replace('_', ' ')}" for name, number in rows.counts.items()
     )
+    print(f"rows: {', '.join(counts)}", flush=True)
     started = time.monotonic()
     options = HeadOptions(
         kind=settings.kind,
@@ -70,27 +72,11 @@ def run(settings: TrainHeadSettings, context: RunContext) -> None:
     )
     head = train_on_vectors(artifact, rows.vectors, rows.labels, name=settings.head_name, options=options)
     head = replace(head, provenance={**head.provenance, "rows": rows.counts | head.provenance["rows"]})
-    print(f"{describe_head(head)}\ntrained in {time.monotonic() - started:.1f} s", flush=True)
+    for fact, value in describe_head(head).items():
+        print(f"{fact:<12} {value}")
+    print(f"trained in {time.monotonic() - started:.1f} s", flush=True)
     publish_head(head, settings.output)
     print(f"published {head.fingerprint} to {redact(settings.output)}")
-
-
-def describe_head(head: Head) -> str:
-    """Return the facts of a head and its held-out figures, without those of each label."""
-    outputs = f"{len(head.labels):,} labels of type {head.label_type}" if head.labels else "a number"
-    chosen = head.provenance.get("settings", {}).get("regularization")
-    figures = {name: value for name, value in head.quality.items() if name != "labels"}
-    shown = (f"{_told(name)} {value:.4g}" for name, value in figures.items())
-    return "\n".join(
-        [
-            f"head {head.name}: {head.kind.value}, {outputs}, {head.dimensions} dimensions, C {chosen}",
-            f"held-out: {', '.join(shown) or 'nothing was measured'}",
-        ]
-    )
-
-
-def _told(name: str) -> str:
-    return name.removeprefix("rows_").replace("_", " ")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def make_embed_udf(
     def lakevec_embed(texts: pa.Array) -> pa.Array:
         return get_encoder(files, options).encode(texts).to_arrow()
 
-    return _make_udf(lakevec_embed, _VECTOR, kind)
+    return make_udf(lakevec_embed, _VECTOR, kind)
 
 
 def make_chunk_udf(
@@ -157,7 +157,7 @@ def make_chunk_udf(
     def lakevec_chunk(texts: pa.Array) -> pa.Array:
         return embed_chunks(get_encoder(files, EncodeOptions()), chunk_options, texts)
 
-    return _make_udf(lakevec_chunk, _CHUNKS, kind)
+    return make_udf(lakevec_chunk, _CHUNKS, kind)
 
 
 def embed_chunks(encoder: Encoder, options: ChunkOptions, texts: pa.Array) -> pa.ListArray:
@@ -189,9 +189,10 @@ def _distribute(spark: SparkSession, model: str | StaticTable, node_dir: str | N
     return distribute_files(spark, pack_table(table, node_dir=node_dir))
 
 
-def _make_udf(
+def make_udf(
     function: Callable[[pa.Array], pa.Array], result: DataType, kind: UdfKind
 ) -> Callable[..., Column]:
+    """Make a column function from one of Arrow arrays."""
     is_pandas = kind == "pandas" or _arrow_udf is None
     udf: Callable[..., Column] = (
         _pandas_udf(_over_series(function), result) if is_pandas else _arrow_udf(function, result)

@@ -84,7 +84,7 @@ def _read_input(spark: SparkSession, plan: RunPlan) -> tuple[DataFrame, Columns]
     """Read the input's schema; raise InputError if the input contains files of the output."""
     settings = plan.settings
     frame = read_input(spark, settings)
-    columns = choose_columns(frame.schema, settings)
+    columns = choose_columns(frame.schema, settings, plan.heads)
     if not plan.is_direct:
         check_file_system(spark, absolute_uri(settings.output))
     if settings.format != "table":
@@ -157,6 +157,9 @@ def _metadata(context: EmbedContext, frame: DataFrame) -> TableMetadata:
         vector_type=settings.vector_type,
         store=settings.store,
         max_tokens=settings.max_tokens,
+        heads={head.name: head.fingerprint for head in context.plan.heads},
+        head_uris={head.name: head.uri for head in context.plan.heads},
+        has_vectors=settings.vectors,
         chunk_tokens=settings.chunk_tokens,
         chunk_overlap=None if settings.chunk_tokens is None else settings.chunk_overlap,
         model=artifact.uri,

@@ -11,9 +11,10 @@ from pyspark.sql import types as t
 
 from lakevec.jobs.embedding.plan import RunPlan, leave_to_spark
 from lakevec.jobs.spark.column_types import has_strings, is_valid_utf8, quoted
-from lakevec.jobs.spark.input import Columns
+from lakevec.jobs.spark.input import Columns, label_fields
 from lakevec.jobs.spark.partition_columns import folder_value
 from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.heads.columns import prefix_of
 from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.embed import EmbedSettings
@@ -55,6 +56,7 @@ def write_with_spark(
     """Embed with the column function, let Spark write, and return the run's record."""
     # It imports pandas, which other runs do without.
     from lakevec.udfs.column_functions import make_embed_udf
+    from lakevec.udfs.label_function import make_label_udf
 
     settings, table = plan.settings, plan.artifact.table
     embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
@@ -62,7 +64,15 @@ def write_with_spark(
     # Copy the texts under new names, since a written column may have a text column's name.
     texts = {column: f"lakevec text {number}" for number, column in enumerate(columns.embeddings)}
     copies = [quoted(column).alias(copy) for column, copy in texts.items()]
-    vectors = [embed(quoted(column)).alias(name) for column, name in columns.embeddings.items()]
+    vectors = []
+    for column, name in columns.embeddings.items():
+        vectors.append(embed(quoted(column)).alias(name))
+        if fields := label_fields(plan.heads, prefix_of(column, columns.embeddings)):
+            label = make_label_udf(
+                spark, table, plan.heads, fields, max_tokens=settings.max_tokens, node_dir=settings.node_dir
+            )
+            labelled = label(quoted(column)).getItem(0)
+            vectors += [labelled.getField(field.name).alias(field.name) for field in fields]
     counts = [f.count(f.lit(1)).alias("rows")]
     for column, name in columns.embeddings.items():
         counts += _counts_of(column, quoted(texts[column]), quoted(name))

@@ -20,6 +20,8 @@ from lakevec.pipeline.chunk_columns import CHUNK_END, CHUNK_INDEX, CHUNK_START, 
 from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import InputError, OutputError, did_you_mean
+from lakevec.pipeline.heads.columns import column_types, prefix_of
+from lakevec.pipeline.heads.head import Head
 from lakevec.pipeline.settings.base import SparkInput
 from lakevec.pipeline.settings.embed import EmbedSettings
 from lakevec.pipeline.storage import absolute_uri, is_local_path
@@ -156,8 +158,8 @@ def table_schema(columns: Columns, source: t.StructType) -> str:
     return schema.json()
 
 
-def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
-    """Choose the columns to embed and to keep.
+def choose_columns(schema: t.StructType, settings: EmbedSettings, heads: tuple[Head, ...] = ()) -> Columns:
+    """Choose the columns to embed, to keep and to add.
 
     Raises
     ------
@@ -191,7 +193,14 @@ def choose_columns(schema: t.StructType, settings: EmbedSettings) -> Columns:
             )
     embeddings = {column: settings.embedding_column.format(column=column) for column in settings.text}
     of_chunks = _chunk_fields(settings)
-    added = [field for name in embeddings.values() for field in _embedding_fields(name, settings)]
+    added = [
+        field
+        for column, name in embeddings.items()
+        for field in (
+            *(_embedding_fields(name, settings) if settings.vectors else ()),
+            *label_fields(heads, prefix_of(column, embeddings)),
+        )
+    ]
     _refuse_clashes([*kept, *out_of_files], of_chunks, added)
     written = t.StructType([schema[name] for name in kept] + of_chunks + added)
     return Columns(kept, embeddings, partition_by, written)
@@ -207,7 +216,7 @@ def _refuse_clashes(names: list[str], of_chunks: list[t.StructField], added: lis
         )
     if (twins := same_names([*with_chunks, *(field.name for field in added)])) is not None:
         raise OutputError(
-            f"embedding column {twins[1]!r} clashes with another column",
+            f"column {twins[1]!r} of embeddings or heads clashes with another column",
             remedy="choose another --embedding-column, or leave the other out with --keep",
         )
 
@@ -246,6 +255,12 @@ def _embedding_fields(name: str, settings: EmbedSettings) -> list[t.StructField]
         return [t.StructField(name, t.ArrayType(t.FloatType()))]
     scale = t.StructField(name + SCALE_SUFFIX, t.FloatType())
     return [t.StructField(name, t.ArrayType(t.ByteType())), scale]
+
+
+def label_fields(heads: tuple[Head, ...], prefix: str) -> list[t.StructField]:
+    """Return Spark's fields for the columns of heads."""
+    kinds = (pair for head in heads for pair in column_types(head, prefix).items())
+    return [t.StructField(name, t.DataType.fromDDL(kind)) for name, kind in kinds]
 
 
 def missing_column(column: str, present: list[str]) -> InputError:

@@ -60,7 +60,8 @@ class Fitter:
         ----------
         vectors : float32 ndarray of shape (N, D)
         targets : ndarray
-            Number of each row's label, int64 (N,); which labels a row has, bool (N, K); or numbers, float64 (N,).
+            Number of each row's label, int64 (N,); which labels a row has, bool (N, K); or numbers, float64
+            (N,).
         strength : float
             C, or 1 / alpha.
         """
@@ -121,7 +122,7 @@ class Fitter:
         """
         vectors, targets = vectors[:_CHOICE_ROWS], targets[:_CHOICE_ROWS]
         folds = self._number_folds(targets)
-        losses = {strength: 0.0 for strength in STRENGTHS}
+        losses = dict.fromkeys(STRENGTHS, 0.0)
         for fold in range(_FOLDS):
             is_out = folds == fold
             if self.kind is HeadKind.CLASSIFICATION:  # a label of one row may be absent
@@ -134,7 +135,7 @@ class Fitter:
         return best, {f"{strength:g}": loss for strength, loss in losses.items()}
 
     def _number_folds(self, targets: np.ndarray) -> np.ndarray:
-        """Number the rows from 0 to 2 in turn; the rows of each label of a classification by themselves."""
+        """Deal the rows out to three folds; in a classification, each label's rows by themselves."""
         if self.kind is not HeadKind.CLASSIFICATION:
             return np.arange(len(targets)) % _FOLDS
         folds = np.empty(len(targets), dtype=np.int64)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.linear import score_rows, to_chances, to_shares
 from lakevec.pipeline.errors import DataError, ModelError
 
 Label = str | int | bool
@@ -181,12 +180,17 @@ class Head:
         """
         if self.kind is HeadKind.REGRESSION:
             raise DataError(f"head {self.name!r} has no probabilities", got="a regression")
+        from lakevec.pipeline.encoding.kernels.linear import to_chances, to_shares
+
         scores = self.scores(vectors)
         (to_shares if self.kind is HeadKind.CLASSIFICATION else to_chances)(scores)
         return scores
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
         """Return z, float64 of shape (N, K), for vectors of shape (N, D)."""
+        # Imported here, so that reading a head loads no kernels.
+        from lakevec.pipeline.encoding.kernels.linear import score_rows
+
         if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] != self.dimensions:
             raise DataError(
                 f"vectors for head {self.name!r}",
@@ -196,6 +200,10 @@ class Head:
         scores = np.empty((len(vectors), len(self.intercepts)), dtype=np.float64)
         score_rows(np.ascontiguousarray(vectors), *self._wide, scores)
         return scores
+
+    def warm_up(self) -> None:
+        """Compile the kernels, or load them from disk."""
+        self.predict(np.zeros((1, self.dimensions), dtype=np.float32))
 
     @cached_property
     def _wide(self) -> tuple[np.ndarray, np.ndarray]:
@@ -208,6 +216,8 @@ def choose_label(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     `scores` are from `Head.scores`, and replaced by probabilities.
     """
+    from lakevec.pipeline.encoding.kernels.linear import to_shares
+
     best = scores.argmax(axis=1)
     to_shares(scores)
     return best, scores[np.arange(len(scores)), best].astype(np.float32)
@@ -218,6 +228,8 @@ def choose_labels(head: Head, scores: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
     `scores` are from `Head.scores`, and replaced by probabilities.
     """
+    from lakevec.pipeline.encoding.kernels.linear import to_chances
+
     to_chances(scores)
     rows, columns = np.nonzero(scores >= head.threshold)
     return rows, columns, scores[rows, columns].astype(np.float32)

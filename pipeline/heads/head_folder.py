@@ -125,7 +125,8 @@ def publish_head(head: Head, uri: str) -> None:
     >>> import tempfile
     >>> rows, zeros = np.eye(2, dtype=np.float32), np.zeros(2, dtype=np.float32)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     publish_head(Head("way", HeadKind.CLASSIFICATION, "sha256:0", rows, zeros, (1, 2)), f"{folder}/way")
+    ...     head = Head("way", HeadKind.CLASSIFICATION, "sha256:0", rows, zeros, (1, 2))
+    ...     publish_head(head, f"{folder}/way")
     ...     load_head(f"{folder}/way").labels
     (1, 2)
     """

@@ -15,8 +15,8 @@ class HeadOptions:
     Parameters
     ----------
     kind : {"auto", "classification", "multi-label", "regression"}, default="auto"
-        ``auto`` takes classification for strings, integers and booleans, multi-label for lists of strings, and
-        regression for floats.
+        ``auto`` takes classification for strings, integers and booleans, multi-label for lists of strings,
+        and regression for floats.
     class_weight : {"none", "balanced"}, default="none"
         ``balanced`` weighs the rows of a label by the inverse of its frequency.
     regularization : float, optional

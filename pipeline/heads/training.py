@@ -95,7 +95,8 @@ def train_on_vectors(
     fitter = Fitter(kind, max(len(known), 1), weight)
     # BLAS sums in the same order on one thread only.
     with threadpool_limits(1):
-        strength, losses = options.regularization, {}
+        losses: dict[str, float] = {}
+        strength = options.regularization
         if strength is None:
             strength, losses = fitter.choose_strength(vectors[rest], targets[rest])
         fit = fitter.fit(vectors[rest], targets[rest], strength)

@@ -11,15 +11,16 @@ from lakevec.pipeline.settings.base import LARGEST, NotNegative, Positive, Spark
 
 
 class TrainHeadSettings(SparkInput, SparkRuntime):
-    """Train a head, a linear model that labels texts by their vectors, on labelled rows of the lake.
+    r"""Train a head, a linear model that labels texts by their vectors, on labelled rows of the lake.
 
     Executors embed the rows. Then scikit-learn fits a model on part of them, and the rest measures it. The
     folder holds the head and a card with these figures; lakevec embed --head adds its labels to an output.
 
     Examples
     --------
-      lakevec train-head --model models/minilm --input lake/labelled --text body --label topic --output heads/topic
-      lakevec train-head --model models/minilm --input docs --format table --text body --label tags --output heads/tags
+      lakevec train-head --model models/minilm --input rated --text body --label topic --output heads/topic
+      lakevec train-head --model models/minilm --input docs --format table --text body --label tags \
+          --output heads/tags
     """
 
     model: str = Field(examples=["models/minilm"])
