@@ -23,6 +23,11 @@ class HeadKind(StrEnum):
 
     ``CLASSIFICATION`` chooses one label of a text, ``MULTI_LABEL`` any number of labels, and ``REGRESSION``
     predicts a number.
+
+    Examples
+    --------
+    >>> HeadKind("multi-label")
+    <HeadKind.MULTI_LABEL: 'multi-label'>
     """
 
     CLASSIFICATION = "classification"
