@@ -15,6 +15,7 @@ if not __package__:
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.jobs.spark.overlap import refuse_overlap
@@ -23,9 +24,12 @@ from lakevec.pipeline.errors import requires_extra
 from lakevec.pipeline.heads.description import describe_head
 from lakevec.pipeline.heads.head_folder import FORMAT, publish_head
 from lakevec.pipeline.heads.options import HeadOptions
-from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.train_head import TrainHeadSettings
+
+if TYPE_CHECKING:
+    from lakevec.jobs.labelled_rows import LabelledRows
 
 SETTINGS = TrainHeadSettings
 
@@ -44,23 +48,7 @@ def run(settings: TrainHeadSettings, context: RunContext) -> None:
     if context.dry_run:
         print("dry run: nothing was written")
         return
-    with open_session(
-        "lakevec train-head",
-        master=settings.master,
-        remote=settings.remote,
-        conf=settings.conf,
-        verbose=context.verbose,
-    ) as spark:
-        from lakevec.jobs.labelled_rows import read_labelled
-        from lakevec.jobs.spark.errors import spark_errors
-        from lakevec.jobs.spark.progress import show_progress
-
-        with spark_errors(), show_progress(spark, "labelled rows"):
-            rows = read_labelled(spark, settings, artifact.table)
-    counts = (
-        f"{number:,} {name.removeprefix('rows_').replace('_', ' ')}" for name, number in rows.counts.items()
-    )
-    print(f"rows: {', '.join(counts)}", flush=True)
+    rows = _read_rows(settings, artifact, verbose=context.verbose)
     started = time.monotonic()
     options = HeadOptions(
         kind=settings.kind,
@@ -77,6 +65,26 @@ def run(settings: TrainHeadSettings, context: RunContext) -> None:
     print(f"trained in {time.monotonic() - started:.1f} s", flush=True)
     publish_head(head, settings.output)
     print(f"published {head.fingerprint} to {redact(settings.output)}")
+
+
+def _read_rows(settings: TrainHeadSettings, artifact: Artifact, *, verbose: bool) -> LabelledRows:
+    """Read labelled rows, and let executors embed them."""
+    with open_session(
+        "lakevec train-head",
+        master=settings.master,
+        remote=settings.remote,
+        conf=settings.conf,
+        verbose=verbose,
+    ) as spark:
+        from lakevec.jobs.labelled_rows import read_labelled
+        from lakevec.jobs.spark.errors import spark_errors
+        from lakevec.jobs.spark.progress import show_progress
+
+        with spark_errors(), show_progress(spark, "labelled rows"):
+            rows = read_labelled(spark, settings, artifact.table)
+    counts = (f"{name.replace('_', ' ')} {number:,}" for name, number in rows.counts.items())
+    print(", ".join(counts), flush=True)
+    return rows
 
 
 if __name__ == "__main__":

@@ -56,7 +56,6 @@ def write_with_spark(
     """Embed with the column function, let Spark write, and return the run's record."""
     # It imports pandas, which other runs do without.
     from lakevec.udfs.column_functions import make_embed_udf
-    from lakevec.udfs.label_function import make_label_udf
 
     settings, table = plan.settings, plan.artifact.table
     embed = make_embed_udf(spark, table, max_tokens=settings.max_tokens, node_dir=settings.node_dir)
@@ -66,13 +65,7 @@ def write_with_spark(
     copies = [quoted(column).alias(copy) for column, copy in texts.items()]
     vectors = []
     for column, name in columns.embeddings.items():
-        vectors.append(embed(quoted(column)).alias(name))
-        if fields := label_fields(plan.heads, prefix_of(column, columns.embeddings)):
-            label = make_label_udf(
-                spark, table, plan.heads, fields, max_tokens=settings.max_tokens, node_dir=settings.node_dir
-            )
-            labelled = label(quoted(column)).getItem(0)
-            vectors += [labelled.getField(field.name).alias(field.name) for field in fields]
+        vectors += [embed(quoted(column)).alias(name), *_labels_of(spark, plan, columns, column)]
     counts = [f.count(f.lit(1)).alias("rows")]
     for column, name in columns.embeddings.items():
         counts += _counts_of(column, quoted(texts[column]), quoted(name))
@@ -101,6 +94,20 @@ def write_with_spark(
         "output": redact(settings.output),
         "seconds": plan.timer.seconds(),
     }
+
+
+def _labels_of(spark: SparkSession, plan: RunPlan, columns: Columns, column: str) -> list[Column]:
+    """Return the columns of heads for a text column."""
+    from lakevec.udfs.label_function import make_label_udf  # imports pandas
+
+    settings = plan.settings
+    fields = label_fields(plan.heads, prefix_of(column, columns.embeddings))
+    if not fields:
+        return []
+    table, tokens = plan.artifact.table, settings.max_tokens
+    label = make_label_udf(spark, table, plan.heads, fields, max_tokens=tokens, node_dir=settings.node_dir)
+    labelled = label(quoted(column)).getItem(0)
+    return [labelled.getField(field.name).alias(field.name) for field in fields]
 
 
 def _counts_of(column: str, text: Column, vector: Column) -> list[Column]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -15,6 +16,8 @@ from lakevec.pipeline.errors import DataError, ModelError
 
 Label = str | int | bool
 LABEL_TYPES: dict[str, type] = {"string": str, "long": int, "boolean": bool}
+# It begins the names of columns.
+NAME_PATTERN = r"[A-Za-z_][A-Za-z0-9_-]*"
 _LARGEST = 1e30
 
 
@@ -83,7 +86,7 @@ class Head:
     Raises
     ------
     ModelError
-        If shapes, types or values do not fit together.
+        If shapes, types or values do not fit together, or the name can't begin the name of a column.
 
     Notes
     -----
@@ -114,8 +117,15 @@ class Head:
     quality: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(NAME_PATTERN, self.name):
+            expected = "a letter or _, and then letters, digits, - and _"
+            raise ModelError("name of a head", got=repr(self.name), expected=expected)
         _check_arrays(self)
         _check_labels(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the copy in float64, since each task carries the head."""
+        return {name: value for name, value in vars(self).items() if name != "_wide"}
 
     @property
     def dimensions(self) -> int:

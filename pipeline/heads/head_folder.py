@@ -70,6 +70,8 @@ def load_head(uri: str) -> Head:
         where = f"{owner}: {FORMAT.manifest}"
         check_types(manifest, _TYPES, where)
         check_types(manifest["model"], {"fingerprint": str}, where)
+        parts = dict.fromkeys(("model", "settings", "rows", "versions"), dict)
+        check_types({key: {} for key in parts} | manifest["provenance"], parts, where)
         if not isinstance(manifest.get("max_tokens"), int | None):
             raise ModelError(f"{where}: 'max_tokens'", expected="an integer or null")
         content = read_listed(found.place, manifest, found.cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ _LEAST_ROWS = 10
 def train_head(
     model: Artifact,
     texts: Sequence[str],
-    labels: Sequence[Any],
+    labels: Sequence[Any] | np.ndarray,
     *,
     name: str,
     options: HeadOptions | None = None,
@@ -33,7 +34,7 @@ def train_head(
     model : Artifact
     texts : sequence of str, of length N
         At least 10.
-    labels : sequence of length N
+    labels : sequence or ndarray of length N
         Strings, integers or booleans; lists of strings; or floats. See `HeadOptions`.
     name : str
         Begins the names of the columns that ``lakevec embed --head`` adds.
@@ -69,6 +70,8 @@ def train_head(
     (['cold'], 1.0)
     """
     options = options or HeadOptions()
+    if isinstance(labels, np.ndarray):
+        labels = labels.tolist()
     vectors = model.encode(texts, max_tokens=options.max_tokens)
     return train_on_vectors(model, vectors, labels, name=name, options=options)
 
@@ -78,7 +81,6 @@ def train_on_vectors(
 ) -> Head:
     """Train a head as `train_head` does, on vectors (float32 of shape (N, D)) that `model` gave."""
     with requires_extra("heads", "training a head"):
-        import sklearn
         from threadpoolctl import threadpool_limits
 
         from lakevec.pipeline.heads.figures import measure
@@ -91,8 +93,7 @@ def train_on_vectors(
     order = np.random.default_rng(options.seed).permutation(len(labels))
     is_held_out = _hold_out(targets[order], kind, options.held_out)
     rest, out = order[~is_held_out], order[is_held_out]
-    weight = "balanced" if options.class_weight == "balanced" else None
-    fitter = Fitter(kind, max(len(known), 1), weight)
+    fitter = Fitter(kind, max(len(known), 1), None if options.class_weight == "none" else "balanced")
     # BLAS sums in the same order on one thread only.
     with threadpool_limits(1):
         losses: dict[str, float] = {}
@@ -100,7 +101,6 @@ def train_on_vectors(
         if strength is None:
             strength, losses = fitter.choose_strength(vectors[rest], targets[rest])
         fit = fitter.fit(vectors[rest], targets[rest], strength)
-        settings = {"class_weight": options.class_weight, "regularization": strength, "seed": options.seed}
         head = Head(
             name=name,
             kind=kind,
@@ -110,16 +110,29 @@ def train_on_vectors(
             labels=known,
             max_tokens=options.max_tokens,
             provenance={
-                "model": {"uri": model.uri},
-                "settings": settings,
+                **_describe_training(model, options, strength, losses),
                 "rows": {"rows_trained_on": len(rest), "rows_held_out": len(out)},
-                "versions": {"lakevec": __version__, "scikit-learn": sklearn.__version__},
-                **({"cross_validation_losses": losses} if losses else {}),
             },
         )
         if len(out):
             head.quality.update(measure(head, vectors[out], targets[out], targets[rest]))
     return head
+
+
+def _describe_training(
+    model: Artifact, options: HeadOptions, strength: float, losses: dict[str, float]
+) -> dict[str, Any]:
+    """Return a head's provenance, without the numbers of rows."""
+    return {
+        "model": {"uri": model.uri},
+        "settings": {
+            "class_weight": options.class_weight,
+            "regularization": strength,
+            "seed": options.seed,
+        },
+        "versions": {"lakevec": __version__, "scikit-learn": version("scikit-learn")},
+        **({"cross_validation_losses": losses} if losses else {}),
+    }
 
 
 def find_kind(labels: Sequence[Any], wanted: str) -> HeadKind:

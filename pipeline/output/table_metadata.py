@@ -204,4 +204,6 @@ def _show(value: object) -> str:
         return "{" + ", ".join(f"{key}: {kind}" for key, kind in value.items()) + "}" if value else "none"
     if isinstance(value, tuple):
         return f"({', '.join(value)})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "none" if value is None else str(value)

@@ -9,6 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from lakevec.pipeline.settings.base import LARGEST, NotNegative, Positive, SparkInput, SparkRuntime
 
+# As `lakevec.pipeline.heads.head.NAME_PATTERN`.
+_NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
+
 
 class TrainHeadSettings(SparkInput, SparkRuntime):
     r"""Train a head, a linear model that labels texts by their vectors, on labelled rows of the lake.
@@ -62,7 +65,7 @@ class TrainHeadSettings(SparkInput, SparkRuntime):
             raise ValueError("text must be a single column, since a label belongs to one text")
         if self.label in self.text:
             raise ValueError("label and text must be different columns")
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", self.head_name):
+        if not re.fullmatch(_NAME, self.head_name):
             raise ValueError("name must begin with a letter, and hold letters, digits, - and _: give --name")
         if self.kind == "regression" and self.class_weight != "none":
             raise ValueError("class_weight needs labels, and a regression has none")

@@ -203,7 +203,10 @@ def test_loads_what_was_published(kind: HeadKind, tmp_path: Path) -> None:
     loaded = load_head(f"{tmp_path}/head")
     assert loaded.fingerprint == head.fingerprint
     assert (loaded.name, loaded.labels, loaded.max_tokens) == ("topic", head.labels, 7)
+    size = len(pickle.dumps(loaded))
+    loaded.predict(np.zeros((1, WIDTH), np.float32))
     assert pickle.loads(pickle.dumps(loaded)).fingerprint == head.fingerprint
+    assert len(pickle.dumps(loaded)) < size + 200
     assert head.fingerprint in (tmp_path / "head" / "README.md").read_text()
     assert f"{tmp_path}/head, all hashes correct" in describe_head(loaded)["head"]
     assert list(tmp_path.iterdir()) == [tmp_path / "head"]
@@ -245,6 +248,8 @@ def edit(folder: Path, **change: Any) -> None:
         ({"labels": list("aabcd")}, "expected different strings"),
         ({"kind": "neural"}, "can't be read"),
         ({"model": {}}, "'fingerprint': got NoneType"),
+        ({"provenance": {"model": []}}, "'model': got list; expected dict"),
+        ({"name": "a b"}, "name of a head: got 'a b'"),
         ({"max_tokens": "9"}, "'max_tokens': expected an integer or null"),
         ({"format_version": "2.0"}, "another format version: got 2.0; expected 1.x"),
         ({"format": "lakevec-model"}, 'expected "format": "lakevec-head"'),
