@@ -70,10 +70,9 @@ def train_head(
     (['cold'], 1.0)
     """
     options = options or HeadOptions()
-    if isinstance(labels, np.ndarray):
-        labels = labels.tolist()
     vectors = model.encode(texts, max_tokens=options.max_tokens)
-    return train_on_vectors(model, vectors, labels, name=name, options=options)
+    values: Sequence[Any] = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    return train_on_vectors(model, vectors, values, name=name, options=options)
 
 
 def train_on_vectors(
