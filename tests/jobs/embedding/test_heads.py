@@ -195,9 +195,7 @@ def test_chunks_and_small_vectors_are_labelled_by_the_exact_vector(
     tiny_model: str, heads: list[str], tmp_path: Path, out: Path
 ) -> None:
     pytest.importorskip("icu4py")
-    pq.write_table(
-        pa.table({"id": [0], "text": ["north north. east east. southwest."]}), tmp_path / "l.parquet"
-    )
+    pq.write_table(pa.table({"id": [0], "text": ["north north east east southwest"]}), tmp_path / "l.parquet")
     more = ["--chunk-tokens", "2", "--chunk-text", "--vector-type", "int8"]
     assert run(tiny_model, tmp_path / "l.parquet", out, heads, *more) == 0
     rows = pq.read_table(out).sort_by("chunk_index")
@@ -264,7 +262,7 @@ from lakevec.pipeline.heads.columns import to_arrow_columns
 from lakevec.pipeline.heads.head_folder import load_head
 for uri in {heads!r}:
     to_arrow_columns([load_head(uri)], np.ones((3, 2), np.float32), np.zeros(3, bool))
-print(sorted({{"sklearn", "scipy", "pandas", "pydantic", "pyspark"}} & set(sys.modules)))
+print(sorted({{"sklearn", "pandas", "pydantic", "pyspark"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
