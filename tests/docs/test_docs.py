@@ -141,7 +141,7 @@ def test_commands_of_documents_parse(document: Path, tmp_path: Path, monkeypatch
 def test_options_in_text_exist(document: Path) -> None:
     every = set().union(*(options_of(kind) for kind in KINDS.values())) | OTHER_OPTIONS
     for code in inline_code(document):
-        command = re.match(r"lakevec ([a-z]+)", code)
+        command = re.match(r"lakevec ([a-z][a-z-]*)", code)
         known = options_of(KINDS[command[1]]) if command else every
         used = set(re.findall(r"(?:^|\s)(--[a-z][a-z0-9-]*)", code))
         assert used <= known, f"{document.name}: {code}"
@@ -328,6 +328,6 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     assert done.returncode == 2
     expected = (
         "lakevec: unknown command 'embd': expected one of benchmark, convert, count, demo, distill, doctor, "
-        "embed, evaluate, export, inspect, mine, search, tune, verify; did you mean 'embed'?\n"
+        "embed, evaluate, export, inspect, mine, search, train-head, tune, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected
