@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from lakevec.pipeline.heads.head import HeadKind
 
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
 _ITERATIONS = 1000
 _FOLDS = 3
 # More rows would hardly change the choice, which takes 15 fits.

@@ -21,7 +21,7 @@ class HeadOptions:
         ``balanced`` weighs the rows of a label by the inverse of its frequency.
     regularization : float, optional
         C of scikit-learn's logistic regression, or 1 / alpha of its ridge regression: smaller is stronger.
-        Default: by threefold cross-validation of the training rows, from 0.001 in steps of 10 to 10, until
+        Default: by threefold cross-validation of the training rows, from 0.0001 in steps of 10 to 10, until
         the loss rises.
     held_out : float, default=0.2
         Share of the rows that training does not see, for the figures. 0 measures nothing.

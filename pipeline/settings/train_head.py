@@ -44,7 +44,7 @@ class TrainHeadSettings(SparkInput, SparkRuntime):
     """Weigh all rows alike, or those of a label by the inverse of its frequency (balanced)."""
     regularization: float | None = Field(default=None, gt=0)
     """C of scikit-learn's logistic regression, or 1 / alpha of its ridge regression. Smaller is stronger.
-    Default: by threefold cross-validation, from 0.001 in steps of 10 to 10, until the loss rises."""
+    Default: by threefold cross-validation, from 0.0001 in steps of 10 to 10, until the loss rises."""
     rows: Annotated[int, Field(ge=10, le=LARGEST)] = 200_000
     """Maximum number of labelled rows to use: those with the smallest hashes, so the same ones each time."""
     held_out: float = Field(default=0.2, ge=0, lt=1)

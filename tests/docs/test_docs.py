@@ -33,6 +33,7 @@ KINDS: dict[str, type[Settings]] = {command.name: load_command(command.name).SET
 COMMON_OPTIONS = {"--config", "--dry-run", "--verbose", "--version", "--help"}
 # Options of the tools that documents name beside lakevec's own.
 OTHER_OPTIONS = {"--add-modules", "--key-name", "--kills", "--no-compile", "--py-files"}
+OTHER_OPTIONS |= {"--no-vectors"}  # a switch turned off
 OTHER_OPTIONS |= {  # of Beam
     *(
         "--direct",
