@@ -44,6 +44,7 @@ COMMANDS = (
     Command("inspect", "inspect_model", "show a model, and check a published one"),
     Command("mine", "mine", "choose frequent words of a lake as a model's vocabulary"),
     Command("search", "search", "find the rows of an output that are nearest to a text"),
+    Command("train-head", "train_head", "train a head that labels texts by their vectors"),
     Command("tune", "tune", "fit a table to its teacher on rows of the lake"),
     Command("verify", "verify", "check an output against its log"),
 )
@@ -154,7 +155,7 @@ def format_settings(settings: Settings, *, full: bool = False) -> str:
 
 
 def _usage() -> str:
-    commands = "\n".join(f"  {command.name:<9} {command.help}" for command in COMMANDS)
+    commands = "\n".join(f"  {command.name:<10} {command.help}" for command in COMMANDS)
     usage = "usage: lakevec COMMAND [options]"
     return f"{usage}\n\ncommands:\n{commands}\n\nRun 'lakevec COMMAND --help' for the options of a command."
 

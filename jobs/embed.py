@@ -89,6 +89,8 @@ def _warm_up(plan: RunPlan) -> None:
     from lakevec.pipeline.encoding.encoder import warm_up
 
     warm_up(plan.artifact.table)
+    for head in plan.heads:
+        head.warm_up()
 
 
 def _grace_s(settings: EmbedSettings) -> float:

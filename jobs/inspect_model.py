@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 from lakevec.jobs.cli import RunContext, run_command
+from lakevec.pipeline.heads.description import describe_head
+from lakevec.pipeline.heads.head_folder import is_head, load_head
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.description import describe, nearest_tokens
 from lakevec.pipeline.settings.models import InspectSettings
@@ -13,7 +15,11 @@ SETTINGS = InspectSettings
 
 
 def run(settings: InspectSettings, context: RunContext) -> None:
-    """Print facts about a model, and the tokens nearest to some words."""
+    """Print facts about a model, and the tokens nearest to some words; or facts about a head."""
+    if is_head(settings.model):
+        for name, fact in describe_head(load_head(settings.model)).items():
+            print(f"{name:<12} {fact}")
+        return
     artifact = load(settings.model)
     for name, fact in describe(artifact).items():
         print(f"{name:<12} {fact}")

@@ -17,7 +17,7 @@ _SETTINGS = {command.name: cli.load_command(command.name).SETTINGS for command i
 # Commands that have settings of their own.
 COMMANDS: dict[str, type[Settings]] = {name: kind for name, kind in _SETTINGS.items() if kind.model_fields}
 # Commands for schedules have a file of all their settings.
-WITH_FILE = ("count", "distill", "embed", "evaluate", "mine", "tune")
+WITH_FILE = ("count", "distill", "embed", "evaluate", "mine", "train-head", "tune")
 _HEAD = """\
 # Configuration
 

@@ -23,6 +23,9 @@ from lakevec.pipeline.chunk_columns import CHUNK_TEXT
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import CommitError, LakevecError
+from lakevec.pipeline.heads.columns import prefix_of
+from lakevec.pipeline.heads.head import Head
+from lakevec.pipeline.heads.head_folder import load_head
 from lakevec.pipeline.output.partitions import partition_values
 from lakevec.pipeline.output.stored_output import StoredOutput, read_output
 from lakevec.pipeline.output.table_changes import describe_changes
@@ -43,12 +46,13 @@ def run(settings: VerifySettings, context: RunContext) -> None:
     """Check an output and print the findings; raise CommitError if it is damaged."""
     output = read_output(settings.output)
     table, note = _find_model(settings, output)
+    heads, note_on_heads = _find_heads(output) if table is not None else ((), "")
     print(
         f"checking {output.uri}: {_count_rows(output)} in {len(output.state.files):,} files,"
         f" {output.state.number + 1:,} commits",
         flush=True,
     )
-    for line in [*_tell_changes(output), *([note] if note else [])]:
+    for line in [*_tell_changes(output), *filter(None, (note, note_on_heads))]:
         print(redact(line), flush=True)
     if context.dry_run:
         print("dry run: no file was read")
@@ -64,7 +68,7 @@ def run(settings: VerifySettings, context: RunContext) -> None:
         from lakevec.jobs.spark.progress import show_progress
 
         with spark_errors(), show_progress(spark, "verifying"):
-            reports = _check_files(spark, settings, output, table)
+            reports = _check_files(spark, settings, output, table, heads)
             of_files = [f"{report['name']} {problem}" for report in reports for problem in report["problems"]]
             problems = [*output.problems, *output.find_unlisted_files(), *_find_repeated_hours(spark, output)]
             problems += of_files or _find_duplicate_keys(spark, output)
@@ -102,6 +106,21 @@ def _find_model(settings: VerifySettings, output: StoredOutput) -> tuple[StaticT
         return None, f"no text is embedded again: {error}"
 
 
+def _find_heads(output: StoredOutput) -> tuple[tuple[Head, ...], str]:
+    """Load the output's heads; if that fails, return a note for the user."""
+    metadata = output.metadata
+    heads = []
+    for name, uri in metadata.head_uris.items():
+        try:
+            head = load_head(uri)
+        except LakevecError as error:
+            return (), f"no label is predicted again: {error}"
+        if head.fingerprint != metadata.heads[name]:
+            return (), f"no label is predicted again: {uri!r} now holds another head"
+        heads.append(head)
+    return tuple(heads), ""
+
+
 def _embedded(output: StoredOutput) -> dict[str, str]:
     """Return the column of the embedded texts, which the output may lack, and their embedding column."""
     columns = output.metadata.columns
@@ -109,7 +128,11 @@ def _embedded(output: StoredOutput) -> dict[str, str]:
 
 
 def _check_files(
-    spark: SparkSession, settings: VerifySettings, output: StoredOutput, table: StaticTable | None
+    spark: SparkSession,
+    settings: VerifySettings,
+    output: StoredOutput,
+    table: StaticTable | None,
+    heads: tuple[Head, ...],
 ) -> list[dict[str, Any]]:
     from lakevec.pipeline.encoding.node_files import pack_table
     from lakevec.udfs.distribution import distribute_files
@@ -120,12 +143,12 @@ def _check_files(
         if table is not None
         else None
     )
-    state, metadata = output.state, output.metadata
+    state, metadata, columns = output.state, output.metadata, _embedded(output)
     task = VerifyTask(
         output=output.location,
         fingerprint=metadata.fingerprint,
         dimensions=metadata.dimensions,
-        columns=_embedded(output),
+        columns=columns,
         promised=tuple(metadata.names_in_files),
         vector_type=VectorType(metadata.vector_type),
         options=EncodeOptions(metadata.max_tokens, metadata.store),
@@ -134,6 +157,9 @@ def _check_files(
         sha256=settings.sha256,
         schema=output.changes.schema,
         # A run with a key copies rows that others ordered anew. Lost chunks are found by key.
+        has_vectors=metadata.has_vectors,
+        heads=heads,
+        label_prefixes={name: prefix_of(name, columns) for name in columns},
         has_chunk_order=metadata.key is None or metadata.table_format == "parquet",
     )
     files = [(json.dumps({"name": name, **file.model_dump()}),) for name, file in state.all_files.items()]
@@ -207,12 +233,18 @@ def _count_rows(output: StoredOutput) -> str:
     return f"{output.state.rows:,} rows{texts}"
 
 
+def _describe_vectors(output: StoredOutput) -> str:
+    if not output.metadata.has_vectors:
+        return "without vectors"
+    return f"all vectors finite and of length {output.metadata.dimensions}"
+
+
 def _summarize(output: StoredOutput, reports: list[dict[str, Any]], settings: VerifySettings) -> str:
     sampled = sum(report["sampled"] for report in reports)
     summed = sum(report["summed"] for report in reports)
     lines = [
-        f"sound: {_count_rows(output).rstrip(',')}, all vectors finite and of length"
-        f" {output.metadata.dimensions}, model {output.metadata.fingerprint[:19]}...",
+        f"sound: {_count_rows(output).rstrip(',')}, {_describe_vectors(output)}, model"
+        f" {output.metadata.fingerprint[:19]}...",
         f"  {sampled:,} texts embedded again, with the same bits",
     ]
     if settings.sha256:

@@ -24,6 +24,10 @@ _NAMES = {
     "pipeline.errors": "BusyError CommitError DamagedOutputError DataError FidelityError InputError "
     "LakevecError ModelError OutputError SettingsError SetupError TeacherError UnreadableFileError "
     "UsageError",
+    "pipeline.heads.head": "Head HeadKind Predictions",
+    "pipeline.heads.head_folder": "load_head publish_head",
+    "pipeline.heads.options": "HeadOptions",
+    "pipeline.heads.training": "train_head",
     "pipeline.model.artifact": "Artifact load",
     "pipeline.model.publishing": "publish",
     "pipeline.model.table": "StaticTable",
@@ -57,6 +61,13 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from lakevec.pipeline.errors import TeacherError as TeacherError
     from lakevec.pipeline.errors import UnreadableFileError as UnreadableFileError
     from lakevec.pipeline.errors import UsageError as UsageError
+    from lakevec.pipeline.heads.head import Head as Head
+    from lakevec.pipeline.heads.head import HeadKind as HeadKind
+    from lakevec.pipeline.heads.head import Predictions as Predictions
+    from lakevec.pipeline.heads.head_folder import load_head as load_head
+    from lakevec.pipeline.heads.head_folder import publish_head as publish_head
+    from lakevec.pipeline.heads.options import HeadOptions as HeadOptions
+    from lakevec.pipeline.heads.training import train_head as train_head
     from lakevec.pipeline.model.artifact import Artifact as Artifact
     from lakevec.pipeline.model.artifact import load as load
     from lakevec.pipeline.model.publishing import publish as publish

@@ -102,7 +102,7 @@ def make_embed_udf(
     def lakevec_embed(texts: pa.Array) -> pa.Array:
         return get_encoder(files, options).encode(texts).to_arrow()
 
-    return _make_udf(lakevec_embed, _VECTOR, kind)
+    return make_udf(lakevec_embed, _VECTOR, kind)
 
 
 def make_signs_udf(
@@ -124,7 +124,7 @@ def make_signs_udf(
         encoded = get_encoder(files, options).encode(texts)
         return to_arrow_columns(encoded, "", VectorType.BINARY)[""].cast(pa.binary())
 
-    return _make_udf(lakevec_embed, BinaryType(), "auto")
+    return make_udf(lakevec_embed, BinaryType(), "auto")
 
 
 def make_chunk_udf(
@@ -183,7 +183,7 @@ def make_chunk_udf(
     def lakevec_chunk(texts: pa.Array) -> pa.Array:
         return embed_chunks(get_encoder(files, EncodeOptions()), chunk_options, texts)
 
-    return _make_udf(lakevec_chunk, _CHUNKS, kind)
+    return make_udf(lakevec_chunk, _CHUNKS, kind)
 
 
 def embed_chunks(encoder: Encoder, options: ChunkOptions, texts: pa.Array) -> pa.ListArray:
@@ -217,9 +217,10 @@ def _distribute(
     return distribute_files(spark, pack_table(table, node_dir=node_dir))
 
 
-def _make_udf(
+def make_udf(
     function: Callable[[pa.Array], pa.Array], result: DataType, kind: UdfKind
 ) -> Callable[..., Column]:
+    """Make a column function from one of Arrow arrays."""
     is_pandas = kind == "pandas" or _arrow_udf is None
     udf: Callable[..., Column] = (
         _pandas_udf(_over_series(function), result) if is_pandas else _arrow_udf(function, result)

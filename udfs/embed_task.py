@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from lakevec.pipeline.arrow_arrays import from_strings
 from lakevec.pipeline.encoding.chunking import Chunker
-from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.encoder import Encoded, Encoder
 from lakevec.pipeline.encoding.node_files import NodeFiles
 from lakevec.pipeline.encoding.options import ChunkOptions, EncodeOptions
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
@@ -27,6 +27,8 @@ from lakevec.pipeline.encoding.text_validation import (
     without,
 )
 from lakevec.pipeline.errors import DataError, describe_failure
+from lakevec.pipeline.heads import columns as label_columns
+from lakevec.pipeline.heads.head import Head
 from lakevec.pipeline.output.file_entry import QUARANTINE, Counts, FileEntry
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.output.partitions import split_by_partition
@@ -61,6 +63,8 @@ class TaskColumns:
         Whether to write the texts of chunks.
     has_exact_folders : bool, default=False
         See `split_by_partition`.
+    has_vectors : bool, default=True
+        Whether to write vectors, and not only labels of heads.
     """
 
     embeddings: dict[str, str]
@@ -69,6 +73,7 @@ class TaskColumns:
     partition_by: tuple[str, ...] = ()
     chunk_text: bool = False
     has_exact_folders: bool = False
+    has_vectors: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ class EmbedTask:
         Part of the files' names.
     chunks : ChunkOptions, optional
         Split the texts of the only text column, and write a row per chunk. Default: a row per text.
+    heads : tuple of Head, default=()
+        Label every vector.
     """
 
     table: NodeFiles
@@ -116,6 +123,7 @@ class EmbedTask:
     staging: Location
     run_id: str
     chunks: ChunkOptions | None = None
+    heads: tuple[Head, ...] = ()
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Embed and write a partition; yield blank lines, each file's entry, and the number of rows read."""
@@ -152,7 +160,7 @@ class EmbedTask:
                 invalid = find_invalid(arrays[column])
                 arrays[column] = arrays[column] if invalid is None else without(arrays[column], invalid)
             encoded = encoder.encode(texts)
-            arrays |= to_arrow_columns(encoded, embedding_column, self.vector_type)
+            arrays |= self._added_columns(encoded, column, embedding_column)
             counts[column] = asdict(encoded.counts) | bad
         return pa.RecordBatch.from_pydict(arrays), counts
 
@@ -169,9 +177,16 @@ class EmbedTask:
                 encoded = encoder.encode(chunks.texts)
                 arrays = dict(zip(self.columns.kept, repeated.columns, strict=True))
                 arrays |= chunks.to_arrow_columns(with_texts=self.columns.chunk_text)
-                arrays |= to_arrow_columns(encoded, embedding_column, self.vector_type)
+                arrays |= self._added_columns(encoded, column, embedding_column)
                 yield pa.RecordBatch.from_pydict(arrays), {column: asdict(encoded.counts) | bad}
                 bad = dict.fromkeys(bad, 0)
+
+    def _added_columns(self, encoded: Encoded, column: str, embedding_column: str) -> dict[str, pa.Array]:
+        """Return the columns of a text column's vectors, and those of their labels."""
+        columns = self.columns
+        arrays = to_arrow_columns(encoded, embedding_column, self.vector_type) if columns.has_vectors else {}
+        prefix = label_columns.prefix_of(column, columns.embeddings)
+        return arrays | label_columns.to_arrow_columns(self.heads, encoded.vectors, encoded.is_null, prefix)
 
     def _valid_texts(self, column: str, texts: pa.Array) -> tuple[pa.Array, dict[str, int]]:
         """Return the texts to embed, and the number of invalid texts."""

@@ -26,6 +26,8 @@ from lakevec.pipeline.encoding.options import (
 from lakevec.pipeline.encoding.packed_signs import packed_width
 from lakevec.pipeline.encoding.stored_vectors import VectorType, to_arrow_columns
 from lakevec.pipeline.encoding.text_validation import view_as_strings
+from lakevec.pipeline.heads import columns as label_columns
+from lakevec.pipeline.heads.head import Head
 from lakevec.pipeline.output.file_entry import QUARANTINE
 from lakevec.pipeline.storage import Location
 from lakevec.udfs.upsert_tasks import open_rows
@@ -64,6 +66,12 @@ class VerifyTask:
         Columns of files that other programs wrote, which may lack some.
     has_chunk_order : bool, default=True
         Whether the chunks of a text follow one another in files that lakevec wrote.
+    has_vectors : bool, default=True
+        Whether files hold vectors, and not only labels.
+    heads : tuple of Head, default=()
+        Heads to label the sample with again.
+    label_prefixes : dict of str to str
+        What begins the names of the labels of each text column.
     """
 
     output: Location
@@ -78,6 +86,9 @@ class VerifyTask:
     sha256: bool
     schema: pa.Schema | None = None
     has_chunk_order: bool = True
+    has_vectors: bool = True
+    heads: tuple[Head, ...] = ()
+    label_prefixes: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield a report for each file; a line of the input holds its name and its log entry as JSON."""
@@ -129,7 +140,7 @@ class VerifyTask:
             return
         start = 0
         for batch in dataset.to_batches(columns=self._columns(dataset.schema), batch_size=_BATCH_ROWS):
-            for name in self.columns.values():
+            for name in self.columns.values() if self.has_vectors else ():
                 if self.vector_type is VectorType.BINARY:
                     problem = _bits_problem(batch.column(name), self.dimensions)
                 else:
@@ -147,7 +158,11 @@ class VerifyTask:
     def _columns(self, schema: pa.Schema) -> dict[str, pads.Expression]:
         """Select the vectors, and the texts to embed again."""
         wanted = [name + end for name in self.columns.values() for end in ("", *SUFFIXES)]
-        wanted += self.columns if self.sample_every else ()
+        if self.sample_every:
+            wanted += [
+                *self.columns,
+                *(name for column in self.columns for name in self._label_names(column)),
+            ]
         return {name: pads.field(name) for name in schema.names if name in wanted}
 
     def _embed_again(self, report: _Report, rows: pa.RecordBatch) -> None:
@@ -155,16 +170,29 @@ class VerifyTask:
         for column, name in self.columns.items():
             if column not in rows.schema.names or self.table is None:
                 continue
-            encoder = get_encoder(self.table, self.options)
-            stored = rows.column(name)
+            if not (self.has_vectors or self.heads):  # the heads are gone
+                continue
+            labels = self._label_names(column)
+            stored = rows.column(name if self.has_vectors else labels[0])
             # An invalid text may have no vector.
-            is_embedded = np.asarray(stored.is_valid())
-            texts = view_as_strings(rows.column(column)).filter(pa.array(is_embedded))
-            expected = to_arrow_columns(encoder.encode(texts), name, self.vector_type)
+            is_embedded = pa.array(np.asarray(stored.is_valid()))
+            texts = view_as_strings(rows.column(column)).filter(is_embedded)
+            encoded = get_encoder(self.table, self.options).encode(texts)
             report.sampled += len(texts)
-            embedded = rows.filter(pa.array(is_embedded))
+            embedded = rows.filter(is_embedded)
+            expected = to_arrow_columns(encoded, name, self.vector_type) if self.has_vectors else {}
             if any(_bits(embedded.column(column)) != _bits(array) for column, array in expected.items()):
                 report.problems.append(f"holds vectors in column {name!r} that don't match their texts")
+            predicted = label_columns.to_arrow_columns(
+                self.heads, encoded.vectors, encoded.is_null, self.label_prefixes[column]
+            )
+            for label, array in predicted.items():
+                if embedded.column(label).to_pylist() != array.to_pylist():
+                    report.problems.append(f"holds labels in column {label!r} that don't match their texts")
+
+    def _label_names(self, column: str) -> list[str]:
+        prefix = self.label_prefixes.get(column, "")
+        return [name for head in self.heads for name in label_columns.column_types(head, prefix)]
 
 
 @dataclass

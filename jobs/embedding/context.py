@@ -158,6 +158,7 @@ class EmbedContext:
                 columns.partition_by,
                 settings.chunk_text,
                 has_exact_folders=settings.table_format == "iceberg",
+                has_vectors=settings.vectors,
             ),
             options=EncodeOptions(settings.max_tokens, settings.store, settings.dimensions),
             vector_type=VectorType(settings.vector_type),
@@ -166,6 +167,7 @@ class EmbedContext:
             staging=self.output.staging,
             run_id=self.plan.run_id,
             chunks=self.chunks,
+            heads=self.plan.heads,
         )
 
     @property
@@ -179,13 +181,14 @@ class EmbedContext:
         """How to store files; Spark's footer keys preserve its exact types and calendar."""
         settings = self.settings
         return FileLayout(
-            embedding_columns=tuple(self.columns.embeddings.values()),
+            embedding_columns=tuple(self.columns.embeddings.values()) if settings.vectors else (),
             compression=settings.compression,
             metadata={
                 "lakevec.version": __version__,
                 "lakevec.run": self.plan.run_id,
                 "lakevec.model": self.plan.artifact.table.fingerprint,
                 **({"lakevec.store": "sum"} if settings.store == "sum" else {}),
+                **{f"lakevec.head.{head.name}": head.fingerprint for head in self.plan.heads},
                 "org.apache.spark.version": self.spark_version,
                 "org.apache.spark.sql.parquet.row.metadata": self.columns.schema.json(),
             },

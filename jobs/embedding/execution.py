@@ -20,7 +20,7 @@ from lakevec.jobs.embedding.spark_writer import must_leave_to_spark, write_with_
 from lakevec.jobs.embedding.upsert import upsert_rows, with_hashes
 from lakevec.jobs.spark.errors import SPARK_ERRORS, spark_errors
 from lakevec.jobs.spark.file_systems import check_file_system
-from lakevec.jobs.spark.input import Columns, choose_columns, read_input, table_schema
+from lakevec.jobs.spark.input import Columns, ModelOutput, choose_columns, read_input, table_schema
 from lakevec.jobs.spark.overlap import refuse_files_of_output, refuse_partitions_above
 from lakevec.jobs.spark.partition_columns import partition_zone
 from lakevec.jobs.spark.progress import show_progress
@@ -85,7 +85,7 @@ def _read_input(spark: SparkSession, plan: RunPlan) -> tuple[DataFrame, Columns]
     settings = plan.settings
     frame = read_input(spark, settings)
     has_weights = plan.artifact.table.position_scale is not None
-    columns = choose_columns(frame.schema, settings, plan.dimensions, has_weights=has_weights)
+    columns = choose_columns(frame.schema, settings, ModelOutput(plan.dimensions, has_weights, plan.heads))
     if not plan.is_direct:
         check_file_system(spark, absolute_uri(settings.output))
     if settings.format != "table":
@@ -158,6 +158,9 @@ def _metadata(context: EmbedContext, frame: DataFrame) -> TableMetadata:
         vector_type=settings.vector_type,
         store=settings.store,
         max_tokens=settings.max_tokens,
+        heads={head.name: head.fingerprint for head in context.plan.heads},
+        head_uris={head.name: head.uri for head in context.plan.heads},
+        has_vectors=settings.vectors,
         chunk_tokens=settings.chunk_tokens,
         chunk_overlap=None if settings.chunk_tokens is None else settings.chunk_overlap,
         model=artifact.uri,

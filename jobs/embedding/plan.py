@@ -10,7 +10,9 @@ from lakevec.jobs.embedding.metrics import check_metrics
 from lakevec.jobs.embedding.run_record import RunTimer, new_run_id
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.pipeline.encoding.text_segmentation import check_segmentation
-from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.errors import ModelError, OutputError, SettingsError
+from lakevec.pipeline.heads.head import Head
+from lakevec.pipeline.heads.head_folder import load_head
 from lakevec.pipeline.model.artifact import Artifact, load
 from lakevec.pipeline.model.table import check_dimensions
 from lakevec.pipeline.output.iceberg_table import check_catalog
@@ -29,6 +31,7 @@ class RunPlan:
     ----------
     settings : EmbedSettings
     artifact : Artifact
+    heads : tuple of Head
     run_id : str
     timer : RunTimer
     is_direct : bool
@@ -41,6 +44,7 @@ class RunPlan:
 
     settings: EmbedSettings
     artifact: Artifact
+    heads: tuple[Head, ...]
     run_id: str
     timer: RunTimer
     is_direct: bool
@@ -66,6 +70,7 @@ def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda st
     lineage = open_lineage(settings, run_id)
     artifact = load(settings.model)
     check_dimensions(settings.dimensions, artifact.table.dimensions)
+    heads = load_heads(settings, artifact)
     refuse_overlap(
         settings.input,
         settings.option,
@@ -79,7 +84,41 @@ def plan_run(settings: EmbedSettings, on_step: Callable[[str], None] = lambda st
     is_direct = output is not None and settings.output_format == "parquet" and settings.sink != "spark"
     if not is_direct:
         check_spark_sink(settings, output)
-    return RunPlan(settings, artifact, run_id, timer, is_direct, output, lineage)
+    return RunPlan(settings, artifact, heads, run_id, timer, is_direct, output, lineage)
+
+
+def load_heads(settings: EmbedSettings, artifact: Artifact) -> tuple[Head, ...]:
+    """Load the heads; raise an error for one that was trained on other vectors than this run's."""
+    full = artifact.table.dimensions
+    if settings.head and settings.dimensions not in (None, full):
+        raise SettingsError(
+            "heads need whole vectors",
+            got=f"--dimensions {settings.dimensions}",
+            expected=f"all {full} dimensions of the model",
+            remedy="leave --dimensions out, or write the labels to an output of their own with --no-vectors",
+        )
+    heads = tuple(map(load_head, settings.head))
+    for uri, head in zip(settings.head, heads, strict=True):
+        if head.model != artifact.table.fingerprint or head.dimensions != artifact.table.dimensions:
+            trained_for = head.provenance.get("model", {}).get("uri", "another")
+            raise ModelError(
+                f"head {uri!r} was trained for another model, {trained_for!r}",
+                got=artifact.table.fingerprint,
+                expected=head.model,
+                remedy="give that --model, or train a head for this one with lakevec train-head",
+            )
+        if head.max_tokens != settings.max_tokens:
+            raise ModelError(
+                f"head {uri!r} was trained with another --max-tokens",
+                got=str(settings.max_tokens or "none"),
+                expected=str(head.max_tokens or "none"),
+            )
+    names = [head.name for head in heads]
+    if twin := next((name for name in names if names.count(name) > 1), None):
+        raise ModelError(
+            f"two heads have the name {twin!r}", remedy="train one of them again with another --name"
+        )
+    return heads
 
 
 def find_output(settings: EmbedSettings, run_id: str, on_step: Callable[[str], None]) -> OutputFolder | None:

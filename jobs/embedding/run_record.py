@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from lakevec.pipeline.redaction import redact
 if TYPE_CHECKING:
     from lakevec.jobs.embedding.context import EmbedContext
     from lakevec.jobs.embedding.unchanged import NothingNew
+    from lakevec.pipeline.heads.head import Head
 
 
 def new_run_id() -> str:
@@ -67,6 +69,7 @@ def build_record(context: EmbedContext | NothingNew, *, error: str = "") -> dict
             "fingerprint": plan.artifact.table.fingerprint,
             "dimensions": plan.artifact.table.dimensions,
         },
+        **({"heads": heads} if (heads := describe_heads(plan.heads)) else {}),
         "settings": plan.settings.to_record(),
         "output": redact(plan.settings.output),
         **({"others": others} if (others := output.changes.to_record()) else {}),
@@ -82,6 +85,11 @@ def build_record(context: EmbedContext | NothingNew, *, error: str = "") -> dict
         },
         "skipped_files": [file.model_dump() for file in state.skipped.values()],
     }
+
+
+def describe_heads(heads: Sequence[Head]) -> dict[str, dict[str, str]]:
+    """Return place and fingerprint of each head, by its name."""
+    return {head.name: {"uri": head.uri, "fingerprint": head.fingerprint} for head in heads}
 
 
 def _describe_work(context: EmbedContext | NothingNew) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from pyspark.sql import types as t
 
 from lakevec.jobs.embedding.plan import RunPlan, leave_to_spark
 from lakevec.jobs.spark.column_types import has_strings, is_valid_utf8, quoted
-from lakevec.jobs.spark.input import Columns
+from lakevec.jobs.spark.input import Columns, label_fields
 from lakevec.jobs.spark.partition_columns import folder_value
 from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.heads.columns import prefix_of
 from lakevec.pipeline.output.output_folder import OpenOutput
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.embed import EmbedSettings
@@ -72,10 +73,10 @@ def write_with_spark(
     # Copy the texts under new names, since a written column may have a text column's name.
     texts = {column: f"lakevec text {number}" for number, column in enumerate(columns.embeddings)}
     copies = [quoted(column).alias(copy) for column, copy in texts.items()]
-    vectors = [
-        embed(quoted(column)).alias(name, metadata=columns.schema[name].metadata)
-        for column, name in columns.embeddings.items()
-    ]
+    vectors = []
+    for column, name in columns.embeddings.items():
+        vectors.append(embed(quoted(column)).alias(name, metadata=columns.schema[name].metadata))
+        vectors += _labels_of(spark, plan, columns, column)
     is_zero = _has_no_bit if settings.vector_type == "binary" else _is_zero
     counts = [f.count(f.lit(1)).alias("rows")]
     for column, name in columns.embeddings.items():
@@ -105,6 +106,20 @@ def write_with_spark(
         "output": redact(settings.output),
         "seconds": plan.timer.seconds(),
     }
+
+
+def _labels_of(spark: SparkSession, plan: RunPlan, columns: Columns, column: str) -> list[Column]:
+    """Return the columns of heads for a text column."""
+    from lakevec.udfs.label_function import make_label_udf  # imports pandas
+
+    settings = plan.settings
+    fields = label_fields(plan.heads, prefix_of(column, columns.embeddings))
+    if not fields:
+        return []
+    table, tokens = plan.artifact.table, settings.max_tokens
+    label = make_label_udf(spark, table, plan.heads, fields, max_tokens=tokens, node_dir=settings.node_dir)
+    labelled = label(quoted(column)).getItem(0)
+    return [labelled.getField(field.name).alias(field.name) for field in fields]
 
 
 def _is_zero(vector: Column) -> Column:

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from lakevec import __version__
 from lakevec.jobs.embedding.plan import RunPlan
-from lakevec.jobs.embedding.run_record import build_record
+from lakevec.jobs.embedding.run_record import build_record, describe_heads
 from lakevec.jobs.spark.java_options import read_users_properties
 from lakevec.jobs.spark.overlap import GLOB, expand_glob, read_option
 from lakevec.pipeline.output.commit_log import InputBatch
@@ -100,6 +100,7 @@ def _repeats(plan: RunPlan, last: Mapping[str, Any]) -> bool:
         and last.get("settings") == plan.settings.to_record()
         and isinstance(model, dict)
         and model.get("fingerprint") == plan.artifact.table.fingerprint
+        and last.get("heads", {}) == describe_heads(plan.heads)
     )
 
 

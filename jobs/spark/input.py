@@ -20,6 +20,8 @@ from lakevec.pipeline.chunk_columns import CHUNK_END, CHUNK_INDEX, CHUNK_START, 
 from lakevec.pipeline.encoding.options import SCALE_SUFFIX, TOKENS_SUFFIX, WEIGHTS_SUFFIX
 from lakevec.pipeline.encoding.stored_vectors import VectorType
 from lakevec.pipeline.errors import InputError, OutputError, did_you_mean
+from lakevec.pipeline.heads.columns import column_types, prefix_of
+from lakevec.pipeline.heads.head import Head
 from lakevec.pipeline.output.iceberg_schema import BITS
 from lakevec.pipeline.settings.base import SparkInput
 from lakevec.pipeline.settings.embed import EmbedSettings
@@ -61,6 +63,24 @@ class Columns:
     def read(self) -> tuple[str, ...]:
         """All input columns that the run needs."""
         return (*self.kept, *(column for column in self.embeddings if column not in self.kept))
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What a model and its heads return for a text.
+
+    Parameters
+    ----------
+    dimensions : int
+        Width of the vectors.
+    has_weights : bool
+        Whether sums come with the sum of the tokens' weights, not with their number.
+    heads : tuple of Head
+    """
+
+    dimensions: int
+    has_weights: bool
+    heads: tuple[Head, ...]
 
 
 def read_input(spark: SparkSession, settings: SparkInput) -> DataFrame:
@@ -160,20 +180,15 @@ def table_schema(columns: Columns, source: t.StructType) -> str:
     return schema.json()
 
 
-def choose_columns(
-    schema: t.StructType, settings: EmbedSettings, dimensions: int, *, has_weights: bool
-) -> Columns:
-    """Choose the columns to embed and to keep.
+def choose_columns(schema: t.StructType, settings: EmbedSettings, model: ModelOutput) -> Columns:
+    """Choose the columns to embed, to keep and to add.
 
     Parameters
     ----------
     schema : pyspark.sql.types.StructType
         The input's.
     settings : EmbedSettings
-    dimensions : int
-        Width of the vectors.
-    has_weights : bool
-        Whether sums come with the sum of the tokens' weights, not with their number.
+    model : ModelOutput
 
     Raises
     ------
@@ -209,8 +224,11 @@ def choose_columns(
     of_chunks = _chunk_fields(settings)
     added = [
         field
-        for name in embeddings.values()
-        for field in _embedding_fields(name, settings, dimensions, has_weights)
+        for column, name in embeddings.items()
+        for field in (
+            *(_embedding_fields(name, settings, model) if settings.vectors else ()),
+            *label_fields(model.heads, prefix_of(column, embeddings)),
+        )
     ]
     _refuse_clashes([*kept, *out_of_files], of_chunks, added)
     written = t.StructType([schema[name] for name in kept] + of_chunks + added)
@@ -227,7 +245,7 @@ def _refuse_clashes(names: list[str], of_chunks: list[t.StructField], added: lis
         )
     if (twins := same_names([*with_chunks, *(field.name for field in added)])) is not None:
         raise OutputError(
-            f"embedding column {twins[1]!r} clashes with another column",
+            f"column {twins[1]!r} of embeddings or heads clashes with another column",
             remedy="choose another --embedding-column, or leave the other out with --keep",
         )
 
@@ -255,23 +273,27 @@ def _chunk_fields(settings: EmbedSettings) -> list[t.StructField]:
     return numbers + ([t.StructField(CHUNK_TEXT, t.StringType())] if settings.chunk_text else [])
 
 
-def _embedding_fields(
-    name: str, settings: EmbedSettings, dimensions: int, has_weights: bool
-) -> list[t.StructField]:
+def _embedding_fields(name: str, settings: EmbedSettings, model: ModelOutput) -> list[t.StructField]:
     """Return Spark's fields for the columns of one embedding."""
     if VectorType(settings.vector_type) is VectorType.BINARY:
-        return [t.StructField(name, t.BinaryType(), metadata={BITS: dimensions})]
+        return [t.StructField(name, t.BinaryType(), metadata={BITS: model.dimensions})]
     if settings.store == "sum":
         # Spark copies the metadata with the column, so a copy is still marked as sums.
         is_sum = {"lakevec.store": "sum"}
         tokens = t.StructField(name + TOKENS_SUFFIX, t.IntegerType())
         weights = t.StructField(name + WEIGHTS_SUFFIX, t.DoubleType())
         vectors = t.StructField(name, t.ArrayType(t.FloatType()), metadata=is_sum)
-        return [vectors, weights if has_weights else tokens]
+        return [vectors, weights if model.has_weights else tokens]
     if VectorType(settings.vector_type) is not VectorType.INT8:
         return [t.StructField(name, t.ArrayType(t.FloatType()))]
     scale = t.StructField(name + SCALE_SUFFIX, t.FloatType())
     return [t.StructField(name, t.ArrayType(t.ByteType())), scale]
+
+
+def label_fields(heads: tuple[Head, ...], prefix: str) -> list[t.StructField]:
+    """Return Spark's fields for the columns of heads."""
+    kinds = (pair for head in heads for pair in column_types(head, prefix).items())
+    return [t.StructField(name, t.DataType.fromDDL(kind)) for name, kind in kinds]
 
 
 def missing_column(column: str, present: list[str]) -> InputError:

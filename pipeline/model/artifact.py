@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -23,7 +20,7 @@ from lakevec.pipeline.errors import DataError, ModelError, rephrase
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.bigrams import Bigrams
 from lakevec.pipeline.model.formats.detection import read_foreign
-from lakevec.pipeline.model.safe_files import read_document, read_regular
+from lakevec.pipeline.model.published_folder import FolderFormat, check_types, read_listed
 from lakevec.pipeline.model.table import StaticTable, check_dimensions
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.storage import Location
@@ -33,12 +30,10 @@ if TYPE_CHECKING:
     from lakevec.pipeline.encoding.options import EncodeOptions
 
 MANIFEST_NAME = "lakevec.json"
-FORMAT_NAME = "lakevec-model"
 BIGRAMS_NAME = "bigrams.safetensors"
-_MAJOR_VERSION = "1"
-_TABLE_FILES = ("model.safetensors", "tokenizer.json")
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_REMEDY = "restore the folder from where it was published"
+FORMAT = FolderFormat(
+    "model", "table", "lakevec-model", 1, MANIFEST_NAME, ("model.safetensors", "tokenizer.json")
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +164,6 @@ def load(model: str, *, revision: str | None = None) -> Artifact:
     return replace(artifact, provenance={**artifact.provenance, "hub": commit})
 
 
-def format_version(table: StaticTable) -> str:
-    """Return the lowest version of the format that can hold a table, so that earlier readers can read it."""
-    return f"{_MAJOR_VERSION}.{1 if table.position_scale is None and table.bigrams is None else 2}"
-
-
 def _load_place(place: Location, name: str, *, links_within: Path | None) -> Artifact:
     """Read a published folder, or a folder or file of another library."""
     if (place / MANIFEST_NAME).exists():
@@ -184,10 +174,9 @@ def _load_place(place: Location, name: str, *, links_within: Path | None) -> Art
 
 def _load_published(folder: Location, name: str, links_within: Path | None) -> Artifact:
     """Read a published folder; its files may be links only into `links_within`."""
-    manifest = _read_manifest(folder, f"model {name!r}")
-    content = {
-        file: _read_checked(folder / file, entry, links_within) for file, entry in manifest["files"].items()
-    }
+    manifest = FORMAT.read_manifest(folder, f"model {name!r}")
+    _check_manifest(manifest, f"model {name!r}: {MANIFEST_NAME}")
+    content = read_listed(folder, manifest, links_within)
     with rephrase(ModelError, f"model {name!r}: tensors or tokenizer can't be read"):
         tensors = safetensors.numpy.load(content["model.safetensors"])
         table = StaticTable(
@@ -200,13 +189,7 @@ def _load_published(folder: Location, name: str, links_within: Path | None) -> A
             position_scale=manifest.get("position_scale"),
             bigrams=_read_bigrams(content.get(BIGRAMS_NAME)),
         )
-    if table.fingerprint != manifest["fingerprint"]:
-        raise ModelError(
-            f"model {name!r}: {MANIFEST_NAME} does not describe this table",
-            got=table.fingerprint,
-            expected=str(manifest["fingerprint"]),
-            remedy=_REMEDY,
-        )
+    FORMAT.check_fingerprint(f"model {name!r}", table.fingerprint, manifest)
     return Artifact(table, redact(name), manifest["provenance"], manifest["quality"], is_checked=True)
 
 
@@ -217,69 +200,11 @@ def _read_bigrams(content: bytes | None) -> Bigrams | None:
     return Bigrams(tensors["pairs"], tensors["embeddings"], tensors.get("weights"))
 
 
-def _read_manifest(folder: Location, model: str) -> dict[str, Any]:
-    """Read and check ``lakevec.json``."""
-    with rephrase(ModelError, f"{model}: {MANIFEST_NAME} can't be read", on=(OSError, ValueError)):
-        manifest = read_document(folder / MANIFEST_NAME)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
-        raise ModelError(f"{model}: {MANIFEST_NAME}", expected=f'"format": "{FORMAT_NAME}"')
-    if "format_version" not in manifest:
-        raise ModelError(
-            f"{model} is incomplete",
-            got="a folder whose publishing is under way or was interrupted",
-            remedy="wait for the publishing to end, or delete the folder and publish again",
-        )
-    version = str(manifest["format_version"])
-    if version.split(".")[0] != _MAJOR_VERSION:
-        raise ModelError(
-            f"{model} has another format version",
-            got=version,
-            expected=f"{_MAJOR_VERSION}.x",
-            remedy="use the version of lakevec that published it, or publish it again",
-        )
-    _check_manifest(manifest, f"{model}: {MANIFEST_NAME}")
-    return manifest
-
-
 def _check_manifest(manifest: dict[str, Any], where: str) -> None:
-    """Check the types that readers rely on, and that every file name stays inside the folder."""
-    manifest.setdefault("provenance", {})
-    manifest.setdefault("quality", {})
-    kinds = {"files": dict, "normalize": bool, "fingerprint": str, "provenance": dict, "quality": dict}
-    _check_types(manifest, kinds, where)
+    """Check the types that readers of models rely on."""
+    check_types(manifest, {"normalize": bool}, where)
     parts = dict.fromkeys(("teacher", "source", "recipe", "vocabulary", "hub"), dict)
-    _check_types({key: {} for key in parts} | manifest["provenance"], parts, where)
-    for name, entry in manifest["files"].items():
-        if not _FILE_NAME.fullmatch(name):
-            what = f"{where} lists a file outside the folder"
-            raise ModelError(what, got=repr(name), expected="plain file names")
-        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
-            raise ModelError(f"{where}: {name}", expected="its bytes and sha256")
-    if missing := [name for name in _TABLE_FILES if name not in manifest["files"]]:
-        raise ModelError(f"{where} does not list {missing[0]}")
-
-
-def _check_types(values: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
-    for key, kind in kinds.items():
-        if not isinstance(value := values.get(key), kind):
-            raise ModelError(f"{where}: {key!r}", got=type(value).__name__, expected=kind.__name__)
-
-
-def _read_checked(file: Location, entry: dict[str, Any], links_within: Path | None) -> bytes:
-    """Read one file of the model and compare it with its entry."""
-    is_link = file.is_local and Path(file.path).is_symlink()
-    if is_link and not (links_within and Path(file.path).resolve().is_relative_to(links_within.resolve())):
-        raise ModelError(f"{file.path} is a link", expected="a regular file", remedy=_REMEDY)
-    damaged = partial(ModelError, f"{file.path} is damaged", remedy=_REMEDY)
-    with rephrase(ModelError, f"{file.path} can't be read", on=OSError, remedy=_REMEDY):
-        size = file.filesystem.get_file_info(file.path).size
-        # Compare sizes first, so that an oversized file is not read into memory.
-        if size is not None and size != entry["bytes"]:
-            raise damaged(got=f"{size} bytes", expected=f"{entry['bytes']}")
-        content = read_regular(file)
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise damaged(got="another sha256 than recorded")
-    return content
+    check_types({key: {} for key in parts} | manifest["provenance"], parts, where)
 
 
 def _to_arrow(texts: Sequence[str | None]) -> pa.Array:

@@ -52,7 +52,7 @@ def find(what: str, name: str, *, revision: str | None = None, error: type[Usage
 
     Parameters
     ----------
-    what : {"model", "teacher"}
+    what : {"model", "teacher", "head"}
         Subject of messages.
     name : str
         Path, URI, or ``hf://organisation/name``, optionally followed by ``@revision`` and a folder.

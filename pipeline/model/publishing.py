@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import resources
@@ -16,16 +14,10 @@ from typing import Any, Literal
 
 import safetensors.numpy
 
-from lakevec.pipeline.errors import OutputError, describe_failure
-from lakevec.pipeline.model.artifact import (
-    BIGRAMS_NAME,
-    FORMAT_NAME,
-    MANIFEST_NAME,
-    Artifact,
-    format_version,
-)
+from lakevec.pipeline.model.artifact import BIGRAMS_NAME, FORMAT, MANIFEST_NAME, Artifact
+from lakevec.pipeline.model.published_folder import cell, describe_files, json_bytes
 from lakevec.pipeline.model.table import StaticTable
-from lakevec.pipeline.storage import Location, require_free
+from lakevec.pipeline.storage import Location
 
 # Figures measured on the same table without its bigrams.
 _WITHOUT_BIGRAMS = "without_bigrams_"
@@ -34,7 +26,7 @@ _TEXTS = resources.files("lakevec.pipeline.model")
 
 def refuse_existing_model(uri: str) -> Location:
     """Check, before any long work, that a model can be published at `uri`."""
-    return require_free(uri, "model output", expected="a new place, since published models never change")
+    return FORMAT.refuse_existing(uri)
 
 
 def publish(
@@ -86,8 +78,8 @@ def publish(
     files = {**(extra_files or {}), **_table_files(table, provenance)}
     manifest = _manifest(table, files, provenance, quality)
     files["README.md"] = _make_card(manifest).encode()
-    files[MANIFEST_NAME] = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
-    _write_folder(uri, files)
+    files[MANIFEST_NAME] = json_bytes(manifest, indent=2)
+    FORMAT.write(uri, files)
 
 
 def export(artifact: Artifact, uri: str, *, to: Literal["model2vec", "sentence-transformers"]) -> None:
@@ -107,28 +99,10 @@ def export(artifact: Artifact, uri: str, *, to: Literal["model2vec", "sentence-t
         del files["config.json"]
         rows = {"embedding.weight": table.dense_rows()}
         files["model.safetensors"] = safetensors.numpy.save(rows)
-        files["config_sentence_transformers.json"] = _json_bytes({"similarity_fn_name": "cosine"})
+        files["config_sentence_transformers.json"] = json_bytes({"similarity_fn_name": "cosine"})
     manifest = _manifest(table, files, artifact.provenance, quality)
     files["README.md"] = _make_card(manifest, left_out=left_out).encode()
-    _write_folder(uri, files)
-
-
-def _write_folder(uri: str, files: Mapping[str, bytes]) -> None:
-    """Write files in their order and show the folder in one step, or its manifest last."""
-    target = staged = refuse_existing_model(uri)
-    if target.can_rename_folders:
-        staged = target.parent / f".{target.name}.{uuid.uuid4().hex}"
-    try:
-        staged.filesystem.create_dir(staged.path, recursive=True)
-        if staged is target and MANIFEST_NAME in files:
-            (staged / MANIFEST_NAME).write_bytes(_json_bytes({"format": FORMAT_NAME}))
-        for name, content in files.items():
-            (staged / name).write_bytes(content)
-        if staged is not target:
-            target.filesystem.move(staged.path, target.path)
-    except OSError as error:
-        staged.delete()
-        raise OutputError(f"can't publish the model to {uri!r}", got=describe_failure(error)) from None
+    FORMAT.write(uri, files)
 
 
 def _table_files(table: StaticTable, provenance: Mapping[str, Any]) -> dict[str, bytes]:
@@ -164,7 +138,7 @@ def _configuration(table: StaticTable, provenance: Mapping[str, Any]) -> dict[st
         {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for number, (path, kind) in enumerate(modules.items())
     ]
-    return {"config.json": _json_bytes(config), "modules.json": _json_bytes(listed)}
+    return {"config.json": json_bytes(config), "modules.json": json_bytes(listed)}
 
 
 def _manifest(
@@ -176,8 +150,8 @@ def _manifest(
     if table.bigrams is not None:
         abilities["bigrams"] = len(table.bigrams)
     return {
-        "format": FORMAT_NAME,
-        "format_version": format_version(table),
+        # The lowest version that can hold the table, so that earlier readers can read it.
+        **FORMAT.head(minor=2 if abilities else 1),
         "fingerprint": table.fingerprint,
         "rows": table.rows,
         "dimensions": table.dimensions,
@@ -186,17 +160,10 @@ def _manifest(
         "pools_unknown": table.pools_unknown,
         **abilities,
         "unknown_token_id": table.unknown_token_id,
-        "files": {
-            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in files.items()
-        },
+        "files": describe_files(files),
         "provenance": provenance,
         "quality": quality,
     }
-
-
-def _json_bytes(value: Any) -> bytes:
-    return (json.dumps(value, indent=4, ensure_ascii=False) + "\n").encode()
 
 
 def _make_card(manifest: dict[str, Any], *, left_out: int = 0) -> str:
@@ -223,7 +190,7 @@ def _make_card(manifest: dict[str, Any], *, left_out: int = 0) -> str:
         dtype=manifest["dtype"],
         scaled=", scaled to length 1" if normalize else "",
         fingerprint=manifest["fingerprint"],
-        facts="\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in facts.items()),
+        facts="\n".join(f"| {name.replace('_', ' ')} | {cell(value)} |" for name, value in facts.items()),
         mean="weighted mean" if "position_scale" in manifest else "mean",
         tag="" if "bigrams" in manifest else "- sentence-transformers\n",
         library="lakevec" if "bigrams" in manifest else "model2vec",
@@ -253,10 +220,3 @@ def _tell_agreement(manifest: Mapping[str, Any], left_out: int) -> Iterator[str]
         yield sentences["pools unknown"]
     elif not has_weights:
         yield sentences["normalizes" if manifest["normalize"] else "does not normalize"]
-
-
-def _cell(value: Any) -> str:
-    """Show one value in a Markdown table."""
-    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-    shown = " ".join(shown.replace("|", "\\|").split())
-    return f"`{shown}`" if isinstance(value, str) else shown

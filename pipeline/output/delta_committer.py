@@ -63,7 +63,10 @@ class DeltaCommitter(TableCommitter):
 
     def begin(self, metadata: TableMetadata, schema: str) -> None:
         """Create the table, or adopt what other programs changed; refuse one that can't be continued."""
-        self._schema = self._table.mark(schema, next(iter(metadata.columns.values())))
+        # An output without vectors has no column that is sure to be there but the last.
+        first = next(iter(metadata.columns.values()))
+        marked = first if first in metadata.schema_of_files else list(metadata.schema_of_files)[-1]
+        self._schema = self._table.mark(schema, marked)
         metadata = metadata.model_copy(update={"generation": self.generation})
         if not self._table.exists() and (self.is_refresh or self.log.state.number < 0):
             self._table.create(self._schema, metadata.partition_by)

@@ -26,11 +26,21 @@ _VECTORS = (
     "vector_type",
     "store",
     "max_tokens",
+    "heads",
     "chunk_tokens",
     "chunk_overlap",
 )
-# Earlier versions refuse unknown keys, so `write` leaves these out where they are empty.
-_LATER = ("time_zone", "chunk_tokens", "chunk_overlap", "catalog", "table")
+# Earlier versions refuse unknown keys, so `write` leaves these out where they have their defaults.
+_LATER = (
+    "time_zone",
+    "chunk_tokens",
+    "chunk_overlap",
+    "catalog",
+    "table",
+    "heads",
+    "head_uris",
+    "has_vectors",
+)
 
 
 class TableMetadata(BaseModel):
@@ -48,6 +58,12 @@ class TableMetadata(BaseModel):
         Embedding column of each text column.
     store : {"mean", "sum"}, default="mean"
         Whether a row holds the mean of its tokens' vectors, or their sum and count.
+    heads : dict of str to str, default={}
+        Fingerprint of each head, by its name.
+    head_uris : dict of str to str, default={}
+        Where the first run read each head.
+    has_vectors : bool, default=True
+        Whether rows hold vectors, and not only labels of heads.
     chunk_tokens : int or None, default=None
         Most tokens of a chunk, if each row is a chunk of a text.
     chunk_overlap : int or None, default=None
@@ -76,6 +92,9 @@ class TableMetadata(BaseModel):
     vector_type: Literal["float32", "float16", "int8", "binary"] = Field(title="vector type")
     store: Literal["mean", "sum"] = Field("mean", title="store")
     max_tokens: int | None = Field(title="max tokens")
+    heads: dict[str, str] = Field({}, title="heads")
+    head_uris: dict[str, str] = {}
+    has_vectors: bool = Field(True, title="vectors")
     chunk_tokens: int | None = Field(None, title="chunk tokens")
     chunk_overlap: int | None = Field(None, title="chunk overlap")
     schema_of_files: dict[str, str] = Field(title="columns")
@@ -108,7 +127,8 @@ class TableMetadata(BaseModel):
 
     def write(self, folder: Location) -> None:
         """Write ``output.json`` to the state folder of the generation."""
-        excluded = {name for name in _LATER if getattr(self, name) in ("", None)}
+        fields = TableMetadata.model_fields
+        excluded = {name for name in _LATER if getattr(self, name) == fields[name].default}
         (folder / _FILE).write_atomic(self.model_dump_json(indent=2, exclude=excluded).encode() + b"\n")
 
 
@@ -181,7 +201,9 @@ def _damaged(got: str) -> OutputError:
 
 def _show(value: object) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {kind}" for key, kind in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {kind}" for key, kind in value.items()) + "}" if value else "none"
     if isinstance(value, tuple):
         return f"({', '.join(value)})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "none" if value is None else str(value)

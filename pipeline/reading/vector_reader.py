@@ -273,6 +273,10 @@ def in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R
 
 
 def _choose(output: StoredOutput, column: str | None) -> str:
+    if not output.metadata.has_vectors:
+        raise SettingsError(
+            "the output holds no vectors", got="labels only", remedy="embed again without --no-vectors"
+        )
     known = list(output.metadata.columns.values())
     if column is None and len(known) == 1:
         return known[0]

@@ -47,6 +47,11 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
     """Input columns to write beside the vectors. Default: all."""
     embedding_column: str = "{column}_embedding"
     """Name of an embedding column; {column} stands for its text column."""
+    head: StringList = Field(default_factory=list)
+    """Heads that lakevec train-head published for this model. Each adds columns with labels and their
+    probabilities."""
+    vectors: bool = Field(default=True, json_schema_extra=DIRECT)
+    """Write the vectors. --no-vectors writes only the labels of heads."""
     max_tokens: Positive | None = None
     """Embed only the first N known tokens of a text. Default: all."""
     dimensions: Positive | None = None
@@ -126,6 +131,7 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
             )
         if self.store == "sum" and self.vector_type != "float32":
             raise ValueError("store sum needs vector_type float32: rounded values do not add up")
+        self._check_heads()
         self._check_chunks()
         if self.key is None and (self.key_order is not None or self.deletes != "keep"):
             raise ValueError("key_order and deletes need a key")
@@ -135,6 +141,14 @@ class EmbedSettings(SparkInput, SparkTasks, SparkRuntime):
         if self.table_format != "iceberg" and any(named):
             raise ValueError("catalog and table need table_format iceberg")
         return self
+
+    def _check_heads(self) -> None:
+        if not self.head and not self.vectors:
+            raise ValueError("no-vectors needs a head: nothing else would be written")
+        if self.head and self.store == "sum":
+            raise ValueError("head needs store mean: it was trained on vectors, not on sums")
+        if not self.vectors and self.vector_type != "float32":
+            raise ValueError("vector_type and no-vectors can't both be given")
 
     def _check_chunks(self) -> None:
         if self.chunk_tokens is None:

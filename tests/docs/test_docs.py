@@ -33,6 +33,7 @@ KINDS: dict[str, type[Settings]] = {command.name: load_command(command.name).SET
 COMMON_OPTIONS = {"--config", "--dry-run", "--verbose", "--version", "--help"}
 # Options of the tools that documents name beside lakevec's own.
 OTHER_OPTIONS = {"--add-modules", "--key-name", "--kills", "--no-compile", "--py-files"}
+OTHER_OPTIONS |= {"--no-vectors"}  # a switch turned off
 OTHER_OPTIONS |= {  # of Beam
     *(
         "--direct",
@@ -141,7 +142,7 @@ def test_commands_of_documents_parse(document: Path, tmp_path: Path, monkeypatch
 def test_options_in_text_exist(document: Path) -> None:
     every = set().union(*(options_of(kind) for kind in KINDS.values())) | OTHER_OPTIONS
     for code in inline_code(document):
-        command = re.match(r"lakevec ([a-z]+)", code)
+        command = re.match(r"lakevec ([a-z][a-z-]*)", code)
         known = options_of(KINDS[command[1]]) if command else every
         used = set(re.findall(r"(?:^|\s)(--[a-z][a-z0-9-]*)", code))
         assert used <= known, f"{document.name}: {code}"
@@ -328,6 +329,6 @@ def test_unknown_job_is_told_with_the_nearest() -> None:
     assert done.returncode == 2
     expected = (
         "lakevec: unknown command 'embd': expected one of benchmark, convert, count, demo, distill, doctor, "
-        "embed, evaluate, export, inspect, mine, search, tune, verify; did you mean 'embed'?\n"
+        "embed, evaluate, export, inspect, mine, search, train-head, tune, verify; did you mean 'embed'?\n"
     )
     assert done.stderr == expected

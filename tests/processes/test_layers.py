@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 HEAVY = {"torch", "transformers", "sklearn", "skeletoken", "huggingface_hub"}
 SPARK = {"pyspark", "lakevec.udfs", "lakevec.jobs"}
 # Wings that only the jobs they are for may import, and those late.
-LATE = {"distillation", "evaluation", "tuning"}
+LATE = {"distillation", "evaluation", "tuning", "fitting", "figures"}
 
 
 def modules_of(package: str) -> list[str]:
@@ -32,6 +32,7 @@ PIPELINE = modules_of("pipeline")
         ([name for name in PIPELINE if not LATE & set(name.split("."))], SPARK | HEAVY),
         ([name for name in PIPELINE if {"distillation", "tuning"} & set(name.split("."))], SPARK),
         ([name for name in PIPELINE if ".evaluation." in name], SPARK | HEAVY - {"sklearn"}),
+        ([name for name in PIPELINE if ".heads." in name], SPARK | HEAVY - {"sklearn"}),
         (["lakevec.pipeline.tuning.teacher_shards", "lakevec.udfs.teacher_task"], {"lakevec.jobs"} | HEAVY),
         (modules_of("udfs"), {"lakevec.jobs", "pydantic"} | HEAVY),
         (
@@ -48,6 +49,7 @@ PIPELINE = modules_of("pipeline")
         "pipeline",
         "distillation and tuning",
         "evaluation",
+        "heads",
         "teacher task",
         "udfs",
         "tasks",
@@ -85,6 +87,7 @@ def test_output_wing_knows_no_model_and_evaluation_order_holds() -> None:
         "corpus": {"corpus", "encoding", "model", "output"},  # the lease
         "evaluation": {"evaluation", "encoding", "model"},
         "tuning": {"tuning", "distillation", "evaluation", "encoding", "model"},
+        "heads": {"heads", "encoding", "model"},
         "model": {"model"},
         "encoding": {"encoding", "model"},
         "output": {"output"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -83,6 +83,7 @@ def test_prompt_longer_than_what_the_teacher_reads_is_refused(tmp_path: Path) ->
         distill_plain(tmp_path, prompt="a " * 600, token_remove_pattern=FEW_WORDPIECES)
 
 
+@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60),
     batch_size=st.integers(1, 20),

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakevec.pipeline.distillation.int8_layers import Int8Linear, has_exact_int8, quantize_linear_layers
@@ -20,6 +20,7 @@ needs_int8 = pytest.mark.skipif(not has_exact_int8(), reason="this CPU lacks VNN
 
 
 @needs_int8
+@settings(deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 9)),
     inputs=st.integers(1, 70),

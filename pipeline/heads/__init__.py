@@ -1,0 +1,1 @@
+"""Heads: linear models on a table's vectors, which label texts."""
