@@ -86,7 +86,7 @@ def test_output_wing_knows_no_model_and_evaluation_order_holds() -> None:
         "distillation": {"distillation", "corpus", "model"},
         "corpus": {"corpus", "encoding", "model", "output"},  # the lease
         "evaluation": {"evaluation", "encoding", "model"},
-        "tuning": {"tuning", "distillation", "evaluation", "encoding", "model"},
+        "tuning": {"tuning", "distillation", "corpus", "evaluation", "encoding", "model"},
         "heads": {"heads", "encoding", "model"},
         "model": {"model"},
         "encoding": {"encoding", "model"},
