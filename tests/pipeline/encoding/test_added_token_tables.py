@@ -184,7 +184,9 @@ def test_phrases_beside_other_added_tokens(name: str, other: AddedToken, texts: 
 
 
 def test_a_phrase_with_a_control_character_is_no_phrase_with_a_space() -> None:
-    theirs = add_phrases("gpt2", ["new\tyork", "york city"], single_word=True, normalized=True)
+    theirs = add_phrases("bert-base-cased", ["york city"], single_word=True, normalized=True)
+    theirs.normalizer = None  # BERT's turns a tab into a space
+    theirs.add_tokens([AddedToken("new\tyork", single_word=True)])
     texts = ["new\tyork", "new york", "renew\tyork city", "in new\tyork city"]
     assert_same_ids(make_tokenizer(theirs.to_str(), None), theirs, texts)
 
