@@ -167,8 +167,11 @@ def _find_bigrams(start: Start, tokens: TokenIds, options: TuneOptions, held_out
     if not options.bigrams:
         return None
     if options.bigram_counts is not None:
-        return read_bigrams(options.bigram_counts, start.tokens, options.bigrams).pairs
-    return count_bigrams(_cut(tokens, held_out, len(tokens.offsets) - 1), options.bigrams).pairs
+        found = read_bigrams(options.bigram_counts, start.tokens, options.bigrams)
+    else:
+        found = count_bigrams(_cut(tokens, held_out, len(tokens.offsets) - 1), options.bigrams)
+    # Texts of one token have no pairs.
+    return found.pairs if len(found.pairs) else None
 
 
 def _cut(tokens: TokenIds, first: int, last: int) -> TokenIds:

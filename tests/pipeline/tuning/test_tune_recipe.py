@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -140,3 +141,17 @@ def test_old_loss_has_the_options_of_old_tables() -> None:
         3.0,
         0.003,
     )
+
+
+@pytest.mark.parametrize("options", [{"loss": "correlation"}, {"prefixes": (4,)}, {}])
+def test_fewer_dimensions_than_trained_are_kept(teacher: Path, options: dict[str, Any]) -> None:
+    data = taught(teacher, make_texts(400))
+    method = replace(OPTIONS, trained_dimensions=12, dimensions=8, epochs=1, **options)
+    assert tune(str(teacher), data, method, progress=False).table.dimensions == 8
+
+
+def test_texts_of_one_token_have_no_bigrams(teacher: Path) -> None:
+    texts = [text.split()[0] for text in make_texts(400)]
+    data = taught(teacher, list(dict.fromkeys(texts))[:60])
+    options = TuneOptions(dimensions=4, epochs=1, bigrams=10)
+    assert tune(str(teacher), data, options, progress=False).table.bigrams is None
