@@ -253,7 +253,7 @@ def warm_up(table: StaticTable) -> None:
 def _warm_up(tokenizer_json: str, kind: np.dtype[Any], rows: int, has_bigrams: bool, *flags: Any) -> None:
     # The kernels don't depend on the width, so one column is enough.
     pairs = np.zeros((1, 2), np.int32) if has_bigrams else None
-    narrow = TableRows(np.zeros((rows + has_bigrams, 1), kind), tokenizer_json, *flags, pairs=pairs)
+    narrow = TableRows(np.zeros((rows + has_bigrams, 1), kind), tokenizer_json, *(*flags, pairs))
     Encoder(narrow).encode(warm_up_texts())
 
 
