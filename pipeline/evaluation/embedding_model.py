@@ -214,7 +214,7 @@ def make_variants(
     ----------
     models : sequence of EmbeddingModel
     dimensions : sequence of int
-        Empty for all columns. A table leaves out numbers above its width; with none left, it keeps all columns.
+        Empty for all columns. A table leaves out numbers above its width; if none is left, it keeps all.
     vector_types : sequence of str
         Empty for float32.
 
