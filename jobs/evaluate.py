@@ -27,6 +27,7 @@ def run(settings: EvaluateSettings, context: RunContext) -> None:
     output = require_free(settings.output, "report output")
     with requires_extra("evaluate", "evaluating"):
         from lakevec.pipeline.evaluation.evaluation import evaluate, to_json
+        from lakevec.pipeline.evaluation.figures import render_quality
         from lakevec.pipeline.evaluation.mteb_tasks import MtebTask, find_mteb_tasks
         from lakevec.pipeline.evaluation.report import render_report
         from lakevec.pipeline.evaluation.summary import format_averages
@@ -46,8 +47,10 @@ def run(settings: EvaluateSettings, context: RunContext) -> None:
         "machine": {"processor": machine["processor"], "cpus": len(machine["cpus"])},
         "models": model_timings,
     }
+    figure = render_quality(record, timings)
     files = {
         "report.html": render_report(record, timings).encode(),
+        **({} if figure is None else {"quality.svg": figure.encode()}),
         "timings.json": to_json(timings),
         "evaluation.json": to_json(record),
     }

@@ -33,8 +33,8 @@ class EmbeddingModel(Protocol):
 
     Attributes
     ----------
-    name : str
-        Name in the report.
+    name, source : str
+        Name in the report, and that of the model it was made from, which differs for a variant.
     fingerprint : str
         Differs between models if any of their vectors differ.
     dimensions, parameters, size_bytes : int
@@ -46,6 +46,7 @@ class EmbeddingModel(Protocol):
     """
 
     name: str
+    source: str
     fingerprint: str
     dimensions: int
     parameters: int
@@ -65,7 +66,7 @@ class StaticEmbeddingModel:
 
     def __init__(self, name: str, table: StaticTable, vector_type: VectorType = VectorType.FLOAT32) -> None:
         tensors = table.tensors().values()
-        self.name = name
+        self.name = self.source = name
         self.fingerprint = table.fingerprint
         self.dimensions = table.dimensions
         self.parameters = sum(tensor.size for tensor in tensors)
@@ -80,7 +81,9 @@ class StaticEmbeddingModel:
         """Return the model of the first columns, with vectors of another type; its name says both."""
         parts = [self.name, *map(str, filter(None, (dimensions, vector_type)))]
         kind = VectorType(vector_type or self.vector_type)
-        return StaticEmbeddingModel(" ".join(parts), self._table.cut(dimensions), kind)
+        variant = StaticEmbeddingModel(" ".join(parts), self._table.cut(dimensions), kind)
+        variant.source = self.source
+        return variant
 
     def prepare(self) -> None:
         """Compile the kernels, and empty the token cache."""
@@ -97,7 +100,7 @@ class SentenceTransformerModel:
     """A Sentence Transformer to evaluate."""
 
     def __init__(self, name: str, encoder: SentenceEncoder) -> None:
-        self.name = name
+        self.name = self.source = name
         self.fingerprint = encoder.fingerprint
         self.dimensions = encoder.width
         self.parameters = encoder.parameters
@@ -203,28 +206,36 @@ def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
 
 
 def make_variants(
-    model: EmbeddingModel, dimensions: Sequence[int], vector_types: Sequence[str]
+    models: Sequence[EmbeddingModel], dimensions: Sequence[int], vector_types: Sequence[str]
 ) -> list[EmbeddingModel]:
-    """Return a table with each number of columns and each type of vectors; anything else stays as it is.
+    """Return each table with each number of columns and each type of vectors; other models stay as they are.
 
     Parameters
     ----------
-    model : EmbeddingModel
+    models : sequence of EmbeddingModel
     dimensions : sequence of int
-        Empty for all columns.
+        Empty for all columns. A table leaves out numbers above its width; if none is left, it keeps all.
     vector_types : sequence of str
         Empty for float32.
 
     Raises
     ------
     SettingsError
-        If the table has fewer columns.
+        If the widest table has fewer columns.
     """
-    if not isinstance(model, StaticEmbeddingModel):
-        return [model]
-    widths: list[int | None] = [*dict.fromkeys(dimensions)] or [None]
+    tables = [model for model in models if isinstance(model, StaticEmbeddingModel)]
+    widest = max(tables, key=lambda table: table.dimensions, default=None)
     kinds: list[str | None] = [*dict.fromkeys(vector_types)] or [None]
-    return [model.make_variant(width, kind) for width in widths for kind in kinds]
+    found: list[EmbeddingModel] = []
+    for model in models:
+        if not isinstance(model, StaticEmbeddingModel):
+            found.append(model)
+            continue
+        # The widest table takes all numbers, so it refuses one that no table has.
+        fits = [width for width in dict.fromkeys(dimensions) if model is widest or width <= model.dimensions]
+        widths: list[int | None] = [*fits] or [None]
+        found += [model.make_variant(width, kind) for width in widths for kind in kinds]
+    return found
 
 
 def open_teacher(teacher: str, name: str, *, device: str = "auto") -> SentenceTransformerModel:

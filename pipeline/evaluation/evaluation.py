@@ -53,8 +53,7 @@ def evaluate(
     uris = list(dict.fromkeys(settings.model))
     names = zip(uris, embedding_model.name_models(uris), strict=True)
     opened = [embedding_model.open_model(uri, name, device=settings.device) for uri, name in names]
-    choices = settings.dimensions, settings.vector_type
-    models = [variant for model in opened for variant in embedding_model.make_variants(model, *choices)]
+    models = embedding_model.make_variants(opened, settings.dimensions, settings.vector_type)
     # Start with the user's sample, since it is the most likely part to fail.
     fidelity = _compare_with_teacher(settings, models, cache)
     local = [task for task in tasks if isinstance(task, Task)]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from lakevec.pipeline.evaluation.figures import linear_axis, make_environment, number_colours, plan_quality
 from lakevec.pipeline.evaluation.summary import (
     FLOAT_QUERY,
     format_fidelity,
@@ -19,19 +16,6 @@ from lakevec.pipeline.evaluation.summary import (
     text_rates,
 )
 from lakevec.pipeline.evaluation.tasks import GROUPS
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A figure's axis from its first tick to its last, linear unless `transform` says otherwise."""
-
-    ticks: list[float]
-    transform: Callable[[float], float] = float
-
-    def position(self, value: float) -> float:
-        """Return where a value lies: 0 at the first tick, 1 at the last."""
-        low, high, place = map(self.transform, (self.ticks[0], self.ticks[-1], value))
-        return (place - low) / (high - low)
 
 
 class Cell(NamedTuple):
@@ -51,41 +35,26 @@ class Row(NamedTuple):
 
 def render_report(record: dict[str, Any], timings: dict[str, Any]) -> str:
     """Render the content of ``evaluation.json`` and ``timings.json`` as HTML that is well-formed XML."""
-    environment = Environment(
-        loader=PackageLoader("lakevec.pipeline.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     tasks, models, ablations = record["tasks"], record["models"], record["ablations"]
+    rates = text_rates(timings)
     has_results = bool(tasks and models)
     measured = {task["group"] for task in tasks}
     context = {
         "record": record,
         "timings": timings,
         "models": len(models) + (len(ablations["models"]) if ablations else 0),
-        "overview": _overview(models, text_rates(timings)) if has_results else None,
+        "overview": _overview(models, rates) if has_results else None,
+        "quality": plan_quality(models, rates),
         "groups": [_group(record, group) for group in GROUPS if has_results and group in measured],
         "ablations": _ablations(ablations["models"]) if ablations else None,
-        "fidelity": _fidelity(record["fidelity"]["models"]) if record["fidelity"] else None,
+        "fidelity": _fidelity(record["fidelity"]["models"], models) if record["fidelity"] else None,
         "speeds": [model["speed"] for model in timings["models"] if model["speed"] is not None],
     }
-    return environment.get_template("report.html.j2").render(context)
+    return make_environment().get_template("report.html.j2").render(context)
 
 
 def _overview(models: Sequence[dict[str, Any]], rates: dict[str, float]) -> dict[str, Any]:
-    points = [
-        {**model, "colour": place, "rate": rates[model["name"]]}
-        for place, model in enumerate(models)
-        if model["mean"] is not None and rates.get(model["name"], 0) > 0
-    ]
-    return {
-        **_averages(models, [format_rate(rates.get(model["name"])) for model in models]),
-        "points": points,
-        "rates": log_axis([point["rate"] for point in points]) if points else None,
-        "scores": linear_axis([100 * point["mean"] for point in points]) if points else None,
-    }
+    return _averages(models, [format_rate(rates.get(model["name"])) for model in models])
 
 
 def _ablations(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -114,7 +83,9 @@ def _averages(models: Sequence[dict[str, Any]], extra: Sequence[str]) -> dict[st
             scores = [format_score(found.get(group)) for group in groups]
             empty = [""] * (len(cells) - len(scores) + len(sizes))
             rows.append(Row(f"{model['name']}{FLOAT_QUERY}", [*map(Cell, [*scores, *empty])], "apart"))
-    return {"groups": [GROUPS[group] for group in groups], "models": models, "rows": rows}
+    colours = number_colours(models)
+    coloured = [{**model, "colour": colours[model["source"]]} for model in models]
+    return {"groups": [GROUPS[group] for group in groups], "models": coloured, "rows": rows}
 
 
 def _group(record: dict[str, Any], group: str) -> dict[str, Any]:
@@ -147,14 +118,16 @@ def _task_name(task: dict[str, Any]) -> str:
     return f"{task['name']} †" if task["averaged"] else f"{task['name']} ({task['note']})"
 
 
-def _fidelity(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _fidelity(entries: Sequence[dict[str, Any]], models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return rows and differences; `entries` are those of the models, in the same order."""
+    colours = number_colours(models)
     spans = [
-        {"name": model["name"], "colour": place, **model["difference"]}
-        for place, model in enumerate(models)
-        if "difference" in model
+        {"name": entry["name"], "colour": colours[model["source"]], **entry["difference"]}
+        for entry, model in zip(entries, models, strict=True)
+        if "difference" in entry
     ]
     bounds = [span[bound] for span in spans for bound in ("low", "high")]
-    rows = [Row(model["name"], [Cell(text) for text in format_fidelity(model)]) for model in models]
+    rows = [Row(entry["name"], [Cell(text) for text in format_fidelity(entry)]) for entry in entries]
     return {"rows": rows, "spans": spans, "axis": linear_axis([0.0, *bounds])}
 
 
@@ -164,30 +137,3 @@ def _mark_best(values: Sequence[float | None]) -> list[Cell]:
     known = [float(text) for text in shown if text]
     differs = len(set(known)) > 1
     return [Cell(text, differs and bool(text) and float(text) == max(known)) for text in shown]
-
-
-def linear_axis(values: Sequence[float]) -> Axis:
-    """Make an axis around values, with about five steps of 1, 2, 5 or 10 times a power of ten.
-
-    Examples
-    --------
-    >>> linear_axis([41.0, 58.0]).ticks
-    [35.0, 40.0, 45.0, 50.0, 55.0, 60.0]
-    """
-    rough = (max(values) - min(values) or max(abs(max(values)), 1.0)) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-    first, last = math.floor(min(values) / step - 0.25), math.ceil(max(values) / step + 0.25)
-    return Axis([number * step for number in range(first, last + 1)])
-
-
-def log_axis(values: Sequence[float]) -> Axis:
-    """Make a logarithmic axis around positive values, with a tick at each power of ten.
-
-    Examples
-    --------
-    >>> log_axis([400.0, 20_000.0]).ticks
-    [100.0, 1000.0, 10000.0, 100000.0]
-    """
-    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    return Axis([10.0**power for power in range(first, max(last, first + 1) + 1)], math.log10)

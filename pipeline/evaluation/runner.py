@@ -82,6 +82,7 @@ def measure_model(
     averages = average_groups(results)
     scores = {
         "name": model.name,
+        "source": model.source,
         "fingerprint": model.fingerprint,
         "dimensions": model.dimensions,
         "parameters": model.parameters,

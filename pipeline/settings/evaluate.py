@@ -12,7 +12,8 @@ from lakevec.pipeline.settings.base import IntegerList, Settings, StringList, Ve
 class EvaluateSettings(Settings):
     r"""Measure models on public tasks, and against their teacher on your own rows.
 
-    Writes report.html, evaluation.json and timings.json. docs/evaluation.md describes tasks and metrics.
+    Writes report.html, quality.svg, evaluation.json and timings.json. docs/evaluation.md describes tasks and
+    metrics.
 
     Examples
     --------
@@ -27,8 +28,8 @@ class EvaluateSettings(Settings):
     model: StringList = Field(default_factory=list)
     """Models to evaluate: any that lakevec embed reads, or folders of teachers."""
     dimensions: IntegerList = Field(default_factory=list)
-    """Numbers of a table's first columns to measure it with, one after the other. A Sentence Transformer is
-    measured whole. Default: all columns."""
+    """Numbers of a table's first columns to measure it with, one after the other. A narrower table leaves out
+    numbers above its width. A Sentence Transformer is measured whole. Default: all columns."""
     vector_type: VectorTypeList = Field(default_factory=list)
     """Types of stored vectors to measure a table with: float32, float16, int8, binary. Default: float32."""
     data: str | None = None

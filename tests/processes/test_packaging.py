@@ -72,6 +72,7 @@ def test_wheel_from_the_sdist_holds_the_same_files(installed: Path, tmp_path: Pa
     assert {name.partition("/")[0].partition("-")[0] for name in direct} == {"lakevec"}
     some = ["jobs/cli.py", "pipeline/errors.py", "udfs/distribution.py", "pipeline/model/model_card.template"]
     some += ["pipeline/model/model_card_agreement.json", "pipeline/evaluation/report.html.j2"]
+    some += ["pipeline/evaluation/figures.j2", "pipeline/evaluation/quality.svg.j2"]
     assert {f"lakevec/{name}" for name in some} < set(direct)
 
 

@@ -56,7 +56,7 @@ def test_models_have_the_same_figures_twice(
     shown = capsys.readouterr().out
     heads = ["model", *(group.short for group in GROUPS.values()), "mean", "texts/s", "MB", "bytes/vector"]
     assert re.search(f"^{' +'.join(heads)}$", shown, re.M)
-    assert f"wrote report.html, timings.json, evaluation.json to {tmp_path}/one\n" in shown
+    assert f"wrote report.html, quality.svg, timings.json, evaluation.json to {tmp_path}/one\n" in shown
 
 
 def test_tables_are_measured_for_each_number_of_dimensions_and_each_type(
@@ -81,6 +81,7 @@ def test_tables_are_measured_for_each_number_of_dimensions_and_each_type(
         assert "float_query" not in model["tasks"]["classification/ImdbClassification"]
     name = re.escape(record["models"][2]["name"])
     assert re.search(f"^{name}, float queries +[-0-9.]+ +[-0-9.]+$", capsys.readouterr().out, re.M)
+    assert {model["source"] for model in record["models"][:6]} == {"<b>&\"other'"}
     assert "3 binary, float queries</th>" in (tmp_path / "out" / "report.html").read_text()
     one = open_model(hostile_model, "any")
     assert isinstance(one, StaticEmbeddingModel)
@@ -88,7 +89,19 @@ def test_tables_are_measured_for_each_number_of_dimensions_and_each_type(
     assert set(np.unique(narrow.encode(["north", "nowhere"]))) <= {-1.0, 0.0, 1.0}
 
 
-def test_more_dimensions_than_a_model_has_are_refused(
+def test_a_narrower_table_leaves_out_numbers_above_its_width(
+    small_data: Path, tiny_model: str, hostile_model: str, tmp_path: Path
+) -> None:
+    words = ["--model", tiny_model, hostile_model, "--only", "sts", "--dimensions"]
+    record, _ = run(small_data, tmp_path / "both", *words, "3", "1")
+    widths = [(model["source"], model["dimensions"]) for model in record["models"]]
+    assert widths == [("model", 1), ("<b>&\"other'", 3), ("<b>&\"other'", 1)]
+    # With none left, a table is measured whole.
+    record, _ = run(small_data, tmp_path / "whole", *words, "3")
+    assert [model["name"] for model in record["models"]] == ["model", "<b>&\"other' 3"]
+
+
+def test_more_dimensions_than_any_table_has_are_refused(
     small_data: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--data", str(small_data), "--model", tiny_model, "--output", str(tmp_path / "out")]
