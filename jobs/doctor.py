@@ -36,6 +36,7 @@ EXTRAS = {
     "metrics": "to write metrics for Prometheus",
     "lineage": "to send OpenLineage events",
     "beam": "to embed in Beam pipelines",
+    "heads": "to train heads",
     "demo": "to run the demo",
     "benchmark": "to compare with other libraries",
 }

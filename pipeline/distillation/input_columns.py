@@ -6,6 +6,7 @@ import numpy as np
 
 from lakevec.pipeline.distillation.pca import fit_pca
 from lakevec.pipeline.distillation.weighting import sif_weights
+from lakevec.pipeline.errors import SettingsError
 
 # Columns of the output beside them; all are reduced to the table's width afterwards.
 WIDTH_BESIDE_INPUTS = 256
@@ -29,7 +30,15 @@ def make_input_columns(inputs: np.ndarray, frequencies: np.ndarray, columns: int
     Returns
     -------
     float32 ndarray of shape (V, K)
+
+    Raises
+    ------
+    SettingsError
+        If `columns` exceeds H.
     """
+    if columns > inputs.shape[1]:
+        expected = f"at most {inputs.shape[1]}, the width of the teacher's input embeddings"
+        raise SettingsError("input_columns", got=str(columns), expected=expected)
     weights = sif_weights(frequencies, coefficient=_SIF_COEFFICIENT)
     weighted = ((inputs - inputs.mean(axis=0)) * weights[:, None]).astype(np.float32)
     _, axes = fit_pca(weighted.T.astype(np.float64) @ weighted)

@@ -168,9 +168,9 @@ def _fix_signs(scores: np.ndarray) -> np.ndarray:
     return np.asarray(scores * signs, dtype=np.float32)
 
 
-def check_dimensions(dimensions: Dimensions, *, rows: int, width: int) -> None:
-    """Refuse more dimensions than the data has principal axes."""
+def check_dimensions(dimensions: Dimensions, *, rows: int, width: int, name: str = "dimensions") -> None:
+    """Refuse more dimensions than the data has principal axes; `name` is the setting."""
     most = min(rows, width)
     if isinstance(dimensions, int) and dimensions > most:
         expected = f"at most {most}, for a teacher of width {width} and {rows} rows"
-        raise SettingsError("dimensions", got=str(dimensions), expected=expected)
+        raise SettingsError(name, got=str(dimensions), expected=expected)

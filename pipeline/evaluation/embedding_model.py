@@ -65,7 +65,9 @@ class StaticEmbeddingModel:
     """An embedding table to evaluate. A text without a known token gets zeros."""
 
     def __init__(self, name: str, table: StaticTable, vector_type: VectorType = VectorType.FLOAT32) -> None:
-        tensors = table.tensors().values()
+        tensors = [*table.tensors().values()]
+        if table.bigrams is not None:
+            tensors += table.bigrams.tensors().values()
         self.name = self.source = name
         self.fingerprint = table.fingerprint
         self.dimensions = table.dimensions

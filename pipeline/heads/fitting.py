@@ -85,9 +85,13 @@ class Fitter:
         self, scaled: np.ndarray, targets: np.ndarray, strength: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Fit a multinomial model; labels without rows are never chosen."""
-        model = self._logistic(scaled, targets, strength)
         rows = np.zeros((self.labels, scaled.shape[1]))
         constants = np.full(self.labels, -1e4)
+        present = np.unique(targets)
+        if len(present) == 1:  # the other folds may lack a rare label
+            constants[present] = 0.0
+            return rows, constants
+        model = self._logistic(scaled, targets, strength)
         if len(model.classes_) == 2:
             # scikit-learn has one row for two labels. These two have the same difference.
             half, constant = model.coef_[0] / 2, model.intercept_[0] / 2
@@ -123,7 +127,8 @@ class Fitter:
         dict of str to float
             Mean loss of each strength that was tried: log loss per row and label, or squared error.
         """
-        vectors, targets = vectors[:_CHOICE_ROWS], targets[:_CHOICE_ROWS]
+        chosen = self._choose_rows(targets)
+        vectors, targets = vectors[chosen], targets[chosen]
         folds = self._number_folds(targets)
         losses: dict[float, float] = {}
         for strength in STRENGTHS:
@@ -133,6 +138,14 @@ class Fitter:
         # min keeps the first of equal losses, which is the stronger regularization.
         best = min(losses, key=losses.__getitem__)
         return best, {f"{strength:g}": loss for strength, loss in losses.items()}
+
+    def _choose_rows(self, targets: np.ndarray) -> np.ndarray:
+        """Return the first 10,000 rows; in a classification, also the first rows of labels that they lack."""
+        chosen = np.arange(min(len(targets), _CHOICE_ROWS))
+        if self.kind is not HeadKind.CLASSIFICATION:
+            return chosen
+        rows = [np.flatnonzero(targets == label)[:_FOLDS] for label in range(self.labels)]
+        return np.unique(np.concatenate([chosen, *rows]))
 
     def _cross_validate(
         self, vectors: np.ndarray, targets: np.ndarray, folds: np.ndarray, strength: float
@@ -154,7 +167,8 @@ class Fitter:
         folds = np.empty(len(targets), dtype=np.int64)
         for label in range(self.labels):
             rows = np.flatnonzero(targets == label)
-            folds[rows] = np.arange(len(rows)) % _FOLDS
+            # Labels of one row begin with different folds, so that no fold takes them all.
+            folds[rows] = (np.arange(len(rows)) + label) % _FOLDS
         return folds
 
     def _loss(self, fit: Fit, vectors: np.ndarray, targets: np.ndarray) -> float:

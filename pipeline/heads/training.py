@@ -16,7 +16,7 @@ from lakevec.pipeline.heads.options import HeadOptions
 if TYPE_CHECKING:
     from lakevec.pipeline.model.artifact import Artifact
 
-_LEAST_ROWS = 10
+_LEAST_ROWS, _LEAST_TRAINED = 10, 5
 
 
 def train_head(
@@ -92,6 +92,13 @@ def train_on_vectors(
     order = np.random.default_rng(options.seed).permutation(len(labels))
     is_held_out = _hold_out(targets[order], kind, options.held_out)
     rest, out = order[~is_held_out], order[is_held_out]
+    if len(rest) < _LEAST_TRAINED:
+        raise DataError(
+            "too few rows to train a head on",
+            got=f"{len(rest)} beside the {len(out)} held-out rows",
+            expected=f"at least {_LEAST_TRAINED}",
+            remedy="hold out fewer",
+        )
     fitter = Fitter(kind, max(len(known), 1), None if options.class_weight == "none" else "balanced")
     # BLAS sums in the same order on one thread only.
     with threadpool_limits(1):

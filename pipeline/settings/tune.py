@@ -105,6 +105,10 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
             raise ValueError("give model or vocabulary, since a model has its own vocabulary")
         if self.model is not None and self.counts is not None:
             raise ValueError("give model or counts, since a model has its own weights")
+        if self.prefixes and (self.input_columns or self.loss == "correlation"):
+            raise ValueError(
+                "prefixes need the loss divergence and no input_columns, which rotate the columns"
+            )
         if self.model is not None and self.input_columns:
             raise ValueError("give model or input_columns, since a model's tokens may not be the teacher's")
         return self

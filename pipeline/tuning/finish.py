@@ -45,7 +45,7 @@ def finish_rows(rows: np.ndarray, start: Start, training: TrainingSet, options: 
         rows = _put_beside(columns, rows, start, training)
     elif options.loss == "correlation":
         return rotate_to_principal_axes(rows, dimensions=options.dimensions)
-    if options.prefixes and options.input_columns == 0:
+    if options.prefixes:
         return rows[:, : options.dimensions]  # trained in this order
     vectors = _pool_some(rows, training, normalize=True)
     return rotate_to_principal_axes(rows, by=vectors, dimensions=options.dimensions)

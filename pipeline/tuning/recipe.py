@@ -110,6 +110,8 @@ def tune(
     trained = train(rows, training, validation, options, token_targets=token_targets, progress=progress)
     table = make_table(finish_rows(trained.rows, start, training, options), start, pairs, options)
     recipe = _describe(sample, options, start, training, trained.best)
+    if table.bigrams is not None:
+        recipe["bigrams"] = len(table.bigrams)
     provenance = make_provenance(sample.teacher, recipe, start.words, _RECORDED_PACKAGES)
     quality = _measure(table, texts[:held_out], sample, pca, trained)
     return TuneResult(table, provenance, quality, trained)
@@ -142,17 +144,18 @@ def check_sample(options: TuneOptions, texts: Sequence[str]) -> None:
 
 def _check_widths(options: TuneOptions, *, rows: int, width: int | None) -> None:
     """Refuse more columns than texts or the teacher give; no width is checked if it is None."""
-    trained = options.trained_width
-    for columns in (trained, options.input_columns):
-        check_dimensions(columns, rows=rows, width=columns if width is None else width)
-    if options.dimensions > trained + options.input_columns:
-        raise SettingsError(
-            "dimensions",
-            got=str(options.dimensions),
-            expected=f"at most {trained + options.input_columns}, the trained and the input columns",
-        )
-    if options.prefixes and max(options.prefixes) > trained:
-        raise SettingsError("prefixes", got=str(max(options.prefixes)), expected=f"at most {trained} columns")
+    widths = {"trained_dimensions": options.trained_width, "input_columns": options.input_columns}
+    if not options.input_columns and options.trained_dimensions is None:
+        widths = {"dimensions": options.dimensions}
+    for name, columns in widths.items():
+        check_dimensions(columns, rows=rows, width=columns if width is None else width, name=name)
+    total = options.trained_width + options.input_columns
+    if options.dimensions > total:
+        expected = f"at most {total}, the trained and the input columns"
+        raise SettingsError("dimensions", got=str(options.dimensions), expected=expected)
+    if options.prefixes and max(options.prefixes) > options.trained_width:
+        expected = f"at most {options.trained_width}, the columns to train"
+        raise SettingsError("prefixes", got=str(max(options.prefixes)), expected=expected)
 
 
 def _count_held_out(options: TuneOptions, texts: int) -> int:
@@ -218,10 +221,9 @@ def _describe(
         "sif_coefficient": None if options.model else options.initial_coefficient,
         "counts_share": None if options.model else DistillOptions.counts_share,
         "prefixes": list(options.prefixes) or None,
-        "trained_dimensions": options.trained_width if options.input_columns else None,
+        "trained_dimensions": options.trained_width if options.trained_width != options.dimensions else None,
         "input_columns": options.input_columns or None,
         "position_scale": start.position_scale,
-        "bigrams": options.bigrams or None,
         "bigram_counts": redact(options.bigram_counts) if options.bigram_counts else None,
     }
     return {

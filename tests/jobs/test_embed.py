@@ -196,7 +196,7 @@ def refuse(tiny_model: str, lake: Path, out: Path, capsys: pytest.CaptureFixture
         ({"text": "body"}, "column 'body' is not in the input: expected one of 'id', 'body text', 'n'"),
         ({"text": "n"}, "text column 'n': got double; expected string, or binary that holds UTF-8"),
         ({"keep": "nn"}, "column 'nn' is not in the input"),
-        ({"embedding-column": "N"}, "embedding column 'N' clashes with another column"),
+        ({"embedding-column": "N"}, "column 'N' of embeddings or heads clashes with another column"),
         ({"format": "teapot"}, "Spark does not know this format"),
         ({"output": "."}, "output '"),
     ],

@@ -353,12 +353,12 @@ def test_counted_bigrams_positions_and_inputs_reach_the_embedded_lake(
     better = ["--counts", str(counts), *bigrams, "--position-scale", "5", "--input-columns", "4"]
     kept = ["--vectors", str(folder / "model-teacher"), "--trained-dimensions", "12"]
     words = [*words_of(teacher, lake, model), *QUICK, "--epochs", "2"]
-    assert tune([*words, *better, *kept, "--dimensions", "14", "--prefixes", "6"]) == 0
+    assert tune([*words, *better, *kept, "--dimensions", "14"]) == 0
     artifact = load(str(model))
     table, recipe = artifact.table, artifact.provenance["recipe"]
     assert table.bigrams is not None
     assert (table.dimensions, table.position_scale, len(table.bigrams)) == (14, 5.0, 40)
-    assert (recipe["bigrams"], recipe["input_columns"], recipe["prefixes"]) == (40, 4, [6])
+    assert (recipe["bigrams"], recipe["input_columns"], recipe["trained_dimensions"]) == (40, 4, 12)
     assert embed(["--model", str(model), *source, "--output", str(output)]) == 0
     rows = pq.read_table(output).select(["body", "body_embedding"]).to_pydict()
     vectors = artifact.encode(rows["body"])

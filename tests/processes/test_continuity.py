@@ -59,8 +59,14 @@ def test_commands_keep_their_options_and_settings() -> None:
 
 
 def accepts(now: Any, before: Any) -> bool:
-    """Whether a setting's schema has all that it had, and perhaps further choices."""
+    """Whether a setting's schema has all that it had, and perhaps further choices.
+
+    A default may have become one that depends on other settings, so that the setting may also be null.
+    """
     if isinstance(before, dict):
+        if "anyOf" in now and "anyOf" not in before:
+            allowed = {key: value for key, value in before.items() if key != "default"}
+            return any(accepts(one, allowed) for one in now["anyOf"])
         return now.keys() == before.keys() and all(accepts(now[key], before[key]) for key in before)
     if isinstance(before, list):
         return all(any(accepts(one, other) for one in now) for other in before)

@@ -17,7 +17,7 @@ from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.model.artifact import Artifact
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.tuning.options import TuneOptions
-from lakevec.pipeline.tuning.recipe import TeacherSample, TuneResult, tune
+from lakevec.pipeline.tuning.recipe import TeacherSample, TuneResult, check_initial, tune
 from lakevec.pipeline.tuning.start import align_rows
 from tests.support.tiny_teacher import UNSEEN, make_texts, make_tiny_teacher
 
@@ -155,3 +155,24 @@ def test_texts_of_one_token_have_no_bigrams(teacher: Path) -> None:
     data = taught(teacher, list(dict.fromkeys(texts))[:60])
     options = TuneOptions(dimensions=4, epochs=1, bigrams=10)
     assert tune(str(teacher), data, options, progress=False).table.bigrams is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dimensions": 99}, "dimensions: got 99; expected at most"),
+        (
+            {"dimensions": 20, "trained_dimensions": 12, "input_columns": 4},
+            "dimensions: got 20; expected at most 16",
+        ),
+        ({"dimensions": 12, "trained_dimensions": 99}, "trained_dimensions: got 99; expected at most"),
+        (
+            {"dimensions": 12, "trained_dimensions": 12, "input_columns": 99},
+            "input_columns: got 99; expected at most",
+        ),
+        ({"dimensions": 12, "prefixes": (13,)}, "prefixes: got 13; expected at most 12"),
+    ],
+)
+def test_widths_that_can_not_be_are_refused_by_name(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        check_initial(TuneOptions(**options), rows=1000, width=32, tokens=[])

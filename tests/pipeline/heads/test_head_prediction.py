@@ -134,6 +134,22 @@ def test_labels_of_one_row_are_learned_but_not_held_out(model: Artifact) -> None
 
 
 @pytest.mark.parametrize(
+    "labels", [["a"] * 99 + ["b"], ["a"] * 57 + ["b", "c", "d"], ["a"] * 10_050 + ["b"] * 4]
+)
+def test_strength_is_chosen_with_rare_labels(model: Artifact, labels: list[str]) -> None:
+    """Folds lack a label, and the first 10,000 rows may."""
+    vectors, _ = draw(len(labels), 2)
+    head = train(model, vectors, labels, held_out=0.0)
+    assert head.labels == tuple(sorted(set(labels)))
+
+
+def test_held_out_rows_leave_some_to_train_on(model: Artifact) -> None:
+    vectors, own = draw(10, 2)
+    with pytest.raises(DataError, match="2 beside the 8 held-out rows; expected at least 5"):
+        train(model, vectors, own.astype(str).tolist(), held_out=0.9)
+
+
+@pytest.mark.parametrize(
     ("labels", "wanted", "said"),
     [
         (["a"] * 9, "auto", "too few rows to train a head on: got 9 labelled rows"),
