@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, count
 from typing import Any, NamedTuple
 
@@ -69,8 +70,9 @@ class QualityFigure(NamedTuple):
     vector_types: list[str]
 
 
+@cache
 def make_environment() -> Environment:
-    """Make the environment of this folder's templates, whose output is well-formed XML."""
+    """Make the environment of this folder's templates, once per process; their output is well-formed XML."""
     environment = Environment(
         loader=PackageLoader("lakevec.pipeline.evaluation", "."),
         autoescape=True,

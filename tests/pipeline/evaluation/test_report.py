@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakevec.pipeline.encoding.stored_vectors import VectorType
@@ -204,6 +204,7 @@ MODELS = st.builds(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(MODELS, st.none() | st.floats(0.01, 1e7)), min_size=1, max_size=12))
 def test_any_record_is_drawn_inside_its_panels(measured: list[tuple[dict[str, Any], float | None]]) -> None:
     distinct = {model["name"]: (model, rate) for model, rate in measured}.values()
@@ -229,6 +230,7 @@ def test_any_record_is_drawn_inside_its_panels(measured: list[tuple[dict[str, An
     assert all(float(key.get("x", 0)) < width and float(key.get("y", 0)) + 10 < height for key in keys)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(1e-3, 1e9), min_size=1, max_size=5),
     st.sampled_from([(10, (2, 5), 6), (4, (2,), 8)]),
