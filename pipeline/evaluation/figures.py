@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, count
 from typing import Any, NamedTuple
 
@@ -69,8 +70,9 @@ class QualityFigure(NamedTuple):
     vector_types: list[str]
 
 
+@cache
 def make_environment() -> Environment:
-    """Make the environment of this folder's templates, whose output is well-formed XML."""
+    """Make the environment of this folder's templates, once per process; their output is well-formed XML."""
     environment = Environment(
         loader=PackageLoader("lakevec.pipeline.evaluation", "."),
         autoescape=True,
@@ -187,13 +189,14 @@ def log_axis(
     >>> log_axis([400.0, 20_000.0]).ticks
     [100.0, 1000.0, 10000.0, 100000.0]
     """
-    choices = chain([(base, [1, *between])], ((base**power, [1]) for power in count(1)))
-    tried = (_ticks_around(min(values), max(values), factor, multiples) for factor, multiples in choices)
+    low, high = min(values), max(values)
+    powers = (_ticks_around(low, high, base**power, [1]) for power in count(1))
+    tried = chain([_ticks_around(low, high, base, [1, *between])], powers)
     return Axis(next(ticks for ticks in tried if len(ticks) <= most), math.log10)
 
 
 def _ticks_around(low: float, high: float, base: float, multiples: Sequence[float]) -> list[float]:
-    """Return ticks from the last one up to `low`; a single value gets ticks on both sides."""
+    """Return the fewest ticks around two values; equal ones get a tick on either side."""
     first, last = math.floor(math.log(low, base)) - 1, math.ceil(math.log(high, base)) + 1
     ticks = [float(base) ** power * multiple for power in range(first, last + 1) for multiple in multiples]
     if low == high:
