@@ -216,7 +216,8 @@ def _check_sizes(options: DistillOptions, resolved: ResolvedOptions, teacher: Te
     is_delegated = resolved.pooling == _DELEGATED
     width = teacher.delegate.width if is_delegated else teacher.width(resolved.dense)
     if options.input_columns:
-        check_dimensions(options.input_columns, rows=rows, width=width)
+        inputs = int(teacher.model.get_input_embeddings().weight.shape[1])
+        check_dimensions(options.input_columns, rows=rows, width=inputs, name="input_columns")
         width = min(WIDTH_BESIDE_INPUTS, width) + options.input_columns
     check_dimensions(options.dimensions, rows=rows, width=width)
 

@@ -19,7 +19,7 @@ from lakevec.pipeline.model.table import StaticTable
 from tests.support.teachers import (
     make_teacher,
 )
-from tests.support.tiny_teacher import distill_as
+from tests.support.tiny_teacher import distill_as, make_tiny_teacher
 
 
 def test_recipe_of_the_first_model2vec(tmp_path: Path) -> None:
@@ -187,22 +187,25 @@ def test_sizes_that_can_not_be_are_refused_before_the_teacher_works(
             distill_as(minilm_folder, **more)
 
 
-def test_input_columns_are_reduced_with_the_output(minilm_folder: Path) -> None:
-    """All 384 columns keep every cosine, so a table of them has the cosines of both parts."""
-    wide = distill_as(minilm_folder, dimensions=384, input_columns=128)
-    narrow = distill_as(minilm_folder, dimensions=64, input_columns=128)
-    plain = distill_as(minilm_folder, dimensions=256)
-    assert (wide.table.dimensions, narrow.table.dimensions) == (384, 64)
-    np.testing.assert_allclose(narrow.table.embeddings, wide.table.embeddings[:, :64], atol=1e-3)
-    rows, own = wide.table.embeddings[:2000], plain.table.embeddings[:2000]
-    inputs = rows @ rows.T - own @ own.T
-    # What remains of the products is that of the input columns, so no row has a negative square.
-    assert np.diag(inputs).min() > -1e-3
-    assert np.diag(inputs)[1000:].min() > 0
-    assert wide.provenance["recipe"]["input_columns"] == 128
+def test_input_columns_are_reduced_with_the_output(tmp_path: Path) -> None:
+    teacher = make_tiny_teacher(tmp_path / "teacher")
+    plain = distill_as(teacher, dimensions="auto").table
+    width = plain.dimensions
+    wide = distill_as(teacher, dimensions=width + 8, input_columns=8)
+    narrow = distill_as(teacher, dimensions=10, input_columns=8)
+    assert (wide.table.dimensions, narrow.table.dimensions) == (width + 8, 10)
+    assert wide.provenance["recipe"]["input_columns"] == 8
+    np.testing.assert_allclose(narrow.table.embeddings, wide.table.embeddings[:, :10], atol=1e-3)
+    # All columns keep every product, so what remains of it without the output is that of the input columns.
+    inputs = wide.table.embeddings @ wide.table.embeddings.T - plain.embeddings @ plain.embeddings.T
+    values = np.linalg.eigvalsh(inputs)[::-1]
+    assert values[7] > 1e-3 * values[0]
+    assert np.abs(values[8:]).max() < 1e-3 * values[0]
+    with pytest.raises(SettingsError, match="input_columns: got 99"):
+        distill_as(teacher, dimensions=10, input_columns=99)
 
 
-def test_position_scale_is_part_of_the_table(minilm_folder: Path) -> None:
-    found = distill_as(minilm_folder, position_scale=75.0)
+def test_position_scale_is_part_of_the_table(tmp_path: Path) -> None:
+    found = distill_as(make_tiny_teacher(tmp_path / "teacher"), dimensions=8, position_scale=75.0)
     assert found.table.position_scale == 75.0
     assert found.provenance["recipe"]["position_scale"] == 75.0
