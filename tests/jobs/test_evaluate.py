@@ -88,7 +88,8 @@ def test_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    monkeypatch.delitem(sys.modules, "lakevec.pipeline.evaluation.report", raising=False)
+    for name in ("report", "figures"):
+        monkeypatch.delitem(sys.modules, f"lakevec.pipeline.evaluation.{name}", raising=False)
     assert evaluate(["--model", "m", "--data", "d", "--output", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == (
         "lakevec evaluate: evaluating needs jinja2, which is not installed: pip install 'lakevec[evaluate]'\n"
