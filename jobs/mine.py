@@ -13,7 +13,7 @@ from lakevec import __version__
 from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.pipeline.corpus.tokenizer_source import find_tokenizer
 from lakevec.pipeline.corpus.vocabulary_mining import MinedVocabulary, MineOptions, mine_words
-from lakevec.pipeline.errors import OutputError
+from lakevec.pipeline.errors import OutputError, describe_failure, rephrase
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.settings.corpus import MineSettings
 from lakevec.pipeline.storage import locate
@@ -28,7 +28,9 @@ def run(settings: MineSettings, context: RunContext) -> None:
     """Write a vocabulary; raise OutputError if the output exists."""
     output = locate(settings.output, error=OutputError)
     vocabulary = output / "vocabulary.parquet"
-    if vocabulary.exists() or (output.exists() and not (output / RECORD).exists()):
+    with rephrase(OutputError, f"can't look at {settings.output!r}", on=OSError, describe=describe_failure):
+        is_taken = vocabulary.exists() or (output.exists() and not (output / RECORD).exists())
+    if is_taken:
         raise OutputError(f"output {redact(settings.output)!r} exists", remedy="choose another --output")
     print(format_settings(settings, full=context.verbose), flush=True)
     tokenizer = find_tokenizer(settings.model)

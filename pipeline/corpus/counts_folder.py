@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 from pyarrow import fs as pafs
 
-from lakevec.pipeline.errors import InputError, OutputError
+from lakevec.pipeline.errors import InputError, OutputError, describe_failure, rephrase
 from lakevec.pipeline.output.file_entry import OWN_FOLDER
 from lakevec.pipeline.output.lease import Lease
 from lakevec.pipeline.redaction import redact
@@ -84,10 +84,12 @@ def begin(folder: Location) -> None:
 
 def _refuse_foreign(folder: Location, uri: str) -> None:
     """Refuse a folder with data other than a complete or incomplete count."""
-    if (folder / RECORD).exists() or (folder / _BEGUN).exists():
-        return
-    is_file = folder.type() == pafs.FileType.File
-    if is_file or {info.base_name for info in folder.list()} - {OWN_FOLDER}:
+    with rephrase(OutputError, f"can't look at {uri!r}", on=OSError, describe=describe_failure):
+        if (folder / RECORD).exists() or (folder / _BEGUN).exists():
+            return
+        is_file = folder.type() == pafs.FileType.File
+        is_taken = is_file or bool({info.base_name for info in folder.list()} - {OWN_FOLDER})
+    if is_taken:
         raise OutputError(
             f"output {uri!r} exists",
             expected="a new or empty folder, or the counts of the same request",
@@ -124,10 +126,12 @@ def part_of(uri: str, name: str) -> Location:
         If the count is incomplete, the part is missing or damaged, or the folder can't be reached.
     """
     place = locate(uri, error=InputError)
-    if (place / RECORD).type() == pafs.FileType.File:
+    with rephrase(InputError, f"counts {uri!r} can't be read", on=OSError, describe=describe_failure):
+        is_complete, is_begun = ((place / file).type() == pafs.FileType.File for file in (RECORD, _BEGUN))
+    if is_complete:
         _check_part(place, name, uri)
         return place / name
-    if (place / _BEGUN).type() == pafs.FileType.File:
+    if is_begun:
         raise InputError(
             f"counts {redact(uri)!r} are incomplete",
             got="a count that was killed, or still runs",

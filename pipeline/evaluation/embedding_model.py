@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakevec.pipeline.encoding.encoder import Encoder, warm_up
 from lakevec.pipeline.encoding.stored_vectors import VectorType, read_back
-from lakevec.pipeline.errors import DataError, ModelError, requires_extra
+from lakevec.pipeline.errors import DataError, ModelError, describe_failure, rephrase, requires_extra
 from lakevec.pipeline.local_files import replace_file, texts_sha256
 from lakevec.pipeline.model import hub
 from lakevec.pipeline.model.artifact import MANIFEST_NAME, load
@@ -197,7 +197,9 @@ def open_model(uri: str, name: str, *, device: str = "auto") -> EmbeddingModel:
         If it is neither.
     """
     folder = Path(uri).expanduser()
-    if folder.is_dir() and _is_sentence_transformer(locate(str(folder), error=ModelError)):
+    with rephrase(ModelError, f"model {uri!r} can't be read", on=OSError, describe=describe_failure):
+        is_teacher = folder.is_dir() and _is_sentence_transformer(locate(str(folder), error=ModelError))
+    if is_teacher:
         return open_teacher(uri, name, device=device)
     try:
         return StaticEmbeddingModel(name, load(uri).table)

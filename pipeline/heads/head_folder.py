@@ -81,10 +81,9 @@ def load_head(uri: str) -> Head:
 
 
 def is_head(uri: str) -> bool:
-    """Return whether a local folder or URI holds a head, without checking it."""
-    if hub.is_hub_name(uri):
-        return False
-    return bool((hub.find("model", uri, error=ModelError).place / FORMAT.manifest).exists())
+    """Return whether a place that may hold a model holds a head, without checking it."""
+    with rephrase(ModelError, f"model {uri!r} can't be read", on=(OSError, pa.ArrowException)):
+        return bool((hub.find("model", uri, error=ModelError).place / FORMAT.manifest).exists())
 
 
 def _to_head(manifest: Mapping[str, Any], content: Mapping[str, bytes], owner: str, uri: str) -> Head:

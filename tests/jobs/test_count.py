@@ -240,6 +240,8 @@ def test_other_folders_and_other_places_are_refused(
     assert "expected a new or empty folder, or the counts of the same request" in capsys.readouterr().err
     assert run(str(lake / "one"), lake / "one", lake / "counts") == 2
     assert "lakevec count: " in capsys.readouterr().err
+    assert run(tiny_model, lake / "one", lake / ("a" * 300)) == 2
+    assert "lakevec count: can't look at '" in capsys.readouterr().err
 
 
 def test_bad_rows_end_the_run_or_are_left_out(

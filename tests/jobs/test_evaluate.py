@@ -47,6 +47,9 @@ def test_model_that_is_not_there_is_refused_and_nothing_written(
     words = ["--model", str(tmp_path / "gone"), "--data", str(small_data), "--output", str(tmp_path / "out")]
     assert evaluate(words) == 2
     assert "gone' does not exist" in capsys.readouterr().err
+    words[1] = "/" + "a" * 300
+    assert evaluate(words) == 2
+    assert "can't be read: got OSError, File name too long" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lakevec.pipeline.heads.head import Head, HeadKind
+from lakevec.pipeline.heads.head_folder import publish_head
 from lakevec.pipeline.model.description import nearest_tokens
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
@@ -69,3 +71,28 @@ def test_damaged_model_is_refused(
     (tmp_path / "model" / "model.safetensors").write_bytes(content)
     assert main([str(tmp_path / "model")]) == 2
     assert "model.safetensors is damaged" in capsys.readouterr().err
+
+
+def test_place_that_can_not_be_looked_at_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["/" + "a" * 300]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("lakevec inspect: model '/aaa")
+    assert "can't be read: got " in told
+
+
+def test_head_in_the_hubs_cache_is_told_like_one_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As huggingface_hub lays the cache out, read without a network."""
+    cache = tmp_path / "models--org--way"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("c" * 40)
+    rows, zeros = np.eye(2, dtype=np.float32), np.zeros(2, dtype=np.float32)
+    head = Head("way", HeadKind.CLASSIFICATION, "sha256:0", rows, zeros, ("a", "b"))
+    publish_head(head, str(cache / "snapshots" / ("c" * 40)))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert main(["hf://org/way"]) == 0
+    assert "labels       2 of type string: a, b" in capsys.readouterr().out
+    assert main(["hf://org/absent"]) == 2
+    assert "'hf://org/absent' can't be fetched from the Hugging Face hub" in capsys.readouterr().err

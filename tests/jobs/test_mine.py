@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,13 @@ def test_mined_words_and_phrases_become_tokens(tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_str(vocabulary.tokenizer_json)
     encoded = tokenizer.encode("A NumPy DataFrame, in New York", add_special_tokens=False)
     assert [token.strip() for token in encoded.tokens] == ["a", "numpy", "dataframe", ",", "in", "new york"]
+
+
+def test_places_that_can_not_be_looked_at_are_refused(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts, too_long = write_counts(tmp_path / "counts", WORDS, PHRASES), "a" * 300
+    assert run(str(tmp_path / too_long), model, tmp_path / "out") == 2
+    assert re.search("counts '.*' can't be read: got OSError, ", capsys.readouterr().err)
+    assert run(counts, model, tmp_path / too_long) == 2
+    assert re.search("can't look at '.*': got OSError, ", capsys.readouterr().err)
