@@ -19,6 +19,7 @@ from lakevec.jobs.cli import RunContext, format_settings, run_command
 from lakevec.jobs.distill import read_vocabulary
 from lakevec.jobs.spark.overlap import refuse_overlap
 from lakevec.jobs.spark.session import open_session
+from lakevec.pipeline.corpus.stored_bigrams import has_bigrams
 from lakevec.pipeline.distillation.options import TeacherOptions, copy_options
 from lakevec.pipeline.errors import OutputError, requires_extra
 from lakevec.pipeline.model.artifact import load
@@ -58,10 +59,16 @@ def run(settings: TuneSettings, context: RunContext) -> None:
         from lakevec.pipeline.tuning.training_plot import draw_training
     gate = load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     options = to_options(settings)
+    if settings.counts and settings.bigrams and options.bigram_counts is None:
+        remedy = "count with 'lakevec count --bigrams' for those of the lake"
+        print(f"bigrams: those of the sample, since --counts has none; {remedy}", flush=True)
     encoder = SentenceEncoder(settings.teacher, options)
     sample = _sample_teacher(settings, options, encoder, verbose=context.verbose)
     started = time.monotonic()
     tuned = recipe.tune(settings.teacher, sample, options)
+    if options.bigram_counts and "bigram_counts" not in tuned.provenance["recipe"]:
+        remedy = "count by a model with this vocabulary for those of the lake"
+        print(f"bigrams: those of the sample, since --counts lacks tokens of the vocabulary; {remedy}")
     _print_training(tuned.trained)
     print(f"tuned in {time.monotonic() - started:.1f} s", flush=True)
     quality = {**tuned.quality, **gate.measure(tuned.table, encoder.encode)}
@@ -73,13 +80,14 @@ def run(settings: TuneSettings, context: RunContext) -> None:
 
 def to_options(settings: TuneSettings) -> TuneOptions:
     """Turn settings into options; read the model, vocabulary and counts that they name."""
+    counts = settings.counts if settings.bigrams else None
     model = load(settings.model) if settings.model else None
     return copy_options(
         settings,
         TuneOptions,
         model=model,
         prefixes=tuple(settings.prefixes),
-        bigram_counts=settings.counts if settings.bigrams else None,
+        bigram_counts=counts if counts and has_bigrams(counts) else None,
         **read_vocabulary(settings),
     )
 

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from lakevec.pipeline.corpus.bigrams import Bigrams, take_most, unpack_pairs
 from lakevec.pipeline.corpus.counts_folder import BIGRAMS, part_of
 from lakevec.pipeline.errors import InputError, rephrase
 from lakevec.pipeline.redaction import redact
+
+
+def has_bigrams(uri: str) -> bool:
+    """Return whether counts hold bigrams, as `read_bigrams` reads them."""
+    place = part_of(uri, BIGRAMS)
+    with rephrase(InputError, f"counts {uri!r} can't be read", on=(OSError, pa.ArrowException)):
+        if place.name == BIGRAMS and not place.exists():
+            return False
+        return "first" in pads.dataset(place.path, filesystem=place.filesystem, format="parquet").schema.names
 
 
 def read_bigrams(uri: str, tokens: Sequence[str], most: int) -> Bigrams:

@@ -63,7 +63,8 @@ class TuneOptions(TeacherOptions):
     bigrams : int, default=0
         Number of frequent pairs of neighbouring tokens to give a row each.
     bigram_counts : str, optional
-        Counts of bigrams, as for `read_bigrams`. Default: counts of the sample.
+        Counts of bigrams, as for `read_bigrams`. Default, and if `counts` lack tokens of the table: counts of
+        the sample.
     held_out : int, default=3000
         Number of held-out texts that decide when to stop; at most a fifth of the sample.
     dtype : {"float32", "float16", "int8"}, default="float32"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.redaction import redact
 from lakevec.pipeline.tuning.finish import finish_rows, make_table
 from lakevec.pipeline.tuning.options import TuneOptions
-from lakevec.pipeline.tuning.start import Start, find_start, first_rows
+from lakevec.pipeline.tuning.start import Start, find_start, first_rows, tokens_of
 from lakevec.pipeline.tuning.terms import cut_terms, make_terms
 from lakevec.pipeline.tuning.training import TrainingResult, TrainingSet, train
 
@@ -93,10 +93,15 @@ def tune(
     "correlation", training also treats each token as a text. If `options.model` is given, least squares maps
     its rows to the targets instead. Rows of bigrams start at 0. The trained rows include the weights. At the
     end, columns of the input embeddings are added, and all rows are rotated and reduced to D columns.
+
+    Bigrams are counted in the sample, too, if `options.counts` lack tokens of the table, such as words: their
+    tokenizer joined other pairs. `provenance` names the bigrams' counts only if they were used.
     """
     options = options or TuneOptions()
     held_out = _count_held_out(options, len(sample.texts))
     start = find_start(teacher, options, normalize=sample.normalizes, progress=progress)
+    if not _fits_counts(start, options):
+        options = replace(options, bigram_counts=None)
     texts = pa.array(sample.texts, pa.large_string())
     tokens = make_tokenizer(start.tokenizer_json, start.unknown_token_id).tokenize(texts)
     pairs = _find_bigrams(start, tokens, options, held_out)
@@ -130,10 +135,12 @@ def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequen
         The teacher's tokens.
     """
     _check_widths(options, rows=rows, width=width)
+    tokens = [*tokens, *(options.words.words if options.words else ())]
     if options.counts is not None:
-        options.counts.lookup([*tokens, *(options.words.words if options.words else ())])
+        options.counts.lookup(tokens)
     if options.bigram_counts is not None:
-        read_bigrams(options.bigram_counts, tokens, options.bigrams)
+        known = tokens_of(options.model.table) if options.model else tokens
+        read_bigrams(options.bigram_counts, known, options.bigrams)
 
 
 def check_sample(options: TuneOptions, texts: Sequence[str]) -> None:
@@ -163,6 +170,11 @@ def _count_held_out(options: TuneOptions, texts: int) -> int:
     if held_out < 3:
         raise InputError("the sample is too small to tune on", got=f"{texts} texts", expected="at least 15")
     return held_out
+
+
+def _fits_counts(start: Start, options: TuneOptions) -> bool:
+    """Return whether the tokenizer of the counts has all tokens of the table, as far as is known."""
+    return options.counts is None or set(start.tokens) <= set(options.counts.tokens.to_pylist())
 
 
 def _find_bigrams(start: Start, tokens: TokenIds, options: TuneOptions, held_out: int) -> np.ndarray | None:

@@ -89,11 +89,15 @@ def _start_from_table(table: StaticTable, options: TuneOptions) -> Start:
         raise SettingsError("input_columns", got="a model to start from", expected="the teacher's own tokens")
     if table.bigrams is not None:
         raise SettingsError("model", got="a model with bigrams", expected="a model without bigrams")
-    tokenizer = Tokenizer.from_str(table.tokenizer_json)
-    tokens = [tokenizer.id_to_token(number) for number in range(table.rows)]
     scale = options.position_scale or table.position_scale
     none = np.zeros((0, 0), np.float32)
-    return Start(table.tokenizer_json, tokens, table.unknown_token_id, scale, none, table)
+    return Start(table.tokenizer_json, tokens_of(table), table.unknown_token_id, scale, none, table)
+
+
+def tokens_of(table: StaticTable) -> list[str]:
+    """Return a table's tokens by id."""
+    tokenizer = Tokenizer.from_str(table.tokenizer_json)
+    return [tokenizer.id_to_token(number) for number in range(table.rows)]
 
 
 def first_rows(

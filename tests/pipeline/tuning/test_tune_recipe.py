@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
 from lakevec.pipeline.encoding.encoder import Encoder
-from lakevec.pipeline.errors import SettingsError
+from lakevec.pipeline.errors import InputError, SettingsError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.model.artifact import Artifact
 from lakevec.pipeline.model.table import StaticTable
@@ -176,3 +177,15 @@ def test_texts_of_one_token_have_no_bigrams(teacher: Path) -> None:
 def test_widths_that_can_not_be_are_refused_by_name(options: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         check_initial(TuneOptions(**options), rows=1000, width=32, tokens=[])
+
+
+def test_counted_bigrams_are_checked_against_the_tokens_of_the_initial_table(
+    tiny_table: StaticTable, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "bigrams.parquet")
+    pq.write_table(pa.table({"first": ["north"], "second": ["east"], "count": [3]}), file)
+    options = TuneOptions(dimensions=2, bigrams=1, bigram_counts=file)
+    with pytest.raises(InputError, match="no bigrams of the vocabulary"):
+        check_initial(options, rows=100, width=2, tokens=["ba"])
+    model = Artifact(tiny_table, "by hand")
+    check_initial(replace(options, model=model), rows=100, width=2, tokens=["ba"])
