@@ -23,16 +23,19 @@ class Int8Linear(torch.nn.Module):
     *LLM.int8()* (NeurIPS 2022), section 2.1, without its exception for outliers.
     """
 
-    # T5 reads the type of this attribute.
-    weight = None
-
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
         int8, scales = _round(linear.weight.detach())
         # Not `contiguous`, which keeps the strides of a single column, and oneDNN reads them wrongly.
         self._weights = int8.T.clone(memory_format=torch.contiguous_format)
         self._scales = scales[:, 0]
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The rounded weights, float32 of shape (outputs, inputs), for models that read them themselves."""
+        return (self._weights * self._scales).T
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return float32 of shape (..., outputs) for float32 inputs of shape (..., inputs).
@@ -41,8 +44,8 @@ class Int8Linear(torch.nn.Module):
         """
         int8, scales = _round(inputs.reshape(-1, inputs.shape[-1]))
         outputs = torch._int_mm(int8, self._weights).float().mul_(scales).mul_(self._scales)
-        if self._bias is not None:
-            outputs.add_(self._bias)
+        if self.bias is not None:
+            outputs.add_(self.bias)
         return outputs.view(*inputs.shape[:-1], -1)
 
 

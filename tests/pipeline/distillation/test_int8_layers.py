@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +19,30 @@ from lakevec.pipeline.distillation.int8_layers import Int8Linear, has_exact_int8
 from lakevec.pipeline.errors import SettingsError
 from tests.support.paths import ROOT
 
+SIZES: dict[str, Any] = {
+    **{"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+    **{"intermediate_size": 48, "max_position_embeddings": 64, "pad_token_id": 0},
+}
+RELATIVE: dict[str, Any] = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+T5_SIZES: dict[str, Any] = {"vocab_size": 60, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2}
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "BERT": lambda: transformers.BertModel(transformers.BertConfig(**SIZES)),
+    "RoBERTa": lambda: transformers.RobertaModel(transformers.RobertaConfig(**SIZES)),
+    "MPNet": lambda: transformers.MPNetModel(transformers.MPNetConfig(**SIZES)),
+    "DeBERTa": lambda: transformers.DebertaModel(transformers.DebertaConfig(**SIZES, **RELATIVE)),
+    "DeBERTa of version 2": lambda: transformers.DebertaV2Model(
+        transformers.DebertaV2Config(**SIZES, **RELATIVE, share_att_key=True, position_buckets=8)
+    ),
+    "T5": lambda: transformers.T5EncoderModel(transformers.T5Config(**T5_SIZES, num_heads=2)),
+    "gated T5": lambda: transformers.T5EncoderModel(
+        transformers.T5Config(**T5_SIZES, num_heads=2, feed_forward_proj="gated-gelu")
+    ),
+    "ModernBERT": lambda: transformers.ModernBertModel(
+        transformers.ModernBertConfig(
+            **SIZES, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, local_attention=8
+        )
+    ),
+}
 needs_int8 = pytest.mark.skipif(not has_exact_int8(), reason="this CPU lacks VNNI")
 
 
@@ -70,6 +97,54 @@ def test_zeros_give_the_bias() -> None:
     with torch.inference_mode():
         assert bool((Int8Linear(linear)(torch.zeros(2, 4)) == linear.bias).all())
         assert float(Int8Linear(linear)(torch.ones(1, 4))[0, 1]) == float(linear.bias[1])
+
+
+@needs_int8
+@pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")
+@pytest.mark.parametrize("make_model", FAMILIES.values(), ids=FAMILIES)
+def test_transformer_of_every_family_is_near_float32(make_model: Callable[[], Any]) -> None:
+    torch.manual_seed(0)
+    model = make_model().eval()
+    with torch.no_grad():
+        # Larger than usual, so that attention differs between tokens.
+        for weights in filter(lambda weights: weights.ndim > 1, model.parameters()):
+            weights.normal_(0, 0.2)
+    inputs = {"input_ids": torch.randint(5, 60, (4, 12)), "attention_mask": torch.ones(4, 12).long()}
+    inputs["attention_mask"][0, 8:] = 0
+    with torch.inference_mode():
+        exact = model(**inputs).last_hidden_state
+        quantize_linear_layers(model)
+        found = model(**inputs).last_hidden_state
+    assert not any(type(layer) is torch.nn.Linear for layer in model.modules())
+    cosines = torch.nn.functional.cosine_similarity(exact, found, dim=-1)[inputs["attention_mask"] == 1]
+    assert 0.97 < cosines.min() < 1 - 1e-6
+
+
+class ReadsItsWeights(torch.nn.Module):
+    """As the code of some teachers does, and torch's own fast path of an encoder layer."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = torch.nn.Linear(8, 16)
+        self.layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        first = torch.nn.functional.linear(inputs, self.query.weight, self.query.bias)
+        assert first.shape[-1] == self.query.out_features
+        found: torch.Tensor = self.layer(first)
+        return found
+
+
+@needs_int8
+def test_model_that_reads_its_weights_is_near_float32() -> None:
+    torch.manual_seed(0)
+    model, inputs = ReadsItsWeights().eval(), torch.randn(3, 5, 8)
+    with torch.inference_mode():
+        exact = model(inputs)
+        quantize_linear_layers(model)
+        torch.testing.assert_close(model(inputs), exact, rtol=0, atol=0.05)
 
 
 @needs_int8
