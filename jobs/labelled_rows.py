@@ -91,14 +91,15 @@ def _read_rows(spark: SparkSession, settings: TrainHeadSettings) -> tuple[DataFr
 
 
 def _convert(settings: TrainHeadSettings, kind: t.DataType) -> Any:
-    """Return the label column as string, boolean, bigint, double or array of strings."""
+    """Return the label column as string, boolean, bigint, double without NaN, or array of strings."""
     column = quoted(settings.label)
     if isinstance(kind, t.ArrayType) and isinstance(kind.elementType, t.StringType):
         return f.array_sort(f.array_distinct(f.array_compact(column)))
     if isinstance(kind, t.IntegralType) and settings.kind != "regression":
         return column.cast("bigint")
     if isinstance(kind, t.NumericType):
-        return column.cast("double")
+        # pandas writes a missing number as NaN.
+        return f.nanvl(column.cast("double"), f.lit(None).cast("double"))
     if isinstance(kind, t.StringType | t.CharType | t.VarcharType):
         return column.cast("string")
     if isinstance(kind, t.BooleanType):

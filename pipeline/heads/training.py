@@ -167,8 +167,10 @@ def _number_labels(labels: Sequence[Any], kind: HeadKind) -> tuple[tuple[Label, 
     """Return the different labels in order, and the targets as `Fitter.fit` takes them."""
     if kind is HeadKind.REGRESSION:
         numbers = np.array(labels, dtype=np.float64)
-        if not np.isfinite(numbers).all() or (numbers == numbers[0]).all():
-            raise DataError("numbers to learn", expected="finite numbers that are not all equal")
+        bad = int((~np.isfinite(numbers)).sum())
+        if bad or (numbers == numbers[0]).all():
+            got = f"{bad:,} that are NaN or infinite" if bad else "equal ones only"
+            raise DataError("numbers to learn", got=got, expected="finite numbers that are not all equal")
         return (), numbers
     is_single = kind is HeadKind.CLASSIFICATION
     known = tuple(sorted(set(labels) if is_single else {part for label in labels for part in label}))

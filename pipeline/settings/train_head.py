@@ -30,8 +30,8 @@ class TrainHeadSettings(SparkInput, SparkRuntime):
     """Published model, or one of model2vec, Sentence Transformers, GloVe, word2vec, BPEmb or WordLlama: a
     folder, file, URI or hf://organisation/name."""
     label: str = Field(examples=["topic"])
-    """Column of labels: string, boolean, integer, float, or array of strings. Rows without a label are left
-    out."""
+    """Column of labels: string, boolean, integer, float, or array of strings. Rows whose label is null or NaN
+    are left out."""
     output: str = Field(examples=["heads/topic"])
     """Folder or URI to publish the head to. Must not exist."""
     name: str | None = None

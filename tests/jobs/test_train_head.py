@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def lake(tmp_path: Path) -> Path:
             "text": [*texts, None, "north", texts[0]],
             "label": [*labels, "north", None, labels[0]],
             "number": pa.array([*[n % 3 for n in range(60)], 0, None, 0], pa.int32()),
+            "score": pa.array([*[n % 3 / 2 for n in range(59)], nan, 0.5, None, nan], pa.float32()),
             "tags": [*[[label, "any"] if n % 2 else [] for n, label in enumerate(labels)], ["any"], None, []],
         }
     )
@@ -94,6 +96,31 @@ def test_column_type_decides_the_kind(
     head = load_head(str(tmp_path / "head"))
     assert (head.kind, head.labels) == (kind, labels)
     assert head.name == ("my-tags" if label == "tags" else "head")
+
+
+def test_rows_whose_label_is_nan_are_left_out_and_counted(
+    tiny_model: str, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pandas writes a missing number as NaN."""
+    assert run(tiny_model, lake, tmp_path / "head", label="score") == 0
+    told = capsys.readouterr().out
+    assert "rows read 63, rows without label 3, rows without text 1, rows distinct 59, rows used 59" in told
+    head = load_head(str(tmp_path / "head"))
+    assert head.kind == "regression"
+    assert head.provenance["rows"]["rows_without_label"] == 3
+    assert head.quality["r2"] > 0.9
+
+
+def test_rows_with_only_nan_or_infinity_are_refused(
+    tiny_model: str, tmp_path: Path, told: Callable[[], str]
+) -> None:
+    texts = [f"north x{number}" for number in range(20)]
+    for name, labels in {"nan": [nan] * 20, "inf": [0.5, inf] * 10}.items():
+        pq.write_table(pa.table({"text": texts, "label": labels}), tmp_path / f"{name}.parquet")
+    assert run(tiny_model, tmp_path / "nan.parquet", tmp_path / "h") == 2
+    assert "no row can train a head: got 20 rows, 20 without a label" in told()
+    assert run(tiny_model, tmp_path / "inf.parquet", tmp_path / "h") == 1
+    assert "numbers to learn: got 10 that are NaN or infinite; expected finite numbers" in told()
 
 
 def test_wrong_requests_are_refused(
