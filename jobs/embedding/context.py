@@ -187,6 +187,7 @@ class EmbedContext:
                 "lakevec.version": __version__,
                 "lakevec.run": self.plan.run_id,
                 "lakevec.model": self.plan.artifact.table.fingerprint,
+                **({"lakevec.dimensions": str(self.plan.dimensions)} if settings.vectors else {}),
                 **({"lakevec.store": "sum"} if settings.store == "sum" else {}),
                 **{f"lakevec.head.{head.name}": head.fingerprint for head in self.plan.heads},
                 "org.apache.spark.version": self.spark_version,

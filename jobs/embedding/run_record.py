@@ -15,6 +15,7 @@ from lakevec.pipeline.redaction import redact
 
 if TYPE_CHECKING:
     from lakevec.jobs.embedding.context import EmbedContext
+    from lakevec.jobs.embedding.plan import RunPlan
     from lakevec.jobs.embedding.unchanged import NothingNew
     from lakevec.pipeline.heads.head import Head
 
@@ -69,6 +70,7 @@ def build_record(context: EmbedContext | NothingNew, *, error: str = "") -> dict
             "fingerprint": plan.artifact.table.fingerprint,
             "dimensions": plan.artifact.table.dimensions,
         },
+        **({"vectors": _describe_vectors(plan)} if plan.settings.vectors else {}),
         **({"heads": heads} if (heads := describe_heads(plan.heads)) else {}),
         "settings": plan.settings.to_record(),
         "output": redact(plan.settings.output),
@@ -90,6 +92,11 @@ def build_record(context: EmbedContext | NothingNew, *, error: str = "") -> dict
 def describe_heads(heads: Sequence[Head]) -> dict[str, dict[str, str]]:
     """Return place and fingerprint of each head, by its name."""
     return {head.name: {"uri": head.uri, "fingerprint": head.fingerprint} for head in heads}
+
+
+def _describe_vectors(plan: RunPlan) -> dict[str, Any]:
+    """Describe the stored vectors, which may have fewer dimensions than the model's table."""
+    return {"type": str(plan.settings.vector_type), "dimensions": plan.dimensions}
 
 
 def _describe_work(context: EmbedContext | NothingNew) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from pyiceberg.types import FixedType
 
 from lakevec.pipeline.encoding.encoder import Encoder
 from lakevec.pipeline.encoding.packed_signs import pack_signs
+from lakevec.pipeline.heads.head import Head, HeadKind
+from lakevec.pipeline.heads.head_folder import publish_head
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.udfs.column_functions import make_embed_udf
-from tests.support.commands import search, verify
+from tests.support.commands import export, search, verify
 from tests.support.lakes import embed
 from tests.support.models import make_word_tokenizer
 
@@ -110,6 +113,41 @@ def test_binary_vectors_are_read_by_all_and_continued(
     refreshed = pq.read_table(out).sort_by("id")["text_embedding"].to_pylist()
     assert refreshed == rows([*TEXTS, "w7", "w8 w9"], 3, is_binary=False)
     assert verify([str(out)]) == 0
+
+
+@pytest.mark.parametrize("kind", ["float32", "binary"])
+def test_every_record_has_the_width_of_the_stored_vectors(
+    model: str, lake: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    write(lake, TEXTS)
+    more = ["--dimensions", "10", "--vector-type", kind]
+    for record in (embed(model, lake, out, *more), embed(model, lake, out, *more)):
+        assert record["model"]["dimensions"] == 12
+        assert record["vectors"] == {"type": kind, "dimensions": 10}
+    assert json.loads(next(out.glob("_lakevec/*/output.json")).read_text())["dimensions"] == 10
+    footer = pq.ParquetFile(next(out.glob("*.parquet"))).schema_arrow.metadata
+    assert footer[b"lakevec.dimensions"] == b"10"
+    capsys.readouterr()
+    assert verify([str(out)]) == 0
+    assert "all vectors finite and of length 10, model" in capsys.readouterr().out
+    assert search([str(out), "w5 w6 w7 w8 w9", "--top", "1", "--columns", "id"]) == 0
+    assert export([str(out), "--to", "pgvector-copy", "--target", str(tmp_path / "sql")]) == 0
+    column = "bit(10)" if kind == "binary" else "vector(10)"
+    assert f'"text_embedding" {column}' in (tmp_path / "sql" / "load.sql").read_text()
+
+
+def test_vectors_that_are_not_stored_have_no_width(
+    table: StaticTable, model: str, lake: Path, out: Path
+) -> None:
+    write(lake, TEXTS)
+    zeros = np.zeros(2, np.float32)
+    head = Head(
+        "h", HeadKind.CLASSIFICATION, table.fingerprint, np.eye(2, 12, dtype=np.float32), zeros, (1, 2)
+    )
+    publish_head(head, str(out.parent / "h"))
+    record = embed(model, lake, out, "--head", str(out.parent / "h"), "--no-vectors")
+    assert "vectors" not in record
+    assert b"lakevec.dimensions" not in pq.ParquetFile(next(out.glob("*.parquet"))).schema_arrow.metadata
 
 
 @pytest.mark.parametrize("kind", ["float32", "binary"])
