@@ -29,7 +29,8 @@ class SentenceEncoder:
 
     The Sentence Transformer determines pooling, Dense layers, default prompt, maximum length and
     normalization. Texts are sorted by length to reduce padding. The other texts of a batch change a vector
-    only by rounding errors; in int8, by some 0.01 of its length.
+    only by rounding errors. In int8, few vectors change, each element by up to some 0.01 if vectors have
+    length 1: a last bit may decide how an input of a layer is rounded.
 
     Parameters
     ----------

@@ -113,6 +113,21 @@ def test_arithmetic_is_named_by_what_it_is(teacher: Path) -> None:
 
 
 @NEEDS_INT8
+def test_other_texts_of_a_batch_hardly_change_int8_vectors(minilm_folder: Path) -> None:
+    texts = [line for line in str(np.__doc__).splitlines() if line.strip()]
+    texts += [str(module.__doc__) for module in (json, torch, np)]
+    one, many = (
+        SentenceEncoder(
+            str(minilm_folder), TeacherOptions(device="cpu", precision="int8", batch_size=size)
+        ).encode(texts)
+        for size in (1, 64)
+    )
+    changes = np.abs(one - many).max(axis=1)
+    assert changes.max() < 0.02
+    assert np.mean(changes > 1e-5) < 0.2
+
+
+@NEEDS_INT8
 def test_int8_is_near_float32_on_the_real_teacher(minilm_folder: Path) -> None:
     texts = [
         line for module in (json, torch, np) for line in str(module.__doc__).splitlines() if line.strip()
