@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from lakevec.jobs.spark.java import Java, ensure_java
-from lakevec.jobs.spark.java_options import LATE_OPTIMISATION, archive_options, short_start
+from lakevec.jobs.spark.java_options import LATE_OPTIMISATION, archive_options, find_spark, short_start
 from tests.support.paths import IS_WHOLE
 
 FINISHED = b"\xa8\xba\x0b\xf0 content"
-PYSPARK = Path(pytest.importorskip("pyspark").__file__).parent
+pytest.importorskip("pyspark")
 
 
 @pytest.fixture
@@ -212,8 +212,8 @@ def test_options_of_sparks_properties_win(java: Java, home: Path, cache: Path) -
     ids=["short", *["empty", "long"] * IS_WHOLE],
 )
 def test_spark_starts_with_a_broken_archive(cache: Path, content: bytes) -> None:
-    """In a process of its own, for Java to start."""
-    archive = path_in(archive_options(ensure_java(), PYSPARK), "ArchiveClassesAtExit")
+    """In a process of its own, for Java to start, which may write warnings to stdout."""
+    archive = path_in(archive_options(ensure_java(), find_spark()), "ArchiveClassesAtExit")
     archive.with_name(f"{archive.name.partition('.')[0]}.jsa").write_bytes(content)
     code = (
         "from lakevec.jobs.spark.session import open_session\n"
@@ -223,5 +223,6 @@ def test_spark_starts_with_a_broken_archive(cache: Path, content: bytes) -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("3 [")
-    assert "-XX:SharedArchiveFile=" in done.stdout
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("3 [")]
+    # The broken one itself, or the test says nothing.
+    assert f"{archive.name.partition('.')[0]}.jsa" in line
