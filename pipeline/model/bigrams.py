@@ -74,8 +74,8 @@ def quantize_bigrams(pairs: np.ndarray, rows: np.ndarray) -> Bigrams:
     Examples
     --------
     >>> found = quantize_bigrams(np.array([[0, 1], [0, 2]], np.int32), np.array([[4.0, -2.0], [0.1, 0.2]]))
-    >>> found.multipliers.tolist(), found.rows().round(2).tolist()
-    ([32, 2], [[4.0, -2.02], [0.1, 0.2]])
+    >>> found.multipliers.tolist(), found.embeddings.tolist()
+    ([32, 2], [[127, -64], [51, 102]])
     """
     largest = np.abs(rows).max(axis=1)
     scale = max(np.float32(largest.max() / _LARGEST_INT8 / LARGEST_MULTIPLIER), np.finfo(np.float32).tiny)

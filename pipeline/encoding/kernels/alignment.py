@@ -10,7 +10,8 @@ CACHE_LINE = 64
 def align(array: np.ndarray) -> np.ndarray:
     """Return a C-contiguous array at an address that is a multiple of 64 bytes, as mapped files have.
 
-    Copy it if needed. Otherwise vector loads would cross cache lines, and pooling would take a quarter longer.
+    Copy it if needed. Otherwise vector loads would cross cache lines, and pooling would take a quarter
+    longer.
     """
     array = np.ascontiguousarray(array)
     if array.ctypes.data % CACHE_LINE == 0:
