@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from lakevec.pipeline.arrow_arrays import from_numpy, null_mask, validity
+from lakevec.pipeline.encoding.bigram_table import BigramTable
 from lakevec.pipeline.encoding.kernels.alignment import align
-from lakevec.pipeline.encoding.kernels.bigram_search import BigramTable
 from lakevec.pipeline.encoding.kernels.compilation import widens_halves
 from lakevec.pipeline.encoding.kernels.pooling import Terms, pool
 from lakevec.pipeline.encoding.kernels.position_weights import weigh_positions

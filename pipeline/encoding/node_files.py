@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from lakevec.pipeline.encoding.bigram_table import BigramTable
 from lakevec.pipeline.encoding.encoder import Encoder, TableRows
-from lakevec.pipeline.encoding.kernels.bigram_search import BigramTable
 from lakevec.pipeline.encoding.kernels.compilation import keep_machine_code, lacks_machine_code, machine_code
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import DataError

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakevec.pipeline.corpus.bigrams import count_bigrams
+from lakevec.pipeline.encoding import bigram_table
+from lakevec.pipeline.encoding.bigram_table import BigramTable
 from lakevec.pipeline.encoding.encoder import Encoder
-from lakevec.pipeline.encoding.kernels import bigram_search
-from lakevec.pipeline.encoding.kernels.bigram_search import BigramTable
 from lakevec.pipeline.encoding.node_files import open_encoder, pack_table, table_files
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import ModelError
@@ -61,7 +61,7 @@ def test_docstring_examples_are_true() -> None:
     import doctest
 
     assert doctest.testmod(bigrams_module).failed == 0
-    assert doctest.testmod(bigram_search).failed == 0
+    assert doctest.testmod(bigram_table).failed == 0
 
 
 def test_sum_by_hand(table: StaticTable) -> None:
