@@ -8,7 +8,7 @@ import numpy as np
 
 from lakevec.pipeline.distillation.input_columns import make_input_columns, scale_beside
 from lakevec.pipeline.distillation.pca import rotate_to_principal_axes
-from lakevec.pipeline.model.bigrams import Bigrams
+from lakevec.pipeline.model.bigrams import quantize_bigrams
 from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.tuning.options import TuneOptions
@@ -88,4 +88,5 @@ def make_table(rows: np.ndarray, start: Start, pairs: np.ndarray | None, options
     )
     if pairs is None:
         return table
-    return replace(table, bigrams=Bigrams(pairs, *quantize_rows(rows[len(start.tokens) :], options.dtype)))
+    # A bigram's row counts in place of its second token's, so it includes that.
+    return replace(table, bigrams=quantize_bigrams(pairs, rows[len(start.tokens) :] + rows[pairs[:, 1]]))

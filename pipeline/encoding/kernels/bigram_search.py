@@ -1,111 +1,123 @@
-"""Bigrams: find the listed pairs of neighbouring tokens, and let their rows count in place of the tokens'."""
+"""Find the listed pairs of neighbouring tokens in a hash table; their rows replace the second tokens."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop
-from lakevec.pipeline.encoding.kernels.simd import BUCKET, fetch_element, find_key
+from lakevec.pipeline.encoding.kernels.pooling import BLOCK_TOKENS
+from lakevec.pipeline.encoding.kernels.simd import fetch_element, find_key, line_size
 
-# Places of the hash table per pair, at least: then few buckets are full.
-_PLACES_PER_PAIR = 2
-# Buckets are fetched into the processor's cache this many tokens before they are read.
-_TOKENS_AHEAD = 16
-_CACHE_LINE = 64
 # Fibonacci hashing: 2**64 divided by the golden ratio, odd.
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
-# No pair is packed as this, since ids are below 2**31.
-_EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
-
-
-class BigramTable:
-    """A hash table of pairs, for texts whose tokens have the rows 0 to V - 1.
-
-    Parameters
-    ----------
-    pairs : int32 ndarray of shape (B, 2)
-        Each pair once.
-    first_row : int
-        Row of the first pair, V; the others follow.
-
-    Notes
-    -----
-    A bucket is a cache line of keys. One comparison searches all of it, without a branch that the processor
-    can't foresee. A pair of a full bucket is in the next one.
-
-    Examples
-    --------
-    >>> ids = np.array([0, 0, 1, 0, 1], np.int32)
-    >>> BigramTable(np.array([[0, 1]], np.int32), 3).replace(ids, np.array([0, 3, 4, 5]))
-    >>> ids.tolist()
-    [0, 0, 3, 0, 1]
-    """
-
-    def __init__(self, pairs: np.ndarray, first_row: int) -> None:
-        places = max(BUCKET, 1 << (_PLACES_PER_PAIR * len(pairs) - 1).bit_length())
-        room = np.full(places + _CACHE_LINE // 8, _EMPTY)
-        start = -room.ctypes.data % _CACHE_LINE // 8
-        self._keys, self._rows = room[start : start + places], np.zeros(places, np.int32)
-        fill_buckets(np.ascontiguousarray(pairs), first_row, self._keys, self._rows)
-
-    def replace(self, ids: np.ndarray, offsets: np.ndarray) -> None:
-        """Replace the id of each listed pair's second token by the pair's row, in `ids`.
-
-        Parameters
-        ----------
-        ids : int32 ndarray of shape (T,)
-        offsets : int64 ndarray of shape (N + 1,)
-            Text n has ``ids[offsets[n]:offsets[n + 1]]``; tokens of two texts are no pair.
-        """
-        replace_ids(ids, offsets, self._keys, self._rows)
+_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @compile_inline
-def _pack(first: int, second: int) -> int:
-    return np.uint64(first) << _HALF | np.uint64(second)
+def _pack(first: int, second: int, keys: np.ndarray) -> int:
+    """Pack two ids; a key has half of its bits for each."""
+    return np.uint64(first) << np.uint64(256 // line_size(keys)) | np.uint64(second)
 
 
 @compile_inline
-def _find_bucket(key: int, keys: np.ndarray) -> int:
+def _find_bucket(key: int, buckets: int, keys: np.ndarray) -> int:
     """Return the place at which the bucket of a key begins."""
     # The upper bits of the product depend on all bits of the key.
-    return np.int64((key * _FACTOR) >> _HALF) & (len(keys) - BUCKET)
+    mixed = (key * _FACTOR) >> _HALF
+    return ((mixed * np.uint64(buckets)) >> _HALF) * np.uint64(line_size(keys))
+
+
+@compile_inline
+def _is_free(place: int, keys: np.ndarray) -> bool:
+    return np.uint64(keys[place]) == _ONES >> np.uint64(64 - 512 // line_size(keys))
 
 
 @compile_loop
-def fill_buckets(pairs: np.ndarray, first_row: int, keys: np.ndarray, rows: np.ndarray) -> None:
-    """Put each pair and its row into the first free place from its bucket on."""
+def fill_buckets(pairs: np.ndarray, buckets: int, keys: np.ndarray, places: np.ndarray) -> None:
+    """Put each pair into the first free place from its bucket on, and write its place.
+
+    The last number of a bucket is no place. Pairs in the order of their places get the same places again.
+    """
+    size = line_size(keys)
     for pair in range(len(pairs)):
-        key = _pack(pairs[pair, 0], pairs[pair, 1])
-        place = _find_bucket(key, keys)
-        while keys[place] != _EMPTY:
-            place = (place + 1) & (len(keys) - 1)
-        keys[place], rows[place] = key, first_row + pair
+        key = _pack(pairs[pair, 0], pairs[pair, 1], keys)
+        place = np.int64(_find_bucket(key, buckets, keys))
+        while place % size == size - 1 or not _is_free(place, keys):
+            place += 1
+        keys[place], places[pair] = key, place
 
 
 @compile_loop
-def replace_ids(ids: np.ndarray, offsets: np.ndarray, keys: np.ndarray, rows: np.ndarray) -> None:
-    """Do what `BigramTable.replace` does."""
-    last = len(ids) - 1
+def split_texts(
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    weights: np.ndarray | None,
+    buckets: int,
+    keys: np.ndarray,
+    middles: np.ndarray,
+    blocks: np.ndarray,
+    found: np.ndarray,
+    rows: np.ndarray,
+    factors: np.ndarray,
+) -> None:
+    """Do what `BigramTable.split` does; `found`, `rows` and `factors` are scratch space for a block."""
+    block = 0
     for text in range(len(offsets) - 1):
-        first = offsets[text]
-        if offsets[text + 1] == first:
-            continue
-        previous = ids[first]
-        for token in range(first + 1, offsets[text + 1]):
-            ahead = min(token + _TOKENS_AHEAD, last)
-            bucket = _find_bucket(_pack(ids[ahead - 1], ids[ahead]), keys)
-            fetch_element(keys, bucket)
-            fetch_element(rows, bucket)
-            current = ids[token]
-            key = _pack(previous, current)
-            bucket = _find_bucket(key, keys)
-            found = find_key(keys, bucket, key)
-            while found == BUCKET and keys[bucket + BUCKET - 1] != _EMPTY:
-                bucket = (bucket + BUCKET) & (len(keys) - 1)
-                found = find_key(keys, bucket, key)
-            # A choice, not a branch: the processor can't foresee which pairs are listed.
-            row = rows[bucket + (found & (BUCKET - 1))]
-            ids[token] = current if found == BUCKET else row
-            previous = current
+        blocks[text] = block
+        first, last = offsets[text], offsets[text + 1]
+        previous = -1
+        for start in range(first, max(last, first + 1), BLOCK_TOKENS):
+            own = ids[start : min(start + BLOCK_TOKENS, last)]
+            factor = None if weights is None else weights[start : start + len(own)]
+            following = own[-1] if len(own) else -1
+            _fetch_buckets(own, previous, buckets, keys, found)
+            middles[block] = start + _split_block(own, previous, factor, keys, found, rows, factors)
+            previous = following
+            block += 1
+
+
+@compile_inline
+def _fetch_buckets(ids: np.ndarray, previous: int, buckets: int, keys: np.ndarray, found: np.ndarray) -> None:
+    """Find the bucket of each token and the one before, and fetch it into the processor's cache."""
+    for token in range(len(ids)):
+        bucket = _find_bucket(_pack(previous, ids[token], keys), buckets, keys)
+        fetch_element(keys, bucket)
+        found[token] = bucket
+        previous = ids[token]
+
+
+@compile_inline
+def _split_block(
+    ids: np.ndarray,
+    previous: int,
+    weights: np.ndarray | None,
+    keys: np.ndarray,
+    buckets: np.ndarray,
+    rows: np.ndarray,
+    factors: np.ndarray,
+) -> int:
+    """Put the rows of pairs behind the other ids; return the number of these."""
+    # Unsigned numbers, since Numba lets negative ones count from the end.
+    pairs = singles = np.uint64(0)
+    last, size = np.uint64(line_size(keys) - 1), np.uint64(line_size(keys))
+    for token in range(len(ids)):
+        current, bucket = ids[token], buckets[token]
+        key = _pack(previous, current, keys)
+        place = find_key(keys, bucket, key)
+        while (place == last) & (not _is_free(bucket + last - np.uint64(1), keys)):
+            bucket += size
+            place = find_key(keys, bucket, key)
+        # A choice, not a branch: the processor can't foresee which pairs are listed.
+        is_pair = np.uint64((place != last) & (previous >= 0))
+        rows[pairs], ids[singles] = np.uint64(keys[bucket + last]) + place, current
+        if weights is not None:
+            factors[pairs], weights[singles] = weights[token], weights[token]
+        pairs += is_pair
+        singles += np.uint64(1) - is_pair
+        previous = current
+    for pair in range(len(ids) - np.int64(singles)):
+        ids[np.int64(singles) + pair] = rows[pair]
+        if weights is not None:
+            weights[np.int64(singles) + pair] = factors[pair]
+    return np.int64(singles)

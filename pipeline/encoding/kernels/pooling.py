@@ -9,17 +9,52 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lakevec.pipeline.encoding.kernels.alignment import CACHE_LINE
+from lakevec.pipeline.encoding.kernels.bigram_sums import add_strip, add_tile
 from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.position_weights import weigh_positions
-from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, load_float, sum_squares, sum_strip, sum_tile
+from lakevec.pipeline.encoding.kernels.simd import (
+    STRIP,
+    TILE,
+    fetch_element,
+    load_float,
+    sum_near,
+    sum_squares,
+    sum_strip,
+    sum_tile,
+)
 
 # Blocks of this many tokens are summed in float32, and the blocks in float64. That is as fast as float32
 # alone, and sums of millions of tokens stay precise.
-_BLOCK_TOKENS = 256
+BLOCK_TOKENS = 256
 # For this many texts, one tile of columns is summed before the next, so that the tile's frequent rows stay in
 # the processor's cache.
 _GROUP_TEXTS = 256
+# If a model has bigrams, the rows of a text are fetched into the processor's cache so many texts before.
+_TEXTS_AHEAD = 2
 _ONLY_ROW = np.int64(0)
+
+
+class PairTerms(NamedTuple):
+    """Terms of a text that are rows of bigrams.
+
+    Parameters
+    ----------
+    rows : int8 ndarray of shape (B, D)
+    multipliers : uint8 ndarray of shape (B,)
+    scale : float32
+        Row b is ``scale * multipliers[b] * rows[b]``.
+    middles : int64 ndarray
+        For each block of 256 terms: where its bigrams begin. Before them are rows of tokens.
+    blocks : int64 ndarray of shape (N,)
+        Number of each text's first block. An empty text has a block, too.
+    """
+
+    rows: np.ndarray
+    multipliers: np.ndarray
+    scale: np.float32
+    middles: np.ndarray
+    blocks: np.ndarray
 
 
 @compile_loop
@@ -34,7 +69,7 @@ def pool_texts(
     total: np.ndarray,
     weights: np.ndarray | None,
     divisors: np.ndarray | None,
-    group_texts: int,
+    pairs: PairTerms | None,
 ) -> int:
     """Pool texts for `pool_mean` and `pool_sum`; `block` (1, D) and `total` (D,) are scratch space.
 
@@ -43,23 +78,69 @@ def pool_texts(
     zeros = 0
     texts = len(offsets) - 1
     tiled = table.shape[1] // TILE * TILE
-    for group in range(0, texts, group_texts):
-        behind = min(group + group_texts, texts)
+    for group in range(0, texts, _GROUP_TEXTS):
+        behind = min(group + _GROUP_TEXTS, texts)
         for column in range(0, tiled, TILE):
             for text in range(group, behind):
-                if offsets[text + 1] - offsets[text] <= _BLOCK_TOKENS:
-                    sum_tile(table, ids, weights, offsets[text], offsets[text + 1], column, out, text)
+                first, last = offsets[text], offsets[text + 1]
+                if pairs is not None:
+                    _fetch_tile(table, pairs, ids, offsets, min(text + _TEXTS_AHEAD, behind - 1), column)
+                if last - first <= BLOCK_TOKENS:
+                    _sum_tile(table, ids, weights, first, last, column, out, text, pairs, _block(pairs, text))
         for text in range(group, behind):
             first, last = offsets[text], offsets[text + 1]
             divisor = _divisor(divisors, text, last - first)
-            if last - first <= _BLOCK_TOKENS:
-                _sum_columns(table, ids, weights, first, last, out, text)
+            if last - first <= BLOCK_TOKENS:
+                _sum_columns(table, ids, weights, first, last, out, text, pairs, _block(pairs, text))
                 is_zero = _scale_short(out, text, divisor, normalize, is_sum)
             else:
-                _sum_blocks(table, ids, weights, first, last, block, total)
+                _sum_blocks(table, ids, weights, first, last, block, total, pairs, _block(pairs, text))
                 is_zero = _scale_long(total, out, text, divisor, normalize, is_sum)
             zeros += is_zero
     return zeros
+
+
+@compile_part
+def _block(pairs: PairTerms | None, text: int) -> int:
+    return 0 if pairs is None else pairs.blocks[text]
+
+
+@compile_part
+def _fetch_tile(
+    table: np.ndarray, pairs: PairTerms, ids: np.ndarray, offsets: np.ndarray, text: int, column: int
+) -> None:
+    """Fetch a tile of the rows of a text's first block into the processor's cache."""
+    width = table.shape[1]
+    first, middle = offsets[text], pairs.middles[pairs.blocks[text]]
+    for position in range(first, middle):
+        for offset in range(column, column + TILE, CACHE_LINE // table.itemsize):
+            fetch_element(table, ids[position] * width + offset)
+    for position in range(middle, min(offsets[text + 1], first + BLOCK_TOKENS)):
+        for offset in range(column, column + TILE, CACHE_LINE):
+            fetch_element(pairs.rows, ids[position] * width + offset)
+
+
+@compile_part
+def _sum_tile(
+    table: np.ndarray,
+    ids: np.ndarray,
+    weights: np.ndarray | None,
+    first: int,
+    last: int,
+    column: int,
+    out: np.ndarray,
+    text: int,
+    pairs: PairTerms | None,
+    block: int,
+) -> None:
+    """Sum one tile of the rows of a block."""
+    if pairs is None:
+        sum_tile(table, ids, weights, first, last, column, out, text)
+    else:
+        rows, multipliers, scale, middles, _ = pairs
+        middle = middles[block]
+        sum_near(table, ids, weights, first, middle, column, out, text)
+        add_tile(rows, multipliers, scale, ids, weights, middle, last, column, out, text)
 
 
 @compile_part
@@ -76,8 +157,26 @@ def _sum_columns(
     last: int,
     out: np.ndarray,
     text: int,
+    pairs: PairTerms | None,
+    block: int,
 ) -> None:
     """Sum the columns after the last whole tile."""
+    middle = last if pairs is None else pairs.middles[block]
+    _sum_some(table, ids, weights, first, middle, out, text)
+    if pairs is not None:
+        _add_some(pairs, ids, weights, middle, last, out, text)
+
+
+@compile_part
+def _sum_some(
+    table: np.ndarray,
+    ids: np.ndarray,
+    weights: np.ndarray | None,
+    first: int,
+    last: int,
+    out: np.ndarray,
+    text: int,
+) -> None:
     width = table.shape[1]
     whole = width // STRIP * STRIP
     for column in range(width // TILE * TILE, whole, STRIP):
@@ -90,6 +189,31 @@ def _sum_columns(
 
 
 @compile_part
+def _add_some(
+    pairs: PairTerms,
+    ids: np.ndarray,
+    weights: np.ndarray | None,
+    first: int,
+    last: int,
+    out: np.ndarray,
+    text: int,
+) -> None:
+    rows, multipliers, scale = pairs.rows, pairs.multipliers, pairs.scale
+    width = rows.shape[1]
+    whole = width // STRIP * STRIP
+    for column in range(width // TILE * TILE, whole, STRIP):
+        add_strip(rows, multipliers, scale, ids, weights, first, last, column, out, text)
+    for column in range(whole, width):
+        total = np.float32(0.0)
+        for position in range(first, last):
+            factor = np.float32(multipliers[ids[position]])
+            if weights is not None:
+                factor *= weights[position]
+            total += factor * np.float32(rows[ids[position], column])
+        out[text, column] += scale * total
+
+
+@compile_part
 def _sum_blocks(
     table: np.ndarray,
     ids: np.ndarray,
@@ -98,14 +222,17 @@ def _sum_blocks(
     last: int,
     block: np.ndarray,
     total: np.ndarray,
+    pairs: PairTerms | None,
+    number: int,
 ) -> None:
-    """Sum the rows of a long text into `total`, block by block."""
+    """Sum the rows of a long text into `total`, block by block; `number` is that of its first block."""
     total[:] = 0.0
-    for start in range(first, last, _BLOCK_TOKENS):
-        stop = min(start + _BLOCK_TOKENS, last)
+    for start in range(first, last, BLOCK_TOKENS):
+        stop = min(start + BLOCK_TOKENS, last)
         for column in range(0, table.shape[1] // TILE * TILE, TILE):
-            sum_tile(table, ids, weights, start, stop, column, block, _ONLY_ROW)
-        _sum_columns(table, ids, weights, start, stop, block, _ONLY_ROW)
+            _sum_tile(table, ids, weights, start, stop, column, block, _ONLY_ROW, pairs, number)
+        _sum_columns(table, ids, weights, start, stop, block, _ONLY_ROW, pairs, number)
+        number += 1
         for column in range(len(total)):
             total[column] += block[0, column]
 
@@ -250,16 +377,12 @@ def pool(
     *,
     normalize: bool,
     is_sum: bool,
-    group_texts: int = _GROUP_TEXTS,
+    pairs: PairTerms | None = None,
 ) -> int:
-    """Average or sum weighted rows; return the number of zero vectors. See `pool_mean` and `pool_sum`.
-
-    `group_texts` changes the speed only: so many texts are summed tile by tile. One is best if most rows come
-    from memory, as those of bigrams do.
-    """
+    """Average or sum weighted rows; return the number of zero vectors. See `pool_mean` and `pool_sum`."""
     width = table.shape[1]
     block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
     if table.dtype == np.float16:
         table = table.view(np.int16)  # Numba knows no float16
     ids, offsets, *weighting = terms
-    return int(pool_texts(table, ids, offsets, out, normalize, is_sum, block, total, *weighting, group_texts))
+    return int(pool_texts(table, ids, offsets, out, normalize, is_sum, block, total, *weighting, pairs))

@@ -14,20 +14,17 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from lakevec.pipeline.encoding.kernels.alignment import CACHE_LINE
+
 # Bytes that `classify_window` reads.
 WINDOW = 64
-# Numbers that `find_key` compares: a cache line.
-BUCKET = 8
 # Columns that `sum_tile` and `sum_strip` sum. All vector registers of AVX2 together hold 128 floats.
 TILE, STRIP = 128, 32
-# Numbers that `find_key` compares: a cache line.
-BUCKET = 8
 # Columns that are summed at once if rows have weights. With AVX2, more would take a quarter longer.
 _WEIGHTED = 64
 
 # Rows are fetched into the processor's cache this many tokens before they are summed.
 _TOKENS_AHEAD = 16
-_CACHE_LINE = 64
 
 _LANES = 16
 _MASK, _INT = ir.IntType(64), ir.IntType(32)
@@ -75,7 +72,7 @@ def _is_between(builder: Any, window: Any, first: str, last: str) -> Any:
     return builder.icmp_unsigned("<=", above, _all_bytes(ord(last) - ord(first)))
 
 
-def _make_sum(columns: int) -> Any:
+def _make_sum(columns: int, *, fetches: bool = True) -> Any:
     """Make an instruction that sums a number of columns."""
 
     @intrinsic
@@ -97,7 +94,8 @@ def _make_sum(columns: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             for shift in range(0, columns, step):
                 place = builder.add(arguments[5], arguments[5].type(shift))
-                _sum_columns(context, builder, signature, [*arguments[:5], place, *arguments[6:]], step)
+                moved = [*arguments[:5], place, *arguments[6:]]
+                _sum_columns(context, builder, signature, moved, step, fetches=fetches)
             return context.get_dummy_value()
 
         return kind, generate
@@ -105,7 +103,9 @@ def _make_sum(columns: int) -> Any:
     return sum_rows
 
 
-def _sum_columns(context: Any, builder: Any, signature: Any, arguments: Any, columns: int) -> None:
+def _sum_columns(
+    context: Any, builder: Any, signature: Any, arguments: Any, columns: int, *, fetches: bool
+) -> None:
     """Generate a loop that sums columns in registers; `arguments` are those of `sum_tile`."""
     arrays = [context.make_array(signature.args[place]) for place in (0, 1, 6)]
     rows, tokens, target = (
@@ -125,7 +125,7 @@ def _sum_columns(context: Any, builder: Any, signature: Any, arguments: Any, col
         ahead = builder.add(index, index.type(_TOKENS_AHEAD))
         is_inside = builder.icmp_signed("<", ahead, last_token)
         row = find_row(builder.select(is_inside, ahead, last_token))
-        for offset in range(0, columns, _CACHE_LINE // size):
+        for offset in range(0, columns if fetches else 0, CACHE_LINE // size):
             _prefetch(builder, builder.gep(rows.data, [builder.add(row, row.type(offset))]))
         row = find_row(index)
         factor = _load_weight(context, builder, signature.args[2], arguments[2], index)
@@ -171,32 +171,45 @@ def fetch_element(_context: Any, array: Any, index: Any) -> Any:
         _prefetch(builder, builder.gep(data, [arguments[1]]))
         return context.get_dummy_value()
 
-    return types.void(array, types.int64), generate
+    return types.void(array, types.uint64), generate
+
+
+@intrinsic
+def line_size(_context: Any, array: Any) -> Any:
+    """Return how many elements of an array fill a cache line, as a constant for the compiler."""
+    count = 8 * CACHE_LINE // array.dtype.bitwidth
+
+    def generate(context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
+        return context.get_constant(types.int64, count)
+
+    return types.int64(array), generate
 
 
 @intrinsic
 def find_key(_context: Any, keys: Any, start: Any, key: Any) -> Any:
-    """Compare the `BUCKET` numbers of a uint64 array from `start` on with a key.
+    """Compare a cache line's numbers but the last, of a uint32 or uint64 array from `start` on, with a key.
 
     Returns
     -------
-    int64
-        Place of the first equal number after `start`; `BUCKET` if there is none.
+    uint64
+        Place of the first equal number after `start`; that of the last number if there is none.
     """
-    kind = types.int64(keys, types.int64, types.uint64)
+    kind = types.uint64(keys, types.uint64, types.uint64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        lanes = ir.VectorType(ir.IntType(64), BUCKET)
-        bucket = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), lanes.as_pointer()), align=8)
+        number = data.type.pointee
+        count = 8 * CACHE_LINE // number.width
+        lanes = ir.VectorType(number, count)
+        bucket = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), lanes.as_pointer()), align=4)
         start = ir.Constant(lanes, ir.Undefined)
-        first = builder.insert_element(start, arguments[2], _INT(0))
-        repeated = builder.shuffle_vector(
-            first, start, ir.Constant(ir.VectorType(_INT, BUCKET), [0] * BUCKET)
-        )
-        equal = builder.bitcast(builder.icmp_unsigned("==", bucket, repeated), ir.IntType(BUCKET))
-        # The bit behind those of the bucket ends the count.
-        mask = builder.or_(builder.zext(equal, ir.IntType(64)), ir.IntType(64)(1 << BUCKET))
+        key = arguments[2] if number == _MASK else builder.trunc(arguments[2], number)
+        first = builder.insert_element(start, key, _INT(0))
+        zeros = ir.Constant(ir.VectorType(_INT, count), [0] * count)
+        repeated = builder.shuffle_vector(first, start, zeros)
+        equal = builder.bitcast(builder.icmp_unsigned("==", bucket, repeated), ir.IntType(count))
+        # The bit of the last number ends the count.
+        mask = builder.or_(builder.zext(equal, _MASK), _MASK(1 << (count - 1)))
         return builder.cttz(mask, ir.IntType(1)(1))
 
     return kind, generate
@@ -233,8 +246,10 @@ def _prefetch(builder: Any, address: Any) -> None:
 # ``sum_tile(table, ids, weights, start, stop, column, out, text)`` adds up the rows ``ids[start:stop]`` in
 # order, for `TILE` columns from `column` on. The sums go into the same columns of ``out[text]``. `sum_strip`
 # does so for `STRIP` columns. Each row counts ``weights[start:stop]`` times, and the product is rounded to
-# float32 before it is added. If `weights` is None, the compiled loop has no multiplication.
+# float32 before it is added. If `weights` is None, the compiled loop has no multiplication. `sum_near` is a
+# `sum_tile` for rows that were fetched before.
 sum_tile, sum_strip = _make_sum(TILE), _make_sum(STRIP)
+sum_near = _make_sum(TILE, fetches=False)
 
 
 @intrinsic
