@@ -107,7 +107,8 @@ def tune(
     pairs = _find_bigrams(start, tokens, options, held_out)
     terms = make_terms(tokens, position_scale=start.position_scale, pairs=pairs, first_row=len(start.tokens))
     pca = PcaProjection.fit(sample.vectors[held_out:], options.trained_width)
-    training, validation = _split(terms, sample.vectors, pca, held_out)
+    first_bigram = None if pairs is None else len(start.tokens)
+    training, validation = _split(terms, sample.vectors, pca, held_out, first_bigram)
     rows, token_targets = first_rows(start, training, pca, options)
     if pairs is not None:
         extra = np.zeros((len(pairs), rows.shape[1]), np.float32)
@@ -116,7 +117,7 @@ def tune(
     table = make_table(finish_rows(trained.rows, start, training, options), start, pairs, options)
     recipe = _describe(sample, options, start, training, trained.best)
     if table.bigrams is not None:
-        recipe["bigrams"] = len(table.bigrams)
+        recipe |= {"bigrams": len(table.bigrams), "bigram_dropout": options.bigram_dropout}
     provenance = make_provenance(sample.teacher, recipe, start.words, _RECORDED_PACKAGES)
     quality = _measure(table, texts[:held_out], sample, pca, trained)
     return TuneResult(table, provenance, quality, trained)
@@ -178,7 +179,7 @@ def _fits_counts(start: Start, options: TuneOptions) -> bool:
 
 
 def _find_bigrams(start: Start, tokens: TokenIds, options: TuneOptions, held_out: int) -> np.ndarray | None:
-    """Return the most frequent pairs of the counts, or of the texts to train on: int32 of shape (B, 2)."""
+    """Return the most telling pairs of the counts, or of the texts to train on: int32 of shape (B, 2)."""
     if not options.bigrams:
         return None
     if options.bigram_counts is not None:
@@ -196,13 +197,13 @@ def _cut(tokens: TokenIds, first: int, last: int) -> TokenIds:
 
 
 def _split(
-    terms: Terms, vectors: np.ndarray, pca: PcaProjection, held_out: int
+    terms: Terms, vectors: np.ndarray, pca: PcaProjection, held_out: int, first_bigram: int | None
 ) -> tuple[TrainingSet, TrainingSet]:
     """Return the training set, and the first `held_out` texts as validation set."""
     targets = pca.project(vectors)
     rest, first = slice(held_out, len(vectors)), slice(held_out)
     return (
-        TrainingSet(cut_terms(terms, rest), targets[rest], vectors[rest]),
+        TrainingSet(cut_terms(terms, rest), targets[rest], vectors[rest], first_bigram),
         TrainingSet(cut_terms(terms, first), targets[first], vectors[first]),
     )
 
