@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakevec.jobs.docstring_lake import write_docstring_lake
-from lakevec.pipeline.corpus.bigrams import take_most
+from lakevec.pipeline.corpus.bigrams import take_telling
 from lakevec.pipeline.corpus.counts_folder import PHRASES, RECORD, WORDS
 from lakevec.pipeline.corpus.text_counter import TextCounter
 from lakevec.pipeline.corpus.vocabulary_mining import MineOptions, mine_words
@@ -217,10 +217,10 @@ def mine_phrases(texts: pa.Array, tokenizer_json: str, count: int) -> list[str]:
 
 
 def find_bigrams(texts: pa.Array, tokenizer_json: str, count: int) -> np.ndarray:
-    """Return the pairs of tokens that ``lakevec count --bigrams`` keeps: int32 of shape (B, 2)."""
+    """Return the pairs of tokens that ``lakevec tune --bigrams`` takes: int32 of shape (B, 2)."""
     counter = TextCounter(tokenizer_json, counts_bigrams=True)
     counter.count(texts)
-    return take_most(counter.take().bigrams, count).pairs
+    return take_telling(counter.take().bigrams, count).pairs
 
 
 def texts_of_new_words(count: int, *, words_each: int = 25) -> pa.Array:

@@ -67,8 +67,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     """Let a token at position p count 1 / (1 + p / S), so that a text's beginning counts more. Default: all
     tokens count alike."""
     bigrams: NotNegative = 0
-    """Number of pairs of neighbouring tokens that get rows of their own, those most above chance. Pairs are of
-    the counts, if lakevec count --bigrams counted them with this vocabulary, else of the sample."""
+    """Number of pairs of neighbouring tokens that get rows of their own, those most above chance. Pairs are
+    of the counts, if lakevec count --bigrams counted them with this vocabulary, else of the sample."""
     held_out: Annotated[int, Field(ge=3, le=LARGEST)] = 3000
     """Texts of the sample, at most a fifth, that decide when to stop. Training does not use them."""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 6
