@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+    from lakevec.pipeline.tuning.clusters import Sample
     from lakevec.pipeline.tuning.recipe import TeacherSample
     from lakevec.pipeline.tuning.training import TrainingResult
 
@@ -94,14 +95,12 @@ def _sample_teacher(
     with open_session(
         "lakevec tune", master=settings.master, remote=settings.remote, conf=settings.conf, verbose=verbose
     ) as spark:
-        from lakevec.jobs.lake_sample import sample_lake
         from lakevec.jobs.spark.errors import spark_errors
-        from lakevec.jobs.spark.progress import show_progress
 
         with spark_errors():
-            with show_progress(spark, "sample"):
-                texts = sample_lake(spark, settings)
-            print(f"sample: {len(texts):,} texts; the teacher works in {encoder.precision}", flush=True)
+            sample = _sample_texts(spark, settings, options)
+            print(f"{_format(sample, settings)}; the teacher works in {encoder.precision}", flush=True)
+            texts = sample.texts
             recipe.check_sample(options, texts)
             if encoder.precision in ("bfloat16", "float16"):
                 # If this precision is slow on this machine, warn here in the driver.
@@ -115,8 +114,37 @@ def _sample_teacher(
         teacher={"name": settings.name or encoder.name, "revision": encoder.revision},
         normalizes=encoder.normalizes,
         stratified_by=settings.stratify or "length",
+        clusters=sample.clusters,
+        pool=sample.pool,
         max_chars=settings.max_chars,
     )
+
+
+def _sample_texts(spark: SparkSession, settings: TuneSettings, options: TuneOptions) -> Sample:
+    """Sample the lake at random, or draw a pool at random and let clusters choose from it."""
+    from lakevec.jobs.lake_sample import sample_lake
+    from lakevec.jobs.spark.progress import show_progress
+    from lakevec.pipeline.tuning.clusters import Sample, choose_by_clusters, distill_for_clusters, pool_rows
+    from lakevec.pipeline.tuning.recipe import count_held_out
+
+    rows, by_clusters = settings.rows, settings.sampling == "clusters"
+    with show_progress(spark, "sample"):
+        pool = sample_lake(
+            spark, settings.model_copy(update={"rows": pool_rows(rows)}) if by_clusters else settings
+        )
+    if len(pool) <= rows:
+        return Sample(pool)
+    table = distill_for_clusters(settings.teacher, options)
+    held_out = count_held_out(options, rows)
+    return choose_by_clusters(pool, table, rows=rows, held_out=held_out, seed=options.seed)
+
+
+def _format(sample: Sample, settings: TuneSettings) -> str:
+    texts = f"{len(sample.texts):,}"
+    if sample.clusters:
+        return f"sample: {texts} of {sample.pool:,} texts, by {sample.clusters} clusters"
+    is_all = settings.sampling == "clusters"
+    return f"sample: {texts} texts" + (", all there are, so clusters change nothing" if is_all else "")
 
 
 def _teach(
