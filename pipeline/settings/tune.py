@@ -44,8 +44,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     """Column to stratify the sample by: each value gives the same number of texts, or all its texts. Default:
     texts of every length in proportion."""
     sampling: Literal["random", "clusters"] = "random"
-    """clusters: draw up to 8 times as many texts at random, cluster them, and learn from equally many texts of
-    each cluster, or all its texts."""
+    """clusters: draw up to 8 times as many texts at random, cluster them, and learn from the same number of
+    texts of each cluster, or all its texts."""
     near_duplicates: Literal["drop", "keep"] = "drop"
     """Of texts that differ only in case, digits, punctuation or white space, learn from one, or keep all."""
     max_chars: Positive = 1000
