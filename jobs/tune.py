@@ -114,9 +114,9 @@ def _sample_teacher(
         teacher={"name": settings.name or encoder.name, "revision": encoder.revision},
         normalizes=encoder.normalizes,
         stratified_by=settings.stratify or "length",
+        max_chars=settings.max_chars,
         clusters=sample.clusters,
         pool=sample.pool,
-        max_chars=settings.max_chars,
     )
 
 
@@ -127,11 +127,10 @@ def _sample_texts(spark: SparkSession, settings: TuneSettings, options: TuneOpti
     from lakevec.pipeline.tuning.clusters import Sample, choose_by_clusters, distill_for_clusters, pool_rows
     from lakevec.pipeline.tuning.recipe import count_held_out
 
-    rows, by_clusters = settings.rows, settings.sampling == "clusters"
+    rows = settings.rows
+    drawn = pool_rows(rows) if settings.sampling == "clusters" else rows
     with show_progress(spark, "sample"):
-        pool = sample_lake(
-            spark, settings.model_copy(update={"rows": pool_rows(rows)}) if by_clusters else settings
-        )
+        pool = sample_lake(spark, settings.model_copy(update={"rows": drawn}))
     if len(pool) <= rows:
         return Sample(pool)
     table = distill_for_clusters(settings.teacher, options)
@@ -143,8 +142,9 @@ def _format(sample: Sample, settings: TuneSettings) -> str:
     texts = f"{len(sample.texts):,}"
     if sample.clusters:
         return f"sample: {texts} of {sample.pool:,} texts, by {sample.clusters} clusters"
-    is_all = settings.sampling == "clusters"
-    return f"sample: {texts} texts" + (", all there are, so clusters change nothing" if is_all else "")
+    if settings.sampling == "clusters":
+        return f"sample: {texts} texts, all there are, so clusters change nothing"
+    return f"sample: {texts} texts"
 
 
 def _teach(

@@ -46,10 +46,10 @@ class TeacherSample:
         Whether the teacher scales its vectors to length 1.
     stratified_by : str, default="length"
         Column of the strata, for the record.
-    clusters, pool : int, default=0
-        Number of clusters, and of texts that they chose from, for the record. 0 for a random sample.
     max_chars : int, default=1000
         Maximum length of a text, for the record.
+    clusters, pool : int, default=0
+        Number of clusters, and of texts that they chose from, for the record. 0 for a random sample.
     """
 
     texts: list[str]
@@ -57,9 +57,9 @@ class TeacherSample:
     teacher: dict[str, str]
     normalizes: bool
     stratified_by: str = "length"
+    max_chars: int = 1000
     clusters: int = 0
     pool: int = 0
-    max_chars: int = 1000
 
 
 @dataclass(frozen=True, eq=False)
