@@ -48,6 +48,8 @@ class TeacherSample:
         Column of the strata, for the record.
     max_chars : int, default=1000
         Maximum length of a text, for the record.
+    clusters, pool : int, default=0
+        Number of clusters, and of texts that they chose from, for the record. 0 for a random sample.
     """
 
     texts: list[str]
@@ -56,6 +58,8 @@ class TeacherSample:
     normalizes: bool
     stratified_by: str = "length"
     max_chars: int = 1000
+    clusters: int = 0
+    pool: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +102,7 @@ def tune(
     tokenizer joined other pairs. `provenance` names the bigrams' counts only if they were used.
     """
     options = options or TuneOptions()
-    held_out = _count_held_out(options, len(sample.texts))
+    held_out = count_held_out(options, len(sample.texts))
     start = find_start(teacher, options, normalize=sample.normalizes, progress=progress)
     if not _fits_counts(start, options):
         options = replace(options, bigram_counts=None)
@@ -146,7 +150,7 @@ def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequen
 
 def check_sample(options: TuneOptions, texts: Sequence[str]) -> None:
     """Refuse a sample with too few texts for the dimensions before the teacher's forward passes."""
-    rows = len(texts) - _count_held_out(options, len(texts))
+    rows = len(texts) - count_held_out(options, len(texts))
     _check_widths(options, rows=rows, width=None)
 
 
@@ -166,7 +170,8 @@ def _check_widths(options: TuneOptions, *, rows: int, width: int | None) -> None
         raise SettingsError("prefixes", got=str(max(options.prefixes)), expected=expected)
 
 
-def _count_held_out(options: TuneOptions, texts: int) -> int:
+def count_held_out(options: TuneOptions, texts: int) -> int:
+    """Return how many texts of a sample are held out; refuse a sample that is too small."""
     held_out = min(options.held_out, texts // 5)
     if held_out < 3:
         raise InputError("the sample is too small to tune on", got=f"{texts} texts", expected="at least 15")
@@ -230,6 +235,8 @@ def _describe(
     ids = np.unique(training.terms.ids)
     trained = ("texts_per_step", "loss", "token_dropout")
     optional = {
+        "sample_clusters": sample.clusters or None,
+        "sample_pool": sample.pool or None,
         "counts": options.counts.source if options.counts else None,
         "sif_coefficient": None if options.model else options.initial_coefficient,
         "counts_share": None if options.model else DistillOptions.counts_share,
