@@ -136,7 +136,7 @@ def _sample_texts(spark: SparkSession, settings: TuneSettings, options: TuneOpti
     from lakevec.pipeline.tuning.recipe import count_held_out
 
     rows = settings.rows
-    drawn = pool_rows(rows) if settings.sampling == "clusters" else rows
+    drawn = pool_rows(rows) if settings.sample_by == "clusters" else rows
     with show_progress(spark, "sample"):
         pool = sample_lake(spark, settings.model_copy(update={"rows": drawn}))
     if len(pool) <= rows:
@@ -150,7 +150,7 @@ def _format(sample: Sample, settings: TuneSettings) -> str:
     texts = f"{len(sample.texts):,}"
     if sample.clusters:
         return f"sample: {texts} of {sample.pool:,} texts, by {sample.clusters} clusters"
-    if settings.sampling == "clusters":
+    if settings.sample_by == "clusters":
         return f"sample: {texts} texts, all there are, so clusters change nothing"
     return f"sample: {texts} texts"
 

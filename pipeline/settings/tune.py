@@ -43,7 +43,7 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     stratify: str | None = None
     """Column to stratify the sample by: each value gives the same number of texts, or all its texts. Default:
     texts of every length in proportion."""
-    sampling: Literal["random", "clusters"] = "random"
+    sample_by: Literal["random", "clusters"] = "random"
     """clusters: draw up to 8 times as many texts at random, cluster them, and learn from the same number of
     texts of each cluster, or all its texts."""
     near_duplicates: Literal["drop", "keep"] = "drop"
@@ -111,8 +111,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
             raise ValueError("give model or vocabulary, since a model has its own vocabulary")
         if self.model is not None and self.counts is not None:
             raise ValueError("give model or counts, since a model has its own weights")
-        if self.stratify is not None and self.sampling == "clusters":
-            raise ValueError("give stratify or sampling clusters, since each sets the shares of texts")
+        if self.stratify is not None and self.sample_by == "clusters":
+            raise ValueError("give stratify or sample_by clusters, since each sets the shares of texts")
         if self.prefixes and (self.input_columns or self.loss == "correlation"):
             raise ValueError(
                 "prefixes need the loss divergence and no input_columns, which rotate the columns"

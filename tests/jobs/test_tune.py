@@ -309,8 +309,8 @@ def test_with_near_duplicates_the_sample_is_that_of_earlier_versions(
             "give model or counts",
         ),
         (
-            ["--text", "body", "--stratify", "kind", "--sampling", "clusters"],
-            "give stratify or sampling clusters, since each sets the shares of texts",
+            ["--text", "body", "--stratify", "kind", "--sample-by", "clusters"],
+            "give stratify or sample_by clusters, since each sets the shares of texts",
         ),
         (["--text", "body", "--rows", "10"], "greater than or equal to 15: got 10"),
         (["--text", "body", "--rows", "20"], "dimensions: got 17; expected at most 16"),

@@ -1,4 +1,4 @@
-"""``lakevec tune --sampling clusters``: from the lake to the model's card."""
+"""``lakevec tune --sample-by clusters``: from the lake to the model's card."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words_of(teacher: Path, lake: Path, output: Path) -> list[str]:
     source = ["--teacher", str(teacher), "--input", str(lake), "--text", "body", *QUICK]
-    return [*source, "--output", str(output), "--sampling", "clusters"]
+    return [*source, "--output", str(output), "--sample-by", "clusters"]
 
 
 def share_of_rare(texts: list[str]) -> float:
@@ -89,7 +89,7 @@ def test_clusters_change_nothing_if_all_texts_are_taken(
     assert "sample_clusters" not in recipe
     assert "sample_pool" not in recipe
     again = [*words, "--output", str(tmp_path / "again"), "--vectors", str(tmp_path / "model-teacher")]
-    assert tune([*again, "--sampling", "random"]) == 0
+    assert tune([*again, "--sample-by", "random"]) == 0
     out = capsys.readouterr().out
     assert "sample: 500 texts; the teacher" in out
     assert "teacher: 0 of 10 shards to compute" in out
