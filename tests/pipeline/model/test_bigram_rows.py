@@ -357,7 +357,7 @@ def test_converted_types_keep_the_bigrams(model: Path, tmp_path: Path) -> None:
 
 
 def test_inspection_and_card_tell_the_bigrams(model: Path) -> None:
-    assert describe(load(str(model)))["bigrams"] == "3 pairs of neighbouring tokens add rows of their own"
+    assert describe(load(str(model)))["bigrams"] == "3 pairs of neighbouring tokens have rows of their own"
     card = (model / "README.md").read_text()
     assert "3 pairs of neighbouring known tokens have rows of their own" in card
     assert "library_name: lakevec" in card
