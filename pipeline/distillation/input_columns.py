@@ -12,7 +12,7 @@ from lakevec.pipeline.errors import SettingsError
 WIDTH_BESIDE_INPUTS = 256
 # a of the SIF weight, and how long the columns are beside the others; docs/decisions.md has figures.
 _SIF_COEFFICIENT = 1e-3
-_SHARE = 0.5
+_SHARE = 0.35
 
 
 def make_input_columns(inputs: np.ndarray, frequencies: np.ndarray, columns: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def make_input_columns(inputs: np.ndarray, frequencies: np.ndarray, columns: int
 
 
 def scale_beside(columns: np.ndarray, length: float, other: float) -> np.ndarray:
-    """Scale columns so that their part of a vector is half as long as the others'.
+    """Scale columns so that their part of a vector is 0.35 times as long as the others'.
 
     Parameters
     ----------
