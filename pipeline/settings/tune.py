@@ -90,7 +90,7 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     """Weight of the correlation in the loss. Default: 3, or 1 with the loss correlation."""
     token_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a text's tokens that a step drops."""
-    bigram_dropout: float = Field(default=0.3, ge=0, lt=1)
+    bigram_dropout: float = Field(default=0.25, ge=0, lt=1)
     """Share of a text's bigrams that a step drops, so that its tokens also learn to do without."""
     dtype: TableType = "float32"
     """Type of the stored table. int8 rows have scales."""

@@ -19,7 +19,7 @@ from lakevec.pipeline.tuning.training import TrainingSet, pool_texts
 # Texts that determine axes and lengths; more change neither noticeably.
 _TEXTS = 20_000
 # A bigram that occurs as often as this in the texts keeps half of its row; docs/decisions.md has figures.
-_RARE = 5
+_RARE = 2
 
 
 def finish_rows(rows: np.ndarray, start: Start, training: TrainingSet, options: TuneOptions) -> np.ndarray:

@@ -41,7 +41,7 @@ class TuneOptions(TeacherOptions):
         Numbers of first columns whose loss counts like that of all columns.
     token_dropout : float, default=0.0
         Share of each text's tokens that a step drops at random.
-    bigram_dropout : float, default=0.3
+    bigram_dropout : float, default=0.25
         Share of each text's bigrams that a step drops at random, so that tokens also learn to do without.
     patience : int, default=2
         Stop after this many epochs without a better fidelity on held-out texts.
@@ -81,7 +81,7 @@ class TuneOptions(TeacherOptions):
     relation: float | None = None
     prefixes: tuple[int, ...] = ()
     token_dropout: float = 0.0
-    bigram_dropout: float = 0.3
+    bigram_dropout: float = 0.25
     patience: int = 2
     seed: int = 0
     model: Artifact | None = None
