@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil, log2
 
 import numpy as np
 
 from lakevec.pipeline.encoding.kernels.alignment import CACHE_LINE, align
 from lakevec.pipeline.encoding.kernels.bigram_search import fill_buckets, split_texts
-from lakevec.pipeline.encoding.kernels.pooling import BLOCK_TOKENS, PairTerms
+from lakevec.pipeline.encoding.kernels.pooling import PairTerms, Terms
 from lakevec.pipeline.model.bigrams import Bigrams
 
-# How full buckets are on average: then few are full.
-_LOAD = 0.6
+# How full buckets are on average, at most: then few are full.
+_LOAD = 0.5
 
 
 class BigramTable:
@@ -41,55 +42,56 @@ class BigramTable:
     >>> pairs, rows = np.array([[0, 1], [1, 1]], np.int32), np.array([[7], [8]], np.int8)
     >>> table = BigramTable(Bigrams(pairs, rows, np.ones(2, np.uint8), 0.5), tokens=2)
     >>> ids = np.array([0, 0, 1, 0, 1], np.int32)
-    >>> terms = table.split(ids, np.array([0, 3, 5]))
-    >>> terms.middles.tolist()
-    [2, 4]
-    >>> ids[:2].tolist(), terms.rows[ids[2]].tolist(), ids[3].tolist(), terms.rows[ids[4]].tolist()
-    ([0, 0], [7], 0, [7])
+    >>> terms, listed = table.split(Terms(ids, np.array([0, 3, 5])))
+    >>> terms.ids.tolist(), terms.offsets.tolist()
+    ([0, 0, 0], [0, 2, 3])
+    >>> listed.rows[listed.ids].tolist(), listed.offsets.tolist()
+    ([[7], [7]], [0, 1, 2])
     """
 
     def __init__(self, bigrams: Bigrams, tokens: int) -> None:
         # The key of all ones is an empty place.
         kind = np.uint32 if tokens < 1 << 16 else np.uint64
         size = CACHE_LINE // np.dtype(kind).itemsize
-        buckets = int(len(bigrams) / size / _LOAD) + 1
+        bits = max(1, ceil(log2(len(bigrams) / size / _LOAD)))
+        buckets, self._shift = 1 << bits, 64 - bits
         # Pairs that find the last buckets full go behind them.
         spare = len(bigrams) // (size - 1) + 1
         self._keys = align(np.full((buckets + spare) * size, ~kind(0)))
-        self._buckets = buckets
         places = np.empty(len(bigrams), np.int64)
-        fill_buckets(np.ascontiguousarray(bigrams.pairs), buckets, self._keys, places)
+        fill_buckets(np.ascontiguousarray(bigrams.pairs), self._shift, self._keys, places)
         used = np.bincount(places // size, minlength=buckets + spare)
         self._keys[size - 1 :: size] = np.cumsum(used) - used
         self.bigrams = _arrange(bigrams, np.argsort(places))
         # Mapped files are read-only, too, and Numba compiles once for each type.
         self._keys.flags.writeable = False
 
-    def split(self, ids: np.ndarray, offsets: np.ndarray, weights: np.ndarray | None = None) -> PairTerms:
-        """Replace the id of each listed pair's second token by the pair's row.
-
-        Within each block of 256 tokens, the rows of pairs go behind the other ids; both keep their order.
+    def split(self, terms: Terms) -> tuple[Terms, PairTerms]:
+        """Take the second token of each listed pair out of the terms, and return the pairs' rows instead.
 
         Parameters
         ----------
-        ids : int32 ndarray of shape (T,)
-            Replaced in place.
-        offsets : int64 ndarray of shape (N + 1,)
-            Text n has ``ids[offsets[n]:offsets[n + 1]]``; tokens of two texts are no pair.
-        weights : float32 ndarray of shape (T,), optional
-            Weight of each token, which keeps to its id.
+        terms : Terms
+            Its ids and weights are overwritten. Tokens of two texts are no pair.
 
         Returns
         -------
+        Terms
+            The other tokens, in order; `divisors` are kept.
         PairTerms
-            Which of the ids are now rows of pairs.
+            The rows of pairs, in order, each with the weight of its second token.
         """
-        texts = len(offsets) - 1
-        blocks, middles = np.empty(texts, np.int64), np.empty(texts + len(ids) // BLOCK_TOKENS, np.int64)
-        scratch = [np.empty(BLOCK_TOKENS, kind) for kind in (np.uint64, np.int32, np.float32)]
-        split_texts(ids, offsets, weights, self._buckets, self._keys, middles, blocks, *scratch)
+        ids, offsets, weights, divisors = terms
+        rows, factors = np.empty_like(ids), None if weights is None else np.empty_like(weights)
+        offsets, row_offsets = offsets.copy(), np.zeros_like(offsets)
+        split_texts(ids, offsets, weights, self._shift, self._keys, rows, row_offsets, factors)
+        singles, pairs = offsets[-1], row_offsets[-1]
         own = self.bigrams
-        return PairTerms(own.embeddings, own.multipliers, np.float32(own.scale), middles, blocks)
+        if weights is not None and factors is not None:
+            weights, factors = weights[:singles], factors[:pairs]
+        scale = np.float32(own.scale)
+        listed = PairTerms(own.embeddings, own.multipliers, scale, rows[:pairs], row_offsets, factors)
+        return Terms(ids[:singles], offsets, weights, divisors), listed
 
 
 def _arrange(bigrams: Bigrams, order: np.ndarray) -> Bigrams:

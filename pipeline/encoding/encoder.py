@@ -229,7 +229,7 @@ class Encoder:
         normalize = self._normalize and not is_sum
         pairs = None
         if self._bigrams is not None:
-            pairs = self._bigrams.split(terms.ids, terms.offsets, terms.weights)
+            terms, pairs = self._bigrams.split(terms)
         zeros = pool(self._table, terms, vectors, normalize=normalize, is_sum=is_sum, pairs=pairs)
         if divisors is not None:
             divisors[:] = np.diff(tokens.offsets) if terms.divisors is None else terms.divisors

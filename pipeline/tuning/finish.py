@@ -18,6 +18,8 @@ from lakevec.pipeline.tuning.training import TrainingSet, pool_texts
 
 # Texts that determine axes and lengths; more change neither noticeably.
 _TEXTS = 20_000
+# How long the part of the input columns is beside the others; docs/decisions.md has figures.
+_INPUT_SHARE = 0.35
 # A bigram that occurs as often as this in the texts keeps half of its row; docs/decisions.md has figures.
 _RARE = 2
 
@@ -68,7 +70,7 @@ def _put_beside(columns: np.ndarray, rows: np.ndarray, start: Start, training: T
         float(np.linalg.norm(_pool_some(part, training, normalize=False), axis=1).mean())
         for part in (columns, rows)
     )
-    return np.hstack([rows, scale_beside(columns, length, other)])
+    return np.hstack([rows, scale_beside(columns, length, other, share=_INPUT_SHARE)])
 
 
 def _pool_some(rows: np.ndarray, training: TrainingSet, *, normalize: bool) -> np.ndarray:

@@ -13,7 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE
+from lakevec.pipeline.encoding.kernels.alignment import CACHE_LINE
+from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, TOKENS_AHEAD, prefetch
 
 # So many products of an int8 number and a multiplier fit into int16: 8 * 32 * 127 is below 2**15.
 _PRODUCTS = 8
@@ -64,6 +65,8 @@ class _Sum:
 
         rows = context.make_array(kinds[0])(context, builder, arguments[0])
         self._builder, self._columns = builder, columns
+        ids = context.make_array(kinds[3])(context, builder, arguments[3])
+        self._last_term = builder.sub(ids.nitems, ids.nitems.type(1))
         self._rows, self._multipliers, self._ids, self._weights, self._out = map(data, (0, 1, 3, 4, 8))
         self._width = cgutils.unpack_tuple(builder, rows.shape)[1]
         self._scale, self._first, self._last, self._column, self._text = (
@@ -93,6 +96,7 @@ class _Sum:
             stop = builder.add(start, step)
             stop = builder.select(builder.icmp_signed("<", stop, self._last), stop, self._last)
             with cgutils.for_range_slice(builder, start, stop, index_type(1), index_type) as (index, _):
+                self._fetch(index)
                 row, multiplier = self._find(index)
                 factor = self._repeat(builder.zext(multiplier, _SHORT), _SHORTS)
                 for part, sums in enumerate(few):
@@ -109,6 +113,7 @@ class _Sum:
         totals = [self._variable(_FLOATS) for _ in range(self._columns // _LANES)]
         first, last = self._first, self._last
         with cgutils.for_range_slice(builder, first, last, index_type(1), index_type) as (index, _):
+            self._fetch(index)
             row, multiplier = self._find(index)
             weight = builder.load(builder.gep(self._weights, [index]))
             factor = self._repeat(builder.fmul(weight, builder.uitofp(multiplier, weight.type)), _FLOATS)
@@ -123,6 +128,15 @@ class _Sum:
         row = builder.sext(builder.load(builder.gep(self._ids, [index])), self._width.type)
         begin = builder.add(builder.mul(row, self._width), self._column)
         return begin, builder.load(builder.gep(self._multipliers, [row]))
+
+    def _fetch(self, index: Any) -> None:
+        """Fetch the row of a later term into the processor's cache."""
+        builder = self._builder
+        ahead = builder.add(index, index.type(TOKENS_AHEAD))
+        is_inside = builder.icmp_signed("<", ahead, self._last_term)
+        begin, _ = self._find(builder.select(is_inside, ahead, self._last_term))
+        for offset in range(0, self._columns, CACHE_LINE):
+            prefetch(builder, builder.gep(self._rows, [builder.add(begin, begin.type(offset))]))
 
     def _load(self, begin: Any, part: int) -> Any:
         return self._builder.load(self._vector_at(self._rows, begin, part, _BYTES), align=1)

@@ -9,16 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.alignment import CACHE_LINE
 from lakevec.pipeline.encoding.kernels.bigram_sums import add_strip, add_tile
-from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.position_weights import weigh_positions
 from lakevec.pipeline.encoding.kernels.simd import (
     STRIP,
     TILE,
-    fetch_element,
     load_float,
-    sum_near,
     sum_squares,
     sum_strip,
     sum_tile,
@@ -29,14 +26,12 @@ from lakevec.pipeline.encoding.kernels.simd import (
 BLOCK_TOKENS = 256
 # For this many texts, one tile of columns is summed before the next, so that the tile's frequent rows stay in
 # the processor's cache.
-_GROUP_TEXTS = 256
-# If a model has bigrams, the rows of a text are fetched into the processor's cache so many texts before.
-_TEXTS_AHEAD = 2
+_GROUP_TEXTS = 32
 _ONLY_ROW = np.int64(0)
 
 
 class PairTerms(NamedTuple):
-    """Terms of a text that are rows of bigrams.
+    """Terms that are rows of bigrams.
 
     Parameters
     ----------
@@ -44,17 +39,16 @@ class PairTerms(NamedTuple):
     multipliers : uint8 ndarray of shape (B,)
     scale : float32
         Row b is ``scale * multipliers[b] * rows[b]``.
-    middles : int64 ndarray
-        For each block of 256 terms: where its bigrams begin. Before them are rows of tokens.
-    blocks : int64 ndarray of shape (N,)
-        Number of each text's first block. An empty text has a block, too.
+    ids, offsets, weights : ndarray
+        As in `Terms`.
     """
 
     rows: np.ndarray
     multipliers: np.ndarray
     scale: np.float32
-    middles: np.ndarray
-    blocks: np.ndarray
+    ids: np.ndarray
+    offsets: np.ndarray
+    weights: np.ndarray | None = None
 
 
 @compile_loop
@@ -83,44 +77,30 @@ def pool_texts(
         for column in range(0, tiled, TILE):
             for text in range(group, behind):
                 first, last = offsets[text], offsets[text + 1]
-                if pairs is not None:
-                    _fetch_tile(table, pairs, ids, offsets, min(text + _TEXTS_AHEAD, behind - 1), column)
-                if last - first <= BLOCK_TOKENS:
-                    _sum_tile(table, ids, weights, first, last, column, out, text, pairs, _block(pairs, text))
+                begin, end = _pairs_of(pairs, text)
+                if max(last - first, end - begin) <= BLOCK_TOKENS:
+                    _sum_tile(table, ids, weights, first, last, column, out, text, pairs, begin, end)
         for text in range(group, behind):
             first, last = offsets[text], offsets[text + 1]
-            divisor = _divisor(divisors, text, last - first)
-            if last - first <= BLOCK_TOKENS:
-                _sum_columns(table, ids, weights, first, last, out, text, pairs, _block(pairs, text))
+            begin, end = _pairs_of(pairs, text)
+            divisor = _divisor(divisors, text, last - first + end - begin)
+            if max(last - first, end - begin) <= BLOCK_TOKENS:
+                _sum_columns(table, ids, weights, first, last, out, text, pairs, begin, end)
                 is_zero = _scale_short(out, text, divisor, normalize, is_sum)
             else:
-                _sum_blocks(table, ids, weights, first, last, block, total, pairs, _block(pairs, text))
+                _sum_blocks(table, ids, weights, first, last, block, total, pairs, begin, end)
                 is_zero = _scale_long(total, out, text, divisor, normalize, is_sum)
             zeros += is_zero
     return zeros
 
 
-@compile_part
-def _block(pairs: PairTerms | None, text: int) -> int:
-    return 0 if pairs is None else pairs.blocks[text]
+@compile_inline
+def _pairs_of(pairs: PairTerms | None, text: int) -> tuple[int, int]:
+    """Return where a text's rows of bigrams begin and end."""
+    return (0, 0) if pairs is None else (pairs.offsets[text], pairs.offsets[text + 1])
 
 
-@compile_part
-def _fetch_tile(
-    table: np.ndarray, pairs: PairTerms, ids: np.ndarray, offsets: np.ndarray, text: int, column: int
-) -> None:
-    """Fetch a tile of the rows of a text's first block into the processor's cache."""
-    width = table.shape[1]
-    first, middle = offsets[text], pairs.middles[pairs.blocks[text]]
-    for position in range(first, middle):
-        for offset in range(column, column + TILE, CACHE_LINE // table.itemsize):
-            fetch_element(table, ids[position] * width + offset)
-    for position in range(middle, min(offsets[text + 1], first + BLOCK_TOKENS)):
-        for offset in range(column, column + TILE, CACHE_LINE):
-            fetch_element(pairs.rows, ids[position] * width + offset)
-
-
-@compile_part
+@compile_inline
 def _sum_tile(
     table: np.ndarray,
     ids: np.ndarray,
@@ -131,16 +111,14 @@ def _sum_tile(
     out: np.ndarray,
     text: int,
     pairs: PairTerms | None,
-    block: int,
+    begin: int,
+    end: int,
 ) -> None:
-    """Sum one tile of the rows of a block."""
-    if pairs is None:
-        sum_tile(table, ids, weights, first, last, column, out, text)
-    else:
-        rows, multipliers, scale, middles, _ = pairs
-        middle = middles[block]
-        sum_near(table, ids, weights, first, middle, column, out, text)
-        add_tile(rows, multipliers, scale, ids, weights, middle, last, column, out, text)
+    """Sum one tile of the rows ``ids[first:last]``, and of bigrams, ``pairs.ids[begin:end]``."""
+    sum_tile(table, ids, weights, first, last, column, out, text)
+    if pairs is not None:
+        rows, multipliers, scale, terms, _, factors = pairs
+        add_tile(rows, multipliers, scale, terms, factors, begin, end, column, out, text)
 
 
 @compile_part
@@ -158,25 +136,10 @@ def _sum_columns(
     out: np.ndarray,
     text: int,
     pairs: PairTerms | None,
-    block: int,
+    begin: int,
+    end: int,
 ) -> None:
     """Sum the columns after the last whole tile."""
-    middle = last if pairs is None else pairs.middles[block]
-    _sum_some(table, ids, weights, first, middle, out, text)
-    if pairs is not None:
-        _add_some(pairs, ids, weights, middle, last, out, text)
-
-
-@compile_part
-def _sum_some(
-    table: np.ndarray,
-    ids: np.ndarray,
-    weights: np.ndarray | None,
-    first: int,
-    last: int,
-    out: np.ndarray,
-    text: int,
-) -> None:
     width = table.shape[1]
     whole = width // STRIP * STRIP
     for column in range(width // TILE * TILE, whole, STRIP):
@@ -186,19 +149,16 @@ def _sum_some(
         row = ids[position]
         for column in range(whole, width):
             out[text, column] += load_float(table, row, column, weights, position)
+    if pairs is not None:
+        _add_columns(pairs, pairs.weights, begin, end, out, text)
 
 
 @compile_part
-def _add_some(
-    pairs: PairTerms,
-    ids: np.ndarray,
-    weights: np.ndarray | None,
-    first: int,
-    last: int,
-    out: np.ndarray,
-    text: int,
+def _add_columns(
+    pairs: PairTerms, weights: np.ndarray | None, first: int, last: int, out: np.ndarray, text: int
 ) -> None:
-    rows, multipliers, scale = pairs.rows, pairs.multipliers, pairs.scale
+    # Numba leaves a branch out if an argument is None, but not if a field is.
+    rows, multipliers, scale, ids, _, _ = pairs
     width = rows.shape[1]
     whole = width // STRIP * STRIP
     for column in range(width // TILE * TILE, whole, STRIP):
@@ -223,16 +183,17 @@ def _sum_blocks(
     block: np.ndarray,
     total: np.ndarray,
     pairs: PairTerms | None,
-    number: int,
+    begin: int,
+    end: int,
 ) -> None:
-    """Sum the rows of a long text into `total`, block by block; `number` is that of its first block."""
+    """Sum the rows of a long text into `total`, block by block."""
     total[:] = 0.0
-    for start in range(first, last, BLOCK_TOKENS):
-        stop = min(start + BLOCK_TOKENS, last)
+    for _ in range(0, max(last - first, end - begin), BLOCK_TOKENS):
+        stop, until = min(first + BLOCK_TOKENS, last), min(begin + BLOCK_TOKENS, end)
         for column in range(0, table.shape[1] // TILE * TILE, TILE):
-            _sum_tile(table, ids, weights, start, stop, column, block, _ONLY_ROW, pairs, number)
-        _sum_columns(table, ids, weights, start, stop, block, _ONLY_ROW, pairs, number)
-        number += 1
+            _sum_tile(table, ids, weights, first, stop, column, block, _ONLY_ROW, pairs, begin, until)
+        _sum_columns(table, ids, weights, first, stop, block, _ONLY_ROW, pairs, begin, until)
+        first, begin = stop, until
         for column in range(len(total)):
             total[column] += block[0, column]
 

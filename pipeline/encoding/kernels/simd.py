@@ -24,7 +24,7 @@ TILE, STRIP = 128, 32
 _WEIGHTED = 64
 
 # Rows are fetched into the processor's cache this many tokens before they are summed.
-_TOKENS_AHEAD = 16
+TOKENS_AHEAD = 16
 
 _LANES = 16
 _MASK, _INT = ir.IntType(64), ir.IntType(32)
@@ -72,7 +72,7 @@ def _is_between(builder: Any, window: Any, first: str, last: str) -> Any:
     return builder.icmp_unsigned("<=", above, _all_bytes(ord(last) - ord(first)))
 
 
-def _make_sum(columns: int, *, fetches: bool = True) -> Any:
+def _make_sum(columns: int) -> Any:
     """Make an instruction that sums a number of columns."""
 
     @intrinsic
@@ -95,7 +95,7 @@ def _make_sum(columns: int, *, fetches: bool = True) -> Any:
             for shift in range(0, columns, step):
                 place = builder.add(arguments[5], arguments[5].type(shift))
                 moved = [*arguments[:5], place, *arguments[6:]]
-                _sum_columns(context, builder, signature, moved, step, fetches=fetches)
+                _sum_columns(context, builder, signature, moved, step)
             return context.get_dummy_value()
 
         return kind, generate
@@ -103,9 +103,7 @@ def _make_sum(columns: int, *, fetches: bool = True) -> Any:
     return sum_rows
 
 
-def _sum_columns(
-    context: Any, builder: Any, signature: Any, arguments: Any, columns: int, *, fetches: bool
-) -> None:
+def _sum_columns(context: Any, builder: Any, signature: Any, arguments: Any, columns: int) -> None:
     """Generate a loop that sums columns in registers; `arguments` are those of `sum_tile`."""
     arrays = [context.make_array(signature.args[place]) for place in (0, 1, 6)]
     rows, tokens, target = (
@@ -122,11 +120,11 @@ def _sum_columns(
 
     sums = [_variable(builder, _FLOATS) for _ in range(columns // _LANES)]
     with cgutils.for_range_slice(builder, first, last, first.type(1), first.type) as (index, _):
-        ahead = builder.add(index, index.type(_TOKENS_AHEAD))
+        ahead = builder.add(index, index.type(TOKENS_AHEAD))
         is_inside = builder.icmp_signed("<", ahead, last_token)
         row = find_row(builder.select(is_inside, ahead, last_token))
-        for offset in range(0, columns if fetches else 0, CACHE_LINE // size):
-            _prefetch(builder, builder.gep(rows.data, [builder.add(row, row.type(offset))]))
+        for offset in range(0, columns, CACHE_LINE // size):
+            prefetch(builder, builder.gep(rows.data, [builder.add(row, row.type(offset))]))
         row = find_row(index)
         factor = _load_weight(context, builder, signature.args[2], arguments[2], index)
         factors = factor and _repeat(builder, factor)
@@ -168,7 +166,7 @@ def fetch_element(_context: Any, array: Any, index: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        _prefetch(builder, builder.gep(data, [arguments[1]]))
+        prefetch(builder, builder.gep(data, [arguments[1]]))
         return context.get_dummy_value()
 
     return types.void(array, types.uint64), generate
@@ -235,7 +233,7 @@ def load_float(_context: Any, table: Any, row: Any, column: Any, weights: Any, p
     return types.float32(table, types.int64, types.int64, weights, types.int64), generate
 
 
-def _prefetch(builder: Any, address: Any) -> None:
+def prefetch(builder: Any, address: Any) -> None:
     """Fetch an address's cache line for reading, to stay in all levels of the cache."""
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, _INT, _INT, _INT])
@@ -246,10 +244,8 @@ def _prefetch(builder: Any, address: Any) -> None:
 # ``sum_tile(table, ids, weights, start, stop, column, out, text)`` adds up the rows ``ids[start:stop]`` in
 # order, for `TILE` columns from `column` on. The sums go into the same columns of ``out[text]``. `sum_strip`
 # does so for `STRIP` columns. Each row counts ``weights[start:stop]`` times, and the product is rounded to
-# float32 before it is added. If `weights` is None, the compiled loop has no multiplication. `sum_near` is a
-# `sum_tile` for rows that were fetched before.
+# float32 before it is added. If `weights` is None, the compiled loop has no multiplication.
 sum_tile, sum_strip = _make_sum(TILE), _make_sum(STRIP)
-sum_near = _make_sum(TILE, fetches=False)
 
 
 @intrinsic

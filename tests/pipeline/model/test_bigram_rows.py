@@ -22,6 +22,7 @@ from lakevec.pipeline.corpus.bigrams import count_bigrams
 from lakevec.pipeline.encoding import bigram_table
 from lakevec.pipeline.encoding.bigram_table import BigramTable
 from lakevec.pipeline.encoding.encoder import Encoder
+from lakevec.pipeline.encoding.kernels.pooling import Terms
 from lakevec.pipeline.encoding.node_files import open_encoder, pack_table, table_files
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import ModelError
@@ -90,25 +91,28 @@ def sum_by_the_rules(table: StaticTable, ids: list[int]) -> np.ndarray:
     rows, pairs = table.dense_rows(), table.bigrams
     assert pairs is not None
     places = {tuple(pair): place for place, pair in enumerate(pairs.pairs.tolist())}
-    total = np.zeros(rows.shape[1])
+    own, listed = [], []
+    for position, token in enumerate(ids):
+        scale = table.position_scale
+        weight = np.float32(1.0 if scale is None else 1.0 / (1.0 + position / scale))
+        place = places.get((ids[position - 1], token)) if position else None
+        if place is None:
+            own.append(weight * rows[token])
+        else:
+            factor = weight * np.float32(pairs.multipliers[place])
+            listed.append(factor * pairs.embeddings[place].astype(np.float32))
+    total, zeros = np.zeros(rows.shape[1]), np.zeros_like(rows[0])
     for start in range(0, len(ids), 256):
-        own, listed = np.zeros_like(rows[0]), np.zeros_like(rows[0])
-        for position in range(start, min(start + 256, len(ids))):
-            scale = table.position_scale
-            weight = np.float32(1.0 if scale is None else 1.0 / (1.0 + position / scale))
-            place = places.get((ids[position - 1], ids[position])) if position else None
-            if place is None:
-                own += weight * rows[ids[position]]
-            else:
-                factor = weight * np.float32(pairs.multipliers[place])
-                listed += factor * pairs.embeddings[place].astype(np.float32)
-        total += own + np.float32(pairs.scale) * listed
+        first, second = (sum(terms[start : start + 256], start=zeros) for terms in (own, listed))
+        total += first + np.float32(pairs.scale) * second
     return total.astype(np.float32)
 
 
 @given(
     count=st.integers(1, 140),
-    lengths=st.lists(st.sampled_from([0, 1, 2, 7, 30, 255, 256, 257, 512, 700]), min_size=1, max_size=7),
+    lengths=st.lists(
+        st.sampled_from([0, 1, 2, 7, 30, 255, 256, 257, 512, 700, 1500]), min_size=1, max_size=7
+    ),
     width=st.sampled_from([1, 5, 33, 128, 130, 160, 300]),
     columns=st.sampled_from([1, 4, 32, 129, None]),
     kind=st.sampled_from(["float32", "float16", "int8"]),
@@ -198,24 +202,24 @@ def test_table_finds_exactly_the_listed_pairs(count: int, tokens: int) -> None:
     bigrams = Bigrams(pairs, rows, np.ones(len(pairs), np.uint8), 1.0)
     table = BigramTable(bigrams, tokens)
     weights = np.arange(len(ids), dtype=np.float32)
-    split, moved = ids.copy(), weights.copy()
-    terms = table.split(split, offsets, moved)
-    numbers = terms.rows.view(np.int32).reshape(-1)
+    terms, listed = table.split(Terms(ids.copy(), offsets, weights))
+    assert terms.weights is not None
+    assert listed.weights is not None
+    numbers = listed.rows.view(np.int32).reshape(-1)
     places = {tuple(pair): place for place, pair in enumerate(pairs.tolist())}
     for text, (first, last) in enumerate(pairwise(offsets)):
-        for block, start in enumerate(range(first, last, 256)):
-            stop, middle = min(start + 256, last), terms.middles[terms.blocks[text] + block]
-            found = [
-                places.get((int(ids[place - 1]), int(ids[place]))) if place > first else None
-                for place in range(start, stop)
-            ]
-            is_pair = np.array([place is not None for place in found])
-            assert split[start:middle].tolist() == ids[start:stop][~is_pair].tolist()
-            assert numbers[split[middle:stop]].tolist() == [place for place in found if place is not None]
-            order = np.append(np.flatnonzero(~is_pair), np.flatnonzero(is_pair))
-            assert moved[start:stop].tolist() == (start + order).tolist()
+        found = [None] * min(last - first, 1)
+        found += [places.get((int(ids[place - 1]), int(ids[place]))) for place in range(first + 1, last)]
+        is_pair = np.array([place is not None for place in found], bool)
+        own = slice(*terms.offsets[text : text + 2])
+        assert terms.ids[own].tolist() == ids[first:last][~is_pair].tolist()
+        assert terms.weights[own].tolist() == (first + np.flatnonzero(~is_pair)).tolist()
+        own = slice(*listed.offsets[text : text + 2])
+        assert numbers[listed.ids[own]].tolist() == [place for place in found if place is not None]
+        assert listed.weights[own].tolist() == (first + np.flatnonzero(is_pair)).tolist()
+    assert len(terms.ids) + len(listed.ids) == len(ids)
     again = BigramTable(table.bigrams, tokens).bigrams
-    assert again.embeddings.tobytes() == terms.rows.tobytes()
+    assert again.embeddings.tobytes() == listed.rows.tobytes()
     assert np.shares_memory(again.embeddings, table.bigrams.embeddings)
 
 
