@@ -60,11 +60,7 @@ def _with_dtype(artifact: Artifact, dtype: str) -> Artifact:
     table = artifact.table
     rows = table.embeddings.astype("float32")
     rows, weights = quantize_rows(rows, dtype, weights=table.weights, mapping=table.mapping)
-    bigrams = table.bigrams
-    if bigrams is not None:
-        own, scales = quantize_rows(bigrams.embeddings.astype("float32"), dtype, weights=bigrams.weights)
-        bigrams = replace(bigrams, embeddings=own, weights=scales)
-    return replace(artifact, table=replace(table, embeddings=rows, weights=weights, bigrams=bigrams))
+    return replace(artifact, table=replace(table, embeddings=rows, weights=weights))
 
 
 def _export_onnx(artifact: Artifact, place: Location) -> None:

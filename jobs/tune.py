@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakevec.pipeline.distillation.sentence_encoder import SentenceEncoder
+    from lakevec.pipeline.tuning.clusters import Sample
     from lakevec.pipeline.tuning.recipe import TeacherSample
     from lakevec.pipeline.tuning.training import TrainingResult
 
@@ -102,14 +103,12 @@ def _sample_teacher(
     with open_session(
         "lakevec tune", master=settings.master, remote=settings.remote, conf=settings.conf, verbose=verbose
     ) as spark:
-        from lakevec.jobs.lake_sample import sample_lake
         from lakevec.jobs.spark.errors import spark_errors
-        from lakevec.jobs.spark.progress import show_progress
 
         with spark_errors():
-            with show_progress(spark, "sample"):
-                texts = sample_lake(spark, settings)
-            print(f"sample: {len(texts):,} texts; the teacher works in {encoder.precision}", flush=True)
+            sample = _sample_texts(spark, settings, options)
+            print(f"{_format(sample, settings)}; the teacher works in {encoder.precision}", flush=True)
+            texts = sample.texts
             recipe.check_sample(options, texts)
             if encoder.precision in ("bfloat16", "float16"):
                 # If this precision is slow on this machine, warn here in the driver.
@@ -124,7 +123,36 @@ def _sample_teacher(
         normalizes=encoder.normalizes,
         stratified_by=settings.stratify or "length",
         max_chars=settings.max_chars,
+        clusters=sample.clusters,
+        pool=sample.pool,
     )
+
+
+def _sample_texts(spark: SparkSession, settings: TuneSettings, options: TuneOptions) -> Sample:
+    """Sample the lake at random, or draw a pool at random and let clusters choose from it."""
+    from lakevec.jobs.lake_sample import sample_lake
+    from lakevec.jobs.spark.progress import show_progress
+    from lakevec.pipeline.tuning.clusters import Sample, choose_by_clusters, distill_for_clusters, pool_rows
+    from lakevec.pipeline.tuning.recipe import count_held_out
+
+    rows = settings.rows
+    drawn = pool_rows(rows) if settings.sample_by == "clusters" else rows
+    with show_progress(spark, "sample"):
+        pool = sample_lake(spark, settings.model_copy(update={"rows": drawn}))
+    if len(pool) <= rows:
+        return Sample(pool)
+    table = distill_for_clusters(settings.teacher, options)
+    held_out = count_held_out(options, rows)
+    return choose_by_clusters(pool, table, rows=rows, held_out=held_out, seed=options.seed)
+
+
+def _format(sample: Sample, settings: TuneSettings) -> str:
+    texts = f"{len(sample.texts):,}"
+    if sample.clusters:
+        return f"sample: {texts} of {sample.pool:,} texts, by {sample.clusters} clusters"
+    if settings.sample_by == "clusters":
+        return f"sample: {texts} texts, all there are, so clusters change nothing"
+    return f"sample: {texts} texts"
 
 
 def _teach(

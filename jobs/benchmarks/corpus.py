@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakevec.jobs.docstring_lake import write_docstring_lake
+from lakevec.pipeline.corpus.bigrams import take_telling
 from lakevec.pipeline.corpus.counts_folder import PHRASES, RECORD, WORDS
 from lakevec.pipeline.corpus.text_counter import TextCounter
 from lakevec.pipeline.corpus.vocabulary_mining import MineOptions, mine_words
@@ -213,6 +214,13 @@ def mine_phrases(texts: pa.Array, tokenizer_json: str, count: int) -> list[str]:
         options = MineOptions(top=len(taken.phrases.names), phrases=True)
         words = mine_words(folder, tokenizer_json, options).table["word"].to_pylist()
     return [word for word in words if " " in word][:count]
+
+
+def find_bigrams(texts: pa.Array, tokenizer_json: str, count: int) -> np.ndarray:
+    """Return the pairs of tokens that ``lakevec tune --bigrams`` takes: int32 of shape (B, 2)."""
+    counter = TextCounter(tokenizer_json, counts_bigrams=True)
+    counter.count(texts)
+    return take_telling(counter.take().bigrams, count).pairs
 
 
 def texts_of_new_words(count: int, *, words_each: int = 25) -> pa.Array:

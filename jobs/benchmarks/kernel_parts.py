@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from lakevec.pipeline.distillation.options import DistillOptions
 from lakevec.pipeline.encoding.encoder import Encoder, list_array, warm_up
 from lakevec.pipeline.errors import OutputError, requires_extra
 from lakevec.pipeline.model.artifact import load
+from lakevec.pipeline.model.bigrams import quantize_bigrams
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.output.parquet_writer import FileLayout, TaskParquetWriter
 from lakevec.pipeline.settings.benchmark import BenchmarkSettings
@@ -43,6 +45,11 @@ _VECTORS = 65_536
 _EXTREMES = (("one text of 100 MB", 10**8, False), ("one word of 10 MB", 10**7, True))
 _PHRASES = 500
 _WITH_PHRASES = "lakevec, with mined phrases"
+_BIGRAMS = 100_000
+_POSITION_SCALE = 75.0
+_WITH_BIGRAMS = "lakevec, with bigrams"
+_WITH_POSITIONS = "lakevec, with position weights"
+_WITH_BOTH = "lakevec, with both"
 _PLAIN_WRITE = "plain write of the same bytes"
 _UNKNOWN = "[UNK]"
 _BASIC_PROCESSOR = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
@@ -118,6 +125,27 @@ def measure_phrases(workload: Workload) -> Iterator[Comparison]:
     rates = timing.take_turns(ways, workload.settings.repeats)
     note = f"The phrases are {len(phrases)}, among them {', '.join(map(repr, phrases[:3]))}."
     yield Comparison("phrases", rates, _LAKEVEC, [note])
+
+
+def measure_bigrams(workload: Workload) -> Iterator[Comparison]:
+    """Encode with random rows for the texts' bigrams, with position weights, and with neither."""
+    table, texts = workload.table, workload.texts
+    table = replace(table, bigrams=None, position_scale=None)
+    pairs = corpus.find_bigrams(texts, table.tokenizer_json, _BIGRAMS)
+    bigrams = quantize_bigrams(pairs, _random_rows(len(pairs), table.dimensions))
+    tables = {
+        _LAKEVEC: table,
+        _WITH_BIGRAMS: replace(table, bigrams=bigrams),
+        _WITH_POSITIONS: replace(table, position_scale=_POSITION_SCALE),
+        _WITH_BOTH: replace(table, bigrams=bigrams, position_scale=_POSITION_SCALE),
+    }
+    for kind in tables.values():
+        warm_up(kind)
+    ways = {
+        way: Prepared(partial(Encoder, kind), partial(_encode, texts=texts)) for way, kind in tables.items()
+    }
+    rates = timing.take_turns(ways, workload.settings.repeats)
+    yield Comparison("bigrams and position weights", rates, _LAKEVEC, [f"There are {len(pairs):,} bigrams."])
 
 
 def measure_lengths(workload: Workload) -> Iterator[Comparison]:

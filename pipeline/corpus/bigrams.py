@@ -74,18 +74,18 @@ def count_bigrams(tokens: TokenIds, most: int) -> Bigrams:
     ----------
     tokens : TokenIds
     most : int
-        Maximum number of bigrams B. The most frequent are kept; of equal counts, those of the lowest ids.
+        Maximum number of bigrams B; see `take_telling`.
 
     Examples
     --------
     >>> tokens = TokenIds(np.array([3, 1, 2, 3, 1], np.int32), np.array([0, 3, 5]), unknown=0, truncated=0)
-    >>> pairs, counts = count_bigrams(tokens, most=1)
+    >>> pairs, counts = count_bigrams(tokens, most=9)
     >>> pairs.tolist(), counts.tolist()
-    ([[3, 1]], [2])
+    ([[1, 2], [3, 1]], [1, 2])
     """
     counter = BigramCounter()
     counter.add(tokens.ids, tokens.offsets)
-    return take_most(counter.take(), most)
+    return take_telling(counter.take(), most)
 
 
 def pack_pairs(pairs: np.ndarray) -> np.ndarray:
@@ -98,8 +98,41 @@ def unpack_pairs(packed: np.ndarray) -> np.ndarray:
     return np.stack([packed >> 32, packed & _SECOND], axis=1).astype(np.int32)
 
 
-def take_most(bigrams: Bigrams, most: int) -> Bigrams:
-    """Return the most frequent bigrams, still in increasing order."""
-    # Stable: of equal counts, the lowest ids come first.
-    kept = np.sort(np.argsort(-bigrams.counts, kind="stable")[:most])
-    return Bigrams(bigrams.pairs[kept], bigrams.counts[kept])
+def take_telling(bigrams: Bigrams, most: int) -> Bigrams:
+    """Return the bigrams that tell most, still in increasing order.
+
+    Parameters
+    ----------
+    bigrams : Bigrams
+    most : int
+        Maximum number of bigrams to keep. Of those that tell the same, those of the lowest ids are kept.
+
+    Notes
+    -----
+    A bigram with the count c tells ``c * log(c * n / (f * s))``, where f and s are the counts of its first
+    token as first and of its second as second, and n that of all bigrams. This is its part of the mutual
+    information of neighbours (Church and Hanks, "Word Association Norms, Mutual Information, and
+    Lexicography", 1990, times the count). So tokens that are neighbours by chance, such as two frequent ones,
+    tell little.
+
+    Examples
+    --------
+    The pair of 1 and 1 is as frequent as its tokens are, and that of 7 and 8 is frequent for its tokens:
+
+    >>> pairs = np.array([[1, 1], [1, 2], [2, 1], [7, 8]], np.int32)
+    >>> take_telling(Bigrams(pairs, np.array([9, 9, 9, 5])), most=1).pairs.tolist()
+    [[7, 8]]
+    """
+    pairs, counts = bigrams.pairs, bigrams.counts.astype(np.float64)
+    firsts, seconds = (_count_of(column, counts) for column in pairs.T)
+    tells = counts * np.log(counts * counts.sum() / (firsts * seconds))
+    # Stable: of equal ones, the lowest ids come first.
+    kept = np.sort(np.argsort(-tells, kind="stable")[:most])
+    return Bigrams(pairs[kept], bigrams.counts[kept])
+
+
+def _count_of(ids: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the sum of the counts of each element's id."""
+    _, places = np.unique(ids, return_inverse=True)
+    found: np.ndarray = np.bincount(places, counts)[places]
+    return found

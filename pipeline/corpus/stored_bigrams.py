@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from lakevec.pipeline.corpus.bigrams import Bigrams, take_most, unpack_pairs
+from lakevec.pipeline.corpus.bigrams import Bigrams, take_telling, unpack_pairs
 from lakevec.pipeline.corpus.counts_folder import BIGRAMS, part_of
 from lakevec.pipeline.errors import InputError, rephrase
 from lakevec.pipeline.redaction import redact
@@ -36,7 +36,7 @@ def read_bigrams(uri: str, tokens: Sequence[str], most: int) -> Bigrams:
     tokens : sequence of str
         The tokenizer's tokens by id. Bigrams with other tokens are left out.
     most : int
-        Maximum number of bigrams B. The most frequent are kept; of equal counts, those of the lowest ids.
+        Maximum number of bigrams B; see `take_telling`.
 
     Raises
     ------
@@ -66,4 +66,4 @@ def read_bigrams(uri: str, tokens: Sequence[str], most: int) -> Bigrams:
     packed, rows = np.unique(first.astype(np.int64) << 32 | second, return_inverse=True)
     counts = np.zeros(len(packed), dtype=np.int64)
     np.add.at(counts, rows, table["count"].filter(is_known).to_numpy())
-    return take_most(Bigrams(unpack_pairs(packed), counts), most)
+    return take_telling(Bigrams(unpack_pairs(packed), counts), most)

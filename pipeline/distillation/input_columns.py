@@ -10,9 +10,8 @@ from lakevec.pipeline.errors import SettingsError
 
 # Columns of the output beside them; all are reduced to the table's width afterwards.
 WIDTH_BESIDE_INPUTS = 256
-# a of the SIF weight, and how long the columns are beside the others; docs/decisions.md has figures.
+# a of the SIF weight.
 _SIF_COEFFICIENT = 1e-3
-_SHARE = 0.5
 
 
 def make_input_columns(inputs: np.ndarray, frequencies: np.ndarray, columns: int) -> np.ndarray:
@@ -45,13 +44,14 @@ def make_input_columns(inputs: np.ndarray, frequencies: np.ndarray, columns: int
     return np.asarray(weighted @ axes[:, :columns], dtype=np.float32)
 
 
-def scale_beside(columns: np.ndarray, length: float, other: float) -> np.ndarray:
-    """Scale columns so that their part of a vector is half as long as the others'.
+def scale_beside(columns: np.ndarray, length: float, other: float, *, share: float) -> np.ndarray:
+    """Scale columns so that their part of a vector is `share` times as long as the others'.
 
     Parameters
     ----------
     columns : float32 ndarray of shape (V, K)
     length, other : float
         Mean length of vectors in these columns, and in the others.
+    share : float
     """
-    return np.asarray(columns * np.float32(_SHARE * other / max(length, 1e-12)))
+    return np.asarray(columns * np.float32(share * other / max(length, 1e-12)))

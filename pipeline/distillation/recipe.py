@@ -37,6 +37,8 @@ _RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn", "sk
 _DELEGATED = "sentence-transformers"
 _ZIPF_COEFFICIENT, _MEASURED_COEFFICIENT = 1e-4, 5e-4
 _MEASURED_WHITENING = 0.5
+# How long the part of the input columns is beside the others; docs/decisions.md has figures.
+_INPUT_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +290,7 @@ def _add_input_columns(
     # Without texts, rows stand for vectors, each as often as its token occurs.
     often = np.sqrt(frequencies)[:, None]
     length, other = (float(np.linalg.norm(part * often)) for part in (columns, rows))
-    rows = np.hstack([rows, scale_beside(columns, length, other)])
+    rows = np.hstack([rows, scale_beside(columns, length, other, share=_INPUT_SHARE)])
     return rotate_to_principal_axes(
         rows, by=(rows * often).astype(np.float32), dimensions=cast(int, options.dimensions)
     )

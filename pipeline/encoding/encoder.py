@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import add
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from lakevec.pipeline.arrow_arrays import from_numpy, null_mask, validity
-from lakevec.pipeline.encoding.kernels.bigram_search import BigramTable
+from lakevec.pipeline.encoding.bigram_table import BigramTable
+from lakevec.pipeline.encoding.kernels.alignment import align
 from lakevec.pipeline.encoding.kernels.compilation import widens_halves
 from lakevec.pipeline.encoding.kernels.pooling import Terms, pool
 from lakevec.pipeline.encoding.kernels.position_weights import weigh_positions
@@ -19,9 +20,8 @@ from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.encoding.token_cache import raw_buffers
 from lakevec.pipeline.encoding.tokenization import TokenIds, make_tokenizer, slices
 from lakevec.pipeline.errors import DataError
+from lakevec.pipeline.model.bigrams import Bigrams, quantize_bigrams
 from lakevec.pipeline.model.table import StaticTable, check_dimensions
-
-_CACHE_LINE = 64
 
 _WARM_UP_SEGMENTS = 20_000
 
@@ -101,14 +101,13 @@ class TableRows:
 
     Parameters
     ----------
-    rows : float32 or float16 ndarray of shape (V + B, D)
-        Rows of the tokens, then of the bigrams.
+    rows : float32 or float16 ndarray of shape (V, D)
     tokenizer_json : str
     normalize : bool
     unknown_token_id : int or None
     position_scale : float, optional
-    pairs : int32 ndarray of shape (B, 2), optional
-        Token ids of the bigrams. Default: there are none.
+    bigrams : Bigrams, optional
+        In any order. Default: there are none.
     """
 
     rows: np.ndarray
@@ -116,9 +115,9 @@ class TableRows:
     normalize: bool
     unknown_token_id: int | None
     position_scale: float | None = None
-    pairs: np.ndarray | None = None
+    bigrams: Bigrams | None = None
 
-    def pooled_rows(self) -> np.ndarray:
+    def token_rows(self) -> np.ndarray:
         """Return the rows."""
         return self.rows
 
@@ -162,11 +161,11 @@ class Encoder:
 
     def __init__(self, table: StaticTable | TableRows, options: EncodeOptions | None = None) -> None:
         options = options or EncodeOptions()
-        rows = table.pooled_rows()
+        rows = table.token_rows()
         width = check_dimensions(options.dimensions, rows.shape[1])
         rows = rows[:, :width]
         kind = np.float16 if rows.dtype == np.float16 and widens_halves() else np.float32
-        self._table = _aligned(np.ascontiguousarray(rows, dtype=kind)).view()
+        self._table = align(rows.astype(kind, copy=False)).view()
         # A mapped file is read-only, too, and Numba compiles once for each type.
         self._table.flags.writeable = False
         self.options = options
@@ -177,15 +176,16 @@ class Encoder:
         self._unknown_token_id = table.unknown_token_id
         self._normalize = table.normalize
         self._position_scale = table.position_scale
-        self._pairs = table.pairs
         self._bigrams = None
-        if self._pairs is not None:
-            self._bigrams = BigramTable(self._pairs, len(rows) - len(self._pairs))
+        if table.bigrams is not None:
+            own = replace(table.bigrams, embeddings=table.bigrams.embeddings[:, :width])
+            self._bigrams = BigramTable(own, len(rows))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as a new encoder of the same rows."""
         flags = self._normalize, self._unknown_token_id, self._position_scale
-        rows = TableRows(self._table, self._tokenizer_json, *flags, self._pairs)
+        bigrams = None if self._bigrams is None else self._bigrams.bigrams
+        rows = TableRows(self._table, self._tokenizer_json, *flags, bigrams)
         return Encoder, (rows, self.options)
 
     @property
@@ -227,8 +227,10 @@ class Encoder:
         terms = self._weigh(tokens)
         is_sum = divisors is not None
         normalize = self._normalize and not is_sum
-        groups = {} if self._bigrams is None else {"group_texts": 1}
-        zeros = pool(self._table, terms, vectors, normalize=normalize, is_sum=is_sum, **groups)
+        pairs = None
+        if self._bigrams is not None:
+            terms, pairs = self._bigrams.split(terms)
+        zeros = pool(self._table, terms, vectors, normalize=normalize, is_sum=is_sum, pairs=pairs)
         if divisors is not None:
             divisors[:] = np.diff(tokens.offsets) if terms.divisors is None else terms.divisors
         _, offsets = raw_buffers(texts)
@@ -243,9 +245,7 @@ class Encoder:
         )
 
     def _weigh(self, tokens: TokenIds) -> Terms:
-        """Return the rows that tokens stand for, with their weights."""
-        if self._bigrams is not None:
-            self._bigrams.replace(tokens.ids, tokens.offsets)
+        """Return the tokens with their weights."""
         if self._position_scale is None:
             return Terms(tokens.ids, tokens.offsets)
         return Terms(tokens.ids, tokens.offsets, *weigh_positions(tokens.offsets, self._position_scale))
@@ -263,30 +263,14 @@ def _warm_up(
 ) -> None:
     # The kernels don't depend on the width, so one column is enough.
     normalize, unknown, scale, has_bigrams = flags
-    pairs = np.zeros((1, 2), np.int32) if has_bigrams else None
-    narrow = TableRows(
-        np.zeros((rows + has_bigrams, 1), kind), tokenizer_json, normalize, unknown, scale, pairs
-    )
+    bigrams = quantize_bigrams(np.zeros((1, 2), np.int32), np.ones((1, 1))) if has_bigrams else None
+    narrow = TableRows(np.zeros((rows, 1), kind), tokenizer_json, normalize, unknown, scale, bigrams)
     Encoder(narrow).encode(warm_up_texts())
 
 
 def warm_up_texts() -> pa.Array:
     """Return texts that need all kernels; they have more segments than the initial capacity of a cache."""
     return pa.array(["é [UNK]", " ".join(map(str, range(_WARM_UP_SEGMENTS)))])
-
-
-def _aligned(table: np.ndarray) -> np.ndarray:
-    """Return the table at an address that is a multiple of 64 bytes, as mapped files have; copy it if needed.
-
-    Otherwise vector loads would cross cache lines, and pooling would take a quarter longer.
-    """
-    if table.ctypes.data % _CACHE_LINE == 0:
-        return table
-    room = np.empty(table.nbytes + _CACHE_LINE, dtype=np.uint8)
-    start = -room.ctypes.data % _CACHE_LINE
-    copy = room[start : start + table.nbytes].view(table.dtype).reshape(table.shape)
-    copy[:] = table
-    return copy
 
 
 def list_array(vectors: np.ndarray, is_null: np.ndarray) -> pa.ListArray:

@@ -18,17 +18,19 @@ from typing import Any
 
 import numpy as np
 
+from lakevec.pipeline.encoding.bigram_table import BigramTable
 from lakevec.pipeline.encoding.encoder import Encoder, TableRows
 from lakevec.pipeline.encoding.kernels.compilation import keep_machine_code, lacks_machine_code, machine_code
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.local_files import file_sha256, private_folder, provide_folder
+from lakevec.pipeline.model.bigrams import Bigrams
 from lakevec.pipeline.model.table import StaticTable
 
 Fetch = Callable[[], dict[str, bytes]]
 _TABLE_FILE = "embeddings.npy"
 _SETTINGS_FILE = "table.json"
-_PAIRS_FILE = "bigrams.npy"
+_BIGRAM_FILES = {name: f"bigram_{name}.npy" for name in ("pairs", "embeddings", "multipliers")}
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,13 @@ def table_files(table: StaticTable) -> dict[str, bytes]:
     # Plain tables keep the file of earlier versions, which may run on the same node.
     if table.position_scale is not None:
         settings["position_scale"] = table.position_scale
-    files = {_TABLE_FILE: _to_npy(table.pooled_rows()), _SETTINGS_FILE: json.dumps(settings).encode()}
-    return files if table.pairs is None else files | {_PAIRS_FILE: _to_npy(table.pairs)}
+    files = {_TABLE_FILE: _to_npy(table.token_rows())}
+    if table.bigrams is not None:
+        # In the order of the hash table, so that workers map the rows and copy nothing.
+        arranged = BigramTable(table.bigrams, table.rows).bigrams
+        settings["bigram_scale"] = arranged.scale
+        files |= {file: _to_npy(getattr(arranged, name)) for name, file in _BIGRAM_FILES.items()}
+    return files | {_SETTINGS_FILE: json.dumps(settings).encode()}
 
 
 def _to_npy(array: np.ndarray) -> bytes:
@@ -113,10 +120,16 @@ def _to_npy(array: np.ndarray) -> bytes:
 def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
     """Open an encoder on a node's copy; map the table read-only."""
     settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-    rows = np.load(folder / _TABLE_FILE, mmap_mode="r", allow_pickle=False)
-    has_bigrams = (folder / _PAIRS_FILE).exists()
-    pairs = np.load(folder / _PAIRS_FILE, allow_pickle=False) if has_bigrams else None
-    return Encoder(TableRows(np.asarray(rows), **settings, pairs=pairs), options)
+    scale = settings.pop("bigram_scale", None)
+    bigrams = None
+    if scale is not None:
+        arrays = {name: _map(folder / file) for name, file in _BIGRAM_FILES.items()}
+        bigrams = Bigrams(**arrays, scale=scale)
+    return Encoder(TableRows(_map(folder / _TABLE_FILE), **settings, bigrams=bigrams), options)
+
+
+def _map(file: Path) -> np.ndarray:
+    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
 
 
 def pack_files(fingerprint: str, files: dict[str, bytes], node_dir: str | None) -> NodeFiles:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -197,7 +198,14 @@ def _read_bigrams(content: bytes | None) -> Bigrams | None:
     if content is None:
         return None
     tensors = safetensors.numpy.load(content)
-    return Bigrams(tensors["pairs"], tensors["embeddings"], tensors.get("weights"))
+    tensors = {"multipliers": np.zeros(0), "scale": np.zeros(0)} | tensors
+    scale = tensors["scale"]
+    return Bigrams(
+        tensors["pairs"],
+        tensors["embeddings"],
+        tensors["multipliers"],
+        float(scale[0]) if scale.dtype == np.float32 and scale.shape == (1,) else math.nan,
+    )
 
 
 def _check_manifest(manifest: dict[str, Any], where: str) -> None:

@@ -34,7 +34,7 @@ def describe(artifact: Artifact) -> dict[str, str]:
     if table.position_scale is not None:
         facts["positions"] = f"token p of a text, from 0 on, counts 1 / (1 + p / {table.position_scale:g})"
     if table.bigrams is not None:
-        facts["bigrams"] = f"{len(table.bigrams):,} pairs of neighbouring tokens add rows of their own"
+        facts["bigrams"] = f"{len(table.bigrams):,} pairs of neighbouring tokens have rows of their own"
     facts |= {name: _list_values(known[name]) for name in ("source", "hub") if known.get(name)}
     facts["teacher"] = f"{teacher.get('name', 'unknown')}, revision {teacher.get('revision', 'unknown')}"
     facts["recipe"] = _list_values(known.get("recipe", {}))

@@ -15,7 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.errors import LakevecError, ModelError, SettingsError, one_line
-from lakevec.pipeline.model.bigrams import Bigrams, check_bigrams
+from lakevec.pipeline.model.bigrams import LARGEST_MULTIPLIER, Bigrams, check_bigrams
 
 # Below this, sums of float32 rows stay finite up to 1e8 tokens; no embedding comes near it.
 LARGEST_VALUE = 1e30
@@ -43,8 +43,8 @@ class StaticTable:
         Above 0. The token at position p, counted from 0 over a text's known tokens, counts
         ``1 / (1 + p / position_scale)``. Default: all tokens count alike.
     bigrams : Bigrams, optional
-        Rows of pairs of neighbouring tokens. A text's sum includes the row of each such pair, which counts as
-        much as the pair's second token. The mean is still divided by the tokens. Default: none.
+        Rows of pairs of neighbouring tokens. The row of each such pair in a text counts in place of the row
+        of its second token. Default: none.
 
     Attributes
     ----------
@@ -119,8 +119,7 @@ class StaticTable:
     @property
     def row_type(self) -> np.dtype[Any]:
         """Type of the rows: float16 if they are stored so and have no weights, else float32."""
-        has_weights = self.weights is not None or (self.bigrams and self.bigrams.weights is not None)
-        is_half = self.embeddings.dtype == np.float16 and not has_weights
+        is_half = self.embeddings.dtype == np.float16 and self.weights is None
         return np.dtype(np.float16 if is_half else np.float32)
 
     def token_rows(self) -> np.ndarray:
@@ -128,23 +127,6 @@ class StaticTable:
         rows = self.embeddings if self.mapping is None else self.embeddings[self.mapping]
         rows = np.ascontiguousarray(rows, dtype=self.row_type)
         return rows if self.weights is None else rows * self.weights[:, None]
-
-    @property
-    def pairs(self) -> np.ndarray | None:
-        """Token ids of the bigrams: int32 of shape (B, 2), or None."""
-        return None if self.bigrams is None else self.bigrams.pairs
-
-    def pooled_rows(self) -> np.ndarray:
-        """Return the rows of tokens, then of bigrams: `row_type` of shape (V + B, D).
-
-        A bigram's row includes that of its second token, so it counts in place of it. The two are added in
-        float32, and the sum is rounded to `row_type`.
-        """
-        rows = self.token_rows()
-        if self.bigrams is None:
-            return rows
-        seconds = rows[self.bigrams.pairs[:, 1]].astype(np.float32)
-        return np.concatenate([rows, (seconds + self.bigrams.rows()).astype(self.row_type)])
 
     def dense_rows(self) -> np.ndarray:
         """Return each token's row: float32 of shape (V, D), without a copy if they are stored so."""
@@ -282,14 +264,14 @@ def _check_arrays(table: StaticTable) -> None:
 
 
 def _check_bigrams(bigrams: Bigrams, table: StaticTable) -> None:
-    check_bigrams(bigrams, table.embeddings, table.rows)
-    largest = np.abs(table.embeddings).max() + np.abs(bigrams.embeddings).max().astype(np.float32)
-    if table.row_type == np.float16 and largest > np.finfo(np.float16).max:
+    check_bigrams(bigrams, table.dimensions, table.rows)
+    # The largest row is that of the multiplier 32 and the number -128.
+    if not 0 < np.float32(bigrams.scale) <= LARGEST_VALUE / (LARGEST_MULTIPLIER * 128):
         raise ModelError(
-            "sums of float16 rows and bigrams exceed 65,504", expected="smaller values, or float32"
+            "scale of bigrams", got=repr(bigrams.scale), expected="above 0, with rows of at most 1e30"
         )
-    _check_values("embeddings of bigrams", bigrams.embeddings)
-    _check_weights("weights of bigrams", bigrams.weights, bigrams.embeddings)
+    # The same scale must have the same fingerprint.
+    object.__setattr__(bigrams, "scale", float(np.float32(bigrams.scale)))
 
 
 def _check_weights(name: str, weights: np.ndarray | None, embeddings: np.ndarray) -> None:

@@ -14,6 +14,7 @@ BenchmarkPart = Literal[
     "texts",
     "tokenizers",
     "phrases",
+    "bigrams",
     "lengths",
     "dimensions",
     "vocabulary",
@@ -45,6 +46,7 @@ class BenchmarkSettings(Settings):
       texts       the same if every word is new, and for the files of --also
       tokenizers  the texts of --also with the tokenizers of --tokenizers
       phrases     the texts with up to 500 mined phrases in the vocabulary, beside the same without
+      bigrams     the texts with rows for 100,000 bigrams, and with position weights, beside the plain table
       lengths     the same for several text lengths
       dimensions  the same for several table widths
       vocabulary  the same for several sizes of the vocabulary

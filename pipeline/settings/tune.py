@@ -43,6 +43,9 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     stratify: str | None = None
     """Column to stratify the sample by: each value gives the same number of texts, or all its texts. Default:
     texts of every length in proportion."""
+    sample_by: Literal["random", "clusters"] = "random"
+    """clusters: draw up to 8 times as many texts at random, cluster them, and learn from the same number of
+    texts of each cluster, or all its texts."""
     near_duplicates: Literal["drop", "keep"] = "drop"
     """Of texts that differ only in case, digits, punctuation or white space, learn from one, or keep all."""
     max_chars: Positive = 1000
@@ -67,8 +70,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     """Let a token at position p count 1 / (1 + p / S), so that a text's beginning counts more. Default: all
     tokens count alike."""
     bigrams: NotNegative = 0
-    """Number of frequent pairs of neighbouring tokens that get rows of their own: pairs of the counts, if
-    lakevec count --bigrams counted them with this vocabulary, else of the sample."""
+    """Number of pairs of neighbouring tokens that get rows of their own, those most above chance. Pairs are
+    of the counts, if lakevec count --bigrams counted them with this vocabulary, else of the sample."""
     held_out: Annotated[int, Field(ge=3, le=LARGEST)] = 3000
     """Texts of the sample, at most a fifth, that decide when to stop. Training does not use them."""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 6
@@ -87,6 +90,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
     """Weight of the correlation in the loss. Default: 3, or 1 with the loss correlation."""
     token_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a text's tokens that a step drops."""
+    bigram_dropout: float = Field(default=0.25, ge=0, lt=1)
+    """Share of a text's bigrams that a step drops, so that its tokens also learn to do without."""
     dtype: TableType = "float32"
     """Type of the stored table. int8 rows have scales."""
     batch_size: Annotated[int, Field(ge=1)] = 64
@@ -106,6 +111,8 @@ class TuneSettings(SparkInput, VocabularyOptions, TeacherRuntime, GateOptions, S
             raise ValueError("give model or vocabulary, since a model has its own vocabulary")
         if self.model is not None and self.counts is not None:
             raise ValueError("give model or counts, since a model has its own weights")
+        if self.stratify is not None and self.sample_by == "clusters":
+            raise ValueError("give stratify or sample_by clusters, since each sets the shares of texts")
         if self.prefixes and (self.input_columns or self.loss == "correlation"):
             raise ValueError(
                 "prefixes need the loss divergence and no input_columns, which rotate the columns"

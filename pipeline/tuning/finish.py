@@ -8,7 +8,7 @@ import numpy as np
 
 from lakevec.pipeline.distillation.input_columns import make_input_columns, scale_beside
 from lakevec.pipeline.distillation.pca import rotate_to_principal_axes
-from lakevec.pipeline.model.bigrams import Bigrams
+from lakevec.pipeline.model.bigrams import quantize_bigrams
 from lakevec.pipeline.model.quantization import quantize_rows
 from lakevec.pipeline.model.table import StaticTable
 from lakevec.pipeline.tuning.options import TuneOptions
@@ -18,8 +18,10 @@ from lakevec.pipeline.tuning.training import TrainingSet, pool_texts
 
 # Texts that determine axes and lengths; more change neither noticeably.
 _TEXTS = 20_000
+# How long the part of the input columns is beside the others; docs/decisions.md has figures.
+_INPUT_SHARE = 0.35
 # A bigram that occurs as often as this in the texts keeps half of its row; docs/decisions.md has figures.
-_RARE = 10
+_RARE = 2
 
 
 def finish_rows(rows: np.ndarray, start: Start, training: TrainingSet, options: TuneOptions) -> np.ndarray:
@@ -68,7 +70,7 @@ def _put_beside(columns: np.ndarray, rows: np.ndarray, start: Start, training: T
         float(np.linalg.norm(_pool_some(part, training, normalize=False), axis=1).mean())
         for part in (columns, rows)
     )
-    return np.hstack([rows, scale_beside(columns, length, other)])
+    return np.hstack([rows, scale_beside(columns, length, other, share=_INPUT_SHARE)])
 
 
 def _pool_some(rows: np.ndarray, training: TrainingSet, *, normalize: bool) -> np.ndarray:
@@ -88,4 +90,5 @@ def make_table(rows: np.ndarray, start: Start, pairs: np.ndarray | None, options
     )
     if pairs is None:
         return table
-    return replace(table, bigrams=Bigrams(pairs, *quantize_rows(rows[len(start.tokens) :], options.dtype)))
+    # A bigram's row counts in place of its second token's, so it includes that.
+    return replace(table, bigrams=quantize_bigrams(pairs, rows[len(start.tokens) :] + rows[pairs[:, 1]]))

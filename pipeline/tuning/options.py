@@ -41,6 +41,8 @@ class TuneOptions(TeacherOptions):
         Numbers of first columns whose loss counts like that of all columns.
     token_dropout : float, default=0.0
         Share of each text's tokens that a step drops at random.
+    bigram_dropout : float, default=0.25
+        Share of each text's bigrams that a step drops at random, so that tokens also learn to do without.
     patience : int, default=2
         Stop after this many epochs without a better fidelity on held-out texts.
     seed : int, default=0
@@ -61,7 +63,7 @@ class TuneOptions(TeacherOptions):
     position_scale : float, optional
         Position whose token counts half; see `StaticTable`. Default: all tokens count alike.
     bigrams : int, default=0
-        Number of frequent pairs of neighbouring tokens to give a row each.
+        Number of telling pairs of neighbouring tokens to give a row each; see `take_telling`.
     bigram_counts : str, optional
         Counts of bigrams, as for `read_bigrams`. Default, and if `counts` lack tokens of the table: counts of
         the sample.
@@ -79,6 +81,7 @@ class TuneOptions(TeacherOptions):
     relation: float | None = None
     prefixes: tuple[int, ...] = ()
     token_dropout: float = 0.0
+    bigram_dropout: float = 0.25
     patience: int = 2
     seed: int = 0
     model: Artifact | None = None

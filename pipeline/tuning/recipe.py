@@ -48,6 +48,8 @@ class TeacherSample:
         Column of the strata, for the record.
     max_chars : int, default=1000
         Maximum length of a text, for the record.
+    clusters, pool : int, default=0
+        Number of clusters, and of texts that they chose from, for the record. 0 for a random sample.
     """
 
     texts: list[str]
@@ -56,6 +58,8 @@ class TeacherSample:
     normalizes: bool
     stratified_by: str = "length"
     max_chars: int = 1000
+    clusters: int = 0
+    pool: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +102,7 @@ def tune(
     tokenizer joined other pairs. `provenance` names the bigrams' counts only if they were used.
     """
     options = options or TuneOptions()
-    held_out = _count_held_out(options, len(sample.texts))
+    held_out = count_held_out(options, len(sample.texts))
     start = find_start(teacher, options, normalize=sample.normalizes, progress=progress)
     if not _fits_counts(start, options):
         options = replace(options, bigram_counts=None)
@@ -107,7 +111,8 @@ def tune(
     pairs = _find_bigrams(start, tokens, options, held_out)
     terms = make_terms(tokens, position_scale=start.position_scale, pairs=pairs, first_row=len(start.tokens))
     pca = PcaProjection.fit(sample.vectors[held_out:], options.trained_width)
-    training, validation = _split(terms, sample.vectors, pca, held_out)
+    first_bigram = None if pairs is None else len(start.tokens)
+    training, validation = _split(terms, sample.vectors, pca, held_out, first_bigram)
     rows, token_targets = first_rows(start, training, pca, options)
     if pairs is not None:
         extra = np.zeros((len(pairs), rows.shape[1]), np.float32)
@@ -116,7 +121,7 @@ def tune(
     table = make_table(finish_rows(trained.rows, start, training, options), start, pairs, options)
     recipe = _describe(sample, options, start, training, trained.best)
     if table.bigrams is not None:
-        recipe["bigrams"] = len(table.bigrams)
+        recipe |= {"bigrams": len(table.bigrams), "bigram_dropout": options.bigram_dropout}
     provenance = make_provenance(sample.teacher, recipe, start.words, _RECORDED_PACKAGES)
     quality = _measure(table, texts[:held_out], sample, pca, trained)
     return TuneResult(table, provenance, quality, trained)
@@ -145,7 +150,7 @@ def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequen
 
 def check_sample(options: TuneOptions, texts: Sequence[str]) -> None:
     """Refuse a sample with too few texts for the dimensions before the teacher's forward passes."""
-    rows = len(texts) - _count_held_out(options, len(texts))
+    rows = len(texts) - count_held_out(options, len(texts))
     _check_widths(options, rows=rows, width=None)
 
 
@@ -165,7 +170,8 @@ def _check_widths(options: TuneOptions, *, rows: int, width: int | None) -> None
         raise SettingsError("prefixes", got=str(max(options.prefixes)), expected=expected)
 
 
-def _count_held_out(options: TuneOptions, texts: int) -> int:
+def count_held_out(options: TuneOptions, texts: int) -> int:
+    """Return how many texts of a sample are held out; refuse a sample that is too small."""
     held_out = min(options.held_out, texts // 5)
     if held_out < 3:
         raise InputError("the sample is too small to tune on", got=f"{texts} texts", expected="at least 15")
@@ -178,7 +184,7 @@ def _fits_counts(start: Start, options: TuneOptions) -> bool:
 
 
 def _find_bigrams(start: Start, tokens: TokenIds, options: TuneOptions, held_out: int) -> np.ndarray | None:
-    """Return the most frequent pairs of the counts, or of the texts to train on: int32 of shape (B, 2)."""
+    """Return the most telling pairs of the counts, or of the texts to train on: int32 of shape (B, 2)."""
     if not options.bigrams:
         return None
     if options.bigram_counts is not None:
@@ -196,13 +202,13 @@ def _cut(tokens: TokenIds, first: int, last: int) -> TokenIds:
 
 
 def _split(
-    terms: Terms, vectors: np.ndarray, pca: PcaProjection, held_out: int
+    terms: Terms, vectors: np.ndarray, pca: PcaProjection, held_out: int, first_bigram: int | None
 ) -> tuple[TrainingSet, TrainingSet]:
     """Return the training set, and the first `held_out` texts as validation set."""
     targets = pca.project(vectors)
     rest, first = slice(held_out, len(vectors)), slice(held_out)
     return (
-        TrainingSet(cut_terms(terms, rest), targets[rest], vectors[rest]),
+        TrainingSet(cut_terms(terms, rest), targets[rest], vectors[rest], first_bigram),
         TrainingSet(cut_terms(terms, first), targets[first], vectors[first]),
     )
 
@@ -229,6 +235,8 @@ def _describe(
     ids = np.unique(training.terms.ids)
     trained = ("texts_per_step", "loss", "token_dropout")
     optional = {
+        "sample_clusters": sample.clusters or None,
+        "sample_pool": sample.pool or None,
         "counts": options.counts.source if options.counts else None,
         "sif_coefficient": None if options.model else options.initial_coefficient,
         "counts_share": None if options.model else DistillOptions.counts_share,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
+
+Stratum = TypeVar("Stratum", str, int)
 
 
-def allocate_equally(available: Mapping[str, int], rows: int) -> dict[str, int]:
+def allocate_equally(available: Mapping[Stratum, int], rows: int) -> dict[Stratum, int]:
     """Give every stratum the same number of rows, or all of its rows if it has fewer.
 
     The result adds up to `rows`, or to all available rows. Remainders go to the smaller strata, and among
@@ -16,7 +19,7 @@ def allocate_equally(available: Mapping[str, int], rows: int) -> dict[str, int]:
     >>> allocate_equally({"news": 2, "reviews": 50, "manuals": 50}, 11)
     {'news': 2, 'manuals': 5, 'reviews': 4}
     """
-    shares: dict[str, int] = {}
+    shares: dict[Stratum, int] = {}
     remaining = min(rows, sum(available.values()))
     # Smallest first, so that the larger strata share the rows that a small one lacks.
     by_size = sorted(available, key=lambda name: (available[name], name))

@@ -80,10 +80,23 @@ def take_terms(terms: Terms, texts: np.ndarray) -> Terms:
     return Terms(terms.ids[places], offsets, None if terms.weights is None else terms.weights[places])
 
 
+def drop_bigrams(terms: Terms, first_row: int, share: float, random: np.random.Generator) -> Terms:
+    """Drop a share of the rows from `first_row` on at random. Texts that begin with another row keep one."""
+    kept = terms.ids < first_row
+    bigrams = np.flatnonzero(~kept)
+    kept[bigrams] = random.random(len(bigrams)) >= share
+    return _keep(terms, kept)
+
+
 def drop_terms(terms: Terms, share: float, random: np.random.Generator) -> Terms:
     """Drop a share of the rows at random, but keep at least one of each text."""
     starts, counts = terms.offsets[:-1], np.diff(terms.offsets)
     kept = random.random(len(terms.ids)) >= share
     kept[starts + random.integers(counts)] = True
-    offsets = np.append(0, np.cumsum(np.add.reduceat(kept, starts, dtype=np.int64)))
+    return _keep(terms, kept)
+
+
+def _keep(terms: Terms, kept: np.ndarray) -> Terms:
+    """Return the rows to keep. Each text has one at least."""
+    offsets = np.append(0, np.cumsum(np.add.reduceat(kept, terms.offsets[:-1], dtype=np.int64)))
     return Terms(terms.ids[kept], offsets, None if terms.weights is None else terms.weights[kept])

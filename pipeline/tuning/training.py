@@ -14,7 +14,7 @@ from lakevec.pipeline.errors import DataError
 from lakevec.pipeline.evaluation.fidelity import Fidelity, measure_fidelity
 from lakevec.pipeline.tuning.losses import Batch, batch_loss
 from lakevec.pipeline.tuning.options import TuneOptions
-from lakevec.pipeline.tuning.terms import drop_terms, take_terms
+from lakevec.pipeline.tuning.terms import drop_bigrams, drop_terms, take_terms
 
 # Single tokens that an epoch takes for texts, per text. More of them would decide over the rows.
 _TOKENS_PER_TEXT = 0.2
@@ -32,11 +32,14 @@ class TrainingSet:
         The teacher's vectors on the table's axes, for the loss over directions.
     teacher : float32 ndarray of shape (N, H)
         The teacher's vectors, for the loss over pairwise similarities.
+    first_bigram : int, optional
+        First row of a bigram; a bigram never begins a text. Default: there are no bigrams.
     """
 
     terms: Terms
     targets: np.ndarray
     teacher: np.ndarray
+    first_bigram: int | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -169,6 +172,8 @@ def _shuffle(
     parts = (np.array_split(items, steps) for items in shuffled)
     for batch_texts, batch_tokens in zip(*parts, strict=True):
         terms = take_terms(training.terms, batch_texts)
+        if training.first_bigram is not None and config.bigram_dropout:
+            terms = drop_bigrams(terms, training.first_bigram, config.bigram_dropout, random)
         if config.token_dropout:
             terms = drop_terms(terms, config.token_dropout, random)
         lengths = np.append(np.diff(terms.offsets), np.ones_like(batch_tokens))

@@ -18,6 +18,7 @@ import pytest
 
 from lakevec.jobs.benchmark import find_measure
 from lakevec.jobs.benchmarks.corpus import (
+    find_bigrams,
     mine_phrases,
     read_kind,
     read_texts,
@@ -38,6 +39,7 @@ KERNEL_PARTS = [
     "texts",
     "tokenizers",
     "phrases",
+    "bigrams",
     "lengths",
     "dimensions",
     "vocabulary",
@@ -97,6 +99,12 @@ def test_phrases_are_those_of_mined_vocabularies() -> None:
     assert phrases == ["los angeles", "new york"]
 
 
+def test_bigrams_are_the_most_frequent_pairs_of_the_texts() -> None:
+    tokenizer = make_word_tokenizer(["[UNK]", "a", "b"])
+    texts = pa.array(["a b a", "a b", None, "b b"], pa.large_string())
+    assert find_bigrams(texts, tokenizer.to_str(), 2).tolist() == [[1, 2], [2, 1]]
+
+
 def test_rows_of_one_kind_are_chosen_by_a_column(tmp_path: Path) -> None:
     file = str(tmp_path / "texts.parquet")
     pq.write_table(pa.table({"text": ["a", "b", "c"], "lang": ["x", "y", "x"]}), file)
@@ -132,6 +140,12 @@ def test_new_process_is_bound_to_its_cpus() -> None:
 WAYS = {
     "kernel": {"lakevec", "model2vec encode", "StaticEmbedding encode", "tokenizers alone, no vectors"},
     "phrases": {"lakevec", "lakevec, with mined phrases"},
+    "bigrams": {
+        "lakevec",
+        "lakevec, with bigrams",
+        "lakevec, with position weights",
+        "lakevec, with both",
+    },
     "vectors": {"lakevec", "pyarrow's list column", "plain write of the same bytes"},
     "teacher": {
         "sentence-transformers, batches of 64",

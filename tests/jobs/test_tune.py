@@ -308,6 +308,10 @@ def test_with_near_duplicates_the_sample_is_that_of_earlier_versions(
             ["--text", "body", "--model", "m", "--counts", "c"],
             "give model or counts",
         ),
+        (
+            ["--text", "body", "--stratify", "kind", "--sample-by", "clusters"],
+            "give stratify or sample_by clusters, since each sets the shares of texts",
+        ),
         (["--text", "body", "--rows", "10"], "greater than or equal to 15: got 10"),
         (["--text", "body", "--rows", "20"], "dimensions: got 17; expected at most 16"),
         (["--text", "body", "--dimensions", "500"], "dimensions: got 500; expected at most 24"),
@@ -315,7 +319,19 @@ def test_with_near_duplicates_the_sample_is_that_of_earlier_versions(
         (["--text", "body", "--model", "gone"], "gone"),
         (["--text", "body", "--counts", "gone"], "counts 'gone' can't be read"),
     ],
-    ids=["text", "stratum", "vocabulary", "counts", "few", "narrow", "wide", "words", "model", "no counts"],
+    ids=[
+        "text",
+        "stratum",
+        "vocabulary",
+        "counts",
+        "clusters",
+        "few",
+        "narrow",
+        "wide",
+        "words",
+        "model",
+        "no counts",
+    ],
 )
 def test_what_can_not_be_tuned_is_refused_in_one_line(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path, capsys: Any, words: list[str], message: str

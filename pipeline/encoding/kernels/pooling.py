@@ -9,17 +9,46 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lakevec.pipeline.encoding.kernels.compilation import compile_loop, compile_part
+from lakevec.pipeline.encoding.kernels.bigram_sums import add_strip, add_tile
+from lakevec.pipeline.encoding.kernels.compilation import compile_inline, compile_loop, compile_part
 from lakevec.pipeline.encoding.kernels.position_weights import weigh_positions
-from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, load_float, sum_squares, sum_strip, sum_tile
+from lakevec.pipeline.encoding.kernels.simd import (
+    STRIP,
+    TILE,
+    load_float,
+    sum_squares,
+    sum_strip,
+    sum_tile,
+)
 
 # Blocks of this many tokens are summed in float32, and the blocks in float64. That is as fast as float32
 # alone, and sums of millions of tokens stay precise.
-_BLOCK_TOKENS = 256
+BLOCK_TOKENS = 256
 # For this many texts, one tile of columns is summed before the next, so that the tile's frequent rows stay in
 # the processor's cache.
-_GROUP_TEXTS = 256
+_GROUP_TEXTS = 32
 _ONLY_ROW = np.int64(0)
+
+
+class PairTerms(NamedTuple):
+    """Terms that are rows of bigrams.
+
+    Parameters
+    ----------
+    rows : int8 ndarray of shape (B, D)
+    multipliers : uint8 ndarray of shape (B,)
+    scale : float32
+        Row b is ``scale * multipliers[b] * rows[b]``.
+    ids, offsets, weights : ndarray
+        As in `Terms`.
+    """
+
+    rows: np.ndarray
+    multipliers: np.ndarray
+    scale: np.float32
+    ids: np.ndarray
+    offsets: np.ndarray
+    weights: np.ndarray | None = None
 
 
 @compile_loop
@@ -34,7 +63,7 @@ def pool_texts(
     total: np.ndarray,
     weights: np.ndarray | None,
     divisors: np.ndarray | None,
-    group_texts: int,
+    pairs: PairTerms | None,
 ) -> int:
     """Pool texts for `pool_mean` and `pool_sum`; `block` (1, D) and `total` (D,) are scratch space.
 
@@ -43,23 +72,53 @@ def pool_texts(
     zeros = 0
     texts = len(offsets) - 1
     tiled = table.shape[1] // TILE * TILE
-    for group in range(0, texts, group_texts):
-        behind = min(group + group_texts, texts)
+    for group in range(0, texts, _GROUP_TEXTS):
+        behind = min(group + _GROUP_TEXTS, texts)
         for column in range(0, tiled, TILE):
             for text in range(group, behind):
-                if offsets[text + 1] - offsets[text] <= _BLOCK_TOKENS:
-                    sum_tile(table, ids, weights, offsets[text], offsets[text + 1], column, out, text)
+                first, last = offsets[text], offsets[text + 1]
+                begin, end = _pairs_of(pairs, text)
+                if max(last - first, end - begin) <= BLOCK_TOKENS:
+                    _sum_tile(table, ids, weights, first, last, column, out, text, pairs, begin, end)
         for text in range(group, behind):
             first, last = offsets[text], offsets[text + 1]
-            divisor = _divisor(divisors, text, last - first)
-            if last - first <= _BLOCK_TOKENS:
-                _sum_columns(table, ids, weights, first, last, out, text)
+            begin, end = _pairs_of(pairs, text)
+            divisor = _divisor(divisors, text, last - first + end - begin)
+            if max(last - first, end - begin) <= BLOCK_TOKENS:
+                _sum_columns(table, ids, weights, first, last, out, text, pairs, begin, end)
                 is_zero = _scale_short(out, text, divisor, normalize, is_sum)
             else:
-                _sum_blocks(table, ids, weights, first, last, block, total)
+                _sum_blocks(table, ids, weights, first, last, block, total, pairs, begin, end)
                 is_zero = _scale_long(total, out, text, divisor, normalize, is_sum)
             zeros += is_zero
     return zeros
+
+
+@compile_inline
+def _pairs_of(pairs: PairTerms | None, text: int) -> tuple[int, int]:
+    """Return where a text's rows of bigrams begin and end."""
+    return (0, 0) if pairs is None else (pairs.offsets[text], pairs.offsets[text + 1])
+
+
+@compile_inline
+def _sum_tile(
+    table: np.ndarray,
+    ids: np.ndarray,
+    weights: np.ndarray | None,
+    first: int,
+    last: int,
+    column: int,
+    out: np.ndarray,
+    text: int,
+    pairs: PairTerms | None,
+    begin: int,
+    end: int,
+) -> None:
+    """Sum one tile of the rows ``ids[first:last]``, and of bigrams, ``pairs.ids[begin:end]``."""
+    sum_tile(table, ids, weights, first, last, column, out, text)
+    if pairs is not None:
+        rows, multipliers, scale, terms, _, factors = pairs
+        add_tile(rows, multipliers, scale, terms, factors, begin, end, column, out, text)
 
 
 @compile_part
@@ -76,6 +135,9 @@ def _sum_columns(
     last: int,
     out: np.ndarray,
     text: int,
+    pairs: PairTerms | None,
+    begin: int,
+    end: int,
 ) -> None:
     """Sum the columns after the last whole tile."""
     width = table.shape[1]
@@ -87,6 +149,28 @@ def _sum_columns(
         row = ids[position]
         for column in range(whole, width):
             out[text, column] += load_float(table, row, column, weights, position)
+    if pairs is not None:
+        _add_columns(pairs, pairs.weights, begin, end, out, text)
+
+
+@compile_part
+def _add_columns(
+    pairs: PairTerms, weights: np.ndarray | None, first: int, last: int, out: np.ndarray, text: int
+) -> None:
+    # Numba leaves a branch out if an argument is None, but not if a field is.
+    rows, multipliers, scale, ids, _, _ = pairs
+    width = rows.shape[1]
+    whole = width // STRIP * STRIP
+    for column in range(width // TILE * TILE, whole, STRIP):
+        add_strip(rows, multipliers, scale, ids, weights, first, last, column, out, text)
+    for column in range(whole, width):
+        total = np.float32(0.0)
+        for position in range(first, last):
+            factor = np.float32(multipliers[ids[position]])
+            if weights is not None:
+                factor *= weights[position]
+            total += factor * np.float32(rows[ids[position], column])
+        out[text, column] += scale * total
 
 
 @compile_part
@@ -98,14 +182,18 @@ def _sum_blocks(
     last: int,
     block: np.ndarray,
     total: np.ndarray,
+    pairs: PairTerms | None,
+    begin: int,
+    end: int,
 ) -> None:
     """Sum the rows of a long text into `total`, block by block."""
     total[:] = 0.0
-    for start in range(first, last, _BLOCK_TOKENS):
-        stop = min(start + _BLOCK_TOKENS, last)
+    for _ in range(0, max(last - first, end - begin), BLOCK_TOKENS):
+        stop, until = min(first + BLOCK_TOKENS, last), min(begin + BLOCK_TOKENS, end)
         for column in range(0, table.shape[1] // TILE * TILE, TILE):
-            sum_tile(table, ids, weights, start, stop, column, block, _ONLY_ROW)
-        _sum_columns(table, ids, weights, start, stop, block, _ONLY_ROW)
+            _sum_tile(table, ids, weights, first, stop, column, block, _ONLY_ROW, pairs, begin, until)
+        _sum_columns(table, ids, weights, first, stop, block, _ONLY_ROW, pairs, begin, until)
+        first, begin = stop, until
         for column in range(len(total)):
             total[column] += block[0, column]
 
@@ -250,16 +338,12 @@ def pool(
     *,
     normalize: bool,
     is_sum: bool,
-    group_texts: int = _GROUP_TEXTS,
+    pairs: PairTerms | None = None,
 ) -> int:
-    """Average or sum weighted rows; return the number of zero vectors. See `pool_mean` and `pool_sum`.
-
-    `group_texts` changes the speed only: so many texts are summed tile by tile. One is best if most rows come
-    from memory, as those of bigrams do.
-    """
+    """Average or sum weighted rows; return the number of zero vectors. See `pool_mean` and `pool_sum`."""
     width = table.shape[1]
     block, total = np.empty((1, width), np.float32), np.empty(width, np.float64)
     if table.dtype == np.float16:
         table = table.view(np.int16)  # Numba knows no float16
     ids, offsets, *weighting = terms
-    return int(pool_texts(table, ids, offsets, out, normalize, is_sum, block, total, *weighting, group_texts))
+    return int(pool_texts(table, ids, offsets, out, normalize, is_sum, block, total, *weighting, pairs))

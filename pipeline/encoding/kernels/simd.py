@@ -14,20 +14,17 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from lakevec.pipeline.encoding.kernels.alignment import CACHE_LINE
+
 # Bytes that `classify_window` reads.
 WINDOW = 64
-# Numbers that `find_key` compares: a cache line.
-BUCKET = 8
 # Columns that `sum_tile` and `sum_strip` sum. All vector registers of AVX2 together hold 128 floats.
 TILE, STRIP = 128, 32
-# Numbers that `find_key` compares: a cache line.
-BUCKET = 8
 # Columns that are summed at once if rows have weights. With AVX2, more would take a quarter longer.
 _WEIGHTED = 64
 
 # Rows are fetched into the processor's cache this many tokens before they are summed.
-_TOKENS_AHEAD = 16
-_CACHE_LINE = 64
+TOKENS_AHEAD = 16
 
 _LANES = 16
 _MASK, _INT = ir.IntType(64), ir.IntType(32)
@@ -97,7 +94,8 @@ def _make_sum(columns: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             for shift in range(0, columns, step):
                 place = builder.add(arguments[5], arguments[5].type(shift))
-                _sum_columns(context, builder, signature, [*arguments[:5], place, *arguments[6:]], step)
+                moved = [*arguments[:5], place, *arguments[6:]]
+                _sum_columns(context, builder, signature, moved, step)
             return context.get_dummy_value()
 
         return kind, generate
@@ -122,11 +120,11 @@ def _sum_columns(context: Any, builder: Any, signature: Any, arguments: Any, col
 
     sums = [_variable(builder, _FLOATS) for _ in range(columns // _LANES)]
     with cgutils.for_range_slice(builder, first, last, first.type(1), first.type) as (index, _):
-        ahead = builder.add(index, index.type(_TOKENS_AHEAD))
+        ahead = builder.add(index, index.type(TOKENS_AHEAD))
         is_inside = builder.icmp_signed("<", ahead, last_token)
         row = find_row(builder.select(is_inside, ahead, last_token))
-        for offset in range(0, columns, _CACHE_LINE // size):
-            _prefetch(builder, builder.gep(rows.data, [builder.add(row, row.type(offset))]))
+        for offset in range(0, columns, CACHE_LINE // size):
+            prefetch(builder, builder.gep(rows.data, [builder.add(row, row.type(offset))]))
         row = find_row(index)
         factor = _load_weight(context, builder, signature.args[2], arguments[2], index)
         factors = factor and _repeat(builder, factor)
@@ -168,35 +166,48 @@ def fetch_element(_context: Any, array: Any, index: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        _prefetch(builder, builder.gep(data, [arguments[1]]))
+        prefetch(builder, builder.gep(data, [arguments[1]]))
         return context.get_dummy_value()
 
-    return types.void(array, types.int64), generate
+    return types.void(array, types.uint64), generate
+
+
+@intrinsic
+def line_size(_context: Any, array: Any) -> Any:
+    """Return how many elements of an array fill a cache line, as a constant for the compiler."""
+    count = 8 * CACHE_LINE // array.dtype.bitwidth
+
+    def generate(context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
+        return context.get_constant(types.int64, count)
+
+    return types.int64(array), generate
 
 
 @intrinsic
 def find_key(_context: Any, keys: Any, start: Any, key: Any) -> Any:
-    """Compare the `BUCKET` numbers of a uint64 array from `start` on with a key.
+    """Compare a cache line's numbers but the last, of a uint32 or uint64 array from `start` on, with a key.
 
     Returns
     -------
-    int64
-        Place of the first equal number after `start`; `BUCKET` if there is none.
+    uint64
+        Place of the first equal number after `start`; that of the last number if there is none.
     """
-    kind = types.int64(keys, types.int64, types.uint64)
+    kind = types.uint64(keys, types.uint64, types.uint64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        lanes = ir.VectorType(ir.IntType(64), BUCKET)
-        bucket = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), lanes.as_pointer()), align=8)
+        number = data.type.pointee
+        count = 8 * CACHE_LINE // number.width
+        lanes = ir.VectorType(number, count)
+        bucket = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), lanes.as_pointer()), align=4)
         start = ir.Constant(lanes, ir.Undefined)
-        first = builder.insert_element(start, arguments[2], _INT(0))
-        repeated = builder.shuffle_vector(
-            first, start, ir.Constant(ir.VectorType(_INT, BUCKET), [0] * BUCKET)
-        )
-        equal = builder.bitcast(builder.icmp_unsigned("==", bucket, repeated), ir.IntType(BUCKET))
-        # The bit behind those of the bucket ends the count.
-        mask = builder.or_(builder.zext(equal, ir.IntType(64)), ir.IntType(64)(1 << BUCKET))
+        key = arguments[2] if number == _MASK else builder.trunc(arguments[2], number)
+        first = builder.insert_element(start, key, _INT(0))
+        zeros = ir.Constant(ir.VectorType(_INT, count), [0] * count)
+        repeated = builder.shuffle_vector(first, start, zeros)
+        equal = builder.bitcast(builder.icmp_unsigned("==", bucket, repeated), ir.IntType(count))
+        # The bit of the last number ends the count.
+        mask = builder.or_(builder.zext(equal, _MASK), _MASK(1 << (count - 1)))
         return builder.cttz(mask, ir.IntType(1)(1))
 
     return kind, generate
@@ -222,7 +233,7 @@ def load_float(_context: Any, table: Any, row: Any, column: Any, weights: Any, p
     return types.float32(table, types.int64, types.int64, weights, types.int64), generate
 
 
-def _prefetch(builder: Any, address: Any) -> None:
+def prefetch(builder: Any, address: Any) -> None:
     """Fetch an address's cache line for reading, to stay in all levels of the cache."""
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, _INT, _INT, _INT])

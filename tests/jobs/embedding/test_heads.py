@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from lakevec.pipeline.heads.head import Head, HeadKind
 from lakevec.pipeline.heads.head_folder import load_head, publish_head
 from lakevec.pipeline.model.artifact import load
-from lakevec.pipeline.model.bigrams import Bigrams
+from lakevec.pipeline.model.bigrams import quantize_bigrams
 from lakevec.pipeline.model.publishing import publish
 from tests.support.commands import embed as main
 from tests.support.commands import search, verify
@@ -189,9 +189,9 @@ def test_heads_follow_position_weights_and_bigrams(
     tiny_model: str, heads: list[str], lake: Path, out: Path, tmp_path: Path, told: Callable[[], str]
 ) -> None:
     table = load(tiny_model).table
-    rows = np.array([[3.0, -2.0]], table.embeddings.dtype)
     ids = Tokenizer.from_str(table.tokenizer_json).get_vocab()
-    bigrams = Bigrams(np.array([[ids["north"], ids["east"]]], np.int32), rows)
+    pairs = np.array([[ids["north"], ids["east"]]], np.int32)
+    bigrams = quantize_bigrams(pairs, np.array([[4.0, -2.0]]))
     model = f"{tmp_path}/model"
     publish(replace(table, position_scale=2.0, bigrams=bigrams), model)
     others = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import mmap
 import pickle
 from dataclasses import replace
 from itertools import pairwise
@@ -12,18 +14,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakevec.pipeline.corpus.bigrams import count_bigrams
+from lakevec.pipeline.encoding import bigram_table
+from lakevec.pipeline.encoding.bigram_table import BigramTable
 from lakevec.pipeline.encoding.encoder import Encoder
-from lakevec.pipeline.encoding.kernels import bigram_search
-from lakevec.pipeline.encoding.kernels.bigram_search import BigramTable
+from lakevec.pipeline.encoding.kernels.pooling import Terms
 from lakevec.pipeline.encoding.node_files import open_encoder, pack_table, table_files
 from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model import bigrams as bigrams_module
 from lakevec.pipeline.model.artifact import load
-from lakevec.pipeline.model.bigrams import Bigrams, pack_pairs
+from lakevec.pipeline.model.bigrams import Bigrams, pack_pairs, quantize_bigrams
 from lakevec.pipeline.model.description import describe
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.quantization import quantize_rows
@@ -35,8 +40,10 @@ WORDS = 12
 PAIRS = [[1, 2], [2, 2], [3, 1]]
 
 
-def make_bigrams(kind: Any = np.float32) -> Bigrams:
-    return Bigrams(np.array(PAIRS, np.int32), np.array([[4, 0], [0, 2], [1, 1]], kind))
+def make_bigrams() -> Bigrams:
+    """The rows are (5, 0), (1, 2) and (1, 2)."""
+    rows = np.array([[10, 0], [1, 2], [2, 4]], np.int8)
+    return Bigrams(np.array(PAIRS, np.int32), rows, np.array([1, 2, 1], np.uint8), 0.5)
 
 
 @pytest.fixture
@@ -55,11 +62,11 @@ def test_docstring_examples_are_true() -> None:
     import doctest
 
     assert doctest.testmod(bigrams_module).failed == 0
-    assert doctest.testmod(bigram_search).failed == 0
+    assert doctest.testmod(bigram_table).failed == 0
 
 
 def test_sum_by_hand(table: StaticTable) -> None:
-    """Tokens: north (0, 1), east (1, 0). The row of north east is (4, 0), and the mean divides by 2."""
+    """Tokens: north (0, 1), east (1, 0). In north east, (5, 0) is in place of (1, 0)."""
     texts = pa.array(["north east", "north odd east", "east north", "north", None, ""])
     encoder = Encoder(table, EncodeOptions(store="sum"))
     found = encoder.encode(texts)
@@ -79,64 +86,141 @@ def test_a_pair_counts_as_much_as_its_second_token(table: StaticTable) -> None:
     assert found.weights.tolist() == [1.5]
 
 
+def sum_by_the_rules(table: StaticTable, ids: list[int]) -> np.ndarray:
+    """Add up a text's rows in the order that docs/artifact.md names."""
+    rows, pairs = table.dense_rows(), table.bigrams
+    assert pairs is not None
+    places = {tuple(pair): place for place, pair in enumerate(pairs.pairs.tolist())}
+    own, listed = [], []
+    for position, token in enumerate(ids):
+        scale = table.position_scale
+        weight = np.float32(1.0 if scale is None else 1.0 / (1.0 + position / scale))
+        place = places.get((ids[position - 1], token)) if position else None
+        if place is None:
+            own.append(weight * rows[token])
+        else:
+            factor = weight * np.float32(pairs.multipliers[place])
+            listed.append(factor * pairs.embeddings[place].astype(np.float32))
+    total, zeros = np.zeros(rows.shape[1]), np.zeros_like(rows[0])
+    for start in range(0, len(ids), 256):
+        first, second = (sum(terms[start : start + 256], start=zeros) for terms in (own, listed))
+        total += first + np.float32(pairs.scale) * second
+    return total.astype(np.float32)
+
+
 @given(
     count=st.integers(1, 140),
-    lengths=st.lists(st.sampled_from([0, 1, 2, 7, 300, 700]), min_size=1, max_size=7),
-    width=st.sampled_from([1, 5, 33, 130, 160]),
+    lengths=st.lists(
+        st.sampled_from([0, 1, 2, 7, 30, 255, 256, 257, 512, 700, 1500]), min_size=1, max_size=7
+    ),
+    width=st.sampled_from([1, 5, 33, 128, 130, 160, 300]),
+    columns=st.sampled_from([1, 4, 32, 129, None]),
     kind=st.sampled_from(["float32", "float16", "int8"]),
     scale=st.sampled_from([None, 3.0]),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=40, deadline=None)
-def test_agrees_with_a_float64_reference(
-    count: int, lengths: list[int], width: int, kind: str, scale: float | None, seed: int
+@settings(max_examples=60, deadline=None)
+def test_sums_have_the_bits_that_the_rules_give(
+    count: int,
+    lengths: list[int],
+    width: int,
+    columns: int | None,
+    kind: str,
+    scale: float | None,
+    seed: int,
 ) -> None:
+    """Alone and in a batch; all columns and the first ones."""
     draw = np.random.default_rng(seed)
     numbers = np.sort(draw.choice(WORDS * WORDS, count, replace=False))
     pairs = np.stack(np.divmod(numbers, WORDS), axis=1).astype(np.int32)
     rows, weights = quantize_rows(draw.normal(size=(WORDS, width)).astype(np.float32), kind)
-    own, scales = quantize_rows(draw.normal(size=(count, width)).astype(np.float32), kind)
+    lengths_of_rows = draw.exponential(size=(count, 1)) ** 2
+    bigrams = quantize_bigrams(pairs, lengths_of_rows * draw.normal(size=(count, width)))
     words = ["[UNK]", *(f"w{number}" for number in range(1, WORDS))]
     tokenizer = make_word_tokenizer(words).to_str()
-    found = Bigrams(pairs, own, scales)
-    table = StaticTable(
-        rows, tokenizer, normalize=False, weights=weights, bigrams=found, position_scale=scale
-    )
-    texts = [draw.integers(1, WORDS, length) for length in lengths]
+    table = StaticTable(rows, tokenizer, weights=weights, bigrams=bigrams, position_scale=scale)
+    texts = [draw.integers(1, WORDS, length).tolist() for length in lengths]
     strings = [" ".join(f"w{number}" for number in text) for text in texts]
-    vectors = Encoder(table).encode(pa.array(strings)).vectors
-    listed = {tuple(pair): row for pair, row in zip(pairs.tolist(), found.rows(), strict=True)}
-    dense = table.dense_rows().astype(np.float64)
-    for text, vector in zip(texts, vectors, strict=True):
-        total, divisor = np.zeros(width), 0.0
-        for position, token in enumerate(text):
-            weight = 1.0 if scale is None else 1 / (1 + position / scale)
-            pair = listed.get((text[position - 1], token), 0.0) if position else 0.0
-            total += weight * (dense[token] + pair)
-            divisor += weight
-        np.testing.assert_allclose(vector, total / (divisor or 1), atol=4e-3 if kind == "float16" else 4e-5)
-    alone = [Encoder(table).encode(pa.array([text])).vectors for text in strings]
-    assert vectors.tobytes() == np.concatenate(alone).tobytes()
+    columns = None if columns is None else min(columns, width)
+    encoder = Encoder(table, EncodeOptions(store="sum", dimensions=columns))
+    found = encoder.encode(pa.array(strings)).vectors
+    expected = np.stack([sum_by_the_rules(table, text)[:columns] for text in texts])
+    np.testing.assert_array_equal(found, expected)
+    alone = [encoder.encode(pa.array([text])).vectors for text in strings]
+    assert found.tobytes() == np.concatenate(alone).tobytes()
 
 
+def test_largest_integers_are_added_exactly() -> None:
+    """Eight products of 127 and 32 fill an int16."""
+    tokenizer = make_word_tokenizer(["[UNK]", "a"]).to_str()
+    for value in (127, -128):
+        rows = np.full((1, 160), value, np.int8)
+        bigrams = Bigrams(np.array([[1, 1]], np.int32), rows, np.array([32], np.uint8), 1.0)
+        table = StaticTable(np.ones((2, 160), np.float32), tokenizer, bigrams=bigrams)
+        found = Encoder(table, EncodeOptions(store="sum")).encode(pa.array(["a " * 256]))
+        assert (found.vectors == 1 + 255 * 32 * value).all()
+
+
+@pytest.mark.parametrize("lengths", ["equal", "different"])
+def test_rounded_rows_hardly_change_vectors(lengths: str, general_texts: list[str]) -> None:
+    """Cosines to vectors of the unrounded rows, with lengths of rows from a hundredth to five on."""
+    strings = [text.lower() for text in general_texts[:500]]
+    texts, names = pa.array(strings), {word for text in strings for word in text.split() if word.isalpha()}
+    plain = StaticTable(
+        np.random.default_rng(0).normal(size=(len(names) + 1, 256)).astype(np.float32),
+        make_word_tokenizer(["[UNK]", *sorted(names)]).to_str(),
+    )
+    tokens = Encoder(plain).tokenizer.tokenize(texts.cast(pa.large_string()))
+    pairs = count_bigrams(tokens, 1000).pairs
+    rows = np.random.default_rng(1).normal(size=(len(pairs), 256))
+    if lengths == "different":
+        rows *= np.random.default_rng(2).exponential(size=(len(pairs), 1))
+    bigrams = quantize_bigrams(pairs, rows)
+    found = Encoder(replace(plain, bigrams=bigrams)).encode(texts).vectors
+    places = {tuple(pair): place for place, pair in enumerate(pairs.tolist())}
+    exact = np.zeros(found.shape)
+    for text, (first, last) in enumerate(pairwise(tokens.offsets)):
+        ids = tokens.ids[first:last].tolist()
+        for position, token in enumerate(ids):
+            place = places.get((ids[position - 1], token)) if position else None
+            exact[text] += plain.embeddings[token] if place is None else rows[place]
+    is_known = exact.any(axis=1)
+    cosines = (found * exact).sum(axis=1)[is_known] / np.linalg.norm(exact[is_known], axis=1)
+    assert cosines.min() > 0.999
+
+
+@pytest.mark.parametrize("tokens", [50_000, 2**31 - 1], ids=["keys of 4 bytes", "keys of 8 bytes"])
 @pytest.mark.parametrize("count", [1, 9, 1000, 30_000])
-def test_table_finds_exactly_the_listed_pairs(count: int) -> None:
+def test_table_finds_exactly_the_listed_pairs(count: int, tokens: int) -> None:
     """Full buckets, too: the ids of 30,000 pairs are few, so many texts hold one."""
     draw = np.random.default_rng(count)
-    packed = np.unique(draw.integers(0, 2**31 - 1, (count, 2)).astype(np.int32), axis=0)
-    ids = np.append(packed.reshape(-1), draw.choice(packed.reshape(-1), 5000)).astype(np.int32)
+    pairs = np.unique(draw.integers(0, tokens, (count, 2)).astype(np.int32), axis=0)
+    ids = np.append(pairs.reshape(-1), draw.choice(pairs.reshape(-1), 5000)).astype(np.int32)
     cuts = np.sort(draw.integers(0, len(ids), 50))
     offsets = np.concatenate([[0], cuts, [len(ids)]]).astype(np.int64)
-    listed = {tuple(pair): -1 - row for row, pair in enumerate(packed.tolist())}
-    expected = ids.copy()
-    for first, last in pairwise(offsets):
-        for place in range(first + 1, last):
-            expected[place] = listed.get((int(ids[place - 1]), int(ids[place])), ids[place])
-    replaced = ids.copy()
-    BigramTable(packed, 0).replace(replaced, offsets)
-    is_pair = expected < 0
-    assert (replaced[~is_pair] == ids[~is_pair]).all()
-    assert (-1 - replaced[is_pair] == expected[is_pair]).all()
+    rows = np.arange(len(pairs), dtype=np.int32).view(np.int8).reshape(-1, 4)
+    bigrams = Bigrams(pairs, rows, np.ones(len(pairs), np.uint8), 1.0)
+    table = BigramTable(bigrams, tokens)
+    weights = np.arange(len(ids), dtype=np.float32)
+    terms, listed = table.split(Terms(ids.copy(), offsets, weights))
+    assert terms.weights is not None
+    assert listed.weights is not None
+    numbers = listed.rows.view(np.int32).reshape(-1)
+    places = {tuple(pair): place for place, pair in enumerate(pairs.tolist())}
+    for text, (first, last) in enumerate(pairwise(offsets)):
+        found = [None] * min(last - first, 1)
+        found += [places.get((int(ids[place - 1]), int(ids[place]))) for place in range(first + 1, last)]
+        is_pair = np.array([place is not None for place in found], bool)
+        own = slice(*terms.offsets[text : text + 2])
+        assert terms.ids[own].tolist() == ids[first:last][~is_pair].tolist()
+        assert terms.weights[own].tolist() == (first + np.flatnonzero(~is_pair)).tolist()
+        own = slice(*listed.offsets[text : text + 2])
+        assert numbers[listed.ids[own]].tolist() == [place for place in found if place is not None]
+        assert listed.weights[own].tolist() == (first + np.flatnonzero(is_pair)).tolist()
+    assert len(terms.ids) + len(listed.ids) == len(ids)
+    again = BigramTable(table.bigrams, tokens).bigrams
+    assert again.embeddings.tobytes() == listed.rows.tobytes()
+    assert np.shares_memory(again.embeddings, table.bigrams.embeddings)
 
 
 def test_published_bigrams_are_loaded(table: StaticTable, model: Path) -> None:
@@ -150,15 +234,16 @@ def test_published_bigrams_are_loaded(table: StaticTable, model: Path) -> None:
     assert loaded.encode(["north east"]).tolist() == [[2.5, 0.5]]
 
 
-def test_fingerprint_covers_pairs_rows_and_weights(tiny_table: StaticTable, table: StaticTable) -> None:
+def test_fingerprint_covers_pairs_and_rows(tiny_table: StaticTable, table: StaticTable) -> None:
     own = make_bigrams()
     others = [
         replace(own, pairs=np.array([[1, 1], [2, 2], [3, 1]], np.int32)),
         replace(own, embeddings=own.embeddings + 1),
-        replace(own, weights=np.ones(3, np.float32)),
+        replace(own, multipliers=own.multipliers + np.uint8(1)),
+        replace(own, scale=0.25),
     ]
     found = {replace(tiny_table, bigrams=bigrams).fingerprint for bigrams in others}
-    assert len({*found, tiny_table.fingerprint, table.fingerprint}) == 5
+    assert len({*found, tiny_table.fingerprint, table.fingerprint}) == 6
 
 
 def test_damaged_and_unlisted_bigrams_are_found(model: Path) -> None:
@@ -184,27 +269,45 @@ def test_damaged_and_unlisted_bigrams_are_found(model: Path) -> None:
         ({"pairs": np.array([[2, 2], [1, 2], [3, 1]], np.int32)}, "bigrams are not in order"),
         ({"pairs": np.array([[1, 2], [2, 2], [3, 4]], np.int32)}, "tokens that the table lacks"),
         ({"pairs": np.array([[-1, 2], [2, 2], [3, 1]], np.int32)}, "tokens that the table lacks"),
-        ({"embeddings": np.zeros((3, 3), np.float32)}, "embeddings of bigrams: got float32 of shape"),
-        ({"embeddings": np.zeros((3, 2), np.float16)}, "embeddings of bigrams: got float16"),
-        ({"embeddings": np.full((3, 2), np.nan, np.float32)}, "embeddings of bigrams hold NaN"),
-        ({"weights": np.ones(2, np.float32)}, "weights of bigrams: got float32 of shape"),
-        ({"weights": np.full(3, np.inf, np.float32)}, "weights of bigrams hold NaN"),
-        ({"weights": np.full(3, 9e29, np.float32)}, "weighted rows hold values beyond 1e30"),
+        ({"embeddings": np.zeros((3, 3), np.int8)}, r"embeddings of bigrams: got int8 of shape \(3, 3\)"),
+        (
+            {"embeddings": np.zeros((3, 2), np.float32)},
+            r"got float32 of shape \(3, 2\); expected int8 of shape \(3, 2\); tune the model again",
+        ),
+        ({"multipliers": np.ones(2, np.uint8)}, "multipliers of bigrams: got uint8 of shape"),
+        ({"multipliers": np.ones(3, np.float32)}, "multipliers of bigrams: got float32 of shape"),
+        ({"multipliers": np.array([1, 0, 1], np.uint8)}, "multipliers of bigrams: got 0 to 1"),
+        ({"multipliers": np.array([1, 33, 1], np.uint8)}, "got 1 to 33; expected 1 to 32"),
+        ({"scale": 0.0}, "scale of bigrams: got 0.0"),
+        ({"scale": float("nan")}, "scale of bigrams: got nan"),
+        ({"scale": 1e27}, "scale of bigrams: got 1e[+]27"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bigrams_that_do_not_fit_are_refused(
-    tiny_table: StaticTable, change: dict[str, np.ndarray], message: str
+    tiny_table: StaticTable, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
         replace(tiny_table, bigrams=replace(make_bigrams(), **change))
 
 
-def test_float16_sums_beyond_the_largest_half_are_refused(tiny_table: StaticTable) -> None:
-    half = replace(tiny_table, embeddings=np.full((4, 2), 40_000, np.float16))
-    large = replace(make_bigrams(np.float16), embeddings=np.full((3, 2), 40_000, np.float16))
-    with pytest.raises(ModelError, match="exceed 65,504"):
-        replace(half, bigrams=large)
+@pytest.mark.parametrize("scales", [[], [0.5, 0.5]], ids=["no scale", "two scales"])
+def test_file_with_other_rows_is_refused(model: Path, scales: list[float]) -> None:
+    """Such as a file of float32 rows, which no release has written."""
+    file, manifest = model / "bigrams.safetensors", model / "lakevec.json"
+    tensors = safetensors.numpy.load_file(file)
+    for content, message in (
+        ({**tensors, "scale": np.array(scales, np.float32)}, "scale of bigrams: got nan; expected above 0"),
+        ({"pairs": tensors["pairs"], "embeddings": np.ones((3, 2), np.float32)}, "expected int8 of shape"),
+    ):
+        safetensors.numpy.save_file(content, file)
+        listed = json.loads(manifest.read_text())
+        data = file.read_bytes()
+        entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        listed["files"]["bigrams.safetensors"] = entry
+        manifest.write_text(json.dumps(listed))
+        with pytest.raises(ModelError, match=message):
+            load(str(model))
 
 
 def test_encoder_keeps_its_bigrams_when_pickled_and_on_nodes(
@@ -216,6 +319,11 @@ def test_encoder_keeps_its_bigrams_when_pickled_and_on_nodes(
     assert pickle.loads(pickle.dumps(Encoder(table))).encode(texts).vectors.tobytes() == expected
     opened = open_encoder(pack_table(table, node_dir=str(tmp_path)).provide(), EncodeOptions())
     assert opened.encode(texts).vectors.tobytes() == expected
+    assert opened._bigrams is not None
+    base = opened._bigrams.bigrams.embeddings
+    while isinstance(base, np.ndarray):
+        base = base.base  # type: ignore[assignment]
+    assert isinstance(base, mmap.mmap), "workers would copy the rows"
     assert table_files(tiny_table).keys() == {"embeddings.npy", "table.json"}
 
 
@@ -247,12 +355,13 @@ def test_converted_types_keep_the_bigrams(model: Path, tmp_path: Path) -> None:
     assert convert([str(model), "--output", str(tmp_path / "int8"), "--dtype", "int8"]) == 0
     small = load(str(tmp_path / "int8"))
     assert small.table.bigrams is not None
-    assert (small.table.bigrams.embeddings.dtype, small.table.row_type) == (np.int8, np.float32)
+    assert small.table.bigrams.rows().tolist() == make_bigrams().rows().tolist()
+    assert small.table.embeddings.dtype == np.int8
     np.testing.assert_allclose(small.encode(["north east"]), [[2.5, 0.5]], rtol=0.01)
 
 
 def test_inspection_and_card_tell_the_bigrams(model: Path) -> None:
-    assert describe(load(str(model)))["bigrams"] == "3 pairs of neighbouring tokens add rows of their own"
+    assert describe(load(str(model)))["bigrams"] == "3 pairs of neighbouring tokens have rows of their own"
     card = (model / "README.md").read_text()
     assert "3 pairs of neighbouring known tokens have rows of their own" in card
     assert "library_name: lakevec" in card

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lakevec.pipeline.encoding.kernels.pooling import Terms
 from lakevec.pipeline.encoding.tokenization import TokenIds
-from lakevec.pipeline.tuning.terms import cut_terms, drop_terms, make_terms, take_terms
+from lakevec.pipeline.tuning.terms import cut_terms, drop_bigrams, drop_terms, make_terms, take_terms
 
 TOKENS = 4
 TEXTS = st.lists(st.lists(st.integers(0, TOKENS - 1), max_size=6), min_size=1, max_size=6)
@@ -76,3 +76,37 @@ def test_dropping_keeps_a_row_of_each_text() -> None:
         assert (np.diff(kept.offsets) >= 1).all()
         assert kept.weights is not None
         assert len(kept.ids) == len(kept.weights) == kept.offsets[-1]
+
+
+@settings(deadline=None)  # the first text compiles a kernel
+@given(st.lists(st.lists(st.integers(0, TOKENS - 1), min_size=1), min_size=1), PAIRS, st.integers(0, 9))
+def test_dropping_bigrams_keeps_all_tokens(
+    texts: list[list[int]], pairs: set[tuple[int, int]], seed: int
+) -> None:
+    listed = np.array(sorted(pairs), np.int32)
+    terms = make_terms(to_tokens(texts), position_scale=5.0, pairs=listed, first_row=TOKENS)
+    random = np.random.default_rng(seed)
+    found = drop_bigrams(terms, TOKENS, 0.5, random)
+    rows = to_lists(found, found.ids)
+    assert [[row for row in text if row < TOKENS] for text in rows] == texts
+    assert set(found.ids.tolist()) <= set(terms.ids.tolist())
+    assert found.weights is not None
+    assert terms.weights is not None
+    # Each row keeps its own weight.
+    before = [
+        list(zip(*text, strict=True))
+        for text in zip(to_lists(terms, terms.ids), to_lists(terms, terms.weights), strict=True)
+    ]
+    after = [list(zip(*text, strict=True)) for text in zip(rows, to_lists(found, found.weights), strict=True)]
+    assert all(set(some) <= set(all_rows) for some, all_rows in zip(after, before, strict=True))
+    everything = drop_bigrams(terms, TOKENS, 0.0, random)
+    assert everything.ids.tolist() == terms.ids.tolist()
+
+
+def test_so_large_a_share_of_bigrams_is_dropped() -> None:
+    terms = make_terms(
+        to_tokens([[0, 1] * 5_000]), pairs=np.array([[0, 1], [1, 0]], np.int32), first_row=TOKENS
+    )
+    found = drop_bigrams(terms, TOKENS, 0.3, np.random.default_rng(0))
+    share = (found.ids >= TOKENS).sum() / (terms.ids >= TOKENS).sum()
+    assert 0.68 < share < 0.72
