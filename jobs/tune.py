@@ -13,6 +13,7 @@ if not __package__:
     sys.path[:1] = [str(path) for path in Path(__file__).resolve().parents if (path / "lakevec").is_dir()][:1]
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lakevec.jobs.cli import RunContext, format_settings, run_command
@@ -42,6 +43,15 @@ if TYPE_CHECKING:
 
 SETTINGS = TuneSettings
 
+_NO_BIGRAMS = (
+    "bigrams: those of the sample, since --counts has none; "
+    "count with 'lakevec count --bigrams' for those of the lake"
+)
+_OTHER_WORDS = (
+    "bigrams: those of the sample, since --counts lacks tokens of the vocabulary; "
+    "count by a model with this vocabulary for those of the lake"
+)
+
 
 def run(settings: TuneSettings, context: RunContext) -> None:
     """Sample the lake, compute the teacher's vectors, train, measure and publish."""
@@ -61,15 +71,13 @@ def run(settings: TuneSettings, context: RunContext) -> None:
     gate = load_gate(settings.sample, settings.sample_text, minimum=settings.min_fidelity)
     options = to_options(settings)
     if settings.counts and settings.bigrams and options.bigram_counts is None:
-        remedy = "count with 'lakevec count --bigrams' for those of the lake"
-        print(f"bigrams: those of the sample, since --counts has none; {remedy}", flush=True)
+        print(_OTHER_WORDS if has_bigrams(settings.counts) else _NO_BIGRAMS, flush=True)
     encoder = SentenceEncoder(settings.teacher, options)
     sample = _sample_teacher(settings, options, encoder, verbose=context.verbose)
     started = time.monotonic()
     tuned = recipe.tune(settings.teacher, sample, options)
     if options.bigram_counts and "bigram_counts" not in tuned.provenance["recipe"]:
-        remedy = "count by a model with this vocabulary for those of the lake"
-        print(f"bigrams: those of the sample, since --counts lacks tokens of the vocabulary; {remedy}")
+        print(_OTHER_WORDS, flush=True)
     _print_training(tuned.trained)
     print(f"tuned in {time.monotonic() - started:.1f} s", flush=True)
     quality = {**tuned.quality, **gate.measure(tuned.table, encoder.encode)}
@@ -82,15 +90,22 @@ def run(settings: TuneSettings, context: RunContext) -> None:
 def to_options(settings: TuneSettings) -> TuneOptions:
     """Turn settings into options; read the model, vocabulary and counts that they name."""
     counts = settings.counts if settings.bigrams else None
-    model = load(settings.model) if settings.model else None
-    return copy_options(
+    options = copy_options(
         settings,
         TuneOptions,
-        model=model,
+        model=load(settings.model) if settings.model else None,
         prefixes=tuple(settings.prefixes),
-        bigram_counts=counts if counts and has_bigrams(counts) else None,
+        bigram_counts=counts,
         **read_vocabulary(settings),
     )
+    is_of_use = counts is None or (has_bigrams(counts) and _has_words(options))
+    return options if is_of_use else replace(options, bigram_counts=None)
+
+
+def _has_words(options: TuneOptions) -> bool:
+    """Return whether the tokenizer of the counts has all words as tokens."""
+    words = set(options.words.words) if options.words else set()
+    return options.counts is None or words <= set(options.counts.tokens.to_pylist())
 
 
 def _sample_teacher(

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from lakevec.pipeline.corpus.bigrams import pack_pairs
 from lakevec.pipeline.corpus.text_counter import TextCounts
 from lakevec.pipeline.corpus.word_index import TermCounts
 from lakevec.pipeline.encoding.node_files import NodeFiles
 from lakevec.pipeline.encoding.text_validation import find_invalid_texts, split_invalid, view_as_strings
 from lakevec.pipeline.encoding.tokenization import slices
+from lakevec.pipeline.model.bigrams import pack_pairs
 from lakevec.udfs.worker_cache import get_counter
 
 TOKEN, WORD, PHRASE, BIGRAM, FACT = "token", "word", "phrase", "bigram", "fact"

@@ -88,13 +88,8 @@ def count_bigrams(tokens: TokenIds, most: int) -> Bigrams:
     return take_telling(counter.take(), most)
 
 
-def pack_pairs(pairs: np.ndarray) -> np.ndarray:
-    """Turn pairs of ids into single numbers of the same order: int64 of shape (B,)."""
-    return np.asarray(pairs[:, 0].astype(np.int64) << 32 | pairs[:, 1])
-
-
 def unpack_pairs(packed: np.ndarray) -> np.ndarray:
-    """Return the pairs that `pack_pairs` packed: int32 of shape (B, 2)."""
+    """Return the pairs that `lakevec.pipeline.model.bigrams.pack_pairs` packed: int32 of shape (B, 2)."""
     return np.stack([packed >> 32, packed & _SECOND], axis=1).astype(np.int32)
 
 
@@ -105,7 +100,8 @@ def take_telling(bigrams: Bigrams, most: int) -> Bigrams:
     ----------
     bigrams : Bigrams
     most : int
-        Maximum number of bigrams to keep. Of those that tell the same, those of the lowest ids are kept.
+        Maximum number of bigrams to keep. If there are no more, those below chance are kept, too. Of those
+        that tell the same, those of the lowest ids are kept.
 
     Notes
     -----

@@ -14,15 +14,21 @@ from lakevec.pipeline.corpus.bigrams import Bigrams, take_telling, unpack_pairs
 from lakevec.pipeline.corpus.counts_folder import BIGRAMS, part_of
 from lakevec.pipeline.errors import InputError, rephrase
 from lakevec.pipeline.redaction import redact
+from lakevec.pipeline.storage import Location
 
 
 def has_bigrams(uri: str) -> bool:
     """Return whether counts hold bigrams, as `read_bigrams` reads them."""
     place = part_of(uri, BIGRAMS)
     with rephrase(InputError, f"counts {uri!r} can't be read", on=(OSError, pa.ArrowException)):
-        if place.name == BIGRAMS and not place.exists():
+        if _is_missing(place):
             return False
         return "first" in pads.dataset(place.path, filesystem=place.filesystem, format="parquet").schema.names
+
+
+def _is_missing(place: Location) -> bool:
+    """Return whether this is the place of bigrams in a folder of counts that has none."""
+    return place.name == BIGRAMS and not place.exists()
 
 
 def read_bigrams(uri: str, tokens: Sequence[str], most: int) -> Bigrams:
@@ -45,7 +51,7 @@ def read_bigrams(uri: str, tokens: Sequence[str], most: int) -> Bigrams:
     """
     shown = f"counts {redact(uri)!r}"
     place = part_of(uri, BIGRAMS)
-    if place.name == BIGRAMS and not place.exists():
+    if _is_missing(place):
         remedy = "count again with --bigrams, into another --output"
         raise InputError(f"{shown} have no bigrams", got="counts without --bigrams", remedy=remedy)
     unreadable = (OSError, pa.ArrowException, KeyError)
@@ -56,8 +62,9 @@ def read_bigrams(uri: str, tokens: Sequence[str], most: int) -> Bigrams:
         if not pa.types.is_integer(table["count"].type):
             raise KeyError(f"count is {table['count'].type}")
         known = pa.array(tokens, pa.large_string())
+        table = table.filter(pc.field("count") > 0)
         ids = [pc.index_in(pc.cast(table[name], known.type), value_set=known) for name in columns[:2]]
-    is_known = pc.and_(ids[0].is_valid(), pc.and_(ids[1].is_valid(), table["count"].is_valid()))
+    is_known = pc.and_(ids[0].is_valid(), ids[1].is_valid())
     first, second = (column.filter(is_known).to_numpy() for column in ids)
     if len(table) and not len(first):
         got = f"{len(table):,} bigrams, and none of {len(tokens):,} tokens"

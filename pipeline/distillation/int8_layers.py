@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,9 +33,12 @@ class Int8Linear(torch.nn.Module):
         self._scales = scales[:, 0]
         self.bias = None if linear.bias is None else linear.bias.detach()
 
-    @property
+    @cached_property
     def weight(self) -> torch.Tensor:
-        """The rounded weights, float32 of shape (outputs, inputs), for models that read them themselves."""
+        """The rounded weights, float32 of shape (outputs, inputs), for models that read them themselves.
+
+        Kept once read, since some models read them in every pass.
+        """
         return (self._weights * self._scales).T
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -59,11 +59,13 @@ class BigramTable:
         spare = len(bigrams) // (size - 1) + 1
         self._keys = align(np.full((buckets + spare) * size, ~kind(0)))
         places = np.empty(len(bigrams), np.int64)
-        fill_buckets(np.ascontiguousarray(bigrams.pairs), self._shift, self._keys, places)
+        # Mapped files are read-only, too, and Numba compiles once for each type.
+        pairs = np.ascontiguousarray(bigrams.pairs).view()
+        pairs.flags.writeable = False
+        fill_buckets(pairs, self._shift, self._keys, places)
         used = np.bincount(places // size, minlength=buckets + spare)
         self._keys[size - 1 :: size] = np.cumsum(used) - used
         self.bigrams = _arrange(bigrams, np.argsort(places))
-        # Mapped files are read-only, too, and Numba compiles once for each type.
         self._keys.flags.writeable = False
 
     def split(self, terms: Terms) -> tuple[Terms, PairTerms]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -198,14 +197,15 @@ def _read_bigrams(content: bytes | None) -> Bigrams | None:
     if content is None:
         return None
     tensors = safetensors.numpy.load(content)
-    tensors = {"multipliers": np.zeros(0), "scale": np.zeros(0)} | tensors
-    scale = tensors["scale"]
-    return Bigrams(
-        tensors["pairs"],
-        tensors["embeddings"],
-        tensors["multipliers"],
-        float(scale[0]) if scale.dtype == np.float32 and scale.shape == (1,) else math.nan,
-    )
+    expected = ("pairs", "embeddings", "multipliers", "scale")
+    scale = tensors.get("scale")
+    if set(tensors) != set(expected) or scale.dtype != np.float32 or scale.shape != (1,):
+        got = ", ".join(f"{name} of shape {tensor.shape}" for name, tensor in sorted(tensors.items()))
+        remedy = "tune the model again"
+        raise ModelError(
+            "bigrams", got=got, expected=f"{', '.join(expected)} of shape (1,), float32", remedy=remedy
+        )
+    return Bigrams(tensors["pairs"], tensors["embeddings"], tensors["multipliers"], float(scale[0]))
 
 
 def _check_manifest(manifest: dict[str, Any], where: str) -> None:

@@ -104,7 +104,7 @@ def tune(
     options = options or TuneOptions()
     held_out = count_held_out(options, len(sample.texts))
     start = find_start(teacher, options, normalize=sample.normalizes, progress=progress)
-    if not _fits_counts(start, options):
+    if not _fits_counts(start.tokens, options):
         options = replace(options, bigram_counts=None)
     texts = pa.array(sample.texts, pa.large_string())
     tokens = make_tokenizer(start.tokenizer_json, start.unknown_token_id).tokenize(texts)
@@ -143,8 +143,8 @@ def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequen
     tokens = [*tokens, *(options.words.words if options.words else ())]
     if options.counts is not None:
         options.counts.lookup(tokens)
-    if options.bigram_counts is not None:
-        known = tokens_of(options.model.table) if options.model else tokens
+    known = tokens_of(options.model.table) if options.model else tokens
+    if options.bigram_counts is not None and _fits_counts(known, options):
         read_bigrams(options.bigram_counts, known, options.bigrams)
 
 
@@ -178,9 +178,9 @@ def count_held_out(options: TuneOptions, texts: int) -> int:
     return held_out
 
 
-def _fits_counts(start: Start, options: TuneOptions) -> bool:
+def _fits_counts(tokens: Sequence[str], options: TuneOptions) -> bool:
     """Return whether the tokenizer of the counts has all tokens of the table, as far as is known."""
-    return options.counts is None or set(start.tokens) <= set(options.counts.tokens.to_pylist())
+    return options.counts is None or set(tokens) <= set(options.counts.tokens.to_pylist())
 
 
 def _find_bigrams(start: Start, tokens: TokenIds, options: TuneOptions, held_out: int) -> np.ndarray | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lakevec.pipeline.corpus.bigrams import pack_pairs
 from lakevec.pipeline.encoding.kernels.pooling import Terms
 from lakevec.pipeline.encoding.kernels.position_weights import weigh_positions
 from lakevec.pipeline.encoding.tokenization import TokenIds
+from lakevec.pipeline.model.bigrams import pack_pairs
 
 
 def make_terms(

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.corpus import bigrams
-from lakevec.pipeline.corpus.bigrams import BigramCounter, Bigrams, count_bigrams, pack_pairs
+from lakevec.pipeline.corpus.bigrams import BigramCounter, Bigrams, count_bigrams
 from lakevec.pipeline.corpus.stored_bigrams import read_bigrams
 from lakevec.pipeline.corpus.text_counter import TextCounter
 from lakevec.pipeline.encoding.kernels import pair_kernels
 from lakevec.pipeline.encoding.tokenization import TokenIds, make_tokenizer
 from lakevec.pipeline.errors import InputError
+from lakevec.pipeline.model.bigrams import pack_pairs
 from lakevec.pipeline.model.table import find_unknown_token_id
 from tests.support.models import make_word_tokenizer
 from tests.support.paths import SHARED_DATA
