@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import select
 import sys
 import traceback
 import types
@@ -128,10 +130,13 @@ def run_job(
         for value in settings.model_dump().values():
             remember(value)
         body(settings, RunContext(verbose, dry_run))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print(f"lakevec {name}: interrupted", file=sys.stderr)
         return 1
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _drop_unread():
+            return 1
         if "--verbose" in words:
             print(redact(traceback.format_exc()), file=sys.stderr)
         message = str(error) if isinstance(error, LakevecError) else _unexpected(error)
@@ -175,6 +180,20 @@ def _unexpected(error: Exception) -> str:
 def _printable(message: str) -> str:
     """Escape line ends, terminal codes and lone surrogates, which file names may contain."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+
+
+def _drop_unread() -> bool:
+    """Return whether nobody reads stdout any longer, as after ``| head``; if so, drop what is left of it."""
+    try:
+        stdout = sys.stdout.fileno()
+    except OSError:  # not a file
+        return False
+    poll = select.poll()
+    poll.register(stdout, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
 
 
 def _show_redacted(

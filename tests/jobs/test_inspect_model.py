@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from lakevec.pipeline.model.description import nearest_tokens
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.table import StaticTable
 from tests.support.commands import inspect as main
+from tests.support.paths import ROOT
 
 
 def test_everything_one_wants_to_know_is_told(tiny_model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +54,17 @@ def test_nearest_tokens_leave_out_rows_of_zeros(tiny_table: StaticTable) -> None
     found = nearest_tokens(tiny_table, np.array([0, -2], np.float32), 10)
     assert [token for token, _ in found] == ["southwest", "east", "north"]
     np.testing.assert_allclose([cosine for _, cosine in found], [np.sqrt(0.5), 0, -1], atol=1e-6)
+
+
+def test_reader_that_leaves_early_makes_no_error(tiny_model: str) -> None:
+    """Such as ``lakevec inspect MODEL | head``."""
+    argv = [sys.executable, "-m", "lakevec.jobs.cli", "inspect", tiny_model]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        job.stdout.close()
+        assert job.stderr is not None
+        assert job.stderr.read() == ""
+    assert job.returncode == 1
 
 
 def test_missing_model_says_how_to_name_one(capsys: pytest.CaptureFixture[str]) -> None:
