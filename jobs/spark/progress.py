@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -26,6 +27,8 @@ _LOG_EVERY_S = 30.0
 _ROWS_EVERY_S = 2.0
 # What the driver's Java raises when it ends, or if another Spark names its counters otherwise.
 _LOST = (*SPARK_ERRORS, ConnectionError, AttributeError, TypeError, ValueError)
+# One failure may be that of a query that has just ended; after so many seconds of them, the driver is lost.
+_GIVE_UP_S = 10.0
 _BAR = "{desc} |{bar}| {percentage:3.0f} %"
 
 
@@ -133,14 +136,19 @@ def show_progress(spark: SparkSession, label: str, *, tells_rows: bool = False) 
 
 
 def _watch(progress: Progress, stop: threading.Event) -> None:
-    logged = time.monotonic()
+    logged, failing_since = time.monotonic(), math.inf
     # With disable=None tqdm draws only on a terminal.
-    with tqdm(total=1.0, bar_format=_BAR, disable=None, leave=False) as bar, suppress(*_LOST):
-        while not stop.wait(_POLL_S):
+    with tqdm(total=1.0, bar_format=_BAR, disable=None, leave=False) as bar:
+        while not stop.wait(_POLL_S) and time.monotonic() - failing_since < _GIVE_UP_S:
             if bar.disable and time.monotonic() - logged < _LOG_EVERY_S:
                 continue
             logged = time.monotonic()
-            line, share = progress.describe()
+            try:
+                line, share = progress.describe()
+            except _LOST:  # such as a query that has just ended
+                failing_since = min(failing_since, logged)
+                continue
+            failing_since = math.inf
             if bar.disable and line:
                 print(line, file=sys.stderr, flush=True)
             bar.n = share
