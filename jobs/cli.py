@@ -183,7 +183,7 @@ def _printable(message: str) -> str:
 
 
 def _drop_unread() -> bool:
-    """Return whether nobody reads stdout any longer, as after ``| head``; if so, drop what is left of it."""
+    """Return whether the reader of stdout has gone, as after ``| head``. Then drop the rest of the output."""
     try:
         stdout = sys.stdout.fileno()
     except OSError:  # not a file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer
 
 from lakevec.jobs.lake_sample import sample_lake
 from lakevec.jobs.tune import to_options
@@ -22,12 +20,11 @@ from lakevec.pipeline.errors import InputError
 from lakevec.pipeline.evaluation.fidelity import measure_fidelity
 from lakevec.pipeline.local_files import texts_sha256
 from lakevec.pipeline.model.artifact import Artifact, load
-from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.tuning.options import TuneOptions
-from tests.support.commands import count, embed, tune
+from tests.support.commands import tune
 from tests.support.dying_task import DyingTask
-from tests.support.tiny_teacher import distill_as, make_texts, make_tiny_teacher
+from tests.support.tiny_teacher import make_texts, make_tiny_teacher
 
 ROWS = 600
 
@@ -358,105 +355,3 @@ def test_dry_run_writes_nothing(teacher: Path, lake: Path, tmp_path: Path, capsy
 def test_plot_is_hashed_with_the_model(published: tuple[Path, Artifact, str]) -> None:
     manifest = json.loads((published[0] / "model" / "lakevec.json").read_text())
     assert manifest["files"]["training.svg"]["bytes"] > 1000
-
-
-def test_counted_bigrams_positions_and_inputs_reach_the_embedded_lake(
-    published: tuple[Path, Artifact, str], teacher: Path, lake: Path, tmp_path: Path
-) -> None:
-    """Counted, tuned, published, loaded on nodes and embedded: the stored vectors are the model's own."""
-    folder, _, _ = published
-    counts, model, output = tmp_path / "counts", tmp_path / "model", tmp_path / "vectors"
-    source = ["--input", str(lake), "--text", "body"]
-    bigrams = ["--bigrams", "40"]
-    assert count(["--model", str(teacher), *source, "--output", str(counts), *bigrams]) == 0
-    better = ["--counts", str(counts), *bigrams, "--position-scale", "5", "--input-columns", "4"]
-    kept = ["--vectors", str(folder / "model-teacher"), "--trained-dimensions", "12"]
-    words = [*words_of(teacher, lake, model), *QUICK, "--epochs", "2"]
-    assert tune([*words, *better, *kept, "--dimensions", "14"]) == 0
-    artifact = load(str(model))
-    table, recipe = artifact.table, artifact.provenance["recipe"]
-    assert table.bigrams is not None
-    assert (table.dimensions, table.position_scale, len(table.bigrams)) == (14, 5.0, 40)
-    assert (recipe["bigrams"], recipe["input_columns"], recipe["trained_dimensions"]) == (40, 4, 12)
-    assert embed(["--model", str(model), *source, "--output", str(output)]) == 0
-    rows = pq.read_table(output).select(["body", "body_embedding"]).to_pydict()
-    vectors = artifact.encode(rows["body"])
-    for stored, own, text in zip(rows["body_embedding"], vectors, rows["body"], strict=True):
-        assert stored is None if text is None else np.float32(stored).tobytes() == own.tobytes()
-
-
-@pytest.fixture(scope="module")
-def plain_counts(spark: Any, teacher: Path, lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Counts by the teacher's tokenizer, without bigrams."""
-    folder = tmp_path_factory.mktemp("counted") / "counts"
-    source = ["--model", str(teacher), "--input", str(lake), "--text", "body"]
-    assert count([*source, "--output", str(folder)]) == 0
-    return folder
-
-
-@pytest.mark.parametrize("part", [".", "tokens"], ids=["folder of counts", "Parquet of tokens"])
-def test_counts_without_bigrams_leave_the_pairs_to_the_sample(
-    published: tuple[Path, Artifact, str],
-    teacher: Path,
-    lake: Path,
-    plain_counts: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    part: str,
-) -> None:
-    kept = ["--vectors", str(published[0] / "model-teacher"), "--bigrams", "40", "--epochs", "1"]
-    words = [*words_of(teacher, lake, tmp_path / "model"), *QUICK, *kept]
-    assert tune([*words, "--counts", str(plain_counts / part)]) == 0
-    told = capsys.readouterr().out
-    assert "bigrams: those of the sample, since --counts has none; count with 'lakevec count --bi" in told
-    found = load(str(tmp_path / "model"))
-    assert found.table.bigrams is not None
-    assert len(found.table.bigrams) == 40
-    assert found.provenance["recipe"]["counts"] == str(plain_counts / part)
-    assert "bigram_counts" not in found.provenance["recipe"]
-
-
-def test_damaged_bigrams_are_refused_and_not_replaced_by_the_samples(
-    teacher: Path, lake: Path, plain_counts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(plain_counts, tmp_path / "counts")
-    record = json.loads((tmp_path / "counts" / "count.json").read_text())
-    (tmp_path / "counts" / "count.json").write_text(json.dumps({**record, "bigrams": 7}))
-    words = [*words_of(teacher, lake, tmp_path / "model"), "--counts", str(tmp_path / "counts")]
-    assert tune([*words, "--bigrams", "40"]) == 2
-    assert "are incomplete: got 0 bigrams; expected 7" in capsys.readouterr().err
-
-
-def test_bigrams_of_counts_need_the_words_of_the_vocabulary(
-    published: tuple[Path, Artifact, str],
-    teacher: Path,
-    lake: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The teacher's tokenizer makes a pair of what the table reads as one word; a model with it does not."""
-    words = tmp_path / "words.txt"
-    words.write_text("ba be\nbi ba\n")
-    with_words = distill_as(teacher, dimensions=12, vocabulary=str(words)).table
-    publish(with_words, str(tmp_path / "words"), provenance={}, quality={})
-    kept = ["--vectors", str(published[0] / "model-teacher"), *QUICK, "--epochs", "1"]
-    found = {}
-    for name in (str(teacher), str(tmp_path / "words")):
-        counts, model = tmp_path / f"counts-{len(found)}", tmp_path / f"model-{len(found)}"
-        source = ["--model", name, "--input", str(lake), "--text", "body"]
-        assert count([*source, "--output", str(counts), "--bigrams", "1000"]) == 0
-        capsys.readouterr()
-        better = ["--vocabulary", str(words), "--counts", str(counts), "--bigrams", "1000"]
-        assert tune([*words_of(teacher, lake, model), *kept, *better]) == 0
-        found[name] = load(str(model)), capsys.readouterr().out
-    (of_sample, told), (of_counts, told_nothing) = found.values()
-    said = "bigrams: those of the sample, since --counts lacks tokens of the vocabulary; count by a model"
-    assert said in told.partition("sample:")[0], "told after the teacher's work"
-    assert "bigrams: those" not in told_nothing
-    assert "bigram_counts" not in of_sample.provenance["recipe"]
-    assert of_counts.provenance["recipe"]["bigram_counts"] == str(tmp_path / "counts-1")
-    vocabulary = Tokenizer.from_str(with_words.tokenizer_json).get_vocab(with_added_tokens=True)
-    for artifact in (of_sample, of_counts):
-        assert artifact.table.bigrams is not None
-        firsts = set(artifact.table.bigrams.pairs[:, 0].tolist())
-        assert {vocabulary["ba be"], vocabulary["bi ba"]} <= firsts

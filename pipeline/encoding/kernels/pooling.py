@@ -23,7 +23,7 @@ from lakevec.pipeline.encoding.kernels.simd import (
 
 # Blocks of this many tokens are summed in float32, and the blocks in float64. That is as fast as float32
 # alone, and sums of millions of tokens stay precise.
-BLOCK_TOKENS = 256
+_BLOCK_TOKENS = 256
 # For this many texts, one tile of columns is summed before the next, so that the tile's frequent rows stay in
 # the processor's cache.
 _GROUP_TEXTS = 32
@@ -78,13 +78,13 @@ def pool_texts(
             for text in range(group, behind):
                 first, last = offsets[text], offsets[text + 1]
                 begin, end = _pairs_of(pairs, text)
-                if max(last - first, end - begin) <= BLOCK_TOKENS:
+                if max(last - first, end - begin) <= _BLOCK_TOKENS:
                     _sum_tile(table, ids, weights, first, last, column, out, text, pairs, begin, end)
         for text in range(group, behind):
             first, last = offsets[text], offsets[text + 1]
             begin, end = _pairs_of(pairs, text)
             divisor = _divisor(divisors, text, last - first + end - begin)
-            if max(last - first, end - begin) <= BLOCK_TOKENS:
+            if max(last - first, end - begin) <= _BLOCK_TOKENS:
                 _sum_columns(table, ids, weights, first, last, out, text, pairs, begin, end)
                 is_zero = _scale_short(out, text, divisor, normalize, is_sum)
             else:
@@ -188,8 +188,8 @@ def _sum_blocks(
 ) -> None:
     """Sum the rows of a long text into `total`, block by block."""
     total[:] = 0.0
-    for _ in range(0, max(last - first, end - begin), BLOCK_TOKENS):
-        stop, until = min(first + BLOCK_TOKENS, last), min(begin + BLOCK_TOKENS, end)
+    for _ in range(0, max(last - first, end - begin), _BLOCK_TOKENS):
+        stop, until = min(first + _BLOCK_TOKENS, last), min(begin + _BLOCK_TOKENS, end)
         for column in range(0, table.shape[1] // TILE * TILE, TILE):
             _sum_tile(table, ids, weights, first, stop, column, block, _ONLY_ROW, pairs, begin, until)
         _sum_columns(table, ids, weights, first, stop, block, _ONLY_ROW, pairs, begin, until)

@@ -94,8 +94,7 @@ def _make_sum(columns: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             for shift in range(0, columns, step):
                 place = builder.add(arguments[5], arguments[5].type(shift))
-                moved = [*arguments[:5], place, *arguments[6:]]
-                _sum_columns(context, builder, signature, moved, step)
+                _sum_columns(context, builder, signature, [*arguments[:5], place, *arguments[6:]], step)
             return context.get_dummy_value()
 
         return kind, generate

@@ -193,7 +193,7 @@ def test_rounded_rows_hardly_change_vectors(lengths: str, general_texts: list[st
 @pytest.mark.parametrize("tokens", [50_000, 2**31 - 1], ids=["keys of 4 bytes", "keys of 8 bytes"])
 @pytest.mark.parametrize("count", [1, 9, 1000, 30_000])
 def test_table_finds_exactly_the_listed_pairs(count: int, tokens: int) -> None:
-    """Full buckets, too: the ids of 30,000 pairs are few, so many texts hold one."""
+    """With 30,000 pairs, some buckets are full; with few ids, many texts hold a pair."""
     draw = np.random.default_rng(count)
     pairs = np.unique(draw.integers(0, tokens, (count, 2)).astype(np.int32), axis=0)
     ids = np.append(pairs.reshape(-1), draw.choice(pairs.reshape(-1), 5000)).astype(np.int32)
