@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark import cloudpickle
+from pyspark import TaskContext, cloudpickle
 
 from lakevec.jobs.cli import RunContext
 from lakevec.jobs.embed import run
@@ -214,12 +214,27 @@ def test_rows_of_all_tasks_add_up_in_every_micro_batch(
 
 @pytest.mark.usefixtures("impatient")
 def test_rows_of_sparks_own_readers_are_counted(
-    spark: Any, lake: Path, capsys: pytest.CaptureFixture[str]
+    spark: Any, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Spark knows a task's rows once it has ended: the other task runs until rows are shown."""
+    describe, shown, told = Progress.describe, tmp_path / "shown", []
+
+    def note(self: Progress) -> tuple[str, float]:
+        line, share = describe(self)
+        if re.match(r"reading: [\d,]+ rows, [\d,]+ a second, \d of \d tasks", line):
+            told.append(line)
+            shown.touch()
+        return line, share
+
+    def wait(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        context, ends = TaskContext.get(), time.monotonic() + 60
+        while context and context.partitionId() and not shown.exists() and time.monotonic() < ends:
+            time.sleep(0.05)
+        yield from parts
+
+    monkeypatch.setattr(Progress, "describe", note)
     for number in range(3):
         write_rows(lake, str(number), 5000)
     with show_progress(spark, "reading"):
-        rows = spark.read.parquet(str(lake))
-        slow = rows.mapInArrow(lambda parts: (time.sleep(0.5) or part for part in parts), "text string")
-        assert slow.count() == 15_000
-    assert re.search(r"^reading: [\d,]+ rows, [\d,]+ a second, \d of \d tasks", capsys.readouterr().err, re.M)
+        assert spark.read.parquet(str(lake)).mapInArrow(wait, "text string").count() == 15_000
+    assert told
