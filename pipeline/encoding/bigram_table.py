@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import ceil, log2
 
 import numpy as np
@@ -40,7 +39,7 @@ class BigramTable:
     Examples
     --------
     >>> pairs, rows = np.array([[0, 1], [1, 1]], np.int32), np.array([[7], [8]], np.int8)
-    >>> table = BigramTable(Bigrams(pairs, rows, np.ones(2, np.uint8), 0.5), tokens=2)
+    >>> table = BigramTable(Bigrams(pairs, rows, np.ones(1, np.float32)), tokens=2)
     >>> ids = np.array([0, 0, 1, 0, 1], np.int32)
     >>> terms, listed = table.split(Terms(ids, np.array([0, 3, 5])))
     >>> terms.ids.tolist(), terms.offsets.tolist()
@@ -91,17 +90,16 @@ class BigramTable:
         own = self.bigrams
         if weights is not None and factors is not None:
             weights, factors = weights[:singles], factors[:pairs]
-        scale = np.float32(own.scale)
-        listed = PairTerms(own.embeddings, own.multipliers, scale, rows[:pairs], row_offsets, factors)
+        listed = PairTerms(own.embeddings, own.scales, rows[:pairs], row_offsets, factors)
         return Terms(ids[:singles], offsets, weights, divisors), listed
 
 
 def _arrange(bigrams: Bigrams, order: np.ndarray) -> Bigrams:
     """Return bigrams in another order, read-only and aligned; copy them if needed."""
-    arrays = bigrams.pairs, bigrams.embeddings, bigrams.multipliers
+    pairs, embeddings = bigrams.pairs, bigrams.embeddings
     if (np.diff(order) < 0).any():
-        arrays = tuple(array[order] for array in arrays)
-    pairs, embeddings, multipliers = (align(array).view() for array in arrays)
-    for array in (pairs, embeddings, multipliers):
+        pairs, embeddings = pairs[order], embeddings[order]
+    arrays = tuple(align(array).view() for array in (pairs, embeddings, bigrams.scales))
+    for array in arrays:
         array.flags.writeable = False
-    return replace(bigrams, pairs=pairs, embeddings=embeddings, multipliers=multipliers)
+    return Bigrams(*arrays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import add
 from typing import Any
@@ -178,8 +178,7 @@ class Encoder:
         self._position_scale = table.position_scale
         self._bigrams = None
         if table.bigrams is not None:
-            own = replace(table.bigrams, embeddings=table.bigrams.embeddings[:, :width])
-            self._bigrams = BigramTable(own, len(rows))
+            self._bigrams = BigramTable(table.bigrams.shorten(width), len(rows))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as a new encoder of the same rows."""

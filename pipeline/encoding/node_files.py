@@ -30,7 +30,7 @@ from lakevec.pipeline.model.table import StaticTable
 Fetch = Callable[[], dict[str, bytes]]
 _TABLE_FILE = "embeddings.npy"
 _SETTINGS_FILE = "table.json"
-_BIGRAM_FILES = {name: f"bigram_{name}.npy" for name in ("pairs", "embeddings", "multipliers")}
+_BIGRAM_FILES = {name: f"bigram_{name}.npy" for name in ("pairs", "embeddings", "scales")}
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,6 @@ def table_files(table: StaticTable) -> dict[str, bytes]:
     if table.bigrams is not None:
         # In the order of the hash table, so that workers map the rows and copy nothing.
         arranged = BigramTable(table.bigrams, table.rows).bigrams
-        settings["bigram_scale"] = arranged.scale
         files |= {file: _to_npy(getattr(arranged, name)) for name, file in _BIGRAM_FILES.items()}
     return files | {_SETTINGS_FILE: json.dumps(settings).encode()}
 
@@ -120,11 +119,8 @@ def _to_npy(array: np.ndarray) -> bytes:
 def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
     """Open an encoder on a node's copy; map the table read-only."""
     settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-    scale = settings.pop("bigram_scale", None)
-    bigrams = None
-    if scale is not None:
-        arrays = {name: _map(folder / file) for name, file in _BIGRAM_FILES.items()}
-        bigrams = Bigrams(**arrays, scale=scale)
+    arrays = {name: folder / file for name, file in _BIGRAM_FILES.items() if (folder / file).exists()}
+    bigrams = Bigrams(**{name: _map(file) for name, file in arrays.items()}) if arrays else None
     return Encoder(TableRows(_map(folder / _TABLE_FILE), **settings, bigrams=bigrams), options)
 
 

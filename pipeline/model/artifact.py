@@ -197,15 +197,11 @@ def _read_bigrams(content: bytes | None) -> Bigrams | None:
     if content is None:
         return None
     tensors = safetensors.numpy.load(content)
-    expected = ("pairs", "embeddings", "multipliers", "scale")
-    scale = tensors.get("scale")
-    if set(tensors) != set(expected) or scale.dtype != np.float32 or scale.shape != (1,):
-        got = ", ".join(f"{name} of shape {tensor.shape}" for name, tensor in sorted(tensors.items()))
-        remedy = "tune the model again"
-        raise ModelError(
-            "bigrams", got=got, expected=f"{', '.join(expected)} of shape (1,), float32", remedy=remedy
-        )
-    return Bigrams(tensors["pairs"], tensors["embeddings"], tensors["multipliers"], float(scale[0]))
+    expected = {"pairs", "embeddings", "scales"}
+    if set(tensors) != expected:
+        got, names = (", ".join(sorted(names)) for names in (tensors, expected))
+        raise ModelError("tensors of bigrams", got=got, expected=names, remedy="tune the model again")
+    return Bigrams(**tensors)
 
 
 def _check_manifest(manifest: dict[str, Any], where: str) -> None:

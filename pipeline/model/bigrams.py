@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lakevec.pipeline.errors import ModelError
+from lakevec.pipeline.model.quantization import LARGEST_VALUE
 
-# Sums of eight products of int8 numbers and multipliers fit into int16.
-LARGEST_MULTIPLIER = 32
 _LARGEST_INT8 = 127
 _REMEDY = "tune the model again"
 
@@ -24,22 +23,19 @@ class Bigrams:
         Ids of a token and of the one behind it, in strictly increasing order: by the first id, then by the
         second.
     embeddings : int8 ndarray of shape (B, D)
-    multipliers : uint8 ndarray of shape (B,)
-        1 to 32.
-    scale : float
-        Above 0; rounded to float32. Pair b has the row ``scale * multipliers[b] * embeddings[b]``.
+    scales : float32 ndarray of shape (D,)
+        Above 0. Pair b has the row ``scales * embeddings[b]``.
 
     Examples
     --------
     >>> pairs, rows = np.array([[1, 2]], np.int32), np.array([[2, 4]], np.int8)
-    >>> Bigrams(pairs, rows, np.array([3], np.uint8), 0.5).rows().tolist()
-    [[3.0, 6.0]]
+    >>> Bigrams(pairs, rows, np.array([1.5, 0.5], np.float32)).rows().tolist()
+    [[3.0, 2.0]]
     """
 
     pairs: np.ndarray
     embeddings: np.ndarray
-    multipliers: np.ndarray
-    scale: float
+    scales: np.ndarray
 
     def __len__(self) -> int:
         """Return the number of pairs, B."""
@@ -47,13 +43,17 @@ class Bigrams:
 
     def rows(self) -> np.ndarray:
         """Return each pair's row: float32 of shape (B, D)."""
-        products = self.embeddings.astype(np.float32) * self.multipliers[:, None].astype(np.float32)
-        return products * np.float32(self.scale)
+        rows: np.ndarray = self.embeddings * self.scales
+        return rows
+
+    def shorten(self, dimensions: int | None) -> Bigrams:
+        """Return the first columns."""
+        rows, scales = self.embeddings[:, :dimensions], self.scales[:dimensions]
+        return replace(self, embeddings=np.ascontiguousarray(rows), scales=scales)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the arrays by their names in ``bigrams.safetensors``."""
-        named = {"pairs": self.pairs, "embeddings": self.embeddings, "multipliers": self.multipliers}
-        named["scale"] = np.array([self.scale], np.float32)
+        named = {"pairs": self.pairs, "embeddings": self.embeddings, "scales": self.scales}
         return {name: np.ascontiguousarray(array) for name, array in named.items()}
 
 
@@ -68,20 +68,18 @@ def quantize_bigrams(pairs: np.ndarray, rows: np.ndarray) -> Bigrams:
 
     Notes
     -----
-    The scale is the largest value, divided by 127 and by 32. Each row has the least multiplier with which
-    its values fit into -127 to 127. So values below 1/8,000 of the largest value of all rows become 0.
+    A column's scale is its largest value divided by 127, so that no value is cut.
 
     Examples
     --------
     >>> found = quantize_bigrams(np.array([[0, 1], [0, 2]], np.int32), np.array([[4.0, -2.0], [0.1, 0.2]]))
-    >>> found.multipliers.tolist(), found.embeddings.tolist()
-    ([32, 2], [[127, -64], [51, 102]])
+    >>> found.embeddings.tolist()
+    [[127, -127], [3, 13]]
     """
-    largest = np.abs(rows).max(axis=1)
-    scale = max(np.float32(largest.max() / _LARGEST_INT8 / LARGEST_MULTIPLIER), np.finfo(np.float32).tiny)
-    multipliers = np.clip(np.ceil(largest / (scale * _LARGEST_INT8)), 1, LARGEST_MULTIPLIER)
-    numbers = np.rint(rows / (scale * multipliers)[:, None]).clip(-_LARGEST_INT8, _LARGEST_INT8)
-    return Bigrams(pairs, numbers.astype(np.int8), multipliers.astype(np.uint8), float(scale))
+    largest = np.abs(rows).max(axis=0).astype(np.float32)
+    scales = np.maximum(largest / np.float32(_LARGEST_INT8), np.finfo(np.float32).tiny)
+    numbers = np.rint(rows / scales).clip(-_LARGEST_INT8, _LARGEST_INT8)
+    return Bigrams(pairs, numbers.astype(np.int8), scales)
 
 
 def check_bigrams(bigrams: Bigrams, width: int, tokens: int) -> None:
@@ -91,12 +89,12 @@ def check_bigrams(bigrams: Bigrams, width: int, tokens: int) -> None:
         raise _unfit("pairs", pairs, "int32 of shape (B, 2), B at least 1")
     if bigrams.embeddings.dtype != np.int8 or bigrams.embeddings.shape != (len(pairs), width):
         raise _unfit("embeddings", bigrams.embeddings, f"int8 of shape ({len(pairs)}, {width})")
-    multipliers = bigrams.multipliers
-    if multipliers.dtype != np.uint8 or multipliers.shape != (len(pairs),):
-        raise _unfit("multipliers", multipliers, f"uint8 of shape ({len(pairs)},)")
-    if multipliers.min() < 1 or multipliers.max() > LARGEST_MULTIPLIER:
-        got = f"{multipliers.min()} to {multipliers.max()}"
-        raise ModelError("multipliers of bigrams", got=got, expected=f"1 to {LARGEST_MULTIPLIER}")
+    if bigrams.scales.dtype != np.float32 or bigrams.scales.shape != (width,):
+        raise _unfit("scales", bigrams.scales, f"float32 of shape ({width},)")
+    # The largest number is -128. NaN compares as false.
+    if not ((bigrams.scales > 0) & (bigrams.scales <= LARGEST_VALUE / 128)).all():
+        got = f"{bigrams.scales.min():g} to {bigrams.scales.max():g}"
+        raise ModelError("scales of bigrams", got=got, expected="above 0, with rows of at most 1e30")
     if pairs.min() < 0 or pairs.max() >= tokens:
         raise ModelError("bigrams name tokens that the table lacks", expected=f"ids from 0 to {tokens - 1}")
     if not (np.diff(pack_pairs(pairs)) > 0).all():

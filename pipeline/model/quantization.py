@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+# Below this, sums of float32 rows stay finite up to 1e8 tokens; no embedding comes near it.
+LARGEST_VALUE = 1e30
 _LARGEST_INT8 = 127.0
 
 

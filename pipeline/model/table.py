@@ -15,10 +15,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.errors import LakevecError, ModelError, SettingsError, one_line
-from lakevec.pipeline.model.bigrams import LARGEST_MULTIPLIER, Bigrams, check_bigrams
-
-# Below this, sums of float32 rows stay finite up to 1e8 tokens; no embedding comes near it.
-LARGEST_VALUE = 1e30
+from lakevec.pipeline.model.bigrams import Bigrams, check_bigrams
+from lakevec.pipeline.model.quantization import LARGEST_VALUE
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ class StaticTable:
         _check_arrays(self)
         _check_position_scale(self)
         if self.bigrams is not None:
-            _check_bigrams(self.bigrams, self)
+            check_bigrams(self.bigrams, self.dimensions, self.rows)
         with parsing_tokenizer("tokenizer.json"):
             tokenizer = Tokenizer.from_str(self.tokenizer_json)
         size = tokenizer.get_vocab_size(with_added_tokens=True)
@@ -154,7 +152,7 @@ class StaticTable:
             return self
         bigrams = self.bigrams
         if bigrams is not None:
-            bigrams = replace(bigrams, embeddings=np.ascontiguousarray(bigrams.embeddings[:, :dimensions]))
+            bigrams = bigrams.shorten(dimensions)
         embeddings = np.ascontiguousarray(self.embeddings[:, :dimensions])
         return replace(self, embeddings=embeddings, bigrams=bigrams)
 
@@ -261,17 +259,6 @@ def _check_arrays(table: StaticTable) -> None:
     if table.mapping is not None:
         check_mapping(table.mapping, len(embeddings))
     _check_weights("weights", table.weights, embeddings)
-
-
-def _check_bigrams(bigrams: Bigrams, table: StaticTable) -> None:
-    check_bigrams(bigrams, table.dimensions, table.rows)
-    # The largest row is that of the multiplier 32 and the number -128.
-    if not 0 < np.float32(bigrams.scale) <= LARGEST_VALUE / (LARGEST_MULTIPLIER * 128):
-        raise ModelError(
-            "scale of bigrams", got=repr(bigrams.scale), expected="above 0, with rows of at most 1e30"
-        )
-    # The same scale must have the same fingerprint.
-    object.__setattr__(bigrams, "scale", float(np.float32(bigrams.scale)))
 
 
 def _check_weights(name: str, weights: np.ndarray | None, embeddings: np.ndarray) -> None:

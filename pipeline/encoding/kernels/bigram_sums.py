@@ -6,6 +6,8 @@ float32, in order.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -14,14 +16,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lakevec.pipeline.encoding.kernels.alignment import CACHE_LINE
-from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, TOKENS_AHEAD, prefetch
+from lakevec.pipeline.encoding.kernels.simd import STRIP, TILE, prefetch
 
-# So many products of an int8 number and a multiplier fit into int16: 8 * 32 * 127 is below 2**15.
-_PRODUCTS = 8
+# Rows are fetched into the processor's cache this many terms before they are added.
+_AHEAD = 32
 _LANES = 32
-_BYTE, _SHORT, _INT = ir.IntType(8), ir.IntType(16), ir.IntType(32)
+_INT = ir.IntType(32)
 _BYTES, _SHORTS, _INTS, _FLOATS = (
-    ir.VectorType(kind, _LANES) for kind in (_BYTE, _SHORT, _INT, ir.FloatType())
+    ir.VectorType(kind, _LANES) for kind in (ir.IntType(8), ir.IntType(16), _INT, ir.FloatType())
 )
 
 
@@ -32,8 +34,7 @@ def _make_add(columns: int) -> Any:
     def add_rows(
         _context: Any,
         rows: Any,
-        multipliers: Any,
-        scale: Any,
+        scales: Any,
         ids: Any,
         weights: Any,
         start: Any,
@@ -43,7 +44,7 @@ def _make_add(columns: int) -> Any:
         text: Any,
     ) -> Any:
         numbers = (types.intp,) * 3
-        kind = types.void(rows, multipliers, types.float32, ids, weights, *numbers, out, types.intp)
+        kind = types.void(rows, scales, ids, weights, *numbers, out, types.intp)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             _Sum(context, builder, signature.args, arguments, columns).generate()
@@ -65,76 +66,66 @@ class _Sum:
 
         rows = context.make_array(kinds[0])(context, builder, arguments[0])
         self._builder, self._columns = builder, columns
-        ids = context.make_array(kinds[3])(context, builder, arguments[3])
+        ids = context.make_array(kinds[2])(context, builder, arguments[2])
         self._last_term = builder.sub(ids.nitems, ids.nitems.type(1))
-        self._rows, self._multipliers, self._ids, self._weights, self._out = map(data, (0, 1, 3, 4, 8))
+        self._rows, self._scales, self._ids, self._weights, self._out = map(data, (0, 1, 2, 3, 7))
         self._width = cgutils.unpack_tuple(builder, rows.shape)[1]
-        self._scale, self._first, self._last, self._column, self._text = (
-            arguments[place] for place in (2, 5, 6, 7, 9)
-        )
+        self._first, self._last, self._column, self._text = (arguments[place] for place in (4, 5, 6, 8))
 
     def generate(self) -> None:
         """Add the scaled sum of the rows to the columns of `out`."""
         builder = self._builder
         sums = self._sum_integers() if self._weights is None else self._sum_floats()
-        scale = self._repeat(self._scale, _FLOATS)
         begin = builder.add(builder.mul(self._text, self._width), self._column)
         for part, total in enumerate(sums):
             address = self._vector_at(self._out, begin, part, _FLOATS)
+            scales = builder.load(self._vector_at(self._scales, self._column, part, _FLOATS), align=4)
             known = builder.load(address, align=4)
-            builder.store(builder.fadd(known, builder.fmul(total, scale)), address, align=4)
+            builder.store(builder.fadd(known, builder.fmul(total, scales)), address, align=4)
 
     def _sum_integers(self) -> list[Any]:
-        """Return the sums of products, added in int16 for a few rows and in int32 for all."""
-        builder, index_type = self._builder, self._first.type
-        totals = [self._variable(_INTS) for _ in range(self._columns // _LANES)]
-        few = [self._variable(_SHORTS) for _ in totals]
-        step = index_type(_PRODUCTS)
-        with cgutils.for_range_slice(builder, self._first, self._last, step, index_type) as (start, _):
-            for sums in few:
-                builder.store(ir.Constant(_SHORTS, [0] * _LANES), sums)
-            stop = builder.add(start, step)
-            stop = builder.select(builder.icmp_signed("<", stop, self._last), stop, self._last)
-            with cgutils.for_range_slice(builder, start, stop, index_type(1), index_type) as (index, _):
-                self._fetch(index)
-                row, multiplier = self._find(index)
-                factor = self._repeat(builder.zext(multiplier, _SHORT), _SHORTS)
-                for part, sums in enumerate(few):
-                    value = builder.mul(builder.sext(self._load(row, part), _SHORTS), factor)
-                    builder.store(builder.add(builder.load(sums), value), sums)
-            for sums, total in zip(few, totals, strict=True):
-                wide = builder.sext(builder.load(sums), _INTS)
-                builder.store(builder.add(builder.load(total), wide), total)
+        """Return the sums of rows, which fit into int16."""
+        builder = self._builder
+        totals = [self._variable(_SHORTS) for _ in range(self._columns // _LANES)]
+        with self._each_term() as index:
+            row = self._find(index)
+            for part, total in enumerate(totals):
+                value = builder.sext(self._load(row, part), _SHORTS)
+                builder.store(builder.add(builder.load(total), value), total)
         return [builder.sitofp(builder.load(total), _FLOATS) for total in totals]
 
     def _sum_floats(self) -> list[Any]:
-        """Return the sums of weighted products, each rounded to float32."""
-        builder, index_type = self._builder, self._first.type
+        """Return the sums of weighted rows, each number rounded to float32."""
+        builder = self._builder
         totals = [self._variable(_FLOATS) for _ in range(self._columns // _LANES)]
-        first, last = self._first, self._last
-        with cgutils.for_range_slice(builder, first, last, index_type(1), index_type) as (index, _):
-            self._fetch(index)
-            row, multiplier = self._find(index)
-            weight = builder.load(builder.gep(self._weights, [index]))
-            factor = self._repeat(builder.fmul(weight, builder.uitofp(multiplier, weight.type)), _FLOATS)
+        with self._each_term() as index:
+            row = self._find(index)
+            weights = self._repeat(builder.load(builder.gep(self._weights, [index])), _FLOATS)
             for part, total in enumerate(totals):
-                value = builder.fmul(builder.sitofp(self._load(row, part), _FLOATS), factor)
+                value = builder.fmul(builder.sitofp(self._load(row, part), _FLOATS), weights)
                 builder.store(builder.fadd(builder.load(total), value), total)
         return [builder.load(total) for total in totals]
 
-    def _find(self, index: Any) -> tuple[Any, Any]:
-        """Return where the columns of a term's row begin, and its multiplier."""
+    @contextmanager
+    def _each_term(self) -> Iterator[Any]:
+        """Generate a loop over the terms, and fetch the row of a later one."""
+        step = self._first.type(1)
+        with cgutils.for_range_slice(self._builder, self._first, self._last, step, step.type) as (index, _):
+            self._fetch(index)
+            yield index
+
+    def _find(self, index: Any) -> Any:
+        """Return where the columns of a term's row begin."""
         builder = self._builder
         row = builder.sext(builder.load(builder.gep(self._ids, [index])), self._width.type)
-        begin = builder.add(builder.mul(row, self._width), self._column)
-        return begin, builder.load(builder.gep(self._multipliers, [row]))
+        return builder.add(builder.mul(row, self._width), self._column)
 
     def _fetch(self, index: Any) -> None:
         """Fetch the row of a later term into the processor's cache."""
         builder = self._builder
-        ahead = builder.add(index, index.type(TOKENS_AHEAD))
+        ahead = builder.add(index, index.type(_AHEAD))
         is_inside = builder.icmp_signed("<", ahead, self._last_term)
-        begin, _ = self._find(builder.select(is_inside, ahead, self._last_term))
+        begin = self._find(builder.select(is_inside, ahead, self._last_term))
         for offset in range(0, self._columns, CACHE_LINE):
             prefetch(builder, builder.gep(self._rows, [builder.add(begin, begin.type(offset))]))
 
@@ -156,8 +147,8 @@ class _Sum:
         return variable
 
 
-# ``add_tile(rows, multipliers, scale, ids, weights, start, stop, column, out, text)`` sums the int8 rows
-# ``ids[start:stop]``, each times its multiplier, for `TILE` columns from `column` on. It adds ``scale`` times
-# the sum, rounded to float32, to the same columns of ``out[text]``. `add_strip` does so for `STRIP` columns.
-# With weights, multiplier times weight, and that times each number, are rounded to float32 before the sum.
+# ``add_tile(rows, scales, ids, weights, start, stop, column, out, text)`` sums the int8 rows
+# ``ids[start:stop]``, at most 256, for `TILE` columns from `column` on. It adds the sums times `scales`,
+# rounded to float32, to the same columns of ``out[text]``. `add_strip` does so for `STRIP` columns. With
+# weights, each number times its row's weight is rounded to float32 before the sum.
 add_tile, add_strip = _make_add(TILE), _make_add(STRIP)

@@ -22,7 +22,7 @@ from lakevec.pipeline.encoding.kernels.simd import (
 )
 
 # Blocks of this many tokens are summed in float32, and the blocks in float64. That is as fast as float32
-# alone, and sums of millions of tokens stay precise.
+# alone, and sums of millions of tokens stay precise. As many int8 numbers have a sum that fits into int16.
 _BLOCK_TOKENS = 256
 # For this many texts, one tile of columns is summed before the next, so that the tile's frequent rows stay in
 # the processor's cache.
@@ -36,16 +36,14 @@ class PairTerms(NamedTuple):
     Parameters
     ----------
     rows : int8 ndarray of shape (B, D)
-    multipliers : uint8 ndarray of shape (B,)
-    scale : float32
-        Row b is ``scale * multipliers[b] * rows[b]``.
+    scales : float32 ndarray of shape (D,)
+        Pair b has the row ``scales * rows[b]``.
     ids, offsets, weights : ndarray
         As in `Terms`.
     """
 
     rows: np.ndarray
-    multipliers: np.ndarray
-    scale: np.float32
+    scales: np.ndarray
     ids: np.ndarray
     offsets: np.ndarray
     weights: np.ndarray | None = None
@@ -117,8 +115,8 @@ def _sum_tile(
     """Sum one tile of the rows ``ids[first:last]``, and of bigrams, ``pairs.ids[begin:end]``."""
     sum_tile(table, ids, weights, first, last, column, out, text)
     if pairs is not None:
-        rows, multipliers, scale, terms, _, factors = pairs
-        add_tile(rows, multipliers, scale, terms, factors, begin, end, column, out, text)
+        rows, scales, terms, _, factors = pairs
+        add_tile(rows, scales, terms, factors, begin, end, column, out, text)
 
 
 @compile_part
@@ -158,19 +156,19 @@ def _add_columns(
     pairs: PairTerms, weights: np.ndarray | None, first: int, last: int, out: np.ndarray, text: int
 ) -> None:
     # Numba leaves a branch out if an argument is None, but not if a field is.
-    rows, multipliers, scale, ids, _, _ = pairs
+    rows, scales, ids, _, _ = pairs
     width = rows.shape[1]
     whole = width // STRIP * STRIP
     for column in range(width // TILE * TILE, whole, STRIP):
-        add_strip(rows, multipliers, scale, ids, weights, first, last, column, out, text)
+        add_strip(rows, scales, ids, weights, first, last, column, out, text)
     for column in range(whole, width):
         total = np.float32(0.0)
         for position in range(first, last):
-            factor = np.float32(multipliers[ids[position]])
+            value = np.float32(rows[ids[position], column])
             if weights is not None:
-                factor *= weights[position]
-            total += factor * np.float32(rows[ids[position], column])
-        out[text, column] += scale * total
+                value *= weights[position]
+            total += value
+        out[text, column] += scales[column] * total
 
 
 @compile_part

@@ -43,8 +43,8 @@ PAIRS = [[1, 2], [2, 2], [3, 1]]
 
 def make_bigrams() -> Bigrams:
     """The rows are (5, 0), (1, 2) and (1, 2)."""
-    rows = np.array([[10, 0], [1, 2], [2, 4]], np.int8)
-    return Bigrams(np.array(PAIRS, np.int32), rows, np.array([1, 2, 1], np.uint8), 0.5)
+    rows = np.array([[10, 0], [2, 1], [2, 1]], np.int8)
+    return Bigrams(np.array(PAIRS, np.int32), rows, np.array([0.5, 2], np.float32))
 
 
 @pytest.fixture
@@ -100,12 +100,11 @@ def sum_by_the_rules(table: StaticTable, ids: list[int]) -> np.ndarray:
         if place is None:
             own.append(weight * rows[token])
         else:
-            factor = weight * np.float32(pairs.multipliers[place])
-            listed.append(factor * pairs.embeddings[place].astype(np.float32))
+            listed.append(weight * pairs.embeddings[place].astype(np.float32))
     total, zeros = np.zeros(rows.shape[1]), np.zeros_like(rows[0])
     for start in range(0, len(ids), 256):
         first, second = (sum(terms[start : start + 256], start=zeros) for terms in (own, listed))
-        total += first + np.float32(pairs.scale) * second
+        total += first + pairs.scales * second
     return total.astype(np.float32)
 
 
@@ -152,14 +151,14 @@ def test_sums_have_the_bits_that_the_rules_give(
 
 
 def test_largest_integers_are_added_exactly() -> None:
-    """Eight products of 127 and 32 fill an int16."""
+    """The sum of 256 numbers -128 just fits into int16."""
     tokenizer = make_word_tokenizer(["[UNK]", "a"]).to_str()
     for value in (127, -128):
         rows = np.full((1, 160), value, np.int8)
-        bigrams = Bigrams(np.array([[1, 1]], np.int32), rows, np.array([32], np.uint8), 1.0)
+        bigrams = Bigrams(np.array([[1, 1]], np.int32), rows, np.ones(160, np.float32))
         table = StaticTable(np.ones((2, 160), np.float32), tokenizer, bigrams=bigrams)
-        found = Encoder(table, EncodeOptions(store="sum")).encode(pa.array(["a " * 256]))
-        assert (found.vectors == 1 + 255 * 32 * value).all()
+        found = Encoder(table, EncodeOptions(store="sum")).encode(pa.array(["a " * 257]))
+        assert (found.vectors == 1 + 256 * value).all()
 
 
 @pytest.mark.parametrize("lengths", ["equal", "different"])
@@ -200,7 +199,7 @@ def test_table_finds_exactly_the_listed_pairs(count: int, tokens: int) -> None:
     cuts = np.sort(draw.integers(0, len(ids), 50))
     offsets = np.concatenate([[0], cuts, [len(ids)]]).astype(np.int64)
     rows = np.arange(len(pairs), dtype=np.int32).view(np.int8).reshape(-1, 4)
-    bigrams = Bigrams(pairs, rows, np.ones(len(pairs), np.uint8), 1.0)
+    bigrams = Bigrams(pairs, rows, np.ones(4, np.float32))
     table = BigramTable(bigrams, tokens)
     weights = np.arange(len(ids), dtype=np.float32)
     terms, listed = table.split(Terms(ids.copy(), offsets, weights))
@@ -240,11 +239,10 @@ def test_fingerprint_covers_pairs_and_rows(tiny_table: StaticTable, table: Stati
     others = [
         replace(own, pairs=np.array([[1, 1], [2, 2], [3, 1]], np.int32)),
         replace(own, embeddings=own.embeddings + 1),
-        replace(own, multipliers=own.multipliers + np.uint8(1)),
-        replace(own, scale=0.25),
+        replace(own, scales=own.scales / 2),
     ]
     found = {replace(tiny_table, bigrams=bigrams).fingerprint for bigrams in others}
-    assert len({*found, tiny_table.fingerprint, table.fingerprint}) == 6
+    assert len({*found, tiny_table.fingerprint, table.fingerprint}) == 5
 
 
 def test_damaged_and_unlisted_bigrams_are_found(model: Path) -> None:
@@ -275,13 +273,11 @@ def test_damaged_and_unlisted_bigrams_are_found(model: Path) -> None:
             {"embeddings": np.zeros((3, 2), np.float32)},
             r"got float32 of shape \(3, 2\); expected int8 of shape \(3, 2\); tune the model again",
         ),
-        ({"multipliers": np.ones(2, np.uint8)}, "multipliers of bigrams: got uint8 of shape"),
-        ({"multipliers": np.ones(3, np.float32)}, "multipliers of bigrams: got float32 of shape"),
-        ({"multipliers": np.array([1, 0, 1], np.uint8)}, "multipliers of bigrams: got 0 to 1"),
-        ({"multipliers": np.array([1, 33, 1], np.uint8)}, "got 1 to 33; expected 1 to 32"),
-        ({"scale": 0.0}, "scale of bigrams: got 0.0"),
-        ({"scale": float("nan")}, "scale of bigrams: got nan"),
-        ({"scale": 1e27}, "scale of bigrams: got 1e[+]27"),
+        ({"scales": np.ones(3, np.float32)}, "scales of bigrams: got float32 of shape"),
+        ({"scales": np.ones(2)}, "scales of bigrams: got float64 of shape"),
+        ({"scales": np.array([1, 0], np.float32)}, "scales of bigrams: got 0 to 1;"),
+        ({"scales": np.array([1, np.nan], np.float32)}, "scales of bigrams: got nan to nan"),
+        ({"scales": np.array([1, 1e29], np.float32)}, "scales of bigrams: got 1 to 1e[+]29"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -292,29 +288,19 @@ def test_bigrams_that_do_not_fit_are_refused(
         replace(tiny_table, bigrams=replace(make_bigrams(), **change))
 
 
-@pytest.mark.parametrize("scales", [[], [0.5, 0.5]], ids=["no scale", "two scales"])
-def test_file_with_other_rows_is_refused(model: Path, scales: list[float]) -> None:
+def test_file_of_other_tensors_is_refused(model: Path) -> None:
     """Such as a file of float32 rows, which no release has written."""
     file, manifest = model / "bigrams.safetensors", model / "lakevec.json"
     tensors = safetensors.numpy.load_file(file)
-    for content, message in (
-        (
-            {**tensors, "scale": np.array(scales, np.float32)},
-            r"bigrams: got .*, scale of shape \([02],\); expected .*scale of shape \(1,\)",
-        ),
-        (
-            {"pairs": tensors["pairs"], "embeddings": np.ones((3, 2), np.float32)},
-            r"got embeddings of shape \(3, 2\), pairs of shape",
-        ),
-    ):
-        safetensors.numpy.save_file(content, file)
-        listed = json.loads(manifest.read_text())
-        data = file.read_bytes()
-        entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        listed["files"]["bigrams.safetensors"] = entry
-        manifest.write_text(json.dumps(listed))
-        with pytest.raises(ModelError, match=message):
-            load(str(model))
+    del tensors["scales"]
+    safetensors.numpy.save_file({**tensors, "scale": np.ones(1, np.float32)}, file)
+    listed = json.loads(manifest.read_text())
+    data = file.read_bytes()
+    entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    listed["files"]["bigrams.safetensors"] = entry
+    manifest.write_text(json.dumps(listed))
+    with pytest.raises(ModelError, match="got embeddings, pairs, scale; expected embeddings, pairs, scales;"):
+        load(str(model))
 
 
 def test_machine_code_of_a_warm_process_serves_mapped_files(
