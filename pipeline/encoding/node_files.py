@@ -106,6 +106,7 @@ def table_files(table: StaticTable) -> dict[str, bytes]:
     if table.bigrams is not None:
         # In the order of the hash table, so that workers map the rows and copy nothing.
         arranged = BigramTable(table.bigrams, table.rows).bigrams
+        settings["bigrams"] = True
         files |= {file: _to_npy(getattr(arranged, name)) for name, file in _BIGRAM_FILES.items()}
     return files | {_SETTINGS_FILE: json.dumps(settings).encode()}
 
@@ -119,8 +120,9 @@ def _to_npy(array: np.ndarray) -> bytes:
 def open_encoder(folder: Path, options: EncodeOptions) -> Encoder:
     """Open an encoder on a node's copy; map the table read-only."""
     settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-    arrays = {name: folder / file for name, file in _BIGRAM_FILES.items() if (folder / file).exists()}
-    bigrams = Bigrams(**{name: _map(file) for name, file in arrays.items()}) if arrays else None
+    bigrams = None
+    if settings.pop("bigrams", False):
+        bigrams = Bigrams(**{name: _map(folder / file) for name, file in _BIGRAM_FILES.items()})
     return Encoder(TableRows(_map(folder / _TABLE_FILE), **settings, bigrams=bigrams), options)
 
 

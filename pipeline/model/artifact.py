@@ -199,8 +199,8 @@ def _read_bigrams(content: bytes | None) -> Bigrams | None:
     tensors = safetensors.numpy.load(content)
     expected = {"pairs", "embeddings", "scales"}
     if set(tensors) != expected:
-        got, names = (", ".join(sorted(names)) for names in (tensors, expected))
-        raise ModelError("tensors of bigrams", got=got, expected=names, remedy="tune the model again")
+        got, wanted = (", ".join(sorted(names)) for names in (tensors, expected))
+        raise ModelError("tensors of bigrams", got=got, expected=wanted, remedy="tune the model again")
     return Bigrams(**tensors)
 
 

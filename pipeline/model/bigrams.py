@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lakevec.pipeline.errors import ModelError
-from lakevec.pipeline.model.quantization import LARGEST_VALUE
+from lakevec.pipeline.model.quantization import LARGEST_INT8
 
-_LARGEST_INT8 = 127
+# Below this, sums of float32 rows stay finite up to 1e8 tokens; no embedding comes near it.
+LARGEST_VALUE = 1e30
+_LARGEST_SCALE = LARGEST_VALUE / LARGEST_INT8
 _REMEDY = "tune the model again"
 
 
@@ -24,7 +26,7 @@ class Bigrams:
         second.
     embeddings : int8 ndarray of shape (B, D)
     scales : float32 ndarray of shape (D,)
-        Above 0. Pair b has the row ``scales * embeddings[b]``.
+        Above 0, at most 1e30 / 127. Pair b has the row ``scales * embeddings[b]``.
 
     Examples
     --------
@@ -46,7 +48,7 @@ class Bigrams:
         rows: np.ndarray = self.embeddings * self.scales
         return rows
 
-    def shorten(self, dimensions: int | None) -> Bigrams:
+    def shorten(self, dimensions: int) -> Bigrams:
         """Return the first columns."""
         rows, scales = self.embeddings[:, :dimensions], self.scales[:dimensions]
         return replace(self, embeddings=np.ascontiguousarray(rows), scales=scales)
@@ -68,7 +70,8 @@ def quantize_bigrams(pairs: np.ndarray, rows: np.ndarray) -> Bigrams:
 
     Notes
     -----
-    A column's scale is its largest value divided by 127, so that no value is cut.
+    A column's scale is its largest value divided by 127, so that no value is cut. Values below 1/254 of the
+    largest of their column become 0.
 
     Examples
     --------
@@ -77,8 +80,8 @@ def quantize_bigrams(pairs: np.ndarray, rows: np.ndarray) -> Bigrams:
     [[127, -127], [3, 13]]
     """
     largest = np.abs(rows).max(axis=0).astype(np.float32)
-    scales = np.maximum(largest / np.float32(_LARGEST_INT8), np.finfo(np.float32).tiny)
-    numbers = np.rint(rows / scales).clip(-_LARGEST_INT8, _LARGEST_INT8)
+    scales = np.maximum(largest / np.float32(LARGEST_INT8), np.finfo(np.float32).tiny)
+    numbers = np.rint(rows / scales).clip(-LARGEST_INT8, LARGEST_INT8)
     return Bigrams(pairs, numbers.astype(np.int8), scales)
 
 
@@ -91,10 +94,16 @@ def check_bigrams(bigrams: Bigrams, width: int, tokens: int) -> None:
         raise _unfit("embeddings", bigrams.embeddings, f"int8 of shape ({len(pairs)}, {width})")
     if bigrams.scales.dtype != np.float32 or bigrams.scales.shape != (width,):
         raise _unfit("scales", bigrams.scales, f"float32 of shape ({width},)")
-    # The largest number is -128. NaN compares as false.
-    if not ((bigrams.scales > 0) & (bigrams.scales <= LARGEST_VALUE / 128)).all():
-        got = f"{bigrams.scales.min():g} to {bigrams.scales.max():g}"
-        raise ModelError("scales of bigrams", got=got, expected="above 0, with rows of at most 1e30")
+    # NaN compares as false.
+    is_unfit = ~((bigrams.scales > 0) & (bigrams.scales <= np.float32(_LARGEST_SCALE)))
+    if is_unfit.any():
+        column = int(np.argmax(is_unfit))
+        raise ModelError(
+            "scales of bigrams",
+            got=f"{bigrams.scales[column]:g} for column {column}",
+            expected=f"above 0, at most {_LARGEST_SCALE:.4g}",
+            remedy=_REMEDY,
+        )
     if pairs.min() < 0 or pairs.max() >= tokens:
         raise ModelError("bigrams name tokens that the table lacks", expected=f"ids from 0 to {tokens - 1}")
     if not (np.diff(pack_pairs(pairs)) > 0).all():

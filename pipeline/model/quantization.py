@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# Below this, sums of float32 rows stay finite up to 1e8 tokens; no embedding comes near it.
-LARGEST_VALUE = 1e30
-_LARGEST_INT8 = 127.0
+LARGEST_INT8 = 127.0
 
 
 def quantize_rows(
@@ -46,7 +44,7 @@ def quantize_rows(
             # model2vec divides in float16, which rounds one number in thirty to another integer.
             if largest.max() <= np.finfo(np.float16).max:
                 rows = rows.astype(np.float16)
-        scales = np.where(largest > 0, largest, _LARGEST_INT8) / _LARGEST_INT8
+        scales = np.where(largest > 0, largest, LARGEST_INT8) / LARGEST_INT8
         rows = np.rint((rows / scales[:, None]).astype(rows.dtype))
         scales = scales if mapping is None else scales[mapping]
         weights = scales if weights is None else weights * scales

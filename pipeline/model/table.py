@@ -15,8 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lakevec.pipeline.errors import LakevecError, ModelError, SettingsError, one_line
-from lakevec.pipeline.model.bigrams import Bigrams, check_bigrams
-from lakevec.pipeline.model.quantization import LARGEST_VALUE
+from lakevec.pipeline.model.bigrams import LARGEST_VALUE, Bigrams, check_bigrams
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,13 +147,11 @@ class StaticTable:
         PCA orders the columns of a distilled table by variance, so the first ones are the best table of their
         number. A model that normalises gives vectors of length 1 again.
         """
-        if check_dimensions(dimensions, self.dimensions) == self.dimensions:
+        width = check_dimensions(dimensions, self.dimensions)
+        if width == self.dimensions:
             return self
-        bigrams = self.bigrams
-        if bigrams is not None:
-            bigrams = bigrams.shorten(dimensions)
-        embeddings = np.ascontiguousarray(self.embeddings[:, :dimensions])
-        return replace(self, embeddings=embeddings, bigrams=bigrams)
+        bigrams = None if self.bigrams is None else self.bigrams.shorten(width)
+        return replace(self, embeddings=np.ascontiguousarray(self.embeddings[:, :width]), bigrams=bigrams)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the arrays by their names in model2vec's ``model.safetensors``."""

@@ -100,7 +100,7 @@ class _Sum:
         totals = [self._variable(_FLOATS) for _ in range(self._columns // _LANES)]
         with self._each_term() as index:
             row = self._find(index)
-            weights = self._repeat(builder.load(builder.gep(self._weights, [index])), _FLOATS)
+            weights = self._repeat(builder.load(builder.gep(self._weights, [index])))
             for part, total in enumerate(totals):
                 value = builder.fmul(builder.sitofp(self._load(row, part), _FLOATS), weights)
                 builder.store(builder.fadd(builder.load(total), value), total)
@@ -136,8 +136,8 @@ class _Sum:
         place = self._builder.add(begin, begin.type(part * _LANES))
         return self._builder.bitcast(self._builder.gep(base, [place]), kind.as_pointer())
 
-    def _repeat(self, value: Any, kind: Any) -> Any:
-        start = ir.Constant(kind, ir.Undefined)
+    def _repeat(self, value: Any) -> Any:
+        start = ir.Constant(_FLOATS, ir.Undefined)
         lane = self._builder.insert_element(start, value, _INT(0))
         return self._builder.shuffle_vector(lane, start, ir.Constant(_INTS, [0] * _LANES))
 

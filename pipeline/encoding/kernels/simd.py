@@ -24,7 +24,7 @@ TILE, STRIP = 128, 32
 _WEIGHTED = 64
 
 # Rows are fetched into the processor's cache this many tokens before they are summed.
-TOKENS_AHEAD = 16
+_TOKENS_AHEAD = 16
 
 _LANES = 16
 _MASK, _INT = ir.IntType(64), ir.IntType(32)
@@ -119,7 +119,7 @@ def _sum_columns(context: Any, builder: Any, signature: Any, arguments: Any, col
 
     sums = [_variable(builder, _FLOATS) for _ in range(columns // _LANES)]
     with cgutils.for_range_slice(builder, first, last, first.type(1), first.type) as (index, _):
-        ahead = builder.add(index, index.type(TOKENS_AHEAD))
+        ahead = builder.add(index, index.type(_TOKENS_AHEAD))
         is_inside = builder.icmp_signed("<", ahead, last_token)
         row = find_row(builder.select(is_inside, ahead, last_token))
         for offset in range(0, columns, CACHE_LINE // size):

@@ -29,7 +29,7 @@ from lakevec.pipeline.encoding.options import EncodeOptions
 from lakevec.pipeline.errors import ModelError
 from lakevec.pipeline.model import bigrams as bigrams_module
 from lakevec.pipeline.model.artifact import load
-from lakevec.pipeline.model.bigrams import Bigrams, pack_pairs, quantize_bigrams
+from lakevec.pipeline.model.bigrams import Bigrams, check_bigrams, pack_pairs, quantize_bigrams
 from lakevec.pipeline.model.description import describe
 from lakevec.pipeline.model.publishing import publish
 from lakevec.pipeline.model.quantization import quantize_rows
@@ -148,6 +148,15 @@ def test_sums_have_the_bits_that_the_rules_give(
     np.testing.assert_array_equal(found, expected)
     alone = [encoder.encode(pa.array([text])).vectors for text in strings]
     assert found.tobytes() == np.concatenate(alone).tobytes()
+
+
+def test_columns_are_rounded_by_their_own_scales() -> None:
+    """The last columns of a PCA are far smaller than the first; the largest values of all are kept."""
+    rows = np.random.default_rng(0).normal(size=(1000, 64)) * np.geomspace(1e30 / 10, 1e-3, 64)
+    bigrams = quantize_bigrams(np.stack([np.arange(1000)] * 2, axis=1).astype(np.int32), rows)
+    errors = np.abs(bigrams.rows() - rows).max(axis=0)
+    assert (errors <= np.abs(rows).max(axis=0) / 254 * 1.00001).all()
+    check_bigrams(bigrams, width=64, tokens=1000)
 
 
 def test_largest_integers_are_added_exactly() -> None:
@@ -275,9 +284,14 @@ def test_damaged_and_unlisted_bigrams_are_found(model: Path) -> None:
         ),
         ({"scales": np.ones(3, np.float32)}, "scales of bigrams: got float32 of shape"),
         ({"scales": np.ones(2)}, "scales of bigrams: got float64 of shape"),
-        ({"scales": np.array([1, 0], np.float32)}, "scales of bigrams: got 0 to 1;"),
-        ({"scales": np.array([1, np.nan], np.float32)}, "scales of bigrams: got nan to nan"),
-        ({"scales": np.array([1, 1e29], np.float32)}, "scales of bigrams: got 1 to 1e[+]29"),
+        ({"scales": np.array([1, 0], np.float32)}, "scales of bigrams: got 0 for column 1; expected above 0"),
+        ({"scales": np.array([-1, 1], np.float32)}, "scales of bigrams: got -1 for column 0"),
+        ({"scales": np.array([1, np.nan], np.float32)}, "scales of bigrams: got nan for column 1"),
+        ({"scales": np.array([np.inf, 1], np.float32)}, "scales of bigrams: got inf for column 0"),
+        (
+            {"scales": np.array([1, 1e29], np.float32)},
+            r"got 1e[+]29 for column 1; expected above 0, at most 7\.874e[+]27; tune the model again",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -289,7 +303,7 @@ def test_bigrams_that_do_not_fit_are_refused(
 
 
 def test_file_of_other_tensors_is_refused(model: Path) -> None:
-    """Such as a file of float32 rows, which no release has written."""
+    """Such as a file with one scale, which no release has written."""
     file, manifest = model / "bigrams.safetensors", model / "lakevec.json"
     tensors = safetensors.numpy.load_file(file)
     del tensors["scales"]
@@ -328,6 +342,18 @@ def test_encoder_keeps_its_bigrams_when_pickled_and_on_nodes(
         base = base.base  # type: ignore[assignment]
     assert isinstance(base, mmap.mmap), "workers would copy the rows"
     assert table_files(tiny_table).keys() == {"embeddings.npy", "table.json"}
+
+
+@pytest.mark.parametrize("lost", ["bigram_*.npy", "bigram_scales.npy"], ids=["all", "one"])
+def test_copy_that_lost_its_bigrams_is_not_taken_for_a_plain_table(
+    table: StaticTable, tmp_path: Path, lost: str
+) -> None:
+    """Such as one that another process removes: the task fails, and Spark tries it again."""
+    folder = pack_table(table, node_dir=str(tmp_path)).provide()
+    for file in folder.glob(lost):
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match="bigram_"):
+        open_encoder(folder, EncodeOptions())
 
 
 def test_other_libraries_refuse_the_folder(model: Path) -> None:
