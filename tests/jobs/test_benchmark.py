@@ -50,7 +50,8 @@ KERNEL_PARTS = [
 # The parts between are the job again, on more rows and on more cores.
 SPARK_PARTS = ["start", "job", "rows", "shapes", "cores", "count"] if IS_WHOLE else ["job", "count"]
 # Fewer and smaller measurements, by the same code.
-FEW = """from lakevec.jobs.benchmarks import kernel_parts as parts
+FEW = """from lakevec.jobs.benchmarks import kernel_parts as parts, teacher_parts
+teacher_parts._SHARD_ROWS = 50
 parts._EXTREMES = (("one text of 1 MB", 10**6, False), ("one word of 100 kB", 10**5, True))
 parts._LENGTHS, parts._WIDTHS, parts._VOCABULARIES = (20, 500), (64, 256), (1_000, 4_000)
 parts._VECTORS = 4096"""
