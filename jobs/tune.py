@@ -98,14 +98,9 @@ def to_options(settings: TuneSettings) -> TuneOptions:
         bigram_counts=counts,
         **read_vocabulary(settings),
     )
-    is_of_use = counts is None or (has_bigrams(counts) and _has_words(options))
+    words = options.words.words if options.words else ()
+    is_of_use = counts is None or (has_bigrams(counts) and options.counts_have(words))
     return options if is_of_use else replace(options, bigram_counts=None)
-
-
-def _has_words(options: TuneOptions) -> bool:
-    """Return whether the tokenizer of the counts has all words as tokens."""
-    words = set(options.words.words) if options.words else set()
-    return options.counts is None or words <= set(options.counts.tokens.to_pylist())
 
 
 def _sample_teacher(

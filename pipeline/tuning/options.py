@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -110,6 +111,10 @@ class TuneOptions(TeacherOptions):
             return self.learning_rate
         growth = 1.0 if self.loss == "correlation" else (_MANY_TEXTS / texts) ** 0.75
         return _LEARNING_RATE * min(max(growth, 1.0), 3.0)
+
+    def counts_have(self, tokens: Iterable[str]) -> bool:
+        """Return whether the tokenizer of `counts` has all of these tokens; there may be no counts."""
+        return self.counts is None or set(tokens) <= set(self.counts.tokens.to_pylist())
 
     @property
     def correlation_weight(self) -> float:

@@ -104,7 +104,7 @@ def tune(
     options = options or TuneOptions()
     held_out = count_held_out(options, len(sample.texts))
     start = find_start(teacher, options, normalize=sample.normalizes, progress=progress)
-    if not _fits_counts(start.tokens, options):
+    if not options.counts_have(start.tokens):
         options = replace(options, bigram_counts=None)
     texts = pa.array(sample.texts, pa.large_string())
     tokens = make_tokenizer(start.tokenizer_json, start.unknown_token_id).tokenize(texts)
@@ -144,7 +144,7 @@ def check_initial(options: TuneOptions, *, rows: int, width: int, tokens: Sequen
     if options.counts is not None:
         options.counts.lookup(tokens)
     known = tokens_of(options.model.table) if options.model else tokens
-    if options.bigram_counts is not None and _fits_counts(known, options):
+    if options.bigram_counts is not None and options.counts_have(known):
         read_bigrams(options.bigram_counts, known, options.bigrams)
 
 
@@ -176,11 +176,6 @@ def count_held_out(options: TuneOptions, texts: int) -> int:
     if held_out < 3:
         raise InputError("the sample is too small to tune on", got=f"{texts} texts", expected="at least 15")
     return held_out
-
-
-def _fits_counts(tokens: Sequence[str], options: TuneOptions) -> bool:
-    """Return whether the tokenizer of the counts has all tokens of the table, as far as is known."""
-    return options.counts is None or set(tokens) <= set(options.counts.tokens.to_pylist())
 
 
 def _find_bigrams(start: Start, tokens: TokenIds, options: TuneOptions, held_out: int) -> np.ndarray | None:
