@@ -24,17 +24,9 @@ from lakevec.pipeline.settings.tune import TuneSettings
 from lakevec.pipeline.tuning.options import TuneOptions
 from tests.support.commands import tune
 from tests.support.dying_task import DyingTask
-from tests.support.tiny_teacher import make_texts, make_tiny_teacher
+from tests.support.tiny_teacher import QUICK, make_texts, make_tiny_teacher, tune_words
 
 ROWS = 600
-
-
-QUICK = ["--dimensions", "12", "--texts-per-step", "64", "--learning-rate", "0.005", "--piece-rows", "100"]
-
-
-def words_of(teacher: Path, lake: Path, output: Path) -> list[str]:
-    """The options that every run needs."""
-    return ["--teacher", str(teacher), "--input", str(lake), "--text", "body", "--output", str(output)]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +67,7 @@ def published(
 
     folder = tmp_path_factory.mktemp("published")
     out = io.StringIO()
-    words = words_of(teacher, lake, folder / "model")
+    words = tune_words(teacher, lake, folder / "model")
     with contextlib.redirect_stdout(out):
         assert tune([*words, *QUICK, "--epochs", "4"]) == 0
     return folder, load(str(folder / "model")), out.getvalue()
@@ -108,7 +100,7 @@ def test_kept_vectors_are_used_again_and_the_table_is_the_same(
     published: tuple[Path, Artifact, str], teacher: Path, lake: Path, tmp_path: Path, capsys: Any
 ) -> None:
     folder, artifact, _ = published
-    words = [*words_of(teacher, lake, tmp_path / "again"), "--epochs", "4"]
+    words = [*tune_words(teacher, lake, tmp_path / "again"), "--epochs", "4"]
     assert tune([*words, "--vectors", str(folder / "model-teacher"), *QUICK]) == 0
     assert "teacher: 0 of 6 shards to compute" in capsys.readouterr().out
     assert load(str(tmp_path / "again")).table.fingerprint == artifact.table.fingerprint
@@ -118,7 +110,7 @@ def test_job_goes_on_where_it_was_killed(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """A piece whose teacher dies leaves the others, which the next run does not make again."""
-    words = words_of(teacher, lake, tmp_path / "model")
+    words = tune_words(teacher, lake, tmp_path / "model")
     words += [*QUICK, "--epochs", "1"]
     monkeypatch.setattr("lakevec.jobs.tune.TeacherTask", DyingTask)
     assert tune(words) == 1
@@ -148,7 +140,7 @@ def test_gate_decides_on_the_lakes_own_rows(
     given: str,
     code: int,
 ) -> None:
-    words = words_of(teacher, lake, tmp_path / "m")
+    words = tune_words(teacher, lake, tmp_path / "m")
     words += [
         *QUICK,
         "--epochs",
@@ -347,7 +339,7 @@ def test_defaults_of_library_and_command_line_are_the_same(tmp_path: Path) -> No
 
 
 def test_dry_run_writes_nothing(teacher: Path, lake: Path, tmp_path: Path, capsys: Any) -> None:
-    assert tune([*words_of(teacher, lake, tmp_path / "m"), "--dry-run"]) == 0
+    assert tune([*tune_words(teacher, lake, tmp_path / "m"), "--dry-run"]) == 0
     assert "dry run: nothing was written" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 

@@ -16,14 +16,7 @@ from tokenizers import Tokenizer
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.model.publishing import publish
 from tests.support.commands import count, embed, tune
-from tests.support.tiny_teacher import distill_as, make_texts, make_tiny_teacher
-
-QUICK = ["--dimensions", "12", "--texts-per-step", "64", "--learning-rate", "0.005", "--piece-rows", "100"]
-
-
-def words_of(teacher: Path, lake: Path, output: Path) -> list[str]:
-    """The options that every run needs."""
-    return ["--teacher", str(teacher), "--input", str(lake), "--text", "body", "--output", str(output)]
+from tests.support.tiny_teacher import QUICK, distill_as, make_texts, make_tiny_teacher, tune_words
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +48,7 @@ def test_counted_bigrams_positions_and_inputs_reach_the_embedded_lake(
     assert count(["--model", str(teacher), *source, "--output", str(counts), *bigrams]) == 0
     better = ["--counts", str(counts), *bigrams, "--position-scale", "5", "--input-columns", "4"]
     kept = ["--vectors", str(vectors), "--trained-dimensions", "12"]
-    words = [*words_of(teacher, lake, model), *QUICK, "--epochs", "2"]
+    words = [*tune_words(teacher, lake, model), *QUICK, "--epochs", "2"]
     assert tune([*words, *better, *kept, "--dimensions", "14"]) == 0
     artifact = load(str(model))
     table, recipe = artifact.table, artifact.provenance["recipe"]
@@ -89,7 +82,7 @@ def test_counts_without_bigrams_leave_the_pairs_to_the_sample(
     part: str,
 ) -> None:
     kept = ["--vectors", str(vectors), "--bigrams", "40", "--epochs", "1"]
-    words = [*words_of(teacher, lake, tmp_path / "model"), *QUICK, *kept]
+    words = [*tune_words(teacher, lake, tmp_path / "model"), *QUICK, *kept]
     assert tune([*words, "--counts", str(plain_counts / part)]) == 0
     told = capsys.readouterr().out
     assert "bigrams: those of the sample, since --counts has none; count with 'lakevec count --bi" in told
@@ -106,7 +99,7 @@ def test_damaged_bigrams_are_refused_and_not_replaced_by_the_samples(
     shutil.copytree(plain_counts, tmp_path / "counts")
     record = json.loads((tmp_path / "counts" / "count.json").read_text())
     (tmp_path / "counts" / "count.json").write_text(json.dumps({**record, "bigrams": 7}))
-    words = [*words_of(teacher, lake, tmp_path / "model"), "--counts", str(tmp_path / "counts")]
+    words = [*tune_words(teacher, lake, tmp_path / "model"), "--counts", str(tmp_path / "counts")]
     assert tune([*words, "--bigrams", "40"]) == 2
     assert "are incomplete: got 0 bigrams; expected 7" in capsys.readouterr().err
 
@@ -131,7 +124,7 @@ def test_bigrams_of_counts_need_the_words_of_the_vocabulary(
         assert count([*source, "--output", str(counts), "--bigrams", "1000"]) == 0
         capsys.readouterr()
         better = ["--vocabulary", str(words), "--counts", str(counts), "--bigrams", "1000"]
-        assert tune([*words_of(teacher, lake, model), *kept, *better]) == 0
+        assert tune([*tune_words(teacher, lake, model), *kept, *better]) == 0
         found[name] = load(str(model)), capsys.readouterr().out
     (of_sample, told), (of_counts, told_nothing) = found.values()
     said = "bigrams: those of the sample, since --counts lacks tokens of the vocabulary; count by a model"

@@ -14,7 +14,7 @@ from lakevec.jobs.lake_sample import sample_lake
 from lakevec.pipeline.model.artifact import load
 from lakevec.pipeline.settings.tune import TuneSettings
 from tests.support.commands import tune
-from tests.support.tiny_teacher import WORDS, make_tiny_teacher
+from tests.support.tiny_teacher import WORDS, make_tiny_teacher, tune_words
 
 COMMON, RARE = WORDS[60:], WORDS[:60]
 ROWS, POOL, TEXTS = 150, 1200, 1500
@@ -41,9 +41,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def words_of(teacher: Path, lake: Path, output: Path) -> list[str]:
-    source = ["--teacher", str(teacher), "--input", str(lake), "--text", "body", *QUICK]
-    return [*source, "--output", str(output), "--sample-by", "clusters"]
+def cluster_words(teacher: Path, lake: Path, output: Path) -> list[str]:
+    return [*tune_words(teacher, lake, output), *QUICK, "--sample-by", "clusters"]
 
 
 def share_of_rare(texts: list[str]) -> float:
@@ -53,7 +52,7 @@ def share_of_rare(texts: list[str]) -> float:
 def test_rare_topic_is_learned_from_more_and_a_repeated_run_computes_nothing(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tune([*words_of(teacher, lake, tmp_path / "model"), "--rows", str(ROWS)]) == 0
+    assert tune([*cluster_words(teacher, lake, tmp_path / "model"), "--rows", str(ROWS)]) == 0
     out = capsys.readouterr().out
     assert "sample: 150 of 1,200 texts, by 12 clusters; the teacher works in float32\n" in out
     recipe = load(str(tmp_path / "model")).provenance["recipe"]
@@ -72,7 +71,7 @@ def test_rare_topic_is_learned_from_more_and_a_repeated_run_computes_nothing(
     # The files' layout, and options that don't change the teacher's vectors, leave the sample as it is.
     rows = pq.read_table(lake)
     pq.write_table(rows.take(np.random.default_rng(0).permutation(len(rows))), tmp_path / "turned.parquet")
-    again = [*words_of(teacher, tmp_path / "turned.parquet", tmp_path / "again"), "--rows", str(ROWS)]
+    again = [*cluster_words(teacher, tmp_path / "turned.parquet", tmp_path / "again"), "--rows", str(ROWS)]
     again += ["--vectors", str(tmp_path / "model-teacher"), "--dimensions", "8", "--position-scale", "9"]
     assert tune(again) == 0
     assert "teacher: 0 of 3 shards to compute" in capsys.readouterr().out
@@ -82,7 +81,7 @@ def test_rare_topic_is_learned_from_more_and_a_repeated_run_computes_nothing(
 def test_clusters_change_nothing_if_all_texts_are_taken(
     spark: Any, teacher: Path, lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*words_of(teacher, lake / "0.parquet", tmp_path / "model"), "--rows", "600"]
+    words = [*cluster_words(teacher, lake / "0.parquet", tmp_path / "model"), "--rows", "600"]
     assert tune(words) == 0
     assert "sample: 500 texts, all there are, so clusters change nothing; the" in capsys.readouterr().out
     recipe = load(str(tmp_path / "model")).provenance["recipe"]

@@ -23,6 +23,13 @@ WORDS = [
 ]
 # Words that no text of the lake holds.
 UNSEEN = [f"x{word}" for word in WORDS[:20]]
+# Options of a tuning that takes a second.
+QUICK = ["--dimensions", "12", "--texts-per-step", "64", "--learning-rate", "0.005", "--piece-rows", "100"]
+
+
+def tune_words(teacher: Path, lake: Path, output: Path) -> list[str]:
+    """Return the options that every tuning on a lake with texts in `body` needs."""
+    return ["--teacher", str(teacher), "--input", str(lake), "--text", "body", "--output", str(output)]
 
 
 def make_tiny_teacher(folder: Path, *, seed: int = 0, max_tokens: int = 32) -> Path:
